@@ -1,0 +1,321 @@
+// Package config reads YAML files strictly and names every mistake at once.
+//
+// An operator who mistyped three keys must learn of three, each with its line,
+// its column and the key that was probably meant, and not of one per start.
+// Programs embed a commented file that holds their defaults, decode it first and
+// the operator's file over it; that file is the one place where fields are described.
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/agnivade/levenshtein"
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// maxBytes bounds a file: a config is written by a person.
+const maxBytes = 1 << 20
+
+// Fault is one mistake in a file.
+type Fault struct {
+	File         string
+	Line, Column int
+	Message      string
+}
+
+func (f *Fault) Error() string {
+	return fmt.Sprintf("%s:%d:%d: %s", f.File, f.Line, f.Column, f.Message)
+}
+
+// Decode reads data over what into already holds: keys that are absent keep
+// their value. The error joins a [Fault] for each mistake; name stands for the
+// file in them. Lists are replaced, not appended to; maps are merged.
+func Decode(name string, data []byte, into any) error {
+	if len(data) > maxBytes {
+		return fmt.Errorf("%s: %d bytes, at most %d are read", name, len(data), maxBytes)
+	}
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return syntaxFault(name, err)
+	}
+	d := decoder{file: name}
+	docs := file.Docs
+	// An empty file, or one of comments only, changes nothing.
+	docs = slices.DeleteFunc(docs, func(doc *ast.DocumentNode) bool { return isEmpty(doc.Body) })
+	switch len(docs) {
+	case 0:
+	case 1:
+		d.value(docs[0].Body, reflect.ValueOf(into).Elem(), "")
+	default:
+		d.fault(docs[1].Body, "a second document (---): write one")
+	}
+	return errors.Join(d.faults...)
+}
+
+func isEmpty(n ast.Node) bool {
+	if n == nil {
+		return true
+	}
+	_, comment := n.(*ast.CommentGroupNode)
+	return comment || n.Type() == ast.NullType
+}
+
+func syntaxFault(name string, err error) error {
+	var syntax *yaml.SyntaxError
+	if errors.As(err, &syntax) && syntax.Token != nil {
+		return &Fault{name, syntax.Token.Position.Line, syntax.Token.Position.Column, syntax.Message}
+	}
+	message, _, _ := strings.Cut(err.Error(), "\n")
+	return fmt.Errorf("%s: %s", name, message)
+}
+
+// decoder walks the file's tree and the Go value side by side, so that a fault
+// in one place does not hide those in others.
+type decoder struct {
+	file   string
+	faults []error
+}
+
+func (d *decoder) fault(n ast.Node, format string, args ...any) {
+	pos := n.GetToken().Position
+	d.faults = append(d.faults, &Fault{d.file, pos.Line, pos.Column, fmt.Sprintf(format, args...)})
+}
+
+func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
+	switch n := n.(type) {
+	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
+		d.fault(n, "%sanchors, aliases and tags are not read: write the value out", at(path))
+		return
+	}
+	if n.Type() == ast.NullType {
+		// "key:" with nothing behind it is an empty list or map for those who
+		// commented its lines out, and a forgotten value for all else.
+		if k := v.Kind(); k == reflect.Slice || k == reflect.Map || k == reflect.Pointer {
+			v.SetZero()
+		} else {
+			d.fault(n, "%sno value: write one or leave the key out", at(path))
+		}
+		return
+	}
+	switch {
+	case leaf(v):
+		d.leaf(n, v, path)
+	case v.Kind() == reflect.Struct:
+		d.object(n, v, path)
+	case v.Kind() == reflect.Pointer:
+		p := reflect.New(v.Type().Elem())
+		d.value(n, p.Elem(), path)
+		v.Set(p)
+	case v.Kind() == reflect.Slice:
+		d.list(n, v, path)
+	case v.Kind() == reflect.Map:
+		d.dict(n, v, path)
+	default:
+		d.leaf(n, v, path)
+	}
+}
+
+// leaf says whether the value reads itself from one scalar.
+func leaf(v reflect.Value) bool {
+	_, text := v.Addr().Interface().(encoding.TextUnmarshaler)
+	return text && v.Kind() != reflect.Pointer
+}
+
+func (d *decoder) object(n ast.Node, v reflect.Value, path string) {
+	entries, ok := d.entries(n, path)
+	if !ok {
+		return
+	}
+	fields := fieldsOf(v)
+	for _, e := range entries {
+		f, ok := fields[e.key]
+		if !ok {
+			d.fault(e.node, "unknown key %q%s", join(path, e.key), hint(e.key, fields))
+			continue
+		}
+		d.value(e.value, f, join(path, e.key))
+	}
+}
+
+func (d *decoder) dict(n ast.Node, v reflect.Value, path string) {
+	entries, ok := d.entries(n, path)
+	if !ok {
+		return
+	}
+	if v.IsNil() {
+		v.Set(reflect.MakeMap(v.Type()))
+	}
+	for _, e := range entries {
+		key := reflect.New(v.Type().Key()).Elem()
+		if u, ok := key.Addr().Interface().(encoding.TextUnmarshaler); ok {
+			if err := u.UnmarshalText([]byte(e.key)); err != nil {
+				d.fault(e.node, "%s%v", at(path), err)
+				continue
+			}
+		} else {
+			key.SetString(e.key)
+		}
+		item := reflect.New(v.Type().Elem()).Elem()
+		d.value(e.value, item, join(path, e.key))
+		v.SetMapIndex(key, item)
+	}
+}
+
+func (d *decoder) list(n ast.Node, v reflect.Value, path string) {
+	seq, ok := n.(*ast.SequenceNode)
+	if !ok {
+		d.fault(n, "%swant a list (lines that begin with \"- \")", at(path))
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), len(seq.Values), len(seq.Values))
+	for i, item := range seq.Values {
+		d.value(item, out.Index(i), fmt.Sprintf("%s[%d]", path, i))
+	}
+	v.Set(out)
+}
+
+func (d *decoder) leaf(n ast.Node, v reflect.Value, path string) {
+	scalar, ok := n.(ast.ScalarNode)
+	if lit, isLiteral := n.(*ast.LiteralNode); isLiteral {
+		scalar, ok = lit.Value, true
+	}
+	if !ok {
+		d.fault(n, "%swant one value, not a list or a map", at(path))
+		return
+	}
+	text := scalar.GetToken().Value
+	var err error
+	switch u := v.Addr().Interface().(type) {
+	case encoding.TextUnmarshaler:
+		err = u.UnmarshalText([]byte(text))
+	case *time.Duration:
+		if *u, err = time.ParseDuration(text); err != nil {
+			err = fmt.Errorf("want a time span such as 90s, 10m or 2h, not %q", text)
+		}
+	case *string:
+		// A version 1.10 or a yes that somebody left unquoted is what stands there.
+		*u = text
+		if s, quoted := scalar.(*ast.StringNode); quoted {
+			*u = s.Value
+		}
+	default:
+		if yaml.NodeToValue(n, v.Addr().Interface(), yaml.Strict()) != nil {
+			err = fmt.Errorf("want %s, not %q", kindWords(v.Kind()), text)
+		}
+	}
+	if err != nil {
+		d.fault(n, "%s%v", at(path), err)
+	}
+}
+
+type entry struct {
+	node  ast.Node // of the key
+	key   string
+	value ast.Node
+}
+
+// entries lists a map's keys; a key that stands twice is a fault.
+func (d *decoder) entries(n ast.Node, path string) ([]entry, bool) {
+	var values []*ast.MappingValueNode
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		values = n.Values
+	case *ast.MappingValueNode:
+		values = []*ast.MappingValueNode{n}
+	default:
+		d.fault(n, "%swant keys with values (\"key: value\")", at(path))
+		return nil, false
+	}
+	var out []entry
+	seen := map[string]bool{}
+	for _, v := range values {
+		if _, merge := v.Key.(*ast.MergeKeyNode); merge {
+			d.fault(v, "%smerge keys (<<) are not read: write the values out", at(path))
+			continue
+		}
+		key := v.Key.GetToken().Value
+		if seen[key] {
+			d.fault(v.Key, "key %q stands twice", join(path, key))
+			continue
+		}
+		seen[key] = true
+		out = append(out, entry{v.Key, key, v.Value})
+	}
+	return out, true
+}
+
+// fieldsOf maps the yaml names of a struct's fields to the fields.
+func fieldsOf(v reflect.Value) map[string]reflect.Value {
+	out := map[string]reflect.Value{}
+	for i := range v.NumField() {
+		f := v.Type().Field(i)
+		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		switch {
+		case !f.IsExported() || name == "-":
+		case strings.Contains(opts, "inline"):
+			for k, inner := range fieldsOf(v.Field(i)) {
+				out[k] = inner
+			}
+		case name != "":
+			out[name] = v.Field(i)
+		default:
+			panic(fmt.Sprintf("config: field %s of %s has no yaml name", f.Name, v.Type()))
+		}
+	}
+	return out
+}
+
+// hint names the known key that is nearest to the unknown one, or all of them.
+func hint(key string, fields map[string]reflect.Value) string {
+	best, distance := "", 0
+	var names []string
+	for name := range fields {
+		names = append(names, name)
+		dist := levenshtein.ComputeDistance(strings.ToLower(key), name)
+		if best == "" || dist < distance || dist == distance && name < best {
+			best, distance = name, dist
+		}
+	}
+	if best != "" && distance <= max(2, len(best)/2) {
+		return fmt.Sprintf("; did you mean %q?", best)
+	}
+	slices.Sort(names)
+	return "; known here: " + strings.Join(names, ", ")
+}
+
+func kindWords(k reflect.Kind) string {
+	switch k {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return "a whole number"
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number, not below 0"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	default:
+		return "a " + k.String()
+	}
+}
+
+func at(path string) string {
+	if path == "" {
+		return ""
+	}
+	return path + ": "
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}

@@ -1,0 +1,139 @@
+package config
+
+import (
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+type sample struct {
+	Name   string               `yaml:"name"`
+	Port   uint16               `yaml:"port"`
+	Quiet  bool                 `yaml:"quiet"`
+	Ratio  float64              `yaml:"ratio"`
+	Wait   time.Duration        `yaml:"wait"`
+	Addr   netip.Addr           `yaml:"addr"`
+	Until  *time.Time           `yaml:"until"`
+	Listen listen               `yaml:"listen"`
+	Peers  []string             `yaml:"peers"`
+	Rows   []listen             `yaml:"rows"`
+	Pins   map[string]string    `yaml:"pins"`
+	Deep   map[string]listen    `yaml:"deep"`
+	ByAddr map[netip.Addr]int64 `yaml:"by_addr"`
+}
+
+type listen struct {
+	TCP  string `yaml:"tcp"`
+	QUIC string `yaml:"quic"`
+}
+
+func TestDecodeOverDefaults(t *testing.T) {
+	until := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	got := sample{Name: "default", Port: 1, Peers: []string{"a", "b"}, Listen: listen{TCP: "t", QUIC: "q"}}
+	err := Decode("f.yaml", []byte(`
+# a comment
+port: 4001
+quiet: true
+ratio: 0.5
+wait: 1m30s
+addr: 192.0.2.1
+until: 2026-11-01T00:00:00Z
+listen: {tcp: x}
+peers:
+  - c
+rows:
+- tcp: "1"
+- quic: 2
+pins:
+  relay.test: 1.10
+deep:
+  one: {tcp: yes}
+by_addr: {192.0.2.7: 7}
+`), &got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := sample{
+		Name: "default", Port: 4001, Quiet: true, Ratio: 0.5, Wait: 90 * time.Second,
+		Addr: netip.MustParseAddr("192.0.2.1"), Until: &until,
+		Listen: listen{TCP: "x", QUIC: "q"},
+		Peers:  []string{"c"},
+		Rows:   []listen{{TCP: "1"}, {QUIC: "2"}},
+		Pins:   map[string]string{"relay.test": "1.10"},
+		Deep:   map[string]listen{"one": {TCP: "yes"}},
+		ByAddr: map[netip.Addr]int64{netip.MustParseAddr("192.0.2.7"): 7},
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Fatal(d)
+	}
+}
+
+func TestEmptyFilesChangeNothing(t *testing.T) {
+	for _, data := range []string{"", "\n", "# only words\n", "---\n"} {
+		got := sample{Name: "kept"}
+		if err := Decode("f", []byte(data), &got); err != nil || got.Name != "kept" {
+			t.Errorf("%q: %v, %+v", data, err, got)
+		}
+	}
+}
+
+// Each fault has its line, its column and its cure, and all stand in one error.
+func TestFaults(t *testing.T) {
+	for _, c := range []struct{ name, yaml, want string }{
+		{"three at once", "nam: x\nlisten:\n  tpc: y\nport: many\n",
+			"f:1:1: unknown key \"nam\"; did you mean \"name\"?\n" +
+				"f:3:3: unknown key \"listen.tpc\"; did you mean \"tcp\"?\n" +
+				"f:4:7: port: want a whole number, not below 0, not \"many\""},
+		{"nothing near", "zzzzzzzzzz: 1\n", "known here: addr, by_addr, deep, listen"},
+		{"range", "port: 70000\n", "f:1:7: port: want a whole number"},
+		{"negative", "port: -1\n", "f:1:7: port: want"},
+		{"bool", "quiet: maybe\n", "f:1:8: quiet: want true or false, not \"maybe\""},
+		{"span", "wait: 10\n", "f:1:7: wait: want a time span such as 90s, 10m or 2h, not \"10\""},
+		{"address", "addr: nowhere\n", "f:1:7: addr: "},
+		{"list wanted", "peers: x\n", "f:1:8: peers: want a list"},
+		{"map wanted", "listen: x\n", "f:1:9: listen: want keys with values"},
+		{"scalar wanted", "name: [a]\n", "name: want one value"},
+		{"no value", "name:\n", "name: no value"},
+		{"twice", "name: a\nname: b\n", "name"},
+		{"in a list", "rows:\n- tcp: a\n- tco: b\n", "f:3:3: unknown key \"rows[1].tco\"; did you mean \"tcp\"?"},
+		{"in a map", "deep:\n  one: {tcq: b}\n", "unknown key \"deep.one.tcq\""},
+		{"tab", "listen:\n\ttcp: x\n", "f:2:1: "},
+		{"alias", "name: &a x\npeers: [*a]\n", "anchors, aliases and tags are not read"},
+		{"merge", "listen: {<<: {tcp: x}}\n", "merge"},
+		{"two documents", "name: a\n---\nname: b\n", "a second document"},
+		{"not a map", "- a\n", "f:1:1: want keys with values"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var s sample
+			err := Decode("f", []byte(c.yaml), &s)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Fatalf("got  %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+func TestTooLarge(t *testing.T) {
+	if err := Decode("f", make([]byte, maxBytes+1), &sample{}); err == nil {
+		t.Fatal("no error")
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	self, err := os.ReadFile("config_test.go")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(self)
+	for _, s := range []string{"name: a\n", "rows: [{tcp: 1}, 2]\n", "a: &x [*x]\n", "? a\n: b\n", "|\n x", "deep: {a: {b: c}}", "name: !!binary eA==", "- - -", "{", "\t", "%YAML 1.2\n---\nname: x"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var s sample
+		_ = Decode("f", data, &s) // must neither panic nor hang
+	})
+}
