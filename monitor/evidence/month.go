@@ -1,0 +1,100 @@
+package evidence
+
+import "time"
+
+// MonitorMonth is what one monitor's log shows of one relay in one month, as
+// bytes that a stranger can check: see [VerifyMonth].
+type MonitorMonth struct {
+	Origin string // the log's
+	Key    string // the log's verifier key; a verifier brings his own and compares
+	Month  Month
+	Relay  string // peer ID
+	AsOf   Time
+
+	// StartSize is the number of blocks before the month, Frontier the hashes of
+	// the perfect subtrees they make, largest first. Start is the checkpoint of
+	// that size (nil if it is 0).
+	StartSize int64
+	Frontier  []Hash
+	Start     []byte
+
+	// Headers are the month's sealed blocks in order, without a hole.
+	Headers [][]byte
+	// Checkpoints are all that were signed over them, in order; the last covers all.
+	Checkpoints [][]byte
+	// Records are the relay's, in order of the hours; an hour without one is unknown.
+	Records []ProvenRecord
+	// Certificates are the leaves (DER) the records and open hours refer to, sorted by their SHA-256.
+	Certificates [][]byte
+	// Open is what is not sealed yet: shown, counted nowhere. Nil if there is nothing.
+	Open *OpenHours
+}
+
+// ProvenRecord is a record with its way up to the root in its block's header.
+type ProvenRecord struct {
+	Hour   Hour
+	Index  int64 // among the block's records
+	Record []byte
+	Proof  []Hash
+}
+
+// OpenHours are the write-ahead lines of hours not sealed yet that concern the
+// relay, and the monitor's note over them.
+type OpenHours struct {
+	Hours []OpenHour
+	Note  []byte // signed by the log's key over origin, time, relay, hours and SHA-256 of the lines
+}
+
+// OpenHour is one of them; Lines are canonical JSON, one attempt a line.
+type OpenHour struct {
+	Hour  Hour
+	Lines []byte
+}
+
+// Keys are what a verifier brings along; none of it is taken from the bundle.
+type Keys struct {
+	Log       string   // verifier key of the log
+	Witnesses []string // verifier keys of the witnesses; signatures by others are refused
+	Beacon    BeaconVerifier
+}
+
+// VerifyMonth checks every byte of m and returns what it shows. It is pure: no
+// clock, no network, no files.
+func VerifyMonth(m MonitorMonth, k Keys) (VerifiedMonth, error) { panic("being written") }
+
+// VerifiedMonth is what was proven.
+type VerifiedMonth struct {
+	Origin  string
+	Name    string // the monitor's, from the origin
+	Network Network
+	Month   Month
+	Relay   string
+	AsOf    Time
+	// Size and Root are those of the last checkpoint.
+	Size  int64
+	Root  Hash
+	Hours []VerifiedHour // every hour of the month the log holds, in order
+	Open  []Record       // hours not sealed yet: attempts signed by the monitor only
+	// Certificates holds the DER leaves by their SHA-256 in hex.
+	Certificates map[string][]byte
+	// Digest is the SHA-256 over all of the month's bytes, hex.
+	Digest string
+}
+
+// VerifiedHour is an hour under the log's root.
+type VerifiedHour struct {
+	Header Header
+	Record *Record // nil: the monitor holds nothing of the relay in this hour
+	// Cosigned tells when each witness first cosigned a checkpoint over this hour, in the order of names.
+	Cosigned []Cosigned
+	// ClockFault says why the monitor's clock is not to be trusted in this hour (rule R9); empty: it is.
+	ClockFault string
+	// Vouchers has one entry for each attempt of the record.
+	Vouchers []VoucherCheck
+}
+
+// Cosigned is one witness's word: it had seen the hour's block at that time.
+type Cosigned struct {
+	Witness string // verifier key, as given in Keys
+	At      time.Time
+}
