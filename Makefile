@@ -1,0 +1,42 @@
+# The same targets are for people and for CI. `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+export CGO_ENABLED ?= 0
+
+PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit
+
+# Where goroutines meet; the race detector needs cgo, that is, a C compiler.
+RACE := ./relay/... ./monitor/... ./internal/coord/...
+
+.PHONY: help run test race build deps fuzz vuln clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
+	go run ./internal/demo/cmd/demo --state .demo $(if $(ONCE),--once)
+
+build: ## Build the programs into bin/
+	go build -trimpath -o bin/ $(addprefix ./,$(PROGRAMS))
+
+test: deps ## Everything there is to test; installs what it needs
+	go test -timeout 30m ./...
+	$(MAKE) race
+
+race: ## The tests of concurrent parts, with the race detector
+	CGO_ENABLED=1 go test -race -short -timeout 30m $(RACE)
+
+deps: ## Install what the tests need (Debian packages, npm modules)
+	.ci/deps
+
+fuzz: ## Run each fuzz test for FUZZTIME (default 30s)
+	.ci/fuzz $(or $(FUZZTIME),30s)
+
+vuln: ## Look for known vulnerabilities (needs the vulnerability data base on the network)
+	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
+
+clean: ## Remove what was built and the state of make run
+	rm -rf bin dist .demo

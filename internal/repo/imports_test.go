@@ -1,0 +1,215 @@
+package repo
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/psf-relay/relay-appliance"
+
+// listed is what `go list` tells of a package.
+type listed struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Deps         []string
+	Dir          string
+	GoFiles      []string
+}
+
+// short is the package's path inside the module.
+func (p listed) short() string { return short(p.ImportPath) }
+
+func short(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, module), "/")
+}
+
+func packages(t *testing.T) []listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,TestImports,XTestImports,Deps,Dir,GoFiles", module+"/...")
+	cmd.Dir = root(t)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.Bytes())
+	}
+	var all []listed
+	dec := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// mayImport lists, for each package of the module, the packages of the module
+// that it may import. A package that is not listed here fails the test: whoever
+// adds one says where it stands. A trailing /... covers a subtree.
+var mayImport = map[string][]string{
+	// The relay knows nothing of its judges.
+	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement"},
+	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo"},
+
+	// The monitor, from the outside in.
+	"monitor":                {"monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/web", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
+	"monitor/web":            {"monitor/evidence", "monitor/bounty", "internal/buildinfo"},
+	"monitor/probe":          {"monitor/evidence", "internal/coord", "internal/buildinfo"},
+	"monitor/bundle":         {"monitor/bounty", "monitor/evidence", "internal/buildinfo"},
+	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement"},
+	"monitor/evidence":       {"internal/durable", "internal/buildinfo"},
+	"monitor/cmd/relaymon":   {"monitor", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/cli", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "internal/cli", "internal/buildinfo"},
+
+	// Small parts that stand on their own.
+	"internal/buildinfo": {},
+	"internal/cli":       {"internal/buildinfo"},
+	"internal/config":    {},
+	"internal/coord":     {},
+	"internal/durable":   {},
+	"internal/need":      {},
+	"internal/statement": {},
+
+	// What starts or tests the whole.
+	"internal/pebble":   {},
+	"internal/demo":     {"internal/pebble"},
+	"internal/demo/cmd": {"internal/demo", "internal/cli"},
+	"internal/e2e/...":  {"..."},
+	"internal/repo":     {},
+}
+
+// testOnly are packages that no program may link.
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need"}
+
+// tests may import, besides what the package itself may.
+var testsMayImport = []string{"internal/need", "internal/pebble"}
+
+func TestImports(t *testing.T) {
+	for _, p := range packages(t) {
+		allowed, known := lookup(p.short())
+		if !known {
+			t.Errorf("%s: not in mayImport: add it with what it may import", p.short())
+			continue
+		}
+		check := func(imports, extra []string, where string) {
+			for _, path := range imports {
+				in, ok := strings.CutPrefix(path, module+"/")
+				if !ok || path == p.ImportPath || covers(allowed, in) || covers(extra, in) {
+					continue
+				}
+				t.Errorf("%s%s imports %s, which mayImport does not allow", p.short(), where, in)
+			}
+		}
+		check(p.Imports, nil, "")
+		check(p.TestImports, testsMayImport, " (test)")
+		check(p.XTestImports, testsMayImport, " (test)")
+		for _, path := range p.Imports {
+			if covers(testOnly, short(path)) && !covers(testOnly, p.short()) {
+				t.Errorf("%s imports %s outside of tests", p.short(), short(path))
+			}
+			if strings.Contains(path, module) && strings.Contains(path, "/cmd/") {
+				t.Errorf("%s imports the command %s", p.short(), short(path))
+			}
+		}
+	}
+}
+
+func lookup(pkg string) ([]string, bool) {
+	if allowed, ok := mayImport[pkg]; ok {
+		return allowed, true
+	}
+	for pattern, allowed := range mayImport {
+		if prefix, ok := strings.CutSuffix(pattern, "/..."); ok && (pkg == prefix || strings.HasPrefix(pkg, prefix+"/")) {
+			return allowed, true
+		}
+	}
+	return nil, false
+}
+
+// covers says whether one of the patterns is pkg, a folder above it, or "...".
+func covers(patterns []string, pkg string) bool {
+	return slices.ContainsFunc(patterns, func(pattern string) bool {
+		return pattern == "..." || pkg == pattern || slices.Contains(testOnly, pattern) && strings.HasPrefix(pkg, pattern+"/")
+	})
+}
+
+// reserved says who alone may import a library from outside.
+var reserved = []struct {
+	library string // a path, with /... for the subtree
+	users   []string
+	reason  string
+}{
+	{"github.com/robfig/cron/v3", []string{"monitor"}, "one place decides when a probe is due"},
+	{"github.com/libp2p/go-libp2p", []string{"relay", "monitor/probe", "internal/coord"}, "hosts are made by the relay and by the probe only"},
+	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "monitor/probe", "internal/coord"}, "as above"},
+	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe"}, "as above"},
+	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
+	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor"}, "certificates are fetched by who serves them"},
+	{"testing", []string{"internal/need", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+}
+
+func TestReservedLibraries(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, r := range reserved {
+			prefix, tree := strings.CutSuffix(r.library, "/...")
+			for _, path := range p.Imports {
+				if path != prefix && (!tree || !strings.HasPrefix(path, prefix+"/")) {
+					continue
+				}
+				if !slices.ContainsFunc(r.users, func(u string) bool {
+					return p.short() == u || strings.HasPrefix(p.short(), u+"/") && u != "monitor" && u != "relay"
+				}) {
+					t.Errorf("%s imports %s, which is reserved to %s: %s", p.short(), path, strings.Join(r.users, ", "), r.reason)
+				}
+			}
+		}
+	}
+}
+
+// What relayaudit links decides what a committee member has to trust: a program
+// that is said to work offline must not hold a network stack of peers.
+func TestAuditorIsOffline(t *testing.T) {
+	banned := []string{
+		"github.com/libp2p/go-libp2p",
+		"github.com/libp2p/go-libp2p/p2p/host",
+		"github.com/libp2p/go-libp2p/p2p/net",
+		"github.com/libp2p/go-libp2p/p2p/transport",
+		"github.com/libp2p/go-libp2p-pubsub",
+		"github.com/robfig/cron/v3",
+	}
+	ours := []string{"net/http", "net/rpc", "net/smtp"} // in no package of this module that it links
+	all := packages(t)
+	byPath := map[string]listed{}
+	for _, p := range all {
+		byPath[p.ImportPath] = p
+	}
+	audit, ok := byPath[module+"/monitor/cmd/relayaudit"]
+	if !ok {
+		t.Fatal("monitor/cmd/relayaudit is gone: this test would guard nothing")
+	}
+	for _, dep := range audit.Deps {
+		for _, b := range banned {
+			if dep == b || b != banned[0] && strings.HasPrefix(dep, b+"/") {
+				t.Errorf("relayaudit links %s", dep)
+			}
+		}
+		if p, own := byPath[dep]; own {
+			for _, path := range p.Imports {
+				if slices.Contains(ours, path) {
+					t.Errorf("relayaudit links %s, which imports %s", p.short(), path)
+				}
+			}
+		}
+	}
+}
