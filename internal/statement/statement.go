@@ -1,0 +1,174 @@
+// Package statement holds what the operator of a relay tells the bounty's
+// committee, signed by the relay's own host key: that the relay enrols, that it
+// moves to another address, where a payment shall go.
+//
+// A statement is a libp2p signed envelope (the form in which libp2p signs peer
+// records and vouchers), so that every relay that has an identity can make one.
+// Its domain is [Domain], its payload type [Codec], its payload the JSON of
+// [Statement] in the order of the struct's fields without white space, times in
+// UTC at full seconds. [Open] accepts exactly what [Sign] writes.
+//
+// A program prints it in base64 on one line; there it is read by people, sent by
+// mail and copied into the roster.
+package statement
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
+)
+
+// Domain keeps a statement's signature from being taken for any other.
+const Domain = "psf-relay-statement"
+
+// Codec is the payload type: a code of multicodec's private range (0x300510) as a varint.
+var Codec = []byte{0x90, 0x8a, 0xc0, 0x01}
+
+// maxBytes bounds an envelope; an RSA-4096 key and signature fit well.
+const maxBytes = 4096
+
+// Kind is what a statement is for.
+type Kind string
+
+// The kinds.
+const (
+	Enrol Kind = "enrol" // the relay enters the bounty at From
+	Move  Kind = "move"  // its address changes at From
+)
+
+// Statement is what is signed.
+type Statement struct {
+	Kind    Kind   `json:"kind"`
+	Network string `json:"network"` // psf or lab: one is never taken for the other
+	PeerID  string `json:"peer_id"`
+	// Operator is the name under which the roster lists him.
+	Operator string `json:"operator"`
+	IPv4     string `json:"ipv4"`
+	TCPPort  int    `json:"tcp_port"`
+	Domain   string `json:"domain"`
+	WSSPort  int    `json:"wss_port"`
+	// Payout is where a payment goes; empty: nowhere.
+	Payout string `json:"payout"`
+	// From is the hour at which it takes effect.
+	From time.Time `json:"from"`
+	// Made is the operator's clock when it was signed.
+	Made time.Time `json:"made"`
+}
+
+// Sign puts s into an envelope of the relay's host key.
+func Sign(s Statement, key crypto.PrivKey) ([]byte, error) {
+	if err := s.validate(); err != nil {
+		return nil, fmt.Errorf("sign the relay's statement: %w", err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the relay's statement: %w", err)
+	}
+	if id.String() != s.PeerID {
+		return nil, fmt.Errorf("sign the relay's statement: it is about %s, the key is that of %s", s.PeerID, id)
+	}
+	envelope, err := record.Seal(&payload{s}, key)
+	if err != nil {
+		return nil, fmt.Errorf("sign the relay's statement: %w", err)
+	}
+	return envelope.Marshal()
+}
+
+// Open reads an envelope and checks that the relay it speaks of has signed it.
+func Open(envelope []byte) (Statement, error) {
+	if len(envelope) > maxBytes {
+		return Statement{}, fmt.Errorf("read the relay's statement: %d bytes, at most %d are read", len(envelope), maxBytes)
+	}
+	var p payload
+	e, err := record.ConsumeTypedEnvelope(envelope, &p)
+	if err != nil {
+		return Statement{}, fmt.Errorf("read the relay's statement: %w", err)
+	}
+	// Protobuf has many spellings of one message; only ours is accepted.
+	again, err := e.Marshal()
+	if err != nil || !bytes.Equal(again, envelope) {
+		return Statement{}, errors.New("read the relay's statement: the envelope is not in its canonical form")
+	}
+	if !bytes.Equal(e.PayloadType, Codec) {
+		return Statement{}, fmt.Errorf("read the relay's statement: payload type %x, want %x", e.PayloadType, Codec)
+	}
+	id, err := peer.IDFromPublicKey(e.PublicKey)
+	if err != nil {
+		return Statement{}, fmt.Errorf("read the relay's statement: %w", err)
+	}
+	if id.String() != p.PeerID {
+		return Statement{}, fmt.Errorf("read the relay's statement: it is about %s, but %s signed it", p.PeerID, id)
+	}
+	return p.Statement, nil
+}
+
+// Text is the envelope as one line of base64.
+func Text(envelope []byte) string { return base64.StdEncoding.EncodeToString(envelope) }
+
+// FromText reads what [Text] writes; white space around it does not matter.
+func FromText(s string) ([]byte, error) {
+	b, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(s))
+	if err != nil {
+		return nil, fmt.Errorf("read the relay's statement: want one line of base64: %w", err)
+	}
+	return b, nil
+}
+
+func (s Statement) validate() error {
+	var faults []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	want(s.Kind == Enrol || s.Kind == Move, "kind: want enrol or move, not %q", s.Kind)
+	want(s.Network == "psf" || s.Network == "lab", "network: want psf or lab, not %q", s.Network)
+	id, err := peer.Decode(s.PeerID)
+	want(err == nil && id.String() == s.PeerID, "peer_id: want a peer ID such as 12D3KooW... or Qm..., not %q", s.PeerID)
+	want(s.Operator != "" && len(s.Operator) <= 100, "operator: want 1 to 100 bytes")
+	ip, err := netip.ParseAddr(s.IPv4)
+	want(err == nil && ip.Is4(), "ipv4: want an IPv4 address, not %q", s.IPv4)
+	want(s.TCPPort > 0 && s.TCPPort < 1<<16, "tcp_port: want 1 to 65535, not %d", s.TCPPort)
+	want(s.Domain != "" && len(s.Domain) <= 253, "domain: want a DNS name")
+	want(s.WSSPort > 0 && s.WSSPort < 1<<16, "wss_port: want 1 to 65535, not %d", s.WSSPort)
+	want(len(s.Payout) <= 200, "payout: longer than 200 bytes")
+	want(s.From.Location() == time.UTC && s.From.Equal(s.From.Truncate(time.Hour)) && s.From.Unix() > 0, "from: want a full UTC hour")
+	want(s.Made.Location() == time.UTC && s.Made.Equal(s.Made.Truncate(time.Second)) && s.Made.Unix() > 0, "made: want a UTC time at a full second")
+	return errors.Join(faults...)
+}
+
+// payload makes a Statement a libp2p record.
+type payload struct{ Statement }
+
+var _ record.Record = (*payload)(nil)
+
+func (*payload) Domain() string { return Domain }
+
+func (*payload) Codec() []byte { return Codec }
+
+func (p *payload) MarshalRecord() ([]byte, error) { return json.Marshal(p.Statement) }
+
+func (p *payload) UnmarshalRecord(b []byte) error {
+	dec := json.NewDecoder(bytes.NewReader(b))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&p.Statement); err != nil {
+		return err
+	}
+	if err := p.validate(); err != nil {
+		return err
+	}
+	again, err := json.Marshal(p.Statement)
+	if err != nil || !bytes.Equal(again, b) {
+		return errors.New("not in its canonical form")
+	}
+	return nil
+}
