@@ -26,8 +26,11 @@ type MonitorMonth struct {
 	Records []ProvenRecord
 	// Certificates are the leaves (DER) the records and open hours refer to, sorted by their SHA-256.
 	Certificates [][]byte
-	// Open is what is not sealed yet: shown, counted nowhere. Nil if there is nothing.
-	Open *OpenHours
+	// Open are the hours not sealed yet: shown, counted nowhere.
+	Open []OpenHour
+	// Note is signed by the log's key over all of the above, so that nothing of
+	// an export can be changed or left out by whoever passes it on.
+	Note []byte
 }
 
 // ProvenRecord is a record with its way up to the root in its block's header.
@@ -38,18 +41,20 @@ type ProvenRecord struct {
 	Proof  []Hash
 }
 
-// OpenHours are the write-ahead lines of hours not sealed yet that concern the
-// relay, and the monitor's note over them.
-type OpenHours struct {
-	Hours []OpenHour
-	Note  []byte // signed by the log's key over origin, time, relay, hours and SHA-256 of the lines
-}
-
-// OpenHour is one of them; Lines are canonical JSON, one attempt a line.
+// OpenHour holds the attempts on the relay in an hour that is not sealed yet:
+// canonical JSON, one attempt a line.
 type OpenHour struct {
 	Hour  Hour
 	Lines []byte
 }
+
+// Files are the month as files: name (slashes, no folder above) to content. Equal
+// months make equal files. Certificates stand under certificates/<sha256>.der.
+func (m MonitorMonth) Files() (map[string][]byte, error) { panic("being written") }
+
+// MonthFromFiles reads what [MonitorMonth.Files] wrote; a name too many or too few is
+// an error. It checks the form only: [VerifyMonth] does the rest.
+func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) { panic("being written") }
 
 // Keys are what a verifier brings along; none of it is taken from the bundle.
 type Keys struct {
@@ -77,7 +82,7 @@ type VerifiedMonth struct {
 	Open  []Record       // hours not sealed yet: attempts signed by the monitor only
 	// Certificates holds the DER leaves by their SHA-256 in hex.
 	Certificates map[string][]byte
-	// Digest is the SHA-256 over all of the month's bytes, hex.
+	// Digest is the SHA-256 over all of the export's bytes, hex: it stands in the signed note.
 	Digest string
 }
 

@@ -1,0 +1,137 @@
+package evidence
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	formats "github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+const (
+	maxNote = 64 << 10
+	maxSize = 1 << 32 // blocks in a log; far beyond 8,760 a year
+)
+
+// checkpoint is a signed statement of a log's size and root (C2SP tlog-checkpoint).
+type checkpoint struct {
+	origin string
+	size   int64
+	root   Hash
+	sigs   []note.Signature // cosignatures, in order
+}
+
+func (c checkpoint) text() string {
+	return string(formats.Checkpoint{Origin: c.origin, Size: uint64(c.size), Hash: c.root[:]}.Marshal())
+}
+
+// parseCheckpointText reads exactly what text writes; extension lines are refused.
+func parseCheckpointText(text string) (checkpoint, error) {
+	var f formats.Checkpoint
+	if _, err := f.Unmarshal([]byte(text)); err != nil {
+		return checkpoint{}, err
+	}
+	if len(f.Hash) != tlog.HashSize || f.Size > maxSize {
+		return checkpoint{}, errors.New("its size or root hash is malformed")
+	}
+	c := checkpoint{origin: f.Origin, size: int64(f.Size), root: Hash(f.Hash)}
+	if c.text() != text {
+		return checkpoint{}, errors.New("its text is not in the one spelling")
+	}
+	return c, nil
+}
+
+// openCheckpoint verifies a checkpoint note of the log and its cosignatures.
+func openCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (checkpoint, error) {
+	n, err := openNote(raw, log, witnesses...)
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("checkpoint: %w", err)
+	}
+	c, err := parseCheckpointText(n.Text)
+	if err != nil {
+		return checkpoint{}, fmt.Errorf("checkpoint: %w", err)
+	}
+	if c.origin != log.Name() {
+		return checkpoint{}, fmt.Errorf("checkpoint: it is of log %s, not of %s", c.origin, log.Name())
+	}
+	c.sigs = n.Sigs[1:]
+	return c, nil
+}
+
+// openNote verifies a signed note: the author's signature first, then any
+// number of others in the order of their names and key hashes, one a key, all
+// of them known and good, all in the one spelling. So each byte of a note counts.
+func openNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
+	if len(raw) > maxNote {
+		return nil, fmt.Errorf("note of %d bytes is too long", len(raw))
+	}
+	n, err := note.Open(raw, note.VerifierList(append([]note.Verifier{author}, others...)...))
+	if err != nil {
+		var unverified *note.UnverifiedNoteError
+		if errors.As(err, &unverified) {
+			return nil, fmt.Errorf("%w: none is by %s+%08x", err, author.Name(), author.KeyHash())
+		}
+		return nil, err
+	}
+	if len(n.UnverifiedSigs) > 0 {
+		return nil, fmt.Errorf("a signature is by a key that is not known, %s+%08x", n.UnverifiedSigs[0].Name, n.UnverifiedSigs[0].Hash)
+	}
+	if n.Sigs[0].Name != author.Name() || n.Sigs[0].Hash != author.KeyHash() {
+		return nil, fmt.Errorf("the first signature is not by %s+%08x", author.Name(), author.KeyHash())
+	}
+	again, err := formatNote(n.Text, n.Sigs)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(again, raw) {
+		return nil, errors.New("note is not in the one spelling (order, repetition or base64 of its signatures)")
+	}
+	return n, nil
+}
+
+// formatNote writes a note in the one spelling; sigs[0] is the author's.
+func formatNote(text string, sigs []note.Signature) ([]byte, error) {
+	if len(sigs) == 0 {
+		return nil, errors.New("note has no signature")
+	}
+	sorted := slices.Clone(sigs)
+	slices.SortStableFunc(sorted[1:], func(a, b note.Signature) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), cmp.Compare(a.Hash, b.Hash))
+	})
+	var b bytes.Buffer
+	b.WriteString(text)
+	b.WriteString("\n")
+	for _, s := range sorted {
+		raw, err := base64.StdEncoding.DecodeString(s.Base64)
+		if err != nil {
+			return nil, fmt.Errorf("signature of %s: %w", s.Name, err)
+		}
+		fmt.Fprintf(&b, "— %s %s\n", s.Name, base64.StdEncoding.EncodeToString(raw))
+	}
+	return b.Bytes(), nil
+}
+
+// verifiers are those of the witnesses' keys, without repetitions.
+func verifiers(vkeys []string) ([]note.Verifier, error) {
+	var list []note.Verifier
+	seen := make(map[string]bool)
+	for _, k := range vkeys {
+		v, err := witnessVerifier(k)
+		if err != nil {
+			return nil, fmt.Errorf("witness: %w", err)
+		}
+		id := fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash())
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		list = append(list, v)
+	}
+	return list, nil
+}

@@ -1,0 +1,158 @@
+package evidence
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// The key types of C2SP signed-note that are used here.
+const (
+	algNote        = 0x01 // Ed25519 over the note's text
+	algCosignature = 0x04 // Ed25519 over a timestamped cosignature/v1
+)
+
+// publicKey is a verifier key of C2SP signed-note, <name>+<hash>+<base64 key>.
+type publicKey struct {
+	name string
+	alg  byte
+	key  ed25519.PublicKey
+}
+
+func (k publicKey) hash() uint32 {
+	sum := sha256.Sum256(append([]byte(k.name+"\n"), k.material()...))
+	return binary.BigEndian.Uint32(sum[:])
+}
+
+func (k publicKey) material() []byte { return append([]byte{k.alg}, k.key...) }
+
+func (k publicKey) String() string {
+	return fmt.Sprintf("%s+%08x+%s", k.name, k.hash(), base64.StdEncoding.EncodeToString(k.material()))
+}
+
+// parsePublicKey reads the one spelling of a verifier key.
+func parsePublicKey(s string) (publicKey, error) {
+	name, rest, _ := strings.Cut(s, "+")
+	_, b64, _ := strings.Cut(rest, "+")
+	raw, err := base64.StdEncoding.DecodeString(b64)
+	if err != nil || len(raw) != 1+ed25519.PublicKeySize || !validKeyName(name) {
+		return publicKey{}, fmt.Errorf("verifier key %q: want <name>+<hash>+<base64> of an Ed25519 key", s)
+	}
+	k := publicKey{name: name, alg: raw[0], key: raw[1:]}
+	if k.alg != algNote && k.alg != algCosignature {
+		return publicKey{}, fmt.Errorf("verifier key %q: key type %#02x is not known", s, k.alg)
+	}
+	if k.String() != s {
+		return publicKey{}, fmt.Errorf("verifier key %q: its hash or spelling is wrong, want %q", s, k)
+	}
+	return k, nil
+}
+
+// secretKey is a signer key of C2SP signed-note, PRIVATE+KEY+<name>+<hash>+<base64 seed>.
+type secretKey struct {
+	name string
+	alg  byte
+	key  ed25519.PrivateKey
+}
+
+func newSecretKey(rand io.Reader, name string, alg byte) (secretKey, error) {
+	_, key, err := ed25519.GenerateKey(rand)
+	if err != nil {
+		return secretKey{}, fmt.Errorf("make key %s: %w", name, err)
+	}
+	return secretKey{name, alg, key}, nil
+}
+
+func (k secretKey) public() publicKey {
+	return publicKey{k.name, k.alg, k.key.Public().(ed25519.PublicKey)}
+}
+
+func (k secretKey) String() string {
+	return fmt.Sprintf("PRIVATE+KEY+%s+%08x+%s", k.name, k.public().hash(),
+		base64.StdEncoding.EncodeToString(append([]byte{k.alg}, k.key.Seed()...)))
+}
+
+// errSecretKey says nothing of the key: error messages end up in logs.
+var errSecretKey = errors.New("not a signer key (PRIVATE+KEY+<name>+<hash>+<base64>)")
+
+func parseSecretKey(s string) (secretKey, error) {
+	rest, ok := strings.CutPrefix(s, "PRIVATE+KEY+")
+	name, rest, _ := strings.Cut(rest, "+")
+	_, b64, _ := strings.Cut(rest, "+")
+	raw, err := base64.StdEncoding.DecodeString(b64)
+	if !ok || err != nil || len(raw) != 1+ed25519.SeedSize || !validKeyName(name) {
+		return secretKey{}, errSecretKey
+	}
+	k := secretKey{name, raw[0], ed25519.NewKeyFromSeed(raw[1:])}
+	if k.String() != s {
+		return secretKey{}, errSecretKey
+	}
+	return k, nil
+}
+
+// noteSigner signs the text of a note.
+type noteSigner struct{ secretKey }
+
+func (s noteSigner) Name() string                    { return s.name }
+func (s noteSigner) KeyHash() uint32                 { return s.public().hash() }
+func (s noteSigner) Sign(msg []byte) ([]byte, error) { return ed25519.Sign(s.key, msg), nil }
+
+// noteVerifier checks signatures over the text of a note.
+type noteVerifier struct{ publicKey }
+
+func (v noteVerifier) Name() string                { return v.name }
+func (v noteVerifier) KeyHash() uint32             { return v.hash() }
+func (v noteVerifier) Verify(msg, sig []byte) bool { return ed25519.Verify(v.key, msg, sig) }
+
+// logVerifier is the verifier for a log's key as it stands in a roster.
+func logVerifier(vkey string) (note.Verifier, error) {
+	k, err := parsePublicKey(vkey)
+	if err != nil {
+		return nil, err
+	}
+	if k.alg != algNote {
+		return nil, fmt.Errorf("verifier key %q: want the key of a log (type 1), this is a witness's", vkey)
+	}
+	return noteVerifier{k}, nil
+}
+
+// validKeyName says whether C2SP signed-note allows the name of a key.
+func validKeyName(name string) bool {
+	return name != "" && len(name) <= 200 && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || r == '+'
+	})
+}
+
+var monitorName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$`)
+
+const originMark = "/relaymon/"
+
+// origin is the first line of the log's checkpoints and the name of its key.
+func origin(name string, n Network) (string, error) {
+	if !monitorName.MatchString(name) {
+		return "", fmt.Errorf("monitor name %q: want lower-case letters, digits, dots and dashes, such as the monitor's domain", name)
+	}
+	if n != Lab && n != PSF {
+		return "", fmt.Errorf("network %q: want %s or %s", n, Lab, PSF)
+	}
+	return name + originMark + string(n), nil
+}
+
+// ParseOrigin takes a log's origin apart into the monitor's name and the network.
+func ParseOrigin(s string) (name string, n Network, err error) {
+	name, network, _ := strings.Cut(s, originMark)
+	again, err := origin(name, Network(network))
+	if err != nil || again != s {
+		return "", "", fmt.Errorf("origin %s: want <name>%s<%s or %s>", strconv.Quote(s), originMark, Lab, PSF)
+	}
+	return name, Network(network), nil
+}

@@ -1,0 +1,93 @@
+package evidence
+
+import (
+	"fmt"
+	"math/bits"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// tree is a Merkle tree (RFC 6962) in memory, whole or from a frontier on.
+type tree struct {
+	size   int64
+	hashes map[int64]Hash // by tlog.StoredHashIndex
+}
+
+func newTree() *tree { return &tree{hashes: make(map[int64]Hash)} }
+
+// frontierTree is a tree of size leaves of which only the perfect subtrees are known.
+func frontierTree(size int64, frontier []Hash) (*tree, error) {
+	if size < 0 || size > maxSize || len(frontier) != bits.OnesCount64(uint64(size)) {
+		return nil, fmt.Errorf("frontier of %d hashes does not make a tree of %d leaves", len(frontier), size)
+	}
+	t := newTree()
+	t.size = size
+	for i, index := range frontierIndexes(size) {
+		t.hashes[index] = frontier[i]
+	}
+	return t, nil
+}
+
+// frontierIndexes are the places of the perfect subtrees of a tree, largest first.
+func frontierIndexes(size int64) []int64 {
+	var indexes []int64
+	var at int64
+	for level := 62; level >= 0; level-- {
+		if size&(1<<level) != 0 {
+			indexes = append(indexes, tlog.StoredHashIndex(level, at>>level))
+			at += 1 << level
+		}
+	}
+	return indexes
+}
+
+// frontier are the perfect subtrees of the tree's first size leaves, largest first.
+func (t *tree) frontier(size int64) ([]Hash, error) {
+	return t.ReadHashes(frontierIndexes(size))
+}
+
+// ReadHashes implements [tlog.HashReader].
+func (t *tree) ReadHashes(indexes []int64) ([]Hash, error) {
+	list := make([]Hash, len(indexes))
+	for i, index := range indexes {
+		h, ok := t.hashes[index]
+		if !ok {
+			return nil, fmt.Errorf("hash %d of the tree is not known", index)
+		}
+		list[i] = h
+	}
+	return list, nil
+}
+
+// add appends the hash of a leaf.
+func (t *tree) add(leaf Hash) error {
+	list, err := tlog.StoredHashesForRecordHash(t.size, leaf, t)
+	if err != nil {
+		return err
+	}
+	at := tlog.StoredHashIndex(0, t.size)
+	for i, h := range list {
+		t.hashes[at+int64(i)] = h
+	}
+	t.size++
+	return nil
+}
+
+// root is the hash of the tree's first size leaves.
+func (t *tree) root(size int64) (Hash, error) {
+	if size < 0 || size > t.size {
+		return Hash{}, fmt.Errorf("tree has %d leaves, not %d", t.size, size)
+	}
+	return tlog.TreeHash(size, t)
+}
+
+// recordTree is the tree over the records of one block.
+func recordTree(lines [][]byte) (*tree, error) {
+	t := newTree()
+	for _, line := range lines {
+		if err := t.add(tlog.RecordHash(line)); err != nil {
+			return nil, err
+		}
+	}
+	return t, nil
+}
