@@ -1,0 +1,38 @@
+package relay
+
+import (
+	"testing"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+
+	"github.com/psf-relay/relay-appliance/internal/coord"
+)
+
+// The first announcement that a newcomer hears must be all it needs.
+func TestAnnouncement(t *testing.T) {
+	r := start(t, labConfig(t))
+	h := newPeer(t, nil)
+	ps, err := coord.NewPubSub(t.Context(), h, pubsub.WithFloodPublish(true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := testContext(t)
+	heard := make(chan coord.Heard, 1)
+	go func() {
+		a, err := coord.Hear(ctx, ps, r.ID())
+		if err != nil {
+			t.Error(err)
+		}
+		heard <- a
+	}()
+	eventually(t, "the listener subscribes", func() bool { return len(ps.GetTopics()) == 1 })
+	if err := h.Connect(ctx, dialable(t, r.Relay)["tcp"]); err != nil {
+		t.Fatal(err)
+	}
+	a := <-heard
+	addr := r.Addrs()[0].String()
+	if !a.IsCircuitRelay || len(a.Multiaddrs) != 1 || a.Multiaddrs[0] != addr ||
+		a.CircuitRelayInfo.IP4 != "127.0.0.2" || a.CircuitRelayInfo.TCPPort == 0 {
+		t.Errorf("announced %+v, want the address %s", a, addr)
+	}
+}

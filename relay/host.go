@@ -1,0 +1,162 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/host"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	webrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
+	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
+	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+)
+
+// newHost opens the listeners. A listener that cannot be opened is an error:
+// half a relay looks fine to its operator and is down for some of its users.
+func (r *Relay) newHost() (host.Host, error) {
+	addrs, err := r.cfg.listenAddrs(r.log)
+	if err != nil {
+		return nil, err
+	}
+	opts := []libp2p.Option{
+		libp2p.Identity(r.key),
+		libp2p.UserAgent(buildinfo.Agent("relayd")),
+		libp2p.ListenAddrs(addrs...),
+		libp2p.AddrsFactory(r.announced),
+		// Nobody else can tell a relay that it is public early enough: without
+		// this it would wait for AutoNAT before it offers anything.
+		libp2p.ForceReachabilityPublic(),
+		libp2p.DisableRelay(), // the client side: a relay is not reached through relays
+		libp2p.NonPublicAddrPublishing(r.cfg.Network.AllowPrivate),
+		// Naming one transport takes the defaults away, so all are named.
+		libp2p.Transport(tcp.NewTCPTransport),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Transport(webtransport.New),
+		libp2p.Transport(webrtc.New),
+	}
+	if r.certs != nil {
+		opts = append(opts, libp2p.Transport(websocket.New,
+			websocket.WithTLSConfig(r.certs.tlsConfig()),
+			websocket.WithHTTPHandler(r.web()),
+			websocket.WithHTTPServerConfig(func(s *http.Server) {
+				s.WriteTimeout = 30 * time.Second
+				s.MaxHeaderBytes = 16 << 10
+			}),
+		))
+	}
+	h, err := libp2p.New(opts...)
+	if err != nil {
+		return nil, fmt.Errorf("open the listeners: %w", err)
+	}
+	if err := r.checkListening(h, addrs); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// checkListening compares what is listened on with what was wanted, form by form:
+// ports and unspecified addresses were filled in meanwhile.
+func (r *Relay) checkListening(h host.Host, wanted []ma.Multiaddr) error {
+	form := func(a ma.Multiaddr) string {
+		var s string
+		for _, c := range a {
+			if c.Protocol().Code != ma.P_CERTHASH {
+				s += "/" + c.Protocol().Name
+			}
+		}
+		return s
+	}
+	open := map[string]int{}
+	for _, a := range h.Network().ListenAddresses() {
+		open[form(a)]++
+	}
+	var faults []error
+	for _, a := range wanted {
+		if open[form(a)]--; open[form(a)] < 0 {
+			faults = append(faults, fmt.Errorf("could not listen on %s, though its port was free a moment before: start again, and see log level debug if it persists", a))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// announced turns the addresses that the host has into those it tells others:
+// the domain for WSS, the public address for a translated one, and none that
+// strangers cannot reach.
+func (r *Relay) announced(addrs []ma.Multiaddr) []ma.Multiaddr {
+	var out []ma.Multiaddr
+	for _, a := range addrs {
+		if isWSS(a) {
+			if d := r.domainAddr(a); d != nil {
+				out = append(out, d)
+			}
+			continue
+		}
+		if a = r.translated(a); r.cfg.Network.AllowPrivate || manet.IsPublicAddr(a) {
+			out = append(out, a)
+		}
+	}
+	out = append(out, r.cfg.Announce.Addrs...)
+	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	return ma.Unique(slices.Clone(out))
+}
+
+// domainAddr is the address browsers use in place of an IP address, which no
+// certificate covers.
+func (r *Relay) domainAddr(a ma.Multiaddr) ma.Multiaddr {
+	port, err := a.ValueForProtocol(ma.P_TCP)
+	if err != nil || r.cfg.Domain == "" {
+		return nil
+	}
+	d, err := ma.NewMultiaddr("/dns4/" + r.cfg.Domain + "/tcp/" + port + "/tls/ws")
+	if err != nil {
+		return nil
+	}
+	return d
+}
+
+// translated puts the public address in place of the interface's.
+func (r *Relay) translated(a ma.Multiaddr) ma.Multiaddr {
+	if len(a) == 0 {
+		return a
+	}
+	public := r.cfg.Announce.IP4
+	if a[0].Protocol().Code == ma.P_IP6 {
+		public = r.cfg.Announce.IP6
+	}
+	if !public.IsValid() || a[0].Protocol().Code != ma.P_IP4 && a[0].Protocol().Code != ma.P_IP6 {
+		return a
+	}
+	c, err := ma.NewComponent(a[0].Protocol().Name, public.String())
+	if err != nil {
+		return a
+	}
+	return append(ma.Multiaddr{*c}, a[1:]...)
+}
+
+func isWSS(a ma.Multiaddr) bool {
+	_, err := a.ValueForProtocol(ma.P_WS)
+	return err == nil
+}
+
+// rank puts the addresses first that every PSF peer can dial: they try them in
+// order, and give each its time.
+func rank(a ma.Multiaddr) int {
+	_, noUDP := a.ValueForProtocol(ma.P_UDP)
+	switch {
+	case isWSS(a):
+		return 1
+	case noUDP == nil:
+		return 2
+	default:
+		return 0
+	}
+}
