@@ -10,10 +10,14 @@
 package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/alecthomas/kong"
 	completion "github.com/jotaen/kong-completion"
@@ -64,6 +68,15 @@ func (e *exitError) Error() string {
 
 func (e *exitError) Unwrap() error { return e.err }
 
+// untilSignal is the context of Run methods that ask for one: it ends at the
+// first SIGINT or SIGTERM. The second ends the program at once, as the first does
+// for commands that ask for no context.
+func untilSignal() (context.Context, error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	return ctx, nil
+}
+
 // common is what every program has besides its own commands.
 type common struct {
 	Version    versionCmd            `cmd:"" help:"Print the program's version."`
@@ -83,8 +96,9 @@ func (c *versionCmd) Run(program *kong.Kong, out *IO) error {
 }
 
 // Main runs the command that args name and returns the exit code. The grammar is
-// a pointer to a kong struct; what is bound can be asked for by Run methods.
-func Main(name, description string, grammar any, args []string, stdout, stderr io.Writer, bind ...any) (code int) {
+// a pointer to a kong struct; Run methods can ask for an *IO, for a
+// context.Context that ends with SIGINT or SIGTERM, and for what options bind.
+func Main(name, description string, grammar any, args []string, stdout, stderr io.Writer, options ...kong.Option) (code int) {
 	// kong leaves through its Exit function after --help; nothing else panics with this type.
 	type leave int
 	defer func() {
@@ -96,7 +110,7 @@ func Main(name, description string, grammar any, args []string, stdout, stderr i
 			code = int(l)
 		}
 	}()
-	parser, err := kong.New(grammar,
+	parser, err := kong.New(grammar, append([]kong.Option{
 		kong.Name(name),
 		kong.Description(description),
 		kong.Embed(&common{}),
@@ -104,8 +118,8 @@ func Main(name, description string, grammar any, args []string, stdout, stderr i
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(code int) { panic(leave(code)) }),
 		kong.Bind(&IO{Stdout: stdout, Stderr: stderr}),
-		kong.Bind(bind...),
-	)
+		kong.BindSingletonProvider(untilSignal),
+	}, options...)...)
 	if err != nil {
 		panic(err) // the grammar itself is wrong: no input can cause it
 	}

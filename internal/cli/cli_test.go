@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/alecthomas/kong"
 )
 
 type grammar struct {
@@ -48,7 +50,7 @@ func TestMainCodes(t *testing.T) {
 		t.Run(c.args, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
 			thing := "bound"
-			code := Main("prog", "A program.", &grammar{}, strings.Fields(c.args), &stdout, &stderr, &thing)
+			code := Main("prog", "A program.", &grammar{}, strings.Fields(c.args), &stdout, &stderr, kong.Bind(&thing))
 			if code != c.code {
 				t.Errorf("exit code %d, want %d", code, c.code)
 			}

@@ -1,0 +1,98 @@
+package monitor
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// DefaultConfig is the file with the defaults: the one place where each field is
+// described.
+//
+//go:embed default.yaml
+var DefaultConfig []byte
+
+// Config is what an operator decides; see [DefaultConfig] for what each field means.
+type Config struct {
+	Name        string           `yaml:"name"`
+	Network     evidence.Network `yaml:"network"`
+	DataDir     string           `yaml:"data_dir"`
+	Roster      string           `yaml:"roster"`
+	Rules       string           `yaml:"rules"`
+	Committee   string           `yaml:"committee"`
+	Listen      string           `yaml:"listen"`
+	Concurrency int              `yaml:"concurrency"`
+	LogLevel    slog.Level       `yaml:"log_level"`
+	Lab         LabConfig        `yaml:"lab"`
+}
+
+// LabConfig is what only a lab may have.
+type LabConfig struct {
+	CA      string                `yaml:"ca"`
+	Resolve map[string]netip.Addr `yaml:"resolve"`
+}
+
+// LoadConfig reads a file over the defaults. Relative paths in it are taken from
+// the file's own folder. The error names every fault.
+func LoadConfig(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	c, err := ParseConfig(path, data)
+	if err != nil {
+		return Config{}, err
+	}
+	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Lab.CA} {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+	}
+	return c, nil
+}
+
+// ParseConfig reads data over the defaults; name stands for the file in errors.
+func ParseConfig(name string, data []byte) (Config, error) {
+	var c Config
+	if err := config.Decode("default.yaml", DefaultConfig, &c); err != nil {
+		return c, err
+	}
+	err := config.Decode(name, data, &c)
+	if invalid := c.Validate(); invalid != nil {
+		err = errors.Join(err, fmt.Errorf("%s: %w", name, invalid))
+	}
+	return c, err
+}
+
+var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
+
+// Validate names every value that cannot be.
+func (c *Config) Validate() error {
+	var faults []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	want(namePattern.MatchString(c.Name), "name: want 1 to 40 of a-z, A-Z, 0-9, - and _, not %q", c.Name)
+	want(c.Network == evidence.PSF || c.Network == evidence.Lab, "network: want psf or lab, not %q", c.Network)
+	want(c.DataDir != "", "data_dir: want the folder of the evidence log")
+	want(c.Roster != "", "roster: want the committee's roster file")
+	if c.Listen != "" {
+		_, err := netip.ParseAddrPort(c.Listen)
+		want(err == nil, "listen: want an address and port such as 127.0.0.1:8420, not %q", c.Listen)
+	}
+	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
+	if c.Network != evidence.Lab {
+		want(c.Lab.CA == "" && len(c.Lab.Resolve) == 0, "lab: only a lab network may trust a CA of its own or pin names")
+	}
+	return errors.Join(faults...)
+}

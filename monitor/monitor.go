@@ -1,0 +1,289 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/robfig/cron/v3"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Monitor watches the relays of a roster. Make one with [Open].
+type Monitor struct {
+	cfg    Config
+	log    *slog.Logger
+	store  *evidence.Log
+	rules  *bounty.Rules
+	roster *bounty.Roster
+	files  files
+	climb  climber
+	gate   chan struct{} // a place for each probe that may run at the same time
+
+	mu      sync.Mutex
+	planner *planner
+	secrets *secrets
+	salts   map[job][]byte
+	begun   time.Time // when the current hour was begun; the zero time: it was not
+	lastly  time.Time // the last tick
+	fault   error     // why nothing is judged at present; nil: all is well
+	running sync.WaitGroup
+}
+
+// files are the committee's, byte for byte as they were read: a bundle carries them.
+type files struct{ rules, roster []byte }
+
+// Init makes the evidence log of a new monitor, with its keys. It is done once,
+// on purpose: a log that is there already is left alone and reported (fs.ErrExist).
+func Init(cfg Config) error {
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	l, err := evidence.Create(logDir(cfg), evidence.Options{
+		Name:    cfg.Name,
+		Network: cfg.Network,
+		First:   evidence.HourOf(time.Now()),
+	})
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
+
+func logDir(cfg Config) string { return filepath.Join(cfg.DataDir, "log") }
+
+// OpenLog opens the evidence log alone. The caller closes it.
+func OpenLog(cfg Config) (*evidence.Log, error) {
+	l, err := evidence.Open(logDir(cfg))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no evidence log in %s: make one with \"relaymon init\", or restore it from a backup: %w", cfg.DataDir, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l.Network() != cfg.Network || l.Name() != cfg.Name {
+		err := fmt.Errorf("the log in %s is that of %s, the configuration says %q in network %s: a log's name and network never change", cfg.DataDir, l.Origin(), cfg.Name, cfg.Network)
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// Open opens the monitor's log and reads rules and roster.
+func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
+	m := &Monitor{
+		cfg:   cfg,
+		log:   log,
+		gate:  make(chan struct{}, cfg.Concurrency),
+		salts: map[job][]byte{},
+	}
+	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
+		return nil, err
+	}
+	climb, err := newClimber(cfg)
+	if err != nil {
+		return nil, err
+	}
+	m.climb = climb
+	if m.store, err = OpenLog(cfg); err != nil {
+		return nil, err
+	}
+	if err := m.checkPlace(time.Now()); err != nil {
+		return nil, errors.Join(err, m.store.Close())
+	}
+	m.secrets = &secrets{dir: filepath.Join(cfg.DataDir, "schedule"), mark: m.store.Mark}
+	m.planner = newPlanner(m.secrets.of)
+	this := evidence.HourOf(time.Now())
+	for _, h := range []evidence.Hour{this - 1, this} {
+		records, err := m.store.Records(h)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, errors.Join(err, m.store.Close())
+		}
+		m.planner.restore(records)
+	}
+	return m, nil
+}
+
+// Close lets go of the log.
+func (m *Monitor) Close() error { return m.store.Close() }
+
+func (m *Monitor) readRules() (err error) {
+	m.files.rules = bounty.DefaultRules
+	name := "the default rules"
+	if m.cfg.Rules != "" {
+		name = m.cfg.Rules
+		if m.files.rules, err = os.ReadFile(m.cfg.Rules); err != nil {
+			return fmt.Errorf("read the rules: %w", err)
+		}
+	}
+	if m.cfg.Committee != "" && m.cfg.Rules != "" {
+		m.rules, err = bounty.ParseSignedRules(name, m.files.rules, m.cfg.Committee)
+	} else {
+		m.rules, err = bounty.ParseRules(name, m.files.rules)
+	}
+	if err != nil {
+		return err
+	}
+	if m.rules.Network != m.cfg.Network {
+		return fmt.Errorf("%s: its network is %s, this monitor's is %s", name, m.rules.Network, m.cfg.Network)
+	}
+	return nil
+}
+
+func (m *Monitor) readRoster() (err error) {
+	if m.files.roster, err = os.ReadFile(m.cfg.Roster); err != nil {
+		return fmt.Errorf("read the roster: %w", err)
+	}
+	if m.cfg.Committee != "" {
+		m.roster, err = bounty.ParseSignedRoster(m.cfg.Roster, m.files.roster, m.cfg.Committee)
+	} else {
+		m.roster, err = bounty.ParseRoster(m.cfg.Roster, m.files.roster)
+	}
+	if err != nil {
+		return err
+	}
+	if m.roster.Network != m.cfg.Network {
+		return fmt.Errorf("%s: its network is %s, this monitor's is %s", m.cfg.Roster, m.roster.Network, m.cfg.Network)
+	}
+	return nil
+}
+
+// checkPlace compares this monitor with its entry in the roster.
+func (m *Monitor) checkPlace(now time.Time) error {
+	switch entry := m.roster.Monitor(m.cfg.Name, evidence.HourOf(now)); {
+	case entry == nil:
+		m.log.Warn("not in the roster at this hour: what is written now counts nowhere", "name", m.cfg.Name, "roster", m.cfg.Roster)
+	case entry.LogKey != m.store.Key():
+		return fmt.Errorf("the roster names another log key for %s:\n  roster: %s\n  here:   %s\nlet the committee enter the key of this log, or restore the log that the roster names", m.cfg.Name, entry.LogKey, m.store.Key())
+	}
+	return nil
+}
+
+// targets are the relays that are under judgement at h.
+func (m *Monitor) targets(h evidence.Hour) []string {
+	var out []string
+	for i := range m.roster.Relays {
+		if r := &m.roster.Relays[i]; r.EnrolledAt(h) {
+			out = append(out, r.PeerID)
+		}
+	}
+	return out
+}
+
+// Run probes, seals and serves until ctx ends, and returns nil then. Attempts
+// under way at that moment are given up.
+func (m *Monitor) Run(ctx context.Context) error {
+	pages, err := m.servePages()
+	if err != nil {
+		return err
+	}
+	defer pages.Close()
+
+	logger := cron.PrintfLogger(slog.NewLogLogger(m.log.Handler(), slog.LevelError))
+	c := cron.New(cron.WithLocation(time.UTC), cron.WithSeconds(),
+		// In this order: with Recover outside, a panic would keep the job's place for ever.
+		cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(logger)))
+	for spec, job := range map[string]func(){
+		"* * * * * *":     func() { m.tick(ctx, time.Now()) },
+		"20 * * * * *":    func() { m.seal(time.Now()) },
+		"40 */10 * * * *": m.noteClock,
+	} {
+		if _, err := c.AddFunc(spec, job); err != nil {
+			return fmt.Errorf("schedule: %w", err)
+		}
+	}
+	m.log.Info("watching", "relays", len(m.targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
+	c.Start()
+	<-ctx.Done()
+	<-c.Stop().Done()
+	m.running.Wait()
+	return nil
+}
+
+// asleep is the span without a tick from which on the monitor was not watching.
+const asleep = 30 * time.Second
+
+// tick starts the attempts that are due.
+func (m *Monitor) tick(ctx context.Context, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return
+	}
+	h := evidence.HourOf(now)
+	// The wall clock on purpose: the monotonic one stands still while a host sleeps.
+	gap := now.Round(0).Sub(m.lastly.Round(0))
+	if m.begun.IsZero() || evidence.HourOf(m.begun) != h || gap > asleep || gap < 0 {
+		if err := m.begin(h, now); err != nil {
+			return
+		}
+	}
+	m.lastly = now
+	for _, j := range m.planner.due(now, m.targets(h)) {
+		m.running.Add(1)
+		go func() {
+			defer m.running.Done()
+			m.attempt(ctx, j)
+		}()
+	}
+}
+
+// begin notes in the log that the hour is being watched from now on. While the
+// log cannot be written nothing is probed: what cannot be kept is not judged.
+func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
+	err := m.store.Begin(h, now, buildinfo.Agent("relaymon"))
+	if err == nil {
+		err = m.secrets.turn(h)
+	}
+	m.setFault(err)
+	if err != nil {
+		m.begun = time.Time{}
+		return err
+	}
+	m.begun = now
+	return nil
+}
+
+// setFault remembers why nothing can be judged, and says so once. The caller
+// holds the lock.
+func (m *Monitor) setFault(err error) {
+	switch {
+	case err != nil && (m.fault == nil || m.fault.Error() != err.Error()):
+		m.log.Error("not judging: the evidence log cannot be written", "err", err)
+	case err == nil && m.fault != nil:
+		m.log.Info("judging again: the evidence log can be written")
+	}
+	m.fault = err
+}
+
+func (m *Monitor) seal(now time.Time) {
+	headers, err := m.store.Seal(now)
+	if err != nil {
+		m.log.Error("seal", "err", err)
+		return
+	}
+	for _, h := range headers {
+		m.log.Info("sealed", "hour", h.Hour, "state", h.State, "records", h.Records)
+	}
+}
+
+func (m *Monitor) noteClock() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.begun.IsZero() {
+		return
+	}
+	now := time.Now()
+	sample := sampleClock(m.begun, now)
+	if err := m.store.Mark(evidence.HourOf(m.begun), evidence.Mark{Clock: &sample}); err != nil {
+		m.setFault(err)
+	}
+}

@@ -1,0 +1,176 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
+)
+
+// climber climbs the ladder once; it returns what was seen and the leaf
+// certificates (DER) that the attempt refers to.
+type climber func(ctx context.Context, t probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte)
+
+// attempt makes a planned attempt, when there is a place for it.
+func (m *Monitor) attempt(ctx context.Context, j job) {
+	var a *evidence.Attempt
+	var err error
+	select {
+	case m.gate <- struct{}{}:
+		if m.inTime(j, time.Now()) { // else it waited too long for a place
+			a, err = m.observe(ctx, j)
+		}
+		<-m.gate
+	case <-ctx.Done():
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err != nil {
+		m.setFault(err)
+		m.begun = time.Time{} // the next tick tries the log again
+	}
+	// An attempt that could not be kept was made all the same: the relay is not
+	// to be dialled again for it.
+	m.planner.end(j, a)
+}
+
+// observe makes one attempt and puts it into the log: it counts when it is
+// there, and not before. The result is nil if none was made.
+func (m *Monitor) observe(ctx context.Context, j job) (*evidence.Attempt, error) {
+	relay := m.roster.Relay(j.relay)
+	tcp4, wss := relay.At(j.hour).Multiaddrs(j.relay)
+	target, err := probe.ParseTarget([]string{tcp4, wss})
+	if err != nil {
+		return nil, fmt.Errorf("the roster's addresses of %s: %w", j.relay, err)
+	}
+	salt, key, err := m.challenge(j)
+	if err != nil {
+		return nil, err
+	}
+	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	a, certs := m.climb(climbing, target, key)
+	if ctx.Err() != nil {
+		return nil, nil // given up: what is half seen is not evidence
+	}
+	if a.Facts.Reservation != nil {
+		a.Facts.Reservation.Salt = salt
+	}
+	m.log.Info("attempt", "relay", j.relay, "hour", j.hour,
+		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,
+		"relayed", a.Results[evidence.Relay].Outcome, "level", a.Level)
+	if m.cfg.Network != evidence.Lab && m.onOwnHost(relay.At(j.hour).IPv4) {
+		return &a, nil // watched, but never evidence
+	}
+	if err := m.store.Append(j.hour, a, certs...); err != nil {
+		return &a, err
+	}
+	return &a, nil
+}
+
+// inTime says whether a job may still start: a first attempt only in its hour.
+func (m *Monitor) inTime(j job, now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var p progress
+	if known := m.planner.hours[j]; known != nil {
+		p = *known
+	}
+	_, late, ok := p.next(j.hour, 0)
+	return ok && now.Before(late) && evidence.HourOf(now) >= j.hour
+}
+
+// challenge is the identity with which to reserve: one for a relay and an hour,
+// so that retries take no second place. The salt goes into the log.
+func (m *Monitor) challenge(j job) (salt []byte, key crypto.PrivKey, err error) {
+	id, err := peer.Decode(j.relay)
+	if err != nil {
+		return nil, nil, fmt.Errorf("peer ID %s: %w", j.relay, err)
+	}
+	if salt, err = m.salt(j); err != nil {
+		return nil, nil, err
+	}
+	key, err = evidence.Challenge{MonitorKey: m.store.Key(), Relay: id, Hour: j.hour, Salt: salt}.Key()
+	return salt, key, err
+}
+
+func (m *Monitor) salt(j job) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for old := range m.salts {
+		if old.hour < j.hour-1 {
+			delete(m.salts, old)
+		}
+	}
+	if salt, ok := m.salts[j]; ok {
+		return bytes.Clone(salt), nil
+	}
+	salt := make([]byte, 32)
+	if _, err := rand.Read(salt); err != nil {
+		return nil, fmt.Errorf("make a salt: %w", err)
+	}
+	m.salts[j] = salt
+	return bytes.Clone(salt), nil
+}
+
+// onOwnHost says whether the address is one of this machine's: a monitor never
+// judges its own host.
+func (m *Monitor) onOwnHost(ipv4 string) bool {
+	ip, err := netip.ParseAddr(ipv4)
+	if err != nil || ip.IsLoopback() {
+		return true
+	}
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		m.log.Error("list this machine's addresses", "err", err)
+		return true // when in doubt it is no evidence
+	}
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr() == ip {
+			return true
+		}
+	}
+	return false
+}
+
+// Once makes one attempt at every relay now, whatever the plan says, and returns
+// them in the roster's order. Only a lab may choose its minute like that: on the
+// real network the schedule decides (rule R2).
+func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
+	if m.cfg.Network != evidence.Lab {
+		return nil, fmt.Errorf("once is for a lab: in network %s the schedule decides when a relay is probed (rule R2): use \"relaymon run\", or \"relaymon probe\" for a look that counts nowhere", m.cfg.Network)
+	}
+	now := time.Now()
+	h := evidence.HourOf(now)
+	if _, err := m.store.Seal(now); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	err := m.begin(h, now)
+	m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	var out []evidence.Attempt
+	for _, relay := range m.targets(h) {
+		a, err := m.observe(ctx, job{relay, h})
+		if err != nil {
+			return out, err
+		}
+		if a == nil {
+			return out, context.Cause(ctx) // interrupted
+		}
+		out = append(out, *a)
+	}
+	m.noteClock()
+	return out, nil
+}

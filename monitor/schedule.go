@@ -1,0 +1,148 @@
+package monitor
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// The plan of an hour (rule R2).
+const (
+	// attemptTimeout bounds one climb of the ladder.
+	attemptTimeout = 120 * time.Second
+	// closeAfter is when an hour closes, counted from its end: the last retry of
+	// an attempt that began in its last second has ended by then.
+	closeAfter = 16 * time.Minute
+)
+
+// retries are counted from the start of the first attempt.
+var retries = []time.Duration{6 * time.Minute, 13 * time.Minute}
+
+// offset is the second of the hour at which the first attempt is due. Whoever
+// does not hold the day's secret cannot tell it, so that no part of an hour is
+// known to be unwatched.
+func offset(secret []byte, relay string, h evidence.Hour) time.Duration {
+	mac := hmac.New(sha256.New, secret)
+	_ = binary.Write(mac, binary.BigEndian, int64(h))
+	mac.Write([]byte(relay))
+	n := binary.BigEndian.Uint64(mac.Sum(nil))
+	return time.Duration(n%3600) * time.Second
+}
+
+// progress is how far one relay's hour has come.
+type progress struct {
+	first    time.Time // start of the first attempt
+	attempts int
+	done     bool // every component was ok: no retry is needed
+}
+
+// next says when the next attempt of the hour is due, and when it is too late
+// for it. None is due if ok is false.
+func (p progress) next(h evidence.Hour, offset time.Duration) (due, late time.Time, ok bool) {
+	switch {
+	case p.done || p.attempts > len(retries):
+		return due, late, false
+	case p.attempts == 0:
+		// A first attempt that was missed runs at once if it still falls into its hour.
+		return h.Start().Add(offset), h.End(), true
+	default:
+		// A retry may run past the hour's end, but must have ended before the hour closes.
+		return p.first.Add(retries[p.attempts-1]), h.End().Add(closeAfter - attemptTimeout), true
+	}
+}
+
+// job is an attempt that is due now.
+type job struct {
+	relay string
+	hour  evidence.Hour
+}
+
+// planner knows what was begun and says what is due. It holds no clock: a time
+// that steps, in either direction, only changes what is due, never what was done.
+type planner struct {
+	// secret gives the schedule's secret of the day in which an hour lies.
+	secret func(evidence.Hour) []byte
+	hours  map[job]*progress
+	busy   map[string]bool // relays with an attempt under way
+}
+
+func newPlanner(secret func(evidence.Hour) []byte) *planner {
+	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}}
+}
+
+// restore takes over what the log holds of an hour: after a restart no attempt
+// is made a second time.
+func (p *planner) restore(records []evidence.Record) {
+	for _, r := range records {
+		for _, a := range r.Attempts {
+			p.note(job{r.PeerID, r.Hour}, a)
+		}
+	}
+}
+
+func (p *planner) note(j job, a evidence.Attempt) {
+	s := p.hours[j]
+	if s == nil {
+		s = &progress{first: a.Started.Time}
+		p.hours[j] = s
+	}
+	s.attempts++
+	s.done = s.done || complete(a)
+}
+
+// complete says whether every component was ok, so that the hour needs no retry.
+func complete(a evidence.Attempt) bool {
+	for _, c := range evidence.Components {
+		if a.Results[c].Outcome != evidence.OK {
+			return false
+		}
+	}
+	return true
+}
+
+// due lists the attempts to start now, at most one for each relay, and marks
+// their relays busy until [planner.end].
+func (p *planner) due(now time.Time, relays []string) []job {
+	this := evidence.HourOf(now)
+	var out []job
+	for _, relay := range relays {
+		// The hour before first: its retries are bound to a time.
+		for _, h := range []evidence.Hour{this - 1, this} {
+			if p.busy[relay] {
+				break
+			}
+			j := job{relay, h}
+			var s progress
+			if known := p.hours[j]; known != nil {
+				s = *known
+			}
+			due, late, ok := s.next(h, offset(p.secret(h), relay, h))
+			if ok && !now.Before(due) && now.Before(late) {
+				p.busy[relay] = true
+				out = append(out, j)
+			}
+		}
+	}
+	p.forget(this - 2)
+	return out
+}
+
+// end takes the outcome of a job; nil: the attempt was not made.
+func (p *planner) end(j job, a *evidence.Attempt) {
+	delete(p.busy, j.relay)
+	if a != nil {
+		p.note(j, *a)
+	}
+}
+
+// forget drops what can no longer be due.
+func (p *planner) forget(before evidence.Hour) {
+	for j := range p.hours {
+		if j.hour < before {
+			delete(p.hours, j)
+		}
+	}
+}
