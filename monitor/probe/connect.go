@@ -1,0 +1,51 @@
+package probe
+
+import (
+	"context"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// way is one of the two ways to a relay.
+type way func(dialer, context.Context, Target) (manet.Conn, error)
+
+var (
+	overTCP4 way = dialer.tcp4
+	overWSS  way = dialer.wss
+)
+
+// connect makes a host and connects it to the relay. It returns a host only when
+// it is connected.
+func (c *climb) connect(ctx context.Context, w way, circuits bool, key crypto.PrivKey) (*peerHost, error) {
+	if err := c.opts.Pace.wait(ctx, c.target.PeerID); err != nil {
+		return nil, blind(evidence.Stopped, err)
+	}
+	conn, err := w(dialer{&c.opts, &c.attempt.Facts}, ctx, c.target)
+	if err != nil {
+		return nil, err
+	}
+	h, err := newPeerHost(key, circuits)
+	if err != nil {
+		conn.Close()
+		return nil, blind(evidence.OwnFault, err)
+	}
+	c.hosts = append(c.hosts, h)
+	if _, err := h.adopt(ctx, conn, c.target.PeerID); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// toRelay is the connection of h to the relay, or nil when it is gone.
+func (c *climb) toRelay(h *peerHost) network.Conn {
+	for _, conn := range h.Network().ConnsToPeer(c.target.PeerID) {
+		if !conn.IsClosed() {
+			return conn
+		}
+	}
+	return nil
+}

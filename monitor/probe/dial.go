@@ -1,0 +1,294 @@
+package probe
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/coder/websocket"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// What a browser sends with a page's websocket request. The page is the one on
+// which the bounty's text wants relays to be tried.
+const (
+	origin    = "https://check-crs.fullstack.cash"
+	userAgent = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36"
+)
+
+// dialer makes the bare connections of one attempt and notes what it sees.
+type dialer struct {
+	opts  *Options
+	facts *evidence.Facts
+}
+
+// tcp dials one address and nothing else.
+func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	if !d.opts.AllowPrivate && !IsPublic(to.Addr()) {
+		return nil, fail(evidence.NotPublic, fmt.Errorf("%s is not a public IPv4 address: not dialled", to.Addr()))
+	}
+	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", to.String())
+	switch {
+	case err == nil:
+		return conn, nil
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fail(evidence.Refused, err)
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return nil, fail(evidence.Unreachable, err)
+	}
+	return nil, timeoutOr(evidence.ConnectTimeout, evidence.ConnectFailed, err)
+}
+
+// tcp4 connects to the target's literal address.
+func (d dialer) tcp4(ctx context.Context, t Target) (manet.Conn, error) {
+	conn, err := d.tcp(ctx, t.tcp4())
+	if err != nil {
+		return nil, err
+	}
+	return located{conn, t.TCP4}, nil
+}
+
+// wss connects to the target's name as a browser does.
+func (d dialer) wss(ctx context.Context, t Target) (manet.Conn, error) {
+	ips, err := d.lookup(ctx, t.host(), port(t.WSS))
+	if err != nil {
+		return nil, err
+	}
+	var conn net.Conn
+	for i, ip := range ips {
+		// What time is left is shared by the addresses that are left.
+		within, cancel := context.WithTimeout(ctx, share(ctx, len(ips)-i))
+		conn, err = d.tcp(within, netip.AddrPortFrom(ip, port(t.WSS)))
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	secured, err := d.tls(ctx, conn, t.host())
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	ws, err := d.upgrade(ctx, secured, t.host(), port(t.WSS))
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	remote, err := manet.FromNetAddr(conn.RemoteAddr())
+	if err != nil {
+		ws.Close()
+		return nil, err
+	}
+	return located{ws, append(remote, wssComponent)}, nil
+}
+
+// share divides the time that ctx has left.
+func share(ctx context.Context, parts int) time.Duration {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return MaxAttempt
+	}
+	return time.Until(end) / time.Duration(parts)
+}
+
+// lookup finds the A records of name, or its pin.
+func (d dialer) lookup(ctx context.Context, name string, port uint16) ([]netip.Addr, error) {
+	var ips []netip.Addr
+	if ip, ok := d.opts.pin(name, port); ok {
+		ips = []netip.Addr{ip}
+	} else {
+		resolver := d.opts.Resolver
+		if resolver == nil {
+			resolver = net.DefaultResolver
+		}
+		// The final dot keeps the system's search domains out.
+		found, err := resolver.LookupNetIP(ctx, "ip4", name+".")
+		if err != nil {
+			return nil, lookupFault(ctx, resolver, name, err)
+		}
+		for _, ip := range found {
+			ips = append(ips, ip.Unmap())
+		}
+	}
+	slices.SortFunc(ips, netip.Addr.Compare)
+	if len(ips) > maxIPs {
+		ips = ips[:maxIPs]
+	}
+	for _, ip := range ips {
+		d.facts.ResolvedIPv4 = append(d.facts.ResolvedIPv4, ip.String())
+	}
+	for _, ip := range ips {
+		if !d.opts.AllowPrivate && !IsPublic(ip) {
+			return nil, fail(evidence.NotPublic, fmt.Errorf("%s has the address %s, which is not public: not dialled", name, ip))
+		}
+	}
+	return ips, nil
+}
+
+// lookupFault tells a name that does not exist from one without an A record: the
+// resolver says "not found" for both.
+func lookupFault(ctx context.Context, resolver *net.Resolver, name string, err error) *fault {
+	var dns *net.DNSError
+	if !errors.As(err, &dns) || !dns.IsNotFound {
+		return fail(evidence.NameLookup, err)
+	}
+	if six, err := resolver.LookupNetIP(ctx, "ip6", name+"."); err == nil && len(six) > 0 {
+		return fail(evidence.NoARecord, fmt.Errorf("%s has only IPv6 addresses", name))
+	}
+	return fail(evidence.NameNotFound, err)
+}
+
+// tls does the handshake and keeps the certificate, accepted or not.
+func (d dialer) tls(ctx context.Context, raw net.Conn, name string) (*tls.Conn, error) {
+	conn := tls.Client(raw, &tls.Config{
+		RootCAs:    d.opts.roots(),
+		ServerName: name,
+		NextProtos: []string{"http/1.1"}, // a websocket needs it; h2 would need RFC 8441
+		MinVersion: tls.VersionTLS12,
+	})
+	err := conn.HandshakeContext(ctx)
+	if err == nil {
+		d.seen(conn.ConnectionState().PeerCertificates[0])
+		return conn, nil
+	}
+	err = fmt.Errorf("tls handshake with %s: %w", name, err)
+	var (
+		cert   *tls.CertificateVerificationError
+		record tls.RecordHeaderError
+		op     *net.OpError
+	)
+	switch {
+	case errors.As(err, &cert):
+		d.seen(cert.UnverifiedCertificates[0])
+		return nil, fail(certClass(cert.UnverifiedCertificates, cert.Err), err)
+	case errors.As(err, &record):
+		return nil, fail(evidence.NotTLS, err)
+	case isTimeout(err):
+		return nil, fail(evidence.TLSTimeout, err)
+	case errors.As(err, &op) && op.Op == "remote error":
+		return nil, fail(evidence.TLSAlert, err)
+	}
+	return nil, fail(evidence.TLSFailed, err)
+}
+
+// certClass says what is wrong with a chain, in the way that helps to mend it.
+func certClass(chain []*x509.Certificate, err error) evidence.Class {
+	var (
+		name    x509.HostnameError
+		invalid x509.CertificateInvalidError
+		unknown x509.UnknownAuthorityError
+	)
+	leaf := chain[0]
+	switch {
+	case errors.As(err, &name):
+		return evidence.CertWrongName
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		if invalid.Cert != nil && time.Now().Before(invalid.Cert.NotBefore) {
+			return evidence.CertNotYetValid
+		}
+		return evidence.CertExpired
+	case errors.As(err, &unknown):
+		switch {
+		case len(chain) > 1:
+			return evidence.CertUntrusted
+		case leaf.CheckSignatureFrom(leaf) == nil || string(leaf.RawIssuer) == string(leaf.RawSubject):
+			return evidence.CertSelfSigned
+		}
+		// One certificate alone, signed by somebody: the link is what is missing.
+		return evidence.CertMissingIntermediate
+	}
+	return evidence.CertInvalid
+}
+
+func (d dialer) seen(leaf *x509.Certificate) {
+	sum := sha256.Sum256(leaf.Raw)
+	c := &evidence.Certificate{
+		SHA256:    hex.EncodeToString(sum[:]),
+		Issuer:    clean(leaf.Issuer.String(), maxText),
+		NotBefore: evidence.TimeOf(leaf.NotBefore),
+		NotAfter:  evidence.TimeOf(leaf.NotAfter),
+	}
+	for _, n := range leaf.DNSNames[:min(len(leaf.DNSNames), maxNames)] {
+		c.DNSNames = append(c.DNSNames, clean(n, maxText))
+	}
+	d.facts.Certificate = c
+	if d.opts.OnCertificate != nil {
+		d.opts.OnCertificate(leaf)
+	}
+}
+
+// upgrade asks for a websocket over conn, as a page of another site does.
+func (d dialer) upgrade(ctx context.Context, conn net.Conn, host string, port uint16) (net.Conn, error) {
+	if port != 443 {
+		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
+	}
+	used := false
+	ws, resp, err := websocket.Dial(ctx, "wss://"+host+"/", &websocket.DialOptions{
+		HTTPHeader: http.Header{"Origin": {origin}, "User-Agent": {userAgent}},
+		HTTPClient: &http.Client{
+			// A websocket follows no redirect.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			Transport: &http.Transport{
+				DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+					if used {
+						return nil, errors.New("only one connection is made")
+					}
+					used = true
+					return conn, nil
+				},
+				MaxResponseHeaderBytes: 64 << 10,
+				DisableKeepAlives:      true,
+			},
+		},
+	})
+	if resp != nil {
+		d.facts.HTTPStatus = resp.StatusCode
+	}
+	switch {
+	case err == nil:
+		return wsConn{websocket.NetConn(context.Background(), ws, websocket.MessageBinary), ws}, nil
+	case resp != nil && resp.StatusCode == http.StatusForbidden:
+		return nil, fail(evidence.OriginRefused, fmt.Errorf("websocket upgrade with Origin %s: HTTP %s", origin, resp.Status))
+	case resp != nil && resp.StatusCode != http.StatusSwitchingProtocols:
+		return nil, fail(evidence.NoUpgrade, fmt.Errorf("websocket upgrade: HTTP %s", resp.Status))
+	}
+	return nil, timeoutOr(evidence.UpgradeTimeout, evidence.UpgradeFailed, err)
+}
+
+// wsConn closes without the closing handshake, for which a broken server may let
+// us wait.
+type wsConn struct {
+	net.Conn
+	ws *websocket.Conn
+}
+
+func (c wsConn) Close() error { return c.ws.CloseNow() }
+
+// located is a connection with the multiaddr that was dialled.
+type located struct {
+	net.Conn
+	remote ma.Multiaddr
+}
+
+func (c located) RemoteMultiaddr() ma.Multiaddr { return c.remote }
+func (c located) LocalMultiaddr() ma.Multiaddr  { return unspecified }
+
+// unspecified stands for our own end, which nobody needs to know.
+var unspecified = ma.StringCast("/ip4/0.0.0.0/tcp/0")

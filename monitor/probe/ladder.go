@@ -1,0 +1,116 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// rung is one step. Its climb function returns nil when all was well, else a
+// *fault; what was seen on the way is in the climb's facts either way.
+type rung struct {
+	name      string
+	component evidence.Component
+	needs     []string // rungs that must not have failed
+	deadline  time.Duration
+	part      func(*climb) bool // whether it is part of this attempt at all
+	asked     func(Target) bool // else it is skipped
+	climb     func(context.Context, *climb) error
+}
+
+// The ladder, from the bottom. Neither of tcp4 and wss skips the other.
+var ladder = []rung{
+	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: tcp4},
+	{name: "identify", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: identify, needs: []string{"tcp4"}},
+	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, climb: wss},
+	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, climb: reserve, needs: []string{"tcp4", "identify", "wss"}},
+	{name: "circuit", component: evidence.Relay, deadline: 30 * time.Second, part: always, asked: hasAny, climb: circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
+	{name: "announce", part: listens, asked: hasAny, climb: announce},
+}
+
+func always(*climb) bool    { return true }
+func listens(c *climb) bool { return c.opts.Listener != nil }
+func hasTCP4(t Target) bool { return t.TCP4 != nil }
+func hasWSS(t Target) bool  { return t.WSS != nil }
+func hasAny(t Target) bool  { return hasTCP4(t) || hasWSS(t) }
+
+// Rungs names the ladder's rungs from the bottom; announce is there only with a
+// listener.
+func Rungs() []string {
+	names := make([]string, len(ladder))
+	for i, r := range ladder {
+		names[i] = r.name
+	}
+	return names
+}
+
+// step climbs one rung under its deadline and notes what came of it.
+func (c *climb) step(ctx context.Context, r rung) {
+	note := evidence.Rung{Name: r.name, Component: r.component}
+	if c.opts.OnRung != nil {
+		c.opts.OnRung(note)
+	}
+	start := time.Now()
+	note.OffsetUS = start.Sub(c.began).Microseconds()
+	switch {
+	case !r.asked(c.target):
+		note.Outcome, note.Class = evidence.Skipped, evidence.NotAsked
+	case !c.standing(r.needs):
+		note.Outcome, note.Class = evidence.Skipped, evidence.BelowFailed
+	case ctx.Err() != nil:
+		note.Outcome, note.Class = evidence.Skipped, evidence.Stopped
+	default:
+		note.Outcome, note.Class, note.Detail = c.run(ctx, r)
+		note.DurationUS = time.Since(start).Microseconds()
+	}
+	c.attempt.Rungs = append(c.attempt.Rungs, note)
+	if c.opts.OnRung != nil {
+		c.opts.OnRung(note)
+	}
+}
+
+func (c *climb) standing(needs []string) bool {
+	for _, name := range needs {
+		if !stands(c.outcome(name)) {
+			return false
+		}
+	}
+	return true
+}
+
+// run turns whatever a rung does into an outcome.
+func (c *climb) run(ctx context.Context, r rung) (_ evidence.Outcome, _ evidence.Class, detail string) {
+	within := ctx
+	deadline := r.deadline
+	if d, ok := c.opts.Deadlines[r.name]; ok {
+		deadline = d
+	}
+	if deadline > 0 {
+		var cancel context.CancelFunc
+		within, cancel = context.WithTimeout(ctx, deadline)
+		defer cancel()
+	}
+	err := c.guarded(within, r)
+	switch f := asFault(err); {
+	case f == nil:
+		return evidence.OK, "", ""
+	case f.class == "": // a remark, see remark
+		return evidence.OK, "", clean(f.Error(), maxDetail)
+	case ctx.Err() != nil:
+		return evidence.Blind, evidence.Stopped, clean(f.Error(), maxDetail)
+	default:
+		return f.outcome, f.class, clean(f.Error(), maxDetail)
+	}
+}
+
+// guarded lets no panic of one rung end a monitor that watches many relays.
+func (c *climb) guarded(ctx context.Context, r rung) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = blind(evidence.OwnFault, fmt.Errorf("panic: %v", p))
+		}
+	}()
+	return r.climb(ctx, c)
+}
