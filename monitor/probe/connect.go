@@ -21,9 +21,6 @@ var (
 // connect makes a host and connects it to the relay. It returns a host only when
 // it is connected.
 func (c *climb) connect(ctx context.Context, w way, circuits bool, key crypto.PrivKey) (*peerHost, error) {
-	if err := c.opts.Pace.wait(ctx, c.target.PeerID); err != nil {
-		return nil, blind(evidence.Stopped, err)
-	}
 	conn, err := w(dialer{&c.opts, &c.attempt.Facts}, ctx, c.target)
 	if err != nil {
 		return nil, err

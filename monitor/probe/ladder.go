@@ -17,24 +17,27 @@ type rung struct {
 	deadline  time.Duration
 	part      func(*climb) bool // whether it is part of this attempt at all
 	asked     func(Target) bool // else it is skipped
+	dials     func(*climb) bool // whether it connects to the relay, and so waits for its turn
 	climb     func(context.Context, *climb) error
 }
 
 // The ladder, from the bottom. Neither of tcp4 and wss skips the other.
 var ladder = []rung{
-	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: tcp4},
+	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, dials: always, climb: tcp4},
 	{name: "identify", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: identify, needs: []string{"tcp4"}},
-	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, climb: wss},
-	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, climb: reserve, needs: []string{"tcp4", "identify", "wss"}},
-	{name: "circuit", component: evidence.Relay, deadline: 30 * time.Second, part: always, asked: hasAny, climb: circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
+	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, dials: always, climb: wss},
+	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, dials: withoutWeb, climb: reserve, needs: []string{"tcp4", "identify", "wss"}},
+	{name: "circuit", component: evidence.Relay, deadline: 30 * time.Second, part: always, asked: hasAny, dials: withoutTCP, climb: circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
 	{name: "announce", part: listens, asked: hasAny, climb: announce},
 }
 
-func always(*climb) bool    { return true }
-func listens(c *climb) bool { return c.opts.Listener != nil }
-func hasTCP4(t Target) bool { return t.TCP4 != nil }
-func hasWSS(t Target) bool  { return t.WSS != nil }
-func hasAny(t Target) bool  { return hasTCP4(t) || hasWSS(t) }
+func always(*climb) bool       { return true }
+func listens(c *climb) bool    { return c.opts.Listener != nil }
+func withoutWeb(c *climb) bool { return c.web == nil }
+func withoutTCP(c *climb) bool { return c.tcp == nil }
+func hasTCP4(t Target) bool    { return t.TCP4 != nil }
+func hasWSS(t Target) bool     { return t.WSS != nil }
+func hasAny(t Target) bool     { return hasTCP4(t) || hasWSS(t) }
 
 // Rungs names the ladder's rungs from the bottom; announce is there only with a
 // listener.
@@ -52,12 +55,17 @@ func (c *climb) step(ctx context.Context, r rung) {
 	if c.opts.OnRung != nil {
 		c.opts.OnRung(note)
 	}
+	asked, standing := r.asked(c.target), c.standing(r.needs)
+	if asked && standing && r.dials != nil && r.dials(c) {
+		// Our own patience counts neither as the relay's time nor against its deadline.
+		_ = c.opts.Pace.wait(ctx, c.target.PeerID)
+	}
 	start := time.Now()
 	note.OffsetUS = start.Sub(c.began).Microseconds()
 	switch {
-	case !r.asked(c.target):
+	case !asked:
 		note.Outcome, note.Class = evidence.Skipped, evidence.NotAsked
-	case !c.standing(r.needs):
+	case !standing:
 		note.Outcome, note.Class = evidence.Skipped, evidence.BelowFailed
 	case ctx.Err() != nil:
 		note.Outcome, note.Class = evidence.Skipped, evidence.Stopped
