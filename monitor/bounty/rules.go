@@ -1,0 +1,209 @@
+package bounty
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// DefaultRules is the file with the default rules: the one place where each
+// field is described.
+//
+//go:embed rules.yaml
+var DefaultRules []byte
+
+// Rules are the numbers of the bounty; see [DefaultRules] for what each means.
+type Rules struct {
+	Version           int              `yaml:"version"`
+	Network           evidence.Network `yaml:"network"`
+	AttemptClose      time.Duration    `yaml:"attempt_close"`
+	RelayLevel        int              `yaml:"relay_level"`
+	ControlWithin     time.Duration    `yaml:"control_within"`
+	ControlShare      Share            `yaml:"control_share"`
+	DownAttempts      int              `yaml:"down_attempts"`
+	DownSpacing       time.Duration    `yaml:"down_spacing"`
+	BusyCap           int              `yaml:"busy_cap"`
+	WitnessesRequired Witnesses        `yaml:"witnesses_required"`
+	SealWithin        time.Duration    `yaml:"seal_within"`
+	ClockDrift        time.Duration    `yaml:"clock_drift"`
+	ClockAhead        time.Duration    `yaml:"clock_ahead"`
+	HoursRequired     int              `yaml:"hours_required"`
+	CoverageFlag      int              `yaml:"coverage_flag"`
+	AddressChanges    int              `yaml:"address_changes"`
+	CertificateWarn   time.Duration    `yaml:"certificate_warn"`
+	ReleaseGrace      time.Duration    `yaml:"release_grace"`
+	Countries         []string         `yaml:"countries"`
+	CableKmPerMs      float64          `yaml:"cable_km_per_ms"`
+	VacuumKmPerMs     float64          `yaml:"vacuum_km_per_ms"`
+	BrowserRepeat     time.Duration    `yaml:"browser_repeat"`
+	FinalAfter        time.Duration    `yaml:"final_after"`
+	MinMonitors       int              `yaml:"min_monitors"`
+	MinCommittee      int              `yaml:"min_committee"`
+
+	// SHA256 is the hash of the file that was read.
+	SHA256 string `yaml:"-"`
+}
+
+// Share is a fraction such as 2/3.
+type Share struct{ Num, Den int }
+
+var sharePattern = regexp.MustCompile(`^([1-9][0-9]?)/([1-9][0-9]?)$`)
+
+// UnmarshalText reads "2/3".
+func (s *Share) UnmarshalText(b []byte) error {
+	m := sharePattern.FindSubmatch(b)
+	if m == nil {
+		return fmt.Errorf("want a share such as 2/3, not %q", b)
+	}
+	s.Num, _ = strconv.Atoi(string(m[1]))
+	s.Den, _ = strconv.Atoi(string(m[2]))
+	if s.Num > s.Den {
+		return fmt.Errorf("want a share of at most 1, not %q", b)
+	}
+	return nil
+}
+
+func (s Share) String() string { return fmt.Sprintf("%d/%d", s.Num, s.Den) }
+
+// Of is the share of k, rounded up.
+func (s Share) Of(k int) int { return (k*s.Num + s.Den - 1) / s.Den }
+
+// Witnesses is a number of witnesses, or floor(n/2) where it is negative.
+type Witnesses int
+
+// Half of the monitors, rounded down.
+const Half Witnesses = -1
+
+// UnmarshalText reads "half" or a number.
+func (w *Witnesses) UnmarshalText(b []byte) error {
+	if string(b) == "half" {
+		*w = Half
+		return nil
+	}
+	n, err := strconv.ParseUint(string(b), 10, 8)
+	if err != nil {
+		return fmt.Errorf("want \"half\" or a number of witnesses, not %q", b)
+	}
+	*w = Witnesses(n)
+	return nil
+}
+
+func (w Witnesses) String() string {
+	if w < 0 {
+		return "half"
+	}
+	return strconv.Itoa(int(w))
+}
+
+// Of is the number that is required where n monitors are in force.
+func (w Witnesses) Of(n int) int {
+	if w < 0 {
+		return n / 2
+	}
+	return int(w)
+}
+
+// ParseRules reads a rules file over the defaults: what it leaves out keeps its
+// default. An empty file gives the defaults; name stands for it in errors.
+func ParseRules(name string, file []byte) (*Rules, error) {
+	return parseRules(name, file, file)
+}
+
+// parseRules reads text, which is the file or what a signed file vouches for.
+func parseRules(name string, file, text []byte) (*Rules, error) {
+	var r Rules
+	if err := config.Decode("default rules", DefaultRules, &r); err != nil {
+		return nil, err
+	}
+	if err := config.Decode(name, text, &r); err != nil {
+		return nil, err
+	}
+	if err := r.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	r.SHA256 = hashOf(file)
+	return &r, nil
+}
+
+// Defaults are the rules of [DefaultRules].
+func Defaults() *Rules {
+	r, err := ParseRules("default rules", DefaultRules)
+	if err != nil {
+		panic(err) // the embedded file is wrong: a test reads it
+	}
+	return r
+}
+
+var countryPattern = regexp.MustCompile(`^[A-Z]{2}$`)
+
+// Validate names every value that cannot be.
+func (r *Rules) Validate() error {
+	var faults []error
+	want := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	span := func(name string, d, least, most time.Duration) {
+		want(least <= d && d <= most, "%s: want a span from %v to %v, not %v", name, least, most, d)
+	}
+	number := func(name string, n, least, most int) {
+		want(least <= n && n <= most, "%s: want a number from %d to %d, not %d", name, least, most, n)
+	}
+	want(r.Version == 1, "version: this program reads version 1, not %d", r.Version)
+	want(r.Network == evidence.PSF || r.Network == evidence.Lab, "network: want psf or lab, not %q", r.Network)
+	span("attempt_close", r.AttemptClose, 0, time.Hour)
+	number("relay_level", r.RelayLevel, int(evidence.LevelReserved), int(evidence.LevelEchoed))
+	span("control_within", r.ControlWithin, time.Second, time.Hour)
+	number("down_attempts", r.DownAttempts, 1, 10)
+	span("down_spacing", r.DownSpacing, 0, time.Hour)
+	number("busy_cap", r.BusyCap, 0, 744)
+	number("witnesses_required", int(r.WitnessesRequired), -1, 100)
+	span("seal_within", r.SealWithin, time.Minute, 72*time.Hour)
+	span("clock_drift", r.ClockDrift, time.Millisecond, time.Minute)
+	span("clock_ahead", r.ClockAhead, 0, 5*time.Minute)
+	number("hours_required", r.HoursRequired, 1, 672)
+	number("coverage_flag", r.CoverageFlag, 0, 100)
+	number("address_changes", r.AddressChanges, 0, 31)
+	span("certificate_warn", r.CertificateWarn, 0, 90*24*time.Hour)
+	span("release_grace", r.ReleaseGrace, 0, 31*24*time.Hour)
+	want(len(r.Countries) > 0, "countries: want at least one ISO 3166-1 code")
+	seen := map[string]bool{}
+	for _, c := range r.Countries {
+		want(countryPattern.MatchString(c), "countries: want ISO 3166-1 codes such as SG, not %q", c)
+		want(!seen[c], "countries: %s stands twice", c)
+		seen[c] = true
+	}
+	want(r.CableKmPerMs > 0, "cable_km_per_ms: want a number above 0, not %v", r.CableKmPerMs)
+	// An infinite or absurd bound would turn every region into a PASS or a FAIL.
+	want(r.VacuumKmPerMs >= r.CableKmPerMs && r.VacuumKmPerMs <= 1000, "vacuum_km_per_ms: want a number from cable_km_per_ms to 1000, not %v", r.VacuumKmPerMs)
+	span("browser_repeat", r.BrowserRepeat, time.Minute, 31*24*time.Hour)
+	span("final_after", r.FinalAfter, 0, 31*24*time.Hour)
+	number("min_monitors", r.MinMonitors, 1, 100)
+	number("min_committee", r.MinCommittee, 0, r.MinMonitors)
+	return errors.Join(faults...)
+}
+
+// eligible says whether a country's code is on the list.
+func (r *Rules) eligible(country string) bool {
+	for _, c := range r.Countries {
+		if strings.EqualFold(c, country) {
+			return true
+		}
+	}
+	return false
+}
+
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}

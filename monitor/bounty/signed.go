@@ -1,0 +1,83 @@
+package bounty
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"golang.org/x/mod/sumdb/note"
+)
+
+// Rules and rosters are signed as notes (golang.org/x/mod/sumdb/note): the YAML,
+// an empty line, and a line for each signature.
+
+// Text is the YAML of a file that may be a signed note, and the keys that its
+// signatures name ("name+hash"). Nothing is verified: see [Verified].
+func Text(file []byte) (text []byte, signedBy []string) {
+	i := bytes.LastIndex(file, []byte("\n\n— "))
+	if i < 0 {
+		return file, nil
+	}
+	n, err := note.Open(file, note.VerifierList())
+	unverified, ok := err.(*note.UnverifiedNoteError)
+	if n == nil && !ok {
+		return file, nil
+	}
+	for _, sig := range unverified.Note.UnverifiedSigs {
+		signedBy = append(signedBy, fmt.Sprintf("%s+%08x", sig.Name, sig.Hash))
+	}
+	return []byte(unverified.Note.Text), signedBy
+}
+
+// Verified is the YAML of a file that the committee's key vouches for.
+func Verified(name string, file []byte, committee string) ([]byte, error) {
+	verifier, err := note.NewVerifier(committee)
+	if err != nil {
+		return nil, fmt.Errorf("the committee's key: %w: want the verifier key that \"relaymon roster sign\" prints", err)
+	}
+	n, err := note.Open(file, note.VerifierList(verifier))
+	if err != nil {
+		return nil, fmt.Errorf("%s: no signature by the committee's key %s: %w", name, verifier.Name(), err)
+	}
+	return []byte(n.Text), nil
+}
+
+// Sign puts the YAML into a note of the committee's. Signatures that are there
+// already are dropped: they vouch for what was written before.
+func Sign(file []byte, signer note.Signer) ([]byte, error) {
+	text, _ := Text(file)
+	if !strings.HasSuffix(string(text), "\n") {
+		text = append(bytes.Clone(text), '\n')
+	}
+	return note.Sign(&note.Note{Text: string(text)}, signer)
+}
+
+// OpenRules reads rules that are signed by the committee's key or, with an
+// empty key, may be unsigned.
+func OpenRules(name string, file []byte, committee string) (*Rules, []string, error) {
+	text, signedBy, err := open(name, file, committee)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := parseRules(name, file, text)
+	return r, signedBy, err
+}
+
+// OpenRoster reads a whole roster that is signed by the committee's key or, with
+// an empty key, may be unsigned.
+func OpenRoster(name string, file []byte, committee string) (*Roster, []string, error) {
+	text, signedBy, err := open(name, file, committee)
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := parseRoster(name, file, text, (*Roster).Validate)
+	return r, signedBy, err
+}
+
+func open(name string, file []byte, committee string) (text []byte, signedBy []string, err error) {
+	text, signedBy = Text(file)
+	if committee != "" {
+		text, err = Verified(name, file, committee)
+	}
+	return text, signedBy, err
+}

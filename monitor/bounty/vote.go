@@ -1,0 +1,285 @@
+package bounty
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Value is what a monitor, or the fleet, says of a relay's hour.
+type Value uint8
+
+// The values. The zero value claims nothing.
+const (
+	Unknown Value = iota
+	Up
+	Down
+	Busy
+)
+
+var valueNames = [...]string{"unknown", "up", "down", "busy"}
+
+func (v Value) String() string { return valueNames[v] }
+
+// MarshalText writes the word.
+func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads the word.
+func (v *Value) UnmarshalText(b []byte) error {
+	i := slices.Index(valueNames[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("vote %q: want up, down, busy or unknown", b)
+	}
+	*v = Value(i)
+	return nil
+}
+
+// Why is the reason of a vote that is unknown.
+type Why uint8
+
+// The reasons. A vote of up, down or busy has none.
+const (
+	None       Why = iota
+	Missing        // the monitor's log shows nothing of this hour
+	Missed         // it was watching, but made no attempt
+	BlindLine      // what failed was not shown to be the relay's fault (rule R5)
+	NoControls     // something failed, and the roster names no controls (rule R5)
+	OneFailure     // failures, but not in two attempts far enough apart (rule R6)
+	NotAsked       // an attempt left out what the rules require
+	OtherAddr      // the attempts went to another address than the registered one
+	BadVoucher     // the relay's signature does not show what it should
+	Late           // cosigned too late, or by too few (rule R9)
+	Clock          // the monitor's clock was not to be trusted (rule R9)
+	Void           // the monitor signed two histories
+)
+
+var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "void"}
+
+func (w Why) String() string { return whyWords[w] }
+
+// MarshalText writes the word.
+func (w Why) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// UnmarshalText reads the word.
+func (w *Why) UnmarshalText(b []byte) error {
+	i := slices.Index(whyWords[:], string(b))
+	if i < 0 {
+		return fmt.Errorf("no reason for a vote: %q", b)
+	}
+	*w = Why(i)
+	return nil
+}
+
+// Vote is one monitor's word about one relay and one hour (rule R6).
+type Vote struct {
+	Value Value
+	Why   Why
+}
+
+// LoopbackControl is the name of the control of component relay: a reservation
+// and an echo through a relay within the monitor's own process (rule R5).
+const LoopbackControl = "loopback"
+
+// Ballot is a vote with what led to it.
+type Ballot struct {
+	Vote
+	// Causes are the counted failures and refusals in words, such as
+	// "wss tls_expired", each once.
+	Causes []string
+	// WSS says that some attempt of the hour reached the relay as a browser does.
+	WSS bool
+	// UpAttempt is the attempt that makes the hour up; -1: none does.
+	UpAttempt int
+}
+
+// VoteOf judges one record by rules R2 to R6. The controls are those of the
+// hour's header, besides the attempts' own. With vouchers given (one an
+// attempt), an attempt whose voucher is bad makes nothing up.
+func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, controls []evidence.Control, vouchers []evidence.VoucherCheck) Ballot {
+	b := Ballot{UpAttempt: -1}
+	tcp4, wss := relay.At(rec.Hour).Multiaddrs(relay.PeerID)
+	deadline := rec.Hour.End().Add(rules.AttemptClose)
+	var (
+		busy                         bool
+		failures                     int
+		first, last                  time.Time // starts of attempts with a counted failure
+		blind, none, unasked         bool
+		elsewhere, badVoucher, tried bool
+	)
+	for i := range rec.Attempts {
+		a := &rec.Attempts[i]
+		if i == 0 && evidence.HourOf(a.Started.Time) != rec.Hour || a.Started.Before(rec.Hour.Start()) || !a.Started.Before(deadline) {
+			continue // rule R1: it belongs to another hour, or to none
+		}
+		tried = true
+		if a.PeerID != relay.PeerID || a.TCP4Addr != "" && !sameAddr(a.TCP4Addr, tcp4) || a.WSSAddr != "" && !sameAddr(a.WSSAddr, wss) {
+			elsewhere = true
+			continue
+		}
+		if a.TCP4Addr == "" || a.WSSAddr == "" {
+			unasked = true
+		}
+		if a.Results[evidence.WSS].Outcome == evidence.OK {
+			b.WSS = true
+		}
+		if isUp(rules, a) {
+			if i < len(vouchers) && vouchers[i].State == evidence.VoucherBad {
+				badVoucher = true
+				continue
+			}
+			b.Value, b.UpAttempt = Up, i
+			return b
+		}
+		counted := false
+		for _, c := range evidence.Components {
+			res := a.Results[c]
+			switch {
+			case res.Outcome == evidence.Busy && c == evidence.Relay:
+				busy = true
+				b.cause(c, res.Class, "busy")
+			case res.Outcome == evidence.Blind:
+				blind = true
+			case res.Outcome == evidence.Fail && !(c == evidence.Relay && a.Level >= evidence.Level(rules.RelayLevel)):
+				switch rules.controlled(roster, relay, a, c, controls) {
+				case controlsOK:
+					counted = true
+					b.cause(c, res.Class, "fail")
+				case controlsBad:
+					blind = true
+				case controlsNone:
+					none = true
+				}
+			}
+		}
+		if counted {
+			if failures == 0 {
+				first = a.Started.Time
+			}
+			failures++
+			last = a.Started.Time
+		}
+	}
+	switch {
+	case failures >= rules.DownAttempts && last.Sub(first) >= rules.DownSpacing:
+		b.Value = Down
+	case busy && failures < rules.DownAttempts:
+		b.Value = Busy
+	default:
+		b.Why = firstOf(
+			reason{failures > 0, OneFailure}, reason{blind, BlindLine}, reason{none, NoControls},
+			reason{badVoucher, BadVoucher}, reason{elsewhere, OtherAddr}, reason{unasked, NotAsked}, reason{!tried, Missed}, reason{true, NotAsked})
+	}
+	return b
+}
+
+type reason struct {
+	holds bool
+	why   Why
+}
+
+func firstOf(reasons ...reason) Why {
+	for _, r := range reasons {
+		if r.holds {
+			return r.why
+		}
+	}
+	return None
+}
+
+func (b *Ballot) cause(c evidence.Component, class evidence.Class, otherwise string) {
+	word := string(class)
+	if word == "" {
+		word = otherwise
+	}
+	if s := string(c) + " " + word; !slices.Contains(b.Causes, s) {
+		b.Causes = append(b.Causes, s)
+	}
+}
+
+// isUp says whether one attempt found the relay up: all three components, the
+// third at least at the level that the rules ask for.
+func isUp(rules *Rules, a *evidence.Attempt) bool {
+	relay := a.Results[evidence.Relay].Outcome
+	return a.Results[evidence.TCP4].Outcome == evidence.OK &&
+		a.Results[evidence.WSS].Outcome == evidence.OK &&
+		a.Level >= evidence.Level(rules.RelayLevel) &&
+		// A level without an outcome that goes with it proves nothing.
+		(relay == evidence.OK || relay == evidence.Fail && a.Level < evidence.LevelEchoed)
+}
+
+type controlState int
+
+const (
+	controlsNone controlState = iota
+	controlsBad
+	controlsOK
+)
+
+// controlled says whether the monitor's own line was seen to work when the
+// component failed (rule R5).
+func (r *Rules) controlled(roster *Roster, relay *Relay, a *evidence.Attempt, c evidence.Component, more []evidence.Control) controlState {
+	failed := failedAt(a, c)
+	from, to := failed.Add(-r.ControlWithin), failed.Add(r.ControlWithin)
+	kinds := []evidence.Component{c}
+	if c == evidence.Relay {
+		// A circuit needs both ways to the relay, and a failure in it may be the
+		// monitor's own: its controls must have worked afterwards.
+		from, kinds = failed, []evidence.Component{evidence.TCP4, evidence.WSS}
+	}
+	passed := func(name string, kind evidence.Component) bool {
+		ok := func(x evidence.Control) bool {
+			return x.Name == name && x.Component == kind && x.Outcome == evidence.OK &&
+				!x.Started.Before(from) && !x.Started.After(to)
+		}
+		return slices.ContainsFunc(a.Controls, ok) || slices.ContainsFunc(more, ok)
+	}
+	for _, kind := range kinds {
+		names := roster.controlsFor(relay, kind)
+		if len(names) == 0 {
+			return controlsNone
+		}
+		n := 0
+		for _, name := range names {
+			if passed(name, kind) {
+				n++
+			}
+		}
+		if n < r.ControlShare.Of(len(names)) {
+			return controlsBad
+		}
+	}
+	if c == evidence.Relay && !passed(LoopbackControl, evidence.Relay) {
+		return controlsBad
+	}
+	return controlsOK
+}
+
+// failedAt is when the component's last rung ended.
+func failedAt(a *evidence.Attempt, c evidence.Component) time.Time {
+	var end int64
+	for _, r := range a.Rungs {
+		if r.Component == c && r.Outcome != evidence.Skipped {
+			end = max(end, r.OffsetUS+r.DurationUS)
+		}
+	}
+	return evidence.TimeOf(a.Started.Add(time.Duration(end) * time.Microsecond)).Time
+}
+
+// sameAddr compares multiaddrs, of which some forms have two spellings.
+func sameAddr(a, b string) bool {
+	return a == b || canonicalAddr(a) == canonicalAddr(b)
+}
+
+func canonicalAddr(s string) string {
+	m, err := ma.NewMultiaddr(s)
+	if err != nil {
+		return s
+	}
+	// The library writes /ipfs/ as /p2p/; /tls/ws and /wss are one address.
+	return strings.Replace(m.String(), "/tls/ws/", "/wss/", 1)
+}
