@@ -68,6 +68,18 @@ func openCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (
 // number of others in the order of their names and key hashes, one a key, all
 // of them known and good, all in the one spelling. So each byte of a note counts.
 func openNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
+	n, err := parseNote(raw, author, others...)
+	if err != nil {
+		return nil, err
+	}
+	if len(n.UnverifiedSigs) > 0 {
+		return nil, fmt.Errorf("a signature is by a key that is not known, %s+%08x", n.UnverifiedSigs[0].Name, n.UnverifiedSigs[0].Hash)
+	}
+	return n, nil
+}
+
+// parseNote is openNote that lets signatures by others pass, unverified.
+func parseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
 	if len(raw) > maxNote {
 		return nil, fmt.Errorf("note of %d bytes is too long", len(raw))
 	}
@@ -79,13 +91,10 @@ func openNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.
 		}
 		return nil, err
 	}
-	if len(n.UnverifiedSigs) > 0 {
-		return nil, fmt.Errorf("a signature is by a key that is not known, %s+%08x", n.UnverifiedSigs[0].Name, n.UnverifiedSigs[0].Hash)
-	}
 	if n.Sigs[0].Name != author.Name() || n.Sigs[0].Hash != author.KeyHash() {
 		return nil, fmt.Errorf("the first signature is not by %s+%08x", author.Name(), author.KeyHash())
 	}
-	again, err := formatNote(n.Text, n.Sigs)
+	again, err := formatNote(n.Text, slices.Concat(n.Sigs, n.UnverifiedSigs))
 	if err != nil {
 		return nil, err
 	}

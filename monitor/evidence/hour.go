@@ -110,8 +110,13 @@ const timeLayout = "2006-01-02T15:04:05.000Z"
 // TimeOf cuts t to milliseconds and puts it in UTC.
 func TimeOf(t time.Time) Time { return Time{t.UTC().Truncate(time.Millisecond)} }
 
-// MarshalJSON writes the one spelling.
-func (t Time) MarshalJSON() ([]byte, error) { return json.Marshal(t.String()) }
+// MarshalJSON writes the one spelling; years of five digits have none.
+func (t Time) MarshalJSON() ([]byte, error) {
+	if y := t.UTC().Year(); y < 0 || y > 9999 {
+		return nil, fmt.Errorf("time in the year %d cannot be written", y)
+	}
+	return json.Marshal(t.String())
+}
 
 // UnmarshalJSON reads the one spelling and nothing else.
 func (t *Time) UnmarshalJSON(b []byte) error {

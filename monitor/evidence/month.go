@@ -48,24 +48,12 @@ type OpenHour struct {
 	Lines []byte
 }
 
-// Files are the month as files: name (slashes, no folder above) to content. Equal
-// months make equal files. Certificates stand under certificates/<sha256>.der.
-func (m MonitorMonth) Files() (map[string][]byte, error) { panic("being written") }
-
-// MonthFromFiles reads what [MonitorMonth.Files] wrote; a name too many or too few is
-// an error. It checks the form only: [VerifyMonth] does the rest.
-func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) { panic("being written") }
-
 // Keys are what a verifier brings along; none of it is taken from the bundle.
 type Keys struct {
 	Log       string   // verifier key of the log
 	Witnesses []string // verifier keys of the witnesses; signatures by others are refused
 	Beacon    BeaconVerifier
 }
-
-// VerifyMonth checks every byte of m and returns what it shows. It is pure: no
-// clock, no network, no files.
-func VerifyMonth(m MonitorMonth, k Keys) (VerifiedMonth, error) { panic("being written") }
 
 // VerifiedMonth is what was proven.
 type VerifiedMonth struct {

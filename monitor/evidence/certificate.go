@@ -1,0 +1,97 @@
+package evidence
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+)
+
+const maxCertificate = 64 << 10
+
+// NewCertificate says of a leaf what a record says of it, so that whoever holds
+// the leaf can compare.
+func NewCertificate(der []byte) (*Certificate, error) {
+	if len(der) > maxCertificate {
+		return nil, fmt.Errorf("certificate of %d bytes is too long", len(der))
+	}
+	x, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	return &Certificate{
+		SHA256:    hashHex(der),
+		Issuer:    x.Issuer.String(),
+		DNSNames:  x.DNSNames,
+		NotBefore: TimeOf(x.NotBefore),
+		NotAfter:  TimeOf(x.NotAfter),
+	}, nil
+}
+
+func hashHex(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
+// checkCertificate says whether c is what a record says of the leaf.
+func checkCertificate(c Certificate, der []byte) error {
+	want, err := NewCertificate(der)
+	if err != nil {
+		return err
+	}
+	a, err1 := Encode(c)
+	b, err2 := Encode(want)
+	if err := errors.Join(err1, err2); err != nil {
+		return err
+	}
+	if !bytes.Equal(a, b) {
+		return fmt.Errorf("certificate: the record says %s, the leaf %s", a, b)
+	}
+	return nil
+}
+
+// keepCertificate stores a leaf once under its hash. An attempt that refers to a
+// leaf which nobody has would be a claim that nobody can check.
+func (l *Log) keepCertificate(c *Certificate, ders [][]byte) error {
+	if c == nil {
+		if len(ders) > 0 {
+			return errors.New("a certificate was given, the attempt refers to none")
+		}
+		return nil
+	}
+	if len(ders) == 0 {
+		der, err := l.certificate(c.SHA256)
+		if err != nil {
+			return err
+		}
+		return checkCertificate(*c, der)
+	}
+	for _, der := range ders {
+		if err := checkCertificate(*c, der); err != nil {
+			return err
+		}
+	}
+	if err := l.disk.Create(l.certPath(c.SHA256), ders[0], 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("keep certificate: %w", err)
+	}
+	return nil
+}
+
+// certificate reads a leaf that was kept.
+func (l *Log) certificate(sha string) ([]byte, error) {
+	if !isHexSHA256(sha) {
+		return nil, fmt.Errorf("certificate %q: its name is not a SHA-256 in hex", sha)
+	}
+	der, err := os.ReadFile(l.certPath(sha))
+	if err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	if hashHex(der) != sha {
+		return nil, l.errDamaged("certificate %s has another hash", sha)
+	}
+	return der, nil
+}

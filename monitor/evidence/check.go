@@ -1,0 +1,204 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// CheckReport says what [Check] saw.
+type CheckReport struct {
+	Origin       string `json:"origin"`
+	Key          string `json:"key"`
+	First        Hour   `json:"first"`
+	Blocks       int64  `json:"blocks"`
+	OK           int64  `json:"ok"`
+	Partial      int64  `json:"partial"`
+	Gaps         int64  `json:"gaps"`
+	Records      int64  `json:"records"`
+	Attempts     int64  `json:"attempts"`
+	Checkpoints  int64  `json:"checkpoints"`
+	Cosignatures int64  `json:"cosignatures"`
+	Certificates int64  `json:"certificates"`
+	// Open are the hours that are not sealed yet.
+	Open []Hour `json:"open"`
+	// Faults say what is wrong, in the order it was met; none: the store is sound.
+	Faults []string `json:"faults"`
+}
+
+// Check verifies a whole store without changing it, also while a monitor writes
+// to it: every block, record, checkpoint and certificate. The error is of a store
+// that cannot be read at all; what is wrong in it stands in the report.
+func Check(dir string) (CheckReport, error) {
+	l, err := OpenRead(dir)
+	if err != nil {
+		return CheckReport{}, fmt.Errorf("check: %w", err)
+	}
+	c := checker{l: l, known: make(map[string]bool), r: CheckReport{
+		Origin: l.meta.Origin, Key: l.meta.Key, First: l.meta.First, Open: l.unsealed(), Faults: []string{}}}
+	for _, name := range []string{metaFile, keyFile, witnessFile, lockFile} {
+		c.known[l.path(name)] = true
+	}
+	for _, name := range []string{keyFile, witnessFile} {
+		if fi, err := os.Stat(l.path(name)); err == nil && fi.Mode().Perm()&0o077 != 0 {
+			c.fault("%s may be read by others (mode %04o): chmod 600, and, if it may have been, start a log with a new key", l.path(name), fi.Mode().Perm())
+		}
+	}
+	c.blocks()
+	for h, w := range l.wals {
+		c.known[l.walPath(h)] = true
+		for _, r := range w.records() {
+			if err := checkRecord(r, h); err != nil {
+				c.fault("open hour %s: %v", h, err)
+			}
+			c.attempts(r)
+		}
+	}
+	if err := c.strangers(); err != nil {
+		return CheckReport{}, fmt.Errorf("check: %w", err)
+	}
+	return c.r, nil
+}
+
+type checker struct {
+	l     *Log
+	r     CheckReport
+	known map[string]bool // files that belong to the store
+}
+
+func (c *checker) fault(format string, a ...any) {
+	c.r.Faults = append(c.r.Faults, fmt.Sprintf(format, a...))
+}
+
+func (c *checker) blocks() {
+	l := c.l
+	at := int64(0)
+	for m := l.meta.First.Month(); at < l.tree.size; m++ {
+		c.known[l.headersPath(m)] = true
+		lines, err := l.monthHeaders(m)
+		if err != nil || len(lines) == 0 {
+			c.fault("blocks of %s: %v", m, err)
+			return
+		}
+		for _, line := range lines {
+			h, err := decodeHeader(line)
+			if err != nil {
+				c.fault("block %d: %v", at, err)
+				return
+			}
+			at++
+			c.block(h)
+			if h.Signed {
+				c.checkpoint(at)
+			}
+		}
+	}
+	c.r.Blocks = at
+}
+
+func (c *checker) block(h Header) {
+	switch h.State {
+	case StateOK:
+		c.r.OK++
+	case StatePartial:
+		c.r.Partial++
+	case StateGap:
+		c.r.Gaps++
+	}
+	if h.Records > 0 {
+		c.known[c.l.recordsPath(h.Hour)] = true
+	}
+	lines, err := c.l.recordLines(h.Hour)
+	if err != nil {
+		c.fault("records of %s: %v", h.Hour, err)
+		return
+	}
+	t, err := recordTree(lines)
+	if err != nil {
+		c.fault("records of %s: %v", h.Hour, err)
+		return
+	}
+	if root, err := t.root(t.size); err != nil || t.size != h.Records || root != h.Root {
+		c.fault("records of %s: they are not those of the block", h.Hour)
+		return
+	}
+	last := ""
+	for _, line := range lines {
+		r, err := decodeRecord(line, h.Hour)
+		if err != nil {
+			c.fault("records of %s: %v", h.Hour, err)
+			continue
+		}
+		if r.PeerID <= last {
+			c.fault("records of %s: %s is not in order", h.Hour, r.PeerID)
+		}
+		last = r.PeerID
+		c.attempts(r)
+	}
+}
+
+func (c *checker) attempts(r Record) {
+	c.r.Records++
+	c.r.Attempts += int64(len(r.Attempts))
+	for _, a := range r.Attempts {
+		cert := a.Facts.Certificate
+		if cert == nil {
+			continue
+		}
+		path := c.l.certPath(cert.SHA256)
+		if !c.known[path] {
+			c.known[path] = true
+			c.r.Certificates++
+		}
+		der, err := c.l.certificate(cert.SHA256)
+		if err == nil {
+			err = checkCertificate(*cert, der)
+		}
+		if err != nil {
+			c.fault("record of %s in %s: %v", r.PeerID, r.Hour, err)
+		}
+	}
+}
+
+func (c *checker) checkpoint(size int64) {
+	c.known[c.l.checkpointPath(size)] = true
+	p, err := c.l.readCheckpoint(size)
+	if err != nil {
+		// The last one may not have been signed yet when the monitor stopped.
+		if size < c.l.tree.size || !errors.Is(err, fs.ErrNotExist) {
+			c.fault("checkpoint of size %d: %v", size, err)
+		}
+		return
+	}
+	if root, err := c.l.tree.root(size); err != nil || root != p.root {
+		c.fault("checkpoint of size %d: its root is not that of the blocks", size)
+	}
+	c.r.Checkpoints++
+	c.r.Cosignatures += int64(len(p.sigs))
+}
+
+// strangers names files that no block or record accounts for.
+func (c *checker) strangers() error {
+	return filepath.WalkDir(c.l.dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if d.IsDir() || c.known[path] || strings.HasPrefix(d.Name(), ".") {
+			return nil
+		}
+		// Leaves may be kept for an attempt that was then refused; a newer block
+		// may have been sealed, and its hour's write-ahead file be gone, meanwhile.
+		switch filepath.Dir(path) {
+		case c.l.path(certsDir), c.l.path(walDir):
+			return nil
+		}
+		c.fault("%s belongs to no block; move it away", path)
+		return nil
+	})
+}

@@ -1,0 +1,309 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Seal seals every hour that has closed by now (at :16 of the next), with
+// blocks for the gaps, and signs a checkpoint. It may be repeated after an
+// error, and goes on where it stopped, also in another process. Call it only
+// when the clock is to be trusted: a sealed hour takes nothing more.
+//
+// The order of writing makes every crash harmless: the records, which nothing
+// refers to yet; then the header, which from now on is a leaf of the log and never
+// changes; then the checkpoint, whose bytes follow from the leaves, so that
+// signing it again makes the same one; only then the write-ahead file goes.
+func (l *Log) Seal(now time.Time) ([]Header, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock == nil {
+		return nil, ErrReadOnly
+	}
+	if l.held {
+		return nil, ErrHeld
+	}
+	if err := l.finish(); err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	var sealed []Header
+	for closed(l.next(), now) {
+		list, err := l.sealMonth(now)
+		sealed = append(sealed, list...)
+		if err == nil {
+			err = l.finish()
+		}
+		if err != nil {
+			return sealed, fmt.Errorf("seal: %w", err)
+		}
+	}
+	return sealed, nil
+}
+
+// closed says whether the last retry of an hour is over.
+func closed(h Hour, now time.Time) bool { return !now.Before(h.End().Add(CloseAfter)) }
+
+// sealMonth writes the blocks of closed hours up to the end of the month, and
+// makes them leaves of the log.
+func (l *Log) sealMonth(now time.Time) ([]Header, error) {
+	first := l.next()
+	if closed(first+maxGap, now) {
+		return nil, errClockAhead
+	}
+	month := first.Month()
+	var headers []Header
+	var lines [][]byte
+	previous := l.leaf
+	for h := first; closed(h, now) && month.Contains(h); h++ {
+		head, err := l.writeRecords(h, now)
+		if err != nil {
+			return nil, err
+		}
+		head.Previous = previous
+		head.Signed = !closed(h+1, now) || !month.Contains(h+1)
+		line, err := Encode(head)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := decodeHeader(line); err != nil {
+			return nil, err
+		}
+		previous = tlog.RecordHash(line)
+		headers, lines = append(headers, head), append(lines, line)
+	}
+	s, ok := l.headers[month]
+	if !ok {
+		s = segment{disk: l.disk, path: l.headersPath(month)}
+	}
+	err := s.append(joinLines(lines))
+	for m, old := range l.headers {
+		if m != month {
+			old.close()
+			delete(l.headers, m)
+		}
+	}
+	l.headers[month] = s
+	if err != nil {
+		return nil, err
+	}
+	for i, line := range lines {
+		if err := l.addHeader(headers[i], line); err != nil {
+			return nil, err
+		}
+		if w := l.wals[headers[i].Hour]; w != nil {
+			w.file.close()
+			delete(l.wals, headers[i].Hour)
+		}
+	}
+	return headers, nil
+}
+
+// writeRecords writes the records of an hour that is to be sealed. A file that is
+// there already is of an attempt at sealing that never came to its leaf.
+func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
+	w := l.wals[h]
+	var lines [][]byte
+	if w != nil {
+		for _, r := range w.records() {
+			line, err := Encode(r)
+			if err != nil {
+				return Header{}, err
+			}
+			if _, err := decodeRecord(line, h); err != nil {
+				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
+			}
+			lines = append(lines, line)
+		}
+	}
+	path := l.recordsPath(h)
+	if len(lines) > 0 {
+		if err := l.disk.Mkdir(filepath.Dir(path), 0o755); err != nil {
+			return Header{}, err
+		}
+		if err := l.disk.Replace(path, joinLines(lines), 0o644); err != nil {
+			return Header{}, err
+		}
+	} else if err := l.disk.Remove(path); err != nil {
+		return Header{}, err
+	}
+	t, err := recordTree(lines)
+	if err != nil {
+		return Header{}, err
+	}
+	return w.header(h, now, t)
+}
+
+// finish signs the checkpoint that the last leaf calls for and drops the
+// write-ahead files of sealed hours.
+func (l *Log) finish() error {
+	if l.last != nil && l.last.Signed && l.signed < l.tree.size {
+		if err := l.sign(); err != nil {
+			return err
+		}
+	}
+	return l.removeSealedWALs()
+}
+
+// sign writes the checkpoint over all blocks. There is never a second one of one
+// size: the file is made once, and one that is there must say the same.
+func (l *Log) sign() error {
+	root, err := l.tree.root(l.tree.size)
+	if err != nil {
+		return err
+	}
+	c := checkpoint{origin: l.meta.Origin, size: l.tree.size, root: root}
+	raw, err := note.Sign(&note.Note{Text: c.text()}, noteSigner{l.key})
+	if err != nil {
+		return fmt.Errorf("sign checkpoint: %w", err)
+	}
+	err = l.disk.Create(l.checkpointPath(c.size), raw, 0o644)
+	if errors.Is(err, fs.ErrExist) {
+		old, err := l.readCheckpoint(c.size)
+		if err != nil {
+			return err
+		}
+		if old.root != root {
+			return l.errDamaged("another checkpoint of size %d was signed before", c.size)
+		}
+	} else if err != nil {
+		return fmt.Errorf("write checkpoint: %w", err)
+	}
+	l.signed = c.size
+	return nil
+}
+
+// Checkpoint is the last checkpoint, a signed note with the cosignatures it has;
+// nil before the first.
+func (l *Log) Checkpoint() ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.signed == 0 {
+		return nil, nil
+	}
+	return os.ReadFile(l.checkpointPath(l.signed))
+}
+
+// AddCosignatures adds to the checkpoint of the given size the signature lines
+// that verify with one of the witnesses' keys. Lines by others are left out, a
+// bad one is an error. The first cosignature of a witness stays.
+func (l *Log) AddCosignatures(size int64, lines []byte, witnesses ...string) error {
+	known, err := verifiers(witnesses)
+	if err != nil {
+		return fmt.Errorf("add cosignatures: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock == nil {
+		return ErrReadOnly
+	}
+	c, err := l.readCheckpoint(size)
+	if err != nil {
+		return fmt.Errorf("add cosignatures: %w", err)
+	}
+	// Together with the log's own line and the ones that are there.
+	raw, err := os.ReadFile(l.checkpointPath(size))
+	if err != nil {
+		return fmt.Errorf("add cosignatures: %w", err)
+	}
+	n, err := note.Open(append(bytes.Clone(raw), lines...), note.VerifierList(append(known, noteVerifier{l.key.public()})...))
+	if err != nil {
+		return fmt.Errorf("add cosignatures: %w", err)
+	}
+	sigs := append([]note.Signature{n.Sigs[0]}, c.sigs...)
+	for _, s := range n.Sigs[1:] {
+		if !hasSignature(sigs, s) {
+			sigs = append(sigs, s)
+		}
+	}
+	merged, err := formatNote(n.Text, sigs)
+	if err != nil {
+		return fmt.Errorf("add cosignatures: %w", err)
+	}
+	if bytes.Equal(merged, raw) {
+		return nil
+	}
+	if err := l.disk.Replace(l.checkpointPath(size), merged, 0o644); err != nil {
+		return fmt.Errorf("add cosignatures: %w", err)
+	}
+	return nil
+}
+
+func hasSignature(list []note.Signature, s note.Signature) bool {
+	for _, have := range list {
+		if have.Name == s.Name && have.Hash == s.Hash {
+			return true
+		}
+	}
+	return false
+}
+
+// ProveConsistency proves that the tree of size newSize extends that of oldSize.
+func (l *Log) ProveConsistency(oldSize, newSize int64) (tlog.TreeProof, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if oldSize == 0 || newSize > l.tree.size {
+		return nil, fmt.Errorf("prove consistency of sizes %d and %d: the log has %d blocks", oldSize, newSize, l.tree.size)
+	}
+	return tlog.ProveTree(newSize, oldSize, l.tree)
+}
+
+// Hold keeps [Log.Seal] from signing anything until [Log.Confront] has been
+// called. A monitor with witnesses does so right after it has opened its log: a
+// backup or a snapshot that was restored does not know what was signed after it.
+func (l *Log) Hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.held = true
+}
+
+// OlderCopyError says that witnesses have seen more of this log than is here.
+type OlderCopyError struct {
+	Origin      string
+	Size, Known int64 // of this copy, and the largest that was signed
+}
+
+func (e *OlderCopyError) Error() string {
+	return fmt.Sprintf("older copy of log %s restored: it has %d blocks, %d were signed before; bring back the newer copy (relaymon log adopt) or start a log with a new key",
+		e.Origin, e.Size, e.Known)
+}
+
+// Confront compares this copy of the log with checkpoints that were signed by it
+// before, as its witnesses remember them. If one of them is newer the error is an
+// *[OlderCopyError] and the log stays held; if one is of another history the log
+// has forked. Otherwise the log is free to go on.
+func (l *Log) Confront(checkpoints ...[]byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, raw := range checkpoints {
+		n, err := note.Open(raw, note.VerifierList(noteVerifier{l.key.public()}))
+		if err != nil {
+			return fmt.Errorf("confront log with a checkpoint: %w", err)
+		}
+		c, err := parseCheckpointText(n.Text)
+		if err != nil || c.origin != l.meta.Origin {
+			return fmt.Errorf("confront log with a checkpoint: %q is none of %s", n.Text, l.meta.Origin)
+		}
+		if c.size > l.tree.size {
+			l.held = true
+			return &OlderCopyError{l.meta.Origin, l.tree.size, c.size}
+		}
+		root, err := l.tree.root(c.size)
+		if err != nil {
+			return err
+		}
+		if root != c.root {
+			l.held = true
+			return fmt.Errorf("log %s has forked: another checkpoint of size %d was signed with its key; start a log with a new key", l.meta.Origin, c.size)
+		}
+	}
+	l.held = false
+	return nil
+}

@@ -1,0 +1,196 @@
+package evidence
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// CloseAfter is how long after its end an hour is still open: retries of a first
+// attempt in its last second run until then (rule R2).
+const CloseAfter = 16 * time.Minute
+
+// Bounds of what is taken into a log. A relay chooses some of what is recorded
+// about it; the probe cuts it down long before.
+const (
+	maxAttempt  = 256 << 10 // bytes of canonical JSON
+	maxAttempts = 32        // on one relay in one hour
+	maxControls = 256       // in the header of one block
+	maxSchedule = 16
+	maxRecords  = 100_000 // in one block
+	saltSize    = 32
+)
+
+// checkPeer accepts the one spelling of a peer ID.
+func checkPeer(s string) error {
+	id, err := peer.Decode(s)
+	if err != nil {
+		return fmt.Errorf("peer ID %q: %w", s, err)
+	}
+	if id.String() != s {
+		return fmt.Errorf("peer ID %q: write it %s", s, id)
+	}
+	return nil
+}
+
+// checkAttempt says whether an attempt may stand in the record of hour h. It
+// judges form and time, not what was seen.
+func checkAttempt(a Attempt, h Hour) error {
+	if err := checkPeer(a.PeerID); err != nil {
+		return err
+	}
+	if a.Started.Before(h.Start()) || !a.Started.Before(h.End().Add(CloseAfter)) {
+		return fmt.Errorf("attempt of %s does not belong to hour %s", a.Started, h)
+	}
+	if len(a.Results) != len(Components) {
+		return fmt.Errorf("attempt has %d results, want one for each of %v", len(a.Results), Components)
+	}
+	for _, c := range Components {
+		r, ok := a.Results[c]
+		if !ok {
+			return fmt.Errorf("attempt has no result for %s", c)
+		}
+		if err := checkOutcome(r.Outcome); err != nil {
+			return fmt.Errorf("result of %s: %w", c, err)
+		}
+	}
+	for _, r := range a.Rungs {
+		if err := checkOutcome(r.Outcome); err != nil {
+			return fmt.Errorf("rung %q: %w", r.Name, err)
+		}
+		if r.Component != "" && !slices.Contains(Components, r.Component) {
+			return fmt.Errorf("rung %q: component %q is not known", r.Name, r.Component)
+		}
+	}
+	for _, c := range a.Controls {
+		if err := checkControl(c); err != nil {
+			return err
+		}
+	}
+	if a.Level < LevelNone || a.Level > LevelEchoed {
+		return fmt.Errorf("level %d is not known", a.Level)
+	}
+	return nil
+}
+
+func checkControl(c Control) error {
+	if !slices.Contains(Components, c.Component) {
+		return fmt.Errorf("control %q: component %q is not known", c.Name, c.Component)
+	}
+	if err := checkOutcome(c.Outcome); err != nil {
+		return fmt.Errorf("control %q: %w", c.Name, err)
+	}
+	return nil
+}
+
+func checkOutcome(o Outcome) error {
+	switch o {
+	case OK, Fail, Busy, Blind, Skipped:
+		return nil
+	}
+	return fmt.Errorf("outcome %q is not known", o)
+}
+
+// checkRecord says whether a record may stand in the block of hour h: at least
+// one attempt, all on the same relay, in order, the first within the hour (rule R1).
+func checkRecord(r Record, h Hour) error {
+	if r.Hour != h {
+		return fmt.Errorf("record is of hour %s, not %s", r.Hour, h)
+	}
+	if len(r.Attempts) == 0 || len(r.Attempts) > maxAttempts {
+		return fmt.Errorf("record has %d attempts, want 1 to %d", len(r.Attempts), maxAttempts)
+	}
+	for i, a := range r.Attempts {
+		if a.PeerID != r.PeerID {
+			return fmt.Errorf("record of %s has an attempt on %s", r.PeerID, a.PeerID)
+		}
+		if err := checkAttempt(a, h); err != nil {
+			return err
+		}
+		if i > 0 && a.Started.Before(r.Attempts[i-1].Started.Time) {
+			return errors.New("attempts are not in the order of their start")
+		}
+	}
+	if first := r.Attempts[0]; !first.Started.Before(h.End()) {
+		return fmt.Errorf("first attempt of %s is after hour %s", first.Started, h)
+	}
+	return nil
+}
+
+// decodeRecord reads the canonical record of a relay and an hour.
+func decodeRecord(b []byte, h Hour) (Record, error) {
+	var r Record
+	if err := Decode(b, &r); err != nil {
+		return Record{}, err
+	}
+	return r, checkRecord(r, h)
+}
+
+// decodeHeader reads the canonical header of the hour after the one before.
+func decodeHeader(b []byte) (Header, error) {
+	var h Header
+	if err := Decode(b, &h); err != nil {
+		return Header{}, err
+	}
+	switch h.State {
+	case StateOK, StatePartial:
+	case StateGap:
+		if h.Records != 0 {
+			return Header{}, fmt.Errorf("block %s is a gap with records", h.Hour)
+		}
+	default:
+		return Header{}, fmt.Errorf("block %s: state %q is not known", h.Hour, h.State)
+	}
+	if h.Records < 0 || h.Records > maxRecords {
+		return Header{}, fmt.Errorf("block %s: %d records", h.Hour, h.Records)
+	}
+	if len(h.Controls) > maxControls || len(h.Schedule) > maxSchedule {
+		return Header{}, fmt.Errorf("block %s: too many controls or secrets", h.Hour)
+	}
+	for _, c := range h.Controls {
+		if err := checkControl(c); err != nil {
+			return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
+		}
+	}
+	for _, s := range h.Schedule {
+		if err := checkSecret(s); err != nil {
+			return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
+		}
+	}
+	if h.SealedAt.Before(h.Hour.End().Add(CloseAfter)) {
+		return Header{}, fmt.Errorf("block %s was sealed at %s, before its hour had closed", h.Hour, h.SealedAt)
+	}
+	return h, nil
+}
+
+// checkSecret accepts a day's commitment or its secret.
+func checkSecret(s Secret) error {
+	if d, err := time.Parse(time.DateOnly, s.Day); err != nil || d.Format(time.DateOnly) != s.Day {
+		return fmt.Errorf("schedule: day %q is not a date", s.Day)
+	}
+	if (s.SHA256 == "") == (len(s.Secret) == 0) {
+		return fmt.Errorf("schedule of %s: want either the secret or its SHA-256", s.Day)
+	}
+	if s.SHA256 != "" && !isHexSHA256(s.SHA256) {
+		return fmt.Errorf("schedule of %s: %q is not a SHA-256 in hex", s.Day, s.SHA256)
+	}
+	if len(s.Secret) > 64 {
+		return fmt.Errorf("schedule of %s: secret of %d bytes", s.Day, len(s.Secret))
+	}
+	return nil
+}
+
+func isHexSHA256(s string) bool {
+	if len(s) != 64 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,148 @@
+package evidence
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// entry is a line of the write-ahead log of an hour. Exactly one field is set.
+type entry struct {
+	Begin   *begin   `json:"begin,omitempty"`
+	Attempt *Attempt `json:"attempt,omitempty"`
+	Mark    *Mark    `json:"mark,omitempty"`
+}
+
+// begin says that the monitor watches from At on.
+type begin struct {
+	At       Time   `json:"at"`
+	Software string `json:"software"`
+}
+
+func (e entry) check(h Hour) error {
+	set := 0
+	for _, is := range []bool{e.Begin != nil, e.Attempt != nil, e.Mark != nil} {
+		if is {
+			set++
+		}
+	}
+	if set != 1 {
+		return errors.New("entry wants exactly one of begin, attempt, mark")
+	}
+	switch {
+	case e.Attempt != nil:
+		return checkAttempt(*e.Attempt, h)
+	case e.Mark != nil:
+		return e.Mark.check()
+	}
+	return nil
+}
+
+func (m Mark) check() error {
+	switch {
+	case m.Clock != nil && m.Control == nil && m.Schedule == nil:
+		return nil
+	case m.Clock == nil && m.Control != nil && m.Schedule == nil:
+		return checkControl(*m.Control)
+	case m.Clock == nil && m.Control == nil && m.Schedule != nil:
+		return checkSecret(*m.Schedule)
+	}
+	return errors.New("mark wants exactly one of clock, control, schedule")
+}
+
+func decodeEntry(line []byte, h Hour) (entry, error) {
+	var e entry
+	if err := Decode(line, &e); err != nil {
+		return entry{}, err
+	}
+	return e, e.check(h)
+}
+
+// wal is what the write-ahead lines of one hour amount to.
+type wal struct {
+	hour     Hour
+	begins   []begin
+	attempts map[string][]Attempt // by peer ID, in the order of writing
+	clock    []ClockSample
+	controls []Control
+	schedule []Secret
+	good     int64 // length of the lines that count
+}
+
+func newWAL(h Hour) *wal { return &wal{hour: h, attempts: make(map[string][]Attempt)} }
+
+// readWAL reads lines. Lines are written one at a time, each on disk before the
+// next, so that only the last can be torn: it was never acknowledged and does not
+// count. A bad line before it is damage.
+func readWAL(b []byte, h Hour) (*wal, error) {
+	w := newWAL(h)
+	for n := 1; len(b) > 0; n++ {
+		line, rest, whole := bytes.Cut(b, []byte("\n"))
+		e, err := decodeEntry(line, h)
+		if err == nil && whole {
+			err = w.admits(e)
+		}
+		switch {
+		case !whole || err != nil && len(rest) == 0:
+			return w, nil
+		case err != nil:
+			return nil, fmt.Errorf("line %d: %w", n, err)
+		}
+		w.add(e)
+		w.good += int64(len(line)) + 1
+		b = rest
+	}
+	return w, nil
+}
+
+// admits says whether an entry may follow: it keeps every record that will be
+// sealed within its bounds, and its first attempt within the hour.
+func (w *wal) admits(e entry) error {
+	switch {
+	case e.Attempt != nil:
+		list := w.attempts[e.Attempt.PeerID]
+		if len(list) >= maxAttempts {
+			return fmt.Errorf("%d attempts on %s in hour %s already", len(list), e.Attempt.PeerID, w.hour)
+		}
+		if len(list) == 0 && len(w.attempts) >= maxRecords {
+			return fmt.Errorf("%d relays in hour %s already", len(w.attempts), w.hour)
+		}
+		inHour := func(a Attempt) bool { return a.Started.Before(w.hour.End()) }
+		if !inHour(*e.Attempt) && !slices.ContainsFunc(list, inHour) {
+			return fmt.Errorf("first attempt of %s is after hour %s", e.Attempt.Started, w.hour)
+		}
+	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxControls,
+		e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule:
+		return fmt.Errorf("too many marks in hour %s", w.hour)
+	}
+	return nil
+}
+
+func (w *wal) add(e entry) {
+	switch {
+	case e.Begin != nil:
+		w.begins = append(w.begins, *e.Begin)
+	case e.Attempt != nil:
+		w.attempts[e.Attempt.PeerID] = append(w.attempts[e.Attempt.PeerID], *e.Attempt)
+	case e.Mark.Clock != nil:
+		w.clock = append(w.clock, *e.Mark.Clock)
+	case e.Mark.Control != nil:
+		w.controls = append(w.controls, *e.Mark.Control)
+	case e.Mark.Schedule != nil:
+		w.schedule = append(w.schedule, *e.Mark.Schedule)
+	}
+}
+
+// records are sorted by peer ID, their attempts by their start.
+func (w *wal) records() []Record {
+	list := make([]Record, 0, len(w.attempts))
+	for id, attempts := range w.attempts {
+		r := Record{PeerID: id, Hour: w.hour, Attempts: slices.Clone(attempts)}
+		slices.SortStableFunc(r.Attempts, func(a, b Attempt) int { return a.Started.Compare(b.Started.Time) })
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b Record) int { return cmp.Compare(a.PeerID, b.PeerID) })
+	return list
+}
