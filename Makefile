@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 export CGO_ENABLED ?= 0
 
-PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit
+PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit internal/demo/cmd/demo
 
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
@@ -16,8 +16,8 @@ RACE := ./relay/... ./monitor/... ./internal/coord/...
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-run: ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
-	go run ./internal/demo/cmd/demo --state .demo $(if $(ONCE),--once)
+run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
+	bin/demo --programs bin --state .demo $(if $(ONCE),--once)
 
 build: ## Build the programs into bin/
 	go build -trimpath -o bin/ $(addprefix ./,$(PROGRAMS))

@@ -16,6 +16,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // Monitor watches the relays of a roster. Make one with [Open].
@@ -26,7 +27,8 @@ type Monitor struct {
 	rules  *bounty.Rules
 	roster *bounty.Roster
 	files  files
-	climb  climber
+	ladder *ladder
+	climb  climber       // the ladder's, or a test's
 	gate   chan struct{} // a place for each probe that may run at the same time
 
 	mu      sync.Mutex
@@ -61,22 +63,6 @@ func Init(cfg Config) error {
 
 func logDir(cfg Config) string { return filepath.Join(cfg.DataDir, "log") }
 
-// OpenLog opens the evidence log alone. The caller closes it.
-func OpenLog(cfg Config) (*evidence.Log, error) {
-	l, err := evidence.Open(logDir(cfg))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("no evidence log in %s: make one with \"relaymon init\", or restore it from a backup: %w", cfg.DataDir, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if l.Network() != cfg.Network || l.Name() != cfg.Name {
-		err := fmt.Errorf("the log in %s is that of %s, the configuration says %q in network %s: a log's name and network never change", cfg.DataDir, l.Origin(), cfg.Name, cfg.Network)
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
-}
-
 // Open opens the monitor's log and reads rules and roster.
 func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 	m := &Monitor{
@@ -88,32 +74,46 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
 		return nil, err
 	}
-	climb, err := newClimber(cfg)
-	if err != nil {
+	var err error
+	if m.store, err = openLog(cfg); err != nil {
 		return nil, err
 	}
-	m.climb = climb
-	if m.store, err = OpenLog(cfg); err != nil {
-		return nil, err
+	if err := m.prepare(); err != nil {
+		return nil, errors.Join(err, m.Close())
 	}
+	return m, nil
+}
+
+// prepare gets what a monitor with an open log needs to begin.
+func (m *Monitor) prepare() (err error) {
 	if err := m.checkPlace(time.Now()); err != nil {
-		return nil, errors.Join(err, m.store.Close())
+		return err
 	}
-	m.secrets = &secrets{dir: filepath.Join(cfg.DataDir, "schedule"), mark: m.store.Mark}
+	if m.ladder, err = newLadder(m.cfg); err != nil {
+		return err
+	}
+	m.climb = m.ladder.climb
+	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	this := evidence.HourOf(time.Now())
 	for _, h := range []evidence.Hour{this - 1, this} {
 		records, err := m.store.Records(h)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, errors.Join(err, m.store.Close())
+			return err
 		}
 		m.planner.restore(records)
 	}
-	return m, nil
+	return nil
 }
 
-// Close lets go of the log.
-func (m *Monitor) Close() error { return m.store.Close() }
+// Close ends the listener and lets go of the log.
+func (m *Monitor) Close() error {
+	var err error
+	if m.ladder != nil {
+		err = m.ladder.close()
+	}
+	return errors.Join(err, m.store.Close())
+}
 
 func (m *Monitor) readRules() (err error) {
 	m.files.rules = bounty.DefaultRules
@@ -124,11 +124,12 @@ func (m *Monitor) readRules() (err error) {
 			return fmt.Errorf("read the rules: %w", err)
 		}
 	}
-	if m.cfg.Committee != "" && m.cfg.Rules != "" {
-		m.rules, err = bounty.ParseSignedRules(name, m.files.rules, m.cfg.Committee)
-	} else {
-		m.rules, err = bounty.ParseRules(name, m.files.rules)
+	// The program's own rules need no signature: the verifier brings his.
+	committee := m.cfg.Committee
+	if m.cfg.Rules == "" {
+		committee = ""
 	}
+	m.rules, _, err = bounty.OpenRules(name, m.files.rules, committee)
 	if err != nil {
 		return err
 	}
@@ -142,11 +143,7 @@ func (m *Monitor) readRoster() (err error) {
 	if m.files.roster, err = os.ReadFile(m.cfg.Roster); err != nil {
 		return fmt.Errorf("read the roster: %w", err)
 	}
-	if m.cfg.Committee != "" {
-		m.roster, err = bounty.ParseSignedRoster(m.cfg.Roster, m.files.roster, m.cfg.Committee)
-	} else {
-		m.roster, err = bounty.ParseRoster(m.cfg.Roster, m.files.roster)
-	}
+	m.roster, _, err = bounty.OpenRoster(m.cfg.Roster, m.files.roster, m.cfg.Committee)
 	if err != nil {
 		return err
 	}
@@ -249,7 +246,22 @@ func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 		return err
 	}
 	m.begun = now
+	m.listen(h)
 	return nil
+}
+
+// listen keeps the listener with the relays that are under judgement at h.
+func (m *Monitor) listen(h evidence.Hour) {
+	if m.ladder == nil {
+		return // a test's own prober
+	}
+	var targets []probe.Target
+	for _, id := range m.targets(h) {
+		if t, err := m.target(id, h); err == nil {
+			targets = append(targets, t)
+		}
+	}
+	m.ladder.watch(targets)
 }
 
 // setFault remembers why nothing can be judged, and says so once. The caller

@@ -46,11 +46,9 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 // observe makes one attempt and puts it into the log: it counts when it is
 // there, and not before. The result is nil if none was made.
 func (m *Monitor) observe(ctx context.Context, j job) (*evidence.Attempt, error) {
-	relay := m.roster.Relay(j.relay)
-	tcp4, wss := relay.At(j.hour).Multiaddrs(j.relay)
-	target, err := probe.ParseTarget([]string{tcp4, wss})
+	target, err := m.target(j.relay, j.hour)
 	if err != nil {
-		return nil, fmt.Errorf("the roster's addresses of %s: %w", j.relay, err)
+		return nil, err
 	}
 	salt, key, err := m.challenge(j)
 	if err != nil {
@@ -68,13 +66,23 @@ func (m *Monitor) observe(ctx context.Context, j job) (*evidence.Attempt, error)
 	m.log.Info("attempt", "relay", j.relay, "hour", j.hour,
 		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,
 		"relayed", a.Results[evidence.Relay].Outcome, "level", a.Level)
-	if m.cfg.Network != evidence.Lab && m.onOwnHost(relay.At(j.hour).IPv4) {
+	if m.cfg.Network != evidence.Lab && m.onOwnHost(m.roster.Relay(j.relay).At(j.hour).IPv4) {
 		return &a, nil // watched, but never evidence
 	}
 	if err := m.store.Append(j.hour, a, certs...); err != nil {
 		return &a, err
 	}
 	return &a, nil
+}
+
+// target is where a relay is registered at hour h.
+func (m *Monitor) target(id string, h evidence.Hour) (probe.Target, error) {
+	tcp4, wss := m.roster.Relay(id).At(h).Multiaddrs(id)
+	t, err := probe.ParseTarget([]string{tcp4, wss})
+	if err != nil {
+		return t, fmt.Errorf("the roster's addresses of %s: %w", id, err)
+	}
+	return t, nil
 }
 
 // inTime says whether a job may still start: a first attempt only in its hour.
@@ -142,6 +150,10 @@ func (m *Monitor) onOwnHost(ipv4 string) bool {
 	return false
 }
 
+// announceWait is how long a single round waits to hear a relay. A relay
+// announces itself soon after a new peer has joined the topic.
+const announceWait = 20 * time.Second
+
 // Once makes one attempt at every relay now, whatever the plan says, and returns
 // them in the roster's order. Only a lab may choose its minute like that: on the
 // real network the schedule decides (rule R2).
@@ -160,6 +172,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.ladder.wait = announceWait
 	var out []evidence.Attempt
 	for _, relay := range m.targets(h) {
 		a, err := m.observe(ctx, job{relay, h})

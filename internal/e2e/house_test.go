@@ -1,0 +1,206 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/pebble"
+	"github.com/psf-relay/relay-appliance/monitor"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/bundle"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/relay"
+)
+
+// The whole house in one process: a relay with a certificate from a real ACME
+// server, judged from outside, the evidence logged, bundled and audited.
+func TestHouse(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	h := startRelay(ctx, t, dir)
+
+	cfg := h.monitorConfig(t)
+	if err := monitor.Init(cfg); err != nil {
+		t.Fatal(err)
+	}
+	h.writeRoster(t, cfg)
+	m, err := monitor.Open(cfg, quiet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	attempts, err := m.Once(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(attempts) != 1 {
+		t.Fatalf("%d attempts, want 1", len(attempts))
+	}
+	for _, r := range attempts[0].Rungs {
+		if r.Outcome != evidence.OK {
+			t.Errorf("%s: %s (%s) %s", r.Name, r.Outcome, r.Class, r.Detail)
+		}
+	}
+
+	month := evidence.MonthOf(time.Now())
+	file := filepath.Join(dir, "bundle.zip")
+	if err := monitor.WriteBundle(cfg, h.relay.ID().String(), month, time.Now(), file); err != nil {
+		t.Fatal(err)
+	}
+	packed, rules, roster := read(t, file), read(t, cfg.Rules), read(t, cfg.Roster)
+	res, err := bundle.Verify(bytes.NewReader(packed), int64(len(packed)), bundle.Options{Rules: rules, Roster: roster})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Result != bounty.LabResult || res.Verdict.Final {
+		t.Errorf("the verdict is %s, final %v; want LAB, provisional", res.Result, res.Verdict.Final)
+	}
+
+	// Other judges than those of the bundle: refused.
+	other := strings.Replace(string(roster), "operator: somebody", "operator: else", 1)
+	if _, err := bundle.Verify(bytes.NewReader(packed), int64(len(packed)), bundle.Options{Rules: rules, Roster: []byte(other)}); err == nil {
+		t.Error("a bundle verified against another roster")
+	}
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// house is a relay and what a monitor needs to know of it.
+type house struct {
+	dir   string
+	relay *relay.Relay
+	ca    *pebble.Server
+	ports [3]uint16 // tcp, quic, wss
+}
+
+const domain = "relay.test"
+
+var host = netip.MustParseAddr("127.0.0.2")
+
+func startRelay(ctx context.Context, t *testing.T, dir string) *house {
+	t.Helper()
+	h := &house{dir: dir}
+	for i := range h.ports {
+		l, err := net.Listen("tcp4", netip.AddrPortFrom(host, 0).String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.ports[i] = l.Addr().(*net.TCPAddr).AddrPort().Port()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	h.ca, err = pebble.Start(ctx, pebble.Options{TLSPort: int(h.ports[2]), Names: map[string]netip.Addr{domain: host}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, h.path("ca.pem"), string(h.ca.RootPEM))
+	file := h.path("relay.yaml")
+	write(t, file, fmt.Sprintf(`
+data_dir: %s
+domain: %s
+listen:
+  tcp: [/ip4/%[3]s/tcp/%[4]d]
+  quic: [/ip4/%[3]s/udp/%[5]d/quic-v1]
+  wss: [/ip4/%[3]s/tcp/%[6]d/tls/ws]
+  webtransport: []
+  webrtc: []
+  http: ""
+acme: {directory: %[7]q, ca_file: %[8]s}
+network: {allow_private: true}
+psf: {bootstrap: [], bootstrap_list: ""}
+metrics: {listen: ""}
+`, h.path("relay"), domain, host, h.ports[0], h.ports[1], h.ports[2], h.ca.DirectoryURL, h.path("ca.pem")))
+	cfg, err := relay.ReadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h.relay, err = relay.New(cfg, quiet); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	running, stop := context.WithCancel(ctx)
+	go func() { ended <- h.relay.Run(running) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Errorf("the relay ended: %v", err)
+		}
+	})
+	select {
+	case <-h.relay.Ready():
+	case err := <-ended:
+		ended <- nil
+		t.Fatalf("the relay ended: %v", err)
+	case <-ctx.Done():
+		t.Fatal("the relay did not get ready")
+	}
+	return h
+}
+
+func (h *house) path(name string) string { return filepath.Join(h.dir, name) }
+
+func (h *house) monitorConfig(t *testing.T) monitor.Config {
+	t.Helper()
+	write(t, h.path("rules.yaml"), "network: lab\n")
+	file := h.path("monitor.yaml")
+	write(t, file, fmt.Sprintf(`
+name: m1
+network: lab
+data_dir: monitor
+roster: roster.yaml
+rules: rules.yaml
+listen: ""
+lab: {ca: ca.pem, resolve: {%s: %s}}
+`, domain, host))
+	cfg, err := monitor.LoadConfig(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func (h *house) writeRoster(t *testing.T, cfg monitor.Config) {
+	t.Helper()
+	keys, err := monitor.Keys(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := evidence.HourOf(time.Now())
+	write(t, cfg.Roster, fmt.Sprintf(`
+network: lab
+monitors:
+  - {name: m1, operator: somebody, log_key: %q, from: %s}
+relays:
+  - {peer_id: %s, operator: another, ipv4: %s, tcp_port: %d, domain: %s, wss_port: %d, enrolled: %[2]s}
+`, keys.LogKey, from, h.relay.ID(), host, h.ports[0], domain, h.ports[2]))
+}
+
+func read(t *testing.T, file string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func write(t *testing.T, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/monitor"
+	"github.com/psf-relay/relay-appliance/monitor/bundle"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+type bundleCmd struct {
+	configFlag
+	Month string `placeholder:"YYYY-MM" help:"The month; without it the running one, as far as it has come."`
+	Relay string `required:"" placeholder:"ID" help:"The relay's peer ID."`
+	Out   string `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder."`
+}
+
+func (c *bundleCmd) Run(out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	month := evidence.MonthOf(now)
+	if c.Month != "" {
+		if month, err = evidence.ParseMonth(c.Month); err != nil {
+			return cli.BadInput(err)
+		}
+	}
+	file := c.Out
+	if file == "" {
+		file = bundle.Name(c.Relay, month)
+	}
+	if err := monitor.WriteBundle(cfg, c.Relay, month, now, file); err != nil {
+		return err
+	}
+	info, err := os.Stat(file)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out.Stdout, "wrote %s, %d bytes\n", file, info.Size())
+	return nil
+}

@@ -1,0 +1,48 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// PublicKeys are what the committee enters in its roster.
+type PublicKeys struct {
+	LogKey     string `json:"log_key"`
+	WitnessKey string `json:"witness_key"`
+}
+
+// Keys reads the public keys of the monitor's log, also while it is running.
+func Keys(cfg Config) (PublicKeys, error) {
+	l, err := openForReading(cfg)
+	if err != nil {
+		return PublicKeys{}, err
+	}
+	return PublicKeys{l.Key(), l.WitnessKey()}, l.Close()
+}
+
+// CheckLog verifies the whole store, also while it is running.
+func CheckLog(cfg Config) (evidence.CheckReport, error) { return evidence.Check(logDir(cfg)) }
+
+// openLog opens the log for writing.
+func openLog(cfg Config) (*evidence.Log, error) { return opened(cfg, evidence.Open) }
+
+// openForReading opens the log beside a monitor that may be writing it.
+func openForReading(cfg Config) (*evidence.Log, error) { return opened(cfg, evidence.OpenRead) }
+
+func opened(cfg Config, open func(dir string) (*evidence.Log, error)) (*evidence.Log, error) {
+	l, err := open(logDir(cfg))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("no evidence log in %s: make one with \"relaymon init\", or restore it from a backup: %w", cfg.DataDir, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if name, network, err := evidence.ParseOrigin(l.Origin()); err != nil || name != cfg.Name || network != cfg.Network {
+		err := fmt.Errorf("the log in %s is that of %s, the configuration says %q in network %s: a log's name and network never change", cfg.DataDir, l.Origin(), cfg.Name, cfg.Network)
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}

@@ -1,0 +1,79 @@
+package monitor
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
+)
+
+// ladder is how this monitor probes: with Mozilla's pinned roots on the real
+// network, and with a lab's own CA and names in a lab.
+type ladder struct {
+	opts     probe.Options
+	listener *probe.Listener
+	wait     time.Duration // for an announcement that was not heard yet
+}
+
+// spacing is between two dials to one relay (rule R2): js-libp2p refuses more
+// than five connections a second from one address, which would look like an outage.
+const spacing = time.Second
+
+func newLadder(cfg Config) (*ladder, error) {
+	l := &ladder{opts: probe.Options{
+		Resolve:      cfg.Lab.Resolve,
+		AllowPrivate: cfg.Network == evidence.Lab,
+		Pace:         probe.NewPace(spacing),
+	}}
+	var err error
+	if cfg.Lab.CA != "" {
+		pem, err := os.ReadFile(cfg.Lab.CA)
+		if err != nil {
+			return nil, fmt.Errorf("read the lab's CA: %w", err)
+		}
+		if l.opts.ExtraCAs, err = probe.ParseCAs(pem); err != nil {
+			return nil, fmt.Errorf("the lab's CA %s: %w", cfg.Lab.CA, err)
+		}
+	}
+	// One identity for as long as the process runs, and none that is stored: to
+	// the relays the listener is one more member of the topic.
+	if l.listener, err = probe.NewListener(nil, l.opts); err != nil {
+		return nil, err
+	}
+	l.opts.Listener = l.listener
+	return l, nil
+}
+
+// climb makes one attempt; it returns the leaf certificates that were seen, too.
+func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+	var leaves [][]byte
+	o := l.opts
+	o.ProbeKey = key
+	o.AnnounceWait = l.wait
+	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf.Raw) }
+	return probe.Run(ctx, t, o), leaves
+}
+
+// watch keeps the listener connected to these relays.
+func (l *ladder) watch(targets []probe.Target) { l.listener.Watch(targets) }
+
+// announced tells when the relay's last announcement was heard; empty: never.
+func (l *ladder) announced(id string) string {
+	p, err := peer.Decode(id)
+	if err != nil {
+		return ""
+	}
+	if heard, ok := l.listener.Last(p); ok {
+		return evidence.TimeOf(heard.At).String()
+	}
+	return ""
+}
+
+func (l *ladder) close() error { return l.listener.Close() }

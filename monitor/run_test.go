@@ -1,0 +1,270 @@
+package monitor
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
+)
+
+// fakeNet answers probes in place of the network, in the bubble's time.
+type fakeNet struct {
+	mu      sync.Mutex
+	outcome func(relay string, at time.Time) evidence.Outcome
+	took    time.Duration
+	climbs  int
+	running int
+	most    int // probes at the same time
+}
+
+func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+	f.mu.Lock()
+	f.climbs++
+	f.running++
+	f.most = max(f.most, f.running)
+	f.mu.Unlock()
+	start := time.Now()
+	select {
+	case <-time.After(f.took):
+	case <-ctx.Done():
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.running--
+	a := attempt(start, f.outcome(t.PeerID.String(), start))
+	a.PeerID = t.PeerID.String()
+	a.Rungs = []evidence.Rung{}
+	return a, nil
+}
+
+// newTestMonitor makes a monitor of n relays with a real log on disk.
+func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []string) {
+	t.Helper()
+	roster := &bounty.Roster{Network: evidence.Lab}
+	var ids []string
+	for i := range n {
+		key, _, err := crypto.GenerateEd25519Key(deterministic(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := peer.IDFromPrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, id.String())
+		roster.Relays = append(roster.Relays, bounty.Relay{
+			PeerID: id.String(), Operator: "another",
+			Address:  bounty.Address{IPv4: "127.0.0.2", TCPPort: 4001, Domain: "relay.test", WSSPort: 443},
+			Enrolled: evidence.HourOf(time.Now()),
+		})
+	}
+	dir := t.TempDir()
+	store, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = store.Close() })
+	m := &Monitor{
+		cfg:    Config{Name: "m1", Network: evidence.Lab, DataDir: dir, Concurrency: concurrency},
+		log:    slog.New(slog.DiscardHandler),
+		store:  store,
+		rules:  bounty.Defaults(),
+		roster: roster,
+		climb:  f.climb,
+		gate:   make(chan struct{}, concurrency),
+		salts:  map[job][]byte{},
+	}
+	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
+	m.planner = newPlanner(m.secrets.of)
+	return m, ids
+}
+
+// deterministic is a source of bytes for test keys.
+type deterministic byte
+
+func (d deterministic) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = byte(d) + byte(i)
+	}
+	return len(b), nil
+}
+
+// Two days of hourly probes, by cron's own ticks, in no time: one attempt an
+// hour and relay, each in its hour, none twice, all sealed.
+func TestRunTwoDays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: 5 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 3, 8)
+		first := evidence.HourOf(time.Now())
+		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour+closeAfter+5*time.Minute)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for h := first; h < first+48; h++ {
+			records, err := m.store.Records(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(records) != len(ids) {
+				t.Fatalf("%s: %d records, want %d", h, len(records), len(ids))
+			}
+			for _, r := range records {
+				if len(r.Attempts) != 1 || evidence.HourOf(r.Attempts[0].Started.Time) != h {
+					t.Errorf("%s: attempts %v", h, r.Attempts)
+				}
+			}
+		}
+		if got := m.store.Size(); got != 48 {
+			t.Errorf("%d sealed hours, want 48", got)
+		}
+	})
+}
+
+// A relay that is dead is asked three times an hour and no more; a live one
+// beside it once.
+func TestRunRetries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var dead string
+		f := &fakeNet{took: time.Second, outcome: func(relay string, _ time.Time) evidence.Outcome {
+			if relay == dead {
+				return evidence.Fail
+			}
+			return evidence.OK
+		}}
+		m, ids := newTestMonitor(t, f, 2, 8)
+		dead = ids[0]
+		first := evidence.HourOf(time.Now())
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		for h := first; h < first+2; h++ {
+			records, err := m.store.Records(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range records {
+				want := 1
+				if r.PeerID == dead {
+					want = 3
+				}
+				if len(r.Attempts) != want {
+					t.Errorf("%s %s: %d attempts, want %d", h, r.PeerID, len(r.Attempts), want)
+				}
+			}
+		}
+	})
+}
+
+// Slow probes of many relays never run more than the bound at the same time, and
+// what found no place in its hour is missing, not moved.
+func TestRunIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: 100 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, _ := newTestMonitor(t, f, 60, 1)
+		first := evidence.HourOf(time.Now())
+		ctx, cancel := context.WithTimeout(t.Context(), 4*time.Hour)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if f.most != 1 {
+			t.Errorf("%d probes at the same time, want 1", f.most)
+		}
+		for h := first; h < first+4; h++ {
+			records, err := m.store.Records(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// 3600 s / 100 s
+			if len(records) > 36 {
+				t.Errorf("%s: %d records by one prober of 100 s each", h, len(records))
+			}
+			for _, r := range records {
+				if len(r.Attempts) != 1 || evidence.HourOf(r.Attempts[0].Started.Time) != h {
+					t.Errorf("%s: attempts %+v", h, r.Attempts)
+				}
+			}
+		}
+	})
+}
+
+// A monitor that was stopped goes on where it was: nothing is probed twice in an
+// hour, and the hours between are gaps.
+func TestRunAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 1, 8)
+		first := evidence.HourOf(time.Now())
+		run := func(d time.Duration) {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			defer cancel()
+			if err := m.Run(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run(2 * time.Hour)
+		time.Sleep(3*time.Hour + 30*time.Minute)
+		// As a new process would: it knows only what the log holds.
+		m.begun, m.lastly, m.planner = time.Time{}, time.Time{}, newPlanner(m.secrets.of)
+		run(2 * time.Hour)
+		var states []string
+		for h := first; h < first+7; h++ {
+			header, err := m.store.Header(h)
+			if err != nil {
+				t.Fatalf("%s: %v", h, err)
+			}
+			records, err := m.store.Records(h)
+			if err != nil {
+				t.Fatal(err)
+			}
+			states = append(states, fmt.Sprintf("%s %d", header.State, len(records)))
+			if len(records) > 1 || len(records) == 1 && (records[0].PeerID != ids[0] || len(records[0].Attempts) != 1) {
+				t.Errorf("%s: %+v", h, records)
+			}
+		}
+		for i, want := range []string{"ok 1", "ok 1", "gap 0", "gap 0", "gap 0"} {
+			if states[i] != want {
+				t.Errorf("hours are %q, want hour %d to be %q", states, i, want)
+			}
+		}
+		if states[5] != "partial 1" && states[5] != "partial 0" {
+			t.Errorf("hours are %q, want hour 5 to be partial", states)
+		}
+	})
+}
+
+// While the log cannot be written nothing is probed, and it is said.
+func TestRunWithoutALog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, _ := newTestMonitor(t, f, 1, 8)
+		if err := m.store.Close(); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if f.climbs != 0 {
+			t.Errorf("%d probes whose results could not be kept", f.climbs)
+		}
+		if m.fault == nil {
+			t.Error("no fault is shown")
+		}
+	})
+}
