@@ -1,0 +1,313 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// The names of the files.
+const (
+	verifyFile   = "VERIFY.md"
+	rulesFile    = "inputs/rules.yaml"
+	rosterFile   = "inputs/roster.yaml"
+	releasesFile = "inputs/releases.yaml"
+	rootsFile    = "inputs/roots.pem"
+	forksDir     = "forks/"
+	logsDir      = "logs/"
+	jsonFile     = "report.json"
+	htmlFile     = "report.html"
+	mdFile       = "report.md"
+	dsseFile     = "report.dsse.json"
+)
+
+// Input is all that goes into a bundle. The same input gives the same bytes.
+type Input struct {
+	Rules    []byte // the file
+	Roster   []byte // the file
+	Releases []byte // the file, or nil
+	Roots    []byte // PEM, or nil
+	Relay    string // peer ID
+	Month    evidence.Month
+	AsOf     time.Time
+	// Logs are the exports of the monitors' logs, in any order.
+	Logs []evidence.MonitorMonth
+	// Forks are checkpoints that contradict one in Logs: each voids its monitor's month.
+	Forks [][]byte
+	// Beacon checks beacons; nil: they count as absent.
+	Beacon evidence.BeaconVerifier
+	// Geo is what is known of the world's countries; nil: nothing.
+	Geo bounty.Geo
+	// Sign puts a statement into a DSSE envelope: the SignStatement of the log
+	// of a monitor that is in the roster.
+	Sign func(statement []byte) ([]byte, error)
+}
+
+// Name is what the file of a bundle is called.
+func Name(relay string, m evidence.Month) string { return fmt.Sprintf("relay-%s-%s.zip", relay, m) }
+
+// Write judges the month and writes its bundle. Evidence that would not verify
+// is refused here already.
+func Write(w io.Writer, in Input) error {
+	files := map[string][]byte{rulesFile: in.Rules, rosterFile: in.Roster, verifyFile: []byte(verifyText)}
+	if in.Releases != nil {
+		files[releasesFile] = in.Releases
+	}
+	if in.Roots != nil {
+		files[rootsFile] = in.Roots
+	}
+	for i, f := range in.Forks {
+		files[fmt.Sprintf("%s%d.txt", forksDir, i+1)] = f
+	}
+	for _, m := range in.Logs {
+		dir := logDir(m.Key)
+		log, err := m.Files()
+		if err != nil {
+			return fmt.Errorf("write the bundle: log of %s: %w", m.Origin, err)
+		}
+		for name, data := range log {
+			if _, taken := files[dir+name]; taken {
+				return fmt.Errorf("write the bundle: the log of %s is there twice", m.Origin)
+			}
+			files[dir+name] = data
+		}
+	}
+	v, err := judge(files, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month, in.AsOf)
+	if err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	if err := addReports(files, v); err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	statement, err := statementOver(files, v)
+	if err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	if files[dsseFile], err = in.Sign(statement); err != nil {
+		return fmt.Errorf("write the bundle: sign the report: %w", err)
+	}
+	return pack(w, files)
+}
+
+func addReports(files map[string][]byte, v *bounty.Verdict) (err error) {
+	if files[jsonFile], err = evidence.Encode(v); err != nil {
+		return err
+	}
+	if files[htmlFile], err = HTML(v); err != nil {
+		return err
+	}
+	files[mdFile] = Markdown(v)
+	return nil
+}
+
+// logDir is where a log's files stand.
+func logDir(key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return logsDir + hex.EncodeToString(sum[:8]) + "/"
+}
+
+// Options are what a verifier brings along.
+type Options struct {
+	Rules  []byte // the file
+	Roster []byte // the file
+	// Committee is the verifier key that signs both. Without it they may be
+	// unsigned if Unsigned says so or if the network is lab.
+	Committee string
+	Unsigned  bool
+	Beacon    evidence.BeaconVerifier // nil: beacons count as absent
+	Geo       bounty.Geo              // nil: nothing is known of countries
+}
+
+// Result is a bundle that verified.
+type Result struct {
+	Verdict *bounty.Verdict `json:"verdict"`
+	// Result is the verdict's, or REVIEW where the caller accepted unsigned
+	// rules and the report says ELIGIBLE.
+	Result bounty.Result `json:"result"`
+	// SignedBy is the monitor whose log key signed the bundle.
+	SignedBy string   `json:"signed_by"`
+	Files    int      `json:"files"`
+	Warnings []string `json:"warnings"`
+}
+
+// InputError says that the verifier's own files or options are at fault, and
+// not the bundle.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string { return e.Err.Error() }
+
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Verify checks the bundle in r. An *[InputError] is the fault of the options,
+// any other error that of the bundle.
+func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
+	if err := o.check(); err != nil {
+		return Result{}, &InputError{err}
+	}
+	files, err := unpack(r, size)
+	if err != nil {
+		return Result{}, err
+	}
+	return verifyFiles(files, o)
+}
+
+// check refuses options that cannot lead to a verdict.
+func (o *Options) check() error {
+	rules, _, err := bounty.OpenRules("rules", o.Rules, o.Committee)
+	if err != nil {
+		return err
+	}
+	roster, _, err := bounty.OpenRoster("roster", o.Roster, o.Committee)
+	if err != nil {
+		return err
+	}
+	if rules.Network != roster.Network {
+		return fmt.Errorf("the rules are for network %s, the roster for %s: lab and real are never mixed", rules.Network, roster.Network)
+	}
+	if rules.Network != evidence.Lab && o.Committee == "" && !o.Unsigned {
+		return errors.New("whose rules and roster are these? name the committee's verifier key, or accept unsigned ones")
+	}
+	return nil
+}
+
+func verifyFiles(files map[string][]byte, o Options) (Result, error) {
+	res := Result{Files: len(files), Warnings: []string{}}
+	for _, f := range []struct {
+		name string
+		mine []byte
+		what string
+	}{{rulesFile, o.Rules, "rules"}, {rosterFile, o.Roster, "roster"}} {
+		theirs, ok := files[f.name]
+		if !ok {
+			return res, fmt.Errorf("%s is missing", f.name)
+		}
+		if !bytes.Equal(theirs, f.mine) {
+			return res, fmt.Errorf("the bundle was judged by another %s file than yours: %s differs", f.what, f.name)
+		}
+	}
+	roster, _, err := bounty.OpenRoster("roster", o.Roster, "")
+	if err != nil {
+		return res, err
+	}
+	if res.SignedBy, err = verifyStatement(files, roster); err != nil {
+		return res, err
+	}
+	var theirs bounty.Verdict
+	if err := evidence.Decode(files[jsonFile], &theirs); err != nil {
+		return res, fmt.Errorf("%s: %w", jsonFile, err)
+	}
+	v, err := judge(files, o, theirs.Relay.PeerID, theirs.Month, theirs.AsOf.Time)
+	if err != nil {
+		return res, err
+	}
+	mine := maps.Clone(files)
+	if err := addReports(mine, v); err != nil {
+		return res, err
+	}
+	if !bytes.Equal(mine[jsonFile], files[jsonFile]) {
+		return res, fmt.Errorf("%s is not what the evidence shows: it says %q, the evidence %q", jsonFile, theirs.Headline, v.Headline)
+	}
+	for _, name := range []string{htmlFile, mdFile} {
+		if !bytes.Equal(mine[name], files[name]) {
+			res.Warnings = append(res.Warnings, name+" is not what this version draws: go by the verdict printed here")
+		}
+	}
+	res.Verdict, res.Result = v, v.Result
+	switch {
+	case o.Committee != "":
+	case v.Network == evidence.Lab:
+		res.Warnings = append(res.Warnings, "lab: nobody's signature of rules and roster was asked for")
+	default:
+		res.Warnings = append(res.Warnings, "unsigned: rules and roster are taken on your own word, so the result is REVIEW at most")
+		if res.Result == bounty.Eligible {
+			res.Result = bounty.ForReview
+		}
+	}
+	return res, nil
+}
+
+// judge verifies the logs among the files and recomputes the verdict.
+func judge(files map[string][]byte, o Options, relay string, month evidence.Month, asOf time.Time) (*bounty.Verdict, error) {
+	c := bounty.Case{Geo: o.Geo, Relay: relay, Month: month, AsOf: evidence.TimeOf(asOf).Time}
+	var err error
+	if c.Rules, c.RulesSignedBy, err = bounty.OpenRules("rules", o.Rules, o.Committee); err != nil {
+		return nil, err
+	}
+	if c.Roster, c.RosterSignedBy, err = bounty.OpenRoster("roster", o.Roster, o.Committee); err != nil {
+		return nil, err
+	}
+	if data, ok := files[releasesFile]; ok {
+		if c.Releases, err = bounty.ParseReleases(releasesFile, data); err != nil {
+			return nil, err
+		}
+	}
+	if c.Logs, err = verifyLogs(files, c.Roster, month, o.Beacon); err != nil {
+		return nil, err
+	}
+	return bounty.Judge(c)
+}
+
+// verifyLogs verifies the logs among the files, in the order of their folders.
+func verifyLogs(files map[string][]byte, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) ([]bounty.Log, error) {
+	dirs := map[string]map[string][]byte{}
+	for name, data := range files {
+		rest, ok := strings.CutPrefix(name, logsDir)
+		if !ok {
+			continue
+		}
+		dir, file, ok := strings.Cut(rest, "/")
+		if !ok {
+			return nil, fmt.Errorf("%s: a file of a log stands in the log's folder", name)
+		}
+		if dirs[dir] == nil {
+			dirs[dir] = map[string][]byte{}
+		}
+		dirs[dir][file] = data
+	}
+	var out []bounty.Log
+	witnesses := roster.WitnessKeys(month)
+	convicts := map[string]bool{}
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		m, err := evidence.MonthFromFiles(dirs[dir])
+		if err != nil {
+			return nil, fmt.Errorf("%s%s: %w", logsDir, dir, err)
+		}
+		if logDir(m.Key) != logsDir+dir+"/" {
+			return nil, fmt.Errorf("%s%s: the log of key %s stands in another folder", logsDir, dir, m.Key)
+		}
+		monitor := roster.LogMonitor(m.Key, month)
+		if monitor == nil {
+			return nil, fmt.Errorf("%s%s: no monitor of the roster has the key %s in %s", logsDir, dir, m.Key, month)
+		}
+		v, err := evidence.VerifyMonth(m, evidence.Keys{Log: monitor.LogKey, Witnesses: witnesses, Beacon: beacon})
+		if err != nil {
+			return nil, fmt.Errorf("log of monitor %s: %w", monitor.Name, err)
+		}
+		log := bounty.Log{Monitor: monitor.Name, Key: monitor.LogKey, Month: v}
+		names, void, err := forksOf(files, &log, m)
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			convicts[name] = true
+		}
+		log.Void = void
+		out = append(out, log)
+	}
+	for name := range files {
+		if strings.HasPrefix(name, forksDir) && !convicts[name] {
+			return nil, fmt.Errorf("%s contradicts no log of the bundle", name)
+		}
+	}
+	return out, nil
+}

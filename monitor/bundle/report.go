@@ -1,0 +1,181 @@
+package bundle
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+//go:embed VERIFY.md
+var verifyText string
+
+//go:embed report.html
+var htmlText string
+
+var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMap{
+	"css": func(v any) string {
+		return strings.NewReplacer(" ", "-", "_", "-").Replace(strings.ToLower(fmt.Sprint(v)))
+	},
+	"ms":      func(us int64) string { return fmt.Sprintf("%.1f ms", float64(us)/1000) },
+	"utc":     func(t evidence.Time) string { return t.Format("2006-01-02 15:04:05 UTC") },
+	"span":    func(s bounty.Span) string { return s.String() },
+	"outcome": outcomeMark,
+	"short":   short,
+	"result": func(r map[evidence.Component]evidence.Outcome, c string) evidence.Outcome {
+		return r[evidence.Component(c)]
+	},
+}).Parse(htmlText))
+
+// page is what the template sees.
+type page struct {
+	*bounty.Verdict
+	Heat    heatmap
+	Latency latencyChart
+	Certs   certChart
+	Map     *mapChart
+}
+
+// HTML draws the report: one file, no script, nothing loaded from anywhere.
+func HTML(v *bounty.Verdict) ([]byte, error) {
+	var b bytes.Buffer
+	p := page{Verdict: v, Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v), Map: mapChartOf(v)}
+	if err := htmlReport.Execute(&b, p); err != nil {
+		return nil, fmt.Errorf("draw the report: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// outcomeMark tells outcomes apart without colour.
+func outcomeMark(o bounty.Outcome) string {
+	switch o {
+	case bounty.Pass:
+		return "✓"
+	case bounty.Warn:
+		return "!"
+	case bounty.Fail:
+		return "✗"
+	default:
+		return "?"
+	}
+}
+
+func short(s string) string {
+	if len(s) > 16 {
+		return s[:16] + "…"
+	}
+	return s
+}
+
+// Markdown is the report for terminals, mails and issue trackers.
+func Markdown(v *bounty.Verdict) []byte {
+	var b strings.Builder
+	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	say("# %s\n", v.Headline)
+	say("Relay `%s`, month %s (UTC), as of %s, network %s.\n", v.Relay.PeerID, v.Month, v.AsOf, v.Network)
+	for _, r := range v.Reasons {
+		say("- %s", md(r))
+	}
+	say("\n| rule | subject | outcome | reasons |\n|---|---|---|---|")
+	for _, f := range v.Findings {
+		say("| %s | %s | %s | %s |", f.Rule, f.Subject, f.Outcome, md(strings.Join(f.Reasons, "; ")))
+	}
+	h := v.Hours
+	say("\n| hours | up | down | busy (in up and down) | unknown | not enrolled | remaining | coverage |\n|---|---|---|---|---|---|---|---|")
+	say("| %d | %d | %d | %d | %d | %d | %d | %d %% |", h.Total, h.Up, h.Down, h.Busy, h.Unknown, h.NotEnrolled, h.Remaining, v.Coverage)
+	say("\n- operator: %s\n- addresses: `%s`, `%s`", md(v.Relay.Operator), v.Relay.TCP4, v.Relay.WSS)
+	say("- payout: %s", payoutWords(v.Relay))
+	say("- labels: %s", strings.Join(v.Labels, ", "))
+	say("\n| monitor | operator | committee | up | down | busy | unknown | vouchers | note |\n|---|---|---|---|---|---|---|---|---|")
+	for _, m := range v.Monitors {
+		say("| %s | %s | %s | %d | %d | %d | %d | %d | %s |", m.Name, md(m.Operator), yes(m.Committee),
+			m.Votes[bounty.Up], m.Votes[bounty.Down], m.Votes[bounty.Busy], m.Votes[bounty.Unknown], m.Vouchers, md(monitorNote(m)))
+	}
+	if len(v.Open) > 0 {
+		say("\nNot sealed yet: shown, counted nowhere.\n\n| monitor | hour | attempt | tcp4 | wss | relay | level |\n|---|---|---|---|---|---|---|")
+		for _, o := range v.Open {
+			say("| %s | %s | %s | %s | %s | %s | %d |", o.Monitor, o.Hour, o.Started, o.Results[evidence.TCP4], o.Results[evidence.WSS], o.Results[evidence.Relay], o.Level)
+		}
+	}
+	say("\n```\n%s```", heatText(v))
+	say("\nRules sha256 `%s`, roster sha256 `%s`.", v.Inputs.Rules.SHA256, v.Inputs.Roster.SHA256)
+	return []byte(b.String())
+}
+
+func payoutWords(r bounty.RelayReport) string {
+	switch {
+	case r.Payout == "":
+		return "no address is registered"
+	case r.PayoutSigned:
+		return "`" + r.Payout + "`, signed by the relay's key"
+	default:
+		return "`" + r.Payout + "`, NOT signed by the relay's key"
+	}
+}
+
+func monitorNote(m bounty.MonitorReport) string {
+	switch {
+	case m.Recused:
+		return "recused: it is run by the relay's operator"
+	case m.Void != "":
+		return "void: " + m.Void
+	case !m.Log:
+		return "its log is not part of the evidence"
+	}
+	return ""
+}
+
+func yes(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
+
+// md keeps text that others wrote from becoming markup or breaking a table.
+func md(s string) string {
+	return strings.NewReplacer("|", "\\|", "\n", " ", "<", "&lt;", "[", "\\[", "`", "\\`", "*", "\\*").Replace(s)
+}
+
+// heatText draws the month with one letter an hour.
+func heatText(v *bounty.Verdict) string {
+	var b strings.Builder
+	b.WriteString("hour       0     6     12    18\n")
+	for i, h := range v.Hourly {
+		if i%24 == 0 {
+			b.WriteString(h.Hour.Start().Format(time.DateOnly) + " ")
+		}
+		b.WriteString(letter(h))
+		if i%24 == 23 {
+			b.WriteByte('\n')
+		}
+	}
+	b.WriteString(legend + "\n")
+	return b.String()
+}
+
+const legend = "U up   X down   ? unknown   b busy, counts up   B busy, counts down   - not enrolled   . to come"
+
+// letter tells the states of an hour apart.
+func letter(h bounty.HourReport) string {
+	switch {
+	case h.State == bounty.StateUp && h.Busy:
+		return "b"
+	case h.State == bounty.StateDown && h.Busy:
+		return "B"
+	case h.State == bounty.StateUp:
+		return "U"
+	case h.State == bounty.StateDown:
+		return "X"
+	case h.State == bounty.NotEnrolled:
+		return "-"
+	case h.State == bounty.Remaining:
+		return "."
+	}
+	return "?"
+}
