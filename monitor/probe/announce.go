@@ -9,7 +9,7 @@ import (
 )
 
 // announce notes what the listener heard of the relay. It is part of no vote.
-func announce(ctx context.Context, c *climb) error {
+func (c *climb) announce(ctx context.Context) error {
 	heard, ok := c.opts.Listener.Last(c.target.PeerID)
 	if !ok && c.opts.AnnounceWait > 0 {
 		within, cancel := context.WithTimeout(ctx, c.opts.AnnounceWait)

@@ -27,7 +27,7 @@ const echoed = 4096
 const roomy = 32 << 10
 
 // circuit lets peer B, connected over tcp4, dial A through the relay.
-func circuit(ctx context.Context, c *climb) error {
+func (c *climb) circuit(ctx context.Context) error {
 	b, over := c.tcp, ""
 	if b == nil {
 		h, err := c.connect(ctx, overWSS, false, nil)
@@ -39,12 +39,32 @@ func circuit(ctx context.Context, c *climb) error {
 	if c.opts.meddle != nil {
 		c.opts.meddle(c.a, b)
 	}
+	arrived, broken := newSignal(), newSignal()
+	c.a.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, conn network.Conn) {
+		if conn.RemotePeer() == b.ID() {
+			arrived.close()
+		}
+	}})
+	b.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, conn network.Conn) {
+		if conn.RemotePeer() == c.a.ID() {
+			broken.close()
+		}
+	}})
 	conn, limit, err := c.through(ctx, b)
 	if err != nil {
 		return err
 	}
 	if !c.relayed(conn.RemoteMultiaddr()) {
 		return blind(evidence.NotRelayed, fmt.Errorf("peer A was reached at %s, not through the relay", conn.RemoteMultiaddr()))
+	}
+	// B believes in the handshake as soon as it has sent its last message; it is
+	// done when A has the connection, too.
+	select {
+	case <-arrived.done:
+	case <-broken.done:
+		return cut(ctx, limit, "shake hands through the circuit", errBroken)
+	case <-ctx.Done():
+		return cut(ctx, limit, "shake hands through the circuit", ctx.Err())
 	}
 	c.attempt.Level = evidence.LevelHandshake
 	c.attempt.Facts.CircuitAddr = conn.RemoteMultiaddr().String()
@@ -67,6 +87,8 @@ func circuit(ctx context.Context, c *climb) error {
 	}
 	return nil
 }
+
+var errBroken = errors.New("the circuit was closed")
 
 // through asks the relay for a circuit to A and returns B's connection to A, and
 // the relay's data limit.

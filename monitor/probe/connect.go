@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"sync"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -46,3 +47,12 @@ func (c *climb) toRelay(h *peerHost) network.Conn {
 	}
 	return nil
 }
+
+// signal is a channel that may be closed more than once.
+type signal struct {
+	done chan struct{}
+	once sync.Once
+}
+
+func newSignal() *signal { return &signal{done: make(chan struct{})} }
+func (s *signal) close() { s.once.Do(func() { close(s.done) }) }

@@ -24,7 +24,7 @@ const pings = 5
 var errDropped = errors.New("the relay closed the connection that it had accepted")
 
 // identify asks the relay who it is, and measures round trips.
-func identify(ctx context.Context, c *climb) error {
+func (c *climb) identify(ctx context.Context) error {
 	conn := c.toRelay(c.tcp)
 	if conn == nil {
 		return fail(evidence.Dropped, errDropped)

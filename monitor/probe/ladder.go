@@ -18,17 +18,17 @@ type rung struct {
 	part      func(*climb) bool // whether it is part of this attempt at all
 	asked     func(Target) bool // else it is skipped
 	dials     func(*climb) bool // whether it connects to the relay, and so waits for its turn
-	climb     func(context.Context, *climb) error
+	climb     func(*climb, context.Context) error
 }
 
 // The ladder, from the bottom. Neither of tcp4 and wss skips the other.
 var ladder = []rung{
-	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, dials: always, climb: tcp4},
-	{name: "identify", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: identify, needs: []string{"tcp4"}},
-	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, dials: always, climb: wss},
-	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, dials: withoutWeb, climb: reserve, needs: []string{"tcp4", "identify", "wss"}},
-	{name: "circuit", component: evidence.Relay, deadline: 30 * time.Second, part: always, asked: hasAny, dials: withoutTCP, climb: circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
-	{name: "announce", part: listens, asked: hasAny, climb: announce},
+	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, dials: always, climb: (*climb).tcp4},
+	{name: "identify", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: (*climb).identify, needs: []string{"tcp4"}},
+	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, dials: always, climb: (*climb).wss},
+	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, dials: withoutWeb, climb: (*climb).reserve, needs: []string{"tcp4", "identify", "wss"}},
+	{name: "circuit", component: evidence.Relay, deadline: 30 * time.Second, part: always, asked: hasAny, dials: withoutTCP, climb: (*climb).circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
+	{name: "announce", part: listens, asked: hasAny, climb: (*climb).announce},
 }
 
 func always(*climb) bool       { return true }
@@ -120,5 +120,5 @@ func (c *climb) guarded(ctx context.Context, r rung) (err error) {
 			err = blind(evidence.OwnFault, fmt.Errorf("panic: %v", p))
 		}
 	}()
-	return r.climb(ctx, c)
+	return r.climb(c, ctx)
 }

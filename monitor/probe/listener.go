@@ -155,11 +155,11 @@ func (l *Listener) connect(ctx context.Context, t Target) (<-chan struct{}, erro
 	if err != nil {
 		return nil, err
 	}
-	noticed := &noticedConn{Conn: conn, gone: make(chan struct{})}
+	noticed := noticedConn{conn, newSignal()}
 	if _, err := l.host.adopt(ctx, noticed, t.PeerID); err != nil {
 		return nil, err
 	}
-	return noticed.gone, nil
+	return noticed.gone.done, nil
 }
 
 // heard remembers an announcement.
@@ -227,11 +227,10 @@ func (l *Listener) Heard() []coord.Heard {
 // connection below when the muxer above it ends.
 type noticedConn struct {
 	manet.Conn
-	once sync.Once
-	gone chan struct{}
+	gone *signal
 }
 
-func (c *noticedConn) Close() error {
-	c.once.Do(func() { close(c.gone) })
+func (c noticedConn) Close() error {
+	c.gone.close()
 	return c.Conn.Close()
 }

@@ -17,7 +17,7 @@ import (
 
 // reserve lets peer A ask for a reservation. It is connected over wss, as a
 // browser is; where no wss address was given, over tcp4.
-func reserve(ctx context.Context, c *climb) error {
+func (c *climb) reserve(ctx context.Context) error {
 	c.a = c.web
 	if c.a == nil {
 		h, err := c.connect(ctx, overTCP4, true, c.opts.ProbeKey)

@@ -11,7 +11,7 @@ import (
 )
 
 // Target is a relay to be probed. The addresses stand without their /p2p part;
-// one of them may be nil.
+// one of them may be nil. [ParseTarget] makes it.
 type Target struct {
 	PeerID peer.ID
 	TCP4   ma.Multiaddr // /ip4/A.B.C.D/tcp/PORT

@@ -3,7 +3,7 @@ package probe
 import "context"
 
 // wss connects peer A as a browser does. It is the peer that will reserve.
-func wss(ctx context.Context, c *climb) error {
+func (c *climb) wss(ctx context.Context) error {
 	h, err := c.connect(ctx, overWSS, true, c.opts.ProbeKey)
 	c.web = h
 	return err
