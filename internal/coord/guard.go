@@ -3,6 +3,7 @@ package coord
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
@@ -20,6 +21,9 @@ const (
 	peerBytes, peerBytesBurst       = 64 << 10, 4 * MaxMessage
 	allMessages, allMessagesBurst   = 500, 4000
 	allBytes, allBytesBurst         = 1 << 20, 8 << 20
+	// What a neighbour signs itself is not for others to crowd out: so much of it
+	// is taken whatever the others send.
+	ownMessages, ownMessagesBurst = 1, 20
 )
 
 // How many subscriptions of others are remembered. A helia-coord node subscribes
@@ -43,6 +47,7 @@ type guard struct {
 
 type neighbour struct {
 	budget
+	own    *rate.Limiter
 	topics map[string]struct{}
 }
 
@@ -68,6 +73,7 @@ func (g *guard) neighbour(id peer.ID) *neighbour {
 	if n == nil && g.net.Connectedness(id) == network.Connected {
 		n = &neighbour{
 			budget: budget{rate.NewLimiter(peerMessages, peerMessagesBurst), rate.NewLimiter(peerBytes, peerBytesBurst)},
+			own:    rate.NewLimiter(ownMessages, ownMessagesBurst),
 			topics: make(map[string]struct{}),
 		}
 		g.peers[id] = n
@@ -89,12 +95,16 @@ func (g *guard) forget(id peer.ID) {
 func (g *guard) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := g.neighbour(from)
+	n, now := g.neighbour(from), clock()
 	kept := rpc.Publish[:0]
 	for _, m := range rpc.Publish {
 		size := len(m.GetData()) + len(m.GetTopic()) + len(m.GetKey()) + len(m.GetFrom())
-		// The neighbour's own budget first, or one flood would spend everybody's.
-		if n != nil && n.take(size) && g.all.take(size) {
+		// The neighbour's budget first, or one flood would spend everybody's. The
+		// author is not verified yet, but a forger spends its own budget only.
+		if n == nil || !n.take(now, size) {
+			continue
+		}
+		if peer.ID(m.GetFrom()) == from && n.own.AllowN(now, 1) || g.all.take(now, size) {
 			kept = append(kept, m)
 		}
 	}
@@ -103,8 +113,7 @@ func (g *guard) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	return nil
 }
 
-func (b budget) take(size int) bool {
-	now := clock()
+func (b budget) take(now time.Time, size int) bool {
 	return b.messages.AllowN(now, 1) && b.bytes.AllowN(now, size)
 }
 

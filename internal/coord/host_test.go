@@ -3,11 +3,13 @@ package coord
 import (
 	"context"
 	"crypto/rand"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -44,18 +46,34 @@ func testContext(t testing.TB) context.Context {
 // newNode is a host on loopback with a pubsub of this package.
 func newNode(t testing.TB, opts ...pubsub.Option) (host.Host, *pubsub.PubSub) {
 	t.Helper()
+	h, ps, _ := newGuarded(t, opts...)
+	return h, ps
+}
+
+// newHost is a host on loopback.
+func newHost(t testing.TB) host.Host {
+	t.Helper()
 	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.2/tcp/0"), libp2p.DisableRelay())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { h.Close() })
+	return h
+}
+
+func newGuarded(t testing.TB, opts ...pubsub.Option) (host.Host, *pubsub.PubSub, *guard) {
+	t.Helper()
+	h := newHost(t)
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
-	ps, err := NewPubSub(ctx, h, opts...)
+	g := newGuard(h)
+	m := &mesh{peers: make(map[string]bool)}
+	meshes.Store(h.ID(), m)
+	ps, err := newPubSub(ctx, h, g, append(opts, pubsub.WithEventTracer(m))...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h, ps
+	return h, ps, g
 }
 
 func connect(t testing.TB, from, to host.Host) {
@@ -63,6 +81,38 @@ func connect(t testing.TB, from, to host.Host) {
 	if err := from.Connect(testContext(t), peer.AddrInfo{ID: to.ID(), Addrs: to.Addrs()}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// mesh follows whom a node forwards a topic to at once. A message that is
+// published before the mesh stands reaches others late, or not at all.
+type mesh struct {
+	mu    sync.Mutex
+	peers map[string]bool // by topic and peer
+}
+
+var meshes sync.Map // of peer.ID to *mesh
+
+func (m *mesh) Trace(e *pb.TraceEvent) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch e.GetType() {
+	case pb.TraceEvent_GRAFT:
+		m.peers[e.GetGraft().GetTopic()+" "+string(e.GetGraft().GetPeerID())] = true
+	case pb.TraceEvent_PRUNE:
+		delete(m.peers, e.GetPrune().GetTopic()+" "+string(e.GetPrune().GetPeerID()))
+	}
+}
+
+// meshed waits until a node forwards a topic to a peer.
+func meshed(t testing.TB, by peer.ID, topic string, to peer.ID) {
+	t.Helper()
+	v, _ := meshes.Load(by)
+	m := v.(*mesh)
+	eventually(t, "mesh of "+topic, func() bool {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		return m.peers[topic+" "+string(to)]
+	})
 }
 
 // eventually waits until ok says so.

@@ -7,6 +7,7 @@ import (
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -25,6 +26,10 @@ const MaxMessage = 256 << 10
 // of any peer, so that small numbers or a counter that starts at one would make
 // peers deaf to one another.
 func NewPubSub(ctx context.Context, h host.Host, opts ...pubsub.Option) (*pubsub.PubSub, error) {
+	return newPubSub(ctx, h, newGuard(h), opts...)
+}
+
+func newPubSub(ctx context.Context, h host.Host, g *guard, opts ...pubsub.Option) (*pubsub.PubSub, error) {
 	params := pubsub.DefaultGossipSubParams()
 	// A relay is often the only router of its peers, and a private message that
 	// its reader misses is never sent again: a wider mesh than the library's.
@@ -34,13 +39,17 @@ func NewPubSub(ctx context.Context, h host.Host, opts ...pubsub.Option) (*pubsub
 	params.MaxIHaveLength = 1000
 	params.MaxIDontWantMessages = 64
 
-	g := newGuard(h)
-	ps, err := pubsub.NewGossipSub(ctx, h, append([]pubsub.Option{
+	ps, err := pubsub.NewGossipSub(ctx, untagged{h}, append([]pubsub.Option{
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMessageIdFn(messageID),
-		// Upstream does too: what we publish reaches every subscriber at once.
-		pubsub.WithFloodPublish(true),
+		// Upstream floods what it publishes. Here every peer subscribes to every
+		// private topic, so that a router which answers each of them by flooding
+		// would send the square of their number: the wider mesh does instead.
+		pubsub.WithFloodPublish(false),
+		// One step of relaying private topics must fit, or each of its
+		// subscriptions waits in a goroutine of its own.
+		pubsub.WithPeerOutboundQueueSize(4 * topicsBurst),
 		pubsub.WithMaxMessageSize(MaxMessage),
 		pubsub.WithMaxControlMessageSize(MaxMessage / 4),
 		pubsub.WithValidateQueueSize(256),
@@ -54,6 +63,13 @@ func NewPubSub(ctx context.Context, h host.Host, opts ...pubsub.Option) (*pubsub
 	}
 	return ps, nil
 }
+
+// untagged keeps gossipsub from the connection manager: it would protect every
+// peer of every mesh from trimming, and any stranger can enter a mesh. Whom to
+// keep is for the host's owner to say.
+type untagged struct{ host.Host }
+
+func (untagged) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
 
 // messageID names a message as js-libp2p does, by the author's public key and
 // the sequence number; go-libp2p's own default uses the peer ID. Routers that
