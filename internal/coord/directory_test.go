@@ -70,8 +70,8 @@ func TestDirectoryIsBounded(t *testing.T) {
 	if got := len(d.peers); got != maxDistantThrough {
 		t.Fatalf("one neighbour filled %d places, want %d", got, maxDistantThrough)
 	}
-	for i := range 100 {
-		invent(peer.ID(fmt.Sprint("liar ", i)), 1000)
+	for i := range 12 {
+		invent(peer.ID(fmt.Sprint("liar ", i)), 300)
 	}
 	if got := len(d.peers); got != maxDistant {
 		t.Fatalf("many neighbours filled %d places, want %d", got, maxDistant)

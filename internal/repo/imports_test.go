@@ -76,7 +76,7 @@ var mayImport = map[string][]string{
 	"internal/buildinfo": {},
 	"internal/cli":       {"internal/buildinfo"},
 	"internal/config":    {},
-	"internal/coord":     {},
+	"internal/coord":     {"internal/durable"},
 	"internal/durable":   {},
 	"internal/need":      {},
 	"internal/statement": {},
