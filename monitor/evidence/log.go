@@ -566,17 +566,15 @@ func (l *Log) Append(h Hour, a Attempt, certs ...[]byte) error {
 func (l *Log) Mark(h Hour, m Mark) error { return l.write(h, entry{Mark: &m}) }
 
 func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
+	if err := e.check(h); err != nil {
+		return err
+	}
 	line, err := Encode(e)
 	if err != nil {
 		return err
 	}
 	if len(line) > maxAttempt {
 		return fmt.Errorf("entry of %d bytes is too long", len(line))
-	}
-	// What goes in is what will be read.
-	e, err = decodeEntry(line, h)
-	if err != nil {
-		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -113,12 +113,12 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 	var lines [][]byte
 	if w != nil {
 		for _, r := range w.records() {
+			if err := checkRecord(r, h); err != nil {
+				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
+			}
 			line, err := Encode(r)
 			if err != nil {
 				return Header{}, err
-			}
-			if _, err := decodeRecord(line, h); err != nil {
-				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
 			}
 			lines = append(lines, line)
 		}

@@ -1,0 +1,100 @@
+package evidence
+
+import (
+	"io/fs"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+)
+
+// BenchmarkMonth is a month of a monitor with 100 relays: every attempt appended,
+// every hour sealed, on a disk that does not wait.
+func BenchmarkMonth(b *testing.B) {
+	const relays = 100
+	first := firstHour.Month().First()
+	hours := firstHour.Month().Hours()
+	der, cert := newCertificate(b, "relay.example.org")
+	var attempts []Attempt
+	for range relays {
+		attempts = append(attempts, newRelay(b, crypto.Ed25519, 0).attempt(b, "key", first, time.Minute, cert))
+	}
+	for b.Loop() {
+		b.StopTimer()
+		dir := filepath.Join(b.TempDir(), "log")
+		l, err := create(memoryDisk{}, dir, Options{Name: "m", Network: Lab, First: first})
+		must(b, err)
+		b.StartTimer()
+		for h := first; h < first+Hour(hours); h++ {
+			watch(b, l, h)
+			for _, a := range attempts {
+				a.Started = TimeOf(h.Start().Add(time.Minute))
+				must(b, l.Append(h, a, der))
+			}
+			if _, err := l.Seal(closing(h)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		must(b, l.Close())
+		b.StopTimer()
+		var size int64
+		must(b, filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				var fi fs.FileInfo
+				if fi, err = d.Info(); err == nil {
+					size += fi.Size()
+				}
+			}
+			return err
+		}))
+		b.StartTimer()
+		b.ReportMetric(float64(size)/relays, "disk-B/relay-month")
+	}
+}
+
+// BenchmarkVerify is the verification of a month of one relay by one monitor with
+// three witnesses.
+func BenchmarkVerify(b *testing.B) {
+	first := firstHour.Month().First()
+	hours := firstHour.Month().Hours()
+	dir := filepath.Join(b.TempDir(), "log")
+	l, err := create(memoryDisk{}, dir, Options{Name: "m", Network: Lab, First: first})
+	must(b, err)
+	defer l.Close()
+	der, cert := newCertificate(b, "relay.example.org")
+	relay := newRelay(b, crypto.Ed25519, 0)
+	witnesses := []testWitness{newWitness(b, "w1"), newWitness(b, "w2"), newWitness(b, "w3")}
+	keys := Keys{Log: l.Key()}
+	for _, w := range witnesses {
+		keys.Witnesses = append(keys.Witnesses, w.vkey())
+	}
+	for h := first; h < first+Hour(hours); h++ {
+		watch(b, l, h)
+		must(b, l.Append(h, relay.attempt(b, l.Key(), h, time.Minute, cert), der))
+		if _, err := l.Seal(closing(h)); err != nil {
+			b.Fatal(err)
+		}
+		cp, err := l.Checkpoint()
+		must(b, err)
+		for _, w := range witnesses {
+			must(b, l.AddCosignatures(l.Size(), w.cosign(b, cp, closing(h)), w.vkey()))
+		}
+	}
+	m, err := l.Month(firstHour.Month(), relay.id.String(), closing(first+Hour(hours)), keys.Witnesses...)
+	must(b, err)
+	files, err := m.Files()
+	must(b, err)
+	size := 0
+	for _, f := range files {
+		size += len(f)
+	}
+	for b.Loop() {
+		v, err := VerifyMonth(m, keys)
+		must(b, err)
+		if len(v.Hours) != hours || v.Hours[hours-1].Vouchers[0].State != VoucherBound {
+			b.Fatal("not all was verified")
+		}
+	}
+	b.ReportMetric(float64(size), "export-B")
+}
