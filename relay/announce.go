@@ -2,12 +2,15 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"sync"
-	"time"
 
-	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
@@ -15,108 +18,112 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/internal/durable"
 )
 
+// Files of the PSF network in the data folder.
 const (
-	// announceEvery is a little less than the 122 s of helia-coord.
-	announceEvery = 2 * time.Minute
-	// announceGap is the least time between announcements to newcomers.
-	announceGap = 10 * time.Second
+	coordKeyFile = "coordination.key" // peers remember its public half
+	peerListFile = "bootstrap.json"   // the last good list of further peers
 )
 
-// joinPSF goes on the coordination topic and announces the relay there until ctx
-// ends. The relay must be dialable: peers try it on its first announcement only.
-func (r *Relay) joinPSF(ctx context.Context, h host.Host, wg *sync.WaitGroup) error {
-	ps, err := coord.NewPubSub(ctx, h)
-	if err != nil {
-		return fmt.Errorf("join the PSF network: %w", err)
+// joinPSF goes on the coordination topic, which tells the gate who is a member.
+// Nothing is announced before announce is called: peers try a relay on its first
+// announcement only.
+func (r *Relay) joinPSF(ctx context.Context, cfg Config, h host.Host, g *gate, wg *sync.WaitGroup) (leave, announce func(), err error) {
+	if !cfg.PSF.Enabled {
+		return func() {}, func() {}, nil
 	}
-	topic, err := ps.Join(coord.Topic)
+	key, err := loadOrCreateCoordKey(cfg.DataDir)
 	if err != nil {
-		return fmt.Errorf("join the PSF network: %w", err)
+		return nil, nil, err
 	}
-	newcomers := make(chan struct{}, 1)
-	events, err := topic.EventHandler()
+	// The network is left in good order before its pubsub ends.
+	router, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	fail := func(err error) (func(), func(), error) {
+		cancel()
+		return nil, nil, fmt.Errorf("join the PSF network: %w", err)
+	}
+	ps, err := coord.NewPubSub(router, h)
 	if err != nil {
-		return fmt.Errorf("join the PSF network: %w", err)
+		return fail(err)
 	}
-	stopRelaying, err := topic.Relay()
-	if err != nil {
-		return fmt.Errorf("join the PSF network: %w", err)
-	}
-	wg.Go(func() {
-		defer events.Cancel()
-		for {
-			e, err := events.NextPeerEvent(ctx)
-			if err != nil {
-				return
-			}
-			if e.Type == pubsub.PeerJoin {
-				select {
-				case newcomers <- struct{}{}:
-				default:
-				}
-			}
-		}
+	m, err := coord.Join(coord.MemberConfig{
+		PubSub: ps, ID: r.id, Key: key, Announcement: r.announcement, Log: r.log,
 	})
-	wg.Go(func() {
-		defer stopRelaying()
-		r.announceLoop(ctx, topic, newcomers)
-	})
-	for _, a := range r.cfg.PSF.Bootstrap {
-		info, err := peer.AddrInfoFromP2pAddr(a)
-		if err != nil || info.ID == r.id {
-			continue
-		}
-		wg.Go(func() { r.stayConnected(ctx, h, *info) })
+	if err != nil {
+		return fail(err)
 	}
-	return nil
+	var peers []peer.AddrInfo
+	for _, a := range cfg.PSF.Bootstrap {
+		if info, err := peer.AddrInfoFromP2pAddr(a); err == nil && info.ID != r.id {
+			peers = append(peers, *info)
+		}
+	}
+	b, err := coord.NewBootstrap(coord.BootstrapConfig{
+		Host: h, Peers: peers,
+		ListURL: cfg.PSF.BootstrapList, Cache: filepath.Join(cfg.DataDir, peerListFile),
+		AllowPrivate: cfg.Network.AllowPrivate, Log: r.log,
+	})
+	if err != nil {
+		return fail(errors.Join(err, m.Close()))
+	}
+	g.know(m)
+	r.mu.Lock()
+	r.member = m
+	r.mu.Unlock()
+	wg.Go(func() { b.Run(ctx) })
+	return func() {
+		if err := within(closeTime/4, "leave the PSF network", m.Close); err != nil {
+			r.log.Debug("not in good order", "error", err)
+		}
+		cancel()
+	}, m.Ready, nil
 }
 
-func (r *Relay) announceLoop(ctx context.Context, topic *pubsub.Topic, newcomers <-chan struct{}) {
-	for {
-		data, err := r.announcement().Encode()
+// loadOrCreateCoordKey reads the key for private messages, made once.
+func loadOrCreateCoordKey(dataDir string) (*coord.Key, error) {
+	path := filepath.Join(dataDir, coordKeyFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := coord.NewKey()
 		if err == nil {
-			err = topic.Publish(ctx, data)
+			err = durable.Create(path, key.Encode(), 0o600)
 		}
-		if err != nil && ctx.Err() == nil {
-			r.log.Error("could not announce the relay", "error", err)
+		if err != nil {
+			return nil, fmt.Errorf("make the coordination key: %w", err)
 		}
-		select {
-		case <-time.After(announceGap):
-		case <-ctx.Done():
-			return
-		}
-		select {
-		case <-newcomers:
-		case <-time.After(announceEvery - announceGap):
-		case <-ctx.Done():
-			return
-		}
+		return key, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("read the coordination key: %w", err)
+	}
+	key, err := coord.ParseKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("coordination key %s is damaged: restore it from a backup, or remove it, and PSF peers need some hours to learn the new one: %w", path, err)
+	}
+	return key, nil
 }
 
 // announcement is what the relay says about itself now.
 func (r *Relay) announcement() coord.Announcement {
-	addrs := r.Addrs()
+	cfg := r.config()
 	a := coord.Announcement{
-		BroadcastedAt:  time.Now(),
-		PeerID:         r.id,
 		Type:           "node.js",
 		ConnectPref:    "direct",
 		IsCircuitRelay: true,
 		JSONLD: coord.JSONLD{
-			Name:        r.cfg.DisplayName(r.id),
+			Name:        cfg.DisplayName(r.id),
 			Version:     buildinfo.Version(),
 			Protocol:    "circuit-relay",
 			Description: "public circuit relay",
 		},
 	}
-	if r.cfg.Domain != "" {
-		a.APIInfo = "https://" + r.cfg.Domain + "/"
-		a.CircuitRelayInfo.CRDomain = r.cfg.Domain
+	if cfg.Domain != "" {
+		a.APIInfo = "https://" + cfg.Domain + "/"
+		a.CircuitRelayInfo.CRDomain = cfg.Domain
 	}
-	for _, addr := range addrs {
+	for _, addr := range r.Addrs() {
 		a.Multiaddrs = append(a.Multiaddrs, addr.String())
 		if ip, port, ok := tcp4(addr); ok && a.CircuitRelayInfo.IP4 == "" {
 			a.CircuitRelayInfo.IP4, a.CircuitRelayInfo.TCPPort = ip.String(), port
@@ -138,23 +145,35 @@ func tcp4(a ma.Multiaddr) (netip.Addr, int, bool) {
 	return ap.Addr(), int(ap.Port()), err == nil
 }
 
-// stayConnected keeps a connection to a peer of the network.
-func (r *Relay) stayConnected(ctx context.Context, h host.Host, info peer.AddrInfo) {
-	wait := 5 * time.Second
-	for {
-		dial, cancel := context.WithTimeout(ctx, 20*time.Second)
-		err := h.Connect(dial, info)
-		cancel()
-		if err == nil {
-			wait = 30 * time.Second
-		} else {
-			r.log.Debug("bootstrap peer not reached", "peer", info.ID.String(), "error", err)
-			wait = min(2*wait, 10*time.Minute)
-		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
+// warnings says what about this configuration makes PSF peers pass the relay by:
+// helia-coord leaves out each address that contains one of a few strings, wherever
+// in the address they stand.
+func (c Config) warnings(id peer.ID) (out []string) {
+	drop := func(what, part string) {
+		out = append(out, fmt.Sprintf("PSF peers silently ignore %s, because it contains %q: %s", what, part,
+			"helia-coord 2.0.2 takes every such address for one it cannot use"))
+	}
+	if part := dropped(id.String()); part != "" {
+		drop("every address of this relay, as its peer ID "+id.String()+" does", part)
+	}
+	if part := dropped(c.Domain); part != "" {
+		drop("the domain "+c.Domain, part)
+	}
+	if c.Announce.IP4.IsValid() {
+		if part := droppedIP4(c.Announce.IP4.String()); part != "" {
+			drop("the address "+c.Announce.IP4.String(), part)
 		}
 	}
+	return out
+}
+
+// droppedIP4 names the part of an IPv4 address for which PSF peers take it for a
+// private one (they mean 172.16.0.0/12).
+func droppedIP4(s string) string {
+	for _, part := range []string{"172.1", "172.2", "172.3"} {
+		if strings.Contains(s, part) {
+			return part
+		}
+	}
+	return ""
 }

@@ -10,6 +10,7 @@ import (
 
 // The first announcement that a newcomer hears must be all it needs.
 func TestAnnouncement(t *testing.T) {
+	t.Parallel() // the second announcement comes ten seconds after the first
 	r := start(t, labConfig(t))
 	h := newPeer(t, nil)
 	ps, err := coord.NewPubSub(t.Context(), h, pubsub.WithFloodPublish(true))

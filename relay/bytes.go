@@ -52,3 +52,15 @@ func (b Bytes) String() string {
 	}
 	return fmt.Sprintf("%dB", int64(b))
 }
+
+// Short is the amount in decimal units with three digits, for people.
+func (b Bytes) Short() string {
+	v, unit := float64(b), "B"
+	for _, u := range []string{"kB", "MB", "GB", "TB", "PB"} {
+		if v < 1000 {
+			break
+		}
+		v, unit = v/1000, u
+	}
+	return strconv.FormatFloat(v, 'g', 3, 64) + " " + unit
+}

@@ -41,6 +41,12 @@ type Config struct {
 	Limits       Limits   `yaml:"limits"`
 	Metrics      Metrics  `yaml:"metrics"`
 	Log          Log      `yaml:"log"`
+
+	// loopbackCounts lifts the exemption of loopback addresses from the limits
+	// per address, which otherwise no test could reach.
+	loopbackCounts bool
+	// retryFirst shortens the first pause before a certificate is asked for again.
+	retryFirst time.Duration
 }
 
 // Listen is where the relay listens, by transport.
@@ -209,8 +215,8 @@ func (c Config) Validate() error {
 		}
 	}
 	if v := c.PSF.BootstrapList; v != "" {
-		if u, err := url.Parse(v); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			fault("psf.bootstrap_list: want a URL, not %q", v)
+		if u, err := url.Parse(v); err != nil || u.Scheme != "https" || u.Host == "" {
+			fault("psf.bootstrap_list: want a URL that begins with https://, not %q", v)
 		}
 	}
 	faults = append(faults, c.Limits.validate()...)

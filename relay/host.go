@@ -16,27 +16,40 @@ import (
 	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 )
 
 // newHost opens the listeners. A listener that cannot be opened is an error:
 // half a relay looks fine to its operator and is down for some of its users.
-func (r *Relay) newHost() (host.Host, error) {
-	addrs, err := r.cfg.listenAddrs(r.log)
+func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, error) {
+	cfg := r.config()
+	addrs, err := cfg.listenAddrs(r.log)
 	if err != nil {
 		return nil, err
+	}
+	limits, err := c.resourceManager(cfg.Limits, cfg.loopbackCounts)
+	if err != nil {
+		return nil, err
+	}
+	trimmer, err := c.connectionManager()
+	if err != nil {
+		return nil, fmt.Errorf("set the limits: %w", err)
 	}
 	opts := []libp2p.Option{
 		libp2p.Identity(r.key),
 		libp2p.UserAgent(buildinfo.Agent("relayd")),
+		libp2p.ResourceManager(limits),
+		libp2p.ConnectionManager(trimmer),
+		libp2p.PrometheusRegisterer(metrics),
 		libp2p.ListenAddrs(addrs...),
 		libp2p.AddrsFactory(r.announced),
 		// Nobody else can tell a relay that it is public early enough: without
 		// this it would wait for AutoNAT before it offers anything.
 		libp2p.ForceReachabilityPublic(),
 		libp2p.DisableRelay(), // the client side: a relay is not reached through relays
-		libp2p.NonPublicAddrPublishing(r.cfg.Network.AllowPrivate),
+		libp2p.NonPublicAddrPublishing(cfg.Network.AllowPrivate),
 		// Naming one transport takes the defaults away, so all are named.
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(quic.NewTransport),
@@ -55,7 +68,7 @@ func (r *Relay) newHost() (host.Host, error) {
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {
-		return nil, fmt.Errorf("open the listeners: %w", err)
+		return nil, errors.Join(fmt.Errorf("open the listeners: %w", err), limits.Close())
 	}
 	if err := r.checkListening(h, addrs); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -92,31 +105,32 @@ func (r *Relay) checkListening(h host.Host, wanted []ma.Multiaddr) error {
 // the domain for WSS, the public address for a translated one, and none that
 // strangers cannot reach.
 func (r *Relay) announced(addrs []ma.Multiaddr) []ma.Multiaddr {
+	cfg := r.config()
 	var out []ma.Multiaddr
 	for _, a := range addrs {
 		if isWSS(a) {
-			if d := r.domainAddr(a); d != nil {
+			if d := cfg.domainAddr(a); d != nil {
 				out = append(out, d)
 			}
 			continue
 		}
-		if a = r.translated(a); r.cfg.Network.AllowPrivate || manet.IsPublicAddr(a) {
+		if a = cfg.translated(a); cfg.Network.AllowPrivate || manet.IsPublicAddr(a) {
 			out = append(out, a)
 		}
 	}
-	out = append(out, r.cfg.Announce.Addrs...)
+	out = append(out, cfg.Announce.Addrs...)
 	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
 	return ma.Unique(slices.Clone(out))
 }
 
 // domainAddr is the address browsers use in place of an IP address, which no
 // certificate covers.
-func (r *Relay) domainAddr(a ma.Multiaddr) ma.Multiaddr {
+func (c Config) domainAddr(a ma.Multiaddr) ma.Multiaddr {
 	port, err := a.ValueForProtocol(ma.P_TCP)
-	if err != nil || r.cfg.Domain == "" {
+	if err != nil || c.Domain == "" {
 		return nil
 	}
-	d, err := ma.NewMultiaddr("/dns4/" + r.cfg.Domain + "/tcp/" + port + "/tls/ws")
+	d, err := ma.NewMultiaddr("/dns4/" + c.Domain + "/tcp/" + port + "/tls/ws")
 	if err != nil {
 		return nil
 	}
@@ -124,22 +138,22 @@ func (r *Relay) domainAddr(a ma.Multiaddr) ma.Multiaddr {
 }
 
 // translated puts the public address in place of the interface's.
-func (r *Relay) translated(a ma.Multiaddr) ma.Multiaddr {
+func (c Config) translated(a ma.Multiaddr) ma.Multiaddr {
 	if len(a) == 0 {
 		return a
 	}
-	public := r.cfg.Announce.IP4
+	public := c.Announce.IP4
 	if a[0].Protocol().Code == ma.P_IP6 {
-		public = r.cfg.Announce.IP6
+		public = c.Announce.IP6
 	}
 	if !public.IsValid() || a[0].Protocol().Code != ma.P_IP4 && a[0].Protocol().Code != ma.P_IP6 {
 		return a
 	}
-	c, err := ma.NewComponent(a[0].Protocol().Name, public.String())
+	comp, err := ma.NewComponent(a[0].Protocol().Name, public.String())
 	if err != nil {
 		return a
 	}
-	return append(ma.Multiaddr{*c}, a[1:]...)
+	return append(ma.Multiaddr{*comp}, a[1:]...)
 }
 
 func isWSS(a ma.Multiaddr) bool {

@@ -5,6 +5,10 @@
 //
 // [New] checks what it is given and loads the identity; [Relay.Run] opens the
 // listeners and serves until its context ends.
+//
+// What passes through is decided in three places: capacity.go bounds connections
+// by what the machine carries, gate.go decides about reservations and circuits
+// before libp2p's relay service sees a request, circuit.go meters what is carried.
 package relay
 
 import (
@@ -13,33 +17,48 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
-	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/psf-relay/relay-appliance/internal/coord"
 )
 
-// certificateWait is how long the relay holds back its first announcement for
-// the certificate: PSF peers look at a relay once, and keep what they saw.
-const certificateWait = 60 * time.Second
+const (
+	// certificateWait is how long the relay holds back its first announcement for
+	// the certificate: PSF peers look at a relay once, and keep what they saw.
+	certificateWait = 60 * time.Second
+	// closeTime is how long the network may take to close. With what comes before
+	// it, a stop takes less than ten seconds.
+	closeTime = 6 * time.Second
+	// tendEvery is the pause between the relay's regular chores.
+	tendEvery = 15 * time.Second
+	// lookEvery is the pause between looks at files that the operator may change.
+	lookEvery = 2 * time.Second
+)
 
 // Relay is one relay. It runs once.
 type Relay struct {
-	cfg   Config
-	log   *slog.Logger
-	key   crypto.PrivKey
-	id    peer.ID
-	certs *certs // nil: no domain, hence no certificate
+	log    *slog.Logger
+	key    crypto.PrivKey
+	id     peer.ID
+	certs  *certs // nil: no domain, hence no certificate
+	banned *bans
+	ledger *ledger
 
 	ready chan struct{}
 
 	mu      sync.Mutex
+	cfg     Config // but for what Reload changes, as it was at the start
 	host    host.Host
-	service *relayv2.Relay
+	gate    *gate
+	member  *coord.Member // nil: not in the PSF network
 	started time.Time
 }
 
@@ -61,10 +80,17 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
 	r := &Relay{cfg: cfg, log: log, key: key, id: id, ready: make(chan struct{})}
+	if r.banned, err = openBans(cfg.DataDir); err != nil {
+		return nil, err
+	}
+	r.ledger = openLedger(cfg.DataDir, cfg.Limits, time.Now(), log)
 	if cfg.Domain != "" {
 		if r.certs, err = newCerts(cfg, log); err != nil {
 			return nil, err
 		}
+	}
+	for _, w := range cfg.warnings(id) {
+		log.Warn(w)
 	}
 	return r, nil
 }
@@ -92,35 +118,81 @@ func (r *Relay) Addrs() []ma.Multiaddr {
 	return addrs
 }
 
+// config is the configuration in force.
+func (r *Relay) config() Config {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.cfg
+}
+
 // Run serves until ctx ends; then it closes what it opened and returns nil. An
-// error says why the relay could not start.
+// error says why the relay could not start, or that it did not stop in time.
 func (r *Relay) Run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := os.MkdirAll(r.cfg.DataDir, 0o700); err != nil {
-		return fmt.Errorf("make the data folder: %w", err)
-	}
-	h, err := r.newHost()
+	cfg := r.config()
+	unlock, err := lock(cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, h.Close()) }()
-	service, err := newService(h, r.cfg)
+	defer unlock()
+
+	var wg sync.WaitGroup
+	defer func() { // the last thing that was counted must be kept
+		cancel()
+		wg.Wait()
+		err = errors.Join(err, r.ledger.tend(time.Now()))
+	}()
+	capacity := measureCapacity(cfg.Limits)
+	capacity.warn(cfg.Limits, r.log)
+	reg := r.newRegistry()
+	h, err := r.newHost(capacity, reg)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		cancel()
+		err = errors.Join(err, within(closeTime, "close the network", h.Close))
+	}()
+	gate := newGate(h, cfg, r.ledger, r.banned, r.log)
+	service, err := newService(gate, cfg, reg)
 	if err != nil {
 		return err
 	}
 	defer service.Close()
 	r.mu.Lock()
-	r.host, r.service, r.started = h, service, time.Now()
+	r.host, r.gate, r.started = h, gate, time.Now()
 	r.mu.Unlock()
 	for _, a := range r.Addrs() {
 		r.log.Info("listening", "announced", a.String())
+		if ip, _, ok := tcp4(a); ok && droppedIP4(ip.String()) != "" && ip != cfg.Announce.IP4 {
+			r.log.Warn("PSF peers silently ignore this address, which they take for a private one; another IPv4 address would help", "addr", a.String(), "because_of", droppedIP4(ip.String()))
+		}
 	}
-
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	defer cancel()
+	if len(h.Addrs()) == 0 {
+		r.log.Warn("no public address is known, nobody can be told where the relay is: set announce.ip4, or network.allow_private in a lab")
+	}
+	if cfg.Metrics.Listen != "" {
+		l, err := listenTCP("metrics.listen", cfg.Metrics.Listen)
+		if err != nil {
+			return err
+		}
+		wg.Go(func() { r.serveMetrics(ctx, l, reg) })
+	}
+	wg.Go(func() { r.tend(ctx, gate) })
+	leave, announce, err := r.joinPSF(ctx, cfg, h, gate, &wg)
+	if err != nil {
+		return err
+	}
+	defer leave()
 	if r.certs != nil {
+		if cfg.Listen.HTTP != "" {
+			l, err := listenTCP("listen.http", cfg.Listen.HTTP)
+			if err != nil {
+				return fmt.Errorf("%w (or set listen.http to \"\")", err)
+			}
+			wg.Go(func() { r.certs.serveHTTP(ctx, l) })
+		}
 		wg.Go(func() { r.certs.keep(ctx) })
 		select {
 		case <-r.certs.loaded:
@@ -130,13 +202,68 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 			return nil
 		}
 	}
-	if r.cfg.PSF.Enabled {
-		if err := r.joinPSF(ctx, h, &wg); err != nil {
-			return err
-		}
-	}
+	announce()
 	close(r.ready)
 	r.log.Info("ready", "peer_id", r.id.String())
 	<-ctx.Done()
+	r.log.Info("stopping")
 	return nil
+}
+
+// tend does the relay's chores until ctx ends.
+func (r *Relay) tend(ctx context.Context, g *gate) {
+	chores, look := time.NewTicker(tendEvery), time.NewTicker(lookEvery)
+	defer chores.Stop()
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-chores.C:
+			g.places.sweep(now)
+			if err := r.ledger.tend(now); err != nil {
+				r.log.Error("could not keep the traffic count", "error", err)
+			}
+		case <-look.C:
+			switch changed, err := r.banned.reload(); {
+			case err != nil:
+				r.log.Error("could not read the ban list again", "error", err)
+			case changed:
+				r.log.Info("the ban list changed")
+				g.enforceBans()
+			}
+		}
+	}
+}
+
+// lock keeps a second relay off the data folder. The lock goes with the process,
+// however that ends.
+func lock(dataDir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dataDir, ".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another relayd runs with the data folder %s: stop it first, or give each its own data_dir", dataDir)
+		}
+		return nil, fmt.Errorf("lock the data folder: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// within runs f and stops waiting for it when the time is over.
+func within(d time.Duration, what string, f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		if err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
+		return nil
+	case <-time.After(d):
+		return fmt.Errorf("%s: not done after %s", what, d)
+	}
 }

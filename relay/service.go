@@ -8,19 +8,31 @@ import (
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// newService offers Circuit Relay v2 on h.
-func newService(h host.Host, cfg Config) (*relayv2.Relay, error) {
-	s, err := relayv2.New(h,
+// reservationTTL is how long a reservation lasts unless it is prolonged; clients
+// do so shortly before its end.
+const reservationTTL = time.Hour
+
+// newService offers Circuit Relay v2 through the gate, which has decided about
+// admission before the library sees a request. The library keeps what only it
+// can: who is banned is told PERMISSION_DENIED, and how many circuits a peer has.
+func newService(g *gate, cfg Config, metrics prometheus.Registerer) (*relayv2.Relay, error) {
+	s, err := relayv2.New(g,
 		relayv2.WithResources(relayv2.Resources{
-			ReservationTTL:        time.Hour,
-			MaxReservations:       cfg.Limits.Reservations,
-			MaxReservationsPerIP:  cfg.Limits.ReservationsPerIP,
-			MaxReservationsPerASN: cfg.Limits.Reservations,
+			Limit:          nil, // the gate's: members have none
+			ReservationTTL: reservationTTL,
+			// The gate's table decides. The library keeps entries of peers that left
+			// in the middle of a request until they expire, and would count them.
+			MaxReservations:       1 << 30,
+			MaxReservationsPerIP:  1 << 30,
+			MaxReservationsPerASN: 1 << 30,
 			MaxCircuits:           cfg.Limits.CircuitsPerPeer,
 			BufferSize:            int(cfg.Limits.Buffer),
 		}),
+		relayv2.WithACL(g),
+		relayv2.WithMetricsTracer(relayv2.NewMetricsTracer(relayv2.WithRegisterer(metrics))),
 		relayv2.WithReservationAddressFilter(func(a ma.Multiaddr) bool {
 			// A domain of the relay's own is meant for others, even in a lab whose
 			// names the library takes for private ones.
@@ -32,3 +44,8 @@ func newService(h host.Host, cfg Config) (*relayv2.Relay, error) {
 	}
 	return s, nil
 }
+
+var (
+	_ host.Host         = (*gate)(nil)
+	_ relayv2.ACLFilter = (*gate)(nil)
+)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"html/template"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
@@ -19,36 +20,94 @@ type Status struct {
 	PeerID       string       `json:"peer_id"`
 	Version      string       `json:"version"`
 	Addrs        []string     `json:"addrs"`
-	Healthy      bool         `json:"healthy"`
-	Started      time.Time    `json:"started"`
+	Healthy      bool         `json:"healthy"` // reservations are served
+	Ready        bool         `json:"ready"`   // and the certificate is there, or was waited for
+	Started      time.Time    `json:"started,omitzero"`
 	Connections  int          `json:"connections"`
+	Reservations Reservations `json:"reservations"`
+	Circuits     Circuits     `json:"circuits"`
+	Traffic      Traffic      `json:"traffic"`
 	Certificate  *Certificate `json:"certificate,omitempty"`
+	PSF          *PSFStatus   `json:"psf,omitempty"`
 	AbuseContact string       `json:"abuse_contact,omitempty"`
+	Warnings     []string     `json:"warnings,omitempty"`
+}
+
+// Reservations says who holds the places.
+type Reservations struct {
+	Members     int `json:"members"`
+	Guests      int `json:"guests"`
+	Places      int `json:"places"`
+	GuestPlaces int `json:"guest_places"`
+}
+
+// Circuits says how many are open.
+type Circuits struct {
+	Members int `json:"members"`
+	Guests  int `json:"guests"`
+	Max     int `json:"max"`
+}
+
+// Traffic is what was carried in the calendar month (UTC).
+type Traffic struct {
+	Month  string `json:"month"`
+	Bytes  int64  `json:"bytes"`
+	Budget int64  `json:"budget"` // 0: none
+}
+
+// Percent is how much of the budget is used.
+func (t Traffic) Percent() int {
+	if t.Budget == 0 {
+		return 0
+	}
+	return int(float64(t.Bytes) / float64(t.Budget) * 100)
+}
+
+// PSFStatus is the relay's part in the PSF network.
+type PSFStatus struct {
+	Neighbours    int       `json:"neighbours"`
+	Members       int       `json:"members"`
+	LastAnnounced time.Time `json:"last_announced,omitzero"`
 }
 
 // Status is the relay's state now.
 func (r *Relay) Status() Status {
+	r.mu.Lock()
+	cfg, h, g, m, started := r.cfg, r.host, r.gate, r.member, r.started
+	r.mu.Unlock()
 	s := Status{
-		Name:         r.cfg.DisplayName(r.id),
+		Name:         cfg.DisplayName(r.id),
 		PeerID:       r.id.String(),
 		Version:      buildinfo.Version(),
-		AbuseContact: r.cfg.AbuseContact,
+		Traffic:      r.ledger.state(),
+		Reservations: Reservations{Places: cfg.Limits.Reservations, GuestPlaces: cfg.Limits.GuestReservations},
+		Circuits:     Circuits{Max: cfg.Limits.Circuits},
+		AbuseContact: cfg.AbuseContact,
+		Warnings:     cfg.warnings(r.id),
 	}
 	for _, a := range r.Addrs() {
 		s.Addrs = append(s.Addrs, a.String())
 	}
-	r.mu.Lock()
-	h, started := r.host, r.started
-	r.mu.Unlock()
+	select {
+	case <-r.ready:
+		s.Ready = true
+	default:
+	}
 	if h != nil {
 		s.Started, s.Connections = started.UTC().Truncate(time.Second), len(h.Network().Conns())
-		for _, p := range h.Mux().Protocols() {
-			s.Healthy = s.Healthy || p == proto.ProtoIDv2Hop
-		}
+		s.Healthy = slices.Contains(h.Mux().Protocols(), proto.ProtoIDv2Hop)
+	}
+	if g != nil {
+		s.Reservations.Members, s.Reservations.Guests = g.places.count()
+		s.Circuits.Members, s.Circuits.Guests = g.count()
 	}
 	if r.certs != nil {
-		c := r.certs.state()
+		c := r.certs.state(time.Now())
 		s.Certificate = &c
+	}
+	if m != nil {
+		stats := m.Stats()
+		s.PSF = &PSFStatus{Neighbours: stats.Neighbours, Members: stats.Members, LastAnnounced: stats.LastAnnounced}
 	}
 	return s
 }
@@ -57,8 +116,8 @@ func (r *Relay) Status() Status {
 var statusHTML string
 
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
-	"days": func(t time.Time) int { return int(time.Until(t).Hours() / 24) },
-	"ago":  func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
+	"bytes": func(n int64) string { return Bytes(n).Short() },
+	"ago":   func(t time.Time) string { return time.Since(t).Round(time.Second).String() },
 }).Parse(statusHTML))
 
 // web serves those who come to the WSS port without a WebSocket.

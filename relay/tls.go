@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,49 +20,101 @@ import (
 	"golang.org/x/crypto/acme/autocert"
 )
 
-// certs obtains and serves the certificate of the relay's domain.
-type certs struct {
-	domain string
-	log    *slog.Logger
-	loaded chan struct{} // closed with the first certificate
+// How long the relay waits between attempts to obtain a certificate; each failure
+// doubles the pause, and a CA that names a time is given it.
+const (
+	retryFirst = 30 * time.Second
+	retryLast  = 4 * time.Hour
+)
 
-	newManager func() *autocert.Manager
+// certs serves the certificate of the relay's domain: one that it obtains from a
+// CA, or the operator's own. Whatever goes wrong with it, the relay's other
+// transports are not touched.
+type certs struct {
+	domain     string
+	log        *slog.Logger
+	loaded     chan struct{} // closed with the first certificate
+	retryFirst time.Duration
+	pause      time.Duration // the next one, of keep alone
+
+	own        *ownCertificate          // nil: from the CA
+	newManager func() *autocert.Manager // nil: the operator's own
+	ca         *caWatch
 
 	mu      sync.Mutex
 	manager *autocert.Manager
-	leaf    *x509.Certificate
-	err     error // of the last attempt, nil after a success
+	leaf    *x509.Certificate // in use
+	err     error             // of the last attempt, nil after a success
+	retry   time.Time         // of the next attempt after err
 }
 
 // Certificate is the state of the certificate, for people and programs.
 type Certificate struct {
-	Domain   string    `json:"domain"`
-	NotAfter time.Time `json:"not_after,omitzero"`
-	Issuer   string    `json:"issuer,omitempty"`
-	Error    string    `json:"error,omitempty"`
+	Domain    string    `json:"domain"`
+	Issuer    string    `json:"issuer,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	DaysLeft  int       `json:"days_left"` // below 0: expired; 0 without a certificate
+	Error     string    `json:"error,omitempty"`
+	NextTry   time.Time `json:"next_try,omitzero"`
 }
 
+// Loaded says whether there is a certificate at all.
+func (c Certificate) Loaded() bool { return !c.NotAfter.IsZero() }
+
 func newCerts(cfg Config, log *slog.Logger) (*certs, error) {
+	c := &certs{domain: cfg.Domain, log: log, loaded: make(chan struct{}), retryFirst: retryFirst}
+	if cfg.retryFirst != 0 {
+		c.retryFirst = cfg.retryFirst
+	}
+	c.pause = c.retryFirst
+	if cfg.TLS.Cert != "" {
+		c.own = &ownCertificate{cfg: cfg.TLS, domain: cfg.Domain}
+		cert, err := c.own.load()
+		if err != nil {
+			return nil, err
+		}
+		c.own.cert = cert
+		c.served(cert.Leaf)
+		return c, nil
+	}
 	client, root, err := acmeHTTP(cfg.ACME)
 	if err != nil {
 		return nil, err
 	}
-	c := &certs{domain: cfg.Domain, log: log, loaded: make(chan struct{})}
+	c.ca = &caWatch{next: client.Transport}
+	client.Transport = c.ca
 	// What one CA issued is worth nothing under another one; a private CA may
 	// have the old URL and a new root.
 	sum := sha256.Sum256(append([]byte(cfg.ACME.Directory+"\n"), root...))
 	cache := autocert.DirCache(filepath.Join(cfg.DataDir, "acme", hex.EncodeToString(sum[:8])))
 	c.newManager = func() *autocert.Manager {
-		return &autocert.Manager{
+		m := &autocert.Manager{
 			Prompt:     autocert.AcceptTOS,
 			HostPolicy: autocert.HostWhitelist(cfg.Domain),
 			Cache:      cache,
 			Email:      cfg.ACME.Email,
-			Client:     &acme.Client{DirectoryURL: cfg.ACME.Directory, HTTPClient: client},
+			Client:     &acme.Client{DirectoryURL: cfg.ACME.Directory, HTTPClient: client, RetryBackoff: acmeBackoff},
 		}
+		if cfg.Listen.HTTP != "" {
+			m.HTTPHandler(nil) // lets it try HTTP-01 where TLS-ALPN-01 fails
+		}
+		return m
 	}
 	c.manager = c.newManager()
 	return c, nil
+}
+
+// acmeBackoff repeats a request over bad nonces and short breaks of the CA. The
+// library would go on for minutes, also against a CA that asks to be left alone.
+func acmeBackoff(n int, _ *http.Request, resp *http.Response) time.Duration {
+	if resp.StatusCode == http.StatusTooManyRequests || n > 6 {
+		return -1
+	}
+	if resp.StatusCode == http.StatusBadRequest { // a nonce went stale
+		return 10 * time.Millisecond
+	}
+	return time.Duration(n) * 500 * time.Millisecond
 }
 
 // acmeHTTP is the client for the CA, and the roots it was told to trust.
@@ -85,14 +138,17 @@ func acmeHTTP(cfg ACME) (*http.Client, []byte, error) {
 // tlsConfig is for the WSS port, where HTTPS and the CA's TLS-ALPN-01 validation
 // arrive too.
 func (c *certs) tlsConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		GetCertificate: c.get,
-		NextProtos:     []string{"h2", "http/1.1", acme.ALPNProto},
+	protos := []string{"h2", "http/1.1"}
+	if c.own == nil {
+		protos = append(protos, acme.ALPNProto)
 	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get, NextProtos: protos}
 }
 
 func (c *certs) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if c.own != nil {
+		return c.own.get(), nil
+	}
 	c.mu.Lock()
 	m := c.manager
 	c.mu.Unlock()
@@ -101,53 +157,140 @@ func (c *certs) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		c.log.Debug("no certificate for a client", "server_name", hello.ServerName, "error", err)
 		return nil, err
 	}
-	if len(hello.SupportedProtos) != 1 || hello.SupportedProtos[0] != acme.ALPNProto {
-		c.served(cert)
-	}
 	return cert, nil
 }
 
-// served notes the certificate that is in use, since renewals happen unseen.
-func (c *certs) served(cert *tls.Certificate) {
-	leaf := cert.Leaf
-	if leaf == nil {
-		var err error
-		if leaf, err = x509.ParseCertificate(cert.Certificate[0]); err != nil {
+// httpHandler serves plain HTTP: the CA's HTTP-01 validation, and a redirect for
+// everybody else.
+func (c *certs) httpHandler() http.Handler {
+	redirect := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			http.Error(w, "use https", http.StatusBadRequest)
 			return
 		}
+		// To the domain and not to the Host header, which is the visitor's.
+		w.Header().Set("Connection", "close")
+		http.Redirect(w, r, "https://"+c.domain+r.URL.RequestURI(), http.StatusFound)
+	})
+	if c.own != nil {
+		return redirect
 	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.mu.Lock()
+		m := c.manager
+		c.mu.Unlock()
+		m.HTTPHandler(redirect).ServeHTTP(w, r)
+	})
+}
+
+// served notes the certificate in use.
+func (c *certs) served(leaf *x509.Certificate) {
 	c.mu.Lock()
-	first := c.leaf == nil
-	c.leaf, c.err = leaf, nil
+	old := c.leaf
+	c.leaf, c.err, c.retry = leaf, nil, time.Time{}
 	c.mu.Unlock()
-	if first {
-		c.log.Info("certificate loaded", "domain", c.domain, "issuer", leaf.Issuer.CommonName, "not_after", leaf.NotAfter)
+	if old != nil && old.Equal(leaf) {
+		return
+	}
+	c.log.Info("certificate loaded", "domain", c.domain, "issuer", leaf.Issuer.CommonName, "not_after", leaf.NotAfter)
+	if old == nil {
 		close(c.loaded)
 	}
 }
 
-// keep obtains the certificate before the first visitor needs it, and tries
-// again, ever less often, until there is one. The WSS listener must be up.
+// keep obtains the certificate before the first visitor needs it, tries again
+// ever less often until there is one, and then watches over it. The WSS listener
+// must be up.
 func (c *certs) keep(ctx context.Context) {
-	wait := 15 * time.Second
-	for {
-		_, err := c.get(c.hello())
-		if err == nil {
-			return
-		}
-		c.mu.Lock()
-		c.err = err
-		// A manager remembers a failure for a minute of its own; a new one asks at once.
-		c.manager = c.newManager()
-		c.mu.Unlock()
-		c.log.Error("no certificate", "domain", c.domain, "error", err, "next_try", wait)
+	for ctx.Err() == nil {
+		wait := c.check(time.Now())
 		select {
 		case <-ctx.Done():
-			return
 		case <-time.After(wait):
 		}
-		wait = min(2*wait, time.Hour)
 	}
+}
+
+// check looks after the certificate once, and says when to look again.
+func (c *certs) check(now time.Time) time.Duration {
+	const look = 5 * time.Second
+	if c.own != nil {
+		switch cert, err := c.own.reload(); {
+		case err != nil:
+			c.failed(err, time.Time{})
+		case cert != nil:
+			c.served(cert.Leaf)
+		}
+		if leaf := c.own.get().Leaf; now.After(leaf.NotAfter) {
+			c.failed(fmt.Errorf("tls.cert expired on %s: put a new one in its place", leaf.NotAfter.Format(time.DateOnly)), time.Time{})
+		}
+		return look
+	}
+	c.mu.Lock()
+	leaf, retry := c.leaf, c.retry
+	c.mu.Unlock()
+	if now.Before(retry) {
+		return min(look, retry.Sub(now))
+	}
+	if leaf != nil && now.After(leaf.NotAfter) {
+		// The manager goes on with what it has. A new one finds nothing valid in the
+		// cache and orders at once.
+		c.renewManager()
+	}
+	// autocert renews by itself, unseen: this is how to see it.
+	cert, err := c.get(c.hello())
+	if err == nil {
+		leaf = cert.Leaf
+		if leaf == nil {
+			leaf, err = x509.ParseCertificate(cert.Certificate[0])
+		}
+	}
+	if err == nil && now.After(leaf.NotAfter) {
+		err = fmt.Errorf("the certificate expired on %s", leaf.NotAfter.Format(time.DateOnly))
+	}
+	if err != nil {
+		wait := c.backoff()
+		c.failed(fmt.Errorf("%w%s", err, c.ca.explain()), now.Add(wait))
+		// A manager remembers a failure for a minute of its own; a new one asks at once.
+		c.renewManager()
+		return look
+	}
+	c.served(leaf)
+	c.pause = c.retryFirst
+	// The library tries to renew when a third of the life is left. When half of
+	// that is gone too, somebody should look.
+	if life := leaf.NotAfter.Sub(leaf.NotBefore); leaf.NotAfter.Sub(now) < life/6 {
+		c.failed(fmt.Errorf("the certificate is not renewed and expires in %s%s", leaf.NotAfter.Sub(now).Round(time.Minute), c.ca.explain()), time.Time{})
+	}
+	return look
+}
+
+func (c *certs) renewManager() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.manager = c.newManager()
+}
+
+// backoff is the next pause, at least what the CA asked for.
+func (c *certs) backoff() time.Duration {
+	wait := c.pause
+	c.pause = min(2*c.pause, retryLast)
+	return max(wait, c.ca.asked())
+}
+
+func (c *certs) failed(err error, retry time.Time) {
+	c.mu.Lock()
+	repeated := c.err != nil && c.err.Error() == err.Error()
+	c.err, c.retry = err, retry
+	c.mu.Unlock()
+	if repeated && retry.IsZero() {
+		return
+	}
+	args := []any{"domain", c.domain, "error", err}
+	if !retry.IsZero() {
+		args = append(args, "next_try", retry.UTC().Truncate(time.Second))
+	}
+	c.log.Error("certificate: browsers cannot reach the relay without a valid one; its other transports go on", args...)
 }
 
 // hello is a client that takes ECDSA, as all do by now: for one that does not, a
@@ -163,15 +306,89 @@ func (c *certs) hello() *tls.ClientHelloInfo {
 	}
 }
 
-func (c *certs) state() Certificate {
+func (c *certs) state(now time.Time) Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Certificate{Domain: c.domain}
+	s := Certificate{Domain: c.domain, NextTry: c.retry}
 	if c.leaf != nil {
-		s.NotAfter, s.Issuer = c.leaf.NotAfter, c.leaf.Issuer.CommonName
+		s.Issuer, s.NotBefore, s.NotAfter = c.leaf.Issuer.CommonName, c.leaf.NotBefore, c.leaf.NotAfter
+		left := c.leaf.NotAfter.Sub(now)
+		s.DaysLeft = int(left / (24 * time.Hour))
+		if left < 0 {
+			s.DaysLeft-- // -1 from the first second on
+		}
 	}
-	if c.err != nil && !errors.Is(c.err, context.Canceled) {
+	if c.err != nil {
 		s.Error = c.err.Error()
 	}
 	return s
+}
+
+// ownCertificate is the operator's, read again when its files change.
+type ownCertificate struct {
+	cfg    TLS
+	domain string
+
+	mu     sync.Mutex
+	cert   *tls.Certificate
+	stamps [2]fileStamp
+}
+
+func (o *ownCertificate) load() (*tls.Certificate, error) {
+	stamps := [2]fileStamp{stampOf(o.cfg.Cert), stampOf(o.cfg.Key)}
+	cert, err := tls.LoadX509KeyPair(o.cfg.Cert, o.cfg.Key)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate (tls.cert, tls.key): %w", err)
+	}
+	if err := cert.Leaf.VerifyHostname(o.domain); err != nil {
+		return nil, fmt.Errorf("tls.cert %s is not for the domain: %w", o.cfg.Cert, err)
+	}
+	o.mu.Lock()
+	o.stamps = stamps
+	o.mu.Unlock()
+	return &cert, nil
+}
+
+func (o *ownCertificate) get() *tls.Certificate {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.cert
+}
+
+// reload returns the new certificate, nil if the files are as they were. While
+// the two files do not fit, the old certificate stays: they are not replaced at
+// one stroke.
+func (o *ownCertificate) reload() (*tls.Certificate, error) {
+	o.mu.Lock()
+	same := o.stamps == [2]fileStamp{stampOf(o.cfg.Cert), stampOf(o.cfg.Key)}
+	o.mu.Unlock()
+	if same {
+		return nil, nil
+	}
+	cert, err := o.load()
+	if err != nil {
+		return nil, fmt.Errorf("the old certificate stays in use: %w", err)
+	}
+	o.mu.Lock()
+	o.cert = cert
+	o.mu.Unlock()
+	return cert, nil
+}
+
+// serveHTTP serves plain HTTP on l until ctx ends.
+func (c *certs) serveHTTP(ctx context.Context, l net.Listener) {
+	s := &http.Server{
+		Handler:           c.httpHandler(),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      10 * time.Second,
+		IdleTimeout:       10 * time.Second,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		c.log.Error("plain HTTP ended: HTTP-01 and the redirect to https are not served", "error", err)
+	}
 }

@@ -1,0 +1,319 @@
+package relay
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+	"google.golang.org/protobuf/proto"
+)
+
+var (
+	errTooManyCircuits = errors.New("too many circuits are open")
+	errGuestLimit      = errors.New("the circuit's data limit is reached")
+)
+
+// circuit is one relayed connection, from the request for it to its end.
+type circuit struct {
+	gate      *gate
+	src, dest peer.ID
+	guest     bool
+	charge    func(int) error
+	done      func()
+	carrying  atomic.Bool
+	up, down  atomic.Int64 // carried from src and from dest
+
+	mu    sync.Mutex
+	ended bool
+	hop   network.Stream
+	stop  network.Stream // nil until the service opened it
+	timer *time.Timer    // a guest's time
+}
+
+func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, guest bool, now time.Time) (*circuit, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.circuits) >= g.limits.Circuits {
+		return nil, errTooManyCircuits
+	}
+	charge, done, err := g.ledger.open(src, ip, now)
+	if err != nil {
+		return nil, err
+	}
+	c := &circuit{gate: g, src: src, dest: dest, guest: guest, charge: charge, done: done, hop: s.Stream}
+	g.circuits[c] = struct{}{}
+	g.perPeer[src]++
+	g.perPeer[dest]++
+	key := [2]peer.ID{src, dest}
+	g.awaiting[key] = append(g.awaiting[key], c)
+	return c, nil
+}
+
+// claim finds the circuit that a stop stream belongs to. Those that one peer has
+// asked for to one other at the same time are of one class and one payer, so any
+// of them will do.
+func (g *gate) claim(src, dest peer.ID, stop network.Stream) *circuit {
+	g.mu.Lock()
+	key := [2]peer.ID{src, dest}
+	var c *circuit
+	if list := g.awaiting[key]; len(list) > 0 {
+		c = list[0]
+		g.forget(key, c)
+	}
+	g.mu.Unlock()
+	if c != nil {
+		c.mu.Lock()
+		c.stop = stop
+		c.mu.Unlock()
+	}
+	return c
+}
+
+func (g *gate) forget(key [2]peer.ID, c *circuit) {
+	if list := slices.DeleteFunc(g.awaiting[key], func(o *circuit) bool { return o == c }); len(list) > 0 {
+		g.awaiting[key] = list
+	} else {
+		delete(g.awaiting, key)
+	}
+}
+
+// begin starts the guest's time: both ends have agreed.
+func (c *circuit) begin() {
+	c.carrying.Store(true)
+	if !c.guest {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		c.timer = time.AfterFunc(c.gate.limits.GuestCircuitTime, c.cut)
+	}
+}
+
+// carry counts n bytes that were read from one end and says how many of them may
+// go on to the other.
+func (c *circuit) carry(n int, count *atomic.Int64) (int, error) {
+	if !c.carrying.Load() {
+		return n, nil
+	}
+	total := count.Add(int64(n))
+	if c.guest {
+		if over := total - int64(c.gate.limits.GuestCircuitData); over > 0 {
+			n = max(0, n-int(over))
+			return n, errors.Join(errGuestLimit, c.charge(n))
+		}
+	}
+	return n, c.charge(n)
+}
+
+// cut ends the circuit for both peers at once.
+func (c *circuit) cut() {
+	c.mu.Lock()
+	hop, stop := c.hop, c.stop
+	c.mu.Unlock()
+	_ = hop.Reset() // fails only on a stream that is gone
+	if stop != nil {
+		_ = stop.Reset()
+	}
+}
+
+// end gives back what the circuit held.
+func (c *circuit) end() {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.ended = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	c.done()
+	g := c.gate
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.circuits, c)
+	g.forget([2]peer.ID{c.src, c.dest}, c)
+	for _, p := range []peer.ID{c.src, c.dest} {
+		if g.perPeer[p]--; g.perPeer[p] <= 0 {
+			delete(g.perPeer, p)
+		}
+	}
+}
+
+// hopStream is the stream on which a peer asked for something.
+type hopStream struct {
+	network.Stream
+	gate    *gate
+	replay  []byte // the request, for the service to read again
+	head    []byte // of the service's answer, until it is whole
+	answer  func(*pbv2.HopMessage)
+	circuit *circuit
+}
+
+func (s *hopStream) Read(p []byte) (int, error) {
+	if len(s.replay) > 0 {
+		n := copy(p, s.replay)
+		s.replay = s.replay[n:]
+		return n, nil
+	}
+	n, err := s.Stream.Read(p)
+	if n > 0 && s.circuit != nil {
+		var cut error
+		if n, cut = s.circuit.carry(n, &s.circuit.up); cut != nil {
+			return n, cut
+		}
+	}
+	return n, err
+}
+
+// Write sees the service's answer, which comes first, and may add to it.
+func (s *hopStream) Write(p []byte) (int, error) {
+	if s.answer == nil {
+		return s.Stream.Write(p)
+	}
+	if s.head = append(s.head, p...); !whole(s.head) {
+		return len(p), nil
+	}
+	answer := s.answer
+	s.answer = nil
+	var m pbv2.HopMessage
+	if err := unframe(s.head, &m); err != nil {
+		return 0, fmt.Errorf("the relay service's answer: %w", err)
+	}
+	s.head = nil
+	answer(&m)
+	out, err := frame(&m)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.Stream.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (s *hopStream) Close() error {
+	err := s.Stream.Close()
+	s.over()
+	return err
+}
+
+func (s *hopStream) Reset() error {
+	err := s.Stream.Reset()
+	s.over()
+	return err
+}
+
+func (s *hopStream) ResetWithError(code network.StreamErrorCode) error {
+	err := s.Stream.ResetWithError(code)
+	s.over()
+	return err
+}
+
+func (s *hopStream) over() {
+	if s.circuit != nil {
+		s.circuit.end()
+	}
+}
+
+// stopStream is the circuit's other half, towards the peer with the reservation.
+type stopStream struct {
+	network.Stream
+	gate    *gate
+	dest    peer.ID
+	head    []byte // of the service's message, until it is whole
+	told    bool
+	circuit *circuit
+}
+
+// Write sees the service's first message, which says whose circuit this is.
+func (s *stopStream) Write(p []byte) (int, error) {
+	if s.told {
+		return s.Stream.Write(p)
+	}
+	if s.head = append(s.head, p...); !whole(s.head) {
+		return len(p), nil
+	}
+	s.told = true
+	var m pbv2.StopMessage
+	if err := unframe(s.head, &m); err != nil {
+		return 0, fmt.Errorf("the relay service's request: %w", err)
+	}
+	s.head = nil
+	src, err := peer.IDFromBytes(m.GetPeer().GetId())
+	if err != nil {
+		return 0, fmt.Errorf("the relay service's request: %w", err)
+	}
+	if s.circuit = s.gate.claim(src, s.dest, s.Stream); s.circuit == nil {
+		return 0, errors.New("the circuit has ended")
+	}
+	if s.circuit.guest {
+		m.Limit = s.gate.guestLimit()
+	}
+	out, err := frame(&m)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := s.Stream.Write(out); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (s *stopStream) Read(p []byte) (int, error) {
+	n, err := s.Stream.Read(p)
+	if n > 0 && s.circuit != nil {
+		var cut error
+		if n, cut = s.circuit.carry(n, &s.circuit.down); cut != nil {
+			return n, cut
+		}
+	}
+	return n, err
+}
+
+// maxFrame is the longest message of circuit v2, as in the library.
+const maxFrame = 4096
+
+// readFrame reads one length-prefixed message and not a byte more, and returns
+// what it read.
+func readFrame(r io.Reader, into proto.Message) ([]byte, error) {
+	var raw bytes.Buffer
+	rd := util.NewDelimitedReader(io.TeeReader(r, &raw), maxFrame)
+	defer rd.Close()
+	err := rd.ReadMsg(into)
+	return raw.Bytes(), err
+}
+
+// whole says whether raw holds a message to its end.
+func whole(raw []byte) bool {
+	size, n := binary.Uvarint(raw)
+	return n < 0 || n > 0 && uint64(len(raw)-n) >= size
+}
+
+// unframe reads the one message that raw is.
+func unframe(raw []byte, into proto.Message) error {
+	read, err := readFrame(bytes.NewReader(raw), into)
+	if err == nil && len(read) != len(raw) {
+		err = fmt.Errorf("%d bytes behind the message", len(raw)-len(read))
+	}
+	return err
+}
+
+func frame(m proto.Message) ([]byte, error) {
+	var raw bytes.Buffer
+	err := util.NewDelimitedWriter(&raw).WriteMsg(m)
+	return raw.Bytes(), err
+}

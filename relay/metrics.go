@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+)
+
+// newRegistry holds the program's metrics and, later, libp2p's.
+func (r *Relay) newRegistry() *prometheus.Registry {
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*numbers)(r))
+	return reg
+}
+
+// numbers are the relay's own metrics, read off its state when they are asked for.
+type numbers Relay
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc("relayd_"+name, help, labels, nil)
+}
+
+var (
+	descBuild        = desc("build_info", "1, with the version.", "version")
+	descReservations = desc("reservations", "Reservations held, by class.", "class")
+	descPlaces       = desc("places", "Places for reservations, by class.", "class")
+	descCircuits     = desc("circuits", "Open circuits, by class.", "class")
+	descRefused      = desc("refused_total", "Requests refused before the relay service, by status.", "status")
+	descMonth        = desc("month_bytes", "Bytes carried in this calendar month (UTC).")
+	descBudget       = desc("month_budget_bytes", "The month's transfer budget; 0: none.")
+	descExpiry       = desc("certificate_not_after_seconds", "When the certificate expires, as Unix time; 0: there is none.")
+	descReady        = desc("ready", "1 once the relay is up.")
+	allDescs         = []*prometheus.Desc{descBuild, descReservations, descPlaces, descCircuits, descRefused, descMonth, descBudget, descExpiry, descReady}
+)
+
+// Describe implements prometheus.Collector.
+func (n *numbers) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range allDescs {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (n *numbers) Collect(out chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	r := (*Relay)(n)
+	s := r.Status()
+	gauge(descBuild, 1, buildinfo.Version())
+	gauge(descReservations, float64(s.Reservations.Members), "member")
+	gauge(descReservations, float64(s.Reservations.Guests), "guest")
+	gauge(descPlaces, float64(s.Reservations.Places-s.Reservations.GuestPlaces), "member")
+	gauge(descPlaces, float64(s.Reservations.GuestPlaces), "guest")
+	gauge(descCircuits, float64(s.Circuits.Members), "member")
+	gauge(descCircuits, float64(s.Circuits.Guests), "guest")
+	gauge(descMonth, float64(s.Traffic.Bytes))
+	gauge(descBudget, float64(s.Traffic.Budget))
+	var expiry, ready float64
+	if s.Certificate != nil && s.Certificate.Loaded() {
+		expiry = float64(s.Certificate.NotAfter.Unix())
+	}
+	if s.Ready {
+		ready = 1
+	}
+	gauge(descExpiry, expiry)
+	gauge(descReady, ready)
+	r.mu.Lock()
+	g := r.gate
+	r.mu.Unlock()
+	if g == nil {
+		return
+	}
+	for status, count := range g.refusals() {
+		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), status)
+	}
+}
+
+// serveMetrics serves /metrics on l until ctx ends.
+func (r *Relay) serveMetrics(ctx context.Context, l net.Listener, reg *prometheus.Registry) {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	s := &http.Server{
+		Handler:           mux,
+		ReadHeaderTimeout: 5 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
+	}
+	stop := context.AfterFunc(ctx, func() { s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		r.log.Error("metrics are no longer served", "error", err)
+	}
+}
+
+func listenTCP(what, hostPort string) (net.Listener, error) {
+	l, err := net.Listen("tcp", hostPort)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, explainListen("tcp", hostPort, err))
+	}
+	return l, nil
+}

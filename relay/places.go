@@ -1,0 +1,197 @@
+package relay
+
+import (
+	"container/list"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// The reasons why there is no place. All of them pass with time.
+var (
+	errNoPlace      = errors.New("all places are taken")
+	errNoGuestPlace = errors.New("the guests' places are taken")
+	errNoPlaceForIP = errors.New("the places for this address are taken")
+)
+
+// places is the table of reservations: who holds one, and whether as a member or
+// as a guest. Classes are hints that come late (a peer is known as a member only
+// after it reserved), so they are looked at again whenever they decide something.
+type places struct {
+	max, guestMax, perIP int
+	ttl                  time.Duration
+	member               func(peer.ID) bool
+	busy                 func(peer.ID) bool  // has a circuit open
+	held                 func(peer.ID, bool) // told of each place taken and given back
+
+	mu      sync.Mutex
+	all     map[peer.ID]*place
+	byIP    map[netip.Prefix]int
+	guests  *list.List // of *place, oldest first
+	members *list.List
+}
+
+type place struct {
+	peer    peer.ID
+	ip      netip.Prefix
+	expires time.Time
+	in      *list.List // guests or members
+	at      *list.Element
+}
+
+func newPlaces(l Limits, ttl time.Duration, member, busy func(peer.ID) bool, held func(peer.ID, bool)) *places {
+	return &places{
+		max: l.Reservations, guestMax: l.GuestReservations, perIP: l.ReservationsPerIP,
+		ttl: ttl, member: member, busy: busy, held: held,
+		all: map[peer.ID]*place{}, byIP: map[netip.Prefix]int{},
+		guests: list.New(), members: list.New(),
+	}
+}
+
+// take gives id a place, or prolongs the one it has. The guest that had to give
+// way for it, if one had, must be told by closing its connection: the protocol
+// knows no other way to end a reservation.
+func (p *places) take(id peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pl := p.all[id]; pl != nil {
+		pl.expires = now.Add(p.ttl)
+		if pl.ip != ip {
+			p.leaveIP(pl.ip)
+			pl.ip = ip
+			p.byIP[ip]++
+		}
+		return "", false, nil
+	}
+	if p.byIP[ip] >= p.perIP {
+		p.expire(now)
+		if p.byIP[ip] >= p.perIP {
+			return "", false, errNoPlaceForIP
+		}
+	}
+	in := p.guests
+	if p.member(id) {
+		in = p.members
+	}
+	if p.full(in) {
+		p.expire(now)
+		p.classify()
+	}
+	if p.full(in) {
+		if in == p.members {
+			return "", false, errNoPlace
+		}
+		oldest := p.oldestIdleGuest()
+		if oldest == nil {
+			return "", false, errNoGuestPlace
+		}
+		p.remove(oldest)
+		gone = oldest.peer
+	}
+	if len(p.all) >= p.max { // guests that became members since
+		return gone, false, errNoPlace
+	}
+	pl := &place{peer: id, ip: ip, expires: now.Add(p.ttl)}
+	p.enter(pl, in)
+	p.all[id] = pl
+	p.byIP[ip]++
+	p.held(id, true)
+	return gone, true, nil
+}
+
+func (p *places) full(l *list.List) bool {
+	if l == p.guests {
+		return l.Len() >= p.guestMax
+	}
+	return l.Len() >= p.max-p.guestMax
+}
+
+func (p *places) enter(pl *place, l *list.List) {
+	pl.in, pl.at = l, l.PushBack(pl)
+}
+
+// classify puts each place with the class its holder has now. It runs only when
+// a share is full.
+func (p *places) classify() {
+	for _, l := range []*list.List{p.guests, p.members} {
+		for e := l.Front(); e != nil; {
+			pl, next := e.Value.(*place), e.Next()
+			if p.member(pl.peer) != (l == p.members) {
+				l.Remove(e)
+				if l == p.guests {
+					p.enter(pl, p.members)
+				} else {
+					p.enter(pl, p.guests)
+				}
+			}
+			// What was moved to the back of the members is looked at once more: harmless.
+			e = next
+		}
+	}
+}
+
+func (p *places) oldestIdleGuest() *place {
+	for e := p.guests.Front(); e != nil; e = e.Next() {
+		if pl := e.Value.(*place); !p.busy(pl.peer) {
+			return pl
+		}
+	}
+	return nil
+}
+
+// free takes the place back; it says whether there was one.
+func (p *places) free(id peer.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.all[id]
+	if pl != nil {
+		p.remove(pl)
+	}
+	return pl != nil
+}
+
+func (p *places) remove(pl *place) {
+	pl.in.Remove(pl.at)
+	delete(p.all, pl.peer)
+	p.held(pl.peer, false)
+	p.leaveIP(pl.ip)
+}
+
+func (p *places) leaveIP(ip netip.Prefix) {
+	if p.byIP[ip]--; p.byIP[ip] <= 0 {
+		delete(p.byIP, ip)
+	}
+}
+
+// expire takes back the places that were not prolonged.
+func (p *places) expire(now time.Time) {
+	for _, pl := range p.all {
+		if !pl.expires.After(now) {
+			p.remove(pl)
+		}
+	}
+}
+
+// sweep is expire for those who do not hold the lock.
+func (p *places) sweep(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expire(now)
+}
+
+func (p *places) has(id peer.ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.all[id] != nil
+}
+
+// count is how many places members and guests hold, by their class now.
+func (p *places) count() (members, guests int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.classify()
+	return p.members.Len(), p.guests.Len()
+}
