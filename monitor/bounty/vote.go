@@ -205,7 +205,8 @@ func (b *Ballot) cause(c evidence.Component, class evidence.Class, otherwise str
 // third at least at the level that the rules ask for.
 func isUp(rules *Rules, a *evidence.Attempt) bool {
 	relay := a.Results[evidence.Relay].Outcome
-	return a.Results[evidence.TCP4].Outcome == evidence.OK &&
+	return a.TCP4Addr != "" && a.WSSAddr != "" &&
+		a.Results[evidence.TCP4].Outcome == evidence.OK &&
 		a.Results[evidence.WSS].Outcome == evidence.OK &&
 		a.Level >= evidence.Level(rules.RelayLevel) &&
 		// A level without an outcome that goes with it proves nothing.

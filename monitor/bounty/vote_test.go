@@ -1,0 +1,287 @@
+package bounty
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// stage is a relay, a roster with three controls, and an hour.
+func stage(t testing.TB) (*Rules, *Roster, *Relay, evidence.Hour) {
+	roster := bench(1)
+	roster.Relays[0].Address = Address{IPv4: "198.41.0.4", TCPPort: 4001, Domain: "relay.example.org"}
+	roster.Relays[0].PeerID, roster.Relays[0].Operator = relayID, "alice"
+	for _, name := range []string{"c1", "c2", "c3"} {
+		roster.Controls = append(roster.Controls, ControlHost{Name: name, Operator: name, TCP4: "x", WSS: "y"})
+	}
+	return Defaults(), roster, &roster.Relays[0], hour(t, "2026-11-03T13:00:00Z")
+}
+
+const (
+	relayID  = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+	tcp4Addr = "/ip4/198.41.0.4/tcp/4001/p2p/" + relayID
+	wssAddr  = "/dns4/relay.example.org/tcp/443/wss/p2p/" + relayID
+)
+
+// climb is an attempt with these outcomes of tcp4, wss and relay: o ok, f fail,
+// b busy, n blind, s skipped. All controls answered 30 s after its start.
+func climb(at time.Time, outcomes string, level evidence.Level) evidence.Attempt {
+	a := evidence.Attempt{Started: evidence.TimeOf(at), PeerID: relayID, TCP4Addr: tcp4Addr, WSSAddr: wssAddr, Level: level, Results: map[evidence.Component]evidence.Result{}}
+	words := map[byte]evidence.Outcome{'o': evidence.OK, 'f': evidence.Fail, 'b': evidence.Busy, 'n': evidence.Blind, 's': evidence.Skipped}
+	for i, c := range evidence.Components {
+		o := words[outcomes[i]]
+		a.Results[c] = evidence.Result{Outcome: o}
+		if o == evidence.Fail || o == evidence.Busy {
+			a.Results[c] = evidence.Result{Outcome: o, Class: "refused"}
+		}
+		a.Rungs = append(a.Rungs, evidence.Rung{Name: string(c), Component: c, Outcome: o, OffsetUS: int64(i) * 1e6, DurationUS: 1e6})
+	}
+	a.Controls = controlsAt(at.Add(30*time.Second), "c1", "c2", "c3")
+	return a
+}
+
+func controlsAt(at time.Time, names ...string) []evidence.Control {
+	var out []evidence.Control
+	for _, name := range names {
+		for _, c := range []evidence.Component{evidence.TCP4, evidence.WSS} {
+			out = append(out, evidence.Control{Name: name, Component: c, Outcome: evidence.OK, Started: evidence.TimeOf(at)})
+		}
+	}
+	return append(out, evidence.Control{Name: LoopbackControl, Component: evidence.Relay, Outcome: evidence.OK, Started: evidence.TimeOf(at)})
+}
+
+func TestVote(t *testing.T) {
+	rules, roster, relay, h := stage(t)
+	at := func(d time.Duration) time.Time { return h.Start().Add(d) }
+	const min = time.Minute
+	up, down := climb(at(5*min), "ooo", 4), climb(at(5*min), "ffs", 0)
+	again := func(d time.Duration, outcomes string, level evidence.Level) evidence.Attempt {
+		return climb(at(5*min+d), outcomes, level)
+	}
+	for _, tc := range []struct {
+		name     string
+		attempts []evidence.Attempt
+		want     Vote
+	}{
+		{"ok at once", []evidence.Attempt{up}, Vote{Value: Up}},
+		{"fail, then ok", []evidence.Attempt{down, again(6*min, "ooo", 4)}, Vote{Value: Up}},
+		{"fail, fail, ok", []evidence.Attempt{down, again(6*min, "ffs", 0), again(13*min, "ooo", 4)}, Vote{Value: Up}},
+		{"fail, then the monitor crashes", []evidence.Attempt{down}, Vote{Why: OneFailure}},
+		{"two fails 6 minutes apart", []evidence.Attempt{down, again(6*min, "ffs", 0)}, Vote{Value: Down}},
+		{"two fails 5 minutes apart", []evidence.Attempt{down, again(5*min, "ffs", 0)}, Vote{Value: Down}},
+		{"two fails just less apart", []evidence.Attempt{down, again(5*min-time.Millisecond, "ffs", 0)}, Vote{Why: OneFailure}},
+		{"three fails", []evidence.Attempt{down, again(6*min, "ffs", 0), again(13*min, "ffs", 0)}, Vote{Value: Down}},
+		{"three fails, the last far enough", []evidence.Attempt{down, again(2*min, "ffs", 0), again(5*min, "ffs", 0)}, Vote{Value: Down}},
+		{"wss alone fails twice (wrong SAN)", []evidence.Attempt{climb(at(5*min), "ofs", 0), again(6*min, "ofs", 0)}, Vote{Value: Down}},
+		{"another component each time", []evidence.Attempt{climb(at(5*min), "fos", 0), again(6*min, "ofs", 0)}, Vote{Value: Down}},
+		{"reserved, but circuits die", []evidence.Attempt{climb(at(5*min), "oof", 2), again(6*min, "oof", 2)}, Vote{Value: Down}},
+		{"busy once", []evidence.Attempt{climb(at(5*min), "oob", 0)}, Vote{Value: Busy}},
+		{"busy all three times", []evidence.Attempt{climb(at(5*min), "oob", 0), again(6*min, "oob", 0), again(13*min, "oob", 0)}, Vote{Value: Busy}},
+		{"busy, then ok", []evidence.Attempt{climb(at(5*min), "oob", 0), again(6*min, "ooo", 4)}, Vote{Value: Up}},
+		{"busy and one fail", []evidence.Attempt{climb(at(5*min), "oob", 0), again(6*min, "ffs", 0)}, Vote{Value: Busy}},
+		{"busy and two fails", []evidence.Attempt{climb(at(5*min), "oob", 0), again(6*min, "ffs", 0), again(13*min, "ffs", 0)}, Vote{Value: Down}},
+		{"busy and two fails too near", []evidence.Attempt{climb(at(5*min), "oob", 0), again(1*min, "ffs", 0), again(2*min, "ffs", 0)}, Vote{Why: OneFailure}},
+		{"blind all the time", []evidence.Attempt{climb(at(5*min), "nns", 0), again(6*min, "nns", 0)}, Vote{Why: BlindLine}},
+		{"one fail and two blind", []evidence.Attempt{down, again(6*min, "nns", 0), again(13*min, "nns", 0)}, Vote{Why: OneFailure}},
+		{"no attempt", nil, Vote{Why: Missed}},
+		{"ok, but the level says otherwise", []evidence.Attempt{climb(at(5*min), "ooo", 3)}, Vote{Why: NotAsked}},
+		{"level 4 without wss", []evidence.Attempt{climb(at(5*min), "oso", 4)}, Vote{Why: NotAsked}},
+		{"relay ok although tcp4 failed", []evidence.Attempt{climb(at(5*min), "foo", 4)}, Vote{Why: OneFailure}},
+		{"starts in 13, ends in 14", []evidence.Attempt{climb(at(59*min+58*time.Second), "ooo", 4)}, Vote{Value: Up}},
+		{"retries end in the next hour", []evidence.Attempt{climb(at(59*min), "ffs", 0), climb(at(72*min), "ffs", 0)}, Vote{Value: Down}},
+		{"a retry after the hour has closed", []evidence.Attempt{climb(at(59*min), "ffs", 0), climb(at(76*min), "ffs", 0)}, Vote{Why: OneFailure}},
+		{"a retry just before", []evidence.Attempt{climb(at(59*min), "ffs", 0), climb(at(76*min-time.Millisecond), "ffs", 0)}, Vote{Value: Down}},
+		{"of the hour before", []evidence.Attempt{climb(at(-time.Millisecond), "ooo", 4)}, Vote{Why: Missed}},
+		{"the first attempt belongs to the next hour", []evidence.Attempt{climb(at(60*min), "ooo", 4)}, Vote{Why: Missed}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: tc.attempts}
+			got := VoteOf(rules, roster, relay, rec, nil, nil)
+			if got.Vote != tc.want {
+				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
+			}
+			if (got.Value == Up) != (got.UpAttempt >= 0) {
+				t.Errorf("up attempt %d", got.UpAttempt)
+			}
+		})
+	}
+}
+
+func TestVoteNeedsControls(t *testing.T) {
+	rules, _, _, h := stage(t)
+	first, second := h.Start().Add(5*time.Minute), h.Start().Add(11*time.Minute)
+	both := func(outcomes string, f func(a *evidence.Attempt, at time.Time)) []evidence.Attempt {
+		a, b := climb(first, outcomes, 0), climb(second, outcomes, 0)
+		f(&a, first)
+		f(&b, second)
+		return []evidence.Attempt{a, b}
+	}
+	failed := func(at time.Time) time.Time { return at.Add(time.Second) } // when tcp4's rung ended
+	for _, tc := range []struct {
+		name     string
+		outcomes string
+		change   func(a *evidence.Attempt, at time.Time)
+		roster   func(r *Roster)
+		want     Vote
+	}{
+		{"all passed", "fss", func(*evidence.Attempt, time.Time) {}, nil, Vote{Value: Down}},
+		{"two of three", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1", "c3") }, nil, Vote{Value: Down}},
+		{"one of three", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1") }, nil, Vote{Why: BlindLine}},
+		{"one of three, thrice", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1", "c1", "c1") }, nil, Vote{Why: BlindLine}},
+		{"none ran", "fss", func(a *evidence.Attempt, _ time.Time) { a.Controls = nil }, nil, Vote{Why: BlindLine}},
+		{"strangers", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "x", "y", "z") }, nil, Vote{Why: BlindLine}},
+		{"120 s after", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = controlsAt(failed(at).Add(120*time.Second), "c1", "c2")
+		}, nil, Vote{Value: Down}},
+		{"later than that", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = controlsAt(failed(at).Add(120*time.Second+time.Millisecond), "c1", "c2")
+		}, nil, Vote{Why: BlindLine}},
+		{"120 s before", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = controlsAt(failed(at).Add(-120*time.Second), "c1", "c2")
+		}, nil, Vote{Value: Down}},
+		{"the others' component", "fss", func(a *evidence.Attempt, _ time.Time) {
+			a.Controls = slices.DeleteFunc(a.Controls, func(c evidence.Control) bool { return c.Component == evidence.TCP4 })
+		}, nil, Vote{Why: BlindLine}},
+		{"they failed as well", "fss", func(a *evidence.Attempt, _ time.Time) {
+			for i := range a.Controls {
+				a.Controls[i].Outcome = evidence.Fail
+			}
+		}, nil, Vote{Why: BlindLine}},
+		{"wss needs wss", "ofs", func(a *evidence.Attempt, _ time.Time) {
+			a.Controls = slices.DeleteFunc(a.Controls, func(c evidence.Control) bool { return c.Component == evidence.WSS })
+		}, nil, Vote{Why: BlindLine}},
+		{"no controls in the roster", "fss", func(*evidence.Attempt, time.Time) {}, func(r *Roster) { r.Controls = nil }, Vote{Why: NoControls}},
+		{"all run by the target's operator", "fss", func(*evidence.Attempt, time.Time) {}, func(r *Roster) {
+			for i := range r.Controls {
+				r.Controls[i].Operator = "alice"
+			}
+		}, Vote{Why: NoControls}},
+		{"one run by the target's operator: both others are needed", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1", "c2") }, func(r *Roster) {
+			r.Controls[0].Operator = "alice"
+		}, Vote{Why: BlindLine}},
+		{"relay, before it failed", "oof", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = controlsAt(at.Add(2*time.Second), "c1", "c2", "c3")
+		}, nil, Vote{Why: BlindLine}},
+		{"relay, after it failed", "oof", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = controlsAt(at.Add(4*time.Second), "c1", "c2")
+		}, nil, Vote{Value: Down}},
+		{"relay, without the loopback relay", "oof", func(a *evidence.Attempt, _ time.Time) {
+			a.Controls = slices.DeleteFunc(a.Controls, func(c evidence.Control) bool { return c.Name == LoopbackControl })
+		}, nil, Vote{Why: BlindLine}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, roster, relay, _ := stage(t)
+			if tc.roster != nil {
+				tc.roster(roster)
+			}
+			rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: both(tc.outcomes, tc.change)}
+			if got := VoteOf(rules, roster, relay, rec, nil, nil); got.Vote != tc.want {
+				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
+			}
+		})
+	}
+	t.Run("in the hour's header", func(t *testing.T) {
+		_, roster, relay, _ := stage(t)
+		attempts := both("fss", func(a *evidence.Attempt, _ time.Time) { a.Controls = nil })
+		header := append(controlsAt(first, "c1", "c2"), controlsAt(second, "c2", "c3")...)
+		rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: attempts}
+		if got := VoteOf(rules, roster, relay, rec, header, nil); got.Value != Down {
+			t.Errorf("got %s (%s)", got.Value, got.Why)
+		}
+	})
+}
+
+func TestVoteLevels(t *testing.T) {
+	rules, roster, relay, h := stage(t)
+	for required := 1; required <= 4; required++ {
+		for level := evidence.LevelNone; level <= evidence.LevelEchoed; level++ {
+			rules.RelayLevel = required
+			outcome := "oof"
+			if level == evidence.LevelEchoed {
+				outcome = "ooo"
+			}
+			rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: []evidence.Attempt{
+				climb(h.Start(), outcome, level), climb(h.Start().Add(6*time.Minute), outcome, level),
+			}}
+			want := Down
+			if int(level) >= required {
+				want = Up
+			}
+			if got := VoteOf(rules, roster, relay, rec, nil, nil); got.Value != want {
+				t.Errorf("level %d where %d is required: got %s (%s), want %s", level, required, got.Value, got.Why, want)
+			}
+		}
+	}
+}
+
+func TestVoteIsAboutTheRegisteredAddress(t *testing.T) {
+	rules, roster, relay, h := stage(t)
+	relay.Moves = []Move{{From: h + 1, Address: Address{IPv4: "198.41.0.5", TCPPort: 4001, Domain: "relay.example.org", WSSPort: 8443}}}
+	for _, tc := range []struct {
+		name      string
+		hour      evidence.Hour
+		tcp4, wss string
+		want      Vote
+	}{
+		{"as registered", h, tcp4Addr, wssAddr, Vote{Value: Up}},
+		{"in another spelling", h, tcp4Addr, "/dns4/relay.example.org/tcp/443/tls/ws/p2p/" + relayID, Vote{Value: Up}},
+		{"another host", h, "/ip4/198.41.0.5/tcp/4001/p2p/" + relayID, wssAddr, Vote{Why: OtherAddr}},
+		{"another port", h, "/ip4/198.41.0.4/tcp/4002/p2p/" + relayID, wssAddr, Vote{Why: OtherAddr}},
+		{"another domain", h, tcp4Addr, "/dns4/other.example.org/tcp/443/wss/p2p/" + relayID, Vote{Why: OtherAddr}},
+		{"not over TLS", h, tcp4Addr, "/dns4/relay.example.org/tcp/443/ws/p2p/" + relayID, Vote{Why: OtherAddr}},
+		{"tcp4 not asked for", h, "", wssAddr, Vote{Why: NotAsked}},
+		{"wss not asked for", h, tcp4Addr, "", Vote{Why: NotAsked}},
+		{"after the move", h + 1, tcp4Addr, wssAddr, Vote{Why: OtherAddr}},
+		{"moved along", h + 1, "/ip4/198.41.0.5/tcp/4001/p2p/" + relayID, "/dns4/relay.example.org/tcp/8443/wss/p2p/" + relayID, Vote{Value: Up}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			a := climb(tc.hour.Start(), "ooo", 4)
+			a.TCP4Addr, a.WSSAddr = tc.tcp4, tc.wss
+			got := VoteOf(rules, roster, relay, &evidence.Record{PeerID: relayID, Hour: tc.hour, Attempts: []evidence.Attempt{a}}, nil, nil)
+			if got.Vote != tc.want {
+				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
+			}
+		})
+	}
+	t.Run("both spellings of the peer's part", func(t *testing.T) {
+		if !sameAddr("/ip4/1.2.3.4/tcp/1/ipfs/"+relayID, "/ip4/1.2.3.4/tcp/1/p2p/"+relayID) {
+			t.Error("/ipfs/ is an old name of /p2p/")
+		}
+	})
+}
+
+func TestVoteWithBadVoucher(t *testing.T) {
+	rules, roster, relay, h := stage(t)
+	rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: []evidence.Attempt{climb(h.Start(), "ooo", 4), climb(h.Start().Add(6*time.Minute), "ooo", 4)}}
+	bad, good := evidence.VoucherCheck{State: evidence.VoucherBad}, evidence.VoucherCheck{State: evidence.VoucherBound}
+	if got := VoteOf(rules, roster, relay, rec, nil, []evidence.VoucherCheck{bad, bad}); got.Vote != (Vote{Why: BadVoucher}) {
+		t.Errorf("bad twice: got %s (%s)", got.Value, got.Why)
+	}
+	if got := VoteOf(rules, roster, relay, rec, nil, []evidence.VoucherCheck{bad, good}); got.Value != Up || got.UpAttempt != 1 {
+		t.Errorf("bad, then good: got %s (%s), attempt %d", got.Value, got.Why, got.UpAttempt)
+	}
+	if got := VoteOf(rules, roster, relay, rec, nil, []evidence.VoucherCheck{{State: evidence.VoucherNone}, {State: evidence.VoucherOlder}}); got.Value != Up || got.UpAttempt != 0 {
+		t.Errorf("none: got %s (%s)", got.Value, got.Why)
+	}
+}
+
+func TestCauses(t *testing.T) {
+	rules, roster, relay, h := stage(t)
+	rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: []evidence.Attempt{climb(h.Start(), "ffs", 0), climb(h.Start().Add(6*time.Minute), "ofs", 0)}}
+	got := VoteOf(rules, roster, relay, rec, nil, nil)
+	if s := strings.Join(got.Causes, ", "); s != "tcp4 refused, wss refused" || got.WSS {
+		t.Errorf("causes %q, wss %v", s, got.WSS)
+	}
+}
+
+func TestShare(t *testing.T) {
+	two := Share{2, 3}
+	for k, want := range map[int]int{1: 1, 2: 2, 3: 2, 4: 3, 5: 4, 6: 4, 7: 5, 8: 6, 9: 6} {
+		if got := two.Of(k); got != want {
+			t.Errorf("2/3 of %d: got %d, want %d", k, got, want)
+		}
+	}
+}
