@@ -56,6 +56,9 @@ type Statement struct {
 	TCPPort  int    `json:"tcp_port"`
 	Domain   string `json:"domain"`
 	WSSPort  int    `json:"wss_port"`
+	// Region is the country in which the operator says the relay stands, as an
+	// ISO 3166-1 code; empty: he says nothing of it.
+	Region string `json:"region"`
 	// Payout is where a payment goes; empty: nowhere.
 	Payout string `json:"payout"`
 	// From is the hour at which it takes effect.
@@ -140,10 +143,15 @@ func (s Statement) validate() error {
 	want(s.TCPPort > 0 && s.TCPPort < 1<<16, "tcp_port: want 1 to 65535, not %d", s.TCPPort)
 	want(s.Domain != "" && len(s.Domain) <= 253, "domain: want a DNS name")
 	want(s.WSSPort > 0 && s.WSSPort < 1<<16, "wss_port: want 1 to 65535, not %d", s.WSSPort)
+	want(s.Region == "" || isCountry(s.Region), "region: want two capital letters such as SG (ISO 3166-1), not %q", s.Region)
 	want(len(s.Payout) <= 200, "payout: longer than 200 bytes")
 	want(s.From.Location() == time.UTC && s.From.Equal(s.From.Truncate(time.Hour)) && s.From.Unix() > 0, "from: want a full UTC hour")
 	want(s.Made.Location() == time.UTC && s.Made.Equal(s.Made.Truncate(time.Second)) && s.Made.Unix() > 0, "made: want a UTC time at a full second")
 	return errors.Join(faults...)
+}
+
+func isCountry(s string) bool {
+	return len(s) == 2 && s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'A' && s[1] <= 'Z'
 }
 
 // payload makes a Statement a libp2p record.

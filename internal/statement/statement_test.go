@@ -29,7 +29,7 @@ func example(id string) Statement {
 	return Statement{
 		Kind: Enrol, Network: "psf", PeerID: id, Operator: "alice",
 		IPv4: "198.41.0.4", TCPPort: 4001, Domain: "relay.example.org", WSSPort: 443,
-		Payout: "bitcoincash:qq", From: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
+		Region: "SG", Payout: "bitcoincash:qq", From: time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC),
 		Made: time.Date(2026, 10, 30, 12, 34, 56, 0, time.UTC),
 	}
 }
@@ -115,6 +115,7 @@ func TestRefused(t *testing.T) {
 		"unknown field":        {other{Domain, Codec, bytes.Replace(good, []byte(`{"kind"`), []byte(`{"x":1,"kind"`), 1)}, "unknown field"},
 		"half an hour":         {other{Domain, Codec, bytes.Replace(good, []byte("T00:00:00Z"), []byte("T00:30:00Z"), 1)}, "full UTC hour"},
 		"another zone":         {other{Domain, Codec, bytes.Replace(good, []byte("T00:00:00Z"), []byte("T00:00:00+01:00"), 1)}, "full UTC hour"},
+		"no country":           {other{Domain, Codec, bytes.Replace(good, []byte(`"SG"`), []byte(`"sg"`), 1)}, "region"},
 		"no address":           {other{Domain, Codec, bytes.Replace(good, []byte("198.41.0.4"), []byte("::1"), 1)}, "ipv4"},
 	} {
 		t.Run(name, func(t *testing.T) {

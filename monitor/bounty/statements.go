@@ -46,6 +46,9 @@ func (r *Relay) checkStatements(network evidence.Network) error {
 		same("the hour", s.From.Format(hourLayout), from.String())
 		if kind == statement.Enrol {
 			same("payout", s.Payout, r.Payout)
+			if s.Region != "" {
+				same("region", s.Region, r.Region)
+			}
 		}
 	}
 	compare("statement", r.Statement, statement.Enrol, r.Address, r.Enrolled)
