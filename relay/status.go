@@ -11,6 +11,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/checkpage"
 )
 
 // Status is the relay's state as /status.json gives it. It names no peer and no
@@ -129,6 +130,7 @@ func (r *Relay) web() http.Handler {
 			r.log.Debug("status page not delivered", "error", err)
 		}
 	})
+	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() []string { return r.Status().Addrs })))
 	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		enc := json.NewEncoder(w)

@@ -1,0 +1,79 @@
+package checkpage
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/evanw/esbuild/pkg/api"
+
+	"github.com/psf-relay/relay-appliance/internal/need"
+)
+
+var update = flag.Bool("update", false, "write page/page.js anew from src/ and package-lock.json")
+
+const bundlePath = "page/page.js"
+
+// maxPacked is what the script may weigh on the wire.
+const maxPacked = 200_000
+
+// The script that is committed is the one that its sources and the lock file make,
+// byte for byte: nobody has to trust whoever committed it.
+func TestBundle(t *testing.T) {
+	built := bundle(t)
+	if *update {
+		if err := os.WriteFile(bundlePath, built, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	committed, err := os.ReadFile(bundlePath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(built, committed) {
+		t.Errorf("%s (%d bytes) is not what its sources make (%d bytes): run \"go generate ./internal/checkpage\" and commit it", bundlePath, len(committed), len(built))
+	}
+}
+
+func TestSize(t *testing.T) {
+	if n := len(assets()["page.js"].packed); n > maxPacked {
+		t.Errorf("the script weighs %d bytes with gzip, the budget is %d", n, maxPacked)
+	}
+}
+
+func bundle(t *testing.T) []byte {
+	t.Helper()
+	// Beside the modules, because they are looked for from where a source lies.
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "src"), os.DirFS("src")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(need.NodeModules(t, "."), filepath.Join(dir, "node_modules")); err != nil {
+		t.Fatal(err)
+	}
+	result := api.Build(api.BuildOptions{
+		AbsWorkingDir:     dir,
+		EntryPoints:       []string{"src/main.js"},
+		Bundle:            true,
+		Format:            api.FormatESModule,
+		Platform:          api.PlatformBrowser,
+		Target:            api.ES2022,
+		MinifyWhitespace:  true,
+		MinifyIdentifiers: true,
+		MinifySyntax:      true,
+		Charset:           api.CharsetUTF8,
+		LegalComments:     api.LegalCommentsEndOfFile,
+		Define:            map[string]string{"process.env.NODE_ENV": `"production"`},
+		Outfile:           "page.js",
+	})
+	for _, e := range result.Errors {
+		t.Error(e.Text)
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+	return result.OutputFiles[0].Contents
+}
