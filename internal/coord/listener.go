@@ -26,6 +26,7 @@ type Listener struct {
 	ps    *pubsub.PubSub
 	topic *pubsub.Topic
 	sub   *pubsub.Subscription
+	stop  context.CancelFunc
 	done  chan struct{}
 	once  sync.Once
 }
@@ -37,12 +38,14 @@ func Listen(ps *pubsub.PubSub, heard func(Heard)) (*Listener, error) {
 	if err := ps.RegisterTopicValidator(Topic, validate, pubsub.WithValidatorInline(true)); err != nil {
 		return nil, fmt.Errorf("listen on the coordination topic: %w", err)
 	}
-	l := &Listener{ps: ps, done: make(chan struct{})}
+	ctx, stop := context.WithCancel(context.Background())
+	l := &Listener{ps: ps, stop: stop, done: make(chan struct{})}
 	if err := l.join(); err != nil {
+		stop()
 		_ = ps.UnregisterTopicValidator(Topic)
 		return nil, fmt.Errorf("listen on the coordination topic: %w", err)
 	}
-	go l.loop(heard)
+	go l.loop(ctx, heard)
 	return l, nil
 }
 
@@ -57,10 +60,10 @@ func (l *Listener) join() (err error) {
 	return err
 }
 
-func (l *Listener) loop(heard func(Heard)) {
+func (l *Listener) loop(ctx context.Context, heard func(Heard)) {
 	defer close(l.done)
 	for {
-		m, err := l.sub.Next(context.Background()) // ends by Close, or with the pubsub
+		m, err := l.sub.Next(ctx)
 		if err != nil {
 			return
 		}
@@ -74,8 +77,10 @@ func (l *Listener) loop(heard func(Heard)) {
 func (l *Listener) Close() error {
 	var err error
 	l.once.Do(func() {
-		l.sub.Cancel()
+		// Not by Cancel alone: a pubsub that has ended answers no more.
+		l.stop()
 		<-l.done
+		l.sub.Cancel()
 		_ = l.ps.UnregisterTopicValidator(Topic)
 		if err = l.topic.Close(); err != nil {
 			err = fmt.Errorf("leave the coordination topic: %w", err)

@@ -78,9 +78,10 @@ func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
 
 // Close ends the listener and its connections.
 func (l *Listener) Close() error {
+	// The topic first: it is left through the pubsub, which ends with ctx.
+	err := l.topic.Close()
 	l.stop()
 	l.done.Wait()
-	err := l.topic.Close()
 	l.host.close()
 	return err
 }
