@@ -129,15 +129,12 @@ func DefaultConfig() Config {
 	return c
 }
 
-// ReadConfig reads the operator's file over the defaults and checks the outcome;
-// the error names every fault there is.
+// ReadConfig reads the operator's environment over the defaults and his file,
+// unless path is empty, over both, and checks the outcome; the error names every
+// fault there is.
 func ReadConfig(path string) (Config, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("read the configuration: %w", err)
-	}
-	c := DefaultConfig()
-	return c, errors.Join(config.Decode(path, data, &c), c.Validate())
+	o, err := ReadOrigin(path, os.Getenv)
+	return o.Config, err
 }
 
 // Validate names every fault that can be seen without touching the machine.

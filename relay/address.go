@@ -1,0 +1,96 @@
+package relay
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// public says whether strangers can reach ip: a public unicast address, in a lab
+// any address.
+func (c Config) public(ip netip.Addr) bool {
+	if c.Network.AllowPrivate {
+		return ip.IsValid() && !ip.IsUnspecified() && !ip.IsMulticast()
+	}
+	a, err := manet.FromIP(ip.AsSlice())
+	return err == nil && ip.IsGlobalUnicast() && manet.IsPublicAddr(a)
+}
+
+// interfaceIPs lists the addresses of this machine's interfaces.
+func interfaceIPs() ([]netip.Addr, error) {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list this machine's addresses: %w", err)
+	}
+	var out []netip.Addr
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil {
+			out = append(out, p.Addr().Unmap())
+		}
+	}
+	return out, nil
+}
+
+// tcp4Addrs is where the configuration makes the relay reachable by TCP over
+// IPv4, the announced addresses first. Port 0 stands for one that the system
+// will choose.
+func (c Config) tcp4Addrs(interfaces []netip.Addr) []netip.AddrPort {
+	var out []netip.AddrPort
+	add := func(ip netip.Addr, port uint16) {
+		if ap := netip.AddrPortFrom(ip, port); ip.Is4() && c.public(ip) && !slices.Contains(out, ap) {
+			out = append(out, ap)
+		}
+	}
+	for _, a := range c.Announce.Addrs {
+		if ap, ok := addrPort(a); ok && len(a) == 2 {
+			add(ap.Addr(), ap.Port())
+		}
+	}
+	for _, a := range c.Listen.TCP {
+		ap, ok := addrPort(a)
+		switch {
+		case !ok || !ap.Addr().Is4():
+		case c.Announce.IP4.IsValid():
+			add(c.Announce.IP4, ap.Port())
+		case !ap.Addr().IsUnspecified():
+			add(ap.Addr(), ap.Port())
+		default:
+			for _, ip := range interfaces {
+				if !c.Network.AllowPrivate || !ip.IsLoopback() || len(interfaces) == 1 {
+					add(ip, ap.Port())
+				}
+			}
+		}
+	}
+	return out
+}
+
+// wssPort is the port on which browsers find the relay; 0: there is none.
+func (c Config) wssPort() int {
+	if c.Domain == "" {
+		return 0
+	}
+	for _, a := range c.Listen.WSS {
+		if ap, ok := addrPort(a); ok {
+			return int(ap.Port())
+		}
+	}
+	return 0
+}
+
+// addrPort is the address and TCP port that a multiaddr begins with.
+func addrPort(a ma.Multiaddr) (netip.AddrPort, bool) {
+	if len(a) < 2 || a[1].Protocol().Code != ma.P_TCP {
+		return netip.AddrPort{}, false
+	}
+	na, err := manet.ToNetAddr(a[:2])
+	if err != nil {
+		return netip.AddrPort{}, false
+	}
+	ap, err := netip.ParseAddrPort(na.String())
+	return ap, err == nil
+}
