@@ -39,17 +39,6 @@ func (c *climb) circuit(ctx context.Context) error {
 	if c.opts.meddle != nil {
 		c.opts.meddle(c.a, b)
 	}
-	arrived, broken := newSignal(), newSignal()
-	c.a.Network().Notify(&network.NotifyBundle{ConnectedF: func(_ network.Network, conn network.Conn) {
-		if conn.RemotePeer() == b.ID() {
-			arrived.close()
-		}
-	}})
-	b.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, conn network.Conn) {
-		if conn.RemotePeer() == c.a.ID() {
-			broken.close()
-		}
-	}})
 	conn, limit, err := c.through(ctx, b)
 	if err != nil {
 		return err
@@ -57,22 +46,15 @@ func (c *climb) circuit(ctx context.Context) error {
 	if !c.relayed(conn.RemoteMultiaddr()) {
 		return blind(evidence.NotRelayed, fmt.Errorf("peer A was reached at %s, not through the relay", conn.RemoteMultiaddr()))
 	}
-	// B believes in the handshake as soon as it has sent its last message; it is
-	// done when A has the connection, too.
-	select {
-	case <-arrived.done:
-	case <-broken.done:
-		return cut(ctx, limit, "shake hands through the circuit", errBroken)
-	case <-ctx.Done():
-		return cut(ctx, limit, "shake hands through the circuit", ctx.Err())
-	}
-	c.attempt.Level = evidence.LevelHandshake
 	c.attempt.Facts.CircuitAddr = conn.RemoteMultiaddr().String()
 
 	s, err := open(ctx, conn, ping.ID)
 	if err != nil {
-		return cut(ctx, limit, "open a stream through the circuit", err)
+		return cut(ctx, limit, "shake hands through the circuit", err)
 	}
+	// B believed in the handshake as soon as it had sent its last message; only a
+	// round trip inside shows that A has finished it, too.
+	c.attempt.Level = evidence.LevelHandshake
 	defer s.Reset()
 	stop := context.AfterFunc(ctx, func() { s.Reset() })
 	defer stop()
@@ -87,8 +69,6 @@ func (c *climb) circuit(ctx context.Context) error {
 	}
 	return nil
 }
-
-var errBroken = errors.New("the circuit was closed")
 
 // through asks the relay for a circuit to A and returns B's connection to A, and
 // the relay's data limit.

@@ -23,8 +23,10 @@ type Listener struct {
 	host  *peerHost
 	topic *coord.Listener
 	ctx   context.Context
-	stop  context.CancelFunc
+	stop  context.CancelFunc // of all dials
 	done  sync.WaitGroup
+
+	endPubSub context.CancelFunc
 
 	mu      sync.Mutex
 	last    map[peer.ID]coord.Heard
@@ -64,12 +66,16 @@ func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
 		opts: o, host: h, ctx: ctx, stop: stop,
 		last: map[peer.ID]coord.Heard{}, news: make(chan struct{}), watched: map[peer.ID]*watch{},
 	}
-	ps, err := coord.NewPubSub(ctx, h)
+	// The topic is left before its pubsub ends.
+	psCtx, endPubSub := context.WithCancel(context.Background())
+	l.endPubSub = endPubSub
+	ps, err := coord.NewPubSub(psCtx, h)
 	if err == nil {
 		l.topic, err = coord.Listen(ps, l.heard)
 	}
 	if err != nil {
 		stop()
+		endPubSub()
 		h.close()
 		return nil, fmt.Errorf("start the announcements' listener: %w", err)
 	}
