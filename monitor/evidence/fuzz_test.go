@@ -3,7 +3,6 @@ package evidence
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
