@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -34,7 +35,7 @@ func (r *Relay) joinPSF(ctx context.Context, cfg Config, h host.Host, g *gate, w
 	if !cfg.PSF.Enabled {
 		return func() {}, func() {}, nil
 	}
-	key, err := loadOrCreateCoordKey(cfg.DataDir)
+	key, err := loadOrCreateCoordKey(cfg.DataDir, r.log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -82,7 +83,7 @@ func (r *Relay) joinPSF(ctx context.Context, cfg Config, h host.Host, g *gate, w
 }
 
 // loadOrCreateCoordKey reads the key for private messages, made once.
-func loadOrCreateCoordKey(dataDir string) (*coord.Key, error) {
+func loadOrCreateCoordKey(dataDir string, log *slog.Logger) (*coord.Key, error) {
 	path := filepath.Join(dataDir, coordKeyFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,6 +94,7 @@ func loadOrCreateCoordKey(dataDir string) (*coord.Key, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make the coordination key: %w", err)
 		}
+		log.Info("made a new key for private messages in the PSF network")
 		return key, nil
 	}
 	if err != nil {

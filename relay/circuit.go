@@ -24,11 +24,26 @@ var (
 	errGuestLimit      = errors.New("the circuit's data limit is reached")
 )
 
+// circuitLimit is what a circuit may carry in each direction, and how long.
+type circuitLimit struct {
+	data int64
+	time time.Duration
+}
+
+// message is how circuit v2 tells a limit; none is none.
+func (l *circuitLimit) message() *pbv2.Limit {
+	if l == nil {
+		return nil
+	}
+	seconds, data := uint32(l.time/time.Second), uint64(l.data)
+	return &pbv2.Limit{Duration: &seconds, Data: &data}
+}
+
 // circuit is one relayed connection, from the request for it to its end.
 type circuit struct {
 	gate      *gate
 	src, dest peer.ID
-	guest     bool
+	limit     *circuitLimit // a guest's; nil: a member's, which has none
 	charge    func(int) error
 	done      func()
 	carrying  atomic.Bool
@@ -47,11 +62,15 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 	if len(g.circuits) >= g.limits.Circuits {
 		return nil, errTooManyCircuits
 	}
+	var limit *circuitLimit
+	if guest {
+		limit = &circuitLimit{data: int64(g.limits.GuestCircuitData), time: g.limits.GuestCircuitTime}
+	}
 	charge, done, err := g.ledger.open(src, ip, now)
 	if err != nil {
 		return nil, err
 	}
-	c := &circuit{gate: g, src: src, dest: dest, guest: guest, charge: charge, done: done, hop: s.Stream}
+	c := &circuit{gate: g, src: src, dest: dest, limit: limit, charge: charge, done: done, hop: s.Stream}
 	g.circuits[c] = struct{}{}
 	g.perPeer[src]++
 	g.perPeer[dest]++
@@ -91,13 +110,13 @@ func (g *gate) forget(key [2]peer.ID, c *circuit) {
 // begin starts the guest's time: both ends have agreed.
 func (c *circuit) begin() {
 	c.carrying.Store(true)
-	if !c.guest {
+	if c.limit == nil {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		c.timer = time.AfterFunc(c.gate.limits.GuestCircuitTime, c.cut)
+		c.timer = time.AfterFunc(c.limit.time, c.cut)
 	}
 }
 
@@ -108,8 +127,8 @@ func (c *circuit) carry(n int, count *atomic.Int64) (int, error) {
 		return n, nil
 	}
 	total := count.Add(int64(n))
-	if c.guest {
-		if over := total - int64(c.gate.limits.GuestCircuitData); over > 0 {
+	if c.limit != nil {
+		if over := total - c.limit.data; over > 0 {
 			n = max(0, n-int(over))
 			return n, errors.Join(errGuestLimit, c.charge(n))
 		}
@@ -260,9 +279,7 @@ func (s *stopStream) Write(p []byte) (int, error) {
 	if s.circuit = s.gate.claim(src, s.dest, s.Stream); s.circuit == nil {
 		return 0, errors.New("the circuit has ended")
 	}
-	if s.circuit.guest {
-		m.Limit = s.gate.guestLimit()
-	}
+	m.Limit = s.circuit.limit.message()
 	out, err := frame(&m)
 	if err != nil {
 		return 0, err

@@ -40,12 +40,12 @@ const requestTime = 15 * time.Second
 type gate struct {
 	host.Host
 	log    *slog.Logger
-	limits Limits
 	ledger *ledger
 	banned *bans
 	places *places
 
 	mu       sync.Mutex
+	limits   Limits
 	members  Membership
 	circuits map[*circuit]struct{}
 	perPeer  map[peer.ID]int // ends of circuits
@@ -55,7 +55,8 @@ type gate struct {
 
 func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) *gate {
 	g := &gate{
-		Host: h, log: log, limits: cfg.Limits, ledger: l, banned: b,
+		Host: h, log: log, ledger: l, banned: b,
+		limits:   cfg.Limits,
 		circuits: map[*circuit]struct{}{},
 		perPeer:  map[peer.ID]int{},
 		awaiting: map[[2]peer.ID][]*circuit{},
@@ -179,7 +180,7 @@ func (g *gate) reserve(s *hopStream, p peer.ID, ip netip.Prefix) (pbv2.Status, e
 	s.answer = func(m *pbv2.HopMessage) {
 		if m.GetStatus() == pbv2.Status_OK {
 			if !g.member(p) {
-				m.Limit = g.guestLimit()
+				m.Limit = g.guestLimits().message()
 			}
 		} else if fresh {
 			g.places.free(p)
@@ -211,17 +212,24 @@ func (g *gate) connect(s *hopStream, src peer.ID, ip netip.Prefix, dest peer.ID)
 			c.end()
 			return
 		}
-		if c.guest {
-			m.Limit = g.guestLimit()
-		}
+		m.Limit = c.limit.message()
 		c.begin()
 	}
 	return 0, nil
 }
 
-func (g *gate) guestLimit() *pbv2.Limit {
-	seconds, data := uint32(g.limits.GuestCircuitTime/time.Second), uint64(g.limits.GuestCircuitData)
-	return &pbv2.Limit{Duration: &seconds, Data: &data}
+func (g *gate) guestLimits() *circuitLimit {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return &circuitLimit{data: int64(g.limits.GuestCircuitData), time: g.limits.GuestCircuitTime}
+}
+
+// change puts new limits into force; what is open stays open.
+func (g *gate) change(l Limits) {
+	g.mu.Lock()
+	g.limits = l
+	g.mu.Unlock()
+	g.places.change(l)
 }
 
 // refuse answers a request that does not reach the service.
@@ -278,7 +286,7 @@ func (g *gate) count() (members, guests int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for c := range g.circuits {
-		if c.guest {
+		if c.limit != nil {
 			guests++
 		} else {
 			members++

@@ -267,7 +267,9 @@ func TestGuestLimit(t *testing.T) {
 func TestGuestTime(t *testing.T) {
 	c := limitConfig(t)
 	r, _ := startWithClub(t, c)
-	r.gate.limits.GuestCircuitTime = 300 * time.Millisecond
+	l := c.Limits
+	l.GuestCircuitTime = 300 * time.Millisecond
+	r.gate.change(l)
 	relay := dialable(t, r.Relay)["tcp"]
 	to, from := newClientAt(t, "127.0.1.1"), newClientAt(t, "127.0.1.2")
 	_, err := reserve(t, to, relay)

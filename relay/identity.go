@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
@@ -195,6 +196,12 @@ func parseKey(data []byte) (crypto.PrivKey, error) {
 	}
 	if key.Type() != crypto_pb.KeyType_Ed25519 {
 		return nil, fmt.Errorf("a %s key: the relay's identity is an Ed25519 key", key.Type())
+	}
+	// The file holds the seed and the public key that follows from it. A key whose
+	// halves do not fit would start, and be somebody else or nobody.
+	private, err := key.Raw()
+	if err != nil || len(private) != ed25519.PrivateKeySize || !bytes.Equal(private, ed25519.NewKeyFromSeed(private[:ed25519.SeedSize])) {
+		return nil, errors.New("not an Ed25519 key: its two halves do not fit")
 	}
 	// The library reads on past a key and takes unknown fields; a file that was
 	// damaged at its end must not pass for a good one.

@@ -68,7 +68,8 @@ func TestIdentityFaults(t *testing.T) {
 	}
 }
 
-// Each byte of a key file matters: none can be changed unseen.
+// Each byte of a key file matters: none can be changed unseen, nor make it
+// another relay's.
 func TestIdentityEveryByte(t *testing.T) {
 	key, err := newKey()
 	must(t, err)
@@ -77,8 +78,8 @@ func TestIdentityEveryByte(t *testing.T) {
 	for i := range raw {
 		bad := append([]byte(nil), raw...)
 		bad[i] ^= 0x10
-		if got, err := parseKey(bad); err == nil && got.Equals(key) {
-			t.Errorf("byte %d changed: the same key was read", i)
+		if _, err := parseKey(bad); err == nil {
+			t.Errorf("byte %d changed: a key was read", i)
 		}
 	}
 }

@@ -40,15 +40,14 @@ var (
 // ledger counts what is carried, and for whom. Every byte is charged to the peer
 // that opened the circuit, to its address, and to the month.
 type ledger struct {
-	path     string
-	log      *slog.Logger
-	monthMax int64
-	peerDay  int64
-	ipDay    int64
+	path string
+	log  *slog.Logger
 
-	used atomic.Int64 // in the month
+	used     atomic.Int64 // in the month
+	monthMax atomic.Int64
 
 	mu     sync.Mutex
+	limits Limits
 	month  string
 	saved  int64
 	warned bool
@@ -59,7 +58,7 @@ type ledger struct {
 // account is what one peer or one address has left. Budgets are token buckets: a
 // day's worth at once, refilled evenly over a day.
 type account struct {
-	bytes    *rate.Limiter // nil: no budget
+	bytes    atomic.Pointer[rate.Limiter] // nil: no budget
 	requests *rate.Limiter
 	open     int // circuits
 }
@@ -72,10 +71,10 @@ type traffic struct {
 func openLedger(dataDir string, l Limits, now time.Time, log *slog.Logger) *ledger {
 	b := &ledger{
 		path: filepath.Join(dataDir, trafficFile), log: log,
-		monthMax: int64(l.Month), peerDay: int64(l.PeerDay), ipDay: int64(l.IPDay),
-		month: monthOf(now),
+		limits: l, month: monthOf(now),
 		peers: map[peer.ID]*account{}, ips: map[netip.Prefix]*account{},
 	}
+	b.monthMax.Store(int64(l.Month))
 	data, err := os.ReadFile(b.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return b
@@ -153,50 +152,81 @@ func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (charge func(n 
 
 func (b *ledger) accounts(p peer.ID, ip netip.Prefix) (of, at *account) {
 	if of = b.peers[p]; of == nil {
-		of = newAccount(b.peerDay, peerRequests, peerRequestRate)
+		of = newAccount(b.limits.PeerDay, peerRequests, peerRequestRate)
 		b.peers[p] = of
 	}
 	if at = b.ips[ip]; at == nil {
-		at = newAccount(b.ipDay, ipRequests, ipRequestRate)
+		at = newAccount(b.limits.IPDay, ipRequests, ipRequestRate)
 		b.ips[ip] = at
 	}
 	return of, at
 }
 
-func newAccount(day int64, burst int, perSecond rate.Limit) *account {
+func newAccount(day Bytes, burst int, perSecond rate.Limit) *account {
 	a := &account{requests: rate.NewLimiter(perSecond, burst)}
-	if day > 0 {
-		a.bytes = rate.NewLimiter(rate.Limit(day)/(24*60*60), int(day))
-	}
+	a.grant(day)
 	return a
+}
+
+// grant gives the account a whole day's budget.
+func (a *account) grant(day Bytes) {
+	if day == 0 {
+		a.bytes.Store(nil)
+		return
+	}
+	a.bytes.Store(rate.NewLimiter(rate.Limit(day)/(24*60*60), int(day)))
 }
 
 // charge takes n bytes, also below zero: they were carried already. It says
 // whether the budget is spent with that.
 func (a *account) charge(n int, now time.Time) bool {
-	if a.bytes == nil {
+	budget := a.bytes.Load()
+	if budget == nil {
 		return false
 	}
 	// ReserveN refuses only what is more than the whole budget.
 	for n > 0 {
-		part := min(n, a.bytes.Burst())
-		a.bytes.ReserveN(now, part)
+		part := min(n, budget.Burst())
+		budget.ReserveN(now, part)
 		n -= part
 	}
-	return a.spent(now)
+	return budget.TokensAt(now) <= 0
 }
 
 func (a *account) spent(now time.Time) bool {
-	return a.bytes != nil && a.bytes.TokensAt(now) <= 0
+	budget := a.bytes.Load()
+	return budget != nil && budget.TokensAt(now) <= 0
 }
 
 // idle accounts know nothing that a new one would not.
 func (a *account) idle(now time.Time) bool {
+	budget := a.bytes.Load()
 	return a.open == 0 && a.requests.TokensAt(now) >= float64(a.requests.Burst()) &&
-		(a.bytes == nil || a.bytes.TokensAt(now) >= float64(a.bytes.Burst()))
+		(budget == nil || budget.TokensAt(now) >= float64(budget.Burst()))
 }
 
-func (b *ledger) monthSpent() bool { return b.monthMax > 0 && b.used.Load() >= b.monthMax }
+func (b *ledger) monthSpent() bool {
+	budget := b.monthMax.Load()
+	return budget > 0 && b.used.Load() >= budget
+}
+
+// change sets new budgets. A peer's or an address's begins anew if it changed.
+func (b *ledger) change(l Limits) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if l.PeerDay != b.limits.PeerDay {
+		for _, a := range b.peers {
+			a.grant(l.PeerDay)
+		}
+	}
+	if l.IPDay != b.limits.IPDay {
+		for _, a := range b.ips {
+			a.grant(l.IPDay)
+		}
+	}
+	b.limits, b.warned = l, false
+	b.monthMax.Store(int64(l.Month))
+}
 
 // tend keeps the ledger: a new month begins, idle accounts are forgotten, the
 // count is written down.
@@ -217,11 +247,11 @@ func (b *ledger) tend(now time.Time) error {
 			delete(b.ips, k)
 		}
 	}
-	used := b.used.Load()
-	if !b.warned && b.monthMax > 0 && used >= b.monthMax/10*8 {
+	used, budget := b.used.Load(), b.monthMax.Load()
+	if !b.warned && budget > 0 && used >= budget/10*8 {
 		b.warned = true
 		b.log.Warn("80 % of the month's transfer budget is used; when it is spent, new reservations and circuits are refused until the month ends",
-			"used", Bytes(used).String(), "budget", Bytes(b.monthMax).String())
+			"used", Bytes(used).String(), "budget", Bytes(budget).String())
 	}
 	if used == b.saved {
 		return nil
@@ -241,5 +271,5 @@ func (b *ledger) tend(now time.Time) error {
 func (b *ledger) state() Traffic {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return Traffic{Month: b.month, Bytes: b.used.Load(), Budget: b.monthMax}
+	return Traffic{Month: b.month, Bytes: b.used.Load(), Budget: b.monthMax.Load()}
 }

@@ -21,13 +21,13 @@ var (
 // as a guest. Classes are hints that come late (a peer is known as a member only
 // after it reserved), so they are looked at again whenever they decide something.
 type places struct {
-	max, guestMax, perIP int
-	ttl                  time.Duration
-	member               func(peer.ID) bool
-	busy                 func(peer.ID) bool  // has a circuit open
-	held                 func(peer.ID, bool) // told of each place taken and given back
+	ttl    time.Duration
+	member func(peer.ID) bool
+	busy   func(peer.ID) bool  // has a circuit open
+	held   func(peer.ID, bool) // told of each place taken and given back
 
 	mu      sync.Mutex
+	limits  Limits
 	all     map[peer.ID]*place
 	byIP    map[netip.Prefix]int
 	guests  *list.List // of *place, oldest first
@@ -44,8 +44,8 @@ type place struct {
 
 func newPlaces(l Limits, ttl time.Duration, member, busy func(peer.ID) bool, held func(peer.ID, bool)) *places {
 	return &places{
-		max: l.Reservations, guestMax: l.GuestReservations, perIP: l.ReservationsPerIP,
-		ttl: ttl, member: member, busy: busy, held: held,
+		limits: l,
+		ttl:    ttl, member: member, busy: busy, held: held,
 		all: map[peer.ID]*place{}, byIP: map[netip.Prefix]int{},
 		guests: list.New(), members: list.New(),
 	}
@@ -66,9 +66,9 @@ func (p *places) take(id peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID,
 		}
 		return "", false, nil
 	}
-	if p.byIP[ip] >= p.perIP {
+	if p.byIP[ip] >= p.limits.ReservationsPerIP {
 		p.expire(now)
-		if p.byIP[ip] >= p.perIP {
+		if p.byIP[ip] >= p.limits.ReservationsPerIP {
 			return "", false, errNoPlaceForIP
 		}
 	}
@@ -91,7 +91,7 @@ func (p *places) take(id peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID,
 		p.remove(oldest)
 		gone = oldest.peer
 	}
-	if len(p.all) >= p.max { // guests that became members since
+	if len(p.all) >= p.limits.Reservations { // guests that became members since
 		return gone, false, errNoPlace
 	}
 	pl := &place{peer: id, ip: ip, expires: now.Add(p.ttl)}
@@ -104,9 +104,9 @@ func (p *places) take(id peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID,
 
 func (p *places) full(l *list.List) bool {
 	if l == p.guests {
-		return l.Len() >= p.guestMax
+		return l.Len() >= p.limits.GuestReservations
 	}
-	return l.Len() >= p.max-p.guestMax
+	return l.Len() >= p.limits.Reservations-p.limits.GuestReservations
 }
 
 func (p *places) enter(pl *place, l *list.List) {
@@ -194,4 +194,11 @@ func (p *places) count() (members, guests int) {
 	defer p.mu.Unlock()
 	p.classify()
 	return p.members.Len(), p.guests.Len()
+}
+
+// change sets new limits. Who holds a place keeps it.
+func (p *places) change(l Limits) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.limits = l
 }

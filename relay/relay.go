@@ -22,6 +22,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -180,6 +181,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		wg.Go(func() { r.serveMetrics(ctx, l, reg) })
 	}
 	wg.Go(func() { r.tend(ctx, gate) })
+	wg.Go(func() { r.watchdog(ctx) })
 	leave, announce, err := r.joinPSF(ctx, cfg, h, gate, &wg)
 	if err != nil {
 		return err
@@ -205,8 +207,10 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	announce()
 	close(r.ready)
 	r.log.Info("ready", "peer_id", r.id.String())
+	r.notify(daemon.SdNotifyReady)
 	<-ctx.Done()
 	r.log.Info("stopping")
+	r.notify(daemon.SdNotifyStopping)
 	return nil
 }
 

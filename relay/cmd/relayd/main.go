@@ -2,17 +2,8 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"io"
-	"log/slog"
 	"os"
-	"os/signal"
-	"syscall"
-
-	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
@@ -28,92 +19,22 @@ type grammar struct {
 	Run    runCmd    `cmd:"" help:"Serve until told to stop."`
 	Init   initCmd   `cmd:"" help:"Make the data folder and the relay's identity, once."`
 	ID     idCmd     `cmd:"" name:"id" help:"Print the relay's peer ID."`
-	Config configCmd `cmd:"" help:"Check a configuration, or print the defaults with their description."`
+	Export exportCmd `cmd:"" help:"Print the relay's secret key, to move it to another machine with \"relayd init --import\"."`
+	Ban    banCmd    `cmd:"" help:"Serve a peer or a network no longer; a running relay takes note within seconds."`
+	Config configCmd `cmd:"" help:"Check and print the configuration in force, with each value's source."`
+
+	Enrol   enrolCmd   `cmd:"" help:"Sign that the relay enters the bounty, for the committee."`
+	Move    moveCmd    `cmd:"" help:"Sign that the relay's address changes, for the committee."`
+	Backup  backupCmd  `cmd:"" help:"Write the relay's identity and state into a file."`
+	Restore restoreCmd `cmd:"" help:"Put a backup into an empty data folder."`
 }
 
 // configFlag is what every command that knows a relay takes.
 type configFlag struct {
-	Config string `required:"" type:"path" placeholder:"FILE" help:"The configuration (YAML); \"relayd config\" prints one to start from."`
+	Config string `type:"path" placeholder:"FILE" help:"The configuration (YAML), over environment and defaults; \"relayd config --defaults\" prints one to start from."`
 }
 
 func (f configFlag) read() (relay.Config, error) {
 	cfg, err := relay.ReadConfig(f.Config)
 	return cfg, cli.BadInput(err)
-}
-
-type runCmd struct{ configFlag }
-
-func (c *runCmd) Run(out *cli.IO) error {
-	cfg, err := c.read()
-	if err != nil {
-		return err
-	}
-	r, err := relay.New(cfg, logger(cfg.Log, out.Stderr))
-	if err != nil {
-		return err
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	return r.Run(ctx)
-}
-
-func logger(cfg relay.Log, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.Level}
-	if cfg.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
-}
-
-type initCmd struct{ configFlag }
-
-func (c *initCmd) Run(out *cli.IO) error {
-	cfg, err := c.read()
-	if err != nil {
-		return err
-	}
-	key, err := relay.CreateIdentity(cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	return printID(out, key)
-}
-
-type idCmd struct{ configFlag }
-
-func (c *idCmd) Run(out *cli.IO) error {
-	cfg, err := c.read()
-	if err != nil {
-		return err
-	}
-	key, err := relay.LoadIdentity(cfg.DataDir)
-	if err != nil {
-		return err
-	}
-	return printID(out, key)
-}
-
-func printID(out *cli.IO, key crypto.PrivKey) error {
-	id, err := peer.IDFromPrivateKey(key)
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(out.Stdout, id)
-	return err
-}
-
-type configCmd struct {
-	Config string `type:"path" placeholder:"FILE" help:"Check this file instead of printing the defaults."`
-}
-
-func (c *configCmd) Run(out *cli.IO) error {
-	if c.Config == "" {
-		_, err := out.Stdout.Write(relay.DefaultYAML)
-		return err
-	}
-	if _, err := (configFlag{c.Config}).read(); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(out.Stdout, "%s: no fault found\n", c.Config)
-	return errors.Join(err)
 }

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/relay"
+)
+
+type banCmd struct {
+	configFlag
+	Remove bool     `help:"Take off the list instead."`
+	Who    []string `arg:"" optional:"" name:"peer-or-cidr" help:"Peer IDs, networks (203.0.113.0/24) or addresses. None: print the list."`
+}
+
+func (c *banCmd) Run(out *cli.IO) error {
+	cfg, err := c.read()
+	if err != nil {
+		return err
+	}
+	if len(c.Who) == 0 {
+		list, err := relay.ReadBans(cfg.DataDir)
+		if err != nil {
+			return err
+		}
+		for _, e := range list.Entries() {
+			fmt.Fprintln(out.Stdout, e)
+		}
+		return nil
+	}
+	edit := relay.Ban
+	if c.Remove {
+		edit = relay.Unban
+	}
+	var faults []error
+	for _, who := range c.Who {
+		faults = append(faults, edit(cfg.DataDir, who))
+	}
+	return cli.BadInput(errors.Join(faults...))
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/relay"
+)
+
+type runCmd struct{ configFlag }
+
+func (c *runCmd) Run(out *cli.IO) error {
+	cfg, err := c.read()
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	level.Set(cfg.Log.Level)
+	log := relay.NewLogger(cfg.Log, level, out.Stderr)
+	r, err := relay.New(cfg, log)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-hup:
+				c.reload(r, level, log)
+			}
+		}
+	}()
+	return r.Run(ctx)
+}
+
+// reload reads the configuration again. A fault leaves the one in force.
+func (c *runCmd) reload(r *relay.Relay, level *slog.LevelVar, log *slog.Logger) {
+	cfg, err := c.read()
+	var restart []string
+	if err == nil {
+		restart, err = r.Reload(cfg)
+	}
+	if err != nil {
+		log.Error("not reloaded, the configuration in force stays", "error", err)
+		return
+	}
+	level.Set(cfg.Log.Level)
+	log.Info("configuration reloaded")
+	if len(restart) > 0 {
+		log.Warn("some changes need a restart", "keys", strings.Join(restart, " "))
+	}
+}

@@ -1,0 +1,58 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+)
+
+// Reload puts a new configuration into force as far as that goes without a
+// restart: the name, the abuse contact, and the limits on what is given. The ban
+// list and the operator's certificate need no reload, they are looked at all the
+// time. It returns the keys that changed and need a restart.
+func (r *Relay) Reload(cfg Config) (restart []string, err error) {
+	r.notifyReload()
+	defer r.notify(daemon.SdNotifyReady)
+	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
+		return nil, fmt.Errorf("reload: %w", err)
+	}
+	r.mu.Lock()
+	next, g := r.cfg, r.gate
+	next.Name, next.AbuseContact, next.Log = cfg.Name, cfg.AbuseContact, cfg.Log
+	keep := next.Limits
+	next.Limits = cfg.Limits
+	next.Limits.CircuitsPerPeer, next.Limits.Buffer = keep.CircuitsPerPeer, keep.Buffer
+	next.Limits.Connections, next.Limits.ConnectionsPerIP = keep.Connections, keep.ConnectionsPerIP
+	next.Limits.ConnectsPerSecond = keep.ConnectsPerSecond
+	r.cfg = next
+	r.mu.Unlock()
+	r.ledger.change(next.Limits)
+	if g != nil {
+		g.change(next.Limits)
+	}
+	return differences(reflect.ValueOf(next), reflect.ValueOf(cfg), ""), nil
+}
+
+// differences lists the keys of the configuration in which a and b differ.
+func differences(a, b reflect.Value, path string) (out []string) {
+	for i := range a.NumField() {
+		f := a.Type().Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("yaml"), ",")
+		if !f.IsExported() || name == "" {
+			continue
+		}
+		if path != "" {
+			name = path + "." + name
+		}
+		x, y := a.Field(i), b.Field(i)
+		if x.Kind() == reflect.Struct && x.NumField() > 0 && x.Type().Field(0).Tag.Get("yaml") != "" {
+			out = append(out, differences(x, y, name)...)
+		} else if !reflect.DeepEqual(x.Interface(), y.Interface()) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
