@@ -403,10 +403,24 @@ func TestConclude(t *testing.T) {
 		{"PASS", evidence.Lab, nil, false, "LAB, PROVISIONAL"},
 	} {
 		v := &Verdict{Network: tc.network, Findings: findings(tc.findings)}
-		v.conclude(&Case{Rules: Defaults(), Month: m, RulesSignedBy: tc.signed, RosterSignedBy: tc.signed}, &Uptime{Final: tc.final})
+		c := &Case{Rules: Defaults(), Month: m, AsOf: m.End().Start(), RulesSignedBy: tc.signed, RosterSignedBy: tc.signed}
+		if tc.final {
+			c.AsOf = c.AsOf.Add(c.Rules.FinalAfter)
+		}
+		v.conclude(c, &Uptime{Final: tc.final})
 		if v.Headline != tc.want || len(v.Reasons) == 0 {
 			t.Errorf("%s, %s, final %v: got %s %q, want %s", tc.findings, tc.network, tc.final, v.Headline, v.Reasons, tc.want)
 		}
+	}
+}
+
+// A lab's month is never won, so that losing it early ends nothing.
+func TestLabIsProvisionalUntilTimeEndsIt(t *testing.T) {
+	m := month(t, "2026-11")
+	v := &Verdict{Network: evidence.Lab, Findings: []Finding{{Rule: "R10", Subject: "uptime", Outcome: Fail, Reasons: []string{"too late"}}}}
+	v.conclude(&Case{Rules: Defaults(), Month: m, AsOf: m.First().Start()}, &Uptime{Final: true})
+	if v.Headline != "LAB, PROVISIONAL" {
+		t.Errorf("got %s", v.Headline)
 	}
 }
 

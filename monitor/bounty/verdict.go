@@ -225,12 +225,16 @@ func (v *Verdict) conclude(c *Case, up *Uptime) {
 		}
 	}
 	// A month that can no longer be won is over; all else waits for late evidence.
+	// A lab's month is never won, so that only time ends it.
+	end := c.Month.End().Start()
 	v.Final = up.Final
+	if v.Network == evidence.Lab {
+		v.Final = !c.AsOf.Before(end.Add(c.Rules.FinalAfter))
+	}
 	if v.Result == Eligible && (len(c.RulesSignedBy) == 0 || len(c.RosterSignedBy) == 0) {
 		v.Result = ForReview
 		v.Reasons = append(v.Reasons, "unsigned: no committee vouches for the rules and the roster")
 	}
-	end := c.Month.End().Start()
 	if !v.Final {
 		why := fmt.Sprintf("provisional: final from %s on, %s after the month's end (R16)", evidence.HourOf(end.Add(c.Rules.FinalAfter)), hoursWords(c.Rules.FinalAfter))
 		if closed := v.Hours.Up + v.Hours.Down + v.Hours.Unknown; closed == 0 {
