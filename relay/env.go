@@ -120,7 +120,7 @@ var variables = []variable{
 func EnvironmentHelp() string {
 	var b strings.Builder
 	for _, v := range variables {
-		fmt.Fprintf(&b, "%s\n  %s\n", v.name, v.help)
+		fmt.Fprintf(&b, "%s. %s\n\n", v.name, v.help)
 	}
 	return b.String()
 }

@@ -172,7 +172,7 @@ func TestFaultsNameTheirSource(t *testing.T) {
 func TestEnvironmentHelp(t *testing.T) {
 	help := EnvironmentHelp()
 	for _, v := range variables {
-		if !strings.Contains(help, v.name+"\n") {
+		if !strings.Contains(help, v.name+". ") {
 			t.Errorf("%s is not described", v.name)
 		}
 		for _, key := range v.keys {

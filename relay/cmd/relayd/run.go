@@ -15,13 +15,17 @@ import (
 type runCmd struct{ configFlag }
 
 func (c *runCmd) Run(out *cli.IO) error {
-	cfg, err := c.read()
+	o, err := relay.ReadOrigin(c.Config, os.Getenv)
 	if err != nil {
-		return err
+		return cli.BadInput(err)
 	}
+	cfg := o.Config
 	level := new(slog.LevelVar)
 	level.Set(cfg.Log.Level)
 	log := relay.NewLogger(cfg.Log, level, out.Stderr)
+	for _, n := range o.Notes {
+		log.Warn(n)
+	}
 	r, err := relay.New(cfg, log)
 	if err != nil {
 		return err
