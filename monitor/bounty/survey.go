@@ -227,11 +227,10 @@ func (s *survey) certificate(c *evidence.Certificate, h evidence.Hour, accepted 
 func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 	s.assurance.operators, s.assurance.committee = map[string]bool{}, map[string]bool{}
 	for _, hc := range up.Counts {
-		out := HourReport{Hour: hc.Hour, State: hc.State, Busy: hc.Busy, Tally: hc.Tally}
 		if hc.State == NotEnrolled || hc.State == Remaining {
-			s.hourly = append(s.hourly, out)
 			continue
 		}
+		out := HourReport{Hour: hc.Hour, State: hc.State, Busy: hc.Busy, Tally: hc.Tally}
 		bench := c.Roster.Bench(relay, hc.Hour)
 		var (
 			backing         []*Monitor // their votes make the hour up

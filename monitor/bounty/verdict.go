@@ -71,7 +71,8 @@ type Verdict struct {
 	Findings []Finding        `json:"findings"`
 	Notes    []Note           `json:"notes"`
 	Monitors []MonitorReport  `json:"monitors"`
-	Hourly   []HourReport     `json:"hourly"`
+	// Hourly are the hours that were judged; see [Verdict.EveryHour].
+	Hourly []HourReport `json:"hourly"`
 	// Disputed are hours that count down although the relay signed for another monitor (section "who can forge what").
 	Disputed     []Span            `json:"disputed"`
 	Certificates []CertificateSeen `json:"certificates"`
@@ -84,14 +85,15 @@ type Verdict struct {
 
 // RelayReport is who is judged.
 type RelayReport struct {
-	PeerID       string        `json:"peer_id"`
-	Operator     string        `json:"operator"`
-	TCP4         string        `json:"tcp4"`
-	WSS          string        `json:"wss"`
-	Region       string        `json:"region"`
-	Payout       string        `json:"payout"`
-	PayoutSigned bool          `json:"payout_signed"` // the relay's own key signed it
-	Enrolled     evidence.Hour `json:"enrolled"`
+	PeerID       string         `json:"peer_id"`
+	Operator     string         `json:"operator"`
+	TCP4         string         `json:"tcp4"`
+	WSS          string         `json:"wss"`
+	Region       string         `json:"region"`
+	Payout       string         `json:"payout"`
+	PayoutSigned bool           `json:"payout_signed"` // the relay's own key signed it
+	Enrolled     evidence.Hour  `json:"enrolled"`
+	Until        *evidence.Hour `json:"until,omitempty"`
 }
 
 // MonitorReport is who judged, and how much of it.
@@ -265,7 +267,7 @@ func uptimeFinding(up *Uptime) Finding {
 func relayReport(r *Relay, m evidence.Month) RelayReport {
 	out := RelayReport{
 		PeerID: r.PeerID, Operator: r.Operator, Region: r.Region, Payout: r.Payout,
-		PayoutSigned: r.Payout != "" && r.Statement != nil, Enrolled: r.Enrolled,
+		PayoutSigned: r.Payout != "" && r.Statement != nil, Enrolled: r.Enrolled, Until: r.Until,
 	}
 	out.TCP4, out.WSS = r.At(m.End() - 1).Multiaddrs(r.PeerID)
 	return out
@@ -311,6 +313,25 @@ func notNil[T any](s []T) []T {
 		return []T{}
 	}
 	return s
+}
+
+// EveryHour are all hours of the month: those that were judged, and between them
+// those in which the relay was not enrolled or that are to come.
+func (v *Verdict) EveryHour() []HourReport {
+	var out []HourReport
+	judged := v.Hourly
+	for h := v.Month.First(); h < v.Month.End(); h++ {
+		switch {
+		case len(judged) > 0 && judged[0].Hour == h:
+			out = append(out, judged[0])
+			judged = judged[1:]
+		case Term{v.Relay.Enrolled, v.Relay.Until}.Holds(h):
+			out = append(out, HourReport{Hour: h, State: Remaining})
+		default:
+			out = append(out, HourReport{Hour: h, State: NotEnrolled})
+		}
+	}
+	return out
 }
 
 // Line is the verdict in one line.

@@ -14,23 +14,22 @@ import (
 type heatmap struct {
 	Width, Height int
 	Days          []heatDay
-	Columns       []heatColumn
-	Legend        []heatCell
+	Columns       []tick
+	Xs            string // of the 24 letters of a day
+	Legend        []heatRun
 }
 
+// heatDay is a row: its hours in runs that look the same, over them a letter an
+// hour, so that nobody needs to tell colours apart.
 type heatDay struct {
-	Label string
-	Y     int
-	Cells []heatCell
+	Label   string
+	Y       int
+	Runs    []heatRun
+	Letters string
 }
 
-type heatColumn struct {
-	Label string
-	X     int
-}
-
-type heatCell struct {
-	X      int
+type heatRun struct {
+	X, W   int
 	Class  string
 	Letter string
 	Title  string
@@ -44,30 +43,43 @@ const (
 )
 
 func heatmapOf(v *bounty.Verdict) heatmap {
-	m := heatmap{Width: gridX + 24*cellW + 2, Height: gridY + len(v.Hourly)/24*cellH + 2}
-	for h := 0; h < 24; h += 3 {
-		m.Columns = append(m.Columns, heatColumn{fmt.Sprintf("%02d", h), gridX + h*cellW + cellW/2})
+	hours := v.EveryHour()
+	m := heatmap{Width: gridX + 24*cellW + 2, Height: gridY + len(hours)/24*cellH + 2}
+	for h := range 24 {
+		if h%3 == 0 {
+			m.Columns = append(m.Columns, tick{gridX + h*cellW + cellW/2, fmt.Sprintf("%02d", h)})
+		}
+		m.Xs += fmt.Sprintf("%d ", gridX+h*cellW+cellW/2)
 	}
-	for i, h := range v.Hourly {
+	m.Xs = strings.TrimSpace(m.Xs)
+	for i, h := range hours {
 		if i%24 == 0 {
 			m.Days = append(m.Days, heatDay{Label: h.Hour.Start().Format(time.DateOnly), Y: gridY + i/24*cellH})
 		}
 		day := &m.Days[len(m.Days)-1]
-		day.Cells = append(day.Cells, heatCell{gridX + i%24*cellW, class(h), letter(h), hourTitle(h)})
+		l := letter(h)
+		day.Letters += l
+		run := heatRun{X: gridX + i%24*cellW, W: cellW, Class: letterClass[l], Title: hourTitle(h)}
+		if n := len(day.Runs); n > 0 && run.Title == "" && day.Runs[n-1].Class == run.Class {
+			day.Runs[n-1].W += cellW
+			continue
+		}
+		day.Runs = append(day.Runs, run)
 	}
 	for _, part := range strings.Split(legend, "   ") {
 		l, words, _ := strings.Cut(part, " ")
-		m.Legend = append(m.Legend, heatCell{Class: letterClass[l], Letter: l, Title: words})
+		m.Legend = append(m.Legend, heatRun{Class: letterClass[l], Letter: l, Title: words})
 	}
 	return m
 }
 
 var letterClass = map[string]string{"U": "up", "X": "down", "?": "unknown", "b": "busyup", "B": "busydown", "-": "none", ".": "todo"}
 
-func class(h bounty.HourReport) string { return letterClass[letter(h)] }
-
-// hourTitle is what a pointer over a cell shows.
+// hourTitle is what a pointer over a judged hour shows.
 func hourTitle(h bounty.HourReport) string {
+	if h.State == bounty.NotEnrolled || h.State == bounty.Remaining {
+		return ""
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %s", h.Hour, h.State)
 	if h.Busy {
@@ -78,9 +90,6 @@ func hourTitle(h bounty.HourReport) string {
 	}
 	if h.Grade != "" {
 		fmt.Fprintf(&b, ", grade %s", h.Grade)
-	}
-	if h.State == bounty.NotEnrolled || h.State == bounty.Remaining {
-		return b.String()
 	}
 	t := h.Tally
 	fmt.Fprintf(&b, ": %d up, %d down, %d busy of %d", t.Up, t.Down, t.Busy, t.Bench)

@@ -146,7 +146,7 @@ func md(s string) string {
 func heatText(v *bounty.Verdict) string {
 	var b strings.Builder
 	b.WriteString("hour       0     6     12    18\n")
-	for i, h := range v.Hourly {
+	for i, h := range v.EveryHour() {
 		if i%24 == 0 {
 			b.WriteString(h.Hour.Start().Format(time.DateOnly) + " ")
 		}
