@@ -71,7 +71,7 @@ type MemberStats struct {
 	Neighbours    int       // connected peers on the coordination topic
 	Members       int       // neighbours and others that count as members
 	PrivateTopics int       // relayed
-	LastAnnounced time.Time // zero: not yet
+	LastAnnounced time.Time // zero: not yet, or nobody was there to hear it
 	Answered      uint64    // latency measurements answered
 }
 
@@ -278,10 +278,14 @@ func (m *Member) announce(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	repeat(ctx, m.newcomers, func() {
+	repeat(ctx, m.newcomers, func() bool {
+		if m.dir.neighbours() == 0 {
+			return false
+		}
 		if err := m.announceOnce(ctx); err != nil && ctx.Err() == nil {
 			m.cfg.Log.Error("could not announce the relay to the PSF network", "error", err)
 		}
+		return true
 	})
 }
 

@@ -18,15 +18,15 @@ const (
 )
 
 // repeat announces at once, then at least every two minutes, and soon after a
-// newcomer came, but never twice within announceGap.
-func repeat(ctx context.Context, newcomers <-chan struct{}, announce func()) {
+// newcomer came, but never twice within announceGap. An announcement that nobody
+// was there to hear does not count.
+func repeat(ctx context.Context, newcomers <-chan struct{}, announce func() (counts bool)) {
 	for {
 		select { // who came until now hears this one
 		case <-newcomers:
 		default:
 		}
-		announce()
-		if !sleep(ctx, announceGap) {
+		if announce() && !sleep(ctx, announceGap) {
 			return
 		}
 		select {

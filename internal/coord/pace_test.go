@@ -16,7 +16,10 @@ func TestRepeat(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			repeat(ctx, newcomers, func() { at = append(at, time.Since(start)) })
+			repeat(ctx, newcomers, func() bool {
+				at = append(at, time.Since(start))
+				return true
+			})
 		}()
 		synctest.Wait()
 		if len(at) != 1 || at[0] != 0 {
@@ -59,6 +62,34 @@ func TestRepeat(t *testing.T) {
 		}
 		if len(at)-quiet < 30 {
 			t.Fatalf("%d announcements to newcomers in ten minutes", len(at)-quiet)
+		}
+		cancel()
+		<-done
+	})
+}
+
+// Who comes first to a relay that started alone need not wait.
+func TestRepeatToNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		start := time.Now()
+		newcomers := make(chan struct{}, 1)
+		calls, heard := 0, time.Duration(0)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			repeat(ctx, newcomers, func() bool {
+				calls++
+				heard = time.Since(start)
+				return calls > 1
+			})
+		}()
+		time.Sleep(time.Second)
+		wake(newcomers)
+		time.Sleep(announceGap - 2*time.Second)
+		synctest.Wait()
+		if calls != 2 || heard != time.Second+newcomerDelay {
+			t.Fatalf("%d announcements, the last after %v", calls, heard)
 		}
 		cancel()
 		<-done

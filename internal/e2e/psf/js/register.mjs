@@ -1,0 +1,14 @@
+// Loaded before helia-coord (node --import): what it needs and this machine has not.
+import { register } from 'node:module'
+
+register('./hooks.mjs', import.meta.url)
+
+// it-queue needs it; Node.js has it from version 22 on.
+Promise.withResolvers ??= function () {
+  let resolve, reject
+  const promise = new this((res, rej) => { resolve = res; reject = rej })
+  return { promise, resolve, reject }
+}
+
+// Its own log goes to stderr: stdout is for answers to the test.
+console.log = console.info = console.warn = console.error
