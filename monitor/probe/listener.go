@@ -26,6 +26,7 @@ type Listener struct {
 	stop  context.CancelFunc // of all dials
 	done  sync.WaitGroup
 
+	redial    time.Duration // minRedial, or less in tests
 	endPubSub context.CancelFunc
 
 	mu      sync.Mutex
@@ -63,7 +64,7 @@ func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Listener{
-		opts: o, host: h, ctx: ctx, stop: stop,
+		opts: o, host: h, ctx: ctx, stop: stop, redial: minRedial,
 		last: map[peer.ID]coord.Heard{}, news: make(chan struct{}), watched: map[peer.ID]*watch{},
 	}
 	// The topic is left before its pubsub ends.
@@ -121,7 +122,7 @@ func (l *Listener) Watch(targets []Target) {
 
 // stay keeps a connection to t until ctx ends.
 func (l *Listener) stay(ctx context.Context, t Target) {
-	wait := minRedial
+	wait := l.redial
 	for ctx.Err() == nil {
 		start := time.Now()
 		if gone, err := l.connect(ctx, t); err == nil {
@@ -133,7 +134,7 @@ func (l *Listener) stay(ctx context.Context, t Target) {
 			}
 		}
 		if time.Since(start) > maxRedial {
-			wait = minRedial
+			wait = l.redial
 		}
 		// Spread, else all listeners come back at once when a relay has restarted.
 		timer := time.NewTimer(wait/2 + rand.N(wait))
