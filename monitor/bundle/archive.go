@@ -8,8 +8,10 @@ import (
 	"hash/crc32"
 	"io"
 	"maps"
+	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Limits of an archive. A month of nine monitors stays far below them.
@@ -63,10 +65,7 @@ func unpack(r io.ReaderAt, size int64) (map[string][]byte, error) {
 		return nil, fmt.Errorf("the archive has %d bytes, at most %d are read", size, maxArchive)
 	}
 	z, err := zip.NewReader(r, size)
-	switch {
-	case errors.Is(err, zip.ErrInsecurePath):
-		return nil, errors.New("the archive holds a path that leads out of it")
-	case err != nil:
+	if err != nil {
 		return nil, fmt.Errorf("this is no ZIP archive, or not all of it: %w", err)
 	}
 	if len(z.File) > maxFiles {
@@ -77,6 +76,8 @@ func unpack(r io.ReaderAt, size int64) (map[string][]byte, error) {
 	last := ""
 	for _, f := range z.File {
 		switch {
+		case !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`):
+			return nil, fmt.Errorf("%q is a path that leads out of it", f.Name)
 		case len(f.Name) > 200 || !namePattern.MatchString(f.Name):
 			return nil, fmt.Errorf("%q is no name for a file in a bundle: want a path of letters, digits, dots, dashes and underscores that stays inside", f.Name)
 		case f.Name == last:

@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/big"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -54,6 +55,7 @@ type watcher struct {
 	operator  string
 	committee bool
 	log       *evidence.Log
+	dir       string
 	cosigner  ed25519.PrivateKey
 	cosignKey string
 }
@@ -81,7 +83,7 @@ func newWorld(t testing.TB, network evidence.Network, monitors int) *world {
 		log, err := evidence.Create(filepath.Join(dir, name), evidence.Options{Name: name, Network: network, First: w.first})
 		w.must(err)
 		t.Cleanup(func() { log.Close() })
-		m := &watcher{name: name, operator: fmt.Sprintf("operator-%d", i+1), committee: i == 0, log: log}
+		m := &watcher{name: name, operator: fmt.Sprintf("operator-%d", i+1), committee: i == 0, log: log, dir: filepath.Join(dir, name)}
 		m.cosigner, m.cosignKey = newWitness(t, name+"-witness")
 		w.monitors = append(w.monitors, m)
 	}
@@ -304,4 +306,11 @@ func (w *world) bundle(in Input) []byte {
 
 func verify(b []byte, o Options) (Result, error) {
 	return Verify(bytes.NewReader(b), int64(len(b)), o)
+}
+
+// copyLog copies the folder of a monitor's log, as a backup or a snapshot of its
+// host would.
+func copyLog(t testing.TB, w *world, m *watcher, to string) {
+	t.Helper()
+	w.must(os.CopyFS(to, os.DirFS(m.dir)))
 }

@@ -1,0 +1,280 @@
+package bundle
+
+import (
+	"bytes"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// judged writes and verifies the world's bundle.
+func judged(t testing.TB, w *world, in Input) *bounty.Verdict {
+	t.Helper()
+	res, err := verify(w.bundle(in), w.options(in))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.Verdict
+}
+
+func finding(t testing.TB, v *bounty.Verdict, rule string) bounty.Finding {
+	t.Helper()
+	i := slices.IndexFunc(v.Findings, func(f bounty.Finding) bool { return f.Rule == rule })
+	if i < 0 {
+		t.Fatalf("no finding of %s", rule)
+	}
+	return v.Findings[i]
+}
+
+func at(v *bounty.Verdict, h evidence.Hour) bounty.HourReport {
+	i := slices.IndexFunc(v.Hourly, func(r bounty.HourReport) bool { return r.Hour == h })
+	if i < 0 {
+		return bounty.HourReport{}
+	}
+	return v.Hourly[i]
+}
+
+// TestHours mixes what monitors can see, and looks at each hour's report.
+func TestHours(t *testing.T) {
+	w := newWorld(t, evidence.PSF, 3)
+	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+		i := slices.Index(w.monitors, m)
+		up := []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+		down := []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+		busy := w.attempt(m, h, 10*time.Minute)
+		busy.Level, busy.Facts.Reservation, busy.Facts.HopReserve = 0, nil, 200
+		busy.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Busy, Class: "reservation-refused"}
+		unsigned := w.attempt(m, h, 10*time.Minute)
+		unsigned.Facts.Reservation.Voucher = nil
+		switch h - w.first {
+		case 1: // all down
+			return down
+		case 2: // one sees it, two do not: the relay signed for the first
+			if i == 0 {
+				return up
+			}
+			return down
+		case 3: // one up, two busy
+			if i > 0 {
+				return []evidence.Attempt{busy}
+			}
+		case 4: // nobody holds a signature
+			return []evidence.Attempt{unsigned}
+		case 5: // one up, one down, one says nothing
+			switch i {
+			case 1:
+				return down
+			case 2:
+				return nil
+			}
+		}
+		return up
+	})
+	v := judged(t, w, w.input())
+	for i, want := range []struct {
+		state    bounty.State
+		grade    bounty.Grade
+		busy     bool
+		disputed bool
+	}{
+		{bounty.StateUp, bounty.GradeA, false, false},
+		{bounty.StateDown, "", false, false},
+		{bounty.StateDown, "", false, true},
+		{bounty.StateUp, bounty.GradeB, true, false},
+		{bounty.StateUp, bounty.GradeB, false, false},
+		{bounty.StateUnknown, "", false, false},
+	} {
+		h := at(v, w.first+evidence.Hour(i))
+		if h.State != want.state || h.Grade != want.grade || h.Busy != want.busy || h.Disputed != want.disputed {
+			t.Errorf("hour %d: got %+v, want %+v", i, h, want)
+		}
+	}
+	if h := at(v, w.first+1); strings.Join(h.Causes, ", ") != "tcp4 refused, wss refused" {
+		t.Errorf("causes: %q", h.Causes)
+	}
+	if h := at(v, w.first+5); h.Votes["m3.example.org"] != "unknown: missed" {
+		t.Errorf("votes: %q", h.Votes)
+	}
+	if len(v.Disputed) != 1 || v.Disputed[0].From != w.first+2 {
+		t.Errorf("disputed: %v", v.Disputed)
+	}
+	if v.Monitors[0].Vouchers != 5-1 || v.Monitors[0].Votes[bounty.Up] != 5 {
+		t.Errorf("m1: %+v", v.Monitors[0])
+	}
+}
+
+func TestLateMonitor(t *testing.T) {
+	w := newWorld(t, evidence.PSF, 3)
+	late := w.monitors[2]
+	for h := w.first; h < w.first+6; h++ {
+		for _, m := range w.monitors {
+			w.observe(m, h, []evidence.Attempt{w.attempt(m, h, time.Minute)})
+		}
+		for _, m := range w.monitors {
+			if m == late && h == w.first+2 {
+				continue // its checkpoint is cosigned an hour later than the others'
+			}
+			w.seal(m, h.End().Add(17*time.Minute))
+		}
+	}
+	v := judged(t, w, w.input())
+	for i := range evidence.Hour(6) {
+		want := "up"
+		if i == 2 {
+			want = "unknown: late"
+		}
+		if got := at(v, w.first+i).Votes[late.name]; got != want {
+			t.Errorf("hour %d: got %q, want %q", i, got, want)
+		}
+	}
+	if v.Hours.Up != 6 {
+		t.Errorf("the two others are enough: %+v", v.Hours)
+	}
+}
+
+func TestRunningLab(t *testing.T) {
+	w := newWorld(t, evidence.Lab, 1)
+	h := w.first
+	w.observe(w.monitors[0], h, []evidence.Attempt{w.attempt(w.monitors[0], h, time.Minute)})
+	w.asOf = h.Start().Add(2 * time.Minute)
+	in := w.input()
+	o := w.options(in)
+	o.Committee = "" // a lab is capped anyway
+	res, err := verify(w.bundle(in), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := res.Verdict
+	if v.Headline != "LAB, PROVISIONAL" || res.Result != bounty.LabResult || len(res.Warnings) != 1 {
+		t.Errorf("got %s, %s, %q", v.Headline, res.Result, res.Warnings)
+	}
+	if words := strings.Join(v.Reasons, "; "); !strings.Contains(words, "lab:") || !strings.Contains(words, "no hour of the enrolment has closed yet") {
+		t.Errorf("reasons: %q", v.Reasons)
+	}
+	if len(v.Open) != 1 || v.Open[0].Level != 4 || v.Hours.Up != 0 {
+		t.Errorf("the open hour is shown and counted nowhere: %+v, %+v", v.Open, v.Hours)
+	}
+	html, err := HTML(v)
+	if err != nil || !bytes.Contains(html, []byte("Not sealed yet")) {
+		t.Errorf("not in the report, %v", err)
+	}
+	if !strings.Contains(string(Markdown(v)), "LAB, PROVISIONAL") {
+		t.Error("not in the Markdown")
+	}
+}
+
+func TestLabAndRealNeverMix(t *testing.T) {
+	lab, real := newWorld(t, evidence.Lab, 1), newWorld(t, evidence.PSF, 1)
+	lab.watch(nil)
+	lab.network = evidence.PSF // a roster and rules of the real thing over a lab's log
+	in := lab.input()
+	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
+		t.Errorf("got %v", err)
+	}
+	real.watch(nil)
+	in = real.input()
+	in.Rules = real.signed("network: lab\n")
+	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestFork(t *testing.T) {
+	w := newWorld(t, evidence.PSF, 3)
+	w.hours = 3
+	// A copy of m2's folder writes another history from the same keys.
+	victim := w.monitors[1]
+	w.observe(victim, w.first, []evidence.Attempt{w.attempt(victim, w.first, time.Minute)})
+	copied := filepath.Join(t.TempDir(), "copy")
+	copyLog(t, w, victim, copied)
+	twin, err := evidence.Open(copied)
+	w.must(err)
+	t.Cleanup(func() { twin.Close() })
+	w.must(twin.Append(w.first, w.attempt(victim, w.first, 20*time.Minute), w.der))
+	if _, err := twin.Seal(w.first.End().Add(17 * time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	fork, err := twin.Checkpoint()
+	w.must(err)
+	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+		if m == victim && h == w.first {
+			return nil
+		}
+		return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+	})
+	in := w.input()
+	in.Forks = [][]byte{fork}
+	v := judged(t, w, in)
+	if m := v.Monitors[1]; !strings.Contains(m.Void, "two roots for size 1") || m.Votes[bounty.Unknown] != 3 {
+		t.Errorf("got %+v", m)
+	}
+	if got := at(v, w.first+1).Votes[victim.name]; got != "unknown: void" || v.Hours.Up != 3 {
+		t.Errorf("got %q, %+v", got, v.Hours)
+	}
+	// A checkpoint that agrees convicts nobody.
+	own, err := w.monitors[0].log.Checkpoint()
+	w.must(err)
+	in.Forks = [][]byte{own}
+	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "contradicts no log") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestRecused(t *testing.T) {
+	w := newWorld(t, evidence.PSF, 3)
+	w.monitors[2].operator = "relay-operator"
+	w.watch(nil)
+	v := judged(t, w, w.input())
+	if m := v.Monitors[2]; !m.Recused {
+		t.Errorf("got %+v", m)
+	}
+	if h := at(v, w.first); h.Tally.Bench != 2 || h.Grade != bounty.GradeC || len(h.Votes) != 2 {
+		t.Errorf("got %+v", h)
+	}
+	if f := finding(t, v, "R19"); f.Outcome != bounty.Review {
+		t.Errorf("got %+v", f)
+	}
+}
+
+// An operator who is his own only monitor, and calls himself independent, never
+// gets further than REVIEW.
+func TestSingleMonitor(t *testing.T) {
+	w := newWorld(t, evidence.PSF, 1)
+	w.releases = []byte(releaseList)
+	w.watch(nil)
+	in := w.input()
+	in.Geo = singapore{}
+	v := judged(t, w, in)
+	if v.Result != bounty.ForReview || v.Hours.Up != 6 {
+		t.Errorf("got %s, %+v", v.Result, v.Hours)
+	}
+	words := strings.Join(finding(t, v, "R19").Reasons, "; ")
+	for _, want := range []string{"single monitor", "unwitnessed"} {
+		if !strings.Contains(words, want) {
+			t.Errorf("%q is missing in %q", want, words)
+		}
+	}
+	if !slices.Contains(v.Labels, "unwitnessed") {
+		t.Errorf("labels %q", v.Labels)
+	}
+}
+
+func TestMonitorWithoutLog(t *testing.T) {
+	w := newWorld(t, evidence.PSF, 3)
+	w.watch(nil)
+	in := w.input()
+	in.Logs = in.Logs[:2]
+	v := judged(t, w, in)
+	if v.Monitors[2].Log || v.Hours.Up != 6 || at(v, w.first).Votes["m3.example.org"] != "unknown: missing" {
+		t.Errorf("got %+v, %+v", v.Monitors[2], v.Hours)
+	}
+	in.Logs = in.Logs[:1]
+	if v := judged(t, w, in); v.Hours.Unknown != 6 {
+		t.Errorf("one of three is no quorum: %+v", v.Hours)
+	}
+}
