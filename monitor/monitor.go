@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -31,14 +30,15 @@ type Monitor struct {
 	climb  climber       // the ladder's, or a test's
 	gate   chan struct{} // a place for each probe that may run at the same time
 
-	mu      sync.Mutex
-	planner *planner
-	secrets *secrets
-	salts   map[job][]byte
-	begun   time.Time // when the current hour was begun; the zero time: it was not
-	lastly  time.Time // the last tick
-	fault   error     // why nothing is judged at present; nil: all is well
-	running sync.WaitGroup
+	mu         sync.Mutex
+	planner    *planner
+	secrets    *secrets
+	identities *identities
+	seen       map[string]*evidence.Attempt // by peer ID: the last attempt that got a reservation
+	begun      time.Time                    // when the current hour was begun; the zero time: it was not
+	lastly     time.Time                    // the last tick
+	fault      error                        // why nothing is judged at present; nil: all is well
+	running    sync.WaitGroup
 }
 
 // files are the committee's, byte for byte as they were read: a bundle carries them.
@@ -66,10 +66,10 @@ func logDir(cfg Config) string { return filepath.Join(cfg.DataDir, "log") }
 // Open opens the monitor's log and reads rules and roster.
 func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 	m := &Monitor{
-		cfg:   cfg,
-		log:   log,
-		gate:  make(chan struct{}, cfg.Concurrency),
-		salts: map[job][]byte{},
+		cfg:  cfg,
+		log:  log,
+		gate: make(chan struct{}, cfg.Concurrency),
+		seen: map[string]*evidence.Attempt{},
 	}
 	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
 		return nil, err
@@ -95,15 +95,8 @@ func (m *Monitor) prepare() (err error) {
 	m.climb = m.ladder.climb
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
-	this := evidence.HourOf(time.Now())
-	for _, h := range []evidence.Hour{this - 1, this} {
-		records, err := m.store.Records(h)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		m.planner.restore(records)
-	}
-	return nil
+	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
+	return m.recall(time.Now())
 }
 
 // Close ends the listener and lets go of the log.

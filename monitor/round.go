@@ -1,16 +1,13 @@
 package monitor
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
 	"fmt"
 	"net"
 	"net/netip"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
@@ -38,6 +35,9 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 		m.setFault(err)
 		m.begun = time.Time{} // the next tick tries the log again
 	}
+	if a != nil {
+		m.remember(*a)
+	}
 	// An attempt that could not be kept was made all the same: the relay is not
 	// to be dialled again for it.
 	m.planner.end(j, a)
@@ -50,19 +50,19 @@ func (m *Monitor) observe(ctx context.Context, j job) (*evidence.Attempt, error)
 	if err != nil {
 		return nil, err
 	}
-	salt, key, err := m.challenge(j)
+	m.mu.Lock()
+	id, err := m.identify(j)
+	m.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}
 	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	a, certs := m.climb(climbing, target, key)
+	a, certs := m.climb(climbing, target, id.key)
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
-	if a.Facts.Reservation != nil {
-		a.Facts.Reservation.Salt = salt
-	}
+	id.sign(&a, j.hour)
 	m.log.Info("attempt", "relay", j.relay, "hour", j.hour,
 		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,
 		"relayed", a.Results[evidence.Relay].Outcome, "level", a.Level)
@@ -95,39 +95,6 @@ func (m *Monitor) inTime(j job, now time.Time) bool {
 	}
 	_, late, ok := p.next(j.hour, 0)
 	return ok && now.Before(late) && evidence.HourOf(now) >= j.hour
-}
-
-// challenge is the identity with which to reserve: one for a relay and an hour,
-// so that retries take no second place. The salt goes into the log.
-func (m *Monitor) challenge(j job) (salt []byte, key crypto.PrivKey, err error) {
-	id, err := peer.Decode(j.relay)
-	if err != nil {
-		return nil, nil, fmt.Errorf("peer ID %s: %w", j.relay, err)
-	}
-	if salt, err = m.salt(j); err != nil {
-		return nil, nil, err
-	}
-	key, err = evidence.Challenge{MonitorKey: m.store.Key(), Relay: id, Hour: j.hour, Salt: salt}.Key()
-	return salt, key, err
-}
-
-func (m *Monitor) salt(j job) ([]byte, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for old := range m.salts {
-		if old.hour < j.hour-1 {
-			delete(m.salts, old)
-		}
-	}
-	if salt, ok := m.salts[j]; ok {
-		return bytes.Clone(salt), nil
-	}
-	salt := make([]byte, 32)
-	if _, err := rand.Read(salt); err != nil {
-		return nil, fmt.Errorf("make a salt: %w", err)
-	}
-	m.salts[j] = salt
-	return bytes.Clone(salt), nil
 }
 
 // onOwnHost says whether the address is one of this machine's: a monitor never

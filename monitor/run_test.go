@@ -83,10 +83,11 @@ func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []s
 		roster: roster,
 		climb:  f.climb,
 		gate:   make(chan struct{}, concurrency),
-		salts:  map[job][]byte{},
+		seen:   map[string]*evidence.Attempt{},
 	}
 	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
 	m.planner = newPlanner(m.secrets.of)
+	m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
 	return m, ids
 }
 

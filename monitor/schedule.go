@@ -73,13 +73,11 @@ func newPlanner(secret func(evidence.Hour) []byte) *planner {
 	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}}
 }
 
-// restore takes over what the log holds of an hour: after a restart no attempt
-// is made a second time.
-func (p *planner) restore(records []evidence.Record) {
-	for _, r := range records {
-		for _, a := range r.Attempts {
-			p.note(job{r.PeerID, r.Hour}, a)
-		}
+// restore takes over what the log holds of a relay and an hour: after a restart
+// no attempt is made a second time.
+func (p *planner) restore(r evidence.Record) {
+	for _, a := range r.Attempts {
+		p.note(job{r.PeerID, r.Hour}, a)
 	}
 }
 

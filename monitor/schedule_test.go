@@ -196,7 +196,7 @@ func TestRestoreMakesNoAttemptTwice(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
 	at := h.Start().Add(time.Minute)
 	p := newPlanner(constantSecret)
-	p.restore([]evidence.Record{{PeerID: "relay", Hour: h, Attempts: []evidence.Attempt{attempt(at, evidence.OK)}}})
+	p.restore(evidence.Record{PeerID: "relay", Hour: h, Attempts: []evidence.Attempt{attempt(at, evidence.OK)}})
 	if starts, _ := play(p, at, h.End(), time.Second, func(int) evidence.Outcome { return evidence.OK }); len(starts) != 0 {
 		t.Errorf("%d attempts after the restart", len(starts))
 	}

@@ -1,0 +1,162 @@
+package monitor
+
+import (
+	"bytes"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// An identity that reserves is the nonce that the relay signs, so a new one
+// every hour proves most. But it takes a place, too, and a js-libp2p relay has 15
+// of them, keeps each for two hours and frees none when its peer leaves. Measuring
+// must not fill the relay: see made.
+
+// freshTTL is the longest reservation of a relay that gets a new identity every
+// hour: the one before has expired by then.
+const freshTTL = time.Hour
+
+// made is the hour for which the identity is made that reserves in hour h. At a
+// frugal relay monitor i of n makes a new one in every n-th hour, and else
+// refreshes one that it makes once a day; the monitors change theirs in different
+// hours, so that old and new ones do not pile up: n + 4 places at most are held.
+func made(h evidence.Hour, i, n int, frugal bool) evidence.Hour {
+	if !frugal || int(h)%n == i {
+		return h
+	}
+	const day = 24
+	change := evidence.Hour(day * i / n)
+	return h - ((h-change)%day+day)%day
+}
+
+// frugal says whether a relay must be asked sparingly: one of js-libp2p, one
+// with long reservations, and one that is not known yet.
+func frugal(last *evidence.Attempt) bool {
+	if last == nil || last.Facts.Reservation == nil || strings.Contains(last.Facts.AgentVersion, "js-libp2p") {
+		return true
+	}
+	return last.Facts.Reservation.Expires.Sub(last.Started.Time) > freshTTL+time.Minute
+}
+
+// identity is a key to reserve with, and what proves how it was made.
+type identity struct {
+	key  crypto.PrivKey
+	salt []byte
+	hour evidence.Hour // for which it was made
+}
+
+// identities keeps the salts of identities that may be needed again. A restart
+// finds them in the log, so that it takes no second place.
+type identities struct {
+	monitor string // the log's verifier key
+	salts   map[job][]byte
+}
+
+// of makes the identity of a relay and an hour, always the same one.
+func (s *identities) of(relay string, hour evidence.Hour) (identity, error) {
+	id, err := peer.Decode(relay)
+	if err != nil {
+		return identity{}, fmt.Errorf("peer ID %s: %w", relay, err)
+	}
+	for old := range s.salts {
+		if old.hour < hour-48 {
+			delete(s.salts, old)
+		}
+	}
+	j := job{relay, hour}
+	if s.salts[j] == nil {
+		salt := make([]byte, 32)
+		if _, err := rand.Read(salt); err != nil {
+			return identity{}, fmt.Errorf("make a salt: %w", err)
+		}
+		s.salts[j] = salt
+	}
+	salt := bytes.Clone(s.salts[j])
+	key, err := evidence.Challenge{MonitorKey: s.monitor, Relay: id, Hour: hour, Salt: salt}.Key()
+	return identity{key, salt, hour}, err
+}
+
+// restore takes over the salts of a record.
+func (s *identities) restore(r evidence.Record) {
+	for _, a := range r.Attempts {
+		res := a.Facts.Reservation
+		if res == nil || len(res.Salt) == 0 {
+			continue
+		}
+		hour := r.Hour
+		if res.Since != 0 {
+			hour = res.Since
+		}
+		s.salts[job{r.PeerID, hour}] = bytes.Clone(res.Salt)
+	}
+}
+
+// identify chooses the identity for an attempt. The caller holds the lock.
+func (m *Monitor) identify(j job) (identity, error) {
+	relay := m.roster.Relay(j.relay)
+	bench := m.roster.Bench(relay, j.hour)
+	i := 0
+	for k, other := range bench {
+		if other.Name == m.cfg.Name {
+			i = k
+		}
+	}
+	return m.identities.of(j.relay, made(j.hour, i, max(1, len(bench)), frugal(m.seen[j.relay])))
+}
+
+// sign adds to an attempt what proves how its identity was made.
+func (id identity) sign(a *evidence.Attempt, hour evidence.Hour) {
+	r := a.Facts.Reservation
+	if r == nil {
+		return
+	}
+	r.Salt = id.salt
+	if id.hour != hour {
+		r.Since = id.hour
+	}
+}
+
+// recall reads the last day of the log: what was tried in the hours that are
+// still open, which identities hold a place, and what each relay is.
+func (m *Monitor) recall(now time.Time) error {
+	this := evidence.HourOf(now)
+	for h := this - 24; h <= this; h++ {
+		records, err := m.store.Records(h)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			m.identities.restore(r)
+			for _, a := range slices.Backward(r.Attempts) {
+				m.remember(a)
+			}
+			if h >= this-1 {
+				m.planner.restore(r)
+			}
+		}
+	}
+	return nil
+}
+
+// remember keeps the last attempt that got a reservation: it tells what kind of
+// relay it is. The caller holds the lock.
+func (m *Monitor) remember(a evidence.Attempt) {
+	if a.Facts.Reservation == nil {
+		return
+	}
+	if last := m.seen[a.PeerID]; last == nil || last.Started.Before(a.Started.Time) {
+		m.seen[a.PeerID] = &a
+	}
+}
