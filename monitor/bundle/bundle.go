@@ -82,7 +82,11 @@ func Write(w io.Writer, in Input) error {
 			files[dir+name] = data
 		}
 	}
-	v, err := judge(files, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month, in.AsOf)
+	c, err := caseOf(files, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month, in.AsOf)
+	if err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
+	v, err := bounty.Judge(c)
 	if err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
 	}
@@ -138,6 +142,9 @@ type Result struct {
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
 	Warnings []string `json:"warnings"`
+	// Case is what the verdict was recomputed from: the verified logs, the rules
+	// and the roster.
+	Case bounty.Case `json:"-"`
 }
 
 // InputError says that the verifier's own files or options are at fault, and
@@ -206,7 +213,10 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 	if err := evidence.Decode(files[jsonFile], &theirs); err != nil {
 		return res, fmt.Errorf("%s: %w", jsonFile, err)
 	}
-	v, err := judge(files, o, theirs.Relay.PeerID, theirs.Month, theirs.AsOf.Time)
+	if res.Case, err = caseOf(files, o, theirs.Relay.PeerID, theirs.Month, theirs.AsOf.Time); err != nil {
+		return res, err
+	}
+	v, err := bounty.Judge(res.Case)
 	if err != nil {
 		return res, err
 	}
@@ -236,25 +246,25 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 	return res, nil
 }
 
-// judge verifies the logs among the files and recomputes the verdict.
-func judge(files map[string][]byte, o Options, relay string, month evidence.Month, asOf time.Time) (*bounty.Verdict, error) {
+// caseOf verifies the logs among the files and puts together all that is judged.
+func caseOf(files map[string][]byte, o Options, relay string, month evidence.Month, asOf time.Time) (bounty.Case, error) {
 	c := bounty.Case{Geo: o.Geo, Relay: relay, Month: month, AsOf: evidence.TimeOf(asOf).Time}
 	var err error
 	if c.Rules, c.RulesSignedBy, err = bounty.OpenRules("rules", o.Rules, o.Committee); err != nil {
-		return nil, err
+		return c, err
 	}
 	if c.Roster, c.RosterSignedBy, err = bounty.OpenRoster("roster", o.Roster, o.Committee); err != nil {
-		return nil, err
+		return c, err
 	}
 	if data, ok := files[releasesFile]; ok {
 		if c.Releases, err = bounty.ParseReleases(releasesFile, data); err != nil {
-			return nil, err
+			return c, err
 		}
 	}
 	if c.Logs, err = verifyLogs(files, c.Roster, month, o.Beacon); err != nil {
-		return nil, err
+		return c, err
 	}
-	return bounty.Judge(c)
+	return c, nil
 }
 
 // verifyLogs verifies the logs among the files, in the order of their folders.

@@ -1,11 +1,219 @@
 package main
 
-import "github.com/psf-relay/relay-appliance/internal/cli"
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
 
-type explainCmd struct{}
+	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/bundle"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
 
-func (*explainCmd) Run(*cli.IO) error { return nil }
+type explainCmd struct {
+	Bundle string `arg:"" type:"existingfile" help:"The bundle, relay-ID-YYYY-MM.zip."`
+	trust  `embed:""`
+	Hour   string `required:"" placeholder:"TIME" help:"The hour, such as 2026-11-03T14:00:00Z."`
+	JSON   bool   `help:"Print JSON."`
+}
 
-type diffCmd struct{}
+// explanation is who saw what in an hour, and what proves it.
+type explanation struct {
+	Relay    string            `json:"relay"`
+	Hour     bounty.HourReport `json:"hour"`
+	Why      string            `json:"why"`
+	Notes    []bounty.Note     `json:"notes"`
+	Monitors []testimony       `json:"monitors"`
+}
 
-func (*diffCmd) Run(*cli.IO) error { return nil }
+type testimony struct {
+	Monitor  string             `json:"monitor"`
+	Operator string             `json:"operator"`
+	Vote     string             `json:"vote"`
+	State    evidence.State     `json:"state,omitempty"` // of the hour in its log
+	Attempts []evidence.Attempt `json:"attempts"`
+	Vouchers []string           `json:"vouchers"`
+	Software string             `json:"software,omitempty"`
+	SealedAt string             `json:"sealed_at,omitempty"`
+	Leaf     string             `json:"records_root,omitempty"` // root of the hour's records, in the log's leaf
+	LogSize  int64              `json:"log_size,omitempty"`
+	LogRoot  string             `json:"log_root,omitempty"`
+	Cosigned []cosigned         `json:"cosigned"`
+}
+
+type cosigned struct {
+	Witness string `json:"witness"`
+	At      string `json:"at"`
+	After   string `json:"after_the_hour"`
+}
+
+func (c *explainCmd) Run(out *cli.IO) error {
+	hour, err := evidence.ParseHour(c.Hour)
+	if err != nil {
+		return cli.BadInput(fmt.Errorf("--hour: %w", err))
+	}
+	res, err := c.open(c.Bundle)
+	if err != nil {
+		return err
+	}
+	if !res.Verdict.Month.Contains(hour) {
+		return cli.BadInput(fmt.Errorf("--hour: %s is not in %s, the month of this bundle", hour, res.Verdict.Month))
+	}
+	e := explain(res, hour)
+	if c.JSON {
+		return out.JSON(e)
+	}
+	e.print(out.Stdout)
+	return nil
+}
+
+func explain(res bundle.Result, hour evidence.Hour) explanation {
+	v, roster := res.Verdict, res.Case.Roster
+	relay := roster.Relay(v.Relay.PeerID)
+	e := explanation{Relay: relay.PeerID, Notes: []bounty.Note{}, Monitors: []testimony{}}
+	for _, h := range v.EveryHour() {
+		if h.Hour == hour {
+			e.Hour = h
+		}
+	}
+	e.Why = whyOf(e.Hour)
+	for _, n := range v.Notes {
+		if n.From <= hour && hour < n.Until {
+			e.Notes = append(e.Notes, n)
+		}
+	}
+	for i := range roster.Monitors {
+		m := &roster.Monitors[i]
+		if !m.Holds(hour) {
+			continue
+		}
+		t := testimony{Monitor: m.Name, Operator: m.Operator, Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		t.Vote = e.Hour.Votes[m.Name]
+		if m.Recused(relay) {
+			t.Vote = "recused: run by the relay's operator (R7)"
+		}
+		for _, log := range res.Case.Logs {
+			if log.Key == m.LogKey {
+				t.read(roster, log, hour)
+			}
+		}
+		e.Monitors = append(e.Monitors, t)
+	}
+	return e
+}
+
+// read adds what the monitor's log holds of the hour.
+func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Hour) {
+	for _, rec := range log.Month.Open {
+		if rec.Hour == hour {
+			t.Attempts = append(t.Attempts, rec.Attempts...)
+			t.SealedAt = "not sealed yet: counted nowhere"
+		}
+	}
+	i := slices.IndexFunc(log.Month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour })
+	if i < 0 {
+		return
+	}
+	h := log.Month.Hours[i]
+	t.State, t.Software, t.SealedAt = h.Header.State, h.Header.Software, h.Header.SealedAt.String()
+	t.Leaf, t.LogSize, t.LogRoot = h.Header.Root.String(), log.Month.Size, log.Month.Root.String()
+	if h.Record != nil {
+		t.Attempts = h.Record.Attempts
+	}
+	for _, v := range h.Vouchers {
+		words := string(v.State)
+		if v.Reason != "" {
+			words += ": " + v.Reason
+		}
+		t.Vouchers = append(t.Vouchers, words)
+	}
+	for _, c := range h.Cosigned {
+		t.Cosigned = append(t.Cosigned, cosigned{witnessName(roster, c.Witness), evidence.TimeOf(c.At).String(), c.At.Sub(hour.End()).Round(time.Second).String()})
+	}
+}
+
+func witnessName(roster *bounty.Roster, key string) string {
+	for _, m := range roster.Monitors {
+		if m.WitnessKey == key {
+			return m.Name
+		}
+	}
+	for _, w := range roster.Witnesses {
+		if w.Key == key {
+			return w.Name
+		}
+	}
+	return key
+}
+
+// whyOf says by which rule the hour counts as it does.
+func whyOf(h bounty.HourReport) string {
+	t := h.Tally
+	switch {
+	case h.State == bounty.NotEnrolled:
+		return "the relay was not enrolled in this hour (R10)"
+	case h.State == bounty.Remaining:
+		return "the hour had not ended when this was judged (R10)"
+	case h.Busy:
+		return fmt.Sprintf("%d up and %d busy of %d make BUSY, which needs %d; it counts as %s by its place in the month (R8)", t.Up, t.Busy, t.Bench, t.Quorum(), h.State)
+	case t.Bench == 0:
+		return "no monitor was in force that may judge this relay (R7)"
+	case h.State == bounty.StateUp:
+		return fmt.Sprintf("%d of %d monitors saw it up, %d are needed (R7)", t.Up, t.Bench, t.Quorum())
+	case h.State == bounty.StateDown:
+		return fmt.Sprintf("%d of %d monitors saw it down, %d are needed (R7)", t.Down, t.Bench, t.Quorum())
+	default:
+		return fmt.Sprintf("%d up, %d down and %d busy of %d: no %d of them agree (R7)", t.Up, t.Down, t.Busy, t.Bench, t.Quorum())
+	}
+}
+
+func (e explanation) print(w io.Writer) {
+	fmt.Fprintf(w, "relay %s\nhour  %s: %s", e.Relay, e.Hour.Hour, e.Hour.State)
+	if e.Hour.Grade != "" {
+		fmt.Fprintf(w, ", grade %s", e.Hour.Grade)
+	}
+	if e.Hour.Disputed {
+		fmt.Fprint(w, ", disputed: the relay signed for a monitor in this hour")
+	}
+	fmt.Fprintf(w, "\nwhy   %s\n", e.Why)
+	for _, n := range e.Notes {
+		fmt.Fprintf(w, "note  %s: %s\n", n.Kind, n.Text)
+	}
+	for _, t := range e.Monitors {
+		fmt.Fprintf(w, "\n%s (%s): %s\n", t.Monitor, t.Operator, t.Vote)
+		for i, a := range t.Attempts {
+			fmt.Fprintf(w, "  attempt at %s, level %d\n", a.Started, a.Level)
+			for _, r := range a.Rungs {
+				fmt.Fprintf(w, "    %-10s %-8s %8.1f ms  %s\n", r.Name, r.Outcome, float64(r.DurationUS)/1000, strings.TrimSpace(string(r.Class)+" "+r.Detail))
+			}
+			passed := 0
+			for _, c := range a.Controls {
+				if c.Outcome == evidence.OK {
+					passed++
+				}
+			}
+			if len(a.Controls) > 0 {
+				fmt.Fprintf(w, "    controls   %d of %d passed\n", passed, len(a.Controls))
+			}
+			if i < len(t.Vouchers) {
+				fmt.Fprintf(w, "    the relay's signature for this hour: %s\n", t.Vouchers[i])
+			}
+		}
+		if len(t.Attempts) == 0 {
+			fmt.Fprintln(w, "  no attempt in its log")
+		}
+		if t.SealedAt != "" {
+			fmt.Fprintf(w, "  sealed %s", t.SealedAt)
+			if t.State != "" {
+				fmt.Fprintf(w, " (%s), records root %s\n  under log root %s of %d hours", t.State, t.Leaf, t.LogRoot, t.LogSize)
+			}
+			fmt.Fprintln(w)
+		}
+		for _, c := range t.Cosigned {
+			fmt.Fprintf(w, "  cosigned by %s at %s, %s after the hour\n", c.Witness, c.At, c.After)
+		}
+	}
+}
