@@ -195,7 +195,7 @@ func (c *checker) strangers() error {
 		// Leaves may be kept for an attempt that was then refused; a newer block
 		// may have been sealed, and its hour's write-ahead file be gone, meanwhile.
 		switch filepath.Dir(path) {
-		case c.l.path(certsDir), c.l.path(walDir):
+		case c.l.path(certsDir), c.l.path(walDir), c.l.path(witnessDir):
 			return nil
 		}
 		c.fault("%s belongs to no block; move it away", path)

@@ -104,6 +104,11 @@ func parseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note
 	return n, nil
 }
 
+// signNote makes a note of which the key's owner is the only signer.
+func signNote(text string, author secretKey) ([]byte, error) {
+	return note.Sign(&note.Note{Text: text}, noteSigner{author})
+}
+
 // formatNote writes a note in the one spelling; sigs[0] is the author's.
 func formatNote(text string, sigs []note.Signature) ([]byte, error) {
 	if len(sigs) == 0 {

@@ -13,7 +13,7 @@
 // writes: it decodes, encodes again, and compares the bytes. Unknown members are
 // refused. Integers stay within ±2^53. The members and their meaning are those of
 // the types of this package; a member marked omitempty is absent when it is empty
-// or zero. Binary members ([]byte and hashes) are standard base64 with padding.
+// or zero, an empty list without it is null or []. Binary members ([]byte and hashes) are standard base64 with padding.
 //
 // An instant is written "2026-11-03T14:05:06.789Z", always with milliseconds, an
 // hour by its start, "2026-11-03T14:00:00Z", a month "2026-11", all in UTC.
@@ -176,6 +176,7 @@
 //	blocks/<month>/<hour>.jsonl   records, one a line; absent if there is none
 //	checkpoints/<size, 8 digits>  signed notes, with cosignatures as they come in
 //	certs/<SHA-256>.der           certificates, each once
+//	witness/<SHA-256 of the key>  the last checkpoint cosigned of each other log, by its verifier key
 //
 // Segments of lines that only grow, and files written once, are the only truth;
 // there is no index. An hour is sealed in an order in which every crash is
@@ -234,8 +235,8 @@
 //	2026-11 12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba 2026-11-01T02:16:00.000Z
 //	ab8d26de58f8b824fc9bb93ed5a2a080de93510e4bda755529b4838ce549cc47 blocks.jsonl
 //	9ee1dbd27f866c64c8f0e56b6753c57d69cad9fe4a8ce835d7f33e7c9dd20b4c checkpoints
-//	ce93c9e92170c3393cbf0a56f81ef1c6ab6fbc0de45d3e495de81cf6ce0714e2 month.json
+//	73d9de74f6e5fd60e11f60c46a3d8da319746c95e73922adad97f5d0aca48b7c month.json
 //	fdcf1ad0858f6cb031a90b5fc552487a10af6d7f105a5f9b1c6f4f8c165c4a11 records.jsonl
 //
-//	— monitor.example.org/relaymon/lab gkZyqmqxF0mFM/N7O3fg3g1YLhrY1g9Wv4BxBHSNOLo4mk25jLCXEZYad7IZSQdg4wIGqbc0xlYAx5+GVdFe2tcw9wU=
+//	— monitor.example.org/relaymon/lab gkZyqiWszC86RICCotzVsPBezfoRXzIcXjz/cGFoN+4Addced5eJUFgZFNwAI0ABi490YBIzq87kdh5snbcf/t7e2gI=
 package evidence

@@ -102,7 +102,7 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 	if err != nil {
 		return fail(err)
 	}
-	if out.Note, err = note.Sign(&note.Note{Text: text}, noteSigner{l.key}); err != nil {
+	if out.Note, err = signNote(text, l.key); err != nil {
 		return fail(err)
 	}
 	return out, nil

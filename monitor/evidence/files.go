@@ -59,11 +59,12 @@ func (m MonitorMonth) Files() (map[string][]byte, error) {
 
 // unsignedFiles are all but the note.
 func (m MonitorMonth) unsignedFiles() (map[string][]byte, error) {
+	// An empty list is written [], not null.
 	index := monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,
-		slices.Concat([]Hash{}, m.Frontier), []recordIndex{}}
+		append([]Hash{}, m.Frontier...), []recordIndex{}}
 	var records [][]byte
 	for _, r := range m.Records {
-		index.Records = append(index.Records, recordIndex{r.Hour, r.Index, slices.Concat([]Hash{}, r.Proof)})
+		index.Records = append(index.Records, recordIndex{r.Hour, r.Index, append([]Hash{}, r.Proof...)})
 		records = append(records, r.Record)
 	}
 	b, err := Encode(index)

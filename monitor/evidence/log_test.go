@@ -230,6 +230,9 @@ func TestLogFromEndToEnd(t *testing.T) {
 		if err := l.Append(h, relay.attempt(t, l.Key(), h, time.Minute, cert)); !errors.Is(err, ErrSealed) {
 			t.Fatalf("append to a sealed hour: %v", err)
 		}
+		if left, err := os.ReadDir(l.path(walDir)); err != nil || len(left) > 0 {
+			t.Fatalf("write-ahead files of sealed hours stay: %v, %v", left, err)
+		}
 		cp, err := l.Checkpoint()
 		must(t, err)
 		must(t, l.AddCosignatures(l.Size(), append(w2.cosign(t, cp, closing(h).Add(2*time.Minute)), w1.cosign(t, cp, closing(h).Add(time.Minute))...), w1.vkey(), w2.vkey()))

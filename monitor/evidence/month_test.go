@@ -72,7 +72,7 @@ func (s smallMonth) resign(t testing.TB, m MonitorMonth) MonitorMonth {
 	t.Helper()
 	text, err := m.noteText()
 	must(t, err)
-	m.Note, err = note.Sign(&note.Note{Text: text}, noteSigner{s.log.key})
+	m.Note, err = signNote(text, s.log.key)
 	must(t, err)
 	return m
 }

@@ -160,7 +160,7 @@ func (l *Log) sign() error {
 		return err
 	}
 	c := checkpoint{origin: l.meta.Origin, size: l.tree.size, root: root}
-	raw, err := note.Sign(&note.Note{Text: c.text()}, noteSigner{l.key})
+	raw, err := signNote(c.text(), l.key)
 	if err != nil {
 		return fmt.Errorf("sign checkpoint: %w", err)
 	}
@@ -273,6 +273,19 @@ type OlderCopyError struct {
 func (e *OlderCopyError) Error() string {
 	return fmt.Sprintf("older copy of log %s restored: it has %d blocks, %d were signed before; bring back the newer copy (relaymon log adopt) or start a log with a new key",
 		e.Origin, e.Size, e.Known)
+}
+
+// ConfrontSize compares this copy of the log with the size that a witness says it
+// cosigned last, when it tells no more (status 409 of tlog-witness). The error is
+// an *[OlderCopyError] if that is more than is here, and the log is held.
+func (l *Log) ConfrontSize(size int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if size > l.tree.size {
+		l.held = true
+		return &OlderCopyError{l.meta.Origin, l.tree.size, size}
+	}
+	return nil
 }
 
 // Confront compares this copy of the log with checkpoints that were signed by it

@@ -1,0 +1,496 @@
+package evidence
+
+// A second verifier, written from the package comment alone with nothing but the
+// standard library: no code is shared with the first. It does not judge vouchers
+// of RSA relays nor certificates' dates.
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math/big"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+)
+
+type second struct {
+	files     map[string][]byte
+	logKey    string
+	witnesses []string
+}
+
+// fact is what it finds of an hour, in words that can be compared.
+type fact struct {
+	hour, state string
+	record      string // SHA-256
+	cosigned    string
+	voucher     string
+}
+
+func (s second) sum(parts ...[]byte) []byte {
+	h := sha256.New()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return h.Sum(nil)
+}
+
+// rootAfter is the root of a tree whose first leaves are known by their perfect subtrees only.
+func (s second) rootAfter(start int, frontier, leaves [][]byte) []byte {
+	type subtree struct {
+		size int
+		hash []byte
+	}
+	var stack []subtree
+	i := 0
+	for bit := 1 << 40; bit > 0; bit >>= 1 {
+		if start&bit != 0 {
+			stack = append(stack, subtree{bit, frontier[i]})
+			i++
+		}
+	}
+	for _, leaf := range leaves {
+		stack = append(stack, subtree{1, leaf})
+		for n := len(stack); n > 1 && stack[n-2].size == stack[n-1].size; n = len(stack) {
+			stack = append(stack[:n-2], subtree{2 * stack[n-1].size, s.sum([]byte{1}, stack[n-2].hash, stack[n-1].hash)})
+		}
+	}
+	if len(stack) == 0 {
+		return s.sum()
+	}
+	root := stack[len(stack)-1].hash
+	for i := len(stack) - 2; i >= 0; i-- {
+		root = s.sum([]byte{1}, stack[i].hash, root)
+	}
+	return root
+}
+
+// key takes a verifier key apart.
+func (s second) key(vkey string, typ byte) (name string, id []byte, pub ed25519.PublicKey) {
+	parts := strings.SplitN(vkey, "+", 3)
+	raw, err := base64.StdEncoding.DecodeString(parts[2])
+	if err != nil || len(raw) != 33 {
+		panic("key")
+	}
+	raw[0] = typ
+	return parts[0], s.sum([]byte(parts[0]+"\n"), raw)[:4], raw[1:]
+}
+
+// note opens a signed note and returns its text and the cosignature times by witness.
+func (s second) note(raw []byte, witnesses []string) (text string, times map[string]int64) {
+	text, sigs, ok := strings.Cut(string(raw), "\n\n")
+	text += "\n"
+	if !ok || !strings.HasSuffix(sigs, "\n") {
+		panic("note")
+	}
+	times = map[string]int64{}
+	previous := ""
+	for i, line := range strings.Split(strings.TrimSuffix(sigs, "\n"), "\n") {
+		f := strings.Split(line, " ")
+		if len(f) != 3 || f[0] != "—" {
+			panic("signature line")
+		}
+		sig, err := base64.StdEncoding.Strict().DecodeString(f[2])
+		if err != nil || len(sig) < 4 {
+			panic("signature")
+		}
+		if i == 0 {
+			name, id, pub := s.key(s.logKey, 1)
+			if f[1] != name || !bytes.Equal(sig[:4], id) || !ed25519.Verify(pub, []byte(text), sig[4:]) {
+				panic("author")
+			}
+			continue
+		}
+		if order := f[1] + " " + hex.EncodeToString(sig[:4]); order <= previous {
+			panic("order of signatures")
+		} else {
+			previous = order
+		}
+		found := false
+		for _, w := range witnesses {
+			name, id, pub := s.key(w, 4)
+			if f[1] != name || !bytes.Equal(sig[:4], id) || len(sig) != 4+8+64 {
+				continue
+			}
+			at := binary.BigEndian.Uint64(sig[4:])
+			if !ed25519.Verify(pub, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, text), sig[12:]) {
+				panic("cosignature")
+			}
+			times[w], found = int64(at), true
+		}
+		if !found {
+			panic("unknown signer")
+		}
+	}
+	return text, times
+}
+
+// object decodes a JSON object. It does not check that the bytes are canonical:
+// the hashes over them already say that they are what the log wrote.
+func (s second) object(b []byte) map[string]any {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var v map[string]any
+	if err := d.Decode(&v); err != nil {
+		panic(err)
+	}
+	return v
+}
+
+func (s second) b64(v any) []byte {
+	b, err := base64.StdEncoding.Strict().DecodeString(v.(string))
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func (s second) hashes(v any) (list [][]byte) {
+	for _, h := range v.([]any) {
+		list = append(list, s.b64(h))
+	}
+	return list
+}
+
+func (s second) int(v any) int {
+	n, err := strconv.Atoi(string(v.(json.Number)))
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (s second) time(v any) time.Time {
+	t, err := time.Parse(time.RFC3339, v.(string))
+	if err != nil {
+		panic(err)
+	}
+	return t
+}
+
+func (s second) lines(name string) []string {
+	b := string(s.files[name])
+	if b == "" {
+		return nil
+	}
+	return strings.Split(strings.TrimSuffix(b, "\n"), "\n")
+}
+
+func (s second) base58(text string) []byte {
+	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+	n := new(big.Int)
+	for _, c := range text {
+		n.Add(n.Mul(n, big.NewInt(58)), big.NewInt(int64(strings.IndexRune(alphabet, c))))
+	}
+	zeros := len(text) - len(strings.TrimLeft(text, "1"))
+	return append(make([]byte, zeros), n.Bytes()...)
+}
+
+// fields reads a protobuf message of length-delimited and varint fields.
+func (s second) fields(b []byte) (bytesOf map[int][]byte, numbers map[int]uint64) {
+	bytesOf, numbers = map[int][]byte{}, map[int]uint64{}
+	for len(b) > 0 {
+		tag, n := binary.Uvarint(b)
+		b = b[n:]
+		v, n := binary.Uvarint(b)
+		b = b[n:]
+		if tag&7 == 0 {
+			numbers[int(tag>>3)] = v
+			continue
+		}
+		bytesOf[int(tag>>3)], b = b[:v], b[v:]
+	}
+	return bytesOf, numbers
+}
+
+// voucher says "bound" or "bad" of an Ed25519 relay's voucher.
+func (s second) voucher(attempt map[string]any, hour time.Time) string {
+	facts := attempt["facts"].(map[string]any)
+	r, ok := facts["reservation"].(map[string]any)
+	if !ok || r["voucher"] == nil {
+		return "none"
+	}
+	relay := s.base58(attempt["peer_id"].(string))
+	envelope, _ := s.fields(s.b64(r["voucher"]))
+	pub, typ := s.fields(envelope[1])
+	if typ[1] != 1 || !bytes.Equal(envelope[2], []byte{3, 2}) {
+		return "bad"
+	}
+	var signed []byte
+	for _, f := range [][]byte{[]byte("libp2p-relay-rsvp"), envelope[2], envelope[3]} {
+		signed = append(binary.AppendUvarint(signed, uint64(len(f))), f...)
+	}
+	v, numbers := s.fields(envelope[3])
+	if !ed25519.Verify(pub[2], signed, envelope[5]) ||
+		!bytes.Equal(relay, append([]byte{0, 36}, envelope[1]...)) || !bytes.Equal(v[1], relay) {
+		return "bad"
+	}
+	var seed []byte
+	for _, f := range [][]byte{[]byte("relaymon/probe-id/v1"), nil, []byte(s.logKey), relay,
+		binary.BigEndian.AppendUint64(nil, uint64(hour.Unix()/3600)), s.b64(r["salt"])} {
+		seed = append(binary.BigEndian.AppendUint32(seed, uint32(len(f))), f...)
+	}
+	probe := ed25519.NewKeyFromSeed(s.sum(seed)).Public().(ed25519.PublicKey)
+	id := append([]byte{0, 36, 8, 1, 18, 32}, probe...)
+	left := time.Unix(int64(numbers[3]), 0).Sub(s.time(attempt["started"]).Truncate(time.Second))
+	if !bytes.Equal(v[2], id) || !bytes.Equal(s.base58(r["peer"].(string)), id) || left < 0 || left > 24*time.Hour {
+		return "bad"
+	}
+	return "bound"
+}
+
+// verify returns the facts, or why there are none.
+func (s second) verify() (facts []fact, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("second verifier: %v", p)
+		}
+	}()
+	must := func(ok bool, what string) {
+		if !ok {
+			panic(what)
+		}
+	}
+	month := s.object(s.files["month.json"])
+	origin, _, _ := s.key(s.logKey, 1)
+	must(month["format"] == "relaymon-month/v1" && month["key"] == s.logKey && month["origin"] == origin, "identity")
+	text := fmt.Sprintf("relaymon-month/v1\n%s\n%s %s %s\n", origin, month["month"], month["relay"], month["as_of"])
+	for _, name := range slices.Sorted(maps.Keys(s.files)) {
+		if name != "note" {
+			text += hex.EncodeToString(s.sum(s.files[name])) + " " + name + "\n"
+		}
+	}
+	signed, _ := s.note(s.files["note"], nil)
+	must(signed == text, "note")
+
+	start, frontier := s.int(month["start_size"]), s.hashes(month["frontier"])
+	checkpoint := func(raw []byte, size int, root []byte) map[string]int64 {
+		text, times := s.note(raw, s.witnesses)
+		must(text == fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root)), "checkpoint")
+		return times
+	}
+	if start > 0 {
+		checkpoint(s.files["start"], start, s.rootAfter(start, frontier, nil))
+	}
+	asOf := s.time(month["as_of"])
+	var leaves [][]byte
+	var headers []map[string]any
+	for i, line := range s.lines("blocks.jsonl") {
+		h := s.object([]byte(line))
+		hour := s.time(h["hour"])
+		must(hour.Format("2006-01") == month["month"], "month")
+		switch {
+		case i > 0:
+			must(hour.Equal(s.time(headers[i-1]["hour"]).Add(time.Hour)) && bytes.Equal(s.b64(h["previous"]), leaves[i-1]), "order")
+		case start > 0:
+			must(hour.Format("02 15") == "01 00", "first hour")
+		default:
+			must(bytes.Equal(s.b64(h["previous"]), make([]byte, 32)), "first block")
+		}
+		sealed := s.time(h["sealed_at"])
+		must(!sealed.Before(hour.Add(76*time.Minute)) && !sealed.After(asOf), "sealed")
+		leaves, headers = append(leaves, s.sum([]byte{0}, []byte(line))), append(headers, h)
+	}
+	parts := strings.Split(string(s.files["checkpoints"]), "\n\n")
+	times := make([]map[string]int64, len(headers))
+	used := 0
+	for i, h := range headers {
+		must(i < len(headers)-1 || h["signed"] == true, "last signed")
+		if h["signed"] != true {
+			continue
+		}
+		raw := parts[used] + "\n\n" + strings.TrimSuffix(parts[used+1], "\n") + "\n"
+		times[i] = checkpoint([]byte(raw), start+i+1, s.rootAfter(start, frontier, leaves[:i+1]))
+		used += 2
+	}
+	must(used == len(parts) || used == 0 && len(s.files["checkpoints"]) == 0, "checkpoints")
+
+	records := s.lines("records.jsonl")
+	index := month["records"].([]any)
+	must(len(records) == len(index), "records")
+	byHour := map[string]string{}
+	certs := map[string]bool{}
+	refer := func(attempt map[string]any) {
+		if c, ok := attempt["facts"].(map[string]any)["certificate"].(map[string]any); ok {
+			certs[c["sha256"].(string)] = true
+		}
+	}
+	last := ""
+	for i, line := range records {
+		at := index[i].(map[string]any)
+		hour := at["hour"].(string)
+		must(hour > last, "order of records")
+		last = hour
+		n := slices.IndexFunc(headers, func(h map[string]any) bool { return h["hour"] == hour })
+		h := headers[n]
+		// The audit path, lowest sibling first.
+		hash, proof := s.sum([]byte{0}, []byte(line)), s.hashes(at["proof"])
+		node, end := s.int(at["index"]), s.int(h["records"])-1
+		must(node >= 0 && node <= end, "index")
+		for _, p := range proof {
+			must(end > 0, "proof too long")
+			if node&1 == 1 || node == end {
+				hash = s.sum([]byte{1}, p, hash)
+				for node&1 == 0 && node > 0 {
+					node, end = node>>1, end>>1
+				}
+			} else {
+				hash = s.sum([]byte{1}, hash, p)
+			}
+			node, end = node>>1, end>>1
+		}
+		must(end == 0 && bytes.Equal(hash, s.b64(h["root"])), "proof")
+		r := s.object([]byte(line))
+		must(r["peer_id"] == month["relay"] && r["hour"] == hour, "record")
+		attempts := r["attempts"].([]any)
+		must(len(attempts) > 0, "attempts")
+		var previous time.Time
+		for _, a := range attempts {
+			a := a.(map[string]any)
+			started := s.time(a["started"])
+			must(a["peer_id"] == r["peer_id"] && !started.Before(previous) && !started.Before(s.time(hour)) && started.Before(s.time(hour).Add(76*time.Minute)), "attempt")
+			must(!previous.IsZero() || started.Before(s.time(hour).Add(time.Hour)), "first attempt")
+			previous = started
+			refer(a)
+		}
+		byHour[hour] = line
+	}
+	for name := range s.files {
+		if rest, ok := strings.CutPrefix(name, "open/"); ok {
+			for _, line := range s.lines(name) {
+				refer(s.object([]byte(line)))
+			}
+			must(len(headers) == 0 || strings.TrimSuffix(rest, ".jsonl")+":00:00Z" > headers[len(headers)-1]["hour"].(string), "open hour")
+		}
+	}
+	for name, b := range s.files {
+		if rest, ok := strings.CutPrefix(name, "certificates/"); ok {
+			sha := strings.TrimSuffix(rest, ".der")
+			must(certs[sha] && hex.EncodeToString(s.sum(b)) == sha, "certificate")
+			certs[sha] = false
+		}
+	}
+	for sha, missing := range certs {
+		must(!missing, "certificate "+sha)
+	}
+	first := map[string]int64{}
+	for i := len(headers) - 1; i >= 0; i-- {
+		for w, at := range times[i] {
+			if old, ok := first[w]; !ok || at < old {
+				first[w] = at
+			}
+		}
+		f := fact{hour: headers[i]["hour"].(string), state: headers[i]["state"].(string)}
+		for _, w := range slices.Sorted(maps.Keys(first)) {
+			f.cosigned += fmt.Sprintf("%s %d\n", w, first[w])
+		}
+		if line, ok := byHour[f.hour]; ok {
+			f.record = hex.EncodeToString(s.sum([]byte(line)))
+			for _, a := range s.object([]byte(line))["attempts"].([]any) {
+				f.voucher += s.voucher(a.(map[string]any), s.time(f.hour)) + "\n"
+			}
+		}
+		facts = append(facts, f)
+	}
+	slices.Reverse(facts)
+	return facts, nil
+}
+
+// factsOf are the same facts as the first verifier has them.
+func factsOf(v VerifiedMonth) (facts []fact) {
+	for _, h := range v.Hours {
+		f := fact{hour: h.Header.Hour.String(), state: string(h.Header.State)}
+		for _, c := range h.Cosigned {
+			f.cosigned += fmt.Sprintf("%s %d\n", c.Witness, c.At.Unix())
+		}
+		if h.Record != nil {
+			b, err := Encode(h.Record)
+			if err != nil {
+				panic(err)
+			}
+			f.record = hashHex(b)
+			for _, c := range h.Vouchers {
+				f.voucher += string(c.State) + "\n"
+			}
+		}
+		facts = append(facts, f)
+	}
+	return facts
+}
+
+func TestSecondVerifier(t *testing.T) {
+	s := newSmallMonth(t)
+	_, example, exampleKeys, _ := workedExample(t)
+	// A block of seven records, whose proofs have every shape.
+	wide, _ := newLog(t)
+	relays := make([]testRelay, 7)
+	watch(t, wide, firstHour)
+	for i := range relays {
+		relays[i] = newRelay(t, crypto.Ed25519, 0)
+		must(t, wide.Append(firstHour, relays[i].attempt(t, wide.Key(), firstHour, time.Minute, nil)))
+	}
+	_, err := wide.Seal(closing(firstHour))
+	must(t, err)
+
+	type export struct {
+		m MonitorMonth
+		k Keys
+	}
+	exports := []export{{s.month, s.keys}, {example, exampleKeys}}
+	oct, err := s.log.Month(firstHour.Month(), s.relay.id.String(), closing(firstHour+20), s.keys.Witnesses...)
+	must(t, err)
+	exports = append(exports, export{oct, s.keys})
+	for _, r := range relays {
+		m, err := wide.Month(firstHour.Month(), r.id.String(), closing(firstHour))
+		must(t, err)
+		exports = append(exports, export{m, Keys{Log: wide.Key()}})
+	}
+	for i, e := range exports {
+		v, err := VerifyMonth(e.m, e.k)
+		must(t, err)
+		files, err := e.m.Files()
+		must(t, err)
+		facts, err := second{files, e.k.Log, e.k.Witnesses}.verify()
+		if err != nil {
+			t.Errorf("export %d: %v", i, err)
+			continue
+		}
+		if !slices.Equal(facts, factsOf(v)) || len(facts) == 0 {
+			t.Errorf("export %d:\n%v\n%v", i, facts, factsOf(v))
+		}
+	}
+	// Both refuse what is signed anew but wrong.
+	for i, change := range []func(*MonitorMonth){
+		func(m *MonitorMonth) { m.Headers = m.Headers[:3] },
+		func(m *MonitorMonth) { m.Headers = m.Headers[1:] },
+		func(m *MonitorMonth) { m.Checkpoints = m.Checkpoints[1:] },
+		func(m *MonitorMonth) { m.Frontier = []Hash{{1}} },
+		func(m *MonitorMonth) { m.Records[0].Index ^= 1 },
+		func(m *MonitorMonth) { m.Records[0].Hour++ },
+		func(m *MonitorMonth) { m.Certificates = nil },
+		func(m *MonitorMonth) { m.Start = m.Checkpoints[0] },
+		func(m *MonitorMonth) { m.AsOf = TimeOf(firstHour.Start()) },
+	} {
+		m := clone(s.month)
+		change(&m)
+		m = s.resign(t, m)
+		_, err1 := VerifyMonth(m, s.keys)
+		files, err := m.Files()
+		must(t, err)
+		_, err2 := second{files, s.keys.Log, s.keys.Witnesses}.verify()
+		if err1 == nil || err2 == nil {
+			t.Errorf("change %d: first says %v, second %v", i, err1, err2)
+		}
+	}
+}

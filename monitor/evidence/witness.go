@@ -1,0 +1,245 @@
+package evidence
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Witness cosigns the checkpoints of other monitors' logs. It vouches that each
+// extends the one before: for every log it keeps, durably and before it hands out
+// the cosignature, what it cosigned last, and it never cosigns anything that is
+// not consistent with that. The rules are those of C2SP tlog-witness
+// (https://c2sp.org/tlog-witness).
+type Witness struct {
+	dir  string
+	disk disk
+	key  secretKey
+	mu   sync.Mutex
+}
+
+const witnessDir = "witness"
+
+// Witness is the monitor's own, with the log's second key.
+func (l *Log) Witness() (*Witness, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.lock == nil {
+		return nil, ErrReadOnly
+	}
+	if err := l.disk.Mkdir(l.path(witnessDir), 0o755); err != nil {
+		return nil, fmt.Errorf("witness: %w", err)
+	}
+	return &Witness{dir: l.path(witnessDir), disk: l.disk, key: l.witness}, nil
+}
+
+// Key is the witness's verifier key.
+func (w *Witness) Key() string { return w.key.public().String() }
+
+// The refusals of a witness, each with the status of the HTTP answer that
+// tlog-witness wants for it.
+var (
+	ErrNotTheLogs   = errors.New("checkpoint is not signed by the log's key")        // 403
+	ErrOldSize      = errors.New("old size is larger than the checkpoint's")         // 400
+	ErrInconsistent = errors.New("checkpoint does not extend the one cosigned last") // 422
+)
+
+// ConflictError says that the log's last checkpoint is of another size than the
+// request supposes, or of another root: status 409.
+type ConflictError struct{ Size int64 }
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("the checkpoint cosigned last is of size %d, or has another root", e.Size)
+}
+
+// AddCheckpoint is the request of tlog-witness for a cosignature.
+type AddCheckpoint struct {
+	OldSize    int64  // that of the checkpoint the witness cosigned last, as the log believes
+	Proof      []Hash // that the new one extends it
+	Checkpoint []byte // signed note
+}
+
+const maxProof = 63
+
+// Bytes is the request's body.
+func (r AddCheckpoint) Bytes() []byte {
+	b := fmt.Appendf(nil, "old %d\n", r.OldSize)
+	for _, h := range r.Proof {
+		b = append(b, h.String()+"\n"...)
+	}
+	return append(append(b, '\n'), r.Checkpoint...)
+}
+
+// ParseAddCheckpoint reads exactly what Bytes writes. The checkpoint is not looked at.
+func ParseAddCheckpoint(body []byte) (AddCheckpoint, error) {
+	fail := func(what string) (AddCheckpoint, error) {
+		return AddCheckpoint{}, fmt.Errorf("add-checkpoint: %s", what)
+	}
+	head, checkpoint, ok := bytes.Cut(body, []byte("\n\n"))
+	if !ok || len(body) > 2*maxNote {
+		return fail("want a head, an empty line and a checkpoint, and no more than 128 KiB")
+	}
+	lines := strings.Split(string(head), "\n")
+	size, ok := strings.CutPrefix(lines[0], "old ")
+	n, err := strconv.ParseInt(size, 10, 64)
+	if !ok || err != nil || n < 0 || n > maxSize || strconv.FormatInt(n, 10) != size {
+		return fail("want \"old <size>\" in the first line")
+	}
+	if len(lines)-1 > maxProof {
+		return fail("the proof is too long")
+	}
+	r := AddCheckpoint{OldSize: n, Checkpoint: checkpoint}
+	for _, line := range lines[1:] {
+		raw, err := canonicalBase64(line)
+		if err != nil || len(raw) != tlog.HashSize {
+			return fail("the proof wants a hash in base64 in each line")
+		}
+		r.Proof = append(r.Proof, Hash(raw))
+	}
+	return r, nil
+}
+
+// path is the name of the file with what was cosigned last of a log.
+func (w *Witness) path(logKey string) string { return filepath.Join(w.dir, hashHex([]byte(logKey))) }
+
+// Last is the last checkpoint that was cosigned of the log with the given verifier
+// key, with the cosignature; nil if there is none.
+func (w *Witness) Last(logKey string) ([]byte, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, raw, err := w.last(logKey)
+	return raw, err
+}
+
+func (w *Witness) last(logKey string) (checkpoint, []byte, error) {
+	log, err := logVerifier(logKey)
+	if err != nil {
+		return checkpoint{}, nil, err
+	}
+	raw, err := os.ReadFile(w.path(logKey))
+	if errors.Is(err, fs.ErrNotExist) {
+		root, err := tlog.TreeHash(0, nil)
+		return checkpoint{origin: log.Name(), root: root}, nil, err
+	}
+	if err != nil {
+		return checkpoint{}, nil, fmt.Errorf("witness: %w", err)
+	}
+	c, err := openCheckpoint(raw, log, cosignVerifier{w.key.public()})
+	if err != nil {
+		// Going on as if nothing had been cosigned would be what a witness must never do.
+		return checkpoint{}, nil, fmt.Errorf("witness: %s is damaged: %w; restore it from a backup", w.path(logKey), err)
+	}
+	return c, raw, nil
+}
+
+// Cosign answers a request for the log with the given verifier key: a signature
+// line, or one of the refusals.
+func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, error) {
+	log, err := logVerifier(logKey)
+	if err != nil {
+		return nil, fmt.Errorf("witness: %w", err)
+	}
+	// Signatures by others may stand below the log's; they are not looked at.
+	n, err := note.Open(r.Checkpoint, note.VerifierList(log))
+	if err != nil || len(r.Checkpoint) > maxNote {
+		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
+	}
+	c, err := parseCheckpointText(n.Text)
+	if err != nil || c.origin != log.Name() {
+		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
+	}
+	if r.OldSize > c.size {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), ErrOldSize)
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	old, _, err := w.last(logKey)
+	if err != nil {
+		return nil, err
+	}
+	if r.OldSize != old.size || c.size == old.size && c.root != old.root {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), &ConflictError{old.size})
+	}
+	if err := extends(c, old, r.Proof); err != nil {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
+	}
+	signed, err := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs}, cosigner{w.key, at})
+	if err != nil {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
+	}
+	// Only the one spelling is kept, whatever came in.
+	if signed, err = respell(signed, log, cosignVerifier{w.key.public()}); err != nil {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
+	}
+	if err := w.disk.Replace(w.path(logKey), signed, 0o644); err != nil {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
+	}
+	return signed[bytes.LastIndexByte(signed[:len(signed)-1], '\n')+1:], nil
+}
+
+// extends checks that the tree under c has the one under old as its beginning.
+func extends(c, old checkpoint, proof []Hash) error {
+	if old.size == 0 || old.size == c.size {
+		if len(proof) > 0 {
+			return fmt.Errorf("%w: there is nothing to prove", ErrInconsistent)
+		}
+		return nil
+	}
+	if err := tlog.CheckTree(proof, c.size, c.root, old.size, old.root); err != nil {
+		return fmt.Errorf("%w: %v", ErrInconsistent, err)
+	}
+	return nil
+}
+
+// respell brings a note that verifies into the one spelling, without the signatures of others.
+func respell(raw []byte, author note.Verifier, others ...note.Verifier) ([]byte, error) {
+	n, err := note.Open(raw, note.VerifierList(append(others, author)...))
+	if err != nil {
+		return nil, err
+	}
+	sigs := make([]note.Signature, 1, len(n.Sigs))
+	for _, s := range n.Sigs {
+		if s.Name == author.Name() && s.Hash == author.KeyHash() {
+			sigs[0] = s
+		} else {
+			sigs = append(sigs, s)
+		}
+	}
+	return formatNote(n.Text, sigs)
+}
+
+// AddCheckpointRequest is what to send to a witness that cosigned this log up to
+// oldSize: the last checkpoint, and the proof that it extends that size.
+func (l *Log) AddCheckpointRequest(oldSize int64) (AddCheckpoint, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if oldSize < 0 || oldSize > l.signed || l.signed == 0 {
+		return AddCheckpoint{}, fmt.Errorf("ask witness: it has cosigned size %d, the last checkpoint is of size %d", oldSize, l.signed)
+	}
+	raw, err := os.ReadFile(l.checkpointPath(l.signed))
+	if err != nil {
+		return AddCheckpoint{}, err
+	}
+	r := AddCheckpoint{OldSize: oldSize}
+	// Cosignatures by others are not the witness's business.
+	if r.Checkpoint, err = respell(raw, noteVerifier{l.key.public()}); err != nil {
+		return AddCheckpoint{}, err
+	}
+	if oldSize > 0 && oldSize < l.signed {
+		if r.Proof, err = tlog.ProveTree(l.signed, oldSize, l.tree); err != nil {
+			return AddCheckpoint{}, err
+		}
+	}
+	return r, nil
+}
