@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -125,13 +126,32 @@ func (r *Relay) announcement() coord.Announcement {
 		a.APIInfo = "https://" + cfg.Domain + "/"
 		a.CircuitRelayInfo.CRDomain = cfg.Domain
 	}
-	for _, addr := range r.Addrs() {
+	for _, addr := range byUse(r.Addrs()) {
 		a.Multiaddrs = append(a.Multiaddrs, addr.String())
 		if ip, port, ok := tcp4(addr); ok && a.CircuitRelayInfo.IP4 == "" {
 			a.CircuitRelayInfo.IP4, a.CircuitRelayInfo.TCPPort = ip.String(), port
 		}
 	}
 	return a
+}
+
+// byUse puts those addresses first that every PSF peer can dial: they try them in
+// order, and give each its time.
+func byUse(addrs []ma.Multiaddr) []ma.Multiaddr {
+	rank := func(a ma.Multiaddr) int {
+		_, noUDP := a.ValueForProtocol(ma.P_UDP)
+		switch {
+		case noUDP == nil:
+			return 2
+		case isWSS(a):
+			return 1
+		default:
+			return 0
+		}
+	}
+	out := slices.Clone(addrs)
+	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
+	return out
 }
 
 // tcp4 is the address and port of /ip4/A/tcp/PORT/p2p/ID.

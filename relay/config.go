@@ -45,8 +45,8 @@ type Config struct {
 	// loopbackCounts lifts the exemption of loopback addresses from the limits
 	// per address, which otherwise no test could reach.
 	loopbackCounts bool
-	// retryFirst shortens the first pause before a certificate is asked for again.
-	retryFirst time.Duration
+	// retryFirst and certificateWait shorten the pauses of these names.
+	retryFirst, certificateWait time.Duration
 }
 
 // Listen is where the relay listens, by transport.

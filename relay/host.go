@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
@@ -118,9 +117,7 @@ func (r *Relay) announced(addrs []ma.Multiaddr) []ma.Multiaddr {
 			out = append(out, a)
 		}
 	}
-	out = append(out, cfg.Announce.Addrs...)
-	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
-	return ma.Unique(slices.Clone(out))
+	return ma.Unique(append(out, cfg.Announce.Addrs...))
 }
 
 // domainAddr is the address browsers use in place of an IP address, which no
@@ -159,18 +156,4 @@ func (c Config) translated(a ma.Multiaddr) ma.Multiaddr {
 func isWSS(a ma.Multiaddr) bool {
 	_, err := a.ValueForProtocol(ma.P_WS)
 	return err == nil
-}
-
-// rank puts the addresses first that every PSF peer can dial: they try them in
-// order, and give each its time.
-func rank(a ma.Multiaddr) int {
-	_, noUDP := a.ValueForProtocol(ma.P_UDP)
-	switch {
-	case isWSS(a):
-		return 1
-	case noUDP == nil:
-		return 2
-	default:
-		return 0
-	}
 }

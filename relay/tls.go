@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/tls"
@@ -63,10 +64,7 @@ type Certificate struct {
 func (c Certificate) Loaded() bool { return !c.NotAfter.IsZero() }
 
 func newCerts(cfg Config, log *slog.Logger) (*certs, error) {
-	c := &certs{domain: cfg.Domain, log: log, loaded: make(chan struct{}), retryFirst: retryFirst}
-	if cfg.retryFirst != 0 {
-		c.retryFirst = cfg.retryFirst
-	}
+	c := &certs{domain: cfg.Domain, log: log, loaded: make(chan struct{}), retryFirst: cmp.Or(cfg.retryFirst, retryFirst)}
 	c.pause = c.retryFirst
 	if cfg.TLS.Cert != "" {
 		c.own = &ownCertificate{cfg: cfg.TLS, domain: cfg.Domain}
@@ -179,6 +177,9 @@ func (c *certs) httpHandler() http.Handler {
 		c.mu.Lock()
 		m := c.manager
 		c.mu.Unlock()
+		if host, _, err := net.SplitHostPort(r.Host); err == nil {
+			r.Host = host // a CA that asks at another port than 80 names it
+		}
 		m.HTTPHandler(redirect).ServeHTTP(w, r)
 	})
 }
@@ -213,7 +214,7 @@ func (c *certs) keep(ctx context.Context) {
 
 // check looks after the certificate once, and says when to look again.
 func (c *certs) check(now time.Time) time.Duration {
-	const look = 5 * time.Second
+	look := lookEvery
 	if c.own != nil {
 		switch cert, err := c.own.reload(); {
 		case err != nil:
@@ -257,9 +258,11 @@ func (c *certs) check(now time.Time) time.Duration {
 	}
 	c.served(leaf)
 	c.pause = c.retryFirst
+	life := leaf.NotAfter.Sub(leaf.NotBefore)
+	look = max(100*time.Millisecond, min(look, life/50))
 	// The library tries to renew when a third of the life is left. When half of
 	// that is gone too, somebody should look.
-	if life := leaf.NotAfter.Sub(leaf.NotBefore); leaf.NotAfter.Sub(now) < life/6 {
+	if leaf.NotAfter.Sub(now) < life/6 {
 		c.failed(fmt.Errorf("the certificate is not renewed and expires in %s%s", leaf.NotAfter.Sub(now).Round(time.Minute), c.ca.explain()), time.Time{})
 	}
 	return look
