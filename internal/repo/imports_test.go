@@ -63,15 +63,17 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/web", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
+	"monitor":                {"monitor/probe", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "internal/buildinfo"},
+	"monitor/witness":        {"monitor/evidence", "internal/buildinfo"},
+	"monitor/beacon":         {"monitor/evidence"},
 	"monitor/browser":        {"monitor/evidence", "internal/checkpage"},
 	"monitor/probe":          {"monitor/evidence", "internal/coord", "internal/buildinfo"},
 	"monitor/bundle":         {"monitor/bounty", "monitor/evidence", "internal/buildinfo"},
 	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement"},
 	"monitor/evidence":       {"internal/durable", "internal/buildinfo"},
 	"monitor/cmd/relaymon":   {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/cli", "internal/buildinfo", "internal/durable"},
-	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "internal/cli", "internal/buildinfo"},
+	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
 	"internal/buildinfo": {},
