@@ -6,8 +6,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -177,18 +180,19 @@ func (v *monthVerifier) blocks() error {
 // checkpoints checks that each was signed over the blocks before it, and who
 // cosigned which hours when.
 func (v *monthVerifier) checkpoints() error {
-	left := v.m.Checkpoints
-	covered := 0                                             // hours under the checkpoints so far
-	earliest := make([]map[string]time.Time, len(v.headers)) // by hour and witness
+	var signed []int // headers that end a checkpoint
 	for i, h := range v.headers {
-		if !h.Signed {
-			continue
+		if h.Signed {
+			signed = append(signed, i)
 		}
-		if len(left) == 0 {
-			return fmt.Errorf("the checkpoint over block %s is missing", h.Hour)
-		}
-		size := v.m.StartSize + int64(i) + 1
-		c, err := openCheckpoint(left[0], v.log, v.witnesses...)
+	}
+	if len(signed) != len(v.m.Checkpoints) {
+		return fmt.Errorf("there are %d checkpoints for %d signed blocks", len(v.m.Checkpoints), len(signed))
+	}
+	opened := make([]checkpoint, len(signed))
+	err := each(len(signed), func(n int) error {
+		h, size := v.headers[signed[n]], v.m.StartSize+int64(signed[n])+1
+		c, err := openCheckpoint(v.m.Checkpoints[n], v.log, v.witnesses...)
 		if err != nil {
 			return fmt.Errorf("block %s: %w", h.Hour, err)
 		}
@@ -199,7 +203,16 @@ func (v *monthVerifier) checkpoints() error {
 		if c.size != size || c.root != root {
 			return fmt.Errorf("the checkpoint over block %s is of size %d, want %d, or its root is not that of the blocks", h.Hour, c.size, size)
 		}
-		left = left[1:]
+		opened[n] = c
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	covered := 0                                             // hours under the checkpoints so far
+	earliest := make([]map[string]time.Time, len(v.headers)) // by hour and witness
+	for n, i := range signed {
+		c, h := opened[n], v.headers[i]
 		v.out.Size, v.out.Root = c.size, c.root
 		times := make(map[string]time.Time)
 		for _, s := range c.sigs {
@@ -219,9 +232,6 @@ func (v *monthVerifier) checkpoints() error {
 		}
 		earliest[i] = times
 		covered = i + 1
-	}
-	if len(left) > 0 {
-		return fmt.Errorf("%d checkpoints are over no block", len(left))
 	}
 	// What a later checkpoint covers was seen by its witnesses as well.
 	first := make(map[string]time.Time)
@@ -255,36 +265,53 @@ func (v *monthVerifier) certificates() error {
 
 // records checks that each is in its block, and judges the vouchers.
 func (v *monthVerifier) records() error {
-	at := 0
+	blocks := make([]int, len(v.m.Records)) // of which header each is
 	for i, p := range v.m.Records {
 		if i > 0 && p.Hour <= v.m.Records[i-1].Hour {
 			return fmt.Errorf("record of %s is not in order", p.Hour)
 		}
-		for at < len(v.headers) && v.headers[at].Hour < p.Hour {
-			at++
-		}
-		if at == len(v.headers) || v.headers[at].Hour != p.Hour {
+		if len(v.headers) == 0 || p.Hour < v.headers[0].Hour || p.Hour > v.headers[len(v.headers)-1].Hour {
 			return fmt.Errorf("record of %s has no block", p.Hour)
 		}
-		h := v.headers[at]
-		if err := tlog.CheckRecord(p.Proof, h.Records, h.Root, p.Index, tlog.RecordHash(p.Record)); err != nil {
-			return fmt.Errorf("record of %s is not in its block: %w", p.Hour, err)
+		blocks[i] = int(p.Hour - v.headers[0].Hour)
+	}
+	err := each(len(v.m.Records), func(i int) error {
+		if err := v.record(v.m.Records[i], &v.out.Hours[blocks[i]]); err != nil {
+			return fmt.Errorf("record of %s: %w", v.m.Records[i].Hour, err)
 		}
-		r, err := decodeRecord(p.Record, p.Hour)
-		if err != nil {
-			return fmt.Errorf("record of %s: %w", p.Hour, err)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, h := range v.out.Hours {
+		if h.Record == nil {
+			continue
 		}
-		if r.PeerID != v.m.Relay {
-			return fmt.Errorf("record of %s is of relay %s", p.Hour, r.PeerID)
-		}
-		hour := &v.out.Hours[at]
-		hour.Record = &r
-		for _, a := range r.Attempts {
+		for _, a := range h.Record.Attempts {
 			if err := v.attempt(a); err != nil {
-				return fmt.Errorf("record of %s: %w", p.Hour, err)
+				return fmt.Errorf("record of %s: %w", h.Record.Hour, err)
 			}
-			hour.Vouchers = append(hour.Vouchers, VerifyVoucher(a, v.keys.Log, p.Hour, v.keys.Beacon))
 		}
+	}
+	return nil
+}
+
+func (v *monthVerifier) record(p ProvenRecord, hour *VerifiedHour) error {
+	h := hour.Header
+	if err := tlog.CheckRecord(p.Proof, h.Records, h.Root, p.Index, tlog.RecordHash(p.Record)); err != nil {
+		return fmt.Errorf("it is not in its block: %w", err)
+	}
+	r, err := decodeRecord(p.Record, p.Hour)
+	if err != nil {
+		return err
+	}
+	if r.PeerID != v.m.Relay {
+		return fmt.Errorf("it is of relay %s", r.PeerID)
+	}
+	hour.Record = &r
+	for _, a := range r.Attempts {
+		hour.Vouchers = append(hour.Vouchers, VerifyVoucher(a, v.keys.Log, p.Hour, v.keys.Beacon))
 	}
 	return nil
 }
@@ -344,6 +371,28 @@ func (v *monthVerifier) allUsed() error {
 	for sha := range v.out.Certificates {
 		if !v.used[sha] {
 			return fmt.Errorf("no record refers to certificate %s", sha)
+		}
+	}
+	return nil
+}
+
+// each calls f for 0 to n-1, on all processors: most of the work is signatures.
+// The error is that of the smallest index, so that it is always the same one.
+func each(n int, f func(i int) error) error {
+	errs := make([]error, n)
+	var next atomic.Int64
+	var g sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		g.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				errs[i] = f(int(i))
+			}
+		})
+	}
+	g.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return err
 		}
 	}
 	return nil
