@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"strings"
@@ -208,7 +209,7 @@ func silent(net.Conn)      {}
 func hangUp(conn net.Conn) { conn.Close() }
 
 func https(t *testing.T, l net.Listener, cert tls.Certificate, handler http.HandlerFunc) {
-	srv := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: nil}
+	srv := &http.Server{Handler: handler, TLSConfig: &tls.Config{Certificates: []tls.Certificate{cert}}, ErrorLog: log.New(io.Discard, "", 0)}
 	t.Cleanup(func() { srv.Close() })
 	go srv.ServeTLS(l, "", "")
 }

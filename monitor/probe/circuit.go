@@ -30,7 +30,7 @@ const roomy = 32 << 10
 func (c *climb) circuit(ctx context.Context) error {
 	b, over := c.tcp, ""
 	if b == nil {
-		h, err := c.connect(ctx, overWSS, false, nil)
+		h, err := c.connect(ctx, overWSS, dials, nil)
 		if err != nil {
 			return err
 		}

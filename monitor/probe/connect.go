@@ -21,12 +21,12 @@ var (
 
 // connect makes a host and connects it to the relay. It returns a host only when
 // it is connected.
-func (c *climb) connect(ctx context.Context, w way, circuits bool, key crypto.PrivKey) (*peerHost, error) {
+func (c *climb) connect(ctx context.Context, w way, as role, key crypto.PrivKey) (*peerHost, error) {
 	conn, err := w(dialer{&c.opts, &c.attempt.Facts}, ctx, c.target)
 	if err != nil {
 		return nil, err
 	}
-	h, err := newPeerHost(key, circuits)
+	h, err := newPeerHost(key, as)
 	if err != nil {
 		conn.Close()
 		return nil, blind(evidence.OwnFault, err)

@@ -64,6 +64,25 @@ func (d dialer) tcp4(ctx context.Context, t Target) (manet.Conn, error) {
 
 // wss connects to the target's name as a browser does.
 func (d dialer) wss(ctx context.Context, t Target) (manet.Conn, error) {
+	secured, err := d.secured(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	ws, err := d.upgrade(ctx, secured, t.host(), port(t.WSS))
+	if err != nil {
+		secured.NetConn().Close()
+		return nil, err
+	}
+	remote, err := manet.FromNetAddr(secured.RemoteAddr())
+	if err != nil {
+		ws.Close()
+		return nil, err
+	}
+	return located{ws, append(remote, wssComponent)}, nil
+}
+
+// secured connects to the target's name up to the end of the TLS handshake.
+func (d dialer) secured(ctx context.Context, t Target) (*tls.Conn, error) {
 	ips, err := d.lookup(ctx, t.host(), port(t.WSS))
 	if err != nil {
 		return nil, err
@@ -86,17 +105,7 @@ func (d dialer) wss(ctx context.Context, t Target) (manet.Conn, error) {
 		conn.Close()
 		return nil, err
 	}
-	ws, err := d.upgrade(ctx, secured, t.host(), port(t.WSS))
-	if err != nil {
-		conn.Close()
-		return nil, err
-	}
-	remote, err := manet.FromNetAddr(conn.RemoteAddr())
-	if err != nil {
-		ws.Close()
-		return nil, err
-	}
-	return located{ws, append(remote, wssComponent)}, nil
+	return secured, nil
 }
 
 // share divides the time that ctx has left.

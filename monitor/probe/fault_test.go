@@ -50,8 +50,7 @@ func FuzzClean(f *testing.F) {
 
 func TestPace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a, _ := newID(t)
-		b, _ := newID(t)
+		const a, b = "a", "b"
 		p := NewPace(time.Second)
 		start := time.Now()
 		var at []time.Duration

@@ -269,7 +269,7 @@ func TestHostsDialNothing(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	r := newRelay(t, ca.leaf(t, nil), true, nil)
-	h, err := newPeerHost(nil, true)
+	h, err := newPeerHost(nil, takesCircuit)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/net/upgrader"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	mss "github.com/multiformats/go-multistream"
@@ -50,10 +51,18 @@ type peerHost struct {
 	failures event.Subscription // of identify
 }
 
+// role is how a host is reached.
+type role int
+
+const (
+	dials        role = iota // not at all
+	takesCircuit             // through relays
+	serves                   // on a port of 127.0.0.1 that the kernel chooses: only the loopback relay
+)
+
 // newPeerHost makes a host with Noise and yamux only, which is what a browser
-// has. A nil key makes a new identity; circuits says whether connections through
-// relays are taken.
-func newPeerHost(key crypto.PrivKey, circuits bool) (_ *peerHost, err error) {
+// has. A nil key makes a new identity.
+func newPeerHost(key crypto.PrivKey, as role) (_ *peerHost, err error) {
 	if key == nil {
 		if key, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
 			return nil, err
@@ -118,11 +127,27 @@ func newPeerHost(key crypto.PrivKey, circuits bool) (_ *peerHost, err error) {
 		return nil, err
 	}
 	undo = []io.Closer{h.BasicHost} // closes all of them
-	if err := net.AddTransport(&handover{h, circuits}); err != nil {
-		return nil, err
-	}
-	if circuits {
+	switch as {
+	case serves:
+		tpt, err := tcp.NewTCPTransport(up, limiter, nil)
+		if err != nil {
+			return nil, err
+		}
+		if err := net.AddTransport(tpt); err != nil {
+			return nil, err
+		}
+		if err := net.Listen(ma.StringCast("/ip4/127.0.0.1/tcp/0")); err != nil {
+			return nil, err
+		}
+	case takesCircuit:
+		if err := net.AddTransport(&handover{host: h, protocols: []int{ma.P_TCP, ma.P_WSS}}); err != nil {
+			return nil, err
+		}
 		if err := client.AddTransport(h, up); err != nil {
+			return nil, err
+		}
+	default:
+		if err := net.AddTransport(&handover{host: h, protocols: []int{ma.P_TCP, ma.P_WSS, ma.P_CIRCUIT}}); err != nil {
 			return nil, err
 		}
 	}
@@ -190,8 +215,8 @@ func (h *peerHost) adopt(ctx context.Context, conn manet.Conn, id peer.ID) (netw
 // out the connection that adopt has made ready.
 type handover struct {
 	host *peerHost
-	// circuits are taken by go-libp2p's own client, which then has their protocol.
-	listensOnCircuits bool
+	// With circuits it hands over those, too, unless go-libp2p's own client takes them.
+	protocols []int
 }
 
 var errNothingReady = errors.New("the host may dial nothing by itself")
@@ -211,12 +236,7 @@ func (t *handover) Dial(_ context.Context, _ ma.Multiaddr, id peer.ID) (transpor
 func (t *handover) CanDial(ma.Multiaddr) bool { return true }
 func (t *handover) Proxy() bool               { return false }
 
-func (t *handover) Protocols() []int {
-	if t.listensOnCircuits {
-		return []int{ma.P_TCP, ma.P_WSS}
-	}
-	return []int{ma.P_TCP, ma.P_WSS, ma.P_CIRCUIT}
-}
+func (t *handover) Protocols() []int { return t.protocols }
 
 func (t *handover) Listen(ma.Multiaddr) (transport.Listener, error) {
 	return nil, errors.New("the host listens nowhere")

@@ -58,7 +58,7 @@ func (c *climb) step(ctx context.Context, r rung) {
 	asked, standing := r.asked(c.target), c.standing(r.needs)
 	if asked && standing && r.dials != nil && r.dials(c) {
 		// Our own patience counts neither as the relay's time nor against its deadline.
-		_ = c.opts.Pace.wait(ctx, c.target.PeerID)
+		_ = c.opts.Pace.wait(ctx, string(c.target.PeerID))
 	}
 	start := time.Now()
 	note.OffsetUS = start.Sub(c.began).Microseconds()

@@ -55,7 +55,7 @@ const maxHeard = 4096
 // NewListener starts one. A nil key makes a new identity; of o the fields are
 // used that say how to dial. Nothing is dialled before [Listener.Watch].
 func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
-	h, err := newPeerHost(key, false)
+	h, err := newPeerHost(key, dials)
 	if err != nil {
 		return nil, fmt.Errorf("start the announcements' listener: %w", err)
 	}
@@ -152,7 +152,7 @@ func (l *Listener) stay(ctx context.Context, t Target) {
 func (l *Listener) connect(ctx context.Context, t Target) (<-chan struct{}, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	if err := l.opts.Pace.wait(ctx, t.PeerID); err != nil {
+	if err := l.opts.Pace.wait(ctx, string(t.PeerID)); err != nil {
 		return nil, err
 	}
 	w := overTCP4

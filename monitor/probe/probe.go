@@ -33,7 +33,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -81,16 +80,16 @@ const OneOffPace = 250 * time.Millisecond
 type Pace struct {
 	least time.Duration
 	mu    sync.Mutex
-	next  map[peer.ID]time.Time
+	next  map[string]time.Time
 }
 
 // NewPace keeps dials to one relay at least so long apart.
 func NewPace(least time.Duration) *Pace {
-	return &Pace{least: least, next: map[peer.ID]time.Time{}}
+	return &Pace{least: least, next: map[string]time.Time{}}
 }
 
-// wait returns when id may be dialled, and counts that dial.
-func (p *Pace) wait(ctx context.Context, id peer.ID) error {
+// wait returns when the host may be dialled, and counts that dial.
+func (p *Pace) wait(ctx context.Context, host string) error {
 	p.mu.Lock()
 	now := time.Now()
 	for other, t := range p.next {
@@ -98,11 +97,11 @@ func (p *Pace) wait(ctx context.Context, id peer.ID) error {
 			delete(p.next, other)
 		}
 	}
-	at := p.next[id]
+	at := p.next[host]
 	if at.Before(now) {
 		at = now
 	}
-	p.next[id] = at.Add(p.least)
+	p.next[host] = at.Add(p.least)
 	p.mu.Unlock()
 	if at.Equal(now) {
 		return ctx.Err()

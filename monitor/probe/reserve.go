@@ -20,7 +20,7 @@ import (
 func (c *climb) reserve(ctx context.Context) error {
 	c.a = c.web
 	if c.a == nil {
-		h, err := c.connect(ctx, overTCP4, true, c.opts.ProbeKey)
+		h, err := c.connect(ctx, overTCP4, takesCircuit, c.opts.ProbeKey)
 		if err != nil {
 			return err
 		}

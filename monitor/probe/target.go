@@ -26,11 +26,17 @@ func ParseTarget(addrs []string) (Target, error) {
 	if len(addrs) == 0 {
 		return Target{}, errors.New("no address given: want /ip4/../tcp/../p2p/ID, /dns4/../tcp/../wss/p2p/ID, or both")
 	}
+	return parseAddrs(addrs, true)
+}
+
+// parseAddrs reads the addresses of one host; needID says whether each must name
+// its peer ID.
+func parseAddrs(addrs []string, needID bool) (Target, error) {
 	var t Target
 	var faults []error
 	var first string // the address that named t.PeerID
 	for _, s := range addrs {
-		addr, id, wss, err := parseAddr(s)
+		addr, id, wss, err := parseAddr(s, needID)
 		if err != nil {
 			faults = append(faults, err)
 		}
@@ -72,7 +78,7 @@ func clip(s string) string {
 
 // parseAddr reads one address. The peer ID is also returned with an error, when
 // it could be read.
-func parseAddr(s string) (addr ma.Multiaddr, id peer.ID, wss bool, err error) {
+func parseAddr(s string, needID bool) (addr ma.Multiaddr, id peer.ID, wss bool, err error) {
 	fault := func(format string, args ...any) error {
 		return fmt.Errorf("address %q: %w", clip(s), fmt.Errorf(format, args...))
 	}
@@ -94,13 +100,18 @@ func parseAddr(s string) (addr ma.Multiaddr, id peer.ID, wss bool, err error) {
 		}
 	}
 	rest, last := ma.SplitLast(a)
-	if last == nil || last.Protocol().Code != ma.P_P2P || rest == nil {
+	switch {
+	case last != nil && last.Protocol().Code == ma.P_P2P && rest != nil:
+		if id, err = peer.IDFromBytes(last.RawValue()); err != nil {
+			return nil, "", false, fault("peer ID: %w", err)
+		}
+		names = names[:len(names)-1]
+	case needID:
 		return nil, "", false, fault("must end with the relay's peer ID: append /p2p/ID")
+	default:
+		rest = a
 	}
-	if id, err = peer.IDFromBytes(last.RawValue()); err != nil {
-		return nil, "", false, fault("peer ID: %w", err)
-	}
-	shape := strings.Join(names[:len(names)-1], "/")
+	shape := strings.Join(names, "/")
 	switch shape {
 	case "ip4/tcp":
 		addr, err = parsePort(rest, rest[:1])
@@ -201,6 +212,9 @@ func (t Target) host() string { return t.WSS[0].Value() }
 func (t Target) with(a ma.Multiaddr) string {
 	if a == nil {
 		return ""
+	}
+	if t.PeerID == "" { // of a control
+		return a.String()
 	}
 	return a.String() + "/p2p/" + t.PeerID.String()
 }
