@@ -46,7 +46,7 @@ type Input struct {
 	Forks [][]byte
 	// Beacon checks beacons; nil: they count as absent.
 	Beacon evidence.BeaconVerifier
-	// Geo is what is known of the world's countries; nil: nothing.
+	// Geo is what is known of the world's countries; nil: what is built in.
 	Geo bounty.Geo
 	// Sign puts a statement into a DSSE envelope: the SignStatement of the log
 	// of a monitor that is in the roster.
@@ -129,7 +129,7 @@ type Options struct {
 	Committee string
 	Unsigned  bool
 	Beacon    evidence.BeaconVerifier // nil: beacons count as absent
-	Geo       bounty.Geo              // nil: nothing is known of countries
+	Geo       bounty.Geo              // nil: what is built in
 }
 
 // Result is a bundle that verified.
@@ -250,6 +250,11 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 func caseOf(files map[string][]byte, o Options, relay string, month evidence.Month, asOf time.Time) (bounty.Case, error) {
 	c := bounty.Case{Geo: o.Geo, Relay: relay, Month: month, AsOf: evidence.TimeOf(asOf).Time}
 	var err error
+	if c.Geo == nil {
+		if c.Geo, err = DefaultGeo(); err != nil {
+			return c, err
+		}
+	}
 	if c.Rules, c.RulesSignedBy, err = bounty.OpenRules("rules", o.Rules, o.Committee); err != nil {
 		return c, err
 	}

@@ -18,8 +18,8 @@ products:
 `
 
 // goodMonth is a month that three monitors saw well.
-func goodMonth(t testing.TB) (*world, Input) {
-	w := newWorld(t, evidence.PSF, 3)
+func goodMonth(t testing.TB) (*scene, Input) {
+	w := newScene(t, evidence.PSF, 3)
 	w.releases = []byte(releaseList)
 	w.watch(nil)
 	in := w.input()

@@ -18,8 +18,8 @@ import (
 )
 
 // smallMonth is two monitors and two hours, so that every byte can be tried.
-func smallMonth(t testing.TB) (*world, Input) {
-	w := newWorld(t, evidence.PSF, 2)
+func smallMonth(t testing.TB) (*scene, Input) {
+	w := newScene(t, evidence.PSF, 2)
 	w.first += 4
 	w.hours = 2
 	for _, m := range w.monitors {
@@ -108,7 +108,7 @@ func TestEveryTruncation(t *testing.T) {
 }
 
 // opened is a bundle's files, and what it takes to look at them again.
-func opened(t testing.TB) (w *world, in Input, files map[string][]byte, roster *bounty.Roster) {
+func opened(t testing.TB) (w *scene, in Input, files map[string][]byte, roster *bounty.Roster) {
 	w, in = smallMonth(t)
 	b := w.bundle(in)
 	files, err := unpack(bytes.NewReader(b), int64(len(b)))
@@ -177,7 +177,7 @@ func TestFiles(t *testing.T) {
 }
 
 // resigned signs the changed files anew, as a dishonest maker of a bundle could.
-func resigned(t testing.TB, w *world, files map[string][]byte, signer *watcher) map[string][]byte {
+func resigned(t testing.TB, w *scene, files map[string][]byte, signer *watcher) map[string][]byte {
 	t.Helper()
 	s, err := statementOver(files, &bounty.Verdict{Month: w.first.Month()})
 	w.must(err)
@@ -287,7 +287,7 @@ func TestDishonestMaker(t *testing.T) {
 // TestOtherKeys signs each thing with a key that is not the right one.
 func TestOtherKeys(t *testing.T) {
 	w, in, files, _ := opened(t)
-	stranger := newWorld(t, evidence.PSF, 1)
+	stranger := newScene(t, evidence.PSF, 1)
 	o := w.options(in)
 
 	t.Run("the statement", func(t *testing.T) {
@@ -332,7 +332,7 @@ func TestOtherKeys(t *testing.T) {
 	})
 	t.Run("the vouchers", func(t *testing.T) {
 		// Signed by another relay: the log is sound, but nothing makes the hours up.
-		w := newWorld(t, evidence.PSF, 2)
+		w := newScene(t, evidence.PSF, 2)
 		w.first += 4
 		w.hours = 2
 		for _, m := range w.monitors {
@@ -342,7 +342,7 @@ func TestOtherKeys(t *testing.T) {
 			t.Cleanup(func() { log.Close() })
 			m.log = log
 		}
-		forger := newWorld(t, evidence.PSF, 0)
+		forger := newScene(t, evidence.PSF, 0)
 		w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
 			a := w.attempt(m, h, time.Minute)
 			theirs := *forger

@@ -44,7 +44,11 @@ type page struct {
 // HTML draws the report: one file, no script, nothing loaded from anywhere.
 func HTML(v *bounty.Verdict) ([]byte, error) {
 	var b bytes.Buffer
-	p := page{Verdict: v, Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v), Map: mapChartOf(v)}
+	p := page{Verdict: v, Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v)}
+	var err error
+	if p.Map, err = mapChartOf(v); err != nil {
+		return nil, fmt.Errorf("draw the map: %w", err)
+	}
 	if err := htmlReport.Execute(&b, p); err != nil {
 		return nil, fmt.Errorf("draw the report: %w", err)
 	}

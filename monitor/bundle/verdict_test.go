@@ -13,7 +13,7 @@ import (
 )
 
 // judged writes and verifies the world's bundle.
-func judged(t testing.TB, w *world, in Input) *bounty.Verdict {
+func judged(t testing.TB, w *scene, in Input) *bounty.Verdict {
 	t.Helper()
 	res, err := verify(w.bundle(in), w.options(in))
 	if err != nil {
@@ -41,7 +41,7 @@ func at(v *bounty.Verdict, h evidence.Hour) bounty.HourReport {
 
 // TestHours mixes what monitors can see, and looks at each hour's report.
 func TestHours(t *testing.T) {
-	w := newWorld(t, evidence.PSF, 3)
+	w := newScene(t, evidence.PSF, 3)
 	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
 		i := slices.Index(w.monitors, m)
 		up := []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
@@ -109,7 +109,7 @@ func TestHours(t *testing.T) {
 }
 
 func TestLateMonitor(t *testing.T) {
-	w := newWorld(t, evidence.PSF, 3)
+	w := newScene(t, evidence.PSF, 3)
 	late := w.monitors[2]
 	for h := w.first; h < w.first+6; h++ {
 		for _, m := range w.monitors {
@@ -138,7 +138,7 @@ func TestLateMonitor(t *testing.T) {
 }
 
 func TestRunningLab(t *testing.T) {
-	w := newWorld(t, evidence.Lab, 1)
+	w := newScene(t, evidence.Lab, 1)
 	h := w.first
 	w.observe(w.monitors[0], h, []evidence.Attempt{w.attempt(w.monitors[0], h, time.Minute)})
 	w.asOf = h.Start().Add(2 * time.Minute)
@@ -169,7 +169,7 @@ func TestRunningLab(t *testing.T) {
 }
 
 func TestLabAndRealNeverMix(t *testing.T) {
-	lab, real := newWorld(t, evidence.Lab, 1), newWorld(t, evidence.PSF, 1)
+	lab, real := newScene(t, evidence.Lab, 1), newScene(t, evidence.PSF, 1)
 	lab.watch(nil)
 	lab.network = evidence.PSF // a roster and rules of the real thing over a lab's log
 	in := lab.input()
@@ -185,7 +185,7 @@ func TestLabAndRealNeverMix(t *testing.T) {
 }
 
 func TestFork(t *testing.T) {
-	w := newWorld(t, evidence.PSF, 3)
+	w := newScene(t, evidence.PSF, 3)
 	w.hours = 3
 	// A copy of m2's folder writes another history from the same keys.
 	victim := w.monitors[1]
@@ -226,7 +226,7 @@ func TestFork(t *testing.T) {
 }
 
 func TestRecused(t *testing.T) {
-	w := newWorld(t, evidence.PSF, 3)
+	w := newScene(t, evidence.PSF, 3)
 	w.monitors[2].operator = "relay-operator"
 	w.watch(nil)
 	v := judged(t, w, w.input())
@@ -244,7 +244,7 @@ func TestRecused(t *testing.T) {
 // An operator who is his own only monitor, and calls himself independent, never
 // gets further than REVIEW.
 func TestSingleMonitor(t *testing.T) {
-	w := newWorld(t, evidence.PSF, 1)
+	w := newScene(t, evidence.PSF, 1)
 	w.releases = []byte(releaseList)
 	w.watch(nil)
 	in := w.input()
@@ -265,7 +265,7 @@ func TestSingleMonitor(t *testing.T) {
 }
 
 func TestMonitorWithoutLog(t *testing.T) {
-	w := newWorld(t, evidence.PSF, 3)
+	w := newScene(t, evidence.PSF, 3)
 	w.watch(nil)
 	in := w.input()
 	in.Logs = in.Logs[:2]

@@ -31,9 +31,9 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// A world is a relay, the monitors that watch it with real logs on disk, their
+// A scene is a relay, the monitors that watch it with real logs on disk, their
 // witnesses and a committee. Only the network between them is left out.
-type world struct {
+type scene struct {
 	t        testing.TB
 	network  evidence.Network
 	rules    string // YAML over the defaults
@@ -48,6 +48,7 @@ type world struct {
 
 	committeeKey, committeeSigner string
 	releases                      []byte
+	place                         string // of all monitors, YAML
 }
 
 type watcher struct {
@@ -62,9 +63,9 @@ type watcher struct {
 
 const relayIP = "198.41.0.4"
 
-func newWorld(t testing.TB, network evidence.Network, monitors int) *world {
+func newScene(t testing.TB, network evidence.Network, monitors int) *scene {
 	t.Helper()
-	w := &world{t: t, network: network}
+	w := &scene{t: t, network: network}
 	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
 	w.must(err)
 	id, err := peer.IDFromPrivateKey(key)
@@ -90,14 +91,14 @@ func newWorld(t testing.TB, network evidence.Network, monitors int) *world {
 	return w
 }
 
-func (w *world) must(err error) {
+func (w *scene) must(err error) {
 	w.t.Helper()
 	if err != nil {
 		w.t.Fatal(err)
 	}
 }
 
-func (w *world) certificate() {
+func (w *scene) certificate() {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	w.must(err)
 	tmpl := &x509.Certificate{
@@ -135,7 +136,7 @@ func cosign(key ed25519.PrivateKey, vkey string, checkpoint []byte, at time.Time
 }
 
 // attempt is a full climb by the monitor, so much after the hour's start.
-func (w *world) attempt(m *watcher, h evidence.Hour, after time.Duration) evidence.Attempt {
+func (w *scene) attempt(m *watcher, h evidence.Hour, after time.Duration) evidence.Attempt {
 	w.t.Helper()
 	at := h.Start().Add(after)
 	id, err := peer.Decode(w.relayID)
@@ -175,7 +176,7 @@ func (w *world) attempt(m *watcher, h evidence.Hour, after time.Duration) eviden
 }
 
 // down is a climb that finds nobody listening, with controls that worked.
-func (w *world) down(m *watcher, h evidence.Hour, after time.Duration) evidence.Attempt {
+func (w *scene) down(m *watcher, h evidence.Hour, after time.Duration) evidence.Attempt {
 	a := w.attempt(m, h, after)
 	a.Facts, a.Level = evidence.Facts{}, 0
 	a.Rungs = []evidence.Rung{
@@ -197,7 +198,7 @@ func (w *world) down(m *watcher, h evidence.Hour, after time.Duration) evidence.
 
 // watch lets all monitors watch for w.hours hours. What they see comes from see;
 // nil: one full climb an hour.
-func (w *world) watch(see func(m *watcher, h evidence.Hour) []evidence.Attempt) {
+func (w *scene) watch(see func(m *watcher, h evidence.Hour) []evidence.Attempt) {
 	w.t.Helper()
 	if see == nil {
 		see = func(m *watcher, h evidence.Hour) []evidence.Attempt {
@@ -214,7 +215,7 @@ func (w *world) watch(see func(m *watcher, h evidence.Hour) []evidence.Attempt) 
 	}
 }
 
-func (w *world) observe(m *watcher, h evidence.Hour, attempts []evidence.Attempt) {
+func (w *scene) observe(m *watcher, h evidence.Hour, attempts []evidence.Attempt) {
 	w.t.Helper()
 	w.must(m.log.Begin(h, h.Start(), "relaymon/test"))
 	w.must(m.log.Mark(h, evidence.Mark{Clock: &evidence.ClockSample{At: evidence.TimeOf(h.Start()), Synchronised: true}}))
@@ -228,7 +229,7 @@ func (w *world) observe(m *watcher, h evidence.Hour, attempts []evidence.Attempt
 }
 
 // seal seals what has closed; the other monitors cosign it three minutes later.
-func (w *world) seal(m *watcher, now time.Time) {
+func (w *scene) seal(m *watcher, now time.Time) {
 	w.t.Helper()
 	_, err := m.log.Seal(now)
 	w.must(err)
@@ -241,12 +242,16 @@ func (w *world) seal(m *watcher, now time.Time) {
 	}
 }
 
-func (w *world) rosterYAML() string {
+func (w *scene) rosterYAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nnetwork: %s\nmonitors:\n", w.network)
 	for _, m := range w.monitors {
-		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, witness_key: %q, from: %s}\n",
-			m.name, m.operator, m.committee, m.log.Key(), m.cosignKey, w.first)
+		place := "null"
+		if w.place != "" {
+			place = w.place
+		}
+		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, witness_key: %q, place: %s, from: %s}\n",
+			m.name, m.operator, m.committee, m.log.Key(), m.cosignKey, place, w.first)
 	}
 	s, err := statement.Sign(statement.Statement{
 		Kind: statement.Enrol, Network: string(w.network), PeerID: w.relayID, Operator: "relay-operator", IPv4: relayIP, TCPPort: 4001,
@@ -265,7 +270,7 @@ func (w *world) rosterYAML() string {
 	return b.String()
 }
 
-func (w *world) signed(yaml string) []byte {
+func (w *scene) signed(yaml string) []byte {
 	w.t.Helper()
 	signer, err := note.NewSigner(w.committeeSigner)
 	w.must(err)
@@ -274,7 +279,7 @@ func (w *world) signed(yaml string) []byte {
 	return out
 }
 
-func (w *world) input() Input {
+func (w *scene) input() Input {
 	w.t.Helper()
 	month := w.first.Month()
 	in := Input{
@@ -293,11 +298,11 @@ func (w *world) input() Input {
 	return in
 }
 
-func (w *world) options(in Input) Options {
+func (w *scene) options(in Input) Options {
 	return Options{Rules: in.Rules, Roster: in.Roster, Committee: w.committeeKey, Geo: in.Geo}
 }
 
-func (w *world) bundle(in Input) []byte {
+func (w *scene) bundle(in Input) []byte {
 	w.t.Helper()
 	var b bytes.Buffer
 	w.must(Write(&b, in))
@@ -310,7 +315,7 @@ func verify(b []byte, o Options) (Result, error) {
 
 // copyLog copies the folder of a monitor's log, as a backup or a snapshot of its
 // host would.
-func copyLog(t testing.TB, w *world, m *watcher, to string) {
+func copyLog(t testing.TB, w *scene, m *watcher, to string) {
 	t.Helper()
 	w.must(os.CopyFS(to, os.DirFS(m.dir)))
 }
