@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// process is a program that runs beside the test; its log is shown if the test
-// fails.
+// process is a program that runs beside the test. The end of its log is shown if
+// the test fails; PSF_LOGS names a folder in which whole logs are kept.
 type process struct {
 	t    *testing.T
 	name string
@@ -26,8 +26,12 @@ type process struct {
 
 func start(t *testing.T, name string, cmd *exec.Cmd) *process {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), name+".log")
-	log, err := os.Create(path)
+	dir := os.Getenv("PSF_LOGS")
+	if dir == "" {
+		dir = t.TempDir()
+	}
+	path := filepath.Join(dir, name+".log")
+	log, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +69,7 @@ type peer struct {
 	n       int
 	in      io.Writer
 	answers map[int]chan answer
+	last    state
 }
 
 type answer struct {
@@ -123,6 +128,11 @@ func newPeer(t *testing.T, cfg peerConfig, env ...string) *peer {
 		t.Fatal(err)
 	}
 	p := &peer{in: in, answers: map[int]chan answer{0: make(chan answer, 1)}}
+	t.Cleanup(func() {
+		if t.Failed() && p.id != "" {
+			t.Logf("%s at the end: %+v", cfg.Name, p.last)
+		}
+	})
 	up := p.answers[0]
 	p.process = start(t, cfg.Name, cmd)
 	go func() {
@@ -209,6 +219,7 @@ func (p *peer) state() (s state) {
 	if err := p.call("state", nil, &s); err != nil {
 		p.t.Fatalf("%s: state: %v", p.name, err)
 	}
+	p.last = s
 	return s
 }
 

@@ -30,6 +30,12 @@ const helia = new CreateHeliaNode({
   getSeed: async () => 'the password of a key that lives as long as a test'
 })
 helia.publicIp = publicIp
+// Peers behind NAT reach no other peer's own addresses, which are all 127.0.0.1 here.
+const createLibp2p = helia.createLibp2p
+helia.createLibp2p = options => createLibp2p({
+  ...options,
+  connectionGater: { denyDialMultiaddr: addr => addr.toString().startsWith('/ip4/127.0.0.1/') }
+})
 const ipfs = await helia.start()
 const libp2p = ipfs.libp2p
 

@@ -11,4 +11,7 @@ Promise.withResolvers ??= function () {
 }
 
 // Its own log goes to stderr: stdout is for answers to the test.
-console.log = console.info = console.warn = console.error
+const error = console.error.bind(console)
+for (const name of ['log', 'info', 'warn', 'error']) {
+  console[name] = (...args) => error(new Date().toISOString(), ...args)
+}
