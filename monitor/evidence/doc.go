@@ -109,6 +109,11 @@
 // voucher is a fact to be reported, not an error. A beacon is checked by a
 // [BeaconVerifier]; without one it counts as absent.
 //
+// A beacon is a round of drand's chain quicknet
+// (52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971): its number in 8
+// bytes, big-endian, and its signature, 48 bytes. It must be the first round at or
+// after the start of the hour for which the identity was made.
+//
 // # Exported months
 //
 // A [MonitorMonth] is what one log shows of one relay in one month, as of a time.
@@ -177,6 +182,7 @@
 //	checkpoints/<size, 8 digits>  signed notes, with cosignatures as they come in
 //	certs/<SHA-256>.der           certificates, each once
 //	witness/<SHA-256 of the key>  the last checkpoint cosigned of each other log, by its verifier key
+//	witness/<...>.fork            a checkpoint of that log with another root for a size cosigned before
 //
 // Segments of lines that only grow, and files written once, are the only truth;
 // there is no index. An hour is sealed in an order in which every crash is

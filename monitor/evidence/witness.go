@@ -54,12 +54,16 @@ var (
 	ErrInconsistent = errors.New("checkpoint does not extend the one cosigned last") // 422
 )
 
+// ErrForked is wrapped, together with [ErrInconsistent], when the log has signed
+// another root of the size that was cosigned last.
+var ErrForked = errors.New("log has forked")
+
 // ConflictError says that the log's last checkpoint is of another size than the
-// request supposes, or of another root: status 409.
+// request supposes: status 409.
 type ConflictError struct{ Size int64 }
 
 func (e *ConflictError) Error() string {
-	return fmt.Sprintf("the checkpoint cosigned last is of size %d, or has another root", e.Size)
+	return fmt.Sprintf("the checkpoint cosigned last is of size %d", e.Size)
 }
 
 // AddCheckpoint is the request of tlog-witness for a cosignature.
@@ -164,15 +168,22 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	old, _, err := w.last(logKey)
+	old, raw, err := w.last(logKey)
 	if err != nil {
 		return nil, err
 	}
-	if r.OldSize != old.size || c.size == old.size && c.root != old.root {
+	if r.OldSize != old.size {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), &ConflictError{old.size})
+	}
+	if c.size == old.size && c.root != old.root {
+		err := fmt.Errorf("witness %s: %w: %w", log.Name(), ErrInconsistent, ErrForked)
+		return nil, errors.Join(err, w.keepFork(logKey, r.Checkpoint, log))
 	}
 	if err := extends(c, old, r.Proof); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
+	}
+	if c.size == old.size && raw != nil {
+		return lastLine(raw), nil // it was not heard the first time
 	}
 	signed, err := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs}, cosigner{w.key, at})
 	if err != nil {
@@ -185,7 +196,45 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	if err := w.disk.Replace(w.path(logKey), signed, 0o644); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
 	}
-	return signed[bytes.LastIndexByte(signed[:len(signed)-1], '\n')+1:], nil
+	return lastLine(signed), nil
+}
+
+// lastLine is the signature of the witness in a checkpoint that it keeps.
+func lastLine(signed []byte) []byte {
+	return signed[bytes.LastIndexByte(signed[:len(signed)-1], '\n')+1:]
+}
+
+const forkSuffix = ".fork"
+
+// keepFork keeps a checkpoint that convicts its log: the same size was signed with
+// another root before. The first one is enough.
+func (w *Witness) keepFork(logKey string, raw []byte, log note.Verifier) error {
+	own, err := respell(raw, log)
+	if err != nil {
+		return err
+	}
+	if err := w.disk.Create(w.path(logKey)+forkSuffix, own, 0o644); !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// Forks are checkpoints by other logs that have signed two roots of one size, as
+// far as this monitor's witness was shown them.
+func (l *Log) Forks() ([][]byte, error) {
+	files, err := filepath.Glob(l.path(witnessDir, "*"+forkSuffix))
+	if err != nil {
+		return nil, fmt.Errorf("read forks: %w", err)
+	}
+	var list [][]byte
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if err != nil {
+			return nil, fmt.Errorf("read forks: %w", err)
+		}
+		list = append(list, b)
+	}
+	return list, nil
 }
 
 // extends checks that the tree under c has the one under old as its beginning.

@@ -53,7 +53,13 @@ func TestWitness(t *testing.T) {
 	}
 	grow(t, l, 1)
 	must(t, ask(0))
+	first, err := w.Last(l.Key())
+	must(t, err)
+	now = now.Add(time.Hour)
 	must(t, ask(1)) // again: it was not heard the first time
+	if again, err := w.Last(l.Key()); err != nil || !bytes.Equal(first, again) {
+		t.Fatalf("cosigned one checkpoint twice: %q, %q, %v", first, again, err)
+	}
 	grow(t, l, 4)
 	must(t, ask(1))
 	grow(t, l, 6)
@@ -117,8 +123,17 @@ func TestWitness(t *testing.T) {
 	}
 	// A fork: the same size, or a larger one, with another history.
 	fork := checkpoint{origin: l.Origin(), size: 11, root: Hash{1}}
-	if _, err := w.Cosign(l.Key(), AddCheckpoint{11, nil, signedText(t, l, fork.text())}, now); !errors.As(err, &conflict) {
-		t.Errorf("cosigned a fork of the same size: %v", err)
+	if forks, err := mine.Forks(); err != nil || len(forks) != 0 {
+		t.Errorf("forks: %q, %v", forks, err)
+	}
+	proof := signedText(t, l, fork.text())
+	for range 2 {
+		if _, err := w.Cosign(l.Key(), AddCheckpoint{11, nil, proof}, now); !errors.Is(err, ErrInconsistent) || !errors.Is(err, ErrForked) {
+			t.Errorf("cosigned a fork of the same size: %v", err)
+		}
+	}
+	if forks, err := mine.Forks(); err != nil || len(forks) != 1 || !bytes.Equal(forks[0], proof) {
+		t.Errorf("forks: %q, %v", forks, err)
 	}
 	fork.size = 13
 	if _, err := w.Cosign(l.Key(), AddCheckpoint{11, next.Proof, signedText(t, l, fork.text())}, now); !errors.Is(err, ErrInconsistent) {
