@@ -190,12 +190,12 @@ func (a *account) charge(n int, now time.Time) bool {
 		budget.ReserveN(now, part)
 		n -= part
 	}
-	return budget.TokensAt(now) <= 0
+	return budget.TokensAt(now) < 1
 }
 
 func (a *account) spent(now time.Time) bool {
 	budget := a.bytes.Load()
-	return budget != nil && budget.TokensAt(now) <= 0
+	return budget != nil && budget.TokensAt(now) < 1
 }
 
 // idle accounts know nothing that a new one would not.

@@ -1,0 +1,155 @@
+package relay
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+)
+
+// tableOf is a table of which a test sees what the rest of the relay sees.
+type tableOf struct {
+	*places
+	members, busy, held map[peer.ID]bool
+}
+
+func newTable(l Limits) *tableOf {
+	t := &tableOf{members: map[peer.ID]bool{}, busy: map[peer.ID]bool{}, held: map[peer.ID]bool{}}
+	t.places = newPlaces(l, time.Hour,
+		func(p peer.ID) bool { return t.members[p] },
+		func(p peer.ID) bool { return t.busy[p] },
+		func(p peer.ID, held bool) {
+			if t.held[p] == held {
+				panic("told twice")
+			}
+			t.held[p] = held
+		})
+	return t
+}
+
+func ipOf(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 32)
+}
+
+func TestPlacesExpire(t *testing.T) {
+	now := time.Now()
+	table := newTable(Limits{Reservations: 2, GuestReservations: 2, ReservationsPerIP: 2})
+	for _, p := range []peer.ID{"a", "b"} {
+		_, fresh, err := table.take(p, ipOf(1), now)
+		if err != nil || !fresh {
+			t.Fatalf("%s: %v, %v", p, fresh, err)
+		}
+	}
+	if _, fresh, err := table.take("a", ipOf(1), now.Add(50*time.Minute)); err != nil || fresh {
+		t.Errorf("prolonged: %v, %v", fresh, err)
+	}
+	// An hour on, b's place is free, without anybody having swept.
+	if gone, _, err := table.take("c", ipOf(1), now.Add(61*time.Minute)); err != nil || gone != "" {
+		t.Errorf("after b's hour: %q, %v", gone, err)
+	}
+	table.sweep(now.Add(3 * time.Hour))
+	if members, guests := table.count(); members+guests != 0 || table.held["a"] || table.held["c"] {
+		t.Errorf("left over: %d, %d, %v", members, guests, table.held)
+	}
+}
+
+func TestPlacesPerAddress(t *testing.T) {
+	now := time.Now()
+	table := newTable(Limits{Reservations: 10, GuestReservations: 10, ReservationsPerIP: 2})
+	for _, p := range []peer.ID{"a", "b"} {
+		_, _, err := table.take(p, ipOf(1), now)
+		must(t, err)
+	}
+	if _, _, err := table.take("c", ipOf(1), now); !errors.Is(err, errNoPlaceForIP) {
+		t.Errorf("a third one: %v", err)
+	}
+	// Who moves to another address takes nothing along.
+	_, _, err := table.take("a", ipOf(2), now)
+	must(t, err)
+	if _, _, err := table.take("c", ipOf(1), now); err != nil {
+		t.Errorf("after one moved away: %v", err)
+	}
+	table.free("a")
+	table.free("b")
+	table.free("c")
+	if len(table.byIP) != 0 || table.free("c") {
+		t.Errorf("left over: %v", table.byIP)
+	}
+}
+
+// A peer reserves first and is known as a member later: it must not go on taking
+// a guest's place.
+func TestPlacesFollowTheClass(t *testing.T) {
+	now := time.Now()
+	table := newTable(Limits{Reservations: 4, GuestReservations: 1, ReservationsPerIP: 10})
+	for _, p := range []peer.ID{"a", "b", "c"} {
+		if gone, _, err := table.take(p, ipOf(1), now); err != nil || gone != "" {
+			t.Fatalf("%s: %q, %v", p, gone, err)
+		}
+		table.members[p] = true
+	}
+	if gone, _, err := table.take("guest", ipOf(1), now); err != nil || gone != "" {
+		t.Fatalf("the guest: %q, %v", gone, err)
+	}
+	// A member's announcement was not heard again: it is a guest now, and the
+	// oldest one.
+	table.members["a"] = false
+	table.busy["guest"] = true
+	gone, _, err := table.take("d", ipOf(1), now)
+	if err != nil || gone != "a" {
+		t.Errorf("gave way: %q, %v", gone, err)
+	}
+}
+
+// Whatever comes in whatever order, the table adds up.
+func TestPlacesAddUp(t *testing.T) {
+	const peers = 60
+	l := Limits{Reservations: 20, GuestReservations: 8, ReservationsPerIP: 5}
+	table := newTable(l)
+	now := time.Now()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for step := range 50000 {
+		p := peer.ID(fmt.Sprint(rnd.IntN(peers)))
+		switch rnd.IntN(10) {
+		case 0, 1, 2, 3, 4:
+			member := table.members[p]
+			before := len(table.all)
+			gone, fresh, err := table.take(p, ipOf(rnd.IntN(12)), now)
+			switch {
+			case err != nil && fresh, gone != "" && member, gone != "" && table.busy[gone]:
+				t.Fatalf("step %d: gone %q, fresh %v, member %v: %v", step, gone, fresh, member, err)
+			case err == nil && table.all[p] == nil:
+				t.Fatalf("step %d: no place", step)
+			case err != nil && gone == "" && len(table.all) > before:
+				t.Fatalf("step %d: refused, and one more", step)
+			}
+		case 5, 6:
+			table.free(p)
+		case 7:
+			table.members[p] = !table.members[p]
+		case 8:
+			table.busy[p] = !table.busy[p]
+		case 9:
+			now = now.Add(time.Minute)
+			table.sweep(now)
+		}
+		held, onIP := 0, 0
+		for _, h := range table.held {
+			if h {
+				held++
+			}
+		}
+		for _, n := range table.byIP {
+			onIP += n
+		}
+		if n := len(table.all); n > l.Reservations || n != held || n != onIP || n != table.guests.Len()+table.memberPlaces() {
+			t.Fatalf("step %d: %d places, %d held, %d by address, %d guests, %d members", step, n, held, onIP, table.guests.Len(), table.memberPlaces())
+		}
+	}
+}
+
+func (t *tableOf) memberPlaces() int { return t.places.members.Len() }
