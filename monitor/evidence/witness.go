@@ -292,3 +292,37 @@ func (l *Log) AddCheckpointRequest(oldSize int64) (AddCheckpoint, error) {
 	}
 	return r, nil
 }
+
+// CosignatureIn finds the signature line of the witness with the given verifier key
+// in its answer about a checkpoint, and says of when it is. Lines by others are
+// passed over, a bad one is an error.
+func CosignatureIn(answer, checkpoint []byte, logKey, witnessKey string) (line []byte, at time.Time, err error) {
+	fail := func(err error) ([]byte, time.Time, error) {
+		return nil, time.Time{}, fmt.Errorf("cosignature: %w", err)
+	}
+	log, err := logVerifier(logKey)
+	if err != nil {
+		return fail(err)
+	}
+	witness, err := witnessVerifier(witnessKey)
+	if err != nil {
+		return fail(err)
+	}
+	if len(answer) > maxNote || len(checkpoint) > maxNote {
+		return fail(errors.New("the answer is too long"))
+	}
+	n, err := note.Open(append(bytes.Clone(checkpoint), answer...), note.VerifierList(log, witness))
+	if err != nil {
+		return fail(err)
+	}
+	for _, s := range n.Sigs {
+		if s.Name != witness.Name() || s.Hash != witness.KeyHash() {
+			continue
+		}
+		if at, err = cosignedAt(s); err != nil {
+			return fail(err)
+		}
+		return fmt.Appendf(nil, "— %s %s\n", s.Name, s.Base64), at, nil
+	}
+	return fail(fmt.Errorf("there is none by %s+%08x", witness.Name(), witness.KeyHash()))
+}

@@ -42,6 +42,10 @@ func TestWitness(t *testing.T) {
 		if err != nil {
 			return err
 		}
+		own, at, err := CosignatureIn(append([]byte("— stranger.example.org AAAAAAAA\n"), line...), r.Checkpoint, l.Key(), w.Key())
+		if err != nil || !bytes.Equal(own, line) || at.After(now) {
+			t.Fatalf("found %q of %s in %q: %v", own, at, line, err)
+		}
 		must(t, l.AddCosignatures(l.Size(), line, w.Key()))
 		return nil
 	}
@@ -146,6 +150,21 @@ func TestWitness(t *testing.T) {
 	var older *OlderCopyError
 	if err := l.ConfrontSize(14); !errors.As(err, &older) {
 		t.Fatalf("ConfrontSize: %v", err)
+	}
+
+	for name, answer := range map[string][]byte{
+		"nothing": nil, "garbage": []byte("x"), "no end": []byte("— a b"), "its own": lastLine(good.Checkpoint),
+		"another checkpoint's": lastLine(last), "too long": make([]byte, maxNote+1),
+	} {
+		if line, _, err := CosignatureIn(answer, next.Checkpoint, l.Key(), w.Key()); err == nil {
+			t.Errorf("%s: found %q", name, line)
+		}
+	}
+	if _, _, err := CosignatureIn(lastLine(last), last, "x", w.Key()); err == nil {
+		t.Error("found a cosignature under log key x")
+	}
+	if _, _, err := CosignatureIn(lastLine(last), last, l.Key(), "x"); err == nil {
+		t.Error("found a cosignature by witness key x")
 	}
 
 	// State that cannot be read stops the witness; it does not begin anew.
