@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 
@@ -22,6 +24,7 @@ type trust struct {
 	Roster    string `required:"" type:"existingfile" placeholder:"FILE" help:"The committee's roster, from the committee."`
 	Committee string `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: rules and roster must be signed by it."`
 	Unsigned  bool   `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
+	Geo       string `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
 }
 
 func (t *trust) options() (bundle.Options, error) {
@@ -33,9 +36,37 @@ func (t *trust) options() (bundle.Options, error) {
 	if err != nil {
 		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the roster: %w", err))
 	}
-	return bundle.Options{
-		Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned,
-	}, nil
+	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned}
+	if t.Geo != "" {
+		if o.Geo, err = readGeo(t.Geo); err != nil {
+			return bundle.Options{}, cli.BadInput(err)
+		}
+	}
+	return o, nil
+}
+
+// readGeo reads what there is of the committee's data sets.
+func readGeo(folder string) (bounty.Geo, error) {
+	var f bundle.GeoFiles
+	found := false
+	for name, into := range map[string]*[]byte{"countries.json": &f.Land, "a.mmdb": &f.CountriesA, "b.mmdb": &f.CountriesB} {
+		data, err := os.ReadFile(filepath.Join(folder, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the data sets: %w", err)
+		}
+		*into, found = data, true
+	}
+	if !found {
+		return nil, fmt.Errorf("read the data sets: none of countries.json, a.mmdb and b.mmdb is in %s", folder)
+	}
+	geo, err := bundle.OpenGeo(f)
+	if err != nil {
+		return nil, fmt.Errorf("read the data sets in %s: %w", folder, err)
+	}
+	return geo, nil
 }
 
 // open verifies the bundle in the file.
