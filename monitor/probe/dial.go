@@ -42,15 +42,20 @@ func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return nil, fail(evidence.NotPublic, fmt.Errorf("%s is not a public IPv4 address: not dialled", to.Addr()))
 	}
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", to.String())
-	switch {
-	case err == nil:
-		return conn, nil
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fail(evidence.Refused, err)
-	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
-		return nil, fail(evidence.Unreachable, err)
+	if err != nil {
+		return nil, tcpFault(err)
 	}
-	return nil, timeoutOr(evidence.ConnectTimeout, evidence.ConnectFailed, err)
+	return conn, nil
+}
+
+func tcpFault(err error) *fault {
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fail(evidence.Refused, err)
+	case errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETUNREACH):
+		return fail(evidence.Unreachable, err)
+	}
+	return timeoutOr(evidence.ConnectTimeout, evidence.ConnectFailed, err)
 }
 
 // tcp4 connects to the target's literal address.

@@ -3,6 +3,8 @@ package probe
 import (
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -89,5 +91,49 @@ func TestMozillaRoots(t *testing.T) {
 	}
 	if (&Options{}).roots() != mozilla() {
 		t.Error("an extra CA has changed the pinned roots")
+	}
+}
+
+func TestTCPFaults(t *testing.T) {
+	for errno, want := range tcpFaults {
+		err := &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", errno)}
+		if f := asFault(tcpFault(err)); f.class != want {
+			t.Errorf("%v: %s, want %s", errno, f.class, want)
+		}
+	}
+}
+
+var tcpFaults = map[syscall.Errno]evidence.Class{
+	syscall.ECONNREFUSED: evidence.Refused,
+	syscall.EHOSTUNREACH: evidence.Unreachable,
+	syscall.ENETUNREACH:  evidence.Unreachable,
+	syscall.ETIMEDOUT:    evidence.ConnectTimeout,
+	syscall.ECONNRESET:   evidence.ConnectFailed,
+	syscall.EPERM:        evidence.OwnFault, // a local firewall
+	syscall.EMFILE:       evidence.OwnFault,
+}
+
+// No class is a word only: each is met in a test.
+func TestEveryClassIsMet(t *testing.T) {
+	met := map[evidence.Class]string{
+		evidence.NotAsked:    "TestOneAddress",
+		evidence.BelowFailed: "checkShape",
+		evidence.Stopped:     "TestStopped",
+		evidence.NotHeard:    "TestNoAnnouncement",
+	}
+	for _, bad := range badRelays {
+		met[bad.class] = bad.name
+	}
+	for errno, class := range tcpFaults {
+		met[class] = errno.Error()
+	}
+	for _, class := range evidence.Classes() {
+		if met[class] == "" {
+			t.Errorf("class %s is met in no test", class)
+		}
+		delete(met, class)
+	}
+	for class, where := range met {
+		t.Errorf("class %s of %s is not listed", class, where)
 	}
 }

@@ -31,13 +31,9 @@ func (c *climb) reserve(ctx context.Context) error {
 		return err
 	}
 	defer s.Close()
-	if c.tcp == nil {
-		// Nobody else asked who the relay is.
-		if err := c.identified(ctx, c.a, c.toRelay(c.a)); err != nil {
-			return err
-		}
+	if conn := c.toRelay(c.a); c.tcp == nil && conn != nil {
+		_ = c.identified(ctx, c.a, conn) // for the facts only: the rung identify was not asked for
 	}
-
 	status := answer.GetStatus()
 	c.attempt.Facts.HopReserve = int32(status)
 	switch status {
