@@ -40,7 +40,19 @@ var (
 	descBudget       = desc("month_budget_bytes", "The month's transfer budget; 0: none.")
 	descExpiry       = desc("certificate_not_after_seconds", "When the certificate expires, as Unix time; 0: there is none.")
 	descReady        = desc("ready", "1 once the relay is up.")
-	allDescs         = []*prometheus.Desc{descBuild, descReservations, descPlaces, descCircuits, descRefused, descMonth, descBudget, descExpiry, descReady}
+	descStarted      = desc("started_seconds", "When the relay was started, as Unix time.")
+	descSince        = desc("version_since_seconds", "Since when this version runs here, as Unix time; 0: not noted.")
+	descConnections  = desc("connections", "Open connections.")
+	descConnsMax     = desc("connections_max", "Connections that fit this machine.")
+	descNeighbours   = desc("psf_neighbours", "Connected peers on the PSF coordination topic.")
+	descMembers      = desc("psf_members", "Peers known as members of the PSF network.")
+	descAnnounced    = desc("psf_announced_seconds", "When the relay announced itself last, as Unix time; 0: not yet.")
+	descMeasured     = desc("psf_measured_seconds", "When a PSF peer last measured the relay, as Unix time; 0: not yet.")
+	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
+	allDescs         = []*prometheus.Desc{
+		descBuild, descReservations, descPlaces, descCircuits, descRefused, descMonth, descBudget, descExpiry, descReady, descStarted,
+		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descAnnounced, descMeasured, descRequirement,
+	}
 )
 
 // Describe implements prometheus.Collector.
@@ -75,6 +87,19 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descExpiry, expiry)
 	gauge(descReady, ready)
+	gauge(descStarted, unixSeconds(s.Started))
+	gauge(descSince, unixSeconds(s.VersionSince))
+	gauge(descConnections, float64(s.Connections))
+	gauge(descConnsMax, float64(s.Capacity.Connections))
+	if s.PSF != nil {
+		gauge(descNeighbours, float64(s.PSF.Neighbours))
+		gauge(descMembers, float64(s.PSF.Members))
+		gauge(descAnnounced, unixSeconds(s.PSF.LastAnnounced))
+		gauge(descMeasured, unixSeconds(s.PSF.LastMeasured))
+	}
+	for _, q := range s.Requirements {
+		gauge(descRequirement, 1, q.Name, string(q.Outcome))
+	}
 	r.mu.Lock()
 	g := r.gate
 	r.mu.Unlock()
@@ -86,10 +111,22 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// serveMetrics serves /metrics on l until ctx ends.
+// unixSeconds is 0 for the zero time.
+func unixSeconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.Unix())
+}
+
+// serveMetrics serves /metrics on l until ctx ends, and the status for programs,
+// by which `relayd doctor` asks a relay that has no domain.
 func (r *Relay) serveMetrics(ctx context.Context, l net.Listener, reg *prometheus.Registry) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
+	web := r.web()
+	mux.Handle("GET /status.json", web)
+	mux.Handle("GET /healthz", web)
 	s := &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -12,6 +12,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,12 +56,15 @@ type Relay struct {
 
 	ready chan struct{}
 
-	mu      sync.Mutex
-	cfg     Config // but for what Reload changes, as it was at the start
-	host    host.Host
-	gate    *gate
-	member  *coord.Member // nil: not in the PSF network
-	started time.Time
+	checkup checkup
+
+	mu       sync.Mutex
+	cfg      Config // but for what Reload changes, as it was at the start
+	host     host.Host
+	gate     *gate
+	member   *coord.Member // nil: not in the PSF network
+	started  time.Time
+	capacity capacity
 }
 
 // New checks cfg and loads the identity, or makes it in an empty data folder.
@@ -81,6 +85,7 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
 	r := &Relay{cfg: cfg, log: log, key: key, id: id, ready: make(chan struct{})}
+	r.checkup.observers = newObservers(cfg.public)
 	if r.banned, err = openBans(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -162,7 +167,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	}
 	defer service.Close()
 	r.mu.Lock()
-	r.host, r.gate, r.started = h, gate, time.Now()
+	r.host, r.gate, r.started, r.capacity = h, gate, time.Now(), capacity
 	r.mu.Unlock()
 	for _, a := range r.Addrs() {
 		r.log.Info("listening", "announced", a.String())
@@ -181,6 +186,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		wg.Go(func() { r.serveMetrics(ctx, l, reg) })
 	}
 	wg.Go(func() { r.tend(ctx, gate) })
+	wg.Go(func() { r.examine(ctx, h) })
 	wg.Go(func() { r.watchdog(ctx) })
 	leave, announce, err := r.joinPSF(ctx, cfg, h, gate, &wg)
 	if err != nil {
@@ -198,7 +204,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		wg.Go(func() { r.certs.keep(ctx) })
 		select {
 		case <-r.certs.loaded:
-		case <-time.After(certificateWait):
+		case <-time.After(cmp.Or(cfg.certificateWait, certificateWait)):
 			r.log.Warn("no certificate yet, going on without: browsers cannot reach the relay until there is one")
 		case <-ctx.Done():
 			return nil

@@ -32,6 +32,19 @@ type Status struct {
 	PSF          *PSFStatus   `json:"psf,omitempty"`
 	AbuseContact string       `json:"abuse_contact,omitempty"`
 	Warnings     []string     `json:"warnings,omitempty"`
+	// What the relay found out about itself.
+	VersionSince time.Time      `json:"version_since,omitzero"`
+	Capacity     Capacity       `json:"capacity"`
+	Observed     []Observed     `json:"observed,omitempty"`
+	Incoming     map[string]int `json:"incoming,omitempty"` // strangers' connections since the start, by transport
+	Reach        []Reach        `json:"reach,omitempty"`
+	Requirements []Requirement  `json:"requirements,omitempty"`
+}
+
+// Capacity is what the machine carries.
+type Capacity struct {
+	Connections int `json:"connections"`
+	OpenFiles   int `json:"open_files"`
 }
 
 // Reservations says who holds the places.
@@ -69,12 +82,13 @@ type PSFStatus struct {
 	Neighbours    int       `json:"neighbours"`
 	Members       int       `json:"members"`
 	LastAnnounced time.Time `json:"last_announced,omitzero"`
+	LastMeasured  time.Time `json:"last_measured,omitzero"` // by a PSF peer, which had heard the relay
 }
 
 // Status is the relay's state now.
 func (r *Relay) Status() Status {
 	r.mu.Lock()
-	cfg, h, g, m, started := r.cfg, r.host, r.gate, r.member, r.started
+	cfg, h, g, m, started, capacity := r.cfg, r.host, r.gate, r.member, r.started, r.capacity
 	r.mu.Unlock()
 	s := Status{
 		Name:         cfg.DisplayName(r.id),
@@ -85,6 +99,7 @@ func (r *Relay) Status() Status {
 		Circuits:     Circuits{Max: cfg.Limits.Circuits},
 		AbuseContact: cfg.AbuseContact,
 		Warnings:     cfg.warnings(r.id),
+		Capacity:     Capacity{capacity.connections, capacity.files},
 	}
 	for _, a := range r.Addrs() {
 		s.Addrs = append(s.Addrs, a.String())
@@ -110,6 +125,7 @@ func (r *Relay) Status() Status {
 		stats := m.Stats()
 		s.PSF = &PSFStatus{Neighbours: stats.Neighbours, Members: stats.Members, LastAnnounced: stats.LastAnnounced}
 	}
+	r.checkup.addTo(&s, cfg, r.id, time.Now())
 	return s
 }
 

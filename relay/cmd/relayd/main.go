@@ -23,6 +23,8 @@ type grammar struct {
 	Ban    banCmd    `cmd:"" help:"Serve a peer or a network no longer; a running relay takes note within seconds."`
 	Config configCmd `cmd:"" help:"Check and print the configuration in force, with each value's source."`
 
+	Doctor doctorCmd `cmd:"" help:"Say what of the bounty's requirements is met here, and how to mend the rest."`
+
 	Enrol   enrolCmd   `cmd:"" help:"Sign that the relay enters the bounty, for the committee."`
 	Move    moveCmd    `cmd:"" help:"Sign that the relay's address changes, for the committee."`
 	Backup  backupCmd  `cmd:"" help:"Write the relay's identity and state into a file."`

@@ -1,0 +1,131 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+)
+
+// checkup is what the running relay finds out about itself beside its work: its
+// status page shows by it which requirements of the bounty are met.
+type checkup struct {
+	observers *observers
+
+	mu       sync.Mutex
+	reach    *reach // nil: not up yet
+	findings findings
+	since    time.Time // of this version
+	answered uint64
+	measured time.Time // when a PSF peer last measured the relay
+}
+
+const (
+	lookFirst = 20 * time.Second // the certificate should be there, some peers connected
+	lookAgain = 10 * time.Minute
+	countTime = 15 * time.Second
+)
+
+// examine runs the checkup until ctx ends. What fails in it never touches the
+// relay's work.
+func (r *Relay) examine(ctx context.Context, h host.Host) {
+	cfg := r.config()
+	since, err := noteVersion(cfg.DataDir, buildinfo.Version(), time.Now())
+	if err != nil {
+		r.log.Warn("could not note the version", "error", err)
+	}
+	reach, err := newReach(h, cfg)
+	if err != nil {
+		r.log.Warn("peers cannot be asked whether they reach the relay", "error", err)
+	}
+	c := &r.checkup
+	c.mu.Lock()
+	c.reach, c.since = reach, since
+	c.mu.Unlock()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() {
+		if err := c.observers.watch(ctx, h); err != nil {
+			r.log.Warn("what peers see of the relay's address is not noted", "error", err)
+		}
+	})
+	if reach != nil {
+		wg.Go(func() {
+			defer reach.close()
+			every(ctx, askEvery, func() {
+				for reach.ask(ctx, h.Addrs()) && ctx.Err() == nil {
+				}
+			})
+		})
+	}
+	wg.Go(func() { every(ctx, countTime, r.countMeasured) })
+	r.lookAround(ctx)
+	select {
+	case <-ctx.Done():
+		return
+	case <-time.After(lookFirst):
+	}
+	every(ctx, lookAgain, func() { r.lookAround(ctx) })
+}
+
+func (r *Relay) lookAround(ctx context.Context) {
+	f := look(ctx, r.config(), "")
+	r.checkup.mu.Lock()
+	defer r.checkup.mu.Unlock()
+	r.checkup.findings = f
+}
+
+// countMeasured sees by the answers given whether PSF peers measure the relay,
+// which only those do that heard its announcement.
+func (r *Relay) countMeasured() {
+	r.mu.Lock()
+	m := r.member
+	r.mu.Unlock()
+	if m == nil {
+		return
+	}
+	answered := m.Stats().Answered
+	r.checkup.mu.Lock()
+	defer r.checkup.mu.Unlock()
+	if answered != r.checkup.answered {
+		r.checkup.answered, r.checkup.measured = answered, time.Now()
+	}
+}
+
+// addTo completes the status by what the checkup knows.
+func (c *checkup) addTo(s *Status, cfg Config, id peer.ID, now time.Time) {
+	c.mu.Lock()
+	reach, f := c.reach, c.findings
+	s.VersionSince = c.since
+	if s.PSF != nil {
+		s.PSF.LastMeasured = c.measured
+	}
+	c.mu.Unlock()
+	s.Observed, s.Incoming = c.observers.seen(now)
+	if reach != nil {
+		s.Reach = reach.state(now)
+	}
+	if f.at.IsZero() {
+		return // not looked yet
+	}
+	f.at, f.id = now, id
+	s.Requirements = requirements(cfg, s, f)
+}
+
+// every runs f at once and then again and again until ctx ends.
+func every(ctx context.Context, pause time.Duration, f func()) {
+	tick := time.NewTicker(pause)
+	defer tick.Stop()
+	for {
+		f()
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,322 @@
+package relay
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/miekg/dns"
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+	"golang.org/x/sys/unix"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+)
+
+// findings is what a look at the relay's machine and its surroundings brings,
+// whether the relay runs or not.
+type findings struct {
+	at         time.Time
+	id         peer.ID
+	interfaces []netip.Addr
+	records    records
+	presented  presented
+	clock      clock
+	disk       disk
+	version    string
+	since      time.Time // when version was first run
+	silent     string    // why the relay does not answer
+	ports      error     // why it could not listen
+	heard      *heard    // nil: not listened
+}
+
+// lookTime bounds each part of a look; the parts run side by side.
+const lookTime = 8 * time.Second
+
+// look gathers findings. resolver is the DNS server to ask (host:port); empty:
+// the system's.
+func look(ctx context.Context, cfg Config, resolver string) findings {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	f := findings{at: time.Now(), version: buildinfo.Version()}
+	f.interfaces, _ = interfaceIPs() // none is then what the requirement says
+	f.disk = diskOf(cfg.DataDir)
+	f.since = versionSince(cfg.DataDir, f.version)
+	var wg sync.WaitGroup
+	if cfg.Domain != "" {
+		wg.Go(func() { f.records = lookUp(ctx, resolver, cfg.Domain) })
+		wg.Go(func() { f.presented = present(ctx, cfg) })
+	}
+	wg.Go(func() { f.clock = readClock(ctx, cfg) })
+	wg.Wait()
+	return f
+}
+
+// records are the domain's addresses as others see them.
+type records struct {
+	a, aaaa []netip.Addr
+	err     error
+}
+
+// lookUp asks a DNS server itself: the system's resolver would answer from
+// /etc/hosts, where many machines have their own name with a loopback address.
+func lookUp(ctx context.Context, resolver, domain string) records {
+	servers := []string{resolver}
+	if resolver == "" {
+		conf, err := dns.ClientConfigFromFile("/etc/resolv.conf")
+		if err != nil {
+			return records{err: fmt.Errorf("find a DNS server: %w", err)}
+		}
+		servers = nil
+		for _, s := range conf.Servers {
+			servers = append(servers, net.JoinHostPort(s, conf.Port))
+		}
+	}
+	var r records
+	for _, kind := range []struct {
+		code uint16
+		into *[]netip.Addr
+	}{{dns.TypeA, &r.a}, {dns.TypeAAAA, &r.aaaa}} {
+		ips, err := query(ctx, servers, domain, kind.code)
+		if err != nil {
+			return records{err: err}
+		}
+		*kind.into = ips
+	}
+	return r
+}
+
+func query(ctx context.Context, servers []string, domain string, kind uint16) ([]netip.Addr, error) {
+	m := new(dns.Msg).SetQuestion(dns.Fqdn(domain), kind)
+	err := errors.New("no DNS server is configured")
+	for _, server := range servers {
+		var answer *dns.Msg
+		for _, network := range []string{"udp", "tcp"} {
+			answer, err = exchange(ctx, network, server, m)
+			if err == nil && !answer.Truncated {
+				break
+			}
+		}
+		switch {
+		case err != nil:
+			continue
+		case answer.Rcode == dns.RcodeNameError:
+			return nil, nil
+		case answer.Rcode != dns.RcodeSuccess:
+			err = fmt.Errorf("DNS server %s answers %s", server, dns.RcodeToString[answer.Rcode])
+			continue
+		}
+		var out []netip.Addr
+		for _, rr := range answer.Answer {
+			var ip net.IP
+			switch rr := rr.(type) {
+			case *dns.A:
+				ip = rr.A
+			case *dns.AAAA:
+				ip = rr.AAAA
+			}
+			if a, ok := netip.AddrFromSlice(ip); ok {
+				out = append(out, a.Unmap())
+			}
+		}
+		return out, nil
+	}
+	return nil, err
+}
+
+// exchange ends with ctx, which the library's own does only at the deadline.
+func exchange(ctx context.Context, network, server string, m *dns.Msg) (*dns.Msg, error) {
+	type reply struct {
+		msg *dns.Msg
+		err error
+	}
+	done := make(chan reply, 1)
+	go func() {
+		c := &dns.Client{Net: network, Timeout: 2 * time.Second}
+		msg, _, err := c.ExchangeContext(ctx, m.Copy(), server)
+		done <- reply{msg, err}
+	}()
+	select {
+	case r := <-done:
+		return r.msg, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("ask %s: %w", server, ctx.Err())
+	}
+}
+
+// presented is what the relay's WSS port shows to a browser.
+type presented struct {
+	addr      string
+	err       error // no TLS at all
+	untrusted error // a certificate that no browser takes
+	issuer    string
+	notAfter  time.Time
+	life      time.Duration
+}
+
+// present makes a TLS handshake with the relay's own listener.
+func present(ctx context.Context, cfg Config) presented {
+	var p presented
+	p.addr = cfg.ownWSS()
+	if p.addr == "" {
+		p.err = errors.New("listen.wss is empty")
+		return p
+	}
+	roots, err := cfg.trusted()
+	if err != nil {
+		p.err = err
+		return p
+	}
+	d := &tls.Dialer{Config: &tls.Config{
+		ServerName: cfg.Domain,
+		NextProtos: []string{"http/1.1"}, // as a browser asks for a WebSocket
+		// Checked below: a bad certificate is a finding, not an end.
+		InsecureSkipVerify: true,
+	}}
+	conn, err := d.DialContext(ctx, "tcp", p.addr)
+	if err != nil {
+		p.err = err
+		return p
+	}
+	defer conn.Close()
+	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	leaf, between := chain[0], x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	_, p.untrusted = leaf.Verify(x509.VerifyOptions{DNSName: cfg.Domain, Roots: roots, Intermediates: between})
+	p.issuer, p.notAfter, p.life = leaf.Issuer.CommonName, leaf.NotAfter, leaf.NotAfter.Sub(leaf.NotBefore)
+	if p.issuer == "" {
+		p.issuer = leaf.Issuer.String()
+	}
+	return p
+}
+
+// ownWSS is where this machine reaches its own WSS port; "": nowhere.
+func (c Config) ownWSS() string {
+	for _, a := range c.Listen.WSS {
+		ap, ok := addrPort(a)
+		if !ok {
+			continue
+		}
+		ip := ap.Addr()
+		switch {
+		case ip.IsUnspecified() && ip.Is4():
+			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+		case ip.IsUnspecified():
+			ip = netip.IPv6Loopback()
+		}
+		return netip.AddrPortFrom(ip, ap.Port()).String()
+	}
+	return ""
+}
+
+// mozilla are the roots that browsers trust; monitors judge by the same.
+var mozilla = sync.OnceValue(func() *x509.CertPool {
+	pool := x509.NewCertPool()
+	for root := range bundle.Roots() {
+		cert, err := x509.ParseCertificate(root.Certificate)
+		if err != nil {
+			panic("x509roots bundle: " + err.Error()) // it is part of the program
+		}
+		if root.Constraint == nil {
+			pool.AddCert(cert)
+		} else {
+			pool.AddCertWithConstraint(cert, root.Constraint)
+		}
+	}
+	return pool
+})
+
+// trusted are the roots by which the relay's certificate is judged: in a lab also
+// those of the private CA.
+func (c Config) trusted() (*x509.CertPool, error) {
+	pool := mozilla()
+	if !c.Network.AllowPrivate || c.ACME.CAFile == "" {
+		return pool, nil
+	}
+	pem, err := os.ReadFile(c.ACME.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read acme.ca_file: %w", err)
+	}
+	pool = pool.Clone()
+	pool.AppendCertsFromPEM(pem) // newCerts refuses one without certificates
+	return pool, nil
+}
+
+// clock says how far the machine's clock can be trusted.
+type clock struct {
+	synced bool          // the kernel has it from a time service
+	offset time.Duration // ahead of the CA's, if not synced
+	err    error
+}
+
+// readClock asks the kernel, and if that knows of no time service, the CA: its
+// answers bear a date.
+func readClock(ctx context.Context, cfg Config) clock {
+	state, err := unix.Adjtimex(&unix.Timex{})
+	if err == nil && state != unix.TIME_ERROR {
+		return clock{synced: true}
+	}
+	client, _, err := acmeHTTP(cfg.ACME)
+	if err != nil {
+		return clock{err: err}
+	}
+	defer client.CloseIdleConnections()
+	return compareClock(ctx, client, cfg.ACME.Directory)
+}
+
+func compareClock(ctx context.Context, client *http.Client, url string) clock {
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+	if err != nil {
+		return clock{err: err}
+	}
+	before := time.Now()
+	resp, err := client.Do(req)
+	if err != nil {
+		return clock{err: err}
+	}
+	resp.Body.Close()
+	after := time.Now()
+	date, err := http.ParseTime(resp.Header.Get("Date"))
+	if err != nil {
+		return clock{err: fmt.Errorf("the CA's date: %w", err)}
+	}
+	// The date is cut off to the second, and was written some time in between.
+	theirs := date.Add(500 * time.Millisecond)
+	return clock{offset: before.Add(after.Sub(before) / 2).Sub(theirs)}
+}
+
+// disk is the room in the file system of the data folder.
+type disk struct {
+	free  int64
+	files uint64
+	err   error
+}
+
+func diskOf(dir string) disk {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return disk{err: fmt.Errorf("look at %s: %w", dir, err)}
+	}
+	d := disk{free: int64(s.Bavail) * s.Bsize, files: s.Ffree}
+	if s.Files == 0 { // a file system that does not count them
+		d.files = 1
+	}
+	return d
+}
+
+// tryPorts says why a relay that does not run could not listen.
+func tryPorts(cfg Config) error {
+	_, err := cfg.listenAddrs(slog.New(slog.DiscardHandler))
+	return err
+}
