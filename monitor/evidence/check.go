@@ -39,7 +39,7 @@ func Check(dir string) (CheckReport, error) {
 	}
 	c := checker{l: l, known: make(map[string]bool), r: CheckReport{
 		Origin: l.meta.Origin, Key: l.meta.Key, First: l.meta.First, Open: l.unsealed(), Faults: []string{}}}
-	for _, name := range []string{metaFile, keyFile, witnessFile, lockFile} {
+	for _, name := range []string{metaFile, keyFile, witnessFile, lockFile, restoredFile} {
 		c.known[l.path(name)] = true
 	}
 	for _, name := range []string{keyFile, witnessFile} {

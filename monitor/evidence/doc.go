@@ -181,6 +181,7 @@
 //	blocks/<month>/<hour>.jsonl   records, one a line; absent if there is none
 //	checkpoints/<size, 8 digits>  signed notes, with cosignatures as they come in
 //	certs/<SHA-256>.der           certificates, each once
+//	restored                      there if the log came out of a backup and was not compared yet
 //	witness/<SHA-256 of the key>  the last checkpoint cosigned of each other log, by its verifier key
 //	witness/<...>.fork            a checkpoint of that log with another root for a size cosigned before
 //
@@ -195,7 +196,13 @@
 // A backup or snapshot that is restored knows nothing of what was signed after it.
 // Going on from it would fork the log, which nobody can repair. So a monitor with
 // witnesses calls [Log.Hold] after [Open] and signs nothing before [Log.Confront]
-// has compared the log with the last checkpoint each witness remembers.
+// has compared the log with the last checkpoint each witness remembers; a log that
+// came out of [Restore] is held by itself, a snapshot of a machine cannot know.
+// [Log.Adopt] brings in what a newer copy has beyond this one.
+//
+// A restored witness has forgotten what it cosigned after the backup, and for that
+// stretch would cosign another history of a log. Nothing here prevents that yet:
+// it takes the log's own dishonesty as well, and the other witnesses see it.
 //
 // # Worked example
 //

@@ -258,6 +258,9 @@ func load(d disk, dir string) (*Log, error) {
 	if l.key.public().String() != l.meta.Key || l.witness.public().String() != l.meta.WitnessKey {
 		return nil, fmt.Errorf("%s: its keys are not those in %s and %s; restore the files from one backup", l.path(metaFile), keyFile, witnessFile)
 	}
+	if _, err := os.Lstat(l.path(restoredFile)); err == nil {
+		l.held = true
+	}
 	// The write-ahead files come first: an hour that is sealed meanwhile shows up
 	// twice rather than not at all, and the block wins.
 	wals, err := l.readWALs()
@@ -578,6 +581,11 @@ func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.append(h, e, line, certs...)
+}
+
+// append writes an entry that was checked, with its encoding.
+func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 	if l.lock == nil {
 		return ErrReadOnly
 	}

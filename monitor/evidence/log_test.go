@@ -552,8 +552,11 @@ func TestOlderCopy(t *testing.T) {
 	if _, err := l.Seal(closing(firstHour + 3)); !errors.Is(err, ErrHeld) {
 		t.Fatalf("an older copy sealed: %v", err)
 	}
+	if err := l.Confront(); !errors.Is(err, ErrHeld) {
+		t.Fatalf("no witness answered: %v", err)
+	}
 	// Had it gone on, it would have forked.
-	must(t, l.Confront())
+	must(t, l.Release())
 	_, err = l.Seal(closing(firstHour + 3).Add(time.Second))
 	must(t, err)
 	wantError(t, l.Confront(newest), "has forked")

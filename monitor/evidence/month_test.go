@@ -86,7 +86,7 @@ func verifyFiles(files map[string][]byte, k Keys) error {
 	return err
 }
 
-// Each byte of each file of an export is changed in turn, in more than one way.
+// Each byte of each file of an export is changed in turn.
 func TestEveryByteCounts(t *testing.T) {
 	s := newSmallMonth(t)
 	files, err := s.month.Files()
@@ -94,19 +94,13 @@ func TestEveryByteCounts(t *testing.T) {
 	total := 0
 	for name, data := range files {
 		for i := range data {
-			flips := []byte{1, 0x80}
-			if testing.Short() {
-				flips = flips[:1]
+			bad := maps.Clone(files)
+			bad[name] = bytes.Clone(data)
+			bad[name][i] ^= 1 << (i % 8)
+			if err := verifyFiles(bad, s.keys); err == nil {
+				t.Fatalf("%s: byte %d (%q) changed goes unseen", name, i, around(data, i))
 			}
-			for _, flip := range flips {
-				bad := maps.Clone(files)
-				bad[name] = bytes.Clone(data)
-				bad[name][i] ^= flip
-				if err := verifyFiles(bad, s.keys); err == nil {
-					t.Fatalf("%s: byte %d ^ %#x (%q) goes unseen", name, i, flip, around(data, i))
-				}
-				total++
-			}
+			total++
 		}
 	}
 	t.Logf("%d changes in %d files, all seen", total, len(files))

@@ -79,6 +79,15 @@ func (l *Log) sealMonth(now time.Time) ([]Header, error) {
 		previous = tlog.RecordHash(line)
 		headers, lines = append(headers, head), append(lines, line)
 	}
+	if err := l.appendHeaders(headers, lines); err != nil {
+		return nil, err
+	}
+	return headers, nil
+}
+
+// appendHeaders makes blocks of one month leaves of the log.
+func (l *Log) appendHeaders(headers []Header, lines [][]byte) error {
+	month := l.next().Month()
 	s, ok := l.headers[month]
 	if !ok {
 		s = segment{disk: l.disk, path: l.headersPath(month)}
@@ -92,18 +101,18 @@ func (l *Log) sealMonth(now time.Time) ([]Header, error) {
 	}
 	l.headers[month] = s
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for i, line := range lines {
 		if err := l.addHeader(headers[i], line); err != nil {
-			return nil, err
+			return err
 		}
 		if w := l.wals[headers[i].Hour]; w != nil {
 			w.file.close()
 			delete(l.wals, headers[i].Hour)
 		}
 	}
-	return headers, nil
+	return nil
 }
 
 // writeRecords writes the records of an hour that is to be sealed. A file that is
@@ -123,15 +132,7 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 			lines = append(lines, line)
 		}
 	}
-	path := l.recordsPath(h)
-	if len(lines) > 0 {
-		if err := l.disk.Mkdir(filepath.Dir(path), 0o755); err != nil {
-			return Header{}, err
-		}
-		if err := l.disk.Replace(path, joinLines(lines), 0o644); err != nil {
-			return Header{}, err
-		}
-	} else if err := l.disk.Remove(path); err != nil {
+	if err := l.replaceRecords(h, joinLines(lines)); err != nil {
 		return Header{}, err
 	}
 	t, err := recordTree(lines)
@@ -139,6 +140,17 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 		return Header{}, err
 	}
 	return w.header(h, now, t)
+}
+
+func (l *Log) replaceRecords(h Hour, b []byte) error {
+	path := l.recordsPath(h)
+	if len(b) == 0 {
+		return l.disk.Remove(path)
+	}
+	if err := l.disk.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	return l.disk.Replace(path, b, 0o644)
 }
 
 // finish signs the checkpoint that the last leaf calls for and drops the
@@ -253,70 +265,4 @@ func (l *Log) ProveConsistency(oldSize, newSize int64) (tlog.TreeProof, error) {
 		return nil, fmt.Errorf("prove consistency of sizes %d and %d: the log has %d blocks", oldSize, newSize, l.tree.size)
 	}
 	return tlog.ProveTree(newSize, oldSize, l.tree)
-}
-
-// Hold keeps [Log.Seal] from signing anything until [Log.Confront] has been
-// called. A monitor with witnesses does so right after it has opened its log: a
-// backup or a snapshot that was restored does not know what was signed after it.
-func (l *Log) Hold() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.held = true
-}
-
-// OlderCopyError says that witnesses have seen more of this log than is here.
-type OlderCopyError struct {
-	Origin      string
-	Size, Known int64 // of this copy, and the largest that was signed
-}
-
-func (e *OlderCopyError) Error() string {
-	return fmt.Sprintf("older copy of log %s restored: it has %d blocks, %d were signed before; bring back the newer copy (relaymon log adopt) or start a log with a new key",
-		e.Origin, e.Size, e.Known)
-}
-
-// ConfrontSize compares this copy of the log with the size that a witness says it
-// cosigned last, when it tells no more (status 409 of tlog-witness). The error is
-// an *[OlderCopyError] if that is more than is here, and the log is held.
-func (l *Log) ConfrontSize(size int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if size > l.tree.size {
-		l.held = true
-		return &OlderCopyError{l.meta.Origin, l.tree.size, size}
-	}
-	return nil
-}
-
-// Confront compares this copy of the log with checkpoints that were signed by it
-// before, as its witnesses remember them. If one of them is newer the error is an
-// *[OlderCopyError] and the log stays held; if one is of another history the log
-// has forked. Otherwise the log is free to go on.
-func (l *Log) Confront(checkpoints ...[]byte) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, raw := range checkpoints {
-		n, err := note.Open(raw, note.VerifierList(noteVerifier{l.key.public()}))
-		if err != nil {
-			return fmt.Errorf("confront log with a checkpoint: %w", err)
-		}
-		c, err := parseCheckpointText(n.Text)
-		if err != nil || c.origin != l.meta.Origin {
-			return fmt.Errorf("confront log with a checkpoint: %q is none of %s", n.Text, l.meta.Origin)
-		}
-		if c.size > l.tree.size {
-			l.held = true
-			return &OlderCopyError{l.meta.Origin, l.tree.size, c.size}
-		}
-		root, err := l.tree.root(c.size)
-		if err != nil {
-			return err
-		}
-		if root != c.root {
-			l.held = true
-			return fmt.Errorf("log %s has forked: another checkpoint of size %d was signed with its key; start a log with a new key", l.meta.Origin, c.size)
-		}
-	}
-	l.held = false
-	return nil
 }

@@ -76,7 +76,8 @@ type VoucherCheck struct {
 	Beacon bool   // a beacon went into the challenge and was verified
 }
 
-// BeaconVerifier knows a public source of randomness.
+// BeaconVerifier knows a public source of randomness. It is called from several
+// goroutines.
 type BeaconVerifier interface {
 	// VerifyBeacon returns nil if the beacon is the first round that the source
 	// published at or after the given time.
