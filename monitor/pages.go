@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/checkpage"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/web"
@@ -19,7 +20,7 @@ const shownHours = 24
 
 // servePages serves the status pages until the server is closed.
 func (m *Monitor) servePages() (*http.Server, error) {
-	srv := web.Server(web.Handler(func() (web.Overview, error) { return m.overview(time.Now()) }, m.log))
+	srv := web.Server(m.pages())
 	if m.cfg.Listen == "" {
 		return srv, nil
 	}
@@ -34,6 +35,22 @@ func (m *Monitor) servePages() (*http.Server, error) {
 		}
 	}()
 	return srv, nil
+}
+
+// pages are the status pages, and the page on which visitors check relays with
+// their own browser: at first those under judgement.
+func (m *Monitor) pages() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() (wss []string) {
+		h := evidence.HourOf(time.Now())
+		for _, id := range m.targets(h) {
+			_, addr := m.roster.Relay(id).At(h).Multiaddrs(id)
+			wss = append(wss, addr)
+		}
+		return wss
+	})))
+	mux.Handle("/", web.Handler(func() (web.Overview, error) { return m.overview(time.Now()) }, m.log))
+	return mux
 }
 
 func (m *Monitor) overview(now time.Time) (web.Overview, error) {

@@ -3,29 +3,38 @@ package need
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 )
 
 // NodeModules returns a node_modules folder with exactly what the lock file of the
-// npm project in dir names. It is installed once for each lock file, without the
-// scripts of its packages, and kept in the user's cache folder.
+// npm project in dir names. It is installed once for each lock file, without
+// running any script of a package, and kept in the user's cache folder.
 func NodeModules(t testing.TB, dir string) string {
 	t.Helper()
 	Tools(t, "node", "npm")
-	lock, err := os.ReadFile(filepath.Join(dir, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
+	// What decides about the outcome: the manifest, the lock file and npm's settings.
+	project := map[string][]byte{"package.json": nil, "package-lock.json": nil, ".npmrc": nil}
+	sum := sha256.New()
+	for _, name := range slices.Sorted(maps.Keys(project)) {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil && !(os.IsNotExist(err) && name == ".npmrc") {
+			t.Fatal(err)
+		}
+		project[name] = data
+		fmt.Fprintf(sum, "%s %d\n%s", name, len(data), data)
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	sum := sha256.Sum256(lock)
 	cache = filepath.Join(cache, "relay-appliance")
-	kept := filepath.Join(cache, "npm-"+hex.EncodeToString(sum[:8]))
+	kept := filepath.Join(cache, "npm-"+hex.EncodeToString(sum.Sum(nil)[:8]))
 	modules := filepath.Join(kept, "node_modules")
 	if _, err := os.Stat(modules); err == nil {
 		return modules
@@ -38,15 +47,8 @@ func NodeModules(t testing.TB, dir string) string {
 		t.Fatal(err)
 	}
 	defer os.RemoveAll(fresh)
-	for _, name := range []string{"package.json", "package-lock.json", ".npmrc"} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if os.IsNotExist(err) {
-			continue
-		}
-		if err == nil {
-			err = os.WriteFile(filepath.Join(fresh, name), data, 0o644)
-		}
-		if err != nil {
+	for name, data := range project {
+		if err := os.WriteFile(filepath.Join(fresh, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}

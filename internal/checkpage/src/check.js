@@ -2,6 +2,7 @@
 // stands on the other.
 import { announced } from './address.js'
 import { explain } from './explain.js'
+import { askLimits } from './limits.js'
 import { HOP, bounce, circuitAddr, fault, openEcho, reserve, startPeer } from './peer.js'
 
 // What the page shows before anything is known.
@@ -109,10 +110,12 @@ async function chain (relay, result, step, newPeer) {
     result.announced = { addrs: id.listenAddrs.map(ma => announced(ma, relay.peerId)), hop: id.protocols.includes(HOP) }
     const rtt = await a.services.ping.ping(relayId, { signal })
     return `${result.agent_version || 'no name given'}, round trip ${ms(rtt)}`
-  }) && await step('reserve', null, async () => {
+  }) && await step('reserve', null, async signal => {
     if (!result.announced.hop) throw fault('NoHop', 'the peer does not offer circuit relay v2')
     const granted = await reserve(a, main.ma, relayId)
-    return granted == null ? 'granted' : describe(granted, result)
+    // A relay that does not like to be asked again has answered what matters.
+    const limits = await askLimits(conn, { signal }).catch(() => {})
+    return describe(granted, limits, result)
   }) && await step('circuit', null, async signal => {
     const b = await newPeer()
     toA = await b.dial(circuitAddr(a, main.ma), { signal })
@@ -134,17 +137,15 @@ function extra (relay, result, main, kind) {
   return relay.addrs.find(fits) ?? result.announced?.addrs.find(a => fits(a) && a.public && !a.host.includes(':'))
 }
 
-function describe (granted, result) {
-  const limit = granted.limit ?? {}
-  result.reservation = {
-    expires: new Date(Number(granted.expire) * 1000).toISOString(),
-    limit_bytes: Number(limit.data ?? 0),
-    limit_seconds: Number(limit.duration ?? 0)
-  }
-  const minutes = Math.round((Number(granted.expire) * 1000 - Date.now()) / 60_000)
-  const { limit_bytes: bytes, limit_seconds: seconds } = result.reservation
-  const bounds = [bytes > 0 ? size(bytes) : '', seconds > 0 ? `${seconds} s` : ''].filter(b => b !== '')
-  return `for ${minutes} min; ${bounds.length > 0 ? `a circuit may carry ${bounds.join(' in ')}` : 'circuits without a limit'}`
+function describe (granted, limits, result) {
+  const expires = Number(granted.expire) * 1000
+  result.reservation = { expires: new Date(expires).toISOString() }
+  const time = `for ${Math.round((expires - Date.now()) / 60_000)} min`
+  if (limits == null) return time
+  result.reservation.limit_bytes = limits.bytes
+  result.reservation.limit_seconds = limits.seconds
+  const bounds = [limits.bytes > 0 ? size(limits.bytes) : '', limits.seconds > 0 ? `${limits.seconds} s` : ''].filter(b => b !== '')
+  return `${time}; ${bounds.length > 0 ? `a circuit may carry ${bounds.join(' in ')}` : 'circuits without a limit'}`
 }
 
 async function within (limit, run) {

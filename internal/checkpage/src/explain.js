@@ -49,6 +49,12 @@ const cases = [
   },
   {
     class: 'own-fault',
+    when: () => globalThis.isSecureContext === false,
+    say: () => 'browsers encrypt for pages only that come over https',
+    advice: 'Open this page over https, or on the very machine that serves it. It says nothing about the relay.'
+  },
+  {
+    class: 'own-fault',
     when: () => violated,
     say: () => 'the security policy of this page does not allow the connection',
     advice: 'Whoever serves this page must allow “connect-src wss: https:” in its Content-Security-Policy.'

@@ -23,3 +23,13 @@ export async function reach (address, size, milliseconds) {
   await peer.stop()
   return over
 }
+
+// ping resolves with the round trip to a peer behind a relay, in milliseconds.
+export async function ping (address, milliseconds) {
+  const signal = AbortSignal.timeout(milliseconds)
+  const peer = await startPeer()
+  await peer.dial(multiaddr(address), { signal })
+  const rtt = await peer.services.ping.ping(multiaddr(address), { signal })
+  await peer.stop()
+  return rtt
+}

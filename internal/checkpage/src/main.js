@@ -2,7 +2,7 @@
 import { parse, split } from './address.js'
 import { check, ms, titles } from './check.js'
 
-export { hold, reach } from './hold.js'
+export { hold, ping, reach } from './hold.js'
 export { classes } from './explain.js'
 
 const AT_ONCE = 3

@@ -43,6 +43,7 @@ export async function reserve (peer, relayAddr, relayId) {
     const granted = t.reservationStore?.getReservation(relayId)
     if (granted != null) return granted
   }
+  throw new Error('the reservation was gone as soon as it was made')
 }
 
 // circuitAddr is where others find the peer through the relay.

@@ -15,14 +15,15 @@ const description = `Watches libp2p relays from outside and writes evidence that
 A quick look at any relay, without any set-up: relaymon probe ADDR...`
 
 type grammar struct {
-	Probe  probeCmd  `cmd:"" help:"Look at one relay now. Needs no configuration; counts nowhere."`
-	Init   initCmd   `cmd:"" help:"Make the evidence log and its keys, once."`
-	Run    runCmd    `cmd:"" help:"Watch the roster's relays until told to stop."`
-	Once   onceCmd   `cmd:"" help:"Look at each of the roster's relays once and record it (lab only)."`
-	Bundle bundleCmd `cmd:"" help:"Write the bundle of a relay's month, for relayaudit."`
-	Log    logCmd    `cmd:"" help:"Look into the evidence log."`
-	Keys   keysCmd   `cmd:"" help:"Print the public keys that the committee enters in its roster."`
-	Config configCmd `cmd:"" help:"Check a configuration, or print the defaults with their description."`
+	Probe        probeCmd        `cmd:"" help:"Look at one relay now. Needs no configuration; counts nowhere."`
+	BrowserCheck browserCheckCmd `cmd:"" help:"Let a real browser try relays now. Counts nowhere."`
+	Init         initCmd         `cmd:"" help:"Make the evidence log and its keys, once."`
+	Run          runCmd          `cmd:"" help:"Watch the roster's relays until told to stop."`
+	Once         onceCmd         `cmd:"" help:"Look at each of the roster's relays once and record it (lab only)."`
+	Bundle       bundleCmd       `cmd:"" help:"Write the bundle of a relay's month, for relayaudit."`
+	Log          logCmd          `cmd:"" help:"Look into the evidence log."`
+	Keys         keysCmd         `cmd:"" help:"Print the public keys that the committee enters in its roster."`
+	Config       configCmd       `cmd:"" help:"Check a configuration, or print the defaults with their description."`
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
