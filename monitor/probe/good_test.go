@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
+	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	ma "github.com/multiformats/go-multiaddr"
@@ -54,7 +55,7 @@ func TestGoodRelay(t *testing.T) {
 		t.Errorf("target %s: %s, %s", a.PeerID, a.TCP4Addr, a.WSSAddr)
 	}
 	f := a.Facts
-	if f.AgentVersion != "test-relay/1" || !slices.Contains(f.Protocols, "/libp2p/circuit/relay/0.2.0/hop") || !slices.IsSorted(f.Protocols) {
+	if f.AgentVersion != "test-relay/1" || !slices.Contains(f.Protocols, ping.ID) || !slices.IsSorted(f.Protocols) {
 		t.Errorf("identify: %q %q", f.AgentVersion, f.Protocols)
 	}
 	if len(f.PingUS) != pings || len(f.ResolvedIPv4) != 1 || f.HTTPStatus != http.StatusSwitchingProtocols {

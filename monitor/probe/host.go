@@ -56,6 +56,7 @@ type role int
 
 const (
 	dials        role = iota // not at all
+	dialsMany                // nor here, but it is a listener
 	takesCircuit             // through relays
 	serves                   // on a port of 127.0.0.1 that the kernel chooses: only the loopback relay
 )
@@ -88,7 +89,11 @@ func newPeerHost(key crypto.PrivKey, as role) (_ *peerHost, err error) {
 	if err := errors.Join(store.AddPrivKey(id, key), store.AddPubKey(id, key.GetPublic())); err != nil {
 		return nil, err
 	}
-	limiter, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits))
+	peers := fewPeers
+	if as == dialsMany {
+		peers = maxWatched
+	}
+	limiter, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(limits(peers)))
 	if err != nil {
 		return nil, err
 	}
@@ -160,20 +165,27 @@ func (h *peerHost) close() {
 	h.Close()
 }
 
-// limits of one host: a relay gets one connection, and the circuits through it.
-var limits = func() rcmgr.ConcreteLimitConfig {
-	some := rcmgr.BaseLimit{
-		Conns: 16, ConnsInbound: 8, ConnsOutbound: 8,
-		Streams: 128, StreamsInbound: 64, StreamsOutbound: 64,
-		FD: 16, Memory: 64 << 20,
+// Hosts have connections to few others: one to a relay, and the circuits through
+// it; a listener one to each relay that it watches.
+const fewPeers = 8
+
+// limits bound a host that has connections to so many peers. No single peer gets
+// more than its share.
+func limits(peers int) rcmgr.ConcreteLimitConfig {
+	of := func(peers int) rcmgr.ResourceLimits {
+		return rcmgr.BaseLimit{
+			Conns: 2 * peers, ConnsInbound: peers, ConnsOutbound: peers,
+			Streams: 16 * peers, StreamsInbound: 8 * peers, StreamsOutbound: 8 * peers,
+			FD: 2 * peers, Memory: int64(peers) << 23,
+		}.ToResourceLimits()
 	}
-	l := some.ToResourceLimits()
+	all, one := of(peers), of(fewPeers)
 	return rcmgr.PartialLimitConfig{
-		System: l, Transient: l, AllowlistedSystem: l, AllowlistedTransient: l,
-		ServiceDefault: l, ServicePeerDefault: l, ProtocolDefault: l, ProtocolPeerDefault: l,
-		PeerDefault: l, Conn: l, Stream: l,
+		System: all, Transient: all, AllowlistedSystem: all, AllowlistedTransient: all,
+		ServiceDefault: all, ProtocolDefault: all,
+		ServicePeerDefault: one, ProtocolPeerDefault: one, PeerDefault: one, Conn: one, Stream: one,
 	}.Build(rcmgr.InfiniteLimits)
-}()
+}
 
 // adopt makes conn a libp2p connection to id, which the host then has.
 func (h *peerHost) adopt(ctx context.Context, conn manet.Conn, id peer.ID) (network.Conn, error) {

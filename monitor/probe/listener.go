@@ -49,13 +49,16 @@ const (
 	dialWithin = 30 * time.Second
 )
 
+// maxWatched bounds the relays that are watched, and so the connections.
+const maxWatched = 512
+
 // maxHeard bounds the memory of announcements; the oldest is forgotten.
 const maxHeard = 4096
 
 // NewListener starts one. A nil key makes a new identity; of o the fields are
 // used that say how to dial. Nothing is dialled before [Listener.Watch].
 func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
-	h, err := newPeerHost(key, dials)
+	h, err := newPeerHost(key, dialsMany)
 	if err != nil {
 		return nil, fmt.Errorf("start the announcements' listener: %w", err)
 	}
@@ -94,13 +97,13 @@ func (l *Listener) Close() error {
 }
 
 // Watch makes the listener stay connected to these relays and to no others.
-// Addresses that Check refuses are left out.
+// Addresses that Check refuses are left out, and what exceeds 512 relays.
 func (l *Listener) Watch(targets []Target) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	wanted := map[peer.ID]Target{}
 	for _, t := range targets {
-		if l.opts.Check(t) == nil {
+		if l.opts.Check(t) == nil && len(wanted) < maxWatched {
 			wanted[t.PeerID] = t
 		}
 	}

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -181,4 +182,25 @@ func TestListenerForgets(t *testing.T) {
 	if _, ok := l.Last(ids[1]); ok {
 		t.Error("an announcement of long ago counts as the last")
 	}
+}
+
+// A monitor watches many relays at once.
+func TestListenerWatchesMany(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cert := ca.leaf(t, nil)
+	var targets []Target
+	var relays []*testRelay
+	for range 3 * fewPeers {
+		r := newRelay(t, cert, false, nil)
+		relays = append(relays, r)
+		targets = append(targets, r.Target)
+	}
+	l := newListener(t, ca.options())
+	l.Watch(targets)
+	eventually(t, func() bool {
+		return !slices.ContainsFunc(relays, func(r *testRelay) bool {
+			return r.Network().Connectedness(l.host.ID()) != network.Connected
+		})
+	})
 }
