@@ -111,7 +111,7 @@ func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
 		if err != nil {
 			return "cannot be judged: " + err.Error()
 		}
-		return fmt.Sprintf("%s (%d h up, %d down, %d unknown)", v.Headline, v.Hours.Up, v.Hours.Down, v.Hours.Unknown)
+		return fmt.Sprintf("%s, uptime %s (%d h up, %d down, %d unknown)", v.Headline, v.Findings[0].Outcome, v.Hours.Up, v.Hours.Down, v.Hours.Unknown)
 	}
 	report.A, report.B = verdict(*res.Case.Rules), verdict(*b)
 	for i := range report.Differences {

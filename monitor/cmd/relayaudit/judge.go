@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -186,18 +188,54 @@ type ballotBox struct {
 	hours  map[string]evidence.Hour // spellings that were parsed
 }
 
-func (b *ballotBox) cast(line []byte) error {
+// parseLine reads a line. Millions of them have the usual order and no escapes,
+// and take the short way.
+func parseLine(line []byte) (voteLine, error) {
+	if v, ok := usualLine(string(line)); ok {
+		return v, nil
+	}
 	var v voteLine
 	dec := json.NewDecoder(bytes.NewReader(line))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&v); err != nil {
-		return fmt.Errorf("want an object with relay, monitor, hour and vote: %w", err)
+		return v, fmt.Errorf("want an object with relay, monitor, hour and vote: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("want one object a line: there is more behind it")
+		return v, errors.New("want one object a line: there is more behind it")
 	}
 	if v.Relay == nil || v.Monitor == nil || v.Hour == nil || v.Vote == nil {
-		return errors.New("want all of relay, monitor, hour and vote")
+		return v, errors.New("want all of relay, monitor, hour and vote")
+	}
+	return v, nil
+}
+
+// usualLine reads exactly {"relay":"..","monitor":"..","hour":"..","vote":".."}.
+func usualLine(s string) (v voteLine, ok bool) {
+	values := [4]string{}
+	for i, before := range [...]string{`{"relay":"`, `","monitor":"`, `","hour":"`, `","vote":"`} {
+		if i > 0 {
+			if values[i-1], s, ok = strings.Cut(s, before); !ok {
+				return v, false
+			}
+		} else if s, ok = strings.CutPrefix(s, before); !ok {
+			return v, false
+		}
+	}
+	if values[3], ok = strings.CutSuffix(s, `"}`); !ok {
+		return v, false
+	}
+	for _, value := range values {
+		if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == '"' || r == '\\' || r == utf8.RuneError }) {
+			return v, false
+		}
+	}
+	return voteLine{&values[0], &values[1], &values[2], &values[3]}, true
+}
+
+func (b *ballotBox) cast(line []byte) error {
+	v, err := parseLine(line)
+	if err != nil {
+		return err
 	}
 	var value bounty.Value
 	if err := value.UnmarshalText([]byte(*v.Vote)); err != nil {
@@ -205,7 +243,6 @@ func (b *ballotBox) cast(line []byte) error {
 	}
 	h, known := b.hours[*v.Hour]
 	if !known {
-		var err error
 		if h, err = evidence.ParseHour(*v.Hour); err != nil {
 			return err
 		}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"relayaudit": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			return os.CopyFS(filepath.Join(env.WorkDir, "golden"), os.DirFS("../../bundle/testdata/golden"))
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exit": exit, "votes": votes, "flip": flip, "readvar": readvar,
+		},
+	})
+}
+
+// exit runs a command and wants its exit code: exit 2 relayaudit ...
+func exit(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if err != nil {
+		fmt.Sscanf(err.Error(), "exit status %d", &code)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// votes writes a line for each hour: votes FILE MONITOR RELAY FROM HOURS VOTE, appended.
+func votes(ts *testscript.TestScript, neg bool, args []string) {
+	from, err := time.Parse(time.RFC3339, args[3])
+	ts.Check(err)
+	var n int
+	fmt.Sscan(args[4], &n)
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	ts.Check(err)
+	defer f.Close()
+	for i := range n {
+		fmt.Fprintf(f, "{\"relay\":%q,\"monitor\":%q,\"hour\":%q,\"vote\":%q}\n", args[2], args[1], from.Add(time.Duration(i)*time.Hour).Format(time.RFC3339), args[5])
+	}
+}
+
+// readvar puts a file's content into a variable.
+func readvar(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// flip changes a byte in the middle of a file.
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	name := ts.MkAbs(args[0])
+	b, err := os.ReadFile(name)
+	ts.Check(err)
+	b[len(b)/2] ^= 1
+	ts.Check(os.WriteFile(name, b, 0o644))
+}
+
+func TestStdin(t *testing.T) {
+	roster := filepath.Join(t.TempDir(), "roster.yaml")
+	if err := os.WriteFile(roster, []byte("{monitors: [{name: m1, from: 2026-11-01T00:00:00Z}], relays: [{peer_id: ID, enrolled: 2026-11-01T00:00:00Z}]}"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	in := strings.NewReader(`{"relay":"ID","monitor":"m1","hour":"2026-11-03T14:00:00Z","vote":"down"}`)
+	code := run([]string{"judge", "--month", "2026-11", "--roster", roster, "--json", "-"}, in, &stdout, &stderr)
+	if code != 0 || !strings.Contains(stdout.String(), `"down":1`) {
+		t.Errorf("exit %d: %s%s", code, stdout.String(), stderr.String())
+	}
+}
+
+// BenchmarkJudge reads and judges the votes of five monitors on 200 relays.
+func BenchmarkJudge(b *testing.B) {
+	dir := b.TempDir()
+	roster, file := filepath.Join(dir, "roster.yaml"), filepath.Join(dir, "votes.jsonl")
+	var y, v bytes.Buffer
+	y.WriteString("monitors:\n")
+	for m := range 5 {
+		fmt.Fprintf(&y, "- {name: m%d, from: 2026-12-01T00:00:00Z}\n", m)
+	}
+	y.WriteString("relays:\n")
+	start := time.Date(2026, 12, 1, 0, 0, 0, 0, time.UTC)
+	for r := range 200 {
+		fmt.Fprintf(&y, "- {peer_id: relay%d, enrolled: 2026-12-01T00:00:00Z}\n", r)
+		for h := range 744 {
+			for m := range 5 {
+				fmt.Fprintf(&v, "{\"relay\":\"relay%d\",\"monitor\":\"m%d\",\"hour\":%q,\"vote\":\"up\"}\n", r, m, start.Add(time.Duration(h)*time.Hour).Format(time.RFC3339))
+			}
+		}
+	}
+	for name, data := range map[string][]byte{roster: y.Bytes(), file: v.Bytes()} {
+		if err := os.WriteFile(name, data, 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ResetTimer()
+	for b.Loop() {
+		if code := run([]string{"judge", "--month", "2026-12", "--roster", roster, "--json", file}, nil, io.Discard, io.Discard); code != 0 {
+			b.Fatal(code)
+		}
+	}
+	b.ReportMetric(float64(200*744*5)*float64(b.N)/b.Elapsed().Seconds(), "votes/s")
+}
+
+// The short way and the long way read the same.
+func FuzzLine(f *testing.F) {
+	f.Add([]byte(`{"relay":"ID","monitor":"m1","hour":"2026-11-03T14:00:00Z","vote":"up"}`))
+	f.Add([]byte(`{"relay":"a\\","monitor":"","hour":"b","vote":"c"}`))
+	f.Add([]byte(`{"relay":"a","monitor":"b","hour":"c","vote":"d"}"}`))
+	f.Add([]byte("{\"relay\":\"\xff\",\"monitor\":\"b\",\"hour\":\"c\",\"vote\":\"d\"}"))
+	f.Fuzz(func(t *testing.T, line []byte) {
+		quick, ok := usualLine(string(line))
+		if !ok {
+			return
+		}
+		var slow voteLine
+		if err := json.Unmarshal(line, &slow); err != nil {
+			t.Fatalf("%q: read, but it is not JSON: %v", line, err)
+		}
+		for i, pair := range [][2]*string{{quick.Relay, slow.Relay}, {quick.Monitor, slow.Monitor}, {quick.Hour, slow.Hour}, {quick.Vote, slow.Vote}} {
+			if pair[1] == nil || *pair[0] != *pair[1] {
+				t.Errorf("%q: field %d differs", line, i)
+			}
+		}
+	})
+}
