@@ -174,6 +174,7 @@ type Origin struct {
 	// Notes are what the operator should know about his environment.
 	Notes   []string
 	sources map[string]Source
+	used    bool // a file, or a variable
 }
 
 // ReadOrigin reads the operator's environment over the defaults and his file,
@@ -187,6 +188,7 @@ func ReadOrigin(path string, getenv func(string) string) (Origin, error) {
 		if value == "" { // as good as unset, there too
 			continue
 		}
+		o.used = true
 		note, err := v.set(&o.Config, value)
 		if err != nil {
 			faults = append(faults, fmt.Errorf("environment %s: %w", v.name, err))
@@ -199,6 +201,7 @@ func ReadOrigin(path string, getenv func(string) string) (Origin, error) {
 		}
 	}
 	if path != "" {
+		o.used = true
 		data, err := os.ReadFile(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			return Origin{}, fmt.Errorf("read the configuration: %w: write one with \"relayd config --defaults\" to start from", err)
@@ -233,6 +236,9 @@ func (o Origin) located(err error) error {
 	}
 	return errors.Join(out...)
 }
+
+// Given says whether the operator said anything: by a file or by his environment.
+func (o Origin) Given() bool { return o.used }
 
 // Values lists the configuration in the order of default.yaml.
 func (o Origin) Values() []Value {

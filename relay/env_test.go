@@ -52,7 +52,7 @@ func TestEnvironmentOfServiceProvider(t *testing.T) {
 	if !reflect.DeepEqual(o.Config, want) {
 		t.Errorf("got %+v\nwant %+v", o.Config, want)
 	}
-	if len(o.Notes) != 2 || !strings.Contains(o.Notes[0], "IPFS_WS_PORT") || !strings.Contains(o.Notes[1], "CONNECT_PREF") {
+	if !o.Given() || len(o.Notes) != 2 || !strings.Contains(o.Notes[0], "IPFS_WS_PORT") || !strings.Contains(o.Notes[1], "CONNECT_PREF") {
 		t.Errorf("notes %q", o.Notes)
 	}
 }
@@ -63,7 +63,7 @@ func TestEmptyEnvironmentIsTheDefaults(t *testing.T) {
 		pairs = append(pairs, v.name, "")
 	}
 	o, err := ReadOrigin("", environment(pairs...))
-	if err != nil || !reflect.DeepEqual(o.Config, DefaultConfig()) || o.Notes != nil {
+	if err != nil || !reflect.DeepEqual(o.Config, DefaultConfig()) || o.Notes != nil || o.Given() {
 		t.Errorf("%v: %+v", err, o)
 	}
 	for _, v := range o.Values() {

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -37,6 +38,16 @@ type configFlag struct {
 }
 
 func (f configFlag) read() (relay.Config, error) {
-	cfg, err := relay.ReadConfig(f.Config)
-	return cfg, cli.BadInput(err)
+	o, err := f.origin()
+	return o.Config, err
+}
+
+// origin reads the configuration. Neither a file nor an environment is taken for
+// a slip: what is at stake lies in a folder that somebody should have named.
+func (f configFlag) origin() (relay.Origin, error) {
+	o, err := relay.ReadOrigin(f.Config, os.Getenv)
+	if err == nil && !o.Given() {
+		err = errors.New("no configuration: give --config FILE, or an environment (\"relayd config --help\")")
+	}
+	return o, cli.BadInput(err)
 }

@@ -15,9 +15,9 @@ import (
 type runCmd struct{ configFlag }
 
 func (c *runCmd) Run(out *cli.IO) error {
-	o, err := relay.ReadOrigin(c.Config, os.Getenv)
+	o, err := c.origin()
 	if err != nil {
-		return cli.BadInput(err)
+		return err
 	}
 	cfg := o.Config
 	level := new(slog.LevelVar)
