@@ -283,3 +283,17 @@ func TestHostsDialNothing(t *testing.T) {
 		t.Errorf("listens on %v", n)
 	}
 }
+
+// What one attempt costs the monitor.
+func BenchmarkAttempt(b *testing.B) {
+	ca := newAuthority(b)
+	r := newRelay(b, ca.leaf(b, nil), true, resources(func(r *relayv2.Resources) {
+		r.MaxReservations, r.MaxReservationsPerIP = 1<<20, 1<<20
+	}))
+	b.ReportAllocs()
+	for b.Loop() {
+		if a := Run(b.Context(), r.Target, ca.options()); a.Level != evidence.LevelEchoed {
+			b.Fatalf("level %d: %+v", a.Level, a.Rungs)
+		}
+	}
+}

@@ -90,7 +90,9 @@ func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
 func (l *Listener) Close() error {
 	// The topic first: it is left through the pubsub, which ends with ctx.
 	err := l.topic.Close()
+	l.mu.Lock() // Watch starts nothing from here on
 	l.stop()
+	l.mu.Unlock()
 	l.done.Wait()
 	l.host.close()
 	return err
