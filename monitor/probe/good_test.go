@@ -225,6 +225,11 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		}
 		Run(cut, good, o)
+		l := newListener(t, ca.options())
+		l.Watch([]Target{good, small})
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 	eventually(t, func() bool { return runtime.NumGoroutine() <= before })
 }

@@ -23,11 +23,10 @@ type Listener struct {
 	host  *peerHost
 	topic *coord.Listener
 	ctx   context.Context
-	stop  context.CancelFunc // of all dials
+	stop  context.CancelFunc
 	done  sync.WaitGroup
 
-	redial    time.Duration // minRedial, or less in tests
-	endPubSub context.CancelFunc
+	redial time.Duration // minRedial, or less in tests
 
 	mu      sync.Mutex
 	last    map[peer.ID]coord.Heard
@@ -70,16 +69,12 @@ func NewListener(key crypto.PrivKey, o Options) (*Listener, error) {
 		opts: o, host: h, ctx: ctx, stop: stop, redial: minRedial,
 		last: map[peer.ID]coord.Heard{}, news: make(chan struct{}), watched: map[peer.ID]*watch{},
 	}
-	// The topic is left before its pubsub ends.
-	psCtx, endPubSub := context.WithCancel(context.Background())
-	l.endPubSub = endPubSub
-	ps, err := coord.NewPubSub(psCtx, h)
+	ps, err := coord.NewPubSub(ctx, h)
 	if err == nil {
 		l.topic, err = coord.Listen(ps, l.heard)
 	}
 	if err != nil {
 		stop()
-		endPubSub()
 		h.close()
 		return nil, fmt.Errorf("start the announcements' listener: %w", err)
 	}
