@@ -138,7 +138,7 @@ func (b backup) add(name string, data []byte) error {
 
 // backupName is what may be in an archive.
 var backupName = regexp.MustCompile(`^(log\.json|log\.key|witness\.key|wal/` + hourPattern + `|blocks/` + monthPattern + `\.jsonl|blocks/` +
-	monthPattern + `/` + hourPattern + `|checkpoints/[0-9]{8,10}|certs/[0-9a-f]{64}\.der|witness/[0-9a-f]{64})$`)
+	monthPattern + `/` + hourPattern + `|checkpoints/[0-9]{8,10}|certs/[0-9a-f]{64}\.der|witness/[0-9a-f]{64}(\.fork)?)$`)
 
 const (
 	monthPattern = `[0-9]{4}-[0-9]{2}`

@@ -160,6 +160,10 @@ func TestBackupIsTheLog(t *testing.T) {
 	must(t, err)
 	_, err = w.Cosign(other.Key(), r, closing(firstHour))
 	must(t, err)
+	fork := checkpoint{origin: other.Origin(), size: 1, root: Hash{1}}
+	if _, err := w.Cosign(other.Key(), AddCheckpoint{1, nil, signedText(t, other, fork.text())}, closing(firstHour)); !errors.Is(err, ErrForked) {
+		t.Fatal(err)
+	}
 	var a, b bytes.Buffer
 	must(t, Backup(s.log.dir, &a))
 	must(t, Backup(s.log.dir, &b))

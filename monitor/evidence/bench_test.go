@@ -98,3 +98,25 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	b.ReportMetric(float64(size), "export-B")
 }
+
+// BenchmarkOpen is the start of a monitor that has run for a year.
+func BenchmarkOpen(b *testing.B) {
+	dir := filepath.Join(b.TempDir(), "log")
+	l, err := create(memoryDisk{}, dir, Options{Name: "m", Network: Lab, First: firstHour})
+	must(b, err)
+	for h := firstHour; h < firstHour+365*24; h++ {
+		watch(b, l, h)
+		if _, err := l.Seal(closing(h)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	must(b, l.Close())
+	for b.Loop() {
+		l, err := open(memoryDisk{}, dir)
+		must(b, err)
+		if l.Size() != 365*24 {
+			b.Fatal(l.Size())
+		}
+		must(b, l.Close())
+	}
+}

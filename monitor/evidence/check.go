@@ -6,23 +6,29 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+
+	"golang.org/x/mod/sumdb/note"
 )
 
 // CheckReport says what [Check] saw.
 type CheckReport struct {
-	Origin       string `json:"origin"`
-	Key          string `json:"key"`
-	First        Hour   `json:"first"`
-	Blocks       int64  `json:"blocks"`
-	OK           int64  `json:"ok"`
-	Partial      int64  `json:"partial"`
-	Gaps         int64  `json:"gaps"`
-	Records      int64  `json:"records"`
-	Attempts     int64  `json:"attempts"`
-	Checkpoints  int64  `json:"checkpoints"`
-	Cosignatures int64  `json:"cosignatures"`
-	Certificates int64  `json:"certificates"`
+	Origin      string `json:"origin"`
+	Key         string `json:"key"`
+	First       Hour   `json:"first"`
+	Blocks      int64  `json:"blocks"`
+	OK          int64  `json:"ok"`
+	Partial     int64  `json:"partial"`
+	Gaps        int64  `json:"gaps"`
+	Records     int64  `json:"records"`
+	Attempts    int64  `json:"attempts"`
+	Checkpoints int64  `json:"checkpoints"`
+	// Cosignatures is how many there are by the given witnesses, all good, Others how
+	// many by keys that were not given.
+	Cosignatures int64 `json:"cosignatures"`
+	Others       int64 `json:"other_cosignatures"`
+	Certificates int64 `json:"certificates"`
 	// Open are the hours that are not sealed yet.
 	Open []Hour `json:"open"`
 	// Faults say what is wrong, in the order it was met; none: the store is sound.
@@ -30,14 +36,20 @@ type CheckReport struct {
 }
 
 // Check verifies a whole store without changing it, also while a monitor writes
-// to it: every block, record, checkpoint and certificate. The error is of a store
+// to it: every block, record, checkpoint and certificate, and the cosignatures of
+// the given witnesses (verifier keys). Lines of hours that are not sealed yet have
+// no hash over them and are checked for their form only. The error is of a store
 // that cannot be read at all; what is wrong in it stands in the report.
-func Check(dir string) (CheckReport, error) {
+func Check(dir string, witnesses ...string) (CheckReport, error) {
 	l, err := OpenRead(dir)
 	if err != nil {
 		return CheckReport{}, fmt.Errorf("check: %w", err)
 	}
-	c := checker{l: l, known: make(map[string]bool), r: CheckReport{
+	known, err := verifiers(witnesses)
+	if err != nil {
+		return CheckReport{}, fmt.Errorf("check: %w", err)
+	}
+	c := checker{l: l, witnesses: known, known: make(map[string]bool), r: CheckReport{
 		Origin: l.meta.Origin, Key: l.meta.Key, First: l.meta.First, Open: l.unsealed(), Faults: []string{}}}
 	for _, name := range []string{metaFile, keyFile, witnessFile, lockFile, restoredFile} {
 		c.known[l.path(name)] = true
@@ -64,9 +76,10 @@ func Check(dir string) (CheckReport, error) {
 }
 
 type checker struct {
-	l     *Log
-	r     CheckReport
-	known map[string]bool // files that belong to the store
+	l         *Log
+	witnesses []note.Verifier
+	r         CheckReport
+	known     map[string]bool // files that belong to the store
 }
 
 func (c *checker) fault(format string, a ...any) {
@@ -165,7 +178,7 @@ func (c *checker) attempts(r Record) {
 
 func (c *checker) checkpoint(size int64) {
 	c.known[c.l.checkpointPath(size)] = true
-	p, err := c.l.readCheckpoint(size)
+	p, err := c.l.readCheckpoint(size, c.witnesses...)
 	if err != nil {
 		// The last one may not have been signed yet when the monitor stopped.
 		if size < c.l.tree.size || !errors.Is(err, fs.ErrNotExist) {
@@ -177,7 +190,13 @@ func (c *checker) checkpoint(size int64) {
 		c.fault("checkpoint of size %d: its root is not that of the blocks", size)
 	}
 	c.r.Checkpoints++
-	c.r.Cosignatures += int64(len(p.sigs))
+	for _, sig := range p.sigs {
+		if slices.ContainsFunc(c.witnesses, func(w note.Verifier) bool { return w.Name() == sig.Name && w.KeyHash() == sig.Hash }) {
+			c.r.Cosignatures++
+		} else {
+			c.r.Others++
+		}
+	}
 }
 
 // strangers names files that no block or record accounts for.

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
 )
@@ -442,13 +443,13 @@ func (l *Log) lastCheckpoint() (int64, error) {
 }
 
 // readCheckpoint reads a checkpoint of this log. Its cosignatures were verified
-// when they came in.
-func (l *Log) readCheckpoint(size int64) (checkpoint, error) {
+// when they came in; those of the given witnesses are again.
+func (l *Log) readCheckpoint(size int64, witnesses ...note.Verifier) (checkpoint, error) {
 	b, err := os.ReadFile(l.checkpointPath(size))
 	if err != nil {
 		return checkpoint{}, err
 	}
-	n, err := parseNote(b, noteVerifier{l.key.public()})
+	n, err := parseNote(b, noteVerifier{l.key.public()}, witnesses...)
 	if err != nil {
 		return checkpoint{}, l.errDamaged("checkpoint of size %d: %w", size, err)
 	}

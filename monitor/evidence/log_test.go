@@ -244,7 +244,7 @@ func TestLogFromEndToEnd(t *testing.T) {
 
 	report := sound(t, dir)
 	if report.Blocks != 8 || report.OK != 6 || report.Gaps != 2 || report.Records != 13 || report.Attempts != 19 ||
-		report.Checkpoints != 7 || report.Cosignatures != 12 || report.Certificates != 1 || len(report.Open) != 1 {
+		report.Checkpoints != 7 || report.Others != 12 || report.Certificates != 1 || len(report.Open) != 1 {
 		t.Fatalf("check: %+v", report)
 	}
 
@@ -588,8 +588,8 @@ func TestAddCosignatures(t *testing.T) {
 	must(t, l.AddCosignatures(1, w3.cosign(t, cp, at), w1.vkey(), w2.vkey())) // a stranger's is left out
 	must(t, l.AddCosignatures(1, w1.cosign(t, cp, at), w1.vkey(), w2.vkey()))
 	must(t, l.AddCosignatures(1, w1.cosign(t, cp, at.Add(time.Hour)), w1.vkey())) // the first one stays
-	if r := sound(t, dir); r.Cosignatures != 2 {
-		t.Fatalf("%d cosignatures", r.Cosignatures)
+	if r := sound(t, dir); r.Others != 2 {
+		t.Fatalf("%d cosignatures", r.Others)
 	}
 	got, err := l.Checkpoint()
 	must(t, err)

@@ -73,6 +73,16 @@ type AddCheckpoint struct {
 	Checkpoint []byte // signed note
 }
 
+// Size is that of the checkpoint, whose signature is not looked at.
+func (r AddCheckpoint) Size() (int64, error) {
+	text, _, _ := bytes.Cut(r.Checkpoint, []byte("\n\n"))
+	c, err := parseCheckpointText(string(text) + "\n")
+	if err != nil {
+		return 0, fmt.Errorf("add-checkpoint: %w", err)
+	}
+	return c.size, nil
+}
+
 const maxProof = 63
 
 // Bytes is the request's body.

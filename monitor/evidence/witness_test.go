@@ -80,7 +80,7 @@ func TestWitness(t *testing.T) {
 		t.Fatalf("remembers\n%s\nnot\n%s", last, cp)
 	}
 	must(t, l.Confront(last))
-	if r := sound(t, l.dir); r.Cosignatures != 3 {
+	if r := sound(t, l.dir); r.Others != 3 {
 		t.Fatalf("%+v", r)
 	}
 	sound(t, dir)
@@ -165,6 +165,13 @@ func TestWitness(t *testing.T) {
 	}
 	if _, _, err := CosignatureIn(lastLine(last), last, l.Key(), "x"); err == nil {
 		t.Error("found a cosignature by witness key x")
+	}
+
+	if n, err := good.Size(); err != nil || n != 11 {
+		t.Errorf("size of a request: %d, %v", n, err)
+	}
+	if n, err := (AddCheckpoint{}).Size(); err == nil {
+		t.Errorf("size of nothing: %d", n)
 	}
 
 	// State that cannot be read stops the witness; it does not begin anew.
