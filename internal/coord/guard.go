@@ -19,11 +19,11 @@ import (
 const (
 	peerMessages, peerMessagesBurst = 50, 500
 	peerBytes, peerBytesBurst       = 64 << 10, 4 * MaxMessage
-	allMessages, allMessagesBurst   = 500, 4000
-	allBytes, allBytesBurst         = 1 << 20, 8 << 20
+	allMessages, allMessagesBurst   = 300, 4000
+	allBytes, allBytesBurst         = 1 << 20, 4 << 20
 	// What a neighbour signs itself is not for others to crowd out: so much of it
 	// is taken whatever the others send.
-	ownMessages, ownMessagesBurst = 1, 20
+	ownMessages, ownMessagesBurst = 0.2, 20
 )
 
 // How many subscriptions of others are remembered. A helia-coord node subscribes

@@ -39,12 +39,15 @@ type MemberConfig struct {
 	Log   *slog.Logger
 }
 
+// MemberMemory is what a Member and its pubsub take at most for peers that others
+// make up, however many of them are announced: the directory, the private topics,
+// and the ids of the messages that NewPubSub let through in the two minutes for
+// which gossipsub remembers them.
+const MemberMemory = 32 << 20
+
 // Member is a relay's part in the network: it announces the relay, relays the
 // topics that other peers need, answers private messages, and knows who else is
 // a member.
-//
-// Whatever others send, it holds less than 32 MiB: 4096 peers, 512 private topics,
-// and what the bounds of NewPubSub let through.
 type Member struct {
 	cfg       MemberConfig
 	dir       *directory

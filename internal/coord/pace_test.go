@@ -2,6 +2,9 @@ package coord
 
 import (
 	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,16 +15,25 @@ func TestRepeat(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
 		newcomers := make(chan struct{}, 1)
-		var at []time.Duration
+		var mu sync.Mutex
+		var calls []time.Duration
+		soFar := func() []time.Duration {
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(calls)
+		}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			repeat(ctx, newcomers, func() bool {
-				at = append(at, time.Since(start))
+				mu.Lock()
+				defer mu.Unlock()
+				calls = append(calls, time.Since(start))
 				return true
 			})
 		}()
-		synctest.Wait()
+		at := soFar()
 		if len(at) != 1 || at[0] != 0 {
 			t.Fatalf("announced at %v, want at once", at)
 		}
@@ -32,7 +44,7 @@ func TestRepeat(t *testing.T) {
 			time.Sleep(50 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
-		synctest.Wait()
+		at = soFar()
 		if len(at) != 2 || at[1] < announceGap || at[1] > announceGap+newcomerDelay {
 			t.Fatalf("announced at %v, want the second right after %v", at, announceGap)
 		}
@@ -40,7 +52,7 @@ func TestRepeat(t *testing.T) {
 		// Nobody comes: every two minutes. Somebody comes all the time: every ten
 		// seconds at the most.
 		time.Sleep(time.Hour)
-		synctest.Wait()
+		at = soFar()
 		for i := 2; i < len(at); i++ {
 			if d := at[i] - at[i-1]; d > 2*time.Minute || d < time.Minute {
 				t.Fatalf("%v between two announcements", d)
@@ -54,7 +66,7 @@ func TestRepeat(t *testing.T) {
 			wake(newcomers)
 			time.Sleep(100 * time.Millisecond)
 		}
-		synctest.Wait()
+		at = soFar()
 		for i := quiet; i < len(at); i++ {
 			if d := at[i] - at[i-1]; d < announceGap {
 				t.Fatalf("%v between two announcements", d)
@@ -74,22 +86,22 @@ func TestRepeatToNobody(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		start := time.Now()
 		newcomers := make(chan struct{}, 1)
-		calls, heard := 0, time.Duration(0)
+		var calls atomic.Int32
+		var heard atomic.Int64
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			repeat(ctx, newcomers, func() bool {
-				calls++
-				heard = time.Since(start)
-				return calls > 1
+				heard.Store(int64(time.Since(start)))
+				return calls.Add(1) > 1
 			})
 		}()
 		time.Sleep(time.Second)
 		wake(newcomers)
 		time.Sleep(announceGap - 2*time.Second)
 		synctest.Wait()
-		if calls != 2 || heard != time.Second+newcomerDelay {
-			t.Fatalf("%d announcements, the last after %v", calls, heard)
+		if n, last := calls.Load(), time.Duration(heard.Load()); n != 2 || last != time.Second+newcomerDelay {
+			t.Fatalf("%d announcements, the last after %v", n, last)
 		}
 		cancel()
 		<-done

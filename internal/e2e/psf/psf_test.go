@@ -118,7 +118,7 @@ func newPair(t *testing.T, seconds int, seeds []string, env ...string) (alice, b
 // story is what two peers of the network do with a relay that they have never
 // heard of.
 func story(t *testing.T, config map[string]any, seconds int, started func(r *relay), env ...string) {
-	patience := time.Minute
+	patience := 2 * time.Minute
 	if seconds == 0 {
 		patience = 6 * time.Minute
 	}
