@@ -30,6 +30,7 @@ type Config struct {
 	Committee   string           `yaml:"committee"`
 	Listen      string           `yaml:"listen"`
 	Concurrency int              `yaml:"concurrency"`
+	Browser     string           `yaml:"browser"`
 	LogLevel    slog.Level       `yaml:"log_level"`
 	Lab         LabConfig        `yaml:"lab"`
 }
@@ -91,6 +92,7 @@ func (c *Config) Validate() error {
 		want(err == nil, "listen: want an address and port such as 127.0.0.1:8420, not %q", c.Listen)
 	}
 	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
+	want(c.Browser != "", "browser: want auto, none or the path of a Chromium")
 	if c.Network != evidence.Lab {
 		want(c.Lab.CA == "" && len(c.Lab.Resolve) == 0, "lab: only a lab network may trust a CA of its own or pin names")
 	}

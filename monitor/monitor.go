@@ -30,6 +30,8 @@ type Monitor struct {
 	climb  climber       // the ladder's, or a test's
 	gate   chan struct{} // a place for each probe that may run at the same time
 
+	browsing *browsing // nil: no browser is at hand
+
 	mu         sync.Mutex
 	planner    *planner
 	secrets    *secrets
@@ -96,7 +98,14 @@ func (m *Monitor) prepare() (err error) {
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
-	return m.recall(time.Now())
+	now := time.Now()
+	if err := m.recall(now); err != nil {
+		return err
+	}
+	if m.browsing, err = newBrowsing(m.cfg, m.log); err != nil || m.browsing == nil {
+		return err
+	}
+	return m.browsing.restore(m.store.Records, now)
 }
 
 // Close ends the listener and lets go of the log.

@@ -24,7 +24,7 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	select {
 	case m.gate <- struct{}{}:
 		if m.inTime(j, time.Now()) { // else it waited too long for a place
-			a, err = m.observe(ctx, j)
+			a, err = m.observe(ctx, j, m.browse)
 		}
 		<-m.gate
 	case <-ctx.Done():
@@ -44,8 +44,9 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 }
 
 // observe makes one attempt and puts it into the log: it counts when it is
-// there, and not before. The result is nil if none was made.
-func (m *Monitor) observe(ctx context.Context, j job) (*evidence.Attempt, error) {
+// there, and not before. What also sees besides is recorded with it. The result is
+// nil if none was made.
+func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *evidence.Attempt)) (*evidence.Attempt, error) {
 	target, err := m.target(j.relay, j.hour)
 	if err != nil {
 		return nil, err
@@ -59,6 +60,7 @@ func (m *Monitor) observe(ctx context.Context, j job) (*evidence.Attempt, error)
 	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
 	a, certs := m.climb(climbing, target, id.key)
+	also(ctx, j, &a)
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
@@ -142,7 +144,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	m.ladder.wait = announceWait
 	var out []evidence.Attempt
 	for _, relay := range m.targets(h) {
-		a, err := m.observe(ctx, job{relay, h})
+		a, err := m.observe(ctx, job{relay, h}, func(context.Context, job, *evidence.Attempt) {})
 		if err != nil {
 			return out, err
 		}

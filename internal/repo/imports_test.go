@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "internal/buildinfo"},
 	"monitor/witness":        {"monitor/evidence", "internal/buildinfo"},
 	"monitor/beacon":         {"monitor/evidence"},

@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"regexp"
@@ -89,10 +90,7 @@ func (r *Relay) Rung(version string) evidence.Rung {
 	default:
 		g.Outcome = evidence.Fail
 	}
-	g.Detail = fmt.Sprintf("%s, step %s: %s", version, s.Name, s.Detail)
-	if len(g.Detail) > maxDetail {
-		g.Detail = strings.ToValidUTF8(g.Detail[:maxDetail], "")
-	}
+	g.Detail = clip(fmt.Sprintf("%s, step %s: %s", version, s.Name, s.Detail))
 	return g
 }
 
@@ -162,4 +160,39 @@ func (c *reasons) refine(r *Relay) {
 			}
 		}
 	}
+}
+
+// Look starts a browser, lets it try one relay and ends it again. What went wrong
+// with the browser itself is in the rung, too, as this machine's fault.
+func Look(ctx context.Context, o Options, wss string) evidence.Rung {
+	began := time.Now()
+	blind := func(err error) evidence.Rung {
+		g := evidence.Rung{Name: RungName, Outcome: evidence.Blind, Class: evidence.OwnFault, DurationUS: time.Since(began).Microseconds()}
+		if ctx.Err() != nil {
+			g.Class = evidence.Stopped
+		}
+		g.Detail = clip(err.Error())
+		return g
+	}
+	b, err := Start(ctx, o)
+	if err != nil {
+		return blind(err)
+	}
+	defer b.Close()
+	report, err := b.Check(ctx, wss)
+	if err != nil {
+		return blind(err)
+	}
+	if len(report.Relays) != 1 {
+		return blind(fmt.Errorf("the page checked %d relays instead of one", len(report.Relays)))
+	}
+	return report.Relays[0].Rung(report.Version)
+}
+
+// clip bounds a detail as the evidence log's format does.
+func clip(s string) string {
+	if len(s) > maxDetail {
+		return strings.ToValidUTF8(s[:maxDetail], "")
+	}
+	return s
 }

@@ -1,0 +1,132 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/browser"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+const (
+	// browseEvery is how often a real browser looks at each relay (rule R15), and
+	// browseAgain how soon after a look that was not good: several fit into the
+	// day in which a success makes up for a failure.
+	browseEvery = 7 * 24 * time.Hour
+	browseAgain = 6 * time.Hour
+	// browseTimeout bounds one look, with the browser's start.
+	browseTimeout = 90 * time.Second
+)
+
+// looker tries one relay through a real browser.
+type looker func(ctx context.Context, wss string) evidence.Rung
+
+// browsing knows when a relay is to be looked at through a browser.
+type browsing struct {
+	look looker
+	mu   sync.Mutex
+	next map[string]time.Time // by relay; absent: at once
+	busy bool                 // a browser runs; it takes more memory than all the rest
+}
+
+// newBrowsing is nil where there is no browser, or none is wanted.
+func newBrowsing(cfg Config, log *slog.Logger) (*browsing, error) {
+	if cfg.Browser == "none" {
+		return nil, nil
+	}
+	o := browser.Options{Program: cfg.Browser, Resolve: cfg.Lab.Resolve}
+	if cfg.Browser == "auto" {
+		o.Program = ""
+	}
+	program, err := browser.Find(o.Program)
+	switch {
+	case err != nil && cfg.Browser != "auto":
+		return nil, fmt.Errorf("browser: %w", err)
+	case err != nil:
+		log.Info("no look through a real browser: no Chromium is installed")
+		return nil, nil
+	}
+	o.Program = program
+	if cfg.Lab.CA != "" {
+		if o.RootsPEM, err = os.ReadFile(cfg.Lab.CA); err != nil {
+			return nil, fmt.Errorf("read the lab's CA: %w", err)
+		}
+	}
+	return &browsing{next: map[string]time.Time{}, look: func(ctx context.Context, wss string) evidence.Rung {
+		return browser.Look(ctx, o, wss)
+	}}, nil
+}
+
+// restore takes over what the log knows, so that a restart repeats nothing.
+func (b *browsing) restore(records func(evidence.Hour) ([]evidence.Record, error), now time.Time) error {
+	this := evidence.HourOf(now)
+	for h := evidence.HourOf(now.Add(-browseEvery)); h <= this; h++ {
+		all, err := records(h)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, r := range all {
+			for _, a := range r.Attempts {
+				b.note(a)
+			}
+		}
+	}
+	return nil
+}
+
+// note remembers the look that an attempt holds, if it holds one.
+func (b *browsing) note(a evidence.Attempt) {
+	for _, r := range a.Rungs {
+		if r.Name != browser.RungName {
+			continue
+		}
+		wait := browseAgain
+		if r.Outcome == evidence.OK {
+			wait = browseEvery
+		}
+		b.mu.Lock()
+		b.next[a.PeerID] = a.Started.Add(wait)
+		b.mu.Unlock()
+	}
+}
+
+// begin says whether the relay is to be looked at now; then end must follow.
+func (b *browsing) begin(relay string, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy || now.Before(b.next[relay]) {
+		return false
+	}
+	b.busy = true
+	return true
+}
+
+func (b *browsing) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.busy = false
+}
+
+// browse adds a look through a real browser to an attempt, where one is due and
+// can add something: a relay without wss is known to be of no use to browsers.
+func (m *Monitor) browse(ctx context.Context, j job, a *evidence.Attempt) {
+	now := time.Now()
+	if m.browsing == nil || a.Results[evidence.WSS].Outcome != evidence.OK || evidence.HourOf(now) != j.hour ||
+		!m.browsing.begin(j.relay, now) {
+		return
+	}
+	defer m.browsing.end()
+	looking, cancel := context.WithTimeout(ctx, browseTimeout)
+	defer cancel()
+	rung := m.browsing.look(looking, a.WSSAddr)
+	rung.OffsetUS = max(0, now.Sub(a.Started.Time)).Microseconds()
+	a.Rungs = append(a.Rungs, rung)
+	m.browsing.note(*a)
+	m.log.Info("browser", "relay", j.relay, "outcome", rung.Outcome, "class", rung.Class, "detail", rung.Detail)
+}

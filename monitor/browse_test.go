@@ -1,0 +1,134 @@
+package monitor
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/psf-relay/relay-appliance/monitor/browser"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
+)
+
+// looks lists the browser's looks at a relay that the log holds.
+func looks(t *testing.T, m *Monitor, relay string, from, to evidence.Hour) (at []evidence.Hour, outcomes []evidence.Outcome) {
+	t.Helper()
+	for h := from; h < to; h++ {
+		records, err := m.store.Records(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range records {
+			for _, a := range r.Attempts {
+				for _, g := range a.Rungs {
+					if g.Name == browser.RungName && r.PeerID == relay {
+						at, outcomes = append(at, h), append(outcomes, g.Outcome)
+					}
+				}
+			}
+		}
+	}
+	return at, outcomes
+}
+
+// Each relay is looked at once a week, and again soon after a failure; never two
+// at the same time, and what was seen is in the log.
+func TestBrowseWeekly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: 5 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 3, 8)
+		m.climb = func(ctx context.Context, target probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+			a, certs := f.climb(ctx, target, key)
+			a.WSSAddr = a.PeerID
+			return a, certs
+		}
+		running, failures := 0, 2
+		m.browsing = &browsing{next: map[string]time.Time{}, look: func(ctx context.Context, wss string) evidence.Rung {
+			if running++; running > 1 {
+				t.Error("two browsers at the same time")
+			}
+			time.Sleep(20 * time.Second)
+			running--
+			if failures > 0 && wss == ids[0] {
+				failures--
+				return evidence.Rung{Name: browser.RungName, Outcome: evidence.Fail, Class: evidence.LimitTooSmall}
+			}
+			return evidence.Rung{Name: browser.RungName, Outcome: evidence.OK, Detail: "Chrome/1"}
+		}}
+		first := evidence.HourOf(time.Now())
+		const days = 9
+		ctx, cancel := context.WithTimeout(t.Context(), days*24*time.Hour+closeAfter)
+		defer cancel()
+		if err := m.Run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		last := first + days*24
+		for _, id := range ids {
+			want := []evidence.Outcome{evidence.OK, evidence.OK}
+			if id == ids[0] {
+				want = []evidence.Outcome{evidence.Fail, evidence.Fail, evidence.OK, evidence.OK}
+			}
+			at, got := looks(t, m, id, first, last)
+			if len(got) != len(want) {
+				t.Errorf("looks %v at %v, want %v", got, at, want)
+				continue
+			}
+			for i := range got {
+				if got[i] != want[i] {
+					t.Errorf("look %d: %s, want %s", i, got[i], want[i])
+				}
+			}
+			if week := at[len(at)-1] - at[len(at)-2]; week < 7*24 || week > 7*24+2 {
+				t.Errorf("%d hours from one look to the next", week)
+			}
+		}
+		// A monitor that starts anew goes on from the log.
+		again := &browsing{next: map[string]time.Time{}}
+		if err := again.restore(m.store.Records, last.Start()); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range ids {
+			if at, next := m.browsing.next[id], again.next[id]; !at.Equal(next) || !next.After(last.Start()) {
+				t.Errorf("next look %s before the restart, %s after it", at, next)
+			}
+		}
+	})
+}
+
+// A relay that no browser can reach, as the attempt already says, is not looked at.
+func TestBrowseNeedsWSS(t *testing.T) {
+	m := &Monitor{browsing: &browsing{next: map[string]time.Time{}, look: func(context.Context, string) evidence.Rung {
+		t.Error("it was looked at")
+		return evidence.Rung{}
+	}}}
+	now := time.Now()
+	for name, tc := range map[string]struct {
+		outcome evidence.Outcome
+		hour    evidence.Hour
+	}{
+		"no wss":         {evidence.Fail, evidence.HourOf(now)},
+		"the hour ended": {evidence.OK, evidence.HourOf(now) - 1},
+	} {
+		a := attempt(now, tc.outcome)
+		if m.browse(t.Context(), job{"relay", tc.hour}, &a); len(a.Rungs) > 0 {
+			t.Errorf("%s: %v", name, a.Rungs)
+		}
+	}
+}
+
+func TestBrowserConfig(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	t.Setenv("PATH", t.TempDir())
+	for _, quiet := range []string{"none", "auto"} {
+		if b, err := newBrowsing(Config{Browser: quiet}, log); b != nil || err != nil {
+			t.Errorf("%s without a browser: %v, %v", quiet, b, err)
+		}
+	}
+	if _, err := newBrowsing(Config{Browser: "/opt/chromium"}, log); err == nil {
+		t.Error("a browser that is not there is no fault")
+	}
+}
