@@ -1,0 +1,133 @@
+package relay
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// visit is what a visitor gets of a relay that does not run.
+func visit(t testing.TB, r *Relay, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.web().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w
+}
+
+func newRelay(t testing.TB, change func(*Config)) *Relay {
+	t.Helper()
+	c := labConfig(t)
+	change(&c)
+	r, err := New(c, testLog(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// The page's own style and script are what its policy lets run, it loads nothing
+// from anywhere, and what the operator wrote is text.
+func TestStatusPageIsStrict(t *testing.T) {
+	const name = `<script src=//x.example/>alice`
+	r := newRelay(t, func(c *Config) { c.Name, c.AbuseContact = name, "Abuse <abuse@example.org>" })
+	w := visit(t, r, "/")
+	body, policy := w.Body.String(), w.Header().Get("Content-Security-Policy")
+	for _, tag := range []string{"style", "script"} {
+		inline := regexp.MustCompile(`(?s)<`+tag+`>(.*?)</`+tag+`>`).FindAllStringSubmatch(body, -1)
+		if len(inline) != 1 {
+			t.Fatalf("%d inline <%s>", len(inline), tag)
+		}
+		sum := sha256.Sum256([]byte(inline[0][1]))
+		if !strings.Contains(policy, tag+"-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
+			t.Errorf("the policy does not let the page's <%s> run: %s", tag, policy)
+		}
+	}
+	if strings.Contains(policy, "unsafe") || !strings.HasPrefix(policy, "default-src 'none'; ") {
+		t.Errorf("policy %s", policy)
+	}
+	rest := strings.ReplaceAll(body, "&lt;script src=//x.example/&gt;alice", "")
+	if loads := regexp.MustCompile(`(?i)<(img|link|iframe|object|script [^>]*)|\bsrc=|\bstyle=|\bon[a-z]+="|@import|url\(|//`).FindString(rest); loads != "" {
+		t.Errorf("the page loads something, or has inline attributes: %s", loads)
+	}
+	if strings.Contains(body, "<script src") {
+		t.Error("the name is not escaped")
+	}
+	if !strings.Contains(body, `<a href="mailto:abuse@example.org"`) || strings.Contains(body, "ZgotmplZ") {
+		t.Error("the abuse contact is no link")
+	}
+	for _, h := range []string{"X-Content-Type-Options", "Referrer-Policy"} {
+		if w.Header().Get(h) == "" {
+			t.Errorf("no %s", h)
+		}
+	}
+	if w := visit(t, r, "/check/"); w.Code != http.StatusOK || strings.Contains(w.Header().Get("Content-Security-Policy"), "sha256") {
+		t.Errorf("the browser check: %d, %s", w.Code, w.Header().Get("Content-Security-Policy"))
+	}
+	if w := visit(t, r, "/healthz"); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("healthz of a relay that is not up: %d", w.Code)
+	}
+	if w := visit(t, r, "/elsewhere"); w.Code != http.StatusNotFound {
+		t.Errorf("another page: %d", w.Code)
+	}
+}
+
+func TestStatusPageTellsAll(t *testing.T) {
+	cfg, s, f := sound(t)
+	s.Name, s.AbuseContact = "alice", "https://example.org/abuse"
+	s.Certificate.NotAfter, s.Certificate.DaysLeft, s.Certificate.Issuer = f.at.AddDate(0, 0, 60), 60, "R11"
+	f.disk.free = 1
+	s.Requirements = requirements(cfg, s, f)
+	var b strings.Builder
+	if err := statusPage.Execute(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"<h1>alice</h1>", "<code>" + s.PeerID + "</code>", "<code>" + s.Addrs[0] + "</code>", "<code>" + s.Addrs[1] + "</code>",
+		"v1.2.3, here since", "60 days left", "3 members, 0 guests; 1024 places", "1 GB of 1 TB", `<a href="https://example.org/abuse"`,
+		`<b class="good">✓ met</b><div>The clock is right`, `<b class="bad">✗ not met</b><div>Room on the disk`, `<p class="cure">Make room`,
+		`<b class="open">? unknown</b>`, "✓ Serving reservations",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(b.String())
+	}
+}
+
+// The status names no peer, nor where one is.
+func TestStatusNamesNoPeer(t *testing.T) {
+	c := labConfig(t)
+	c.PSF.Enabled = false
+	r := start(t, c)
+	visitor := newPeer(t, nil)
+	if _, err := reserve(t, visitor, dialable(t, r.Relay)["tcp"]); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "counted", func() bool { return r.Status().Reservations.Guests == 1 && r.Status().Incoming["tcp"] > 0 })
+	eventually(t, "looked around", func() bool { return len(r.Status().Requirements) > 0 })
+	data, err := json.Marshal(r.Status())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), visitor.ID().String()) || strings.Contains(string(data), "127.0.0.1") {
+		t.Errorf("%s", data)
+	}
+}
+
+func TestInWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		90 * time.Second: "90 s", 119 * time.Minute: "119 min", 47 * time.Hour: "47 h", 72 * time.Hour: "3 days",
+	} {
+		if got := inWords(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
