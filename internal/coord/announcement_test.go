@@ -2,6 +2,7 @@ package coord
 
 import (
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -179,7 +180,49 @@ func TestParseAnnouncementRefuses(t *testing.T) {
 	}
 }
 
+// testdata/announcement.json is what helia-coord 2.0.2 sent, byte for byte, in its
+// own relay mode (internal/e2e/psf runs it).
+func TestParseAnnouncementOfUpstream(t *testing.T) {
+	data, err := os.ReadFile("testdata/announcement.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := ParseAnnouncement(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const id = "12D3KooWBMFiDfv82ayNqDkBBDZpkYNAoLgWmuLBYRKZ3ShJTHfF"
+	want := Announcement{
+		APIInfo:          "You should put an IPFS hash or web URL here to your documentation.",
+		BroadcastedAt:    time.Date(2026, 11, 23, 2, 35, 46, 718e6, time.UTC),
+		Type:             "node.js",
+		Multiaddrs:       []string{},
+		ConnectPref:      "cr",
+		IsCircuitRelay:   true,
+		CircuitRelayInfo: RelayInfo{IP4: "203.0.113.7", TCPPort: 4001},
+		CryptoAddresses: []CryptoAddress{
+			{"BCH", "cashAddr", "bitcoincash:qrrn6wes6p52rgqjq6p4xg3xjyduz37gwsj2qh7utv"},
+			{"BCH", "slpAddr", "simpleledger:qrrn6wes6p52rgqjq6p4xg3xjyduz37gws73tvtu4j"},
+		},
+		EncryptPubKey: "02faed14e06504437fbba66e8350d387858c1542b4f72d444639622e72fd5b5aa1",
+		JSONLD: JSONLD{Context: "https://schema.org/", Type: "WebAPI", Name: "carol", Version: "1.0.0",
+			Protocol: "generic-service", Description: "a peer of the test", Identifier: id},
+	}
+	if want.PeerID, err = peer.Decode(id); err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(want, got); d != "" {
+		t.Fatal(d)
+	}
+	if _, err := parsePublic(got.EncryptPubKey); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func FuzzParseAnnouncement(f *testing.F) {
+	if data, err := os.ReadFile("testdata/announcement.json"); err == nil {
+		f.Add(data)
+	}
 	b, err := sample(fixedID(f)).Encode()
 	if err != nil {
 		f.Fatal(err)

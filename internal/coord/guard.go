@@ -39,6 +39,7 @@ const (
 // subscriptions by kind of topic and number.
 type guard struct {
 	net   network.Network
+	now   func() time.Time
 	mu    sync.Mutex
 	all   budget
 	peers map[peer.ID]*neighbour
@@ -56,6 +57,7 @@ type budget struct{ messages, bytes *rate.Limiter }
 func newGuard(h host.Host) *guard {
 	g := &guard{
 		net:   h.Network(),
+		now:   clock,
 		all:   budget{rate.NewLimiter(allMessages, allMessagesBurst), rate.NewLimiter(allBytes, allBytesBurst)},
 		peers: make(map[peer.ID]*neighbour),
 	}
@@ -95,7 +97,7 @@ func (g *guard) forget(id peer.ID) {
 func (g *guard) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n, now := g.neighbour(from), clock()
+	n, now := g.neighbour(from), g.now()
 	kept := rpc.Publish[:0]
 	for _, m := range rpc.Publish {
 		size := len(m.GetData()) + len(m.GetTopic()) + len(m.GetKey()) + len(m.GetFrom())

@@ -210,8 +210,9 @@ type state struct {
 		Samples   []float64
 		Score     float64
 	}
-	Peers []string
-	Inbox []struct{ Text, From string }
+	Scores map[string]float64
+	Peers  []string
+	Inbox  []struct{ Text, From string }
 }
 
 func (p *peer) state() (s state) {

@@ -160,6 +160,13 @@ func story(t *testing.T, config map[string]any, seconds int, started func(r *rel
 		}
 	}
 
+	for _, p := range []*peer{alice, bob} {
+		// A router whose message ids differ from theirs is thought to break its promises.
+		if score, ok := p.state().Scores[r.id]; !ok || score < 0 {
+			t.Errorf("%s: the relay's score in gossipsub is %v, %v, want at least 0", p.name, score, ok)
+		}
+	}
+
 	r.kill()
 	until(t, patience, "kill -9: both peers lost the reservation", both(func(s state) bool { return !s.connected(r.id) && !s.reserved(r.id) }))
 	r.start()

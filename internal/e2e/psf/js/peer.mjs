@@ -80,6 +80,8 @@ const commands = {
       id: libp2p.peerId.toString(),
       addrs: libp2p.getMultiaddrs().map(String),
       connections: libp2p.getConnections().map(c => ({ peer: c.remotePeer.toString(), addr: c.remoteAddr.toString(), limited: c.limits != null })),
+      // What gossipsub thinks of its neighbours; it stops listening to one below -10.
+      scores: Object.fromEntries(libp2p.getPeers().map(p => [p.toString(), libp2p.services.pubsub.score.score(p.toString())])),
       relays: coord.thisNode.relayData.map(r => ({ id: r.ipfsId, addr: r.multiaddr, connected: r.connected, samples: r.metrics.aboutLatency, score: r.latencyScore })),
       peers: coord.thisNode.peerData.map(p => p.from),
       inbox
