@@ -1,0 +1,142 @@
+package evidence
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+)
+
+var kills = flag.Int("kills", 200, "how often TestKilled kills the process that writes")
+
+// A process that writes a real log on the real disk, without a pause, is killed
+// (SIGKILL) at random moments and started again.
+func TestKilled(t *testing.T) {
+	if dir := os.Getenv("KILLED_LOG"); dir != "" {
+		writeUntilKilled(t, dir)
+		return
+	}
+	n := *kills
+	if testing.Short() {
+		n = min(n, 5)
+	}
+	dir := filepath.Join(t.TempDir(), "log")
+	l, err := Create(dir, Options{Name: "m", Network: Lab, First: firstHour})
+	must(t, err)
+	must(t, l.Close())
+	acked := make(map[string]bool)
+	signed := make(map[string]bool)
+	var all bytes.Buffer
+	for range n {
+		child := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.count=1")
+		child.Env = append(os.Environ(), "KILLED_LOG="+dir)
+		out, err := child.StdoutPipe()
+		must(t, err)
+		var faults bytes.Buffer
+		child.Stderr = &faults
+		must(t, child.Start())
+		// The moment counts from when the log is open.
+		first := make([]byte, len("open\n"))
+		if _, err := out.Read(first); err != nil || string(first) != "open\n" {
+			child.Wait()
+			t.Fatalf("the process did not begin: %q, %v\n%s", first, err, faults.String())
+		}
+		timer := time.AfterFunc(time.Duration(rand.IntN(25_000))*time.Microsecond, func() { child.Process.Kill() })
+		all.Reset()
+		all.ReadFrom(out)
+		child.Wait()
+		timer.Stop()
+		if faults.Len() > 0 {
+			t.Fatalf("the process said %s", faults.String())
+		}
+		for line := range strings.Lines(all.String()) {
+			line, whole := strings.CutSuffix(line, "\n")
+			what, rest, _ := strings.Cut(line, " ")
+			switch {
+			case !whole:
+			case what == "attempt":
+				acked[rest] = true
+			case what == "checkpoint":
+				signed[rest] = true
+			default:
+				t.Fatalf("the process said %q", line)
+			}
+		}
+	}
+	if len(acked) < n || len(signed) < 2 {
+		t.Fatalf("%d attempts and %d checkpoints in %d lives: too little to see anything", len(acked), len(signed), n)
+	}
+
+	l, err = Open(dir)
+	must(t, err)
+	defer l.Close()
+	found := make(map[string]bool)
+	for h := l.First(); h <= l.next(); h++ {
+		records, err := l.Records(h)
+		must(t, err)
+		for _, r := range records {
+			for _, a := range r.Attempts {
+				id := attemptID(h, a)
+				if found[id] {
+					t.Errorf("attempt %s is there twice", id)
+				}
+				found[id] = true
+			}
+		}
+	}
+	for id := range acked {
+		if !found[id] {
+			t.Errorf("attempt %s was acknowledged and is gone", id)
+		}
+	}
+	for line := range signed {
+		var size int64
+		var root string
+		if _, err := fmt.Sscan(line, &size, &root); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := l.tree.root(size); err != nil || got.String() != root {
+			t.Errorf("the checkpoint of size %d that was seen is of another history: %s, not %s (%v)", size, root, got, err)
+		}
+	}
+	r := sound(t, dir)
+	t.Logf("killed %d times: %d attempts acknowledged, %d found, %d blocks, %d of them partial", n, len(acked), len(found), r.Blocks, r.Partial)
+}
+
+// writeUntilKilled goes on where the log ends: five attempts an hour, then the seal.
+func writeUntilKilled(t *testing.T, dir string) {
+	l, err := Open(dir)
+	must(t, err)
+	relay := newRelay(t, crypto.Ed25519, 0)
+	fmt.Println("open")
+	for {
+		h := l.next()
+		must(t, l.Begin(h, h.Start(), "relaymon/test"))
+		records, err := l.Records(h)
+		must(t, err)
+		n := 0
+		for _, r := range records {
+			n += len(r.Attempts)
+		}
+		for ; n < 5; n++ {
+			a := Attempt{Started: TimeOf(h.Start().Add(time.Duration(n) * time.Minute)), PeerID: relay.id.String(),
+				Results: map[Component]Result{TCP4: {Outcome: OK}, WSS: {Outcome: OK}, Relay: {Outcome: OK}}}
+			must(t, l.Append(h, a))
+			fmt.Println("attempt", attemptID(h, a))
+		}
+		_, err = l.Seal(closing(h))
+		must(t, err)
+		cp, err := l.Checkpoint()
+		must(t, err)
+		lines := strings.Split(string(cp), "\n")
+		fmt.Println("checkpoint", lines[1], lines[2])
+	}
+}
