@@ -91,7 +91,7 @@ func (m *Monitor) prepare() (err error) {
 	if err := m.checkPlace(time.Now()); err != nil {
 		return err
 	}
-	if m.ladder, err = newLadder(m.cfg); err != nil {
+	if m.ladder, err = newLadder(m.cfg, m.roster); err != nil {
 		return err
 	}
 	m.climb = m.ladder.climb

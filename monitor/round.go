@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -57,7 +58,7 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 	if err != nil {
 		return nil, err
 	}
-	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
+	climbing, cancel := context.WithDeadline(ctx, deadline(j.hour, time.Now()))
 	defer cancel()
 	a, certs := m.climb(climbing, target, id.key)
 	also(ctx, j, &a)
@@ -75,6 +76,16 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 		return &a, err
 	}
 	return &a, nil
+}
+
+// deadline is when an attempt must be over, its controls included: what is not in
+// the log when the hour is sealed counts nowhere.
+func deadline(h evidence.Hour, now time.Time) time.Time {
+	end, closed := now.Add(attemptTimeout+controlsTimeout), h.End().Add(closeAfter-10*time.Second)
+	if end.After(closed) {
+		return closed
+	}
+	return end
 }
 
 // target is where a relay is registered at hour h.
@@ -132,9 +143,12 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	}
 	now := time.Now()
 	h := evidence.HourOf(now)
-	if _, err := m.store.Seal(now); err != nil {
+	m.askWitnesses(ctx)
+	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, evidence.ErrHeld) {
 		return nil, err
 	}
+	m.askWitnesses(ctx)
+	m.fetchBeacons(ctx)
 	m.mu.Lock()
 	err := m.begin(h, now)
 	m.mu.Unlock()

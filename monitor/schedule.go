@@ -7,12 +7,15 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // The plan of an hour (rule R2).
 const (
 	// attemptTimeout bounds one climb of the ladder.
-	attemptTimeout = 120 * time.Second
+	attemptTimeout = probe.MaxAttempt
+	// controlsTimeout bounds the controls after an attempt that failed.
+	controlsTimeout = 80 * time.Second
 	// closeAfter is when an hour closes, counted from its end: the last retry of
 	// an attempt that began in its last second has ended by then.
 	closeAfter = 16 * time.Minute
