@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -29,10 +32,27 @@ type Config struct {
 	Rules       string           `yaml:"rules"`
 	Committee   string           `yaml:"committee"`
 	Listen      string           `yaml:"listen"`
+	Public      PublicConfig     `yaml:"public"`
+	Drand       []string         `yaml:"drand"`
 	Concurrency int              `yaml:"concurrency"`
 	Browser     string           `yaml:"browser"`
 	LogLevel    slog.Level       `yaml:"log_level"`
 	Lab         LabConfig        `yaml:"lab"`
+}
+
+// PublicConfig is how the monitor is reached by a name of its own.
+type PublicConfig struct {
+	Domain string     `yaml:"domain"`
+	HTTPS  string     `yaml:"https"`
+	HTTP   string     `yaml:"http"`
+	ACME   ACMEConfig `yaml:"acme"`
+}
+
+// ACMEConfig is how the name's certificate is obtained.
+type ACMEConfig struct {
+	Directory string `yaml:"directory"`
+	Email     string `yaml:"email"`
+	CAFile    string `yaml:"ca_file"`
 }
 
 // LabConfig is what only a lab may have.
@@ -52,7 +72,7 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Lab.CA} {
+	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Lab.CA, &c.Public.ACME.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -75,6 +95,19 @@ func ParseConfig(name string, data []byte) (Config, error) {
 
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
 
+var domainPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+
+func isHostPort(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	_, bad := strconv.ParseUint(port, 10, 16)
+	return err == nil && bad == nil
+}
+
+func isWebURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" && u.RawQuery == "" && u.Fragment == ""
+}
+
 // Validate names every value that cannot be.
 func (c *Config) Validate() error {
 	var faults []error
@@ -90,6 +123,15 @@ func (c *Config) Validate() error {
 	if c.Listen != "" {
 		_, err := netip.ParseAddrPort(c.Listen)
 		want(err == nil, "listen: want an address and port such as 127.0.0.1:8420, not %q", c.Listen)
+	}
+	if p := c.Public; p.Domain != "" {
+		want(domainPattern.MatchString(p.Domain), "public.domain: want a DNS name in lower case, such as monitor.example.org, not %q", p.Domain)
+		want(isHostPort(p.HTTPS), "public.https: want an address and port such as :443, not %q", p.HTTPS)
+		want(p.HTTP == "" || isHostPort(p.HTTP), "public.http: want an address and port such as :80, or nothing, not %q", p.HTTP)
+		want(isWebURL(p.ACME.Directory), "public.acme.directory: want the CA's URL, not %q", p.ACME.Directory)
+	}
+	for i, u := range c.Drand {
+		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
 	}
 	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
 	want(c.Browser != "", "browser: want auto, none or the path of a Chromium")

@@ -49,16 +49,19 @@ func frugal(last *evidence.Attempt) bool {
 
 // identity is a key to reserve with, and what proves how it was made.
 type identity struct {
-	key  crypto.PrivKey
-	salt []byte
-	hour evidence.Hour // for which it was made
+	key    crypto.PrivKey
+	salt   []byte
+	beacon []byte        // the round of public randomness that went into it, if one did
+	hour   evidence.Hour // for which it was made
 }
 
 // identities keeps the salts of identities that may be needed again. A restart
 // finds them in the log, so that it takes no second place.
 type identities struct {
-	monitor string // the log's verifier key
+	monitor string                     // the log's verifier key
+	beacon  func(evidence.Hour) []byte // nil: there is none
 	salts   map[job][]byte
+	rounds  map[job][]byte // beacons, of those that have one
 }
 
 // of makes the identity of a relay and an hour, always the same one.
@@ -70,6 +73,7 @@ func (s *identities) of(relay string, hour evidence.Hour) (identity, error) {
 	for old := range s.salts {
 		if old.hour < hour-48 {
 			delete(s.salts, old)
+			delete(s.rounds, old)
 		}
 	}
 	j := job{relay, hour}
@@ -79,10 +83,23 @@ func (s *identities) of(relay string, hour evidence.Hour) (identity, error) {
 			return identity{}, fmt.Errorf("make a salt: %w", err)
 		}
 		s.salts[j] = salt
+		if s.beacon != nil {
+			s.keepRound(j, s.beacon(hour))
+		}
 	}
-	salt := bytes.Clone(s.salts[j])
-	key, err := evidence.Challenge{MonitorKey: s.monitor, Relay: id, Hour: hour, Salt: salt}.Key()
-	return identity{key, salt, hour}, err
+	salt, round := bytes.Clone(s.salts[j]), s.rounds[j]
+	key, err := evidence.Challenge{Beacon: round, MonitorKey: s.monitor, Relay: id, Hour: hour, Salt: salt}.Key()
+	return identity{key, salt, round, hour}, err
+}
+
+func (s *identities) keepRound(j job, round []byte) {
+	if len(round) == 0 {
+		return
+	}
+	if s.rounds == nil {
+		s.rounds = map[job][]byte{}
+	}
+	s.rounds[j] = bytes.Clone(round)
 }
 
 // restore takes over the salts of a record.
@@ -97,11 +114,17 @@ func (s *identities) restore(r evidence.Record) {
 			hour = res.Since
 		}
 		s.salts[job{r.PeerID, hour}] = bytes.Clone(res.Salt)
+		s.keepRound(job{r.PeerID, hour}, res.Beacon)
 	}
 }
 
 // identify chooses the identity for an attempt. The caller holds the lock.
 func (m *Monitor) identify(j job) (identity, error) {
+	return m.identities.of(j.relay, m.identityHour(j))
+}
+
+// identityHour is the hour for which that identity is made. The caller holds the lock.
+func (m *Monitor) identityHour(j job) evidence.Hour {
 	relay := m.roster.Relay(j.relay)
 	bench := m.roster.Bench(relay, j.hour)
 	i := 0
@@ -110,7 +133,7 @@ func (m *Monitor) identify(j job) (identity, error) {
 			i = k
 		}
 	}
-	return m.identities.of(j.relay, made(j.hour, i, max(1, len(bench)), frugal(m.seen[j.relay])))
+	return made(j.hour, i, max(1, len(bench)), frugal(m.seen[j.relay]))
 }
 
 // sign adds to an attempt what proves how its identity was made.
@@ -119,7 +142,7 @@ func (id identity) sign(a *evidence.Attempt, hour evidence.Hour) {
 	if r == nil {
 		return
 	}
-	r.Salt = id.salt
+	r.Salt, r.Beacon = id.salt, id.beacon
 	if id.hour != hour {
 		r.Since = id.hour
 	}

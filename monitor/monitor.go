@@ -32,6 +32,10 @@ type Monitor struct {
 
 	browsing *browsing // nil: no browser is at hand
 
+	witness    *evidence.Witness // cosigns others' checkpoints
+	witnessing *witnessing       // has others cosign this log's
+	beacons    *beacons          // nil: no source of randomness is configured
+
 	mu         sync.Mutex
 	planner    *planner
 	secrets    *secrets
@@ -100,6 +104,9 @@ func (m *Monitor) prepare() (err error) {
 	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
 	now := time.Now()
 	if err := m.recall(now); err != nil {
+		return err
+	}
+	if err := m.meet(); err != nil {
 		return err
 	}
 	if m.browsing, err = newBrowsing(m.cfg, m.log); err != nil || m.browsing == nil {
@@ -180,11 +187,11 @@ func (m *Monitor) targets(h evidence.Hour) []string {
 // Run probes, seals and serves until ctx ends, and returns nil then. Attempts
 // under way at that moment are given up.
 func (m *Monitor) Run(ctx context.Context) error {
-	pages, err := m.servePages()
+	stop, err := m.serve(ctx)
 	if err != nil {
 		return err
 	}
-	defer pages.Close()
+	defer stop()
 
 	logger := cron.PrintfLogger(slog.NewLogLogger(m.log.Handler(), slog.LevelError))
 	c := cron.New(cron.WithLocation(time.UTC), cron.WithSeconds(),
@@ -194,6 +201,8 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"* * * * * *":     func() { m.tick(ctx, time.Now()) },
 		"20 * * * * *":    func() { m.seal(time.Now()) },
 		"40 */10 * * * *": m.noteClock,
+		"*/10 * * * * *":  func() { m.askWitnesses(ctx) },
+		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
 			return fmt.Errorf("schedule: %w", err)
@@ -279,6 +288,9 @@ func (m *Monitor) setFault(err error) {
 }
 
 func (m *Monitor) seal(now time.Time) {
+	if m.store.Held() {
+		return // whoever holds it has said so
+	}
 	headers, err := m.store.Seal(now)
 	if err != nil {
 		m.log.Error("seal", "err", err)

@@ -2,9 +2,7 @@ package monitor
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"net"
 	"net/http"
 	"time"
 
@@ -17,25 +15,6 @@ import (
 
 // shownHours is how many hours the overview goes back.
 const shownHours = 24
-
-// servePages serves the status pages until the server is closed.
-func (m *Monitor) servePages() (*http.Server, error) {
-	srv := web.Server(m.pages())
-	if m.cfg.Listen == "" {
-		return srv, nil
-	}
-	l, err := net.Listen("tcp", m.cfg.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("serve the status pages: %w: free the address, or set listen to another", err)
-	}
-	m.log.Info("status pages", "url", "http://"+l.Addr().String()+"/")
-	go func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			m.log.Error("status pages", "err", err)
-		}
-	}()
-	return srv, nil
-}
 
 // pages are the status pages, and the page on which visitors check relays with
 // their own browser: at first those under judgement.
@@ -71,6 +50,7 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 		o.Fault = m.fault.Error()
 	}
 	m.mu.Unlock()
+	m.addWitnesses(&o)
 	index := map[string]int{}
 	for _, id := range m.targets(this) {
 		r := m.roster.Relay(id)

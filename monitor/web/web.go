@@ -30,8 +30,11 @@ type Overview struct {
 	First   evidence.Hour    `json:"first_hour"`
 	Sealed  int64            `json:"sealed_hours"`
 	// Fault says why nothing is judged at present; empty: all is well.
-	Fault  string  `json:"fault,omitempty"`
-	Relays []Relay `json:"relays"`
+	Fault string `json:"fault,omitempty"`
+	// Held says why nothing is signed at present; empty: it is.
+	Held      string    `json:"held,omitempty"`
+	Witnesses []Witness `json:"witnesses"`
+	Relays    []Relay   `json:"relays"`
 }
 
 // Relay is one relay under judgement.
