@@ -238,15 +238,15 @@ func (j judge) reached(addr, what string) Requirement {
 		}
 		switch r.Outcome {
 		case Met:
-			return met("%s: a peer dialled back %s ago", addr, ago(j.f.at, r.At))
+			return met("%s: a peer dialled back %s ago", bare, ago(j.f.at, r.At))
 		case NotMet:
-			return notMet(fmt.Sprintf(openPort, what), "%s: peers could not dial back (%s ago)", addr, ago(j.f.at, r.At))
+			return notMet(fmt.Sprintf(openPort, what), "%s: peers could not dial back (%s ago)", bare, ago(j.f.at, r.At))
 		}
 	}
 	if j.s.Incoming[kindOf(addr)] > 0 {
-		return met("%s: strangers have connected there since the start", addr)
+		return met("%s: strangers have connected there since the start", bare)
 	}
-	return unknown("Ask from outside: relaymon probe "+addr, "%s: listening; no peer that could dial back (AutoNAT v2) is connected, and no stranger has come yet", addr)
+	return unknown("Ask from outside: relaymon probe "+addr, "%s: listening; no peer that could dial back (AutoNAT v2) is connected, and no stranger has come yet", bare)
 }
 
 func (j judge) certificate() Requirement {
@@ -295,7 +295,7 @@ func (j judge) announcement() Requirement {
 	case p.LastAnnounced.IsZero():
 		return notMet("Wait a minute after the start; then look into the log.", "not announced yet")
 	case late > announceLate:
-		return notMet("Start relayd again and look into the log.", "the last announcement was %s ago, it should be two minutes", late.Round(time.Second))
+		return notMet("Start relayd again and look into the log.", "the last announcement was %s ago, it should be two minutes", inWords(late))
 	case j.f.at.Sub(p.LastMeasured) <= measuredLate:
 		return met("announced %s ago to %d neighbours; a peer measured the relay %s ago, as those do that heard it", ago(j.f.at, p.LastAnnounced), p.Neighbours, ago(j.f.at, p.LastMeasured))
 	case h != nil && h.reached:
@@ -470,4 +470,4 @@ func behind(sep, s string) string {
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
 
-func ago(now, t time.Time) string { return max(0, now.Sub(t)).Round(time.Second).String() }
+func ago(now, t time.Time) string { return inWords(max(0, now.Sub(t))) }

@@ -139,7 +139,7 @@ var statusHTML string
 
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
 	"bytes":   func(n int64) string { return Bytes(n).Short() },
-	"ago":     func(t time.Time) string { return inWords(time.Since(t)) },
+	"ago":     func(t time.Time) string { return ago(time.Now(), t) },
 	"date":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") },
 	"contact": contactURL,
 }).Parse(statusHTML))
