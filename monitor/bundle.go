@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -39,6 +40,7 @@ func WriteBundle(cfg Config, relay string, month evidence.Month, now time.Time, 
 		Month:  month,
 		AsOf:   now,
 		Logs:   []evidence.MonitorMonth{log},
+		Beacon: beacon.Quicknet(),
 		Sign:   l.SignStatement,
 	}); err != nil {
 		return err

@@ -26,6 +26,28 @@ func Keys(cfg Config) (PublicKeys, error) {
 // CheckLog verifies the whole store, also while it is running.
 func CheckLog(cfg Config) (evidence.CheckReport, error) { return evidence.Check(logDir(cfg)) }
 
+// AdoptLog brings in the blocks that a newer copy of the log has beyond this one,
+// and says how many. No monitor may be running with the log.
+func AdoptLog(cfg Config, newer string) (blocks int64, err error) {
+	l, err := openLog(cfg)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return l.Adopt(newer)
+}
+
+// ReleaseLog is the operator's word that a log that came out of a backup is the
+// newest copy there is. Where there are witnesses they are asked all the same.
+func ReleaseLog(cfg Config) (err error) {
+	l, err := openLog(cfg)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return l.Release()
+}
+
 // openLog opens the log for writing.
 func openLog(cfg Config) (*evidence.Log, error) { return opened(cfg, evidence.Open) }
 

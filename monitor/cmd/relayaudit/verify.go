@@ -11,6 +11,7 @@ import (
 	"text/tabwriter"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 )
@@ -36,7 +37,7 @@ func (t *trust) options() (bundle.Options, error) {
 	if err != nil {
 		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the roster: %w", err))
 	}
-	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned}
+	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet()}
 	if t.Geo != "" {
 		if o.Geo, err = readGeo(t.Geo); err != nil {
 			return bundle.Options{}, cli.BadInput(err)

@@ -8,7 +8,41 @@ import (
 )
 
 type logCmd struct {
-	Check logCheckCmd `cmd:"" help:"Verify the whole evidence log, without changing it."`
+	Check   logCheckCmd   `cmd:"" help:"Verify the whole evidence log, without changing it."`
+	Adopt   logAdoptCmd   `cmd:"" help:"Bring in what a newer copy of the log has beyond this one."`
+	Release logReleaseCmd `cmd:"" help:"Say that this is the newest copy of a log that came out of a backup; only for one without witnesses to ask."`
+}
+
+type logAdoptCmd struct {
+	configFlag
+	Copy string `arg:"" type:"existingdir" help:"The folder of the newer copy: the data folder's log, from the old disk or a later backup."`
+}
+
+func (c *logAdoptCmd) Run(out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	blocks, err := monitor.AdoptLog(cfg, c.Copy)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out.Stdout, "%d sealed hours brought in; at its next start the monitor asks the witnesses whether any is still missing\n", blocks)
+	return nil
+}
+
+type logReleaseCmd struct{ configFlag }
+
+func (c *logReleaseCmd) Run(out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	if err := monitor.ReleaseLog(cfg); err != nil {
+		return err
+	}
+	fmt.Fprintln(out.Stdout, "the log goes on from here")
+	return nil
 }
 
 type logCheckCmd struct {
