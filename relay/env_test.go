@@ -171,7 +171,14 @@ func TestFaultsNameTheirSource(t *testing.T) {
 // The table that operators read names each variable and each key that it sets.
 func TestEnvironmentHelp(t *testing.T) {
 	help := EnvironmentHelp()
+	readme, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, v := range variables {
+		if row := "| `" + v.name + "` | " + v.help + " |\n"; !strings.Contains(string(readme), row) {
+			t.Errorf("README.md lacks the row %s", row)
+		}
 		if !strings.Contains(help, v.name+". ") {
 			t.Errorf("%s is not described", v.name)
 		}
