@@ -21,7 +21,7 @@ type Heard struct {
 	Via peer.ID   // the neighbour that handed it over; may be the author
 }
 
-// Listener is on the coordination topic and hands out what others announce.
+// Listener is on the coordination topic and hands out what is announced there.
 type Listener struct {
 	ps    *pubsub.PubSub
 	topic *pubsub.Topic
@@ -32,8 +32,8 @@ type Listener struct {
 }
 
 // Listen joins the coordination topic of ps and calls heard for each valid
-// announcement of another peer, one after the other, until Close. A pubsub has
-// room for one Listener or one Member.
+// announcement, one after the other, until Close. What is published through ps
+// itself is heard too. A pubsub has room for one Listener or one Member.
 func Listen(ps *pubsub.PubSub, heard func(Heard)) (*Listener, error) {
 	if err := ps.RegisterTopicValidator(Topic, validate, pubsub.WithValidatorInline(true)); err != nil {
 		return nil, fmt.Errorf("listen on the coordination topic: %w", err)

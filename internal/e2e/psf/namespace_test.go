@@ -39,7 +39,11 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	os.Exit(code)
 }
 
 // furnish gives the new namespace its loopback, and a name for the relay.
@@ -123,8 +127,8 @@ func isolated(t *testing.T) bool {
 
 var built struct {
 	sync.Once
-	path string
-	err  error
+	dir, path string
+	err       error
 }
 
 // relayd builds the program once for all tests of this run. RELAYD names one that
@@ -135,12 +139,10 @@ func relayd(t *testing.T) string {
 		if built.path = os.Getenv("RELAYD"); built.path != "" {
 			return
 		}
-		dir, err := os.MkdirTemp("", "psf-harness-")
-		if err != nil {
-			built.err = err
+		if built.dir, built.err = os.MkdirTemp("", "psf-harness-"); built.err != nil {
 			return
 		}
-		built.path = filepath.Join(dir, "relayd")
+		built.path = filepath.Join(built.dir, "relayd")
 		if out, err := exec.Command("go", "build", "-o", built.path, "github.com/psf-relay/relay-appliance/relay/cmd/relayd").CombinedOutput(); err != nil {
 			built.err = fmt.Errorf("build relayd: %w\n%s", err, out)
 		}
