@@ -182,8 +182,8 @@ func Judge(c Case) (*Verdict, error) {
 	v := &Verdict{
 		Version: ReportVersion, Network: c.Rules.Network, Month: c.Month, AsOf: evidence.TimeOf(c.AsOf),
 		Relay: relayReport(relay, c.Month), Hours: up.Hours, Coverage: up.Hours.Coverage(), Grades: s.grades,
-		Hourly: s.hourly, Disputed: notNil(s.disputed), Certificates: notNil(s.certificates), Agents: notNil(s.agents),
-		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: s.monitors,
+		Hourly: notNil(s.hourly), Disputed: notNil(s.disputed), Certificates: notNil(s.certificates), Agents: notNil(s.agents),
+		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: notNil(s.monitors),
 		Notes: notNil(s.notes), Labels: labels(&c, relay),
 	}
 	v.Findings = []Finding{

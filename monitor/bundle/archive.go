@@ -49,8 +49,10 @@ func pack(w io.Writer, files map[string][]byte) error {
 
 func header(name string, data []byte) *zip.FileHeader {
 	return &zip.FileHeader{
-		Name:   name,
-		Method: zip.Store,
+		Name:           name,
+		CreatorVersion: 20,
+		ReaderVersion:  20,
+		Method:         zip.Store,
 		//lint:ignore SA1019 Modified would add an extra field with the zone of this machine
 		ModifiedDate:       1<<5 | 1, // 1980-01-01, the first day there is
 		CRC32:              crc32.ChecksumIEEE(data),

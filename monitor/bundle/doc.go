@@ -6,8 +6,9 @@
 //
 // A bundle is a ZIP file named relay-<peer ID>-<YYYY-MM>.zip. Its entries are
 // stored, not compressed; sorted by name; without folders, comments, extra
-// fields or data descriptors; dated 1980-01-01 00:00. There is exactly one way
-// to pack given files, and a file that was not packed in that way is refused.
+// fields, attributes or data descriptors; dated 1980-01-01 00:00; of version 2.0.
+// There is exactly one way to pack given files, and a file that was not packed
+// in that way is refused.
 //
 //	VERIFY.md                    how to check this bundle
 //	inputs/rules.yaml            the rules, as signed by the committee
