@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/netip"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"syscall"
@@ -139,6 +140,14 @@ func val(n int) rcmgr.LimitVal { return rcmgr.LimitVal(n) }
 // reached; peers with a reservation are protected from it.
 func (c capacity) connectionManager() (*connmgr.BasicConnMgr, error) {
 	return connmgr.NewConnManager(c.connections*3/4, c.connections*9/10, connmgr.WithGracePeriod(30*time.Second))
+}
+
+// LimitMemory has the garbage collector work harder before the machine's memory,
+// or the cgroup's, runs out. GOMEMLIMIT in the environment has precedence.
+func LimitMemory() {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(availableMemory() * 4 / 5)
+	}
 }
 
 // availableMemory is what the process may use, as far as can be told.

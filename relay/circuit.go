@@ -44,10 +44,9 @@ type circuit struct {
 	gate      *gate
 	src, dest peer.ID
 	limit     *circuitLimit // a guest's; nil: a member's, which has none
-	charge    func(int) error
-	done      func()
+	tab       *tab
 	carrying  atomic.Bool
-	up, down  atomic.Int64 // carried from src and from dest
+	up, down  direction // from src and from dest
 
 	mu    sync.Mutex
 	ended bool
@@ -66,11 +65,12 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 	if guest {
 		limit = &circuitLimit{data: int64(g.limits.GuestCircuitData), time: g.limits.GuestCircuitTime}
 	}
-	charge, done, err := g.ledger.open(src, ip, now)
+	tab, err := g.ledger.open(src, ip, now)
 	if err != nil {
 		return nil, err
 	}
-	c := &circuit{gate: g, src: src, dest: dest, limit: limit, charge: charge, done: done, hop: s.Stream}
+	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, hop: s.Stream}
+	c.up.turn.of, c.down.turn.of = tab.turns, tab.turns
 	g.circuits[c] = struct{}{}
 	g.perPeer[src]++
 	g.perPeer[dest]++
@@ -120,20 +120,42 @@ func (c *circuit) begin() {
 	}
 }
 
+// direction is one half of a circuit's traffic, which one loop copies.
+type direction struct {
+	count int64 // carried
+	turn  turn
+}
+
 // carry counts n bytes that were read from one end and says how many of them may
-// go on to the other.
-func (c *circuit) carry(n int, count *atomic.Int64) (int, error) {
+// go on to the other. It waits until they may.
+func (c *circuit) carry(n int, d *direction) (int, error) {
 	if !c.carrying.Load() {
 		return n, nil
 	}
-	total := count.Add(int64(n))
+	d.turn.take()
+	d.count += int64(n)
+	total := d.count
 	if c.limit != nil {
 		if over := total - c.limit.data; over > 0 {
 			n = max(0, n-int(over))
-			return n, errors.Join(errGuestLimit, c.charge(n))
+			return n, errors.Join(errGuestLimit, c.tab.charge(n))
 		}
 	}
-	return n, c.charge(n)
+	return n, c.tab.charge(n)
+}
+
+// read reads what is to be carried. Whoever reads again has passed on what it
+// read before.
+func (c *circuit) read(from network.Stream, p []byte, d *direction) (int, error) {
+	d.turn.give()
+	n, err := from.Read(p)
+	if n > 0 {
+		var cut error
+		if n, cut = c.carry(n, d); cut != nil {
+			return n, cut
+		}
+	}
+	return n, err
 }
 
 // cut ends the circuit for both peers at once.
@@ -159,7 +181,9 @@ func (c *circuit) end() {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
-	c.done()
+	c.up.turn.give()
+	c.down.turn.give()
+	c.tab.done()
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -188,14 +212,10 @@ func (s *hopStream) Read(p []byte) (int, error) {
 		s.replay = s.replay[n:]
 		return n, nil
 	}
-	n, err := s.Stream.Read(p)
-	if n > 0 && s.circuit != nil {
-		var cut error
-		if n, cut = s.circuit.carry(n, &s.circuit.up); cut != nil {
-			return n, cut
-		}
+	if s.circuit == nil {
+		return s.Stream.Read(p)
 	}
-	return n, err
+	return s.circuit.read(s.Stream, p, &s.circuit.up)
 }
 
 // Write sees the service's answer, which comes first, and may add to it.
@@ -291,14 +311,10 @@ func (s *stopStream) Write(p []byte) (int, error) {
 }
 
 func (s *stopStream) Read(p []byte) (int, error) {
-	n, err := s.Stream.Read(p)
-	if n > 0 && s.circuit != nil {
-		var cut error
-		if n, cut = s.circuit.carry(n, &s.circuit.down); cut != nil {
-			return n, cut
-		}
+	if s.circuit == nil {
+		return s.Stream.Read(p)
 	}
-	return n, err
+	return s.circuit.read(s.Stream, p, &s.circuit.down)
 }
 
 // maxFrame is the longest message of circuit v2, as in the library.

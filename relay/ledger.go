@@ -60,6 +60,7 @@ type ledger struct {
 type account struct {
 	bytes    atomic.Pointer[rate.Limiter] // nil: no budget
 	requests *rate.Limiter
+	turns    turns
 	open     int // circuits
 }
 
@@ -115,21 +116,27 @@ func (b *ledger) admit(p peer.ID, ip netip.Prefix, now time.Time) error {
 	return nil
 }
 
-// open begins a circuit at p's expense; what it returns charges n bytes and says
-// whether anything is left, and done ends it.
-func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (charge func(n int) error, done func(), err error) {
+// tab is the account of one circuit.
+type tab struct {
+	charge func(n int) error // n bytes were carried; an error says that nothing is left
+	turns  turns             // of the peer that pays
+	done   func()
+}
+
+// open begins a circuit at p's expense.
+func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (*tab, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	of, at := b.accounts(p, ip)
 	if of.spent(now) {
-		return nil, nil, errPeerSpent
+		return nil, errPeerSpent
 	}
 	if at.spent(now) {
-		return nil, nil, errIPSpent
+		return nil, errIPSpent
 	}
 	of.open++
 	at.open++
-	charge = func(n int) error {
+	charge := func(n int) error {
 		b.used.Add(int64(n))
 		now := time.Now()
 		switch {
@@ -142,12 +149,12 @@ func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (charge func(n 
 		}
 		return nil
 	}
-	return charge, func() {
+	return &tab{charge: charge, turns: of.turns, done: func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		of.open--
 		at.open--
-	}, nil
+	}}, nil
 }
 
 func (b *ledger) accounts(p peer.ID, ip netip.Prefix) (of, at *account) {
@@ -163,7 +170,7 @@ func (b *ledger) accounts(p peer.ID, ip netip.Prefix) (of, at *account) {
 }
 
 func newAccount(day Bytes, burst int, perSecond rate.Limit) *account {
-	a := &account{requests: rate.NewLimiter(perSecond, burst)}
+	a := &account{requests: rate.NewLimiter(perSecond, burst), turns: newTurns()}
 	a.grant(day)
 	return a
 }

@@ -16,19 +16,19 @@ func TestLedgerMonth(t *testing.T) {
 	march := time.Date(2026, 3, 31, 23, 59, 0, 0, time.UTC)
 	l := Limits{Month: 1000}
 	b := openLedger(dir, l, march, testLog(t))
-	charge, done, err := b.open("a", ipOf(1), march)
+	tab, err := b.open("a", ipOf(1), march)
 	must(t, err)
-	if err := charge(900); err != nil {
+	if err := tab.charge(900); err != nil {
 		t.Errorf("within the budget: %v", err)
 	}
 	must(t, b.tend(march))
 	if !b.warned {
 		t.Error("no warning at 90 %")
 	}
-	if err := charge(100); !errors.Is(err, errMonthSpent) {
+	if err := tab.charge(100); !errors.Is(err, errMonthSpent) {
 		t.Errorf("the budget is spent: %v", err)
 	}
-	done()
+	tab.done()
 	if err := b.admit("b", ipOf(2), march); !errors.Is(err, errMonthSpent) {
 		t.Errorf("another peer: %v", err)
 	}
@@ -66,16 +66,16 @@ func TestLedgerDamaged(t *testing.T) {
 func TestLedgerRefills(t *testing.T) {
 	now := time.Now()
 	b := openLedger(t.TempDir(), Limits{PeerDay: 24 << 10, IPDay: 240 << 10}, now, testLog(t))
-	charge, done, err := b.open("a", ipOf(1), now)
+	tab, err := b.open("a", ipOf(1), now)
 	must(t, err)
-	if err := charge(100 << 10); !errors.Is(err, errPeerSpent) {
+	if err := tab.charge(100 << 10); !errors.Is(err, errPeerSpent) {
 		t.Errorf("four days' worth at once: %v", err)
 	}
-	done()
-	if _, _, err := b.open("a", ipOf(1), now.Add(time.Hour)); !errors.Is(err, errPeerSpent) {
+	tab.done()
+	if _, err := b.open("a", ipOf(1), now.Add(time.Hour)); !errors.Is(err, errPeerSpent) {
 		t.Errorf("an hour later: %v", err)
 	}
-	if _, _, err := b.open("a", ipOf(1), now.Add(80*time.Hour)); err != nil {
+	if _, err := b.open("a", ipOf(1), now.Add(80*time.Hour)); err != nil {
 		t.Errorf("when the debt is paid off: %v", err)
 	}
 
@@ -83,13 +83,13 @@ func TestLedgerRefills(t *testing.T) {
 	var spent error
 	for n := range 20 {
 		p := peer.ID(fmt.Sprint(n))
-		charge, done, err := b.open(p, ipOf(2), now)
+		tab, err := b.open(p, ipOf(2), now)
 		if err != nil {
 			spent = err
 			break
 		}
-		_ = charge(23 << 10) // says at its end what the next one is told
-		done()
+		_ = tab.charge(23 << 10) // says at its end what the next one is told
+		tab.done()
 	}
 	if !errors.Is(spent, errIPSpent) {
 		t.Errorf("twenty peers behind one address: %v", spent)
@@ -104,14 +104,14 @@ func TestLedgerForgets(t *testing.T) {
 		p := peer.ID(fmt.Sprint(n))
 		must(t, b.admit(p, ipOf(n), now))
 	}
-	charge, done, err := b.open("open", ipOf(1), now)
+	tab, err := b.open("open", ipOf(1), now)
 	must(t, err)
-	must(t, charge(1<<20))
+	must(t, tab.charge(1<<20))
 	must(t, b.tend(now.Add(time.Hour)))
 	if len(b.peers) != 1 || len(b.ips) != 1 {
 		t.Errorf("%d peers, %d addresses, want those of the open circuit", len(b.peers), len(b.ips))
 	}
-	done()
+	tab.done()
 	must(t, b.tend(now.Add(48*time.Hour)))
 	if len(b.peers)+len(b.ips) != 0 {
 		t.Errorf("%d peers, %d addresses", len(b.peers), len(b.ips))
@@ -122,20 +122,20 @@ func TestLedgerForgets(t *testing.T) {
 func TestLedgerChange(t *testing.T) {
 	now := time.Now()
 	b := openLedger(t.TempDir(), Limits{PeerDay: 1000}, now, testLog(t))
-	charge, _, err := b.open("a", ipOf(1), now)
+	tab, err := b.open("a", ipOf(1), now)
 	must(t, err)
-	if err := charge(1000); !errors.Is(err, errPeerSpent) {
+	if err := tab.charge(1000); !errors.Is(err, errPeerSpent) {
 		t.Fatal(err)
 	}
 	b.change(Limits{PeerDay: 2000, IPDay: 1500, Month: 10000})
-	if err := charge(500); err != nil {
+	if err := tab.charge(500); err != nil {
 		t.Errorf("with a new budget: %v", err)
 	}
-	if err := charge(1000); !errors.Is(err, errIPSpent) {
+	if err := tab.charge(1000); !errors.Is(err, errIPSpent) {
 		t.Errorf("the address: %v", err)
 	}
 	b.change(Limits{Month: 100})
-	if err := charge(1); !errors.Is(err, errMonthSpent) {
+	if err := tab.charge(1); !errors.Is(err, errMonthSpent) {
 		t.Errorf("the month: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"golang.org/x/time/rate"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
@@ -177,6 +178,9 @@ func contactURL(s string) string {
 	return s
 }
 
+// webRequests is how many requests per second the status page answers.
+const webRequests = 50
+
 // web serves those who come to the WSS port without a WebSocket.
 func (r *Relay) web() http.Handler {
 	mux := http.NewServeMux()
@@ -201,7 +205,13 @@ func (r *Relay) web() http.Handler {
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
+	// Whoever asks without end keeps the page from others, and the relay from nothing.
+	pace := rate.NewLimiter(webRequests, 2*webRequests)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !pace.Allow() {
+			http.Error(w, "too many requests: try again later", http.StatusTooManyRequests)
+			return
+		}
 		h := w.Header()
 		h.Set("Content-Security-Policy", statusPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")

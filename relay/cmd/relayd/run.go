@@ -30,6 +30,7 @@ func (c *runCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
+	relay.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	hup := make(chan os.Signal, 1)
