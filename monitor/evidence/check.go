@@ -62,7 +62,8 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 	c.blocks()
 	for h, w := range l.wals {
 		c.known[l.walPath(h)] = true
-		for _, r := range w.records() {
+		records, _ := w.records()
+		for _, r := range records {
 			if err := checkRecord(r, h); err != nil {
 				c.fault("open hour %s: %v", h, err)
 			}

@@ -82,12 +82,8 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 			if a.Started.After(out.AsOf.Time) {
 				continue
 			}
-			line, err := Encode(a)
-			if err != nil {
-				return fail(err)
-			}
-			open.Lines = append(append(open.Lines, line...), '\n')
-			if err := l.collectCertificates(certs, []Attempt{a}); err != nil {
+			open.Lines = append(append(open.Lines, a.raw...), '\n')
+			if err := l.collectCertificates(certs, []Attempt{a.Attempt}); err != nil {
 				return fail(err)
 			}
 		}

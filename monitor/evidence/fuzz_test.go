@@ -108,9 +108,13 @@ func FuzzWAL(f *testing.F) {
 		if err != nil || again.good != w.good {
 			t.Fatalf("read again: %d of %d, %v", again.good, w.good, err)
 		}
-		for _, r := range w.records() {
+		records, lines := w.records()
+		for i, r := range records {
 			if err := checkRecord(r, hour); err != nil {
 				t.Fatal(err)
+			}
+			if line, err := Encode(r); err != nil || !bytes.Equal(line, lines[i]) {
+				t.Fatalf("record %s, want %s (%v)", lines[i], line, err)
 			}
 		}
 	})

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bufio"
 	"bytes"
 	"flag"
 	"fmt"
@@ -34,7 +35,6 @@ func TestKilled(t *testing.T) {
 	must(t, l.Close())
 	acked := make(map[string]bool)
 	signed := make(map[string]bool)
-	var all bytes.Buffer
 	for range n {
 		child := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.count=1")
 		child.Env = append(os.Environ(), "KILLED_LOG="+dir)
@@ -43,32 +43,27 @@ func TestKilled(t *testing.T) {
 		var faults bytes.Buffer
 		child.Stderr = &faults
 		must(t, child.Start())
-		// The moment counts from when the log is open.
-		first := make([]byte, len("open\n"))
-		if _, err := out.Read(first); err != nil || string(first) != "open\n" {
-			child.Wait()
-			t.Fatalf("the process did not begin: %q, %v\n%s", first, err, faults.String())
-		}
-		timer := time.AfterFunc(time.Duration(rand.IntN(25_000))*time.Microsecond, func() { child.Process.Kill() })
-		all.Reset()
-		all.ReadFrom(out)
-		child.Wait()
-		timer.Stop()
-		if faults.Len() > 0 {
-			t.Fatalf("the process said %s", faults.String())
-		}
-		for line := range strings.Lines(all.String()) {
-			line, whole := strings.CutSuffix(line, "\n")
-			what, rest, _ := strings.Cut(line, " ")
-			switch {
-			case !whole:
-			case what == "attempt":
+		// A random number of lines after the log is open, and then some.
+		left := 1 + rand.IntN(16)
+		said := bufio.NewScanner(out)
+		for said.Scan() {
+			what, rest, _ := strings.Cut(said.Text(), " ")
+			switch what {
+			case "open":
+			case "attempt":
 				acked[rest] = true
-			case what == "checkpoint":
+			case "checkpoint":
 				signed[rest] = true
 			default:
-				t.Fatalf("the process said %q", line)
+				t.Fatalf("the process said %q", said.Text())
 			}
+			if left--; left == 0 {
+				time.AfterFunc(time.Duration(rand.IntN(2000))*time.Microsecond, func() { child.Process.Kill() })
+			}
+		}
+		child.Wait()
+		if faults.Len() > 0 {
+			t.Fatalf("the process said %s", faults.String())
 		}
 	}
 	if len(acked) < n || len(signed) < 2 {

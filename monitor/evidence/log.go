@@ -605,10 +605,10 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 			return err
 		}
 	}
-	if err := w.file.append(append(line, '\n')); err != nil {
+	if err := w.file.append(append(bytes.Clone(line), '\n')); err != nil {
 		return fmt.Errorf("write to hour %s: %w", h, err)
 	}
-	w.add(e)
+	w.add(e, line)
 	l.wals[h] = w
 	return nil
 }
@@ -618,7 +618,8 @@ func (l *Log) Records(h Hour) ([]Record, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w := l.wals[h]; w != nil {
-		return w.records(), nil
+		records, _ := w.records()
+		return records, nil
 	}
 	if h < l.meta.First || h >= l.next() {
 		return nil, nil

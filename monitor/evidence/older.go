@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -246,16 +247,13 @@ func (l *Log) copyOpenHours(from *Log) error {
 		if h < l.next() {
 			continue
 		}
-		for _, r := range from.wals[h].records() {
-			for _, a := range r.Attempts {
-				line, err := Encode(entry{Attempt: &a})
-				if err != nil {
-					return err
-				}
+		for _, attempts := range from.wals[h].attempts {
+			for _, a := range attempts {
 				if w := l.wals[h]; w != nil && w.holds(a) {
 					continue
 				}
-				if err := l.append(h, entry{Attempt: &a}, line); err != nil {
+				line := slices.Concat([]byte(attemptEntry), a.raw, []byte("}"))
+				if err := l.append(h, entry{Attempt: &a.Attempt}, line); err != nil {
 					return err
 				}
 			}
@@ -265,13 +263,6 @@ func (l *Log) copyOpenHours(from *Log) error {
 }
 
 // holds says whether an attempt is there already.
-func (w *wal) holds(a Attempt) bool {
-	want, err := Encode(a)
-	for _, b := range w.attempts[a.PeerID] {
-		have, err2 := Encode(b)
-		if err == nil && err2 == nil && bytes.Equal(have, want) {
-			return true
-		}
-	}
-	return false
+func (w *wal) holds(a logged) bool {
+	return slices.ContainsFunc(w.attempts[a.PeerID], func(b logged) bool { return bytes.Equal(a.raw, b.raw) })
 }

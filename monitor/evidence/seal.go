@@ -121,15 +121,12 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 	w := l.wals[h]
 	var lines [][]byte
 	if w != nil {
-		for _, r := range w.records() {
+		var records []Record
+		records, lines = w.records()
+		for _, r := range records {
 			if err := checkRecord(r, h); err != nil {
 				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
 			}
-			line, err := Encode(r)
-			if err != nil {
-				return Header{}, err
-			}
-			lines = append(lines, line)
 		}
 	}
 	if err := l.replaceRecords(h, joinLines(lines)); err != nil {

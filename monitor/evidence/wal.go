@@ -2,9 +2,9 @@ package evidence
 
 import (
 	"bytes"
-	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -64,14 +64,23 @@ func decodeEntry(line []byte, h Hour) (entry, error) {
 type wal struct {
 	hour     Hour
 	begins   []begin
-	attempts map[string][]Attempt // by peer ID, in the order of writing
+	attempts map[string][]logged // by peer ID, in the order of writing
 	clock    []ClockSample
 	controls []Control
 	schedule []Secret
 	good     int64 // length of the lines that count
 }
 
-func newWAL(h Hour) *wal { return &wal{hour: h, attempts: make(map[string][]Attempt)} }
+// logged is an attempt with its canonical bytes: what was acknowledged is, byte for
+// byte, what will be sealed.
+type logged struct {
+	Attempt
+	raw []byte
+}
+
+const attemptEntry = `{"attempt":`
+
+func newWAL(h Hour) *wal { return &wal{hour: h, attempts: make(map[string][]logged)} }
 
 // readWAL reads lines. Lines are written one at a time, each on disk before the
 // next, so that only the last can be torn: it was never acknowledged and does not
@@ -90,7 +99,7 @@ func readWAL(b []byte, h Hour) (*wal, error) {
 		case err != nil:
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		w.add(e)
+		w.add(e, line)
 		w.good += int64(len(line)) + 1
 		b = rest
 	}
@@ -109,8 +118,8 @@ func (w *wal) admits(e entry) error {
 		if len(list) == 0 && len(w.attempts) >= maxRecords {
 			return fmt.Errorf("%d relays in hour %s already", len(w.attempts), w.hour)
 		}
-		inHour := func(a Attempt) bool { return a.Started.Before(w.hour.End()) }
-		if !inHour(*e.Attempt) && !slices.ContainsFunc(list, inHour) {
+		inHour := func(a logged) bool { return a.Started.Before(w.hour.End()) }
+		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
 			return fmt.Errorf("first attempt of %s is after hour %s", e.Attempt.Started, w.hour)
 		}
 	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxControls,
@@ -120,12 +129,14 @@ func (w *wal) admits(e entry) error {
 	return nil
 }
 
-func (w *wal) add(e entry) {
+// add takes in an entry, of which line is the encoding.
+func (w *wal) add(e entry, line []byte) {
 	switch {
 	case e.Begin != nil:
 		w.begins = append(w.begins, *e.Begin)
 	case e.Attempt != nil:
-		w.attempts[e.Attempt.PeerID] = append(w.attempts[e.Attempt.PeerID], *e.Attempt)
+		raw := bytes.Clone(line[len(attemptEntry) : len(line)-1])
+		w.attempts[e.Attempt.PeerID] = append(w.attempts[e.Attempt.PeerID], logged{*e.Attempt, raw})
 	case e.Mark.Clock != nil:
 		w.clock = append(w.clock, *e.Mark.Clock)
 	case e.Mark.Control != nil:
@@ -135,14 +146,23 @@ func (w *wal) add(e entry) {
 	}
 }
 
-// records are sorted by peer ID, their attempts by their start.
-func (w *wal) records() []Record {
-	list := make([]Record, 0, len(w.attempts))
-	for id, attempts := range w.attempts {
-		r := Record{PeerID: id, Hour: w.hour, Attempts: slices.Clone(attempts)}
-		slices.SortStableFunc(r.Attempts, func(a, b Attempt) int { return a.Started.Compare(b.Started.Time) })
-		list = append(list, r)
+// records are sorted by peer ID, their attempts by their start; lines are their
+// canonical encodings.
+func (w *wal) records() (records []Record, lines [][]byte) {
+	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
+		attempts := slices.Clone(w.attempts[id])
+		slices.SortStableFunc(attempts, func(a, b logged) int { return a.Started.Compare(b.Started.Time) })
+		r := Record{PeerID: id, Hour: w.hour}
+		line := []byte(`{"attempts":[`)
+		for i, a := range attempts {
+			if i > 0 {
+				line = append(line, ',')
+			}
+			r.Attempts = append(r.Attempts, a.Attempt)
+			line = append(line, a.raw...)
+		}
+		line = fmt.Appendf(line, `],"hour":"%s","peer_id":"%s"}`, w.hour, id)
+		records, lines = append(records, r), append(lines, line)
 	}
-	slices.SortFunc(list, func(a, b Record) int { return cmp.Compare(a.PeerID, b.PeerID) })
-	return list
+	return records, lines
 }
