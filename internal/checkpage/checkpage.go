@@ -79,15 +79,22 @@ func Handler(relays func() []string) http.Handler {
 	})
 }
 
-// forBrowsers drops TCP and QUIC, which no page can dial.
+// forBrowsers keeps the WSS addresses; where there are none, those for WebTransport
+// and WebRTC, which the page otherwise learns from the relay itself. No page can
+// dial TCP and QUIC.
 func forBrowsers(addrs []string) []string {
-	var out []string
-	for _, a := range addrs {
-		if strings.Contains(a, "/ws") || strings.Contains(a, "/certhash/") {
-			out = append(out, a)
+	for _, mark := range []string{"/ws", "/certhash/"} {
+		var out []string
+		for _, a := range addrs {
+			if strings.Contains(a, mark) {
+				out = append(out, a)
+			}
+		}
+		if len(out) > 0 {
+			return out
 		}
 	}
-	return out
+	return nil
 }
 
 // asset is one file, and what is sent of it.

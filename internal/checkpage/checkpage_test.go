@@ -82,16 +82,25 @@ func TestScriptIsPackedAndKept(t *testing.T) {
 	}
 }
 
-// A relay's page offers the relay's own addresses, and nothing that an address
-// could smuggle in.
+// A relay's page offers the relay's own addresses that are for browsers, and
+// nothing that an address could smuggle in.
 func TestAddressesOfTheRelay(t *testing.T) {
-	const wss, tcp = "/dns4/relay.test/tcp/443/tls/ws/p2p/x", "/ip4/192.0.2.1/tcp/4001/p2p/x"
-	page := body(t, get(t, mounted(func() []string { return []string{tcp, wss, "/ws</textarea><script>"} }), "/check/").Body)
-	if !strings.Contains(page, ">"+wss+"\n/ws&lt;/textarea&gt;&lt;script&gt;</textarea>") {
-		t.Errorf("the field does not hold the address, or not as text:\n%s", page)
-	}
-	if strings.Contains(page, tcp) {
-		t.Error("the page offers an address that browsers cannot dial")
+	const (
+		tcp    = "/ip4/192.0.2.1/tcp/4001/p2p/x"
+		wss    = "/dns4/relay.test/tcp/443/tls/ws/p2p/x"
+		webrtc = "/ip4/192.0.2.1/udp/4001/webrtc-direct/certhash/uEi/p2p/x"
+		evil   = "/ws</textarea><script>"
+	)
+	for want, addrs := range map[string][]string{
+		"":     {tcp},
+		wss:    {tcp, webrtc, wss},
+		webrtc: {tcp, webrtc},
+		wss + "\n/ws&lt;/textarea&gt;&lt;script&gt;": {wss, evil},
+	} {
+		page := body(t, get(t, mounted(func() []string { return addrs }), "/check/").Body)
+		if _, rest, _ := strings.Cut(page, "<textarea id=\"relays\""); !strings.Contains(rest, ">"+want+"</textarea>\n<div class=\"below\">") {
+			t.Errorf("with %q the field does not hold %q:\n%s", addrs, want, rest)
+		}
 	}
 }
 

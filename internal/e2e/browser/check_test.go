@@ -53,7 +53,8 @@ func TestEveryStepPasses(t *testing.T) {
 	if want := append(slices.Clone(chain), "webtransport", "webrtc-direct"); !slices.Equal(passed, want) {
 		t.Errorf("steps %q, want %q", passed, want)
 	}
-	if !got.OK || got.Name != relayName || got.PeerID != r.ID().String() || !strings.HasPrefix(got.AgentVersion, "relayd/") || got.Reservation == nil {
+	if !got.OK || got.Name != relayName || got.PeerID != r.ID().String() || !strings.HasPrefix(got.AgentVersion, "relayd/") ||
+		got.Reservation == nil || got.Reservation.LimitBytes != int64(c.Limits.GuestCircuitData) || got.Reservation.LimitSeconds != int64(c.Limits.GuestCircuitTime.Seconds()) {
 		t.Errorf("report: %+v", got)
 	}
 	rung := got.Rung(report.Version)

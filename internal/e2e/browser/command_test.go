@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -50,6 +51,17 @@ func TestBrowserCheckCommand(t *testing.T) {
 	}
 	if rung := got.Rungs[r.ID().String()]; rung.Outcome != evidence.OK || rung.Detail != got.Version || !strings.HasPrefix(got.Version, "Chrome/") {
 		t.Errorf("got %+v", got)
+	}
+
+	// The monitor's weekly look is the same.
+	look := func(o browser.Options) evidence.Rung { return browser.Look(bounded(t), o, wss(t, r)) }
+	o := browser.Options{Resolve: addrs, RootsPEM: ca.RootPEM}
+	if rung := look(o); rung.Outcome != evidence.OK || rung.Detail != got.Version {
+		t.Errorf("look: %+v", rung)
+	}
+	o.Program = "/nonexistent/browser"
+	if rung := look(o); rung.Outcome != evidence.Blind || rung.Class != evidence.OwnFault || rung.Name != browser.RungName {
+		t.Errorf("look without a browser: %+v", rung)
 	}
 
 	// Nobody told this browser of the lab's CA.

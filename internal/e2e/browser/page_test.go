@@ -3,16 +3,22 @@ package browser
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 
+	"github.com/psf-relay/relay-appliance/internal/checkpage"
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 )
@@ -92,6 +98,48 @@ func TestByKeyboard(t *testing.T) {
 	do(t, tab, chromedp.KeyEvent(kb.Enter))
 	if focus() != "plain" || !evaluate[bool](t, tab, "document.activeElement.selectionEnd > 100") {
 		t.Errorf("the focus is on %q, and the report is not selected", focus())
+	}
+}
+
+// The page's own policy stops nothing that the page does, and any static file host
+// will do.
+func TestOnAStaticHost(t *testing.T) {
+	c, ca := lab(t)
+	b := startBrowser(t, ca.RootPEM)
+	r, _ := relayd(t, c)
+	host := httptest.NewServer(http.FileServerFS(checkpage.Files()))
+	t.Cleanup(host.Close)
+	tab, _, err := b.Open(bounded(t), host.URL+"/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var complaints []string
+	if err := chromedp.Listen(tab, func(ev any) {
+		mu.Lock()
+		defer mu.Unlock()
+		switch e := ev.(type) {
+		case *log.EventEntryAdded:
+			complaints = append(complaints, e.Entry.Text)
+		case *runtime.EventExceptionThrown:
+			complaints = append(complaints, e.ExceptionDetails.Text)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	do(t, tab, chromedp.Navigate(host.URL+"/?relay="+wss(t, r)))
+	report := evaluate[browser.Report](t, tab, "page.finished")
+	if !report.Relays[0].OK {
+		t.Errorf("failed: %+v", report.Relays[0].Failed())
+	}
+	mu.Lock()
+	if len(complaints) > 0 {
+		t.Errorf("the browser complains: %q", complaints)
+	}
+	mu.Unlock()
+	// The policy is in force: what it does not name is stopped.
+	if !evaluate[bool](t, tab, "fetch('page.css').then(() => false, () => true)") {
+		t.Error("the page may fetch what its policy does not name")
 	}
 }
 
