@@ -23,6 +23,7 @@ type grammar struct {
 	Bundle       bundleCmd       `cmd:"" help:"Write the bundle of a relay's month, for relayaudit."`
 	Log          logCmd          `cmd:"" help:"Look into the evidence log."`
 	Keys         keysCmd         `cmd:"" help:"Print the public keys that the committee enters in its roster."`
+	Roster       rosterCmd       `cmd:"" help:"Keep the committee's roster: its key, relays' statements, signatures."`
 	Config       configCmd       `cmd:"" help:"Check a configuration, or print the defaults with their description."`
 }
 
