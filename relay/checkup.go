@@ -57,7 +57,10 @@ func (r *Relay) examine(ctx context.Context, h host.Host) {
 		wg.Go(func() {
 			defer reach.close()
 			every(ctx, askEvery, func() {
-				for reach.ask(ctx, h.Addrs()) && ctx.Err() == nil {
+				for range len(h.Addrs()) {
+					if !reach.ask(ctx, h.Addrs()) {
+						return
+					}
 				}
 			})
 		})
