@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/chart"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -30,14 +31,14 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 	"result": func(r map[evidence.Component]evidence.Outcome, c string) evidence.Outcome {
 		return r[evidence.Component(c)]
 	},
-}).Parse(htmlText))
+}).Parse(htmlText + chart.HTML))
 
 // page is what the template sees.
 type page struct {
 	*bounty.Verdict
-	Heat    heatmap
-	Latency latencyChart
-	Certs   certChart
+	Heat    chart.Heatmap
+	Latency chart.Latency
+	Certs   chart.Bars
 	Map     *mapChart
 }
 

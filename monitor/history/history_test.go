@@ -1,0 +1,212 @@
+package history
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+var first = mustHour("2026-10-30T22:00:00Z")
+
+func mustHour(s string) evidence.Hour {
+	h, err := evidence.ParseHour(s)
+	if err != nil {
+		panic(err)
+	}
+	return h
+}
+
+// newLog is a real log on disk with a roster of n relays.
+func newLog(t testing.TB, n int, first evidence.Hour) (*evidence.Log, *bounty.Roster) {
+	t.Helper()
+	log, err := evidence.Create(t.TempDir()+"/log", evidence.Options{Name: "m1", Network: evidence.Lab, First: first})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = log.Close() })
+	roster := &bounty.Roster{Network: evidence.Lab}
+	for range n {
+		_, pub, err := crypto.GenerateEd25519Key(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := peer.IDFromPublicKey(pub)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roster.Relays = append(roster.Relays, bounty.Relay{
+			PeerID: id.String(), Operator: "another", Enrolled: first,
+			Address: bounty.Address{IPv4: "127.0.0.2", TCPPort: 4001, Domain: "relay.test", WSSPort: 443},
+		})
+	}
+	return log, roster
+}
+
+func up(r *bounty.Relay, at time.Time) evidence.Attempt {
+	a := evidence.Attempt{
+		Started: evidence.TimeOf(at), PeerID: r.PeerID, Level: evidence.LevelEchoed,
+		Rungs: []evidence.Rung{}, Results: map[evidence.Component]evidence.Result{},
+		Facts: evidence.Facts{AgentVersion: "relay/1", PingUS: []int64{2500, 2100}},
+	}
+	a.TCP4Addr, a.WSSAddr = r.Multiaddrs(r.PeerID)
+	for i, c := range evidence.Components {
+		a.Results[c] = evidence.Result{Outcome: evidence.OK, DurationUS: int64(1000 * (i + 1))}
+	}
+	return a
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func seal(t testing.TB, log *evidence.Log, h evidence.Hour) {
+	t.Helper()
+	_, err := log.Seal(h.End().Add(evidence.CloseAfter))
+	must(t, err)
+}
+
+func TestMonth(t *testing.T) {
+	log, roster := newLog(t, 2, first)
+	relay := &roster.Relays[0]
+	hist := New(log, bounty.Defaults(), roster)
+	watch := func(h evidence.Hour, attempts ...evidence.Attempt) {
+		must(t, log.Begin(h, h.Start(), "test"))
+		for _, a := range attempts {
+			must(t, log.Append(h, a))
+		}
+	}
+	watch(first, up(relay, first.Start()))
+	seal(t, log, first)
+	watch(first + 1) // watched, and nothing was tried
+	seal(t, log, first+1)
+	// Two hours without a monitor, then one that is still open in the same month.
+	failed := up(relay, (first + 4).Start())
+	failed.Results[evidence.WSS] = evidence.Result{Outcome: evidence.Fail, Class: evidence.CertExpired}
+	failed.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Skipped, Class: evidence.BelowFailed}
+	failed.Level, failed.Facts.AgentVersion = 0, "relay/2"
+	watch(first+4, failed)
+	seal(t, log, first+4)
+	watch(first+5, up(relay, (first+5).Start()))
+
+	for range 2 { // the second time out of memory
+		got, err := hist.Month(relay.PeerID, first.Month())
+		must(t, err)
+		at := int(first - first.Month().First())
+		want := []Hour{
+			{Kind: Sealed, Vote: bounty.Up, Attempts: 1, PingUS: 2100, TCP4US: 1000, WSSUS: 2000, RelayUS: 3000},
+			{Kind: Sealed, Why: bounty.Missed},
+			{Kind: Gap, Why: bounty.Missing},
+			{Kind: Gap, Why: bounty.Missing},
+			{Kind: Sealed, Why: bounty.NoControls, Attempts: 1, PingUS: 2100, TCP4US: 1000},
+			{Kind: Open, Vote: bounty.Up, Attempts: 1, PingUS: 2100, TCP4US: 1000, WSSUS: 2000, RelayUS: 3000},
+			{},
+		}
+		if got.Hours[at-1] != (Hour{}) {
+			t.Errorf("before the log: %+v", got.Hours[at-1])
+		}
+		for i, w := range want {
+			if got.Hours[at+i] != w {
+				t.Errorf("hour %d: %+v, want %+v", i, got.Hours[at+i], w)
+			}
+		}
+		if len(got.Agents) != 3 || got.Agents[1].Agent != "relay/2" || got.Agents[0].From != first {
+			t.Errorf("versions %+v", got.Agents)
+		}
+	}
+	// What was open becomes what was sealed.
+	seal(t, log, first+5)
+	if got, err := hist.Hour(relay.PeerID, first+5); err != nil || got.Kind != Sealed || got.Vote != bounty.Up {
+		t.Errorf("%+v, %v", got, err)
+	}
+	// The other relay was not tried; a stranger has no history.
+	if got, err := hist.Hour(roster.Relays[1].PeerID, first); err != nil || got.Vote != bounty.Unknown || got.Why != bounty.Missed {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := hist.Hour("stranger", first); err != nil || got != (Hour{}) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// Whatever is asked for, memory is bounded: of months by use, of a relay's own
+// words by number.
+func TestBounds(t *testing.T) {
+	log, roster := newLog(t, 2, first)
+	hist := New(log, bounty.Defaults(), roster)
+	hist.most = 2 * 750 // two relays, one month
+	relay := &roster.Relays[0]
+	for h := first; h < first+2*maxSeen; h++ {
+		must(t, log.Begin(h, h.Start(), "test"))
+		for i := range roster.Relays {
+			a := up(&roster.Relays[i], h.Start())
+			a.Facts.AgentVersion = h.String()
+			must(t, log.Append(h, a))
+		}
+		seal(t, log, h)
+	}
+	for range 2 {
+		for m := first.Month(); m < first.Month()+2*maxMonths; m++ {
+			r, err := hist.Month(relay.PeerID, m)
+			must(t, err)
+			if len(r.Agents) > maxSeen || (len(r.Agents) == maxSeen) != r.More {
+				t.Errorf("%s: %d versions, more: %v", m, len(r.Agents), r.More)
+			}
+			hours := 0
+			for _, k := range hist.months {
+				hours += k.hours
+			}
+			if hours > hist.most || len(hist.months) > maxMonths {
+				t.Fatalf("%d hours of %d months in memory", hours, len(hist.months))
+			}
+		}
+	}
+	if got, err := hist.Hour(relay.PeerID, first); err != nil || got.Vote != bounty.Up {
+		t.Errorf("read a second time: %+v, %v", got, err)
+	}
+}
+
+// The first request for a month of 100 relays, and every later one.
+func BenchmarkMonth(b *testing.B) {
+	start := evidence.MonthOf(time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)).First()
+	log, roster := newLog(b, 100, start)
+	const hours = 48 // of 744: a benchmark that waits for a disk is slow
+	for h := start; h < start+hours; h++ {
+		must(b, log.Begin(h, h.Start(), "test"))
+		for i := range roster.Relays {
+			must(b, log.Append(h, up(&roster.Relays[i], h.Start())))
+		}
+		seal(b, log, h)
+	}
+	b.Run("cold", func(b *testing.B) {
+		var before, after runtime.MemStats
+		for b.Loop() {
+			hist := New(log, bounty.Defaults(), roster)
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			_, err := hist.Month(roster.Relays[0].PeerID, start.Month())
+			must(b, err)
+			runtime.GC()
+			runtime.ReadMemStats(&after)
+			b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/100, "B/relay-month")
+			runtime.KeepAlive(hist)
+		}
+		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/hours/100, "µs/record")
+	})
+	hist := New(log, bounty.Defaults(), roster)
+	_, err := hist.Month(roster.Relays[0].PeerID, start.Month())
+	must(b, err)
+	b.Run("warm", func(b *testing.B) {
+		for b.Loop() {
+			_, err := hist.Month(roster.Relays[0].PeerID, start.Month())
+			must(b, err)
+		}
+	})
+}
