@@ -33,7 +33,7 @@ func Text(file []byte) (text []byte, signedBy []string) {
 func Verified(name string, file []byte, committee string) ([]byte, error) {
 	verifier, err := note.NewVerifier(committee)
 	if err != nil {
-		return nil, fmt.Errorf("the committee's key: %w: want the verifier key that \"relaymon roster sign\" prints", err)
+		return nil, fmt.Errorf("the committee's key: %w: want the verifier key that \"relaymon roster key\" prints", err)
 	}
 	n, err := note.Open(file, note.VerifierList(verifier))
 	if err != nil {
