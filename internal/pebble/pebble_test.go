@@ -1,0 +1,113 @@
+package pebble
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/acme"
+	"golang.org/x/crypto/acme/autocert"
+)
+
+const name = "ca.test"
+
+// client trusts the CA's root, and nothing else.
+func client(t *testing.T, s *Server) *acme.Client {
+	t.Helper()
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(s.RootPEM) {
+		t.Fatal("no root")
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &acme.Client{
+		Key: key, DirectoryURL: s.DirectoryURL,
+		HTTPClient:   &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool}}},
+		RetryBackoff: func(n int, _ *http.Request, _ *http.Response) time.Duration { return time.Duration(2-n) * time.Second },
+	}
+}
+
+// The CA issues to who answers under the name, for as long as it was told.
+func TestIssues(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := Start(t.Context(), Options{
+		TLSPort: l.Addr().(*net.TCPAddr).Port, ValidFor: time.Hour,
+		Names: map[string]netip.Addr{name: netip.MustParseAddr("127.0.0.3")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	m := &autocert.Manager{Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(name), Client: client(t, s)}
+	go (&http.Server{}).Serve(tls.NewListener(l, m.TLSConfig()))
+
+	pool := x509.NewCertPool()
+	block, _ := pem.Decode(s.RootPEM)
+	root, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool.AddCert(root)
+	d := tls.Dialer{Config: &tls.Config{ServerName: name, RootCAs: pool}}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	conn, err := d.DialContext(ctx, "tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	if life := leaf.NotAfter.Sub(leaf.NotBefore); life < 59*time.Minute || life > time.Hour {
+		t.Errorf("the certificate lives %s", life)
+	}
+	if s.Orders() == 0 {
+		t.Error("no order was counted")
+	}
+}
+
+// It refuses when told to, and each start has a root of its own.
+func TestRefuses(t *testing.T) {
+	a, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	c := client(t, a)
+	a.Refuse(http.StatusTooManyRequests)
+	if _, err := c.Discover(t.Context()); err == nil {
+		t.Error("it serves all the same")
+	}
+	a.Refuse(0)
+	if _, err := c.Discover(t.Context()); err != nil {
+		t.Errorf("it does not serve again: %v", err)
+	}
+	b, err := Start(t.Context(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if string(a.RootPEM) == string(b.RootPEM) {
+		t.Error("two starts, one root")
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := client(t, b).Discover(t.Context()); err == nil {
+		t.Error("it serves after Close")
+	}
+}
