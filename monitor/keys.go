@@ -23,8 +23,24 @@ func Keys(cfg Config) (PublicKeys, error) {
 	return PublicKeys{l.Key(), l.WitnessKey()}, l.Close()
 }
 
-// CheckLog verifies the whole store, also while it is running.
-func CheckLog(cfg Config) (evidence.CheckReport, error) { return evidence.Check(logDir(cfg)) }
+// CheckLog verifies the whole store, also while it is running, with the
+// cosignatures of all witnesses that the roster names.
+func CheckLog(cfg Config) (evidence.CheckReport, error) {
+	m := &Monitor{cfg: cfg}
+	if err := m.readRoster(); err != nil {
+		return evidence.CheckReport{}, err
+	}
+	var witnesses []string
+	for _, o := range m.roster.Monitors {
+		if o.WitnessKey != "" {
+			witnesses = append(witnesses, o.WitnessKey)
+		}
+	}
+	for _, w := range m.roster.Witnesses {
+		witnesses = append(witnesses, w.Key)
+	}
+	return evidence.Check(logDir(cfg), witnesses...)
+}
 
 // AdoptLog brings in the blocks that a newer copy of the log has beyond this one,
 // and says how many. No monitor may be running with the log.
