@@ -46,7 +46,7 @@ type circuit struct {
 	limit     *circuitLimit // a guest's; nil: a member's, which has none
 	tab       *tab
 	carrying  atomic.Bool
-	up, down  direction // from src and from dest
+	up, down  int64 // carried from src and from dest, each counted by the loop that copies it
 
 	mu    sync.Mutex
 	ended bool
@@ -70,7 +70,6 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 		return nil, err
 	}
 	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, hop: s.Stream}
-	c.up.turn.of, c.down.turn.of = tab.turns, tab.turns
 	g.circuits[c] = struct{}{}
 	g.perPeer[src]++
 	g.perPeer[dest]++
@@ -120,23 +119,15 @@ func (c *circuit) begin() {
 	}
 }
 
-// direction is one half of a circuit's traffic, which one loop copies.
-type direction struct {
-	count int64 // carried
-	turn  turn
-}
-
 // carry counts n bytes that were read from one end and says how many of them may
-// go on to the other. It waits until they may.
-func (c *circuit) carry(n int, d *direction) (int, error) {
+// go on to the other.
+func (c *circuit) carry(n int, carried *int64) (int, error) {
 	if !c.carrying.Load() {
 		return n, nil
 	}
-	d.turn.take()
-	d.count += int64(n)
-	total := d.count
+	*carried += int64(n)
 	if c.limit != nil {
-		if over := total - c.limit.data; over > 0 {
+		if over := *carried - c.limit.data; over > 0 {
 			n = max(0, n-int(over))
 			return n, errors.Join(errGuestLimit, c.tab.charge(n))
 		}
@@ -144,14 +135,12 @@ func (c *circuit) carry(n int, d *direction) (int, error) {
 	return n, c.tab.charge(n)
 }
 
-// read reads what is to be carried. Whoever reads again has passed on what it
-// read before.
-func (c *circuit) read(from network.Stream, p []byte, d *direction) (int, error) {
-	d.turn.give()
+// read reads what is to be carried.
+func (c *circuit) read(from network.Stream, p []byte, carried *int64) (int, error) {
 	n, err := from.Read(p)
 	if n > 0 {
 		var cut error
-		if n, cut = c.carry(n, d); cut != nil {
+		if n, cut = c.carry(n, carried); cut != nil {
 			return n, cut
 		}
 	}
@@ -181,8 +170,6 @@ func (c *circuit) end() {
 		c.timer.Stop()
 	}
 	c.mu.Unlock()
-	c.up.turn.give()
-	c.down.turn.give()
 	c.tab.done()
 	g := c.gate
 	g.mu.Lock()

@@ -60,7 +60,6 @@ type ledger struct {
 type account struct {
 	bytes    atomic.Pointer[rate.Limiter] // nil: no budget
 	requests *rate.Limiter
-	turns    turns
 	open     int // circuits
 }
 
@@ -119,7 +118,6 @@ func (b *ledger) admit(p peer.ID, ip netip.Prefix, now time.Time) error {
 // tab is the account of one circuit.
 type tab struct {
 	charge func(n int) error // n bytes were carried; an error says that nothing is left
-	turns  turns             // of the peer that pays
 	done   func()
 }
 
@@ -149,7 +147,7 @@ func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (*tab, error) {
 		}
 		return nil
 	}
-	return &tab{charge: charge, turns: of.turns, done: func() {
+	return &tab{charge: charge, done: func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		of.open--
@@ -170,7 +168,7 @@ func (b *ledger) accounts(p peer.ID, ip netip.Prefix) (of, at *account) {
 }
 
 func newAccount(day Bytes, burst int, perSecond rate.Limit) *account {
-	a := &account{requests: rate.NewLimiter(perSecond, burst), turns: newTurns()}
+	a := &account{requests: rate.NewLimiter(perSecond, burst)}
 	a.grant(day)
 	return a
 }
