@@ -272,6 +272,13 @@ func TestReadersBesideTheWriter(t *testing.T) {
 		_, err = VerifyMonth(m, Keys{Log: l.Key()})
 		return err
 	})
+	reader(func(int) error {
+		r, err := Check(dir)
+		if err == nil && len(r.Faults) > 0 {
+			err = fmt.Errorf("check: %q", r.Faults)
+		}
+		return err
+	})
 	for h := firstHour; h < firstHour+30; h++ {
 		watch(t, l, h)
 		attempt.Started = TimeOf(h.Start().Add(time.Minute))

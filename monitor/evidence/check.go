@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -218,7 +219,23 @@ func (c *checker) strangers() error {
 		case c.l.path(certsDir), c.l.path(walDir), c.l.path(witnessDir):
 			return nil
 		}
+		if c.later(path, d.Name()) {
+			return nil
+		}
 		c.fault("%s belongs to no block; move it away", path)
 		return nil
 	})
+}
+
+// later says whether a file is of a block that was not there when the log was
+// read: the monitor went on, or stopped before it had written the header.
+func (c *checker) later(path, name string) bool {
+	if h, ok := parseHourFile(name); ok {
+		return h >= c.l.next() && path == c.l.recordsPath(h)
+	}
+	if m, err := ParseMonth(strings.TrimSuffix(name, ".jsonl")); err == nil {
+		return m >= c.l.next().Month() && path == c.l.headersPath(m)
+	}
+	size, err := strconv.ParseInt(name, 10, 64)
+	return err == nil && size > c.l.tree.size && path == c.l.checkpointPath(size)
 }

@@ -339,7 +339,7 @@ func (l *Log) errDamaged(format string, a ...any) error {
 
 // readHeaders builds the tree and checks it against the last checkpoint.
 func (l *Log) readHeaders() error {
-	size, err := l.lastCheckpoint()
+	size, err := l.lastCheckpoint(maxSize)
 	if err != nil {
 		return err
 	}
@@ -361,8 +361,12 @@ func (l *Log) readHeaders() error {
 			break
 		}
 	}
-	if size == 0 {
-		return nil
+	if size > l.tree.size {
+		return l.errDamaged("its last checkpoint is of %d blocks, it has %d", size, l.tree.size)
+	}
+	// A writer may have signed another meanwhile.
+	if size, err = l.lastCheckpoint(l.tree.size); err != nil || size == 0 {
+		return err
 	}
 	c, err := l.readCheckpoint(size)
 	if err != nil {
@@ -370,7 +374,7 @@ func (l *Log) readHeaders() error {
 	}
 	root, err := l.tree.root(size)
 	if err != nil {
-		return l.errDamaged("its last checkpoint is of %d blocks, it has %d", size, l.tree.size)
+		return err
 	}
 	if root != c.root {
 		return l.errDamaged("its blocks do not make the root of the checkpoint of size %d", size)
@@ -426,8 +430,9 @@ func (l *Log) addHeader(h Header, line []byte) error {
 	return nil
 }
 
-// lastCheckpoint is the size of the newest checkpoint file; 0 if there is none.
-func (l *Log) lastCheckpoint() (int64, error) {
+// lastCheckpoint is the largest size up to limit of which there is a checkpoint
+// file; 0 if there is none.
+func (l *Log) lastCheckpoint(limit int64) (int64, error) {
 	files, err := os.ReadDir(l.path(signedDir))
 	if err != nil {
 		return 0, err
@@ -435,7 +440,7 @@ func (l *Log) lastCheckpoint() (int64, error) {
 	var last int64
 	for _, f := range files {
 		var size int64
-		if _, err := fmt.Sscanf(f.Name(), "%d", &size); err == nil && l.checkpointPath(size) == l.path(signedDir, f.Name()) {
+		if _, err := fmt.Sscanf(f.Name(), "%d", &size); err == nil && size <= limit && l.checkpointPath(size) == l.path(signedDir, f.Name()) {
 			last = max(last, size)
 		}
 	}
