@@ -445,7 +445,7 @@ func TestRunWitnessed(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(from.Add(2 * time.Hour).Sub(time.Now()))
+		time.Sleep(time.Until(from.Add(2 * time.Hour)))
 		if list, _, _ := monitors[0].witnessing.state(); list[0].Name != "m2" || list[0].Error == "" || list[0].Behind == 0 || list[1].Error != "" {
 			t.Errorf("while m2 does not answer m1 shows %+v", list)
 		}
