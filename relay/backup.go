@@ -174,12 +174,14 @@ func mayRestore(dataDir string) error {
 	if _, err := os.Lstat(filepath.Join(dataDir, restoreDir, identityFile)); err == nil {
 		return nil
 	}
-	used, err := inUse(dataDir)
+	entries, err := os.ReadDir(dataDir)
 	if err != nil {
 		return fmt.Errorf("restore: look into the data folder: %w", err)
 	}
-	if used != "" {
-		return fmt.Errorf("restore: %s holds %s already, it is left as it is: choose an empty data_dir: %w", dataDir, used, fs.ErrExist)
+	for _, e := range entries {
+		if keeps(e.Name()) {
+			return fmt.Errorf("restore: %s holds %s already, it is left as it is: choose an empty data_dir: %w", dataDir, e.Name(), fs.ErrExist)
+		}
 	}
 	return nil
 }

@@ -167,10 +167,8 @@ func TestRestoreInterrupted(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if moved > 0 {
-			if _, _, err := loadOrCreateIdentity(to); err == nil {
-				t.Fatalf("%d moved: a relay starts on half its state", moved)
-			}
+		if _, _, err := loadOrCreateIdentity(to); err == nil {
+			t.Fatalf("%d moved: a relay starts on half its state", moved)
 		}
 		if _, err := Restore(to, file); err != nil {
 			t.Fatalf("%d moved: %v", moved, err)
@@ -181,6 +179,29 @@ func TestRestoreInterrupted(t *testing.T) {
 		if key, err := LoadIdentity(to); err != nil || peerText(key) != id {
 			t.Errorf("%d moved: identity: %v", moved, err)
 		}
+	}
+}
+
+// One that was cut off while it unpacked is no reason to start with a new identity
+// either, and is done again.
+func TestRestoreInterruptedWhileUnpacking(t *testing.T) {
+	dir, id := relayState(t)
+	file := filepath.Join(t.TempDir(), "relay.backup")
+	if _, err := Backup(dir, file); err != nil {
+		t.Fatal(err)
+	}
+	to := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(to, restoreDir+".new", "acme"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := loadOrCreateIdentity(to); err == nil || !strings.Contains(err.Error(), "restore it from a backup") {
+		t.Fatalf("a relay starts: %v", err)
+	}
+	if info, err := Restore(to, file); err != nil || info.PeerID != id {
+		t.Fatalf("restored %+v, %v", info, err)
+	}
+	if key, err := LoadIdentity(to); err != nil || peerText(key) != id {
+		t.Errorf("identity: %v", err)
 	}
 }
 

@@ -127,9 +127,9 @@ func storeIdentity(dataDir string, key crypto.PrivKey) error {
 	return nil
 }
 
-// inUse names something in the folder that a relay left there. What a crash
-// while the key was made can leave (a hidden file) and what a new file system
-// has is not.
+// inUse names something in the folder that a relay left there, or a restore that
+// was interrupted. What a crash while the key was made can leave (a hidden file)
+// and what a new file system has is not.
 func inUse(dataDir string) (string, error) {
 	entries, err := os.ReadDir(dataDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -139,7 +139,7 @@ func inUse(dataDir string) (string, error) {
 		return "", err
 	}
 	for _, e := range entries {
-		if n := e.Name(); n != "lost+found" && !strings.HasPrefix(n, ".") && n != identityFile {
+		if n := e.Name(); (keeps(n) || strings.HasPrefix(n, restoreDir)) && n != identityFile {
 			return n, nil
 		}
 	}
