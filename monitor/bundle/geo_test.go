@@ -52,6 +52,12 @@ func TestLand(t *testing.T) {
 		{"inside a large country, far from its border", bounty.Place{Lat: -25, Lon: 135}, 1, "AU", "ID"},
 		{"Hong Kong is not the mainland", bounty.Place{Lat: 22.3, Lon: 114.17}, 1, "HK CN", "JP"},
 		{"open sea", bounty.Place{Lat: -40, Lon: -120}, 500, "", "NZ CL US"},
+		{"Finland is not in Russia", bounty.Place{Lat: 66, Lon: 25.5}, 1, "FI", "RU US"},
+		{"Siberia is", bounty.Place{Lat: 67, Lon: 100}, 1, "RU", "US"},
+		{"and so is what lies beyond the date line", bounty.Place{Lat: 67, Lon: -176}, 1, "RU", "US"},
+		{"the same, written otherwise", bounty.Place{Lat: 67, Lon: 184}, 1, "RU", "US"},
+		{"inside the Antarctic", bounty.Place{Lat: -80, Lon: 40}, 1, "AQ", "ZA"},
+		{"the northern one is in the sea", bounty.Place{Lat: 90, Lon: 0}, 1, "", "RU CA GL NO"},
 		{"the pole", bounty.Place{Lat: -90, Lon: 0}, 1, "AQ", "CL"},
 		{"everywhere", frankfurt, 20100, "DE AU NZ CL JP ZA US", ""},
 	} {

@@ -148,8 +148,31 @@ func joinArcs(arcs []ring, indexes []int) (ring, error) {
 	if len(out) < 3 {
 		return nil, errors.New("a ring of fewer than three points")
 	}
-	return out, nil
+	return unroll(out), nil
 }
+
+// unroll makes a ring that crosses the date line one line in the plane: its
+// longitudes go on beyond 180 degrees. A ring around a pole is closed over it.
+func unroll(r ring) ring {
+	turn := 0.0
+	out := ring{r[0]}
+	for i := 1; i < len(r); i++ {
+		if d := r[i].Lon - r[i-1].Lon; d > 180 {
+			turn -= 360
+		} else if d < -180 {
+			turn += 360
+		}
+		out = append(out, bounty.Place{Lat: r[i].Lat, Lon: r[i].Lon + turn})
+	}
+	if first, last := out[0], out[len(out)-1]; math.Abs(last.Lon-first.Lon) > 180 {
+		pole := math.Copysign(90, first.Lat)
+		out = append(out, bounty.Place{Lat: pole, Lon: last.Lon}, bounty.Place{Lat: pole, Lon: first.Lon}, first)
+	}
+	return out
+}
+
+// turns are the places in the plane at which a point or a ring may lie.
+var turns = []float64{-360, 0, 360}
 
 func codeOf(id, name string) string {
 	if n, err := strconv.Atoi(id); err == nil {
@@ -188,16 +211,22 @@ func (l *land) within(p bounty.Place, km float64) []string {
 
 // contains counts how often a line from p to the east crosses the rings.
 func (c *territory) contains(p bounty.Place) bool {
-	inside := false
-	for _, r := range c.rings {
-		for i := range r {
-			a, b := r[i], r[(i+1)%len(r)]
-			if (a.Lat > p.Lat) != (b.Lat > p.Lat) && p.Lon < a.Lon+(b.Lon-a.Lon)*(p.Lat-a.Lat)/(b.Lat-a.Lat) {
-				inside = !inside
+	for _, turn := range turns {
+		inside := false
+		lon := p.Lon + turn
+		for _, r := range c.rings {
+			for i := range r {
+				a, b := r[i], r[(i+1)%len(r)]
+				if (a.Lat > p.Lat) != (b.Lat > p.Lat) && lon < a.Lon+(b.Lon-a.Lon)*(p.Lat-a.Lat)/(b.Lat-a.Lat) {
+					inside = !inside
+				}
 			}
 		}
+		if inside {
+			return true
+		}
 	}
-	return inside
+	return false
 }
 
 // distance is the angle to the nearest point of the rings.

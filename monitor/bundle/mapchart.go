@@ -56,28 +56,38 @@ func landPath(l *land) string {
 	var b strings.Builder
 	for _, c := range l.countries {
 		for _, r := range c.rings {
-			var points [][2]int
-			for _, p := range r {
-				x, y := project(p)
-				if n := len(points); n > 0 && abs(points[n-1][0]-x)+abs(points[n-1][1]-y) < 3 {
-					continue
-				}
-				points = append(points, [2]int{x, y})
+			for _, turn := range turns {
+				ringPath(&b, r, turn)
 			}
-			if len(points) < 3 {
-				continue
-			}
-			for i, p := range points {
-				if i == 0 {
-					fmt.Fprintf(&b, "M%d %d", p[0], p[1])
-				} else {
-					fmt.Fprintf(&b, "l%d %d", p[0]-points[i-1][0], p[1]-points[i-1][1])
-				}
-			}
-			b.WriteByte('z')
 		}
 	}
 	return b.String()
+}
+
+// ringPath draws a ring where it lies after a turn, unless that is off the map.
+func ringPath(b *strings.Builder, r ring, turn float64) {
+	var points [][2]int
+	seen := false
+	for _, p := range r {
+		p.Lon += turn
+		x, y := project(p)
+		if n := len(points); n > 0 && abs(points[n-1][0]-x)+abs(points[n-1][1]-y) < 3 {
+			continue
+		}
+		seen = seen || 0 < x && x < mapW
+		points = append(points, [2]int{x, y})
+	}
+	if len(points) < 3 || !seen {
+		return
+	}
+	for i, p := range points {
+		if i == 0 {
+			fmt.Fprintf(b, "M%d %d", p[0], p[1])
+		} else {
+			fmt.Fprintf(b, "l%d %d", p[0]-points[i-1][0], p[1]-points[i-1][1])
+		}
+	}
+	b.WriteByte('z')
 }
 
 func abs(n int) int { return max(n, -n) }

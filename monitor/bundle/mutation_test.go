@@ -19,18 +19,19 @@ import (
 
 // smallMonth is two monitors and two hours, so that every byte can be tried.
 func smallMonth(t testing.TB) (*scene, Input) {
-	w := newScene(t, evidence.PSF, 2)
-	w.first += 4
-	w.hours = 2
-	for _, m := range w.monitors {
-		m.log.Close()
-		log, err := evidence.Create(t.TempDir()+"/"+m.name, evidence.Options{Name: m.name, Network: w.network, First: w.first})
-		w.must(err)
-		t.Cleanup(func() { log.Close() })
-		m.log = log
-	}
+	w := twoHours(t)
 	w.watch(nil)
 	return w, w.input()
+}
+
+// twoHours is a scene of two monitors whose logs begin two hours before the month's end.
+func twoHours(t testing.TB) *scene {
+	w := newScene(t, evidence.PSF, 0)
+	w.first += 4
+	w.hours = 2
+	w.join(0)
+	w.join(1)
+	return w
 }
 
 // each calls f for all i below n, on all processors.
@@ -332,16 +333,7 @@ func TestOtherKeys(t *testing.T) {
 	})
 	t.Run("the vouchers", func(t *testing.T) {
 		// Signed by another relay: the log is sound, but nothing makes the hours up.
-		w := newScene(t, evidence.PSF, 2)
-		w.first += 4
-		w.hours = 2
-		for _, m := range w.monitors {
-			m.log.Close()
-			log, err := evidence.Create(t.TempDir()+"/"+m.name, evidence.Options{Name: m.name, Network: w.network, First: w.first})
-			w.must(err)
-			t.Cleanup(func() { log.Close() })
-			m.log = log
-		}
+		w := twoHours(t)
 		forger := newScene(t, evidence.PSF, 0)
 		w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
 			a := w.attempt(m, h, time.Minute)

@@ -78,17 +78,24 @@ func newScene(t testing.TB, network evidence.Network, monitors int) *scene {
 	w.committeeSigner, w.committeeKey, err = note.GenerateKey(rand.Reader, "committee.example.org")
 	w.must(err)
 	w.certificate()
-	dir := t.TempDir()
 	for i := range monitors {
-		name := fmt.Sprintf("m%d.example.org", i+1)
-		log, err := evidence.Create(filepath.Join(dir, name), evidence.Options{Name: name, Network: network, First: w.first})
-		w.must(err)
-		t.Cleanup(func() { log.Close() })
-		m := &watcher{name: name, operator: fmt.Sprintf("operator-%d", i+1), committee: i == 0, log: log, dir: filepath.Join(dir, name)}
-		m.cosigner, m.cosignKey = newWitness(t, name+"-witness")
-		w.monitors = append(w.monitors, m)
+		w.join(i)
 	}
 	return w
+}
+
+// join adds a monitor with a new log that begins in the first hour; number 0 is
+// the committee's.
+func (w *scene) join(i int) {
+	w.t.Helper()
+	name := fmt.Sprintf("m%d.example.org", i+1)
+	m := &watcher{name: name, operator: fmt.Sprintf("operator-%d", i+1), committee: i == 0, dir: filepath.Join(w.t.TempDir(), name)}
+	log, err := evidence.Create(m.dir, evidence.Options{Name: name, Network: w.network, First: w.first})
+	w.must(err)
+	w.t.Cleanup(func() { log.Close() })
+	m.log = log
+	m.cosigner, m.cosignKey = newWitness(w.t, name+"-witness")
+	w.monitors = append(w.monitors, m)
 }
 
 func (w *scene) must(err error) {
