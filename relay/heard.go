@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -34,8 +36,15 @@ func listenFor(ctx context.Context, cfg Config, id peer.ID, relayAt []ma.Multiad
 			known = append(known, *info)
 		}
 	}
+	// Of the relay's last list of further peers, a few: enough to listen at.
+	if data, err := os.ReadFile(filepath.Join(cfg.DataDir, peerListFile)); err == nil {
+		if listed, err := coord.ParseList(data); err == nil {
+			known = append(known, slices.DeleteFunc(listed, func(p peer.AddrInfo) bool { return p.ID == id })...)
+		}
+	}
+	known = known[:min(len(known), 16)]
 	if len(known) == 0 {
-		return fail(false, errors.New("psf.bootstrap names nobody to listen at"))
+		return fail(false, errors.New("neither psf.bootstrap nor a list names anybody to listen at"))
 	}
 	ear, err := visitor()
 	if err != nil {
