@@ -21,6 +21,7 @@ import (
 
 var (
 	errTooManyCircuits = errors.New("too many circuits are open")
+	errGuestCircuits   = errors.New("too many circuits between guests are open")
 	errGuestLimit      = errors.New("the circuit's data limit is reached")
 )
 
@@ -63,6 +64,9 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 	}
 	var limit *circuitLimit
 	if guest {
+		if g.guests >= g.limits.GuestCircuits {
+			return nil, errGuestCircuits
+		}
 		limit = &circuitLimit{data: int64(g.limits.GuestCircuitData), time: g.limits.GuestCircuitTime}
 	}
 	tab, err := g.ledger.open(src, ip, now)
@@ -71,6 +75,9 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 	}
 	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, hop: s.Stream}
 	g.circuits[c] = struct{}{}
+	if guest {
+		g.guests++
+	}
 	g.perPeer[src]++
 	g.perPeer[dest]++
 	key := [2]peer.ID{src, dest}
@@ -175,6 +182,9 @@ func (c *circuit) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.circuits, c)
+	if c.limit != nil {
+		g.guests--
+	}
 	g.forget([2]peer.ID{c.src, c.dest}, c)
 	for _, p := range []peer.ID{c.src, c.dest} {
 		if g.perPeer[p]--; g.perPeer[p] <= 0 {

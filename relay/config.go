@@ -40,6 +40,7 @@ type Config struct {
 	PSF          PSF      `yaml:"psf"`
 	Limits       Limits   `yaml:"limits"`
 	Metrics      Metrics  `yaml:"metrics"`
+	HTTPUpstream string   `yaml:"http_upstream"`
 	Log          Log      `yaml:"log"`
 
 	// loopbackCounts lifts the exemption of loopback addresses from the limits
@@ -97,7 +98,9 @@ type Limits struct {
 	GuestReservations int           `yaml:"guest_reservations"`
 	ReservationsPerIP int           `yaml:"reservations_per_ip"`
 	Circuits          int           `yaml:"circuits"`
+	GuestCircuits     int           `yaml:"guest_circuits"`
 	CircuitsPerPeer   int           `yaml:"circuits_per_peer"`
+	CircuitsPerIP     int           `yaml:"circuits_per_ip"`
 	GuestCircuitData  Bytes         `yaml:"guest_circuit_data"`
 	GuestCircuitTime  time.Duration `yaml:"guest_circuit_time"`
 	PeerDay           Bytes         `yaml:"peer_day"`
@@ -179,6 +182,11 @@ func (c Config) Validate() error {
 	}
 	checkHostPort("listen.http", c.Listen.HTTP)
 	checkHostPort("metrics.listen", c.Metrics.Listen)
+	if v := c.HTTPUpstream; v != "" {
+		if u, err := url.Parse(v); err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
+			fault("http_upstream: want the monitor's address such as http://127.0.0.1:8420, not %q", v)
+		}
+	}
 	if ip := c.Announce.IP4; ip.IsValid() && !ip.Is4() {
 		fault("announce.ip4: want an IPv4 address, not %s", ip)
 	}
@@ -234,7 +242,9 @@ func (l Limits) validate() (faults []error) {
 		{"guest_reservations", l.GuestReservations, 0, l.Reservations},
 		{"reservations_per_ip", l.ReservationsPerIP, 1, 1 << 17},
 		{"circuits", l.Circuits, 1, 1 << 17},
+		{"guest_circuits", l.GuestCircuits, 0, l.Circuits},
 		{"circuits_per_peer", l.CircuitsPerPeer, 1, 1 << 17},
+		{"circuits_per_ip", l.CircuitsPerIP, 1, 1 << 17},
 		{"connections", l.Connections, 0, 1 << 20},
 		{"connections_per_ip", l.ConnectionsPerIP, 1, 1 << 20},
 	} {

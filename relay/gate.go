@@ -48,6 +48,7 @@ type gate struct {
 	limits   Limits
 	members  Membership
 	circuits map[*circuit]struct{}
+	guests   int             // of the circuits
 	perPeer  map[peer.ID]int // ends of circuits
 	awaiting map[[2]peer.ID][]*circuit
 	refused  map[pbv2.Status]uint64
@@ -285,14 +286,7 @@ func prefixOf(a ma.Multiaddr) (netip.Prefix, error) {
 func (g *gate) count() (members, guests int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	for c := range g.circuits {
-		if c.limit != nil {
-			guests++
-		} else {
-			members++
-		}
-	}
-	return members, guests
+	return len(g.circuits) - g.guests, g.guests
 }
 
 // refusals counts what was refused, by status.

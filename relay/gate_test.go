@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -262,6 +263,40 @@ func TestGuestLimit(t *testing.T) {
 		defer r.gate.mu.Unlock()
 		return members+guests+len(r.gate.perPeer)+len(r.gate.awaiting) == 0
 	})
+}
+
+// Guests do not take the members' circuits either, nor one address everybody's.
+func TestCircuitShares(t *testing.T) {
+	c := limitConfig(t)
+	c.Limits.Circuits, c.Limits.GuestCircuits, c.Limits.CircuitsPerIP = 4, 1, 2
+	r, members := startWithClub(t, c)
+	relay := dialable(t, r.Relay)["tcp"]
+	guest, member := newClientAt(t, "127.0.1.1"), newClientAt(t, "127.0.1.2")
+	members.admit(member.ID())
+	for _, h := range []host.Host{guest, member} {
+		_, err := reserve(t, h, relay)
+		must(t, err)
+	}
+	refused := func(from string, to host.Host) {
+		t.Helper()
+		if m := connectStatus(t, newClientAt(t, from), relay, to.ID()); m.GetStatus() != pbv2.Status_RESOURCE_LIMIT_EXCEEDED {
+			t.Errorf("one more: %s", m.GetStatus())
+		}
+	}
+	must(t, echo(t, newClientAt(t, "127.0.1.3"), guest, relay, 16))
+	refused("127.0.1.4", guest)
+	must(t, echo(t, newClientAt(t, "127.0.1.3"), member, relay, 16))
+	refused("127.0.1.3", member)
+	must(t, echo(t, newClientAt(t, "127.0.1.4"), member, relay, 16))
+	last := newClientAt(t, "127.0.1.5")
+	must(t, echo(t, last, member, relay, 16))
+	refused("127.0.1.6", member)
+	if s := r.Status().Circuits; s.Guests != 1 || s.Members != 3 {
+		t.Errorf("circuits %+v, want 1 of guests and 3 of members", s)
+	}
+	must(t, last.Network().ClosePeer(member.ID()))
+	eventually(t, "a circuit that ended leaves room", func() bool { return r.Status().Circuits.Members == 2 })
+	must(t, echo(t, newClientAt(t, "127.0.1.6"), member, relay, 16))
 }
 
 func TestGuestTime(t *testing.T) {
@@ -538,4 +573,27 @@ func TestBanListFaults(t *testing.T) {
 	if _, err := openBans(filepath.Join(dir, "nowhere")); err != nil {
 		t.Errorf("no list: %v", err)
 	}
+}
+
+// Whatever bytes come, a request is read to its end or refused, and what the
+// service reads again is what came.
+func FuzzReadFrame(f *testing.F) {
+	connect, err := frame(&pbv2.HopMessage{Type: pbv2.HopMessage_CONNECT.Enum(), Peer: &pbv2.Peer{Id: []byte("peer")}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(connect)
+	f.Add(append(connect, connect...))
+	f.Add([]byte{0})
+	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var m, again pbv2.HopMessage
+		raw, err := readFrame(bytes.NewReader(data), &m)
+		if !bytes.HasPrefix(data, raw) || len(raw) > maxFrame+10 {
+			t.Fatalf("read %x of %x", raw, data)
+		}
+		if err == nil && (!whole(raw) || unframe(raw, &again) != nil || again.GetType() != m.GetType()) {
+			t.Errorf("%x does not read again", raw)
+		}
+	})
 }

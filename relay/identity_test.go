@@ -124,3 +124,31 @@ func must(t testing.TB, err error) {
 		t.Fatal(err)
 	}
 }
+
+// Whatever is imported is either refused or kept and given back as it was.
+func FuzzParseKey(f *testing.F) {
+	key, err := newKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	raw, err := crypto.MarshalPrivateKey(key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(raw)
+	f.Add([]byte(base64.StdEncoding.EncodeToString(raw) + "\n"))
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		key, err := parseKey(data)
+		if err != nil {
+			return
+		}
+		raw, err := crypto.MarshalPrivateKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseKey(raw); err != nil || !again.Equals(key) {
+			t.Errorf("%x reads back as another key: %v", data, err)
+		}
+	})
+}

@@ -34,6 +34,7 @@ var (
 	errMonthSpent = errors.New("the month's transfer budget is spent")
 	errPeerSpent  = errors.New("the peer's daily budget is spent")
 	errIPSpent    = errors.New("the address's daily budget is spent")
+	errIPCircuits = errors.New("too many circuits from this address are open")
 	errTooOften   = errors.New("too many requests")
 )
 
@@ -131,6 +132,9 @@ func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (*tab, error) {
 	}
 	if at.spent(now) {
 		return nil, errIPSpent
+	}
+	if at.open >= b.limits.CircuitsPerIP {
+		return nil, errIPCircuits
 	}
 	of.open++
 	at.open++

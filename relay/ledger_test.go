@@ -14,7 +14,7 @@ import (
 func TestLedgerMonth(t *testing.T) {
 	dir := t.TempDir()
 	march := time.Date(2026, 3, 31, 23, 59, 0, 0, time.UTC)
-	l := Limits{Month: 1000}
+	l := Limits{Month: 1000, CircuitsPerIP: 9}
 	b := openLedger(dir, l, march, testLog(t))
 	tab, err := b.open("a", ipOf(1), march)
 	must(t, err)
@@ -56,7 +56,7 @@ func TestLedgerDamaged(t *testing.T) {
 	for _, text := range []string{"", "{", `{"month":"2026-03","bytes":-5}`, `[]`} {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, trafficFile), []byte(text), 0o600))
-		b := openLedger(dir, Limits{Month: 1000}, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), testLog(t))
+		b := openLedger(dir, Limits{Month: 1000, CircuitsPerIP: 9}, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), testLog(t))
 		if s := b.state(); s.Bytes != 0 {
 			t.Errorf("%q: %+v", text, s)
 		}
@@ -65,7 +65,7 @@ func TestLedgerDamaged(t *testing.T) {
 
 func TestLedgerRefills(t *testing.T) {
 	now := time.Now()
-	b := openLedger(t.TempDir(), Limits{PeerDay: 24 << 10, IPDay: 240 << 10}, now, testLog(t))
+	b := openLedger(t.TempDir(), Limits{PeerDay: 24 << 10, IPDay: 240 << 10, CircuitsPerIP: 9}, now, testLog(t))
 	tab, err := b.open("a", ipOf(1), now)
 	must(t, err)
 	if err := tab.charge(100 << 10); !errors.Is(err, errPeerSpent) {
@@ -99,7 +99,7 @@ func TestLedgerRefills(t *testing.T) {
 // Peers that come by once do not stay in memory.
 func TestLedgerForgets(t *testing.T) {
 	now := time.Now()
-	b := openLedger(t.TempDir(), Limits{PeerDay: 1 << 30, IPDay: 1 << 30}, now, testLog(t))
+	b := openLedger(t.TempDir(), Limits{PeerDay: 1 << 30, IPDay: 1 << 30, CircuitsPerIP: 9}, now, testLog(t))
 	for n := range 10000 {
 		p := peer.ID(fmt.Sprint(n))
 		must(t, b.admit(p, ipOf(n), now))
@@ -121,7 +121,7 @@ func TestLedgerForgets(t *testing.T) {
 // New budgets hold at once, for those already known too.
 func TestLedgerChange(t *testing.T) {
 	now := time.Now()
-	b := openLedger(t.TempDir(), Limits{PeerDay: 1000}, now, testLog(t))
+	b := openLedger(t.TempDir(), Limits{PeerDay: 1000, CircuitsPerIP: 9}, now, testLog(t))
 	tab, err := b.open("a", ipOf(1), now)
 	must(t, err)
 	if err := tab.charge(1000); !errors.Is(err, errPeerSpent) {

@@ -272,3 +272,14 @@ func TestReasonIn(t *testing.T) {
 		}
 	}
 }
+
+func FuzzReasonIn(f *testing.F) {
+	f.Add([]byte(`{"type":"urn:ietf:params:acme:error:rateLimited","detail":"x"}`), 429)
+	f.Add([]byte(`{"challenges":[{"type":"http-01","error":{"detail":"x"}}]}`), 200)
+	f.Add([]byte(`[]`), 200)
+	f.Fuzz(func(t *testing.T, body []byte, status int) {
+		if s := reasonIn(body, status); len(s) > 1000 || strings.ContainsAny(s, "\n\r\x00") {
+			t.Errorf("%q", s)
+		}
+	})
+}
