@@ -28,6 +28,8 @@ type survey struct {
 	disputed    []Span
 	otherRecord []Span
 	withoutWSS  []Span
+	tight       []Span // hours down in which circuits were too narrow for a handshake
+	tightBytes  int64  // the narrowest
 	agents      []AgentSeen
 	assurance   assurance
 }
@@ -41,7 +43,11 @@ type seen struct {
 	boundUp   bool // the attempt that makes it up does
 	agent     string
 	resolved  []string
+	tight     int64 // bytes a circuit was limited to, if that is why none came about
 }
+
+// tightLimit is a data limit that two peers cannot shake hands within.
+const tightLimit = 2048
 
 type dayTimes struct {
 	attempts int
@@ -196,6 +202,10 @@ func (s *survey) facts(relay *Relay, report *MonitorReport, x *seen, attempts []
 				}
 			}
 		}
+		if r := a.Facts.Reservation; r != nil && a.Level == evidence.LevelConnected && a.Results[evidence.Relay].Outcome == evidence.Fail &&
+			r.LimitBytes > 0 && r.LimitBytes < tightLimit {
+			x.tight = r.LimitBytes
+		}
 		if i == x.ballot.UpAttempt {
 			day.ladder = append(day.ladder, duration(a))
 		}
@@ -250,6 +260,10 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 			anyBound = anyBound || x.bound
 			if x.resolved != nil {
 				s.otherRecord = addOnce(s.otherRecord, hc.Hour)
+			}
+			if x.tight > 0 && hc.State == StateDown {
+				s.tight = addOnce(s.tight, hc.Hour)
+				s.tightBytes = x.tight
 			}
 			if x.vote.Value == Unknown {
 				continue

@@ -187,7 +187,7 @@ func Judge(c Case) (*Verdict, error) {
 		Notes: notNil(s.notes), Labels: labels(&c, relay),
 	}
 	v.Findings = []Finding{
-		uptimeFinding(&up),
+		uptimeFinding(&up, s),
 		judgeAddress(c.Rules, relay, c.Month, s),
 		judgeCertificate(c.Rules, c.Month, s.certificates),
 		judgeSoftware(c.Rules, c.Releases, c.Month, s.agents),
@@ -257,11 +257,15 @@ func (v *Verdict) conclude(c *Case, up *Uptime) {
 	}
 }
 
-func uptimeFinding(up *Uptime) Finding {
-	return Finding{
+func uptimeFinding(up *Uptime, s *survey) Finding {
+	f := Finding{
 		Rule: "R10", Subject: "uptime", Outcome: up.Outcome, Reasons: up.Reasons,
 		Hours: up.Spans(func(c HourCount) bool { return c.State == StateDown }),
 	}
+	if n := count(s.tight); n > 0 {
+		f.Reasons = append(f.Reasons, fmt.Sprintf("in %d h down the relay granted a reservation and connected a circuit (level 2), but limits each circuit to %d bytes, fewer than the handshake of two peers needs: raise its data limit (helia-coord 2.0.2 has 256 by default)", n, s.tightBytes))
+	}
+	return f
 }
 
 func relayReport(r *Relay, m evidence.Month) RelayReport {

@@ -49,6 +49,7 @@ type scene struct {
 	committeeKey, committeeSigner string
 	releases                      []byte
 	place                         string // of all monitors, YAML
+	notes                         string // YAML
 }
 
 type watcher struct {
@@ -271,6 +272,7 @@ func (w *scene) rosterYAML() string {
 	for i := range 3 {
 		fmt.Fprintf(&b, "- {name: c%d, operator: c%d, tcp4: /ip4/192.5.5.241/tcp/4001, wss: /dns4/c%d.example.net/tcp/443/wss}\n", i+1, i+1, i+1)
 	}
+	b.WriteString(w.notes)
 	if w.releases != nil {
 		fmt.Fprintf(&b, "releases: %s\n", hashOf(w.releases))
 	}

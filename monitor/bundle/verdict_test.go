@@ -278,3 +278,42 @@ func TestMonitorWithoutLog(t *testing.T) {
 		t.Errorf("one of three is no quorum: %+v", v.Hours)
 	}
 }
+
+// A relay as the PSF's own software sets it up: reservations succeed, and every
+// circuit dies in its handshake. The report says so.
+func TestTightCircuits(t *testing.T) {
+	w := newScene(t, evidence.PSF, 1)
+	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+		dies := func(after time.Duration) evidence.Attempt {
+			a := w.attempt(m, h, after)
+			a.Level, a.Facts.Reservation.LimitBytes = evidence.LevelConnected, 256
+			a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Fail, Class: "circuit-closed"}
+			a.Controls = w.down(m, h, after).Controls
+			a.Controls = append(a.Controls, evidence.Control{Name: bounty.LoopbackControl, Component: evidence.Relay, Outcome: evidence.OK, Started: evidence.TimeOf(a.Started.Add(11 * time.Second))})
+			return a
+		}
+		return []evidence.Attempt{dies(10 * time.Minute), dies(16 * time.Minute)}
+	})
+	v := judged(t, w, w.input())
+	words := strings.Join(finding(t, v, "R10").Reasons, "; ")
+	if v.Hours.Down != 6 || !strings.Contains(words, "in 6 h down") || !strings.Contains(words, "limits each circuit to 256 bytes") {
+		t.Errorf("got %+v, %q", v.Hours, words)
+	}
+}
+
+// Announced maintenance annotates its hours and changes none (rule R17).
+func TestMaintenance(t *testing.T) {
+	w := newScene(t, evidence.PSF, 1)
+	w.notes = "notes:\n- {kind: maintenance, from: 2026-10-31T18:00:00Z, until: 2026-10-31T23:00:00Z, text: new disks}\n" +
+		"- {kind: incident, from: 2026-09-01T00:00:00Z, until: 2026-09-02T00:00:00Z, text: of another month}\n"
+	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+		if h < w.first+5 {
+			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+		}
+		return []evidence.Attempt{w.attempt(m, h, time.Minute)}
+	})
+	v := judged(t, w, w.input())
+	if v.Hours.Down != 5 || v.Hours.Up != 1 || len(v.Notes) != 1 || v.Notes[0].Text != "new disks" {
+		t.Errorf("got %+v, %+v", v.Hours, v.Notes)
+	}
+}

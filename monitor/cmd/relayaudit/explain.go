@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -170,6 +171,16 @@ func whyOf(h bounty.HourReport) string {
 	}
 }
 
+// plain keeps what a relay or a monitor wrote from steering the terminal.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
 func (e explanation) print(w io.Writer) {
 	fmt.Fprintf(w, "relay %s\nhour  %s: %s", e.Relay, e.Hour.Hour, e.Hour.State)
 	if e.Hour.Grade != "" {
@@ -187,7 +198,7 @@ func (e explanation) print(w io.Writer) {
 		for i, a := range t.Attempts {
 			fmt.Fprintf(w, "  attempt at %s, level %d\n", a.Started, a.Level)
 			for _, r := range a.Rungs {
-				fmt.Fprintf(w, "    %-10s %-8s %8.1f ms  %s\n", r.Name, r.Outcome, float64(r.DurationUS)/1000, strings.TrimSpace(string(r.Class)+" "+r.Detail))
+				fmt.Fprintf(w, "    %-10s %-8s %8.1f ms  %s\n", plain(r.Name), r.Outcome, float64(r.DurationUS)/1000, plain(strings.TrimSpace(string(r.Class)+" "+r.Detail)))
 			}
 			passed := 0
 			for _, c := range a.Controls {

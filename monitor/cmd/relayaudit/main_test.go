@@ -138,3 +138,9 @@ func FuzzLine(f *testing.F) {
 		}
 	})
 }
+
+func TestPlain(t *testing.T) {
+	if got := plain("refused \x1b[31m\n\u202eünïcode"); got != "refused ?[31m??ünïcode" {
+		t.Errorf("got %q", got)
+	}
+}
