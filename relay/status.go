@@ -207,16 +207,23 @@ func (r *Relay) web() http.Handler {
 	})
 	// Whoever asks without end keeps the page from others, and the relay from nothing.
 	pace := rate.NewLimiter(webRequests, 2*webRequests)
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if !pace.Allow() {
-			http.Error(w, "too many requests: try again later", http.StatusTooManyRequests)
-			return
-		}
+	own := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", statusPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")
 		mux.ServeHTTP(w, req)
+	})
+	r.mu.Lock()
+	to := r.cfg.HTTPUpstream
+	r.mu.Unlock()
+	all := upstream(to, own, r.log)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if !pace.Allow() {
+			http.Error(w, "too many requests: try again later", http.StatusTooManyRequests)
+			return
+		}
+		all.ServeHTTP(w, req)
 	})
 }
