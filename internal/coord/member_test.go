@@ -348,9 +348,9 @@ func TestTopicsAreBounded(t *testing.T) {
 // A crowd of peers that somebody makes up takes no more than the documented
 // memory and topics, and does not keep the relay from hearing a real neighbour.
 func TestMadeUpPeers(t *testing.T) {
-	liars, each := 20, 500
+	liars, each, effect := 20, 500, maxDistant
 	if testing.Short() { // as under the race detector, where signing takes its time
-		liars, each = 10, 200
+		liars, each, effect = 10, 200, maxDistant/4
 	}
 	relay, alice := newRouter(t), newClient(t)
 	relay.Ready()
@@ -379,7 +379,7 @@ func TestMadeUpPeers(t *testing.T) {
 		}
 		eventually(t, "the flood is over", func() bool { _, ok := relay.SubscribedSince(h.ID()); return ok })
 	}
-	eventually(t, "it has an effect", func() bool { return len(relay.peersKnown()) > maxDistant })
+	eventually(t, "it has an effect", func() bool { return len(relay.peersKnown()) > effect })
 	alice.announce()
 	eventually(t, "alice is heard through it", func() bool { _, ok := relay.Announced(alice.ID()); return ok })
 	eventually(t, "alice's topic is relayed", func() bool { return slices.Contains(relayedBy(alice), relay.host.ID()) })
