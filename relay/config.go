@@ -41,7 +41,6 @@ type Config struct {
 	Limits       Limits   `yaml:"limits"`
 	Metrics      Metrics  `yaml:"metrics"`
 	HTTPUpstream string   `yaml:"http_upstream"`
-	HTTPUpstream string   `yaml:"http_upstream"`
 	Log          Log      `yaml:"log"`
 
 	// loopbackCounts lifts the exemption of loopback addresses from the limits
@@ -183,11 +182,6 @@ func (c Config) Validate() error {
 	}
 	checkHostPort("listen.http", c.Listen.HTTP)
 	checkHostPort("metrics.listen", c.Metrics.Listen)
-	if v := c.HTTPUpstream; v != "" {
-		if u, err := url.Parse(v); err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
-			fault("http_upstream: want the monitor's address such as http://127.0.0.1:8420, not %q", v)
-		}
-	}
 	if v := c.HTTPUpstream; v != "" {
 		if u, err := url.Parse(v); err != nil || u.Scheme != "http" || u.Host == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" {
 			fault("http_upstream: want the monitor's address such as http://127.0.0.1:8420, not %q", v)
