@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -24,7 +26,7 @@ import (
 type Reach struct {
 	Addr    string    `json:"addr"` // without /p2p/ID
 	Outcome Outcome   `json:"outcome"`
-	At      time.Time `json:"at"`
+	At      time.Time `json:"at,omitzero"`
 }
 
 const (
@@ -179,5 +181,6 @@ func (r *reach) state(now time.Time) []Reach {
 		}
 		out = append(out, e)
 	}
+	slices.SortFunc(out, func(a, b Reach) int { return strings.Compare(a.Addr, b.Addr) })
 	return out
 }
