@@ -173,9 +173,12 @@ func (m *Monitor) recall(now time.Time) error {
 	return nil
 }
 
-// remember keeps the last attempt that got a reservation: it tells what kind of
-// relay it is. The caller holds the lock.
+// remember keeps the last attempt, and the last that got a reservation: it tells
+// what kind of relay it is. The caller holds the lock.
 func (m *Monitor) remember(a evidence.Attempt) {
+	if last := m.latest[a.PeerID]; last == nil || last.Started.Before(a.Started.Time) {
+		m.latest[a.PeerID] = &a
+	}
 	if a.Facts.Reservation == nil {
 		return
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
@@ -31,6 +32,7 @@ type Monitor struct {
 	gate   chan struct{} // a place for each probe that may run at the same time
 
 	browsing *browsing // nil: no browser is at hand
+	history  *history.History
 
 	witness    *evidence.Witness // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
@@ -41,6 +43,7 @@ type Monitor struct {
 	secrets    *secrets
 	identities *identities
 	seen       map[string]*evidence.Attempt // by peer ID: the last attempt that got a reservation
+	latest     map[string]*evidence.Attempt // by peer ID: the last attempt
 	begun      time.Time                    // when the current hour was begun; the zero time: it was not
 	lastly     time.Time                    // the last tick
 	fault      error                        // why nothing is judged at present; nil: all is well
@@ -72,10 +75,11 @@ func logDir(cfg Config) string { return filepath.Join(cfg.DataDir, "log") }
 // Open opens the monitor's log and reads rules and roster.
 func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 	m := &Monitor{
-		cfg:  cfg,
-		log:  log,
-		gate: make(chan struct{}, cfg.Concurrency),
-		seen: map[string]*evidence.Attempt{},
+		cfg:    cfg,
+		log:    log,
+		gate:   make(chan struct{}, cfg.Concurrency),
+		seen:   map[string]*evidence.Attempt{},
+		latest: map[string]*evidence.Attempt{},
 	}
 	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
 		return nil, err
@@ -99,6 +103,7 @@ func (m *Monitor) prepare() (err error) {
 		return err
 	}
 	m.climb = m.ladder.climb
+	m.history = history.New(m.store, m.rules, m.roster)
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}

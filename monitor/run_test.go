@@ -84,6 +84,7 @@ func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []s
 		climb:  f.climb,
 		gate:   make(chan struct{}, concurrency),
 		seen:   map[string]*evidence.Attempt{},
+		latest: map[string]*evidence.Attempt{},
 	}
 	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
 	m.planner = newPlanner(m.secrets.of)

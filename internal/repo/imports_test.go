@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 
 	// The monitor, from the outside in.
 	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
-	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "internal/buildinfo"},
+	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
 	"monitor/alert":          {"internal/durable", "internal/buildinfo"},

@@ -1,22 +1,26 @@
 // Package web shows people what a monitor sees: pages made on the server, without
-// scripts, readable on a phone, in the dark and by a screen reader.
+// scripts, readable on a phone, in the dark and by a screen reader. What they
+// show is there for machines, too, as JSON.
 //
-// It holds no state and judges nothing. The monitor hands it an [Overview] for
-// each request.
+// It holds no state and judges nothing: for each request it asks a [Source].
 package web
 
 import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"html/template"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/chart"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
 )
 
 // Overview is all relays at a glance.
@@ -39,12 +43,16 @@ type Overview struct {
 
 // Relay is one relay under judgement.
 type Relay struct {
-	PeerID    string            `json:"peer_id"`
-	Operator  string            `json:"operator"`
-	TCP4      string            `json:"tcp4"`
-	WSS       string            `json:"wss"`
-	Announced string            `json:"announced,omitempty"` // when its last announcement was heard
-	Last      *evidence.Attempt `json:"last,omitempty"`
+	PeerID    string `json:"peer_id"`
+	Operator  string `json:"operator"`
+	TCP4      string `json:"tcp4"`
+	WSS       string `json:"wss"`
+	Announced string `json:"announced,omitempty"` // when its last announcement was heard
+	// Certificate is the newest that it showed, Agent how its software calls itself.
+	Certificate *bounty.CertificateSeen `json:"certificate,omitempty"`
+	Agent       string                  `json:"agent,omitempty"`
+	Count       Count                   `json:"count"`
+	Last        *evidence.Attempt       `json:"last,omitempty"`
 	// Hours are this monitor's own votes of the last day, oldest first.
 	Hours []Hour `json:"hours"`
 }
@@ -58,15 +66,42 @@ type Hour struct {
 	Open bool          `json:"open,omitempty"` // not sealed yet
 }
 
-//go:embed overview.html style.css
+// ErrNotFound is a [Source]'s answer for a relay, a month or an hour that it does
+// not know.
+var ErrNotFound = errors.New("not found")
+
+// Source knows what there is to show. Its errors other than [ErrNotFound] say that
+// the log cannot be read.
+type Source interface {
+	Overview() (Overview, error)
+	Month(relay string, month evidence.Month) (Month, error)
+	Hour(relay string, hour evidence.Hour) (history.Story, error)
+}
+
+//go:embed *.html style.css
 var files embed.FS
 
-var page = template.Must(template.New("overview.html").Funcs(template.FuncMap{
-	"ms":   func(us int64) string { return fmt.Sprintf("%.1f ms", float64(us)/1000) },
-	"time": func(t evidence.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
-	"hour": func(h evidence.Hour) string { return h.Start().Format("2006-01-02 15:00 UTC") },
-	"sign": sign,
-}).ParseFS(files, "overview.html"))
+var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
+	"ms":     func(us int64) string { return fmt.Sprintf("%.1f ms", float64(us)/1000) },
+	"time":   func(t evidence.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
+	"day":    func(t evidence.Time) string { return t.UTC().Format(time.DateOnly) },
+	"hour":   func(h evidence.Hour) string { return h.Start().Format("2006-01-02 15:00 UTC") },
+	"span":   func(s bounty.Span) string { return s.String() },
+	"sign":   sign,
+	"short":  short,
+	"inc":    func(i int) int { return i + 1 },
+	"advice": evidence.Class.Advice,
+	"means":  evidence.Class.Meaning,
+}).ParseFS(files, "*.html")).Parse(chart.HTML))
+
+// view is what a template sees: what is shown, and how far up the root is. Links
+// are relative, because the pages may stand below a path of somebody else's.
+type view struct {
+	Root  string
+	Title string
+	Live  bool // it changes by itself
+	Data  any
+}
 
 // sign tells votes apart without colour.
 func sign(v bounty.Value) string {
@@ -82,45 +117,126 @@ func sign(v bounty.Value) string {
 	}
 }
 
-// Handler serves the pages: / for people, /status.json for machines, /healthz
-// for watchdogs (503 while the monitor judges nothing).
-func Handler(overview func() (Overview, error), log *slog.Logger) http.Handler {
-	mux := http.NewServeMux()
-	// with hands the overview to show; it fails only when the log cannot be read.
-	with := func(show func(http.ResponseWriter, Overview)) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			o, err := overview()
-			if err != nil {
-				log.Error("status page", "err", err)
-				http.Error(w, "the evidence log cannot be read; the monitor's own log says why", http.StatusInternalServerError)
-				return
-			}
-			show(w, o)
-		}
+// short abbreviates a peer ID, of which the end tells more than the beginning.
+func short(id string) string {
+	if len(id) > 16 {
+		return id[:6] + "…" + id[len(id)-6:]
 	}
-	mux.HandleFunc("GET /{$}", with(func(w http.ResponseWriter, o Overview) {
-		var b bytes.Buffer
-		if err := page.Execute(&b, o); err != nil {
-			log.Error("status page", "err", err)
-			http.Error(w, "the page cannot be made", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		_, _ = w.Write(b.Bytes())
+	return id
+}
+
+// hourLayout is how an hour is named in a page's address.
+const hourLayout = "2006-01-02T15"
+
+// handler serves what a source knows.
+type handler struct {
+	source Source
+	log    *slog.Logger
+}
+
+// Handler serves the pages: / for people, /status.json for machines, /healthz
+// for watchdogs (503 while the monitor judges nothing); each relay's months and
+// hours, as pages and as JSON; and badges.
+func Handler(source Source, log *slog.Logger) http.Handler {
+	h := &handler{source, log}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", h.overview(func(w http.ResponseWriter, o Overview) {
+		h.page(w, "overview.html", view{"./", "relaymon " + o.Monitor, true, o})
 	}))
-	mux.HandleFunc("GET /status.json", with(func(w http.ResponseWriter, o Overview) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(o)
-	}))
-	mux.HandleFunc("GET /healthz", with(func(w http.ResponseWriter, o Overview) {
+	mux.HandleFunc("GET /status.json", h.overview(func(w http.ResponseWriter, o Overview) { h.json(w, o) }))
+	mux.HandleFunc("GET /healthz", h.overview(func(w http.ResponseWriter, o Overview) {
 		if o.Fault != "" {
 			http.Error(w, o.Fault, http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	}))
+	mux.HandleFunc("GET /relay/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../")) }))
+	mux.HandleFunc("GET /relay/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../../")) }))
+	mux.HandleFunc("GET /relay/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) {
+		h.page(w, "hour.html", view{"../../../", "relay " + short(s.Relay) + ", " + s.Hour.String(), false, s})
+	}))
+	mux.HandleFunc("GET /badge/{relay}", h.month(".svg", h.badge))
+	mux.HandleFunc("GET /api/relays/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))
+	mux.HandleFunc("GET /api/relays/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))
+	mux.HandleFunc("GET /api/relays/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) { h.json(w, s) }))
 	mux.Handle("GET /style.css", http.FileServerFS(files))
 	return secure(mux)
+}
+
+func (h *handler) overview(show func(http.ResponseWriter, Overview)) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		o, err := h.source.Overview()
+		if h.failed(w, err) {
+			return
+		}
+		show(w, o)
+	}
+}
+
+// month asks for the month of the path, or for the running one; the relay's name
+// ends in suffix.
+func (h *handler) month(suffix string, show func(http.ResponseWriter, Month)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		relay, named := strings.CutSuffix(r.PathValue("relay"), suffix)
+		month := evidence.MonthOf(time.Now())
+		var err error
+		if s := r.PathValue("month"); s != "" {
+			month, err = evidence.ParseMonth(s)
+		}
+		if err != nil || !named {
+			http.NotFound(w, r)
+			return
+		}
+		m, err := h.source.Month(relay, month)
+		if h.failed(w, err) {
+			return
+		}
+		show(w, m)
+	}
+}
+
+func (h *handler) hour(show func(http.ResponseWriter, history.Story)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		at, err := time.Parse(hourLayout, r.PathValue("hour"))
+		if err != nil {
+			http.NotFound(w, r)
+			return
+		}
+		s, err := h.source.Hour(r.PathValue("relay"), evidence.HourOf(at))
+		if h.failed(w, err) {
+			return
+		}
+		show(w, s)
+	}
+}
+
+// failed answers a request that the source could not.
+func (h *handler) failed(w http.ResponseWriter, err error) bool {
+	switch {
+	case errors.Is(err, ErrNotFound):
+		http.Error(w, "this monitor knows nothing of that", http.StatusNotFound)
+	case err != nil:
+		h.log.Error("status page", "err", err)
+		http.Error(w, "the evidence log cannot be read; the monitor's own log says why", http.StatusInternalServerError)
+	}
+	return err != nil
+}
+
+func (h *handler) page(w http.ResponseWriter, name string, v view) {
+	var b bytes.Buffer
+	if err := pages.ExecuteTemplate(&b, name, v); err != nil {
+		h.log.Error("status page", "page", name, "err", err)
+		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(b.Bytes())
+}
+
+func (h *handler) json(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
 }
 
 // secure sets what every answer has: nothing but our own style is loaded, and no
@@ -128,7 +244,7 @@ func Handler(overview func() (Overview, error), log *slog.Logger) http.Handler {
 func secure(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store")

@@ -2,16 +2,19 @@ package web
 
 import (
 	"encoding/json"
+	"encoding/xml"
 	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
 )
 
 func sample() Overview {
@@ -30,6 +33,7 @@ func sample() Overview {
 					{Name: "wss", Component: evidence.WSS, Outcome: evidence.Fail, Class: evidence.CertExpired, Detail: "expired <yesterday>"},
 				},
 			},
+			Count: NewCount(h.Month(), bounty.Hours{Total: 720, Up: 1, Down: 1, Remaining: 718}, 600),
 			Hours: []Hour{{Hour: h - 1, Vote: bounty.Up}, {Hour: h, Vote: bounty.Down, Open: true}},
 		}},
 	}
@@ -42,8 +46,149 @@ func get(t *testing.T, h http.Handler, path string) *httptest.ResponseRecorder {
 	return w
 }
 
+// known is a source that knows one relay's month.
+type known struct {
+	o   Overview
+	err error
+}
+
+func (k known) Overview() (Overview, error) { return k.o, k.err }
+
+func (k known) Month(relay string, m evidence.Month) (Month, error) {
+	if relay != k.o.Relays[0].PeerID || m != evidence.MonthOf(time.Now()) && m != sampleMonth().Count.Month {
+		return Month{}, ErrNotFound
+	}
+	return sampleMonth(), k.err
+}
+
+func (k known) Hour(relay string, h evidence.Hour) (history.Story, error) {
+	if relay != k.o.Relays[0].PeerID || h != k.o.Relays[0].Hours[1].Hour {
+		return history.Story{}, ErrNotFound
+	}
+	return history.Story{
+		Monitor: "m1", Relay: relay, Operator: k.o.Relays[0].Operator, Hour: h, Enrolled: true, Vote: bounty.Down,
+		Attempts: []evidence.Attempt{*k.o.Relays[0].Last}, Words: []string{"It is <dead>."},
+	}, k.err
+}
+
+// sampleMonth has an hour of every kind.
+func sampleMonth() Month {
+	o := sample()
+	m := Month{
+		Monitor: "m1", Network: evidence.Lab, Now: o.Now, PeerID: o.Relays[0].PeerID, Operator: o.Relays[0].Operator,
+		TCP4: o.Relays[0].TCP4, WSS: o.Relays[0].WSS, Last: o.Relays[0].Last,
+		Certificates: []bounty.CertificateSeen{{SHA256: strings.Repeat("ab", 32), Issuer: "CN=<evil>", First: o.First, Last: o.First + 3}},
+		Agents:       []bounty.AgentSeen{{Agent: "<relay>/1", Span: bounty.Span{From: o.First, Until: o.First + 9}}},
+		Latency:      []Latency{{Day: "2026-11-01", PingUS: 2000, TCP4US: 5000, WSSUS: 40000, RelayUS: 90000}},
+	}
+	m.Count = NewCount(evidence.MonthOf(o.Now.Time), bounty.Hours{Total: 720, Up: 10, Down: 4, Unknown: 6, Remaining: 680, NotEnrolled: 20}, 600)
+	for i := range 720 {
+		m.Hours = append(m.Hours, MonthHour{Hour: Hour{Hour: m.Count.Month.First() + evidence.Hour(i)}, State: bounty.Remaining})
+	}
+	for i, state := range []bounty.State{bounty.NotEnrolled, bounty.StateUp, bounty.StateDown, bounty.StateUnknown, bounty.StateUp, bounty.StateDown} {
+		m.Hours[i].State, m.Hours[i].Busy = state, i > 3
+		m.Hours[i].Why = []string{"", "", "", "one failure", "", ""}[i]
+	}
+	return m
+}
+
 func serve(o Overview, err error) http.Handler {
-	return Handler(func() (Overview, error) { return o, err }, slog.New(slog.DiscardHandler))
+	return Handler(known{o, err}, slog.New(slog.DiscardHandler))
+}
+
+func TestMonthPage(t *testing.T) {
+	for _, path := range []string{"/relay/12D3KooWsample", "/relay/12D3KooWsample/2026-11"} {
+		w := get(t, serve(sample(), nil), path)
+		body := w.Body.String()
+		if w.Code != http.StatusOK {
+			t.Fatalf("%s: status %d: %s", path, w.Code, body)
+		}
+		for _, want := range []string{
+			">-UX?bB..................<", "10 hours up, 590 more needed", "96 may still be lost",
+			`/hour/2026-11-01T03"`, "unknown (one failure)", "&lt;relay&gt;/1", "CN=&lt;evil&gt;", "never accepted", "median 90.0 ms",
+		} {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: the page does not hold %q", path, want)
+			}
+		}
+	}
+}
+
+func TestHourPage(t *testing.T) {
+	body := get(t, serve(sample(), nil), "/relay/12D3KooWsample/hour/2026-11-03T14").Body.String()
+	for _, want := range []string{"▼ down", "It is &lt;dead&gt;.", "fail (cert-expired)", "2026-11-03 14:00 UTC"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the page does not hold %q", want)
+		}
+	}
+}
+
+// Pages may stand below somebody else's path: no link leads to the root.
+func TestLinksAreRelative(t *testing.T) {
+	for _, path := range []string{"/", "/relay/12D3KooWsample", "/relay/12D3KooWsample/2026-11", "/relay/12D3KooWsample/hour/2026-11-03T14"} {
+		body := get(t, serve(sample(), nil), path).Body.String()
+		for _, bad := range []string{`href="/`, `src="/`} {
+			if strings.Contains(body, bad) {
+				t.Errorf("%s: holds %s", path, bad)
+			}
+		}
+		// The style is where the page looks for it.
+		base, err := url.Parse("http://host/monitor" + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(body, `rel="stylesheet" href="`)
+		href, _, _ := strings.Cut(rest, `"`)
+		if got, err := base.Parse(href); err != nil || got.Path != "/monitor/style.css" {
+			t.Errorf("%s: style at %v, %v", path, got, err)
+		}
+	}
+}
+
+func TestUnknownThings(t *testing.T) {
+	for _, path := range []string{
+		"/relay/nobody", "/relay/12D3KooWsample/2026-13", "/relay/12D3KooWsample/1999-01", "/relay/12D3KooWsample/hour/2026-11-03T15",
+		"/relay/12D3KooWsample/hour/x", "/badge/12D3KooWsample", "/badge/nobody.svg", "/api/relays/nobody", "/api/relays/12D3KooWsample/hour/1", "/probe", "/metrics",
+	} {
+		if w := get(t, serve(sample(), nil), path); w.Code != http.StatusNotFound {
+			t.Errorf("%s: status %d", path, w.Code)
+		}
+	}
+}
+
+func TestAPI(t *testing.T) {
+	var m Month
+	if err := json.Unmarshal(get(t, serve(sample(), nil), "/api/relays/12D3KooWsample/2026-11").Body.Bytes(), &m); err != nil {
+		t.Fatal(err)
+	}
+	if m.Count.Up != 10 || m.Count.Needed != 590 || len(m.Hours) != 720 || m.Hours[1].State != bounty.StateUp {
+		t.Errorf("got %+v", m.Count)
+	}
+	var s history.Story
+	if err := json.Unmarshal(get(t, serve(sample(), nil), "/api/relays/12D3KooWsample/hour/2026-11-03T14").Body.Bytes(), &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Vote != bounty.Down || len(s.Attempts) != 1 {
+		t.Errorf("got %+v", s)
+	}
+}
+
+func TestBadge(t *testing.T) {
+	w := get(t, serve(sample(), nil), "/badge/12D3KooWsample.svg")
+	if w.Header().Get("Content-Type") != "image/svg+xml" || xml.Unmarshal(w.Body.Bytes(), new(struct{})) != nil {
+		t.Errorf("%v %s", w.Header(), w.Body)
+	}
+	up, down := []MonthHour{{Hour: Hour{Vote: bounty.Up}}, {}}, []MonthHour{{Hour: Hour{Vote: bounty.Down}}, {}}
+	for want, m := range map[string]Month{
+		"600 of 600 h up":           {Count: Count{Hours: bounty.Hours{Up: 600}, Required: 600}, Hours: up},
+		"10 of 600 h up":            {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 700}, 600), Hours: up},
+		"down, 10 of 600 h":         {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 700}, 600), Hours: down},
+		"10 of 600 h: out of reach": {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 10}, 600), Hours: up},
+	} {
+		if got, _ := Verdict(m); got != want {
+			t.Errorf("badge %q, want %q", got, want)
+		}
+	}
 }
 
 func TestOverview(t *testing.T) {
@@ -53,7 +198,7 @@ func TestOverview(t *testing.T) {
 		t.Fatalf("status %d: %s", w.Code, body)
 	}
 	for _, want := range []string{
-		"Monitor m1", "<strong>Lab.</strong>", "1.2 ms", "fail (cert-expired)", "expired &lt;yesterday&gt;",
+		"Monitor m1", "<strong>Lab.</strong>", "tcp4 ok", "fail (cert-expired)",
 		"&lt;script&gt;", "2026-11-03 14:00 UTC down", "1 sealed hour.", "m1/relaymon/lab",
 	} {
 		if !strings.Contains(body, want) {
@@ -66,7 +211,10 @@ func TestOverview(t *testing.T) {
 }
 
 func TestEveryAnswerIsLockedDown(t *testing.T) {
-	for _, path := range []string{"/", "/status.json", "/healthz", "/style.css", "/nothing"} {
+	for _, path := range []string{
+		"/", "/status.json", "/healthz", "/style.css", "/nothing", "/relay/12D3KooWsample", "/relay/nobody",
+		"/relay/12D3KooWsample/hour/2026-11-03T14", "/badge/12D3KooWsample.svg", "/api/relays/12D3KooWsample",
+	} {
 		csp := get(t, serve(sample(), nil), path).Header().Get("Content-Security-Policy")
 		if !strings.HasPrefix(csp, "default-src 'none'") || strings.Contains(csp, "unsafe") {
 			t.Errorf("%s: policy %q", path, csp)

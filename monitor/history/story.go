@@ -1,0 +1,229 @@
+package history
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Facts are what is known of one relay's hour.
+type Facts struct {
+	Monitor string
+	Rules   *bounty.Rules
+	Roster  *bounty.Roster
+	Relay   *bounty.Relay
+	Hour    evidence.Hour
+	Now     time.Time
+	// Verified is the hour under the log's root; nil: it is not sealed. Its
+	// vouchers and cosignatures may be missing where nobody looked at them.
+	Verified *evidence.VerifiedHour
+	// Record is what was recorded; nil: nothing.
+	Record *evidence.Record
+	// Cosigned says that Verified tells who has cosigned, so that rule R9 can be applied.
+	Cosigned bool
+}
+
+// Story is one hour, in words and in facts.
+type Story struct {
+	Monitor  string        `json:"monitor"`
+	Relay    string        `json:"relay"`
+	Operator string        `json:"operator"`
+	Hour     evidence.Hour `json:"hour"`
+	Enrolled bool          `json:"enrolled"`
+	// State is that of the hour's block; empty: it is not sealed.
+	State    evidence.State     `json:"state,omitempty"`
+	SealedAt evidence.Time      `json:"sealed_at,omitzero"`
+	Software string             `json:"software,omitempty"`
+	Vote     bounty.Value       `json:"vote"`
+	Why      bounty.Why         `json:"why"`
+	Causes   []string           `json:"causes"`
+	Attempts []evidence.Attempt `json:"attempts"`
+	// Witnesses are those whose cosignatures came in time.
+	Witnesses []string `json:"witnesses,omitempty"`
+	// Words tell it all to a person, a sentence each.
+	Words []string `json:"words"`
+}
+
+// Tell judges an hour as the auditor does and says how that came about.
+func Tell(f Facts) Story {
+	s := Story{
+		Monitor: f.Monitor, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Hour: f.Hour,
+		Enrolled: f.Relay.EnrolledAt(f.Hour), Causes: []string{}, Attempts: []evidence.Attempt{}, Words: []string{},
+	}
+	s.say("%s is the hour of relay %s, run by %s, as monitor %s saw it.", f.Hour, f.Relay.PeerID, f.Relay.Operator, f.Monitor)
+	if !s.Enrolled {
+		s.say("The relay was not enrolled in this hour: whatever was seen counts nowhere.")
+	}
+	s.watched(f)
+	var controls []evidence.Control
+	var vouchers []evidence.VoucherCheck
+	if f.Verified != nil {
+		controls, vouchers = f.Verified.Header.Controls, f.Verified.Vouchers
+	}
+	if f.Record == nil {
+		s.Why = bounty.Missing
+		if f.Verified != nil && f.Verified.Header.State != evidence.StateGap {
+			s.Why = bounty.Missed
+		}
+	} else {
+		s.Attempts = f.Record.Attempts
+		for i, a := range f.Record.Attempts {
+			s.attempt(i, a)
+			if i < len(vouchers) {
+				s.voucher(vouchers[i])
+			}
+		}
+		ballot := bounty.VoteOf(f.Rules, f.Roster, f.Relay, f.Record, controls, vouchers)
+		s.Vote, s.Why = ballot.Value, ballot.Why
+		s.Causes = append(s.Causes, ballot.Causes...)
+	}
+	s.voted(f)
+	if f.Cosigned && f.Verified != nil {
+		s.sealed(f)
+	}
+	return s
+}
+
+func (s *Story) say(format string, args ...any) {
+	s.Words = append(s.Words, fmt.Sprintf(format, args...))
+}
+
+func (s *Story) watched(f Facts) {
+	if f.Verified == nil {
+		switch closes := f.Hour.End().Add(evidence.CloseAfter); {
+		case f.Now.Before(f.Hour.Start()):
+			s.say("It has not begun.")
+		case f.Now.Before(closes):
+			s.say("It is not sealed yet: it closes at %s, when the last retries have ended (R2).", clock(closes))
+		default:
+			s.say("It is not sealed, although it closed at %s: the monitor was not running then, or could not write its log.", clock(closes))
+		}
+		return
+	}
+	h := f.Verified.Header
+	s.State, s.SealedAt, s.Software = h.State, h.SealedAt, h.Software
+	switch h.State {
+	case evidence.StateOK:
+		s.say("The monitor (%s) watched the whole hour.", h.Software)
+	case evidence.StatePartial:
+		s.say("The monitor (%s) watched a part of the hour: it was started late, or interrupted.", h.Software)
+	default:
+		s.say("Nobody watched: the monitor was off. A gap is neither up nor down.")
+	}
+}
+
+func (s *Story) attempt(i int, a evidence.Attempt) {
+	s.say("Attempt %d began at %s.", i+1, clock(a.Started.Time))
+	for _, r := range a.Rungs {
+		words := fmt.Sprintf("%s: %s", r.Name, r.Outcome)
+		if r.Class != "" {
+			words += fmt.Sprintf(" (%s): %s", r.Class, r.Class.Meaning())
+		} else if r.DurationUS > 0 {
+			words += fmt.Sprintf(" in %.1f ms", float64(r.DurationUS)/1000)
+		}
+		if r.Detail != "" {
+			words += "; " + r.Detail
+		}
+		if r.Outcome == evidence.Fail || r.Outcome == evidence.Busy {
+			if advice := r.Class.Advice(); advice != "" {
+				words += ". What to do: " + advice
+			}
+		}
+		s.say("  %s.", words)
+	}
+	if a.Level > evidence.LevelNone && a.Level < evidence.LevelEchoed {
+		s.say("  The relaying came as far as level %d of %d: %s.", a.Level, evidence.LevelEchoed, levelWords[a.Level])
+	}
+	if len(a.Controls) > 0 {
+		type sum struct{ ok, all int }
+		sums := map[evidence.Component]*sum{}
+		for _, c := range a.Controls {
+			if sums[c.Component] == nil {
+				sums[c.Component] = &sum{}
+			}
+			sums[c.Component].all++
+			if c.Outcome == evidence.OK {
+				sums[c.Component].ok++
+			}
+		}
+		var words []string
+		for _, c := range evidence.Components {
+			if x := sums[c]; x != nil {
+				words = append(words, fmt.Sprintf("%s %d of %d ok", c, x.ok, x.all))
+			}
+		}
+		s.say("  Controls, to tell the relay's failure from one of the monitor's own line: %s.", strings.Join(words, ", "))
+	}
+}
+
+var levelWords = map[evidence.Level]string{
+	evidence.LevelReserved:  "a place was reserved, no circuit came about",
+	evidence.LevelConnected: "a circuit was opened, the two peers did not finish their handshake through it",
+	evidence.LevelHandshake: "two peers shook hands through the relay, the test bytes did not come back",
+}
+
+func (s *Story) voucher(v evidence.VoucherCheck) {
+	switch v.State {
+	case evidence.VoucherBound:
+		s.say("  The relay's own signature shows that it answered in this very hour.")
+	case evidence.VoucherBad:
+		s.say("  The relay's signature does not show what it should: the attempt makes nothing up.")
+	}
+}
+
+// voted says what the hour comes to, for this monitor.
+func (s *Story) voted(f Facts) {
+	causes := ""
+	if len(s.Causes) > 0 {
+		causes = ": " + strings.Join(s.Causes, ", ")
+	}
+	switch s.Vote {
+	case bounty.Up:
+		s.say("This monitor's vote is up: one attempt found all three components ok (R6).")
+	case bounty.Down:
+		s.say("This monitor's vote is down: at least %d attempts, %s or more apart, failed while the monitor's own line worked (R5, R6)%s.",
+			f.Rules.DownAttempts, f.Rules.DownSpacing, causes)
+	case bounty.Busy:
+		s.say("This monitor's vote is busy: the relay answered, and had no place to give (R4)%s.", causes)
+	default:
+		s.say("This monitor's vote is unknown (%s): %s.", s.Why, WhyWords(s.Why))
+	}
+}
+
+// sealed applies rule R9 to the vote.
+func (s *Story) sealed(f Facts) {
+	n := len(f.Roster.Bench(f.Relay, f.Hour))
+	seal := bounty.Sealed(f.Rules, f.Roster, f.Monitor, n, f.Verified)
+	s.Witnesses = seal.Witnesses
+	deadline := f.Hour.End().Add(f.Rules.SealWithin)
+	s.say("It was sealed at %s and cosigned in time, by %s, by %d witnesses (%d are required).",
+		clock(s.SealedAt.Time), clock(deadline), len(seal.Witnesses), f.Rules.WitnessesRequired.Of(n))
+	if seal.Why != bounty.None && s.Vote != bounty.Unknown {
+		s.Vote, s.Why = bounty.Unknown, seal.Why
+		s.say("So the vote does not count, and is unknown (%s): %s (R9).", seal.Why, WhyWords(seal.Why))
+	}
+}
+
+// WhyWords explains why a vote is unknown.
+func WhyWords(w bounty.Why) string {
+	return map[bounty.Why]string{
+		bounty.Missing:    "the log shows nothing of this hour",
+		bounty.Missed:     "the monitor was watching, but made no attempt",
+		bounty.BlindLine:  "something failed, but it is not shown that the monitor's own line worked then (R5)",
+		bounty.NoControls: "something failed, and the roster names no controls, so that the relay cannot be blamed (R5)",
+		bounty.OneFailure: "something failed, but not in two attempts far enough apart (R6)",
+		bounty.NotAsked:   "no attempt asked for all that the rules require",
+		bounty.OtherAddr:  "the attempts went to another address than the registered one",
+		bounty.BadVoucher: "the relay's signature does not show what it should",
+		bounty.Late:       "too few witnesses cosigned the hour in time",
+		bounty.Clock:      "the monitor's clock was not to be trusted",
+		bounty.Void:       "the monitor signed two histories",
+	}[w]
+}
+
+func clock(t time.Time) string {
+	return t.UTC().Format("15:04:05") + " UTC on " + t.UTC().Format(time.DateOnly)
+}

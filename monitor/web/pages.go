@@ -1,0 +1,68 @@
+package web
+
+import (
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Count is a month as this monitor alone counts it. The verdict counts the votes
+// of all monitors.
+type Count struct {
+	Month evidence.Month `json:"month"`
+	bounty.Hours
+	Required int `json:"required"`
+	// Needed are the hours that must still be up, Spare those that may still be
+	// lost; below 0 the month can no longer be won.
+	Needed int `json:"needed"`
+	Spare  int `json:"spare"`
+}
+
+// NewCount sums up what the rules require of a month and what there is.
+func NewCount(m evidence.Month, h bounty.Hours, required int) Count {
+	return Count{
+		Month: m, Hours: h, Required: required,
+		Needed: max(0, required-h.Up), Spare: h.Up + h.Unknown + h.Remaining - required,
+	}
+}
+
+// Month is one relay's month.
+type Month struct {
+	Monitor  string           `json:"monitor"`
+	Network  evidence.Network `json:"network"`
+	Now      evidence.Time    `json:"now"`
+	PeerID   string           `json:"peer_id"`
+	Operator string           `json:"operator"`
+	TCP4     string           `json:"tcp4"`
+	WSS      string           `json:"wss"`
+	Enrolled evidence.Hour    `json:"enrolled"`
+	// Recused: the relay is run by the monitor's operator, its votes count nowhere.
+	Recused bool        `json:"recused"`
+	Count   Count       `json:"count"`
+	Hours   []MonthHour `json:"hours"`
+	Latency []Latency   `json:"latency"`
+	// Certificates and Agents are what the relay showed; More: and others.
+	Certificates []bounty.CertificateSeen `json:"certificates"`
+	Agents       []bounty.AgentSeen       `json:"agents"`
+	More         bool                     `json:"more,omitempty"`
+	Last         *evidence.Attempt        `json:"last,omitempty"`
+	// Previous and Next are the months beside this one of which something may be known.
+	Previous *evidence.Month `json:"previous,omitempty"`
+	Next     *evidence.Month `json:"next,omitempty"`
+}
+
+// MonthHour is an hour of a month, as it counts.
+type MonthHour struct {
+	Hour
+	State    bounty.State `json:"state"`
+	Busy     bool         `json:"busy,omitempty"` // before rule R8 made it up or down
+	Attempts int          `json:"attempts"`
+}
+
+// Latency is one day's medians, in microseconds; 0: none.
+type Latency struct {
+	Day     string `json:"day"`
+	PingUS  int64  `json:"ping_us"`
+	TCP4US  int64  `json:"tcp4_us"`
+	WSSUS   int64  `json:"wss_us"`
+	RelayUS int64  `json:"relay_us"`
+}
