@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -425,6 +426,9 @@ func TestWhoCosignedWhen(t *testing.T) {
 			must(t, l.AddCosignatures(l.Size(), w2.cosign(t, cp, at(h, 0)), w2.vkey()))
 		}
 	}
+	// The first checkpoint, cosigned after the last one: the earlier time stands.
+	first := signedText(t, l, textOf(mustRead(t, l.checkpointPath(1))))
+	must(t, l.AddCosignatures(1, w2.cosign(t, first, at(firstHour+2, time.Minute)), w2.vkey()))
 	k := Keys{Log: l.Key(), Witnesses: []string{w2.vkey(), w1.vkey()}}
 	m, err := l.Month(firstHour.Month(), relay.id.String(), at(firstHour+3, 0), k.Witnesses...)
 	must(t, err)
@@ -447,5 +451,77 @@ func TestWhoCosignedWhen(t *testing.T) {
 	wantFault := v.Hours[2].ClockFault
 	if !strings.Contains(wantFault, "w1 cosigned at") {
 		t.Errorf("clock fault %q", wantFault)
+	}
+}
+
+func mustRead(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	return b
+}
+
+// What a log's key may sign without it being a checkpoint of the log.
+func TestOpenCheckpoint(t *testing.T) {
+	l, _ := newLog(t)
+	v := noteVerifier{l.key.public()}
+	root := Hash{1}.String()
+	for name, c := range map[string]struct{ text, want string }{
+		"good":            {l.Origin() + "\n7\n" + root + "\n", ""},
+		"another origin":  {"x\n7\n" + root + "\n", "it is of log x"},
+		"no origin":       {"\n7\n" + root + "\n", "empty origin"},
+		"extension":       {l.Origin() + "\n7\n" + root + "\nmore\n", "one spelling"},
+		"leading zero":    {l.Origin() + "\n07\n" + root + "\n", "one spelling"},
+		"plus":            {l.Origin() + "\n+7\n" + root + "\n", "size"},
+		"negative":        {l.Origin() + "\n-7\n" + root + "\n", "size"},
+		"huge":            {l.Origin() + "\n4294967297\n" + root + "\n", "malformed"},
+		"short hash":      {l.Origin() + "\n7\nAAAA\n", "malformed"},
+		"spare bits":      {l.Origin() + "\n7\n" + strings.Replace(root, "A=", "B=", 1) + "\n", "one spelling"},
+		"two lines":       {l.Origin() + "\n7\n", "few newlines"},
+		"note of a month": {monthFormat + "\n" + l.Origin() + "\n2026-11 x\n", "size"},
+	} {
+		got, err := openCheckpoint(signedText(t, l, c.text), v)
+		switch {
+		case c.want == "" && (err != nil || got.size != 7 || got.root != Hash{1}):
+			t.Errorf("%s: %+v, %v", name, got, err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
+		}
+	}
+	if _, err := openNote(make([]byte, maxNote+1), v); err == nil {
+		t.Error("opened a note that is too long")
+	}
+}
+
+func TestCheckRecord(t *testing.T) {
+	relay, other := newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)
+	good := func() Record {
+		r := Record{PeerID: relay.id.String(), Hour: firstHour}
+		for _, after := range []time.Duration{50 * time.Minute, 63 * time.Minute} {
+			r.Attempts = append(r.Attempts, relay.attempt(t, monitorKey, firstHour, after, nil))
+		}
+		return r
+	}
+	must(t, checkRecord(good(), firstHour))
+	for name, c := range map[string]struct {
+		change func(*Record)
+		want   string
+	}{
+		"another hour":      {func(r *Record) { r.Hour++ }, "is of hour"},
+		"no attempt":        {func(r *Record) { r.Attempts = nil }, "0 attempts"},
+		"too many":          {func(r *Record) { r.Attempts = make([]Attempt, maxAttempts+1) }, "33 attempts"},
+		"another relay":     {func(r *Record) { r.PeerID = other.id.String() }, "has an attempt on"},
+		"another's attempt": {func(r *Record) { r.Attempts[1].PeerID = other.id.String() }, "has an attempt on"},
+		"order":             {func(r *Record) { slices.Reverse(r.Attempts) }, "order of their start"},
+		"only a retry":      {func(r *Record) { r.Attempts = r.Attempts[1:] }, "first attempt"},
+		"too early":         {func(r *Record) { r.Attempts[0].Started = TimeOf(firstHour.Start().Add(-1)) }, "does not belong"},
+		"too late":          {func(r *Record) { r.Attempts[1].Started = TimeOf(closing(firstHour)) }, "does not belong"},
+	} {
+		r := good()
+		c.change(&r)
+		err := checkRecord(r, firstHour)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
+		}
 	}
 }
