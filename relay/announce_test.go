@@ -30,6 +30,16 @@ func TestAnnouncement(t *testing.T) {
 	if err := h.Connect(ctx, dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}
+	// Being on the topic is enough for a newcomer to count as a member; being
+	// connected is not.
+	eventually(t, "the listener counts as a member", func() bool { return r.gate.member(h.ID()) })
+	stranger := newPeer(t, nil)
+	if err := stranger.Connect(ctx, dialable(t, r.Relay)["tcp"]); err != nil {
+		t.Fatal(err)
+	}
+	if r.gate.member(stranger.ID()) {
+		t.Error("a stranger counts as a member")
+	}
 	a := <-heard
 	addr := r.Addrs()[0].String()
 	if !a.IsCircuitRelay || len(a.Multiaddrs) != 1 || a.Multiaddrs[0] != addr ||
