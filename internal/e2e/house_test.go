@@ -89,7 +89,8 @@ const domain = "relay.test"
 
 var host = netip.MustParseAddr("127.0.0.2")
 
-func startRelay(ctx context.Context, t *testing.T, dir string) *house {
+// startRelay starts a relay with more lines of configuration than it needs.
+func startRelay(ctx context.Context, t *testing.T, dir string, more ...string) *house {
 	t.Helper()
 	h := &house{dir: dir}
 	for i := range h.ports {
@@ -123,7 +124,8 @@ acme: {directory: %[7]q, ca_file: %[8]s}
 network: {allow_private: true}
 psf: {bootstrap: [], bootstrap_list: ""}
 metrics: {listen: ""}
-`, h.path("relay"), domain, host, h.ports[0], h.ports[1], h.ports[2], h.ca.DirectoryURL, h.path("ca.pem")))
+%[9]s
+`, h.path("relay"), domain, host, h.ports[0], h.ports[1], h.ports[2], h.ca.DirectoryURL, h.path("ca.pem"), strings.Join(more, "\n")))
 	cfg, err := relay.ReadConfig(file)
 	if err != nil {
 		t.Fatal(err)
