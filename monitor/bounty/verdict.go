@@ -169,8 +169,8 @@ func Judge(c Case) (*Verdict, error) {
 	if relay == nil {
 		return nil, fmt.Errorf("relay %s is not in the roster", c.Relay)
 	}
-	if c.Releases != nil && c.Roster.Releases != "" && c.Releases.SHA256 != c.Roster.Releases {
-		return nil, errors.New("the release list is not the one whose hash stands in the roster")
+	if c.Releases != nil && c.Releases.SHA256 != c.Roster.Releases {
+		return nil, errors.New("the release list is not the one whose SHA-256 stands in the roster")
 	}
 	s, err := surveyOf(&c, relay)
 	if err != nil {

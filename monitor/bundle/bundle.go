@@ -35,7 +35,7 @@ const (
 type Input struct {
 	Rules    []byte // the file
 	Roster   []byte // the file
-	Releases []byte // the file, or nil
+	Releases []byte // the file whose SHA-256 stands in the roster, or nil
 	Roots    []byte // PEM, or nil
 	Relay    string // peer ID
 	Month    evidence.Month
@@ -262,6 +262,10 @@ func caseOf(files map[string][]byte, o Options, relay string, month evidence.Mon
 		return c, err
 	}
 	if data, ok := files[releasesFile]; ok {
+		// Whoever makes the bundle must not choose what the relay should have run.
+		if hashOf(data) != c.Roster.Releases {
+			return c, fmt.Errorf("%s is not the release list whose SHA-256 stands in the roster", releasesFile)
+		}
 		if c.Releases, err = bounty.ParseReleases(releasesFile, data); err != nil {
 			return c, err
 		}

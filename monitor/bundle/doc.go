@@ -30,7 +30,7 @@
 //
 //  1. the archive's form and its limits;
 //  2. the committee's signatures of rules and roster; the bundle's copies are the
-//     verifier's, byte for byte;
+//     verifier's, byte for byte; the release list is the one the roster names;
 //  3. the DSSE envelope: signed by the log key of a monitor of the roster, its
 //     subjects are all other files with their SHA-256, no more and no fewer;
 //  4. each log: see evidence.VerifyMonth;

@@ -252,8 +252,8 @@ func TestDishonestMaker(t *testing.T) {
 			}
 		}, "stands in another folder"},
 		{"a file beside the logs", func(f map[string][]byte) { f[logsDir+"stray"] = nil }, "in the log's folder"},
-		{"a release list of its own", func(f map[string][]byte) { f[releasesFile] = []byte(releaseList) }, "is not what the evidence shows"},
-		{"a broken release list", func(f map[string][]byte) { f[releasesFile] = []byte("products: 1") }, "products"},
+		{"a release list of its own", func(f map[string][]byte) { f[releasesFile] = []byte(releaseList) }, "is not the release list"},
+		{"a broken release list", func(f map[string][]byte) { f[releasesFile] = []byte("products: 1") }, "is not the release list"},
 		{"a fork that is none", func(f map[string][]byte) { f[forksDir+"1.txt"] = []byte("hello\n") }, "contradicts no log"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
