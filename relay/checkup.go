@@ -30,8 +30,19 @@ const (
 	countTime = 15 * time.Second
 )
 
-// examine runs the checkup until ctx ends. What fails in it never touches the
-// relay's work.
+// startExamining begins the checkup, which runs until ctx ends. What fails in it
+// never touches the relay's work.
+func (r *Relay) startExamining(ctx context.Context, h host.Host, wg *sync.WaitGroup) {
+	// At once: nobody who comes is missed.
+	loop, err := r.checkup.observers.watch(ctx, h)
+	if err != nil {
+		r.log.Warn("what peers see of the relay's address is not noted", "error", err)
+	} else {
+		wg.Go(loop)
+	}
+	wg.Go(func() { r.examine(ctx, h) })
+}
+
 func (r *Relay) examine(ctx context.Context, h host.Host) {
 	cfg := r.config()
 	since, err := noteVersion(cfg.DataDir, buildinfo.Version(), time.Now())
@@ -48,11 +59,6 @@ func (r *Relay) examine(ctx context.Context, h host.Host) {
 	c.mu.Unlock()
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() {
-		if err := c.observers.watch(ctx, h); err != nil {
-			r.log.Warn("what peers see of the relay's address is not noted", "error", err)
-		}
-	})
 	if reach != nil {
 		wg.Go(func() {
 			defer reach.close()

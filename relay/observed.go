@@ -47,25 +47,28 @@ func newObservers(public func(netip.Addr) bool) *observers {
 	return &observers{public: public, said: map[netip.Prefix]said{}, incoming: map[string]int{}}
 }
 
-// watch listens to identify until ctx ends.
-func (o *observers) watch(ctx context.Context, h host.Host) error {
+// watch notes from now on what identify tells, until ctx ends. The loop it returns
+// does the work.
+func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err error) {
 	sub, err := h.EventBus().Subscribe(new(event.EvtPeerIdentificationCompleted))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer sub.Close()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case e, ok := <-sub.Out():
-			if !ok {
-				return nil
+	return func() {
+		defer sub.Close()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e, ok := <-sub.Out():
+				if !ok {
+					return
+				}
+				ev := e.(event.EvtPeerIdentificationCompleted)
+				o.note(ev.Conn.RemoteMultiaddr(), ev.Conn.LocalMultiaddr(), ev.ObservedAddr, ev.Conn.Stat().Direction, time.Now())
 			}
-			ev := e.(event.EvtPeerIdentificationCompleted)
-			o.note(ev.Conn.RemoteMultiaddr(), ev.Conn.LocalMultiaddr(), ev.ObservedAddr, ev.Conn.Stat().Direction, time.Now())
 		}
-	}
+	}, nil
 }
 
 func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direction, now time.Time) {

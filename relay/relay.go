@@ -186,7 +186,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		wg.Go(func() { r.serveMetrics(ctx, l, reg) })
 	}
 	wg.Go(func() { r.tend(ctx, gate) })
-	wg.Go(func() { r.examine(ctx, h) })
+	r.startExamining(ctx, h, &wg)
 	wg.Go(func() { r.watchdog(ctx) })
 	leave, announce, err := r.joinPSF(ctx, cfg, h, gate, &wg)
 	if err != nil {
