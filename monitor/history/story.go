@@ -184,8 +184,8 @@ func (s *Story) voted(f Facts) {
 	case bounty.Up:
 		s.say("This monitor's vote is up: one attempt found all three components ok (R6).")
 	case bounty.Down:
-		s.say("This monitor's vote is down: at least %d attempts, %s or more apart, failed while the monitor's own line worked (R5, R6)%s.",
-			f.Rules.DownAttempts, f.Rules.DownSpacing, causes)
+		s.say("This monitor's vote is down: at least %d attempts, %.0f minutes or more apart, failed while the monitor's own line worked (R5, R6)%s.",
+			f.Rules.DownAttempts, f.Rules.DownSpacing.Minutes(), causes)
 	case bounty.Busy:
 		s.say("This monitor's vote is busy: the relay answered, and had no place to give (R4)%s.", causes)
 	default:

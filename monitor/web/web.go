@@ -78,7 +78,7 @@ type Source interface {
 	Hour(relay string, hour evidence.Hour) (history.Story, error)
 }
 
-//go:embed *.html style.css
+//go:embed *.html style.css icon.svg
 var files embed.FS
 
 var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
@@ -161,6 +161,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /api/relays/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))
 	mux.HandleFunc("GET /api/relays/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) { h.json(w, s) }))
 	mux.Handle("GET /style.css", http.FileServerFS(files))
+	mux.Handle("GET /icon.svg", http.FileServerFS(files))
 	return secure(mux)
 }
 

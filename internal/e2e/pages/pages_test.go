@@ -1,0 +1,331 @@
+// Package pages looks at a monitor's status pages through a real browser, with
+// JavaScript off.
+package pages
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/internal/need"
+	"github.com/psf-relay/relay-appliance/monitor"
+	"github.com/psf-relay/relay-appliance/monitor/browser"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// With -screenshots DIR a month of pages is made, and what they look like is
+// written there.
+var screenshots = flag.String("screenshots", "", "write what the pages look like to this folder")
+
+const patience = 90 * time.Second
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// served is a monitor that runs on a log with some history.
+type served struct {
+	url    string
+	relays []string
+	first  evidence.Hour
+}
+
+func serve(t *testing.T) served {
+	t.Helper()
+	hours := evidence.Hour(30)
+	if *screenshots != "" {
+		hours = 24 * 26
+	}
+	s := served{first: evidence.HourOf(time.Now()) - hours}
+	dir := t.TempDir()
+	l, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: s.first})
+	must(t, err)
+	roster := fmt.Sprintf(`network: lab
+monitors:
+- {name: m1, operator: us, log_key: %q, from: %q}
+controls:
+- {name: c1, operator: far, tcp4: /ip4/127.0.0.9/tcp/9, wss: /dns4/c1.test/tcp/9/wss}
+- {name: c2, operator: far, tcp4: /ip4/127.0.0.9/tcp/8, wss: /dns4/c2.test/tcp/8/wss}
+- {name: c3, operator: far, tcp4: /ip4/127.0.0.9/tcp/7, wss: /dns4/c3.test/tcp/7/wss}
+relays:
+`, l.Key(), s.first)
+	for i, operator := range []string{"Ada's relay", "Grace <b>Hopper</b>", "Linus"} {
+		_, public, err := crypto.GenerateEd25519Key(rand.Reader)
+		must(t, err)
+		id, err := peer.IDFromPublicKey(public)
+		must(t, err)
+		s.relays = append(s.relays, id.String())
+		enrolled := s.first
+		if i == 2 {
+			enrolled += 20
+		}
+		// Nobody listens there: what the monitor tries during the test fails at once.
+		roster += fmt.Sprintf("- {peer_id: %s, operator: %q, ipv4: 127.0.0.9, tcp_port: 9, domain: r%d.test, wss_port: 9, enrolled: %q}\n", id, operator, i, enrolled)
+	}
+	for h := s.first; h < s.first+hours; h++ {
+		n := int(h - s.first)
+		if n%17 != 11 { // else the monitor was off
+			must(t, l.Begin(h, h.Start(), "relaymon/test"))
+			for i, id := range s.relays {
+				for _, a := range attempts(id, i, n, h) {
+					must(t, l.Append(h, a))
+				}
+			}
+		}
+		_, err := l.Seal(h.End().Add(evidence.CloseAfter))
+		must(t, err)
+	}
+	must(t, l.Close())
+	must(t, os.WriteFile(filepath.Join(dir, "roster.yaml"), []byte(roster), 0o644))
+	must(t, os.WriteFile(filepath.Join(dir, "rules.yaml"), []byte("network: lab\n"), 0o644))
+	file := filepath.Join(dir, "relaymon.yaml")
+	must(t, os.WriteFile(file, []byte("name: m1\nnetwork: lab\ndata_dir: .\nroster: roster.yaml\nrules: rules.yaml\nlisten: 127.0.0.1:0\nbrowser: none\n"), 0o644))
+	cfg, err := monitor.LoadConfig(file)
+	must(t, err)
+	addr := make(addresses, 1)
+	m, err := monitor.Open(cfg, slog.New(addr))
+	must(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := m.Run(ctx); err != nil {
+			t.Error(err)
+			close(addr)
+		}
+	})
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		must(t, m.Close())
+	})
+	select {
+	case a := <-addr:
+		s.url = "http://" + a
+	case <-time.After(patience):
+		t.Fatal("the pages are not served")
+	}
+	return s
+}
+
+// attempts are those on relay i in the n-th hour: most relays are up most of the time.
+func attempts(id string, i, n int, h evidence.Hour) []evidence.Attempt {
+	at := func(minutes int) evidence.Attempt {
+		a := evidence.Attempt{
+			Started: evidence.TimeOf(h.Start().Add(time.Duration(minutes) * time.Minute)), PeerID: id, Level: evidence.LevelEchoed,
+			TCP4Addr: "/ip4/127.0.0.9/tcp/9/p2p/" + id, WSSAddr: fmt.Sprintf("/dns4/r%d.test/tcp/9/wss/p2p/%s", i, id),
+			Results: map[evidence.Component]evidence.Result{},
+			Facts: evidence.Facts{
+				AgentVersion: fmt.Sprintf("relayd/1.%d.0", n/200), PingUS: []int64{20_000 + int64(n*37%9000), 21_000},
+			},
+		}
+		for k, c := range evidence.Components {
+			d := int64(k+1)*40_000 + int64(n*n*31%20_000)
+			a.Results[c] = evidence.Result{Outcome: evidence.OK, DurationUS: d}
+			a.Rungs = append(a.Rungs, evidence.Rung{Name: string(c), Component: c, Outcome: evidence.OK, OffsetUS: int64(k) * 100_000, DurationUS: d})
+		}
+		return a
+	}
+	fail := func(minutes int) evidence.Attempt {
+		a := at(minutes)
+		a.Level = 0
+		a.Results[evidence.WSS] = evidence.Result{Outcome: evidence.Fail, Class: evidence.CertExpired, DurationUS: 80_000}
+		a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Skipped, Class: evidence.BelowFailed}
+		a.Rungs[1].Outcome, a.Rungs[1].Class, a.Rungs[1].Detail = evidence.Fail, evidence.CertExpired, "x509: certificate has expired"
+		a.Rungs[2].Outcome, a.Rungs[2].Class, a.Rungs[2].DurationUS = evidence.Skipped, evidence.BelowFailed, 0
+		for _, c := range []string{"c1", "c2", "c3"} {
+			a.Controls = append(a.Controls, evidence.Control{Name: c, Component: evidence.WSS, Outcome: evidence.OK, Started: evidence.TimeOf(a.Started.Add(10 * time.Second))})
+		}
+		return a
+	}
+	switch {
+	case i == 1 && n%7 < 2: // down
+		return []evidence.Attempt{fail(10), fail(16), fail(23)}
+	case i == 1 && n%7 == 2: // one failure
+		return []evidence.Attempt{fail(50)}
+	case i == 1 && n%7 == 3: // busy
+		a := at(5)
+		a.Level = 0
+		a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Busy, Class: evidence.ReserveRefused}
+		a.Rungs[2].Outcome, a.Rungs[2].Class = evidence.Busy, evidence.ReserveRefused
+		return []evidence.Attempt{a}
+	case i == 2 && n < 20: // not enrolled
+		return nil
+	}
+	return []evidence.Attempt{at(n * 7 % 60)}
+}
+
+// addresses hands on the address that the monitor logs.
+type addresses chan string
+
+func (addresses) Enabled(context.Context, slog.Level) bool { return true }
+func (a addresses) Handle(_ context.Context, r slog.Record) error {
+	r.Attrs(func(attr slog.Attr) bool {
+		if attr.Key == "addr" {
+			select {
+			case a <- attr.Value.String():
+			default:
+			}
+		}
+		return true
+	})
+	return nil
+}
+func (a addresses) WithAttrs([]slog.Attr) slog.Handler { return a }
+func (a addresses) WithGroup(string) slog.Handler      { return a }
+
+// tab is a page of a browser that runs no scripts.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu     sync.Mutex
+	faults []string // what the browser complained of
+}
+
+func open(t *testing.T) *tab {
+	t.Helper()
+	if _, err := browser.Find(""); err != nil {
+		need.Tools(t, browser.Programs[0])
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	b, err := browser.Start(ctx, browser.Options{})
+	must(t, err)
+	t.Cleanup(b.Close)
+	x := &tab{t: t}
+	var end context.CancelFunc
+	x.ctx, end, err = b.Open(ctx, "about:blank")
+	must(t, err)
+	t.Cleanup(end)
+	_, err = chromedp.Call(x.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	must(t, err)
+	must(t, chromedp.Listen(x.ctx, func(ev any) {
+		// What the policy refuses, and what is not found.
+		if e, ok := ev.(*log.EventEntryAdded); ok && e.Entry.Level == log.EntryLevelError {
+			x.mu.Lock()
+			defer x.mu.Unlock()
+			x.faults = append(x.faults, e.Entry.Text+" "+e.Entry.URL)
+		}
+	}))
+	return x
+}
+
+func (x *tab) do(steps ...chromedp.Action[chromedp.Void]) {
+	x.t.Helper()
+	must(x.t, chromedp.Do(x.ctx, steps...))
+}
+
+func (x *tab) html() string {
+	x.t.Helper()
+	s, err := chromedp.Run(x.ctx, chromedp.OuterHTML("html"))
+	must(x.t, err)
+	return s
+}
+
+// holds says what the page does not show.
+func (x *tab) holds(want ...string) {
+	x.t.Helper()
+	html := x.html()
+	for _, w := range want {
+		if !strings.Contains(html, w) {
+			x.t.Errorf("the page does not hold %q", w)
+		}
+	}
+}
+
+// link follows the first link that matches a selector.
+func (x *tab) link(selector string) {
+	x.t.Helper()
+	_, err := chromedp.RunResponse(x.ctx, chromedp.Click(selector))
+	must(x.t, err)
+}
+
+// look makes sure that the page fits the screen, and takes a picture of it.
+func (x *tab) look(name string) {
+	x.t.Helper()
+	for _, screen := range []struct {
+		name          string
+		width, height int64
+		scheme        string
+	}{{"desk", 1200, 900, "light"}, {"desk-dark", 1200, 900, "dark"}, {"phone", 390, 844, "light"}, {"phone-dark", 390, 844, "dark"}} {
+		_, err := chromedp.Call(x.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: screen.scheme}},
+		})
+		must(x.t, err)
+		x.do(chromedp.EmulateViewport(screen.width, screen.height))
+		m, err := chromedp.Call(x.ctx, page.GetLayoutMetrics, cdp.Empty{})
+		must(x.t, err)
+		if w := int64(m.CSSContentSize.Width); w > screen.width {
+			x.t.Errorf("%s on %s: %d pixels wide, the screen has %d", name, screen.name, w, screen.width)
+		}
+		picture, err := chromedp.Run(x.ctx, chromedp.FullScreenshot(100))
+		must(x.t, err)
+		if !bytes.HasPrefix(picture, []byte("\x89PNG")) || len(picture) < 5000 {
+			x.t.Errorf("%s on %s: nothing to see (%d bytes)", name, screen.name, len(picture))
+		}
+		if *screenshots != "" {
+			must(x.t, os.WriteFile(filepath.Join(*screenshots, name+"-"+screen.name+".png"), picture, 0o644))
+		}
+	}
+	x.do(chromedp.EmulateViewport(1200, 900))
+}
+
+// A visitor goes from the overview to a month, to an hour and back, on a phone and
+// in the dark, without a script being run.
+func TestWalk(t *testing.T) {
+	s := serve(t)
+	x := open(t)
+	for _, base := range []string{"/", "/monitor/"} { // the second is how a relayd on the same machine passes it on
+		x.do(chromedp.Navigate(s.url + base))
+		x.holds("Monitor m1", "Ada's relay", "Grace &lt;b&gt;Hopper&lt;/b&gt;", "hours up", "▼")
+		if base == "/" {
+			x.look("overview")
+		}
+		x.link(`a[href$="relay/` + s.relays[1] + `"]`)
+		x.holds(evidence.MonthOf(time.Now()).String(), "<svg", "relayd/1.", "busy, counts up")
+		if base == "/" {
+			x.look("month")
+		}
+		where, err := chromedp.Run(x.ctx, chromedp.Location())
+		must(t, err)
+		if want := s.url + base + "relay/" + s.relays[1]; where != want {
+			t.Errorf("at %s, want %s", where, want)
+		}
+		// A down hour; in the first days of a month it may be in the month before.
+		if !strings.Contains(x.html(), `class="cell down"`) {
+			x.link(`a[rel="prev"]`)
+		}
+		x.link(`a[href*="/hour/"]:has(rect.cell.down)`)
+		x.holds("This monitor's vote is down", "cert-expired", "c3 wss", "renew it")
+		if base == "/" {
+			x.look("hour")
+		}
+		x.link(`.crumbs a`)
+		x.holds("What this monitor sees of 3 relays")
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, f := range x.faults {
+		t.Errorf("the browser says: %s", f)
+	}
+}

@@ -1,0 +1,88 @@
+package history
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+func TestTell(t *testing.T) {
+	_, roster := newLog(t, 1, first)
+	relay := &roster.Relays[0]
+	roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
+	roster.Witnesses = []bounty.Witness{{Name: "w1", Key: "w1+00000000+x"}}
+	roster.Monitors = []bounty.Monitor{{Name: "m1"}, {Name: "m2"}}
+	fail := func(minutes int) evidence.Attempt {
+		a := up(relay, first.Start().Add(time.Duration(minutes)*time.Minute))
+		a.Level = 0
+		a.Results[evidence.WSS] = evidence.Result{Outcome: evidence.Fail, Class: evidence.CertExpired}
+		a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Skipped, Class: evidence.BelowFailed}
+		a.Rungs = []evidence.Rung{{Name: "wss", Component: evidence.WSS, Outcome: evidence.Fail, Class: evidence.CertExpired, Detail: "since May"}}
+		a.Controls = []evidence.Control{{Name: "c1", Component: evidence.WSS, Outcome: evidence.OK, Started: a.Started}}
+		return a
+	}
+	blind := fail(20)
+	blind.Controls[0].Outcome = evidence.Fail
+	sealed := func(clock evidence.Clock, by ...time.Time) *evidence.VerifiedHour {
+		v := &evidence.VerifiedHour{Header: evidence.Header{
+			Hour: first, State: evidence.StateOK, Software: "relaymon/1", SealedAt: evidence.TimeOf(first.End().Add(evidence.CloseAfter)), Clock: clock,
+		}}
+		for _, at := range by {
+			v.Cosigned = append(v.Cosigned, evidence.Cosigned{Witness: "w1+00000000+x", At: at})
+		}
+		return v
+	}
+	good := evidence.Clock{Samples: 1, Synchronised: true}
+	soon, late := first.End().Add(20*time.Minute), first.End().Add(2*time.Hour)
+	record := func(a ...evidence.Attempt) *evidence.Record {
+		return &evidence.Record{PeerID: relay.PeerID, Hour: first, Attempts: a}
+	}
+	for name, c := range map[string]struct {
+		verified *evidence.VerifiedHour
+		record   *evidence.Record
+		now      time.Time
+		vote     bounty.Value
+		why      bounty.Why
+		words    []string
+	}{
+		"up, under way": {nil, record(up(relay, first.Start())), first.Start().Add(time.Minute), bounty.Up, bounty.None, []string{"not sealed yet", "vote is up"}},
+		"to come":       {nil, nil, first.Start().Add(-time.Minute), bounty.Unknown, bounty.Missing, []string{"has not begun"}},
+		"never sealed":  {nil, nil, late, bounty.Unknown, bounty.Missing, []string{"was not running"}},
+		"down": {sealed(good, soon), record(fail(10), fail(16)), late, bounty.Down, bounty.None,
+			[]string{"watched the whole hour", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "by 1 witnesses (1 are required)"}},
+		"one failure": {sealed(good, soon), record(fail(10)), late, bounty.Unknown, bounty.OneFailure, []string{"(one failure)", "far enough apart"}},
+		"blind":       {sealed(good, soon), record(blind), late, bounty.Unknown, bounty.BlindLine, []string{"own line worked"}},
+		"late":        {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
+		"clock":       {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was not to be trusted"}},
+		"missed":      {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: c.now, Verified: c.verified, Record: c.record, Cosigned: true})
+			all := strings.Join(s.Words, "\n")
+			if s.Vote != c.vote || s.Why != c.why {
+				t.Errorf("%s (%s), want %s (%s)\n%s", s.Vote, s.Why, c.vote, c.why, all)
+			}
+			for _, w := range c.words {
+				if !strings.Contains(all, w) {
+					t.Errorf("not said: %q\n%s", w, all)
+				}
+			}
+		})
+	}
+	before := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first - 1, Now: late})
+	if before.Enrolled || !strings.Contains(strings.Join(before.Words, "\n"), "not enrolled") {
+		t.Errorf("before the enrolment: %v", before.Words)
+	}
+}
+
+// Every reason of a vote has its words.
+func TestWhyWords(t *testing.T) {
+	for w := bounty.Missing; w <= bounty.Void; w++ {
+		if WhyWords(w) == "" {
+			t.Errorf("%s is not explained", w)
+		}
+	}
+}
