@@ -145,11 +145,13 @@ func TestBeaconServers(t *testing.T) {
 	other := newDrand(t, d.genesis)
 	other.secret = big.NewInt(99)
 	for name, answer := range map[string]func(uint64, string) (int, string){
-		"not there":   func(uint64, string) (int, string) { return 404, "" },
-		"garbage":     func(uint64, string) (int, string) { return 200, "<html>" },
-		"endless":     func(_ uint64, good string) (int, string) { return 200, strings.Repeat(" ", maxRoundAnswer) + good },
-		"other round": func(n uint64, good string) (int, string) { return 200, strings.Replace(good, fmt.Sprint(n), fmt.Sprint(n+1), 1) },
-		"forged":      func(n uint64, _ string) (int, string) { return 200, other.round(n) },
+		"not there": func(uint64, string) (int, string) { return 404, "" },
+		"garbage":   func(uint64, string) (int, string) { return 200, "<html>" },
+		"endless":   func(_ uint64, good string) (int, string) { return 200, strings.Repeat(" ", maxRoundAnswer) + good },
+		"other round": func(n uint64, good string) (int, string) {
+			return 200, strings.Replace(good, fmt.Sprint(n), fmt.Sprint(n+1), 1)
+		},
+		"forged": func(n uint64, _ string) (int, string) { return 200, other.round(n) },
 	} {
 		d.answer = answer
 		b := newBeacons(d.Chain, []string{bad.URL + "/api"}, bad.Client(), slog.New(slog.DiscardHandler))

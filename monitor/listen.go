@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 	"golang.org/x/net/netutil"
+	"golang.org/x/time/rate"
 
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
@@ -32,16 +33,31 @@ import (
 // maxConns bounds the connections of a listener that anybody may reach.
 const maxConns = 256
 
+// pageRate is how many pages a second are made; the witness has limits of its own.
+const pageRate = 50
+
 // public is what anybody may ask for.
 func (m *Monitor) public() http.Handler {
 	mux := http.NewServeMux()
-	pages := m.pages()
+	pages := paced(m.pages())
 	mux.Handle("/monitor/", http.StripPrefix("/monitor", pages))
 	mux.Handle("/", pages)
 	if m.witness != nil {
 		mux.Handle("/witness/", http.StripPrefix("/witness", witness.Handler(m.witness, m.cosigned, m.log)))
 	}
 	return mux
+}
+
+// paced keeps those who ask without end from taking the machine's time.
+func paced(next http.Handler) http.Handler {
+	pace := rate.NewLimiter(pageRate, 2*pageRate)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !pace.Allow() {
+			http.Error(w, "too many requests: try again later", http.StatusTooManyRequests)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // serve opens the listeners that the configuration names, and serves until stop.

@@ -312,6 +312,7 @@ func (w *witnessing) state() (list []web.Witness, held string, final bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	size := w.store.Size()
+	list = []web.Witness{}
 	for _, p := range w.peers {
 		v := web.Witness{Name: p.name, URL: p.url, Size: p.size, Behind: size - p.size}
 		if !p.at.IsZero() {
@@ -374,6 +375,7 @@ func (m *Monitor) askWitnesses(ctx context.Context) {
 
 // addWitnesses shows the witnesses on the overview.
 func (m *Monitor) addWitnesses(o *web.Overview) {
+	o.Witnesses = []web.Witness{}
 	if m.witnessing == nil {
 		return
 	}

@@ -167,6 +167,31 @@ func TestMonitorsCosignEachOther(t *testing.T) {
 	}
 }
 
+// A witness that has lost its memory, or has an older one, is shown all again.
+func TestForgetfulWitness(t *testing.T) {
+	h := newHouse(t, 2)
+	s, w := h.spots[0], h.spots[1]
+	h.seal(s.m, 1)
+	memory := filepath.Join(w.dir, "log", "witness")
+	older := filepath.Join(t.TempDir(), "older")
+	must(t, os.CopyFS(older, os.DirFS(memory)))
+	h.seal(s.m, 2)
+	must(t, os.RemoveAll(memory))
+	must(t, os.CopyFS(memory, os.DirFS(older)))
+	h.seal(s.m, 3)
+	wantCosigned(t, s.m, 3, 1)
+	must(t, os.RemoveAll(memory))
+	must(t, os.Mkdir(memory, 0o755))
+	h.seal(s.m, 4)
+	wantCosigned(t, s.m, 4, 1)
+	// At a start, too.
+	must(t, os.RemoveAll(memory))
+	must(t, os.Mkdir(memory, 0o755))
+	h.stop(s)
+	h.seal(h.start(s), 5)
+	wantCosigned(t, s.m, 5, 1)
+}
+
 // The pages, the API and the witness are where a relay in front passes them on,
 // and in a monitor that stands alone.
 func TestPublicPaths(t *testing.T) {
