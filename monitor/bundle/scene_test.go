@@ -58,6 +58,8 @@ type watcher struct {
 	committee bool
 	log       *evidence.Log
 	dir       string
+	from      evidence.Hour  // 0: the scene's first
+	until     *evidence.Hour // nil: for ever
 	cosigner  ed25519.PrivateKey
 	cosignKey string
 }
@@ -254,12 +256,15 @@ func (w *scene) rosterYAML() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "version: 1\nnetwork: %s\nmonitors:\n", w.network)
 	for _, m := range w.monitors {
-		place := "null"
+		place, until := "null", "null"
+		if m.until != nil {
+			until = m.until.String()
+		}
 		if w.place != "" {
 			place = w.place
 		}
-		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, witness_key: %q, place: %s, from: %s}\n",
-			m.name, m.operator, m.committee, m.log.Key(), m.cosignKey, place, w.first)
+		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, witness_key: %q, place: %s, from: %s, until: %s}\n",
+			m.name, m.operator, m.committee, m.log.Key(), m.cosignKey, place, max(m.from, w.first), until)
 	}
 	s, err := statement.Sign(statement.Statement{
 		Kind: statement.Enrol, Network: string(w.network), PeerID: w.relayID, Operator: "relay-operator", IPv4: relayIP, TCPPort: 4001,

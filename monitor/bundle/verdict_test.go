@@ -317,3 +317,40 @@ func TestMaintenance(t *testing.T) {
 		t.Errorf("got %+v, %+v", v.Hours, v.Notes)
 	}
 }
+
+// A monitor gets a new log key within the month: two logs, one name, and each
+// counts in its own term only.
+func TestNewKey(t *testing.T) {
+	w := newScene(t, evidence.PSF, 3)
+	change := w.first + 3
+	old := w.monitors[2]
+	w.hours = 4 // the old log goes on for an hour longer than its term
+	w.watch(nil)
+	old.until = &change
+	w.first += 3
+	w.join(2)
+	w.first -= 3
+	renewed := w.monitors[3]
+	renewed.from = change
+	others := w.monitors[:2]
+	for h := change; h < change+3; h++ {
+		for _, m := range append(others[:2:2], renewed) {
+			if m == renewed || h > change {
+				w.observe(m, h, []evidence.Attempt{w.attempt(m, h, 10*time.Minute)})
+				w.seal(m, h.End().Add(17*time.Minute))
+			}
+		}
+	}
+	v := judged(t, w, w.input())
+	if len(v.Monitors) != 4 || v.Monitors[2].Votes[bounty.Up] != 3 || v.Monitors[3].Votes[bounty.Up] != 3 || v.Monitors[2].Origin != v.Monitors[3].Origin {
+		t.Errorf("got %+v", v.Monitors)
+	}
+	if v.Hours.Up != 6 || v.Grades[bounty.GradeA] != 6 {
+		t.Errorf("got %+v, %v", v.Hours, v.Grades)
+	}
+	for i := range evidence.Hour(6) {
+		if h := at(v, w.first+i); h.Tally.Bench != 3 || h.Tally.Up != 3 {
+			t.Errorf("hour %d: %+v", i, h)
+		}
+	}
+}
