@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -147,15 +148,29 @@ func (c *certs) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if c.own != nil {
 		return c.own.get(), nil
 	}
-	c.mu.Lock()
-	m := c.manager
-	c.mu.Unlock()
-	cert, err := m.GetCertificate(hello)
+	cert, err := c.fromManager(hello, time.Now())
 	if err != nil {
 		c.log.Debug("no certificate for a client", "server_name", hello.ServerName, "error", err)
-		return nil, err
 	}
-	return cert, nil
+	return cert, err
+}
+
+var errPaused = errors.New("there is no certificate, and the next attempt is not due")
+
+// fromManager asks autocert, in a way that leaves visitors no say in when and what
+// is ordered: for each that finds no certificate it would make a new attempt, and
+// for one without ECDSA order a second certificate. A CA allows few of either.
+func (c *certs) fromManager(hello *tls.ClientHelloInfo, now time.Time) (*tls.Certificate, error) {
+	c.mu.Lock()
+	m, usable, paused := c.manager, c.leaf != nil && now.Before(c.leaf.NotAfter), now.Before(c.retry)
+	c.mu.Unlock()
+	if slices.Equal(hello.SupportedProtos, []string{acme.ALPNProto}) {
+		return m.GetCertificate(hello) // the CA's own validation
+	}
+	if paused && !usable {
+		return nil, errPaused
+	}
+	return m.GetCertificate(modern(hello.ServerName))
 }
 
 // httpHandler serves plain HTTP: the CA's HTTP-01 validation, and a redirect for
@@ -239,7 +254,7 @@ func (c *certs) check(now time.Time) time.Duration {
 		c.renewManager()
 	}
 	// autocert renews by itself, unseen: this is how to see it.
-	cert, err := c.get(c.hello())
+	cert, err := c.fromManager(modern(c.domain), now)
 	if err == nil {
 		leaf = cert.Leaf
 		if leaf == nil {
@@ -296,11 +311,10 @@ func (c *certs) failed(err error, retry time.Time) {
 	c.log.Error("certificate: browsers cannot reach the relay without a valid one; its other transports go on", args...)
 }
 
-// hello is a client that takes ECDSA, as all do by now: for one that does not, a
-// second certificate would be ordered.
-func (c *certs) hello() *tls.ClientHelloInfo {
+// modern is a client that takes ECDSA, as all do by now.
+func modern(serverName string) *tls.ClientHelloInfo {
 	return &tls.ClientHelloInfo{
-		ServerName:        c.domain,
+		ServerName:        serverName,
 		SupportedProtos:   []string{"h2", "http/1.1"},
 		CipherSuites:      []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
 		SupportedCurves:   []tls.CurveID{tls.CurveP256},

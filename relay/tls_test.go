@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -102,6 +103,54 @@ func TestCertificateWithoutCA(t *testing.T) {
 		s := r.Status().Certificate
 		return strings.Contains(s.Error, "the CA was not reached") && s.NextTry.After(time.Now())
 	})
+}
+
+// While the relay waits with its next attempt, visitors do not make it ask the CA:
+// a handful of failures an hour is all a CA allows.
+func TestVisitorsOrderNothing(t *testing.T) {
+	c := limitConfig(t)
+	c.loopbackCounts = false
+	c.retryFirst, c.certificateWait = time.Hour, 10*time.Millisecond
+	c, ca := withDomain(t, c, pebble.Options{})
+	ca.SetName(domain, netip.MustParseAddr("127.0.0.9"))
+	r := start(t, c)
+	eventually(t, "the first attempt failed", func() bool { return !r.Status().Certificate.NextTry.IsZero() })
+	orders := ca.Orders()
+	_, target, err := addrOf(multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
+	must(t, err)
+	for range 20 {
+		d := tls.Dialer{Config: &tls.Config{ServerName: domain, InsecureSkipVerify: true}}
+		if conn, err := d.DialContext(testContext(t), "tcp", target); err == nil {
+			conn.Close()
+			t.Fatal("a certificate was served")
+		}
+	}
+	if n := ca.Orders() - orders; n != 0 {
+		t.Errorf("20 visitors made %d orders", n)
+	}
+}
+
+// Nor does a visitor without ECDSA make it order an RSA certificate.
+func TestOneCertificateForAll(t *testing.T) {
+	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	r := start(t, c)
+	orders := ca.Orders()
+	_, target, err := addrOf(multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
+	must(t, err)
+	d := tls.Dialer{Config: &tls.Config{
+		ServerName: domain, InsecureSkipVerify: true,
+		MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
+	}}
+	if conn, err := d.DialContext(testContext(t), "tcp", target); err == nil {
+		conn.Close()
+		t.Error("a visitor without ECDSA was served")
+	}
+	if n := ca.Orders() - orders; n != 0 {
+		t.Errorf("a visitor without ECDSA made %d orders", n)
+	}
+	if !r.Status().Certificate.Loaded() {
+		t.Error("no certificate")
+	}
 }
 
 // A certificate is renewed under a WSS connection, which stays up past the end of
