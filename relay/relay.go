@@ -169,8 +169,8 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	r.mu.Lock()
 	r.host, r.gate, r.started, r.capacity = h, gate, time.Now(), capacity
 	r.mu.Unlock()
+	r.log.Info("listening", "announced", r.Addrs())
 	for _, a := range r.Addrs() {
-		r.log.Info("listening", "announced", a.String())
 		if ip, _, ok := tcp4(a); ok && droppedIP4(ip.String()) != "" && ip != cfg.Announce.IP4 {
 			r.log.Warn("PSF peers silently ignore this address, which they take for a private one; another IPv4 address would help", "addr", a.String(), "because_of", droppedIP4(ip.String()))
 		}
