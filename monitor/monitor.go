@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
@@ -215,7 +216,10 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	m.log.Info("watching", "relays", len(m.targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	c.Start()
+	go m.watchdog(ctx)
+	m.notify(daemon.SdNotifyReady)
 	<-ctx.Done()
+	m.notify(daemon.SdNotifyStopping)
 	<-c.Stop().Done()
 	m.running.Wait()
 	return nil
