@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -117,7 +118,11 @@ func (r *Relay) Addrs() []ma.Multiaddr {
 	if h == nil {
 		return nil
 	}
-	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: r.id, Addrs: h.Addrs()})
+	known := h.Addrs()
+	if len(known) == 0 {
+		return nil // the library would make the bare peer ID of it
+	}
+	addrs, err := peer.AddrInfoToP2pAddrs(&peer.AddrInfo{ID: r.id, Addrs: known})
 	if err != nil {
 		return nil
 	}
@@ -175,8 +180,8 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 			r.log.Warn("PSF peers silently ignore this address, which they take for a private one; another IPv4 address would help", "addr", a.String(), "because_of", droppedIP4(ip.String()))
 		}
 	}
-	if len(h.Addrs()) == 0 {
-		r.log.Warn("no public address is known, nobody can be told where the relay is: set announce.ip4, or network.allow_private in a lab")
+	if len(cfg.Listen.TCP) > 0 && !slices.ContainsFunc(r.Addrs(), func(a ma.Multiaddr) bool { _, _, ok := tcp4(a); return ok }) {
+		r.log.Warn("no public IPv4 address is known, so that PSF nodes are told of none: set announce.ip4 to the one the provider gave, or network.allow_private in a lab")
 	}
 	if cfg.Metrics.Listen != "" {
 		l, err := listenTCP("metrics.listen", cfg.Metrics.Listen)
