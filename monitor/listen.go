@@ -92,7 +92,11 @@ func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 	plain := func(l net.Listener) net.Listener { return netutil.LimitListener(l, maxConns) }
 
 	if m.cfg.Listen != "" {
-		if err := open("the status pages", m.cfg.Listen, m.public(), plain); err != nil {
+		h := m.public()
+		if loopback(m.cfg.Listen) {
+			h = m.local(h)
+		}
+		if err := open("the status pages", m.cfg.Listen, h, plain); err != nil {
 			stop()
 			return nil, err
 		}

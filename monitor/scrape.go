@@ -1,0 +1,185 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// A Prometheus on this machine reads /metrics, and may ask for a probe of one
+// relay by /probe?target=PEER-ID as it does with blackbox_exporter. Neither is
+// served to anybody else: a probe makes this monitor dial.
+
+// askedEvery is between two dials to a relay, planned ones included, for whoever
+// asks: in between the last attempt is the answer. A scrape every 15 seconds must
+// not become the relay's load.
+const askedEvery = 5 * time.Minute
+
+// local is what is served besides on an address that only this machine reaches.
+func (m *Monitor) local(public http.Handler) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 25 * time.Second}))
+	mux.Handle("GET /probe", &asked{m: m, last: map[string]*evidence.Attempt{}, next: map[string]time.Time{}})
+	mux.Handle("/", public)
+	return mux
+}
+
+// asked answers /probe. What it sees is in no log and part of no vote.
+type asked struct {
+	m    *Monitor
+	mu   sync.Mutex
+	last map[string]*evidence.Attempt // by peer ID: the last attempt made here
+	next map[string]time.Time         // by peer ID: not before
+}
+
+var (
+	errNotEnrolled = errors.New("target: want the peer ID of a relay that is enrolled in the roster now; nothing else is probed for others")
+	errNotNow      = errors.New("the relay is being probed, or is about to be, and nothing is known of it yet: ask again in a few minutes")
+)
+
+func (q *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// A relay that does not answer takes longer than a page may.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(attemptTimeout + controlsTimeout))
+	a, err := q.answer(r.Context(), r.URL.Query().Get("target"))
+	switch {
+	case errors.Is(err, errNotEnrolled):
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(seen{a})
+	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(w, r)
+}
+
+// seen is one attempt as metrics.
+type seen struct{ *evidence.Attempt }
+
+// Describe implements prometheus.Collector.
+func (seen) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range probeDescs.all() {
+		out <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (s seen) Collect(out chan<- prometheus.Metric) { probeDescs.collect(out, s.Attempt) }
+
+// answer is an attempt that is recent enough, or a new one if that disturbs
+// neither the relay nor the plan, or else the last one.
+func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error) {
+	m := q.m
+	now := time.Now()
+	j := job{id, evidence.HourOf(now)}
+	relay := m.roster.Relay(id)
+	if relay == nil || !relay.EnrolledAt(j.hour) {
+		return nil, errNotEnrolled
+	}
+	last, free := q.begin(j, now)
+	if !free {
+		if last == nil {
+			return nil, errNotNow
+		}
+		return last, nil
+	}
+	defer func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.planner.busy, id)
+		<-m.gate
+	}()
+	a, err := m.peek(ctx, j)
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last[id] = a
+	return a, nil
+}
+
+// peek makes an attempt that goes nowhere. It reserves with the identity that
+// the hour's attempt has used, and so takes no second place.
+func (m *Monitor) peek(ctx context.Context, j job) (*evidence.Attempt, error) {
+	target, err := m.target(j.relay, j.hour)
+	if err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	id, err := m.identify(j)
+	m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	a, _ := m.climb(climbing, target, id.key)
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("the probe was given up: allow it a longer time: %w", err)
+	}
+	return &a, nil
+}
+
+// begin gives the newest attempt there is, and says whether a new one may be made
+// now. If so, the relay is marked busy and a place is taken.
+func (q *asked) begin(j job, now time.Time) (last *evidence.Attempt, free bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	m := q.m
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	last = m.latest[j.relay]
+	if mine := q.last[j.relay]; mine != nil && (last == nil || last.Started.Before(mine.Started.Time)) {
+		last = mine
+	}
+	if now.Before(q.next[j.relay]) || last != nil && now.Sub(last.Started.Time) < askedEvery || !m.planner.idle(j, now) {
+		return last, false
+	}
+	select {
+	case m.gate <- struct{}{}:
+	default:
+		return last, false // all places are taken by planned attempts
+	}
+	m.planner.busy[j.relay] = true
+	q.next[j.relay] = now.Add(askedEvery)
+	return last, true
+}
+
+// idle says whether the hour's first attempt was made and no planned one might
+// begin before one begun now has ended.
+func (p *planner) idle(j job, now time.Time) bool {
+	if p.busy[j.relay] || p.hours[j] == nil {
+		return false
+	}
+	for h := j.hour - 1; h <= j.hour+1; h++ {
+		var s progress
+		if known := p.hours[job{j.relay, h}]; known != nil {
+			s = *known
+		}
+		due, late, ok := s.next(h, offset(p.secret(h), j.relay, h))
+		if ok && now.Before(late) && due.Before(now.Add(attemptTimeout+10*time.Second)) {
+			return false
+		}
+	}
+	return true
+}
+
+// loopback says whether only this machine reaches an address.
+func loopback(addr string) bool {
+	a, err := netip.ParseAddrPort(addr)
+	return err == nil && a.Addr().IsLoopback()
+}
