@@ -22,6 +22,8 @@ type grammar struct {
 	Once         onceCmd         `cmd:"" help:"Look at each of the roster's relays once and record it (lab only)."`
 	Bundle       bundleCmd       `cmd:"" help:"Write the bundle of a relay's month, for relayaudit."`
 	Log          logCmd          `cmd:"" help:"Look into the evidence log."`
+	Backup       backupCmd       `cmd:"" help:"Write the evidence log and its keys into a file, also while the monitor runs."`
+	Restore      restoreCmd      `cmd:"" help:"Make the evidence log of a backup."`
 	Keys         keysCmd         `cmd:"" help:"Print the public keys that the committee enters in its roster."`
 	Roster       rosterCmd       `cmd:"" help:"Keep the committee's roster: its key, relays' statements, signatures."`
 	Config       configCmd       `cmd:"" help:"Check a configuration, or print the defaults with their description."`

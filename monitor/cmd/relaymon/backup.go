@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/monitor"
+)
+
+type backupCmd struct {
+	configFlag
+	File string `arg:"" type:"path" help:"A new file."`
+}
+
+// Help is what --help says besides.
+func (backupCmd) Help() string {
+	return `Writes the evidence log into one archive (tar, gzip): blocks, records, checkpoints, certificates, the hours that are open, what was cosigned for others, and the secret keys. The monitor may run meanwhile.
+
+Whoever has the file can sign as this monitor. Only its owner may read it; keep it off the monitor's own machine.`
+}
+
+func (c *backupCmd) Run(out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	if err := monitor.BackupLog(cfg, c.File); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out.Stdout, "%s holds the log of %s with its secret keys: keep it safe\n", c.File, cfg.Name)
+	return err
+}
+
+type restoreCmd struct {
+	configFlag
+	File string `arg:"" type:"existingfile" help:"A backup."`
+}
+
+// Help is what --help says besides.
+func (restoreCmd) Help() string {
+	return `Makes the evidence log of a backup in the data folder (data_dir), where there must be none: nothing is overwritten.
+
+A backup knows nothing of what was signed after it was made. Going on from it would give one log two histories, which voids the month. So the monitor signs nothing before its witnesses have told what they cosigned last. If they know of more, bring it in from the newer copy ("relaymon log adopt"); if there is none left, start a log with a new key and tell the committee. Without witnesses, say that this is the newest copy ("relaymon log release").`
+}
+
+func (c *restoreCmd) Run(out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	if err := monitor.RestoreLog(cfg, c.File); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(out.Stdout, "%s holds the log again; nothing is signed before the witnesses were asked whether it is the newest copy\n", cfg.DataDir)
+	return err
+}
