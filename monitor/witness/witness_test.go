@@ -166,6 +166,28 @@ func TestStatuses(t *testing.T) {
 	}
 }
 
+// A log that has got a new key begins a history of its own beside the old one.
+func TestNewKey(t *testing.T) {
+	before, after := newLog(t, "m1"), newLog(t, "m1")
+	w, srv := serve(t, newLog(t, "m2"), before.Key(), after.Key())
+	grow(t, before, 3)
+	grow(t, after, 1)
+	for _, l := range []*evidence.Log{before, after} {
+		c := client(t, srv, w, l)
+		_, _, err := c.Add(t.Context(), request(t, l, 0))
+		must(t, err)
+		// Asked for by its origin, it is the newer one of which anything was cosigned.
+		want, err := l.Checkpoint()
+		must(t, err)
+		if last, err := c.Latest(t.Context()); err != nil || !bytes.HasPrefix(last, want) {
+			t.Errorf("it remembers\n%s%v, want\n%s", last, err, want)
+		}
+	}
+	if last, err := client(t, srv, w, before).Latest(t.Context()); err == nil {
+		t.Errorf("under the old key it shows\n%s", last)
+	}
+}
+
 // A log that signs two histories is refused, and the proof of it is kept.
 func TestFork(t *testing.T) {
 	owner := newLog(t, "m2")
