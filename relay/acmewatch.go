@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ type caWatch struct {
 	next http.RoundTripper
 
 	mu     sync.Mutex
+	life   context.Context // nil: not yet running
 	said   string
 	retry  time.Duration
 	saidAt time.Time
@@ -27,28 +29,56 @@ type caWatch struct {
 const maxCAAnswer = 64 << 10
 
 func (w *caWatch) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := w.next.RoundTrip(r)
+	w.mu.Lock()
+	life := w.life
+	w.mu.Unlock()
+	ctx, cancel := context.WithCancel(r.Context())
+	end := func() bool { return false }
+	if life != nil {
+		end = context.AfterFunc(life, cancel)
+	}
+	resp, err := w.next.RoundTrip(r.WithContext(ctx))
 	if err != nil {
+		end()
+		cancel()
 		w.note("the CA was not reached: "+err.Error(), 0)
 		return nil, err
 	}
+	body := &caAnswer{Reader: resp.Body, close: func() error {
+		defer cancel()
+		end()
+		return resp.Body.Close()
+	}}
+	out := *resp
+	out.Body = body
 	if !strings.Contains(resp.Header.Get("Content-Type"), "json") {
-		return resp, nil
+		return &out, nil
 	}
 	head, err := io.ReadAll(io.LimitReader(resp.Body, maxCAAnswer))
-	rest := resp.Body
-	resp.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), rest}
+	body.Reader = io.MultiReader(bytes.NewReader(head), resp.Body)
 	if err != nil {
-		return resp, nil // the caller meets the same error
+		return &out, nil // the caller meets the same error
 	}
 	if said := reasonIn(head, resp.StatusCode); said != "" {
 		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After")) // a date is rare: then our own pause must do
 		w.note(said, time.Duration(max(0, min(seconds, 24*60*60)))*time.Second)
 	}
-	return resp, nil
+	return &out, nil
+}
+
+// caAnswer is the body of an answer; closing it ends the request's life.
+type caAnswer struct {
+	io.Reader
+	close func() error
+}
+
+func (a *caAnswer) Close() error { return a.close() }
+
+// until ends all requests when ctx does: autocert itself waits for minutes.
+func (w *caWatch) until(ctx context.Context) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.life = ctx
 }
 
 // reasonIn finds the reason in a problem document (RFC 7807) or in a failed

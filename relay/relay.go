@@ -151,8 +151,9 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	var wg sync.WaitGroup
 	defer func() { // the last thing that was counted must be kept
 		cancel()
-		wg.Wait()
-		err = errors.Join(err, r.ledger.tend(time.Now()))
+		err = errors.Join(err,
+			within(closeTime/3, "end what runs beside", func() error { wg.Wait(); return nil }),
+			r.ledger.tend(time.Now()))
 	}()
 	capacity := measureCapacity(cfg.Limits)
 	capacity.warn(cfg.Limits, r.log)

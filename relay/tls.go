@@ -218,6 +218,9 @@ func (c *certs) served(leaf *x509.Certificate) {
 // ever less often until there is one, and then watches over it. The WSS listener
 // must be up.
 func (c *certs) keep(ctx context.Context) {
+	if c.ca != nil {
+		c.ca.until(ctx)
+	}
 	for ctx.Err() == nil {
 		wait := c.check(time.Now())
 		select {

@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -151,6 +152,30 @@ func TestOneCertificateForAll(t *testing.T) {
 	if !r.Status().Certificate.Loaded() {
 		t.Error("no certificate")
 	}
+}
+
+// A CA that takes connections and never answers does not hold up a stop.
+func TestStopWhileCAHangs(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer l.Close()
+	asked := make(chan struct{}, 100)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			asked <- struct{}{}
+		}
+	}()
+	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	c.certificateWait = 10 * time.Millisecond
+	c.ACME.Directory = strings.Replace(ca.DirectoryURL, strings.Split(ca.DirectoryURL, "/")[2], l.Addr().String(), 1)
+	r := start(t, c)
+	<-asked
+	must(t, r.stop()) // an error if something did not end in time
 }
 
 // A certificate is renewed under a WSS connection, which stays up past the end of
