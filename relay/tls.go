@@ -222,7 +222,7 @@ func (c *certs) keep(ctx context.Context) {
 		c.ca.until(ctx)
 	}
 	for ctx.Err() == nil {
-		wait := c.check(time.Now())
+		wait := c.check(ctx, time.Now())
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -231,7 +231,7 @@ func (c *certs) keep(ctx context.Context) {
 }
 
 // check looks after the certificate once, and says when to look again.
-func (c *certs) check(now time.Time) time.Duration {
+func (c *certs) check(ctx context.Context, now time.Time) time.Duration {
 	look := lookEvery
 	if c.own != nil {
 		switch cert, err := c.own.reload(); {
@@ -266,6 +266,9 @@ func (c *certs) check(now time.Time) time.Duration {
 	}
 	if err == nil && now.After(leaf.NotAfter) {
 		err = fmt.Errorf("the certificate expired on %s", leaf.NotAfter.Format(time.DateOnly))
+	}
+	if ctx.Err() != nil {
+		return look // the relay stops, which is nobody's fault
 	}
 	if err != nil {
 		wait := c.backoff()
