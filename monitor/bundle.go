@@ -2,9 +2,15 @@ package monitor
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
@@ -13,37 +19,131 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// WriteBundle writes the bundle of one relay's month, as of now, into a file. It
-// reads the log beside a monitor that may be running.
-func WriteBundle(cfg Config, relay string, month evidence.Month, now time.Time, file string) (err error) {
+// BundleRequest says which bundle is to be written.
+type BundleRequest struct {
+	Relay string // peer ID
+	Month evidence.Month
+	AsOf  time.Time
+	// From are sources of other monitors' logs: the folder of a log, or of a
+	// monitor's data; a bundle of the same month; or the URL of one.
+	From []string
+}
+
+// WriteBundle writes the bundle of one relay's month into a file. It reads this
+// monitor's log beside a monitor that may be running.
+func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (err error) {
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
+	if err := errors.Join(m.readRules(), m.readRoster(), m.readReleases()); err != nil {
 		return err
 	}
-	if m.roster.Relay(relay) == nil {
-		return fmt.Errorf("relay %s is not in the roster %s", relay, cfg.Roster)
+	if m.roster.Relay(q.Relay) == nil {
+		return fmt.Errorf("relay %s is not in the roster %s", q.Relay, cfg.Roster)
 	}
 	l, err := openForReading(cfg)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	log, err := l.Month(month, relay, now, m.roster.WitnessKeys(month)...)
+	own, err := m.export(l, q)
+	if err != nil {
+		return err
+	}
+	logs := []evidence.MonitorMonth{own}
+	for _, source := range q.From {
+		others, err := m.otherLogs(ctx, q, source)
+		if err != nil {
+			return fmt.Errorf("logs from %s: %w", source, err)
+		}
+		logs = append(logs, others...)
+	}
+	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return err
 	}
 	var b bytes.Buffer
 	if err := bundle.Write(&b, bundle.Input{
-		Rules:  m.files.rules,
-		Roster: m.files.roster,
-		Relay:  relay,
-		Month:  month,
-		AsOf:   now,
-		Logs:   []evidence.MonitorMonth{log},
-		Beacon: beacon.Quicknet(),
-		Sign:   l.SignStatement,
+		Rules:    m.files.rules,
+		Roster:   m.files.roster,
+		Releases: m.files.releases,
+		Relay:    q.Relay,
+		Month:    q.Month,
+		AsOf:     q.AsOf,
+		Logs:     logs,
+		Beacon:   beacon.Quicknet(),
+		Geo:      geo,
+		Sign:     l.SignStatement,
 	}); err != nil {
 		return err
 	}
 	return durable.Replace(file, b.Bytes(), 0o644)
+}
+
+func (m *Monitor) export(l *evidence.Log, q BundleRequest) (evidence.MonitorMonth, error) {
+	return l.Month(q.Month, q.Relay, q.AsOf, m.roster.WitnessKeys(q.Month)...)
+}
+
+// otherLogs reads what a source holds of the month. Its own report, if it has
+// one, is nothing to us: evidence is taken over, verdicts are recomputed.
+func (m *Monitor) otherLogs(ctx context.Context, q BundleRequest, source string) ([]evidence.MonitorMonth, error) {
+	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
+		b, err := download(ctx, source)
+		if err != nil {
+			return nil, err
+		}
+		return bundle.Logs(bytes.NewReader(b), int64(len(b)))
+	}
+	info, err := os.Stat(source)
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		f, err := os.Open(source)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		return bundle.Logs(f, info.Size())
+	}
+	if inner := filepath.Join(source, "log"); isDir(inner) {
+		source = inner // a monitor's data folder
+	}
+	l, err := evidence.OpenRead(source)
+	if err != nil {
+		return nil, err
+	}
+	month, err := m.export(l, q)
+	return []evidence.MonitorMonth{month}, errors.Join(err, l.Close())
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}
+
+// Bounds of a bundle that is downloaded.
+const (
+	maxDownload     = 64 << 20
+	downloadTimeout = 2 * time.Minute
+)
+
+func download(ctx context.Context, url string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the server answers %s", res.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxDownload+1))
+	if err == nil && len(b) > maxDownload {
+		err = fmt.Errorf("more than %d MiB", maxDownload>>20)
+	}
+	return b, err
 }

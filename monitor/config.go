@@ -14,6 +14,7 @@ import (
 	"strconv"
 
 	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -30,10 +31,12 @@ type Config struct {
 	DataDir     string           `yaml:"data_dir"`
 	Roster      string           `yaml:"roster"`
 	Rules       string           `yaml:"rules"`
+	Releases    string           `yaml:"releases"`
 	Committee   string           `yaml:"committee"`
 	Listen      string           `yaml:"listen"`
 	Public      PublicConfig     `yaml:"public"`
 	Drand       []string         `yaml:"drand"`
+	Alerts      AlertsConfig     `yaml:"alerts"`
 	Concurrency int              `yaml:"concurrency"`
 	Browser     string           `yaml:"browser"`
 	LogLevel    slog.Level       `yaml:"log_level"`
@@ -72,7 +75,7 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Lab.CA, &c.Public.ACME.CAFile} {
+	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Lab.CA, &c.Public.ACME.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -132,6 +135,14 @@ func (c *Config) Validate() error {
 	}
 	for i, u := range c.Drand {
 		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
+	}
+	for i, u := range c.Alerts.Webhooks {
+		err := alert.CheckURL(u)
+		want(err == nil, "alerts.webhooks[%d]: %v", i, err)
+	}
+	for i, u := range c.Alerts.Alertmanagers {
+		err := alert.CheckURL(u)
+		want(err == nil, "alerts.alertmanagers[%d]: %v", i, err)
 	}
 	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
 	want(c.Browser != "", "browser: want auto, none or the path of a Chromium")

@@ -14,6 +14,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
@@ -34,6 +35,7 @@ type Monitor struct {
 
 	browsing *browsing // nil: no browser is at hand
 	history  *history.History
+	alerts   *alert.Keeper // nil: nobody is to be told
 
 	witness    *evidence.Witness // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
@@ -52,7 +54,7 @@ type Monitor struct {
 }
 
 // files are the committee's, byte for byte as they were read: a bundle carries them.
-type files struct{ rules, roster []byte }
+type files struct{ rules, roster, releases []byte }
 
 // Init makes the evidence log of a new monitor, with its keys. It is done once,
 // on purpose: a log that is there already is left alone and reported (fs.ErrExist).
@@ -105,6 +107,9 @@ func (m *Monitor) prepare() (err error) {
 	}
 	m.climb = m.ladder.climb
 	m.history = history.New(m.store, m.rules, m.roster)
+	if m.alerts, err = m.newAlerts(); err != nil {
+		return err
+	}
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
@@ -168,6 +173,18 @@ func (m *Monitor) readRoster() (err error) {
 	return nil
 }
 
+// readReleases reads the release list (rule R13); without one there is none.
+func (m *Monitor) readReleases() (err error) {
+	if m.cfg.Releases == "" {
+		return nil
+	}
+	if m.files.releases, err = os.ReadFile(m.cfg.Releases); err != nil {
+		return fmt.Errorf("read the release list: %w", err)
+	}
+	_, err = bounty.ParseReleases(m.cfg.Releases, m.files.releases)
+	return err
+}
+
 // checkPlace compares this monitor with its entry in the roster.
 func (m *Monitor) checkPlace(now time.Time) error {
 	switch entry := m.roster.Monitor(m.cfg.Name, evidence.HourOf(now)); {
@@ -209,6 +226,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"40 */10 * * * *": m.noteClock,
 		"*/10 * * * * *":  func() { m.askWitnesses(ctx) },
 		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
+		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
 			return fmt.Errorf("schedule: %w", err)
@@ -217,6 +235,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.log.Info("watching", "relays", len(m.targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	c.Start()
 	go m.watchdog(ctx)
+	if m.alerts != nil {
+		m.running.Go(func() { m.alerts.Run(ctx) })
+	}
 	m.notify(daemon.SdNotifyReady)
 	<-ctx.Done()
 	m.notify(daemon.SdNotifyStopping)

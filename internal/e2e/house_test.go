@@ -3,9 +3,12 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -29,20 +32,98 @@ func TestHouse(t *testing.T) {
 	dir := t.TempDir()
 	h := startRelay(ctx, t, dir)
 
-	cfg := h.monitorConfig(t)
-	if err := monitor.Init(cfg); err != nil {
+	cfg := h.monitor(t, "m1")
+	h.writeRoster(t, cfg)
+	h.observe(ctx, t, cfg)
+
+	month := evidence.MonthOf(time.Now())
+	file := filepath.Join(dir, "bundle.zip")
+	q := monitor.BundleRequest{Relay: h.relay.ID().String(), Month: month, AsOf: time.Now()}
+	if err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
 		t.Fatal(err)
 	}
-	h.writeRoster(t, cfg)
+	rules, roster := read(t, cfg.Rules), read(t, cfg.Roster)
+	res, err := verify(t, file, rules, roster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Result != bounty.LabResult || res.Verdict.Final {
+		t.Errorf("the verdict is %s, final %v; want LAB, provisional", res.Result, res.Verdict.Final)
+	}
+
+	// Other judges than those of the bundle: refused.
+	other := strings.Replace(string(roster), "operator: somebody", "operator: else", 1)
+	if _, err := verify(t, file, rules, []byte(other)); err == nil {
+		t.Error("a bundle verified against another roster")
+	}
+}
+
+// The logs of two monitors in one bundle: from the other's data folder, from a
+// bundle of its own, and from a server that has it.
+func TestTwoMonitors(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	dir := t.TempDir()
+	h := startRelay(ctx, t, dir)
+	one, two := h.monitor(t, "m1"), h.monitor(t, "m2")
+	h.writeRoster(t, one, two)
+	h.observe(ctx, t, one)
+	h.observe(ctx, t, two)
+
+	q := monitor.BundleRequest{Relay: h.relay.ID().String(), Month: evidence.MonthOf(time.Now()), AsOf: time.Now()}
+	others := filepath.Join(dir, "two.zip")
+	if err := monitor.WriteBundle(ctx, two, q, others); err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
+	defer server.Close()
+	for name, source := range map[string]string{"folder": two.DataDir, "bundle": others, "url": server.URL + "/two.zip"} {
+		t.Run(name, func(t *testing.T) {
+			merged := filepath.Join(t.TempDir(), "merged.zip")
+			q := q
+			q.From = []string{source}
+			if err := monitor.WriteBundle(ctx, one, q, merged); err != nil {
+				t.Fatal(err)
+			}
+			res, err := verify(t, merged, read(t, one.Rules), read(t, one.Roster))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := len(res.Verdict.Monitors); n != 2 {
+				t.Errorf("%d monitors in the verdict, want 2", n)
+			}
+			for _, m := range res.Verdict.Monitors {
+				if !m.Log {
+					t.Errorf("the log of %s is not in the bundle", m.Name)
+				}
+			}
+		})
+	}
+
+	q.From = []string{others, others}
+	if err := monitor.WriteBundle(ctx, one, q, filepath.Join(dir, "twice.zip")); err == nil {
+		t.Error("one log was taken twice")
+	}
+	q.From = []string{server.URL + "/missing.zip"}
+	if err := monitor.WriteBundle(ctx, one, q, filepath.Join(dir, "missing-bundle.zip")); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("a bundle that is not there: %v", err)
+	}
+	for _, name := range []string{"twice.zip", "missing-bundle.zip"} {
+		if _, err := os.Stat(filepath.Join(dir, name)); err == nil {
+			t.Errorf("%s was written although it failed", name)
+		}
+	}
+}
+
+// observe lets a monitor look once and wants every rung to be ok.
+func (h *house) observe(ctx context.Context, t *testing.T, cfg monitor.Config) {
+	t.Helper()
 	m, err := monitor.Open(cfg, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
 	attempts, err := m.Once(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.Close(); err != nil {
+	if err = errors.Join(err, m.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if len(attempts) != 1 {
@@ -53,26 +134,16 @@ func TestHouse(t *testing.T) {
 			t.Errorf("%s: %s (%s) %s", r.Name, r.Outcome, r.Class, r.Detail)
 		}
 	}
+}
 
-	month := evidence.MonthOf(time.Now())
-	file := filepath.Join(dir, "bundle.zip")
-	if err := monitor.WriteBundle(cfg, h.relay.ID().String(), month, time.Now(), file); err != nil {
-		t.Fatal(err)
-	}
-	packed, rules, roster := read(t, file), read(t, cfg.Rules), read(t, cfg.Roster)
-	res, err := bundle.Verify(bytes.NewReader(packed), int64(len(packed)), bundle.Options{Rules: rules, Roster: roster})
+func verify(t *testing.T, file string, rules, roster []byte) (bundle.Result, error) {
+	t.Helper()
+	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if res.Result != bounty.LabResult || res.Verdict.Final {
-		t.Errorf("the verdict is %s, final %v; want LAB, provisional", res.Result, res.Verdict.Final)
-	}
-
-	// Other judges than those of the bundle: refused.
-	other := strings.Replace(string(roster), "operator: somebody", "operator: else", 1)
-	if _, err := bundle.Verify(bytes.NewReader(packed), int64(len(packed)), bundle.Options{Rules: rules, Roster: []byte(other)}); err == nil {
-		t.Error("a bundle verified against another roster")
-	}
+	packed := read(t, file)
+	return bundle.Verify(bytes.NewReader(packed), int64(len(packed)), bundle.Options{Rules: rules, Roster: roster, Geo: geo})
 }
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -155,40 +226,45 @@ metrics: {listen: ""}
 
 func (h *house) path(name string) string { return filepath.Join(h.dir, name) }
 
-func (h *house) monitorConfig(t *testing.T) monitor.Config {
+// monitor makes a monitor's configuration and its log.
+func (h *house) monitor(t *testing.T, name string) monitor.Config {
 	t.Helper()
 	write(t, h.path("rules.yaml"), "network: lab\n")
-	file := h.path("monitor.yaml")
+	file := h.path(name + ".yaml")
 	write(t, file, fmt.Sprintf(`
-name: m1
+name: %s
 network: lab
-data_dir: monitor
+data_dir: %[1]s
 roster: roster.yaml
 rules: rules.yaml
 listen: ""
+browser: none
 lab: {ca: ca.pem, resolve: {%s: %s}}
-`, domain, host))
+`, name, domain, host))
 	cfg, err := monitor.LoadConfig(file)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := monitor.Init(cfg); err != nil {
 		t.Fatal(err)
 	}
 	return cfg
 }
 
-func (h *house) writeRoster(t *testing.T, cfg monitor.Config) {
+func (h *house) writeRoster(t *testing.T, monitors ...monitor.Config) {
 	t.Helper()
-	keys, err := monitor.Keys(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
 	from := evidence.HourOf(time.Now())
-	write(t, cfg.Roster, fmt.Sprintf(`
-network: lab
-monitors:
-  - {name: m1, operator: somebody, log_key: %q, from: %s}
-relays:
-  - {peer_id: %s, operator: another, ipv4: %s, tcp_port: %d, domain: %s, wss_port: %d, enrolled: %[2]s}
-`, keys.LogKey, from, h.relay.ID(), host, h.ports[0], domain, h.ports[2]))
+	text := "network: lab\nmonitors:\n"
+	for _, cfg := range monitors {
+		keys, err := monitor.Keys(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += fmt.Sprintf("  - {name: %s, operator: somebody, log_key: %q, from: %s}\n", cfg.Name, keys.LogKey, from)
+	}
+	text += fmt.Sprintf("relays:\n  - {peer_id: %s, operator: another, ipv4: %s, tcp_port: %d, domain: %s, wss_port: %d, enrolled: %s}\n",
+		h.relay.ID(), host, h.ports[0], domain, h.ports[2], from)
+	write(t, h.path("roster.yaml"), text)
 }
 
 func read(t *testing.T, file string) []byte {

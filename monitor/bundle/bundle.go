@@ -276,8 +276,8 @@ func caseOf(files map[string][]byte, o Options, relay string, month evidence.Mon
 	return c, nil
 }
 
-// verifyLogs verifies the logs among the files, in the order of their folders.
-func verifyLogs(files map[string][]byte, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) ([]bounty.Log, error) {
+// logFiles groups the files of logs by their folders.
+func logFiles(files map[string][]byte) (map[string]map[string][]byte, error) {
 	dirs := map[string]map[string][]byte{}
 	for name, data := range files {
 		rest, ok := strings.CutPrefix(name, logsDir)
@@ -292,6 +292,37 @@ func verifyLogs(files map[string][]byte, roster *bounty.Roster, month evidence.M
 			dirs[dir] = map[string][]byte{}
 		}
 		dirs[dir][file] = data
+	}
+	return dirs, nil
+}
+
+// Logs are what the monitors' logs show in the bundle in r, to be put into
+// another one. Nothing is verified: [Write] does.
+func Logs(r io.ReaderAt, size int64) ([]evidence.MonitorMonth, error) {
+	files, err := unpack(r, size)
+	if err != nil {
+		return nil, err
+	}
+	dirs, err := logFiles(files)
+	if err != nil {
+		return nil, err
+	}
+	var out []evidence.MonitorMonth
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		m, err := evidence.MonthFromFiles(dirs[dir])
+		if err != nil {
+			return nil, fmt.Errorf("%s%s: %w", logsDir, dir, err)
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// verifyLogs verifies the logs among the files, in the order of their folders.
+func verifyLogs(files map[string][]byte, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) ([]bounty.Log, error) {
+	dirs, err := logFiles(files)
+	if err != nil {
+		return nil, err
 	}
 	var out []bounty.Log
 	witnesses := roster.WitnessKeys(month)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"time"
@@ -13,12 +14,13 @@ import (
 
 type bundleCmd struct {
 	configFlag
-	Month string `placeholder:"YYYY-MM" help:"The month; without it the running one, as far as it has come."`
-	Relay string `required:"" placeholder:"ID" help:"The relay's peer ID."`
-	Out   string `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder."`
+	Month string   `placeholder:"YYYY-MM" help:"The month; without it the running one, as far as it has come."`
+	Relay string   `required:"" placeholder:"ID" help:"The relay's peer ID."`
+	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a bundle of the same month, or the URL of one. Repeatable."`
+	Out   string   `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder."`
 }
 
-func (c *bundleCmd) Run(out *cli.IO) error {
+func (c *bundleCmd) Run(ctx context.Context, out *cli.IO) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
@@ -34,7 +36,8 @@ func (c *bundleCmd) Run(out *cli.IO) error {
 	if file == "" {
 		file = bundle.Name(c.Relay, month)
 	}
-	if err := monitor.WriteBundle(cfg, c.Relay, month, now, file); err != nil {
+	q := monitor.BundleRequest{Relay: c.Relay, Month: month, AsOf: now, From: c.From}
+	if err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
 		return err
 	}
 	info, err := os.Stat(file)
