@@ -116,7 +116,7 @@ func (m *Monitor) last(id string) *evidence.Attempt {
 }
 
 func hourShown(h evidence.Hour, known history.Hour) web.Hour {
-	out := web.Hour{Hour: h, Vote: known.Vote, Open: known.Kind == history.Open}
+	out := web.Hour{Hour: h, Vote: known.Vote, Open: known.Kind == history.Open, Attempts: int(known.Attempts)}
 	switch {
 	case known.Kind == history.Absent:
 		out.Why = "nothing recorded"
@@ -162,7 +162,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		out.Recused = entry.Recused(relay)
 	}
 	for i, c := range up.Counts {
-		h := web.MonthHour{Hour: hourShown(c.Hour, known.Hours[i]), State: c.State, Busy: c.Busy, Attempts: int(known.Hours[i].Attempts)}
+		h := web.MonthHour{Hour: hourShown(c.Hour, known.Hours[i]), State: c.State, Busy: c.Busy}
 		if c.State == bounty.NotEnrolled || c.State == bounty.Remaining && h.Attempts == 0 {
 			h.Why = ""
 		}

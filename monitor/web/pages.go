@@ -53,9 +53,8 @@ type Month struct {
 // MonthHour is an hour of a month, as it counts.
 type MonthHour struct {
 	Hour
-	State    bounty.State `json:"state"`
-	Busy     bool         `json:"busy,omitempty"` // before rule R8 made it up or down
-	Attempts int          `json:"attempts"`
+	State bounty.State `json:"state"`
+	Busy  bool         `json:"busy,omitempty"` // before rule R8 made it up or down
 }
 
 // Latency is one day's medians, in microseconds; 0: none.

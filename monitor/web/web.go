@@ -64,6 +64,8 @@ type Hour struct {
 	Vote bounty.Value  `json:"vote"`
 	Why  string        `json:"why,omitempty"`
 	Open bool          `json:"open,omitempty"` // not sealed yet
+	// Attempts is how often the relay was tried.
+	Attempts int `json:"attempts"`
 }
 
 // ErrNotFound is a [Source]'s answer for a relay, a month or an hour that it does
