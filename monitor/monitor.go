@@ -10,10 +10,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -234,13 +234,13 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	m.log.Info("watching", "relays", len(m.targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	c.Start()
-	go m.watchdog(ctx)
+	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
 	if m.alerts != nil {
 		m.running.Go(func() { m.alerts.Run(ctx) })
 	}
-	m.notify(daemon.SdNotifyReady)
+	systemd.Ready(m.log)
 	<-ctx.Done()
-	m.notify(daemon.SdNotifyStopping)
+	systemd.Stopping(m.log)
 	<-c.Stop().Done()
 	m.running.Wait()
 	return nil
@@ -342,4 +342,12 @@ func (m *Monitor) noteClock() {
 	if err := m.store.Mark(evidence.HourOf(m.begun), evidence.Mark{Clock: &sample}); err != nil {
 		m.setFault(err)
 	}
+}
+
+// works says whether the planner was awake of late. One that waits for a log that
+// cannot be written is: a restart would not mend the disk.
+func (m *Monitor) works(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.fault != nil || now.Sub(m.lastly) <= asleep
 }

@@ -24,13 +24,13 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/internal/systemd"
 )
 
 const (
@@ -193,7 +193,8 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	}
 	wg.Go(func() { r.tend(ctx, gate) })
 	r.startExamining(ctx, h, &wg)
-	wg.Go(func() { r.watchdog(ctx) })
+	// Status takes every lock that serving needs.
+	wg.Go(func() { systemd.Watchdog(ctx, r.log, func() bool { return r.Status().Healthy }) })
 	leave, announce, err := r.joinPSF(ctx, cfg, h, gate, &wg)
 	if err != nil {
 		return err
@@ -219,10 +220,10 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	announce()
 	close(r.ready)
 	r.log.Info("ready", "peer_id", r.id.String())
-	r.notify(daemon.SdNotifyReady)
+	systemd.Ready(r.log)
 	<-ctx.Done()
 	r.log.Info("stopping")
-	r.notify(daemon.SdNotifyStopping)
+	systemd.Stopping(r.log)
 	return nil
 }
 

@@ -6,7 +6,7 @@ import (
 	"reflect"
 	"strings"
 
-	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/psf-relay/relay-appliance/internal/systemd"
 )
 
 // Reload puts a new configuration into force as far as that goes without a
@@ -14,8 +14,8 @@ import (
 // list and the operator's certificate need no reload, they are looked at all the
 // time. It returns the keys that changed and need a restart.
 func (r *Relay) Reload(cfg Config) (restart []string, err error) {
-	r.notifyReload()
-	defer r.notify(daemon.SdNotifyReady)
+	systemd.Reloading(r.log)
+	defer systemd.Ready(r.log)
 	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
 		return nil, fmt.Errorf("reload: %w", err)
 	}

@@ -59,11 +59,11 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement"},
+	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement", "internal/systemd"},
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
@@ -87,6 +87,7 @@ var mayImport = map[string][]string{
 	"internal/durable":   {},
 	"internal/need":      {},
 	"internal/statement": {},
+	"internal/systemd":   {},
 
 	// What starts or tests the whole.
 	"internal/pebble":        {},
