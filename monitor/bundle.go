@@ -56,6 +56,14 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		}
 		logs = append(logs, others...)
 	}
+	// What this monitor's witness was shown of monitors that wrote two histories.
+	forks, err := l.Forks()
+	if err != nil {
+		return err
+	}
+	if forks, err = bundle.Convicting(forks, logs); err != nil {
+		return err
+	}
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return err
@@ -69,6 +77,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		Month:    q.Month,
 		AsOf:     q.AsOf,
 		Logs:     logs,
+		Forks:    forks,
 		Beacon:   beacon.Quicknet(),
 		Geo:      geo,
 		Sign:     l.SignStatement,

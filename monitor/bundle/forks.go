@@ -49,25 +49,58 @@ func openCheckpoint(file []byte, key string) (treeHead, error) {
 	return h, nil
 }
 
+// contradiction says which checkpoint of the month has another root than the one
+// in file for the same size. There is none (nil) if file is another monitor's, or
+// nobody's.
+func contradiction(file []byte, m evidence.MonitorMonth, key string) (own, fork *treeHead, err error) {
+	f, err := openCheckpoint(file, key)
+	if err != nil || f.origin != m.Origin {
+		return nil, nil, nil
+	}
+	for _, c := range m.Checkpoints {
+		o, err := openCheckpoint(c, key)
+		if err != nil {
+			return nil, nil, err
+		}
+		if o.tree.N == f.tree.N && o.tree.Hash != f.tree.Hash {
+			return &o, &f, nil
+		}
+	}
+	return nil, nil, nil
+}
+
+// Convicting picks, of checkpoints that prove that some monitor signed two
+// histories, those that concern one of the logs: what [Input] takes as Forks.
+func Convicting(checkpoints [][]byte, logs []evidence.MonitorMonth) ([][]byte, error) {
+	var out [][]byte
+	for _, file := range checkpoints {
+		for _, m := range logs {
+			_, fork, err := contradiction(file, m, m.Key)
+			if err != nil {
+				return nil, fmt.Errorf("log of %s: %w", m.Origin, err)
+			}
+			if fork != nil {
+				out = append(out, file)
+				break
+			}
+		}
+	}
+	return out, nil
+}
+
 // forksOf lists the names of the files that convict the log's monitor, and says of what.
 func forksOf(files map[string][]byte, log *bounty.Log, m evidence.MonitorMonth) (names []string, void string, err error) {
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !strings.HasPrefix(name, forksDir) {
 			continue
 		}
-		fork, err := openCheckpoint(files[name], log.Key)
-		if err != nil || fork.origin != m.Origin {
-			continue // another monitor's, or nobody's: whoever calls sees to it
+		own, fork, err := contradiction(files[name], m, log.Key)
+		if err != nil {
+			return nil, "", fmt.Errorf("log of monitor %s: %w", log.Monitor, err)
 		}
-		for _, c := range m.Checkpoints {
-			own, err := openCheckpoint(c, log.Key)
-			if err != nil {
-				return nil, "", fmt.Errorf("log of monitor %s: %w", log.Monitor, err)
-			}
-			if own.tree.N == fork.tree.N && own.tree.Hash != fork.tree.Hash {
-				names = append(names, name)
-				void = fmt.Sprintf("it signed two roots for size %d: %s here, %s in %s", own.tree.N, own.tree.Hash, fork.tree.Hash, name)
-			}
+		if fork != nil {
+			names = append(names, name)
+			void = fmt.Sprintf("it signed two roots for size %d: %s here, %s in %s", own.tree.N, own.tree.Hash, fork.tree.Hash, name)
 		}
 	}
 	return names, void, nil

@@ -219,6 +219,9 @@ func TestFork(t *testing.T) {
 	// A checkpoint that agrees convicts nobody.
 	own, err := w.monitors[0].log.Checkpoint()
 	w.must(err)
+	if got, err := Convicting([][]byte{own, []byte("hello\n"), fork}, in.Logs); err != nil || len(got) != 1 || !bytes.Equal(got[0], fork) {
+		t.Errorf("of three checkpoints these convict: %q, %v", got, err)
+	}
 	in.Forks = [][]byte{own}
 	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "contradicts no log") {
 		t.Errorf("got %v", err)
