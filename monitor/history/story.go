@@ -198,9 +198,12 @@ func (s *Story) sealed(f Facts) {
 	n := len(f.Roster.Bench(f.Relay, f.Hour))
 	seal := bounty.Sealed(f.Rules, f.Roster, f.Monitor, n, f.Verified)
 	s.Witnesses = seal.Witnesses
-	deadline := f.Hour.End().Add(f.Rules.SealWithin)
-	s.say("It was sealed at %s and cosigned in time, by %s, by %d witnesses (%d are required).",
-		clock(s.SealedAt.Time), clock(deadline), len(seal.Witnesses), f.Rules.WitnessesRequired.Of(n))
+	if required := f.Rules.WitnessesRequired.Of(n); required == 0 || len(seal.Witnesses) == 0 && seal.Why == bounty.None {
+		s.say("It was sealed at %s; no witness is required (R9), %d cosigned it in time.", clock(s.SealedAt.Time), len(seal.Witnesses))
+	} else {
+		s.say("It was sealed at %s and cosigned by %d witnesses before %s; %d are required (R9).",
+			clock(s.SealedAt.Time), len(seal.Witnesses), clock(f.Hour.End().Add(f.Rules.SealWithin)), required)
+	}
 	if seal.Why != bounty.None && s.Vote != bounty.Unknown {
 		s.Vote, s.Why = bounty.Unknown, seal.Why
 		s.say("So the vote does not count, and is unknown (%s): %s (R9).", seal.Why, WhyWords(seal.Why))

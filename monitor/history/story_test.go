@@ -52,7 +52,7 @@ func TestTell(t *testing.T) {
 		"to come":       {nil, nil, first.Start().Add(-time.Minute), bounty.Unknown, bounty.Missing, []string{"has not begun"}},
 		"never sealed":  {nil, nil, late, bounty.Unknown, bounty.Missing, []string{"was not running"}},
 		"down": {sealed(good, soon), record(fail(10), fail(16)), late, bounty.Down, bounty.None,
-			[]string{"watched the whole hour", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "by 1 witnesses (1 are required)"}},
+			[]string{"watched the whole hour", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "cosigned by 1 witnesses before", "1 are required"}},
 		"one failure": {sealed(good, soon), record(fail(10)), late, bounty.Unknown, bounty.OneFailure, []string{"(one failure)", "far enough apart"}},
 		"blind":       {sealed(good, soon), record(blind), late, bounty.Unknown, bounty.BlindLine, []string{"own line worked"}},
 		"late":        {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},

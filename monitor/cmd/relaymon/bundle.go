@@ -20,23 +20,29 @@ type bundleCmd struct {
 	Out   string   `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder."`
 }
 
+// request is what the flags ask for.
+func (c *bundleCmd) request() (cfg monitor.Config, q monitor.BundleRequest, file string, err error) {
+	if cfg, err = c.load(); err != nil {
+		return cfg, q, "", err
+	}
+	now := time.Now()
+	q = monitor.BundleRequest{Relay: c.Relay, Month: evidence.MonthOf(now), AsOf: now, From: c.From}
+	if c.Month != "" {
+		if q.Month, err = evidence.ParseMonth(c.Month); err != nil {
+			return cfg, q, "", cli.BadInput(err)
+		}
+	}
+	if file = c.Out; file == "" {
+		file = bundle.Name(c.Relay, q.Month)
+	}
+	return cfg, q, file, nil
+}
+
 func (c *bundleCmd) Run(ctx context.Context, out *cli.IO) error {
-	cfg, err := c.load()
+	cfg, q, file, err := c.request()
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	month := evidence.MonthOf(now)
-	if c.Month != "" {
-		if month, err = evidence.ParseMonth(c.Month); err != nil {
-			return cli.BadInput(err)
-		}
-	}
-	file := c.Out
-	if file == "" {
-		file = bundle.Name(c.Relay, month)
-	}
-	q := monitor.BundleRequest{Relay: c.Relay, Month: month, AsOf: now, From: c.From}
 	if err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
 		return err
 	}

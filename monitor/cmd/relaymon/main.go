@@ -21,6 +21,8 @@ type grammar struct {
 	Run          runCmd          `cmd:"" help:"Watch the roster's relays until told to stop."`
 	Once         onceCmd         `cmd:"" help:"Look at each of the roster's relays once and record it (lab only)."`
 	Bundle       bundleCmd       `cmd:"" help:"Write the bundle of a relay's month, for relayaudit."`
+	Report       reportCmd       `cmd:"" help:"Write the bundle and print its report as Markdown, for a forum post."`
+	Explain      explainCmd      `cmd:"" help:"Tell the story of one relay's hour: what was seen, and how it counts."`
 	Log          logCmd          `cmd:"" help:"Look into the evidence log."`
 	Backup       backupCmd       `cmd:"" help:"Write the evidence log and its keys into a file, also while the monitor runs."`
 	Restore      restoreCmd      `cmd:"" help:"Make the evidence log of a backup."`

@@ -1,0 +1,51 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/beacon"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
+)
+
+// Explain tells the story of one relay's hour as an auditor would find it in this
+// monitor's log: with the cosignatures and the relay's own signatures checked. It
+// reads the log beside a monitor that may be running.
+func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story history.Story, err error) {
+	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
+	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
+		return story, err
+	}
+	entry := m.roster.Relay(relay)
+	if entry == nil {
+		return story, fmt.Errorf("relay %s is not in the roster %s", relay, cfg.Roster)
+	}
+	l, err := openForReading(cfg)
+	if err != nil {
+		return story, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	if hour < l.First() {
+		return story, fmt.Errorf("the log begins with %s: nothing is known of %s", l.First(), hour)
+	}
+	exported, err := m.export(l, BundleRequest{Relay: relay, Month: hour.Month(), AsOf: now})
+	if err != nil {
+		return story, err
+	}
+	month, err := evidence.VerifyMonth(exported, evidence.Keys{Log: l.Key(), Witnesses: m.roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()})
+	if err != nil {
+		return story, fmt.Errorf("the log does not verify: %w: see \"relaymon log check\"", err)
+	}
+	f := history.Facts{Monitor: cfg.Name, Rules: m.rules, Roster: m.roster, Relay: entry, Hour: hour, Now: now, Cosigned: true}
+	if i := slices.IndexFunc(month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour }); i >= 0 {
+		f.Verified, f.Record = &month.Hours[i], month.Hours[i].Record
+	}
+	if i := slices.IndexFunc(month.Open, func(r evidence.Record) bool { return r.Hour == hour }); i >= 0 {
+		f.Record = &month.Open[i]
+	}
+	return history.Tell(f), nil
+}
