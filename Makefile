@@ -11,7 +11,7 @@ PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit interna
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
-.PHONY: help run test race build deps fuzz vuln clean
+.PHONY: help run test race build deb deps fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by i
 
 build: ## Build the programs into bin/
 	go build -trimpath -o bin/ $(addprefix ./,$(PROGRAMS))
+
+deb: ## Build the Debian packages into dist/ (needs git and help2man)
+	go -C internal/tools/deb run . -out ../../../dist
 
 test: deps ## Everything there is to test; installs what it needs
 	go test -timeout 30m ./...

@@ -1,0 +1,146 @@
+package deb
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/psf-relay/relay-appliance/internal/need"
+)
+
+// version and epoch of what is built here.
+const (
+	version = "0.9.1"
+	epoch   = "1795402225"
+)
+
+var names = []string{"relayaudit", "relayd", "relaymon"}
+
+// work is the folder of what is built here: the tool that builds packages, and the
+// packages that the first test who asks has had built.
+var work string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if work != "" {
+		os.RemoveAll(work)
+	}
+	os.Exit(code)
+}
+
+// built returns the package of a program.
+func built(t *testing.T, name string) string {
+	t.Helper()
+	need.Tools(t, "git", "help2man", "dpkg-deb")
+	if work == "" {
+		dir, err := os.MkdirTemp("", "relay-deb-")
+		if err != nil {
+			t.Fatal(err)
+		}
+		work = dir
+		run(t, "go", "-C", filepath.Join(top(t), "internal/tools/deb"), "build", "-o", filepath.Join(work, "tool"), ".")
+		build(t, top(t), filepath.Join(work, "dist"))
+	}
+	return filepath.Join(work, "dist", name+"_"+version+"_amd64.deb")
+}
+
+// build does what `make deb` does, for a release.
+func build(t *testing.T, root, out string, env ...string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), filepath.Join(work, "tool"), "-root", root, "-out", out, "-arch", "amd64", "-version", "v"+version)
+	cmd.Env = append(append(os.Environ(), "SOURCE_DATE_EPOCH="+epoch), env...)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the packages: %v\n%s", err, out)
+	}
+}
+
+func top(t *testing.T) string {
+	t.Helper()
+	dir, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// run returns what a program says on stdout.
+func run(t *testing.T, name string, args ...string) string {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	cmd := exec.CommandContext(t.Context(), name, args...)
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s %s: %v\n%s%s", name, strings.Join(args, " "), err, stdout.Bytes(), stderr.Bytes())
+	}
+	return stdout.String()
+}
+
+// Anybody can build the packages again and compare: the same bytes come out in
+// another folder, of files written at another time under another umask, in
+// another time zone, without git and with other settings of Go's own.
+func TestReproducible(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds everything twice")
+	}
+	first := built(t, "relayd")
+	root := t.TempDir()
+	list := run(t, "git", "-C", top(t), "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+	for name := range strings.SplitSeq(strings.TrimRight(list, "\x00"), "\x00") {
+		from, to := filepath.Join(top(t), name), filepath.Join(root, name)
+		info, err := os.Lstat(from)
+		if os.IsNotExist(err) {
+			continue // deleted, not yet committed
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, data, info.Mode()&0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	again := t.TempDir()
+	build(t, root, again, "TZ=Asia/Kathmandu", "LC_ALL=C", "GOFLAGS=-buildvcs=auto", "GOAMD64=v2")
+	for _, name := range names {
+		a, errA := os.ReadFile(filepath.Join(filepath.Dir(first), name+"_"+version+"_amd64.deb"))
+		b, errB := os.ReadFile(filepath.Join(again, name+"_"+version+"_amd64.deb"))
+		if errA != nil || errB != nil {
+			t.Errorf("%s: %v, %v", name, errA, errB)
+		} else if !bytes.Equal(a, b) {
+			t.Errorf("%s: the second build differs (%d and %d bytes)", name, len(a), len(b))
+		}
+	}
+}
+
+// The packages' own tool is a module of its own, which ./... does not cover.
+func TestTool(t *testing.T) {
+	dir := filepath.Join(top(t), "internal/tools/deb")
+	run(t, "go", "-C", dir, "vet", "./...")
+	run(t, "go", "-C", dir, "test", "./...")
+}
+
+// files lists what is under dir, with slashes, without folders.
+func files(t *testing.T, dir string) []string {
+	t.Helper()
+	var out []string
+	err := fs.WalkDir(os.DirFS(dir), ".", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			out = append(out, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}

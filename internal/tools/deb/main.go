@@ -1,0 +1,81 @@
+// Command deb builds the project's Debian packages.
+//
+// It builds the static programs, makes the man pages from the programs' own help,
+// gathers the licences of what is linked, and has nfpm pack what the files in
+// image/deb name. The same commit gives the same bytes: nothing of the clock, the
+// user, the umask or the checkout's folder gets into a package.
+//
+// It is a module of its own so that nfpm and all that nfpm needs stay out of the
+// go.mod of those who only install a program. It calls nfpm as a library: nfpm's
+// own command links each of its packagers, and what other formats need.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "deb:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("deb", flag.ExitOnError)
+	root := flags.String("root", "../../..", "the repository's top `folder`")
+	out := flags.String("out", "../../../dist", "the `folder` for the packages")
+	arch := flags.String("arch", runtime.GOARCH, "the `architecture`, as Go calls it")
+	version := flags.String("version", "", "the `version`, such as v1.2.3; default: what git says")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	b := &build{ctx: ctx, arch: *arch}
+	var err error
+	if b.root, err = filepath.Abs(*root); err != nil {
+		return err
+	}
+	if *out, err = filepath.Abs(*out); err != nil {
+		return err
+	}
+	if b.source, err = b.identify(*version); err != nil {
+		return err
+	}
+	configs, err := filepath.Glob(filepath.Join(b.root, "image/deb/*/nfpm.yaml"))
+	if err != nil {
+		return err
+	}
+	if len(configs) == 0 {
+		return fmt.Errorf("no package is described in %s/image/deb: give -root", b.root)
+	}
+	if b.stage, err = os.MkdirTemp("", "deb-"); err != nil {
+		return err
+	}
+	defer os.RemoveAll(b.stage)
+	if err := errors.Join(os.MkdirAll(*out, 0o755), os.Chmod(b.stage, 0o755)); err != nil {
+		return err
+	}
+	if err := b.programs(); err != nil {
+		return err
+	}
+	if err := b.documents(); err != nil {
+		return err
+	}
+	for _, c := range configs {
+		file, err := b.pack(c, *out)
+		if err != nil {
+			return fmt.Errorf("pack %s: %w", filepath.Base(filepath.Dir(c)), err)
+		}
+		fmt.Println(file)
+	}
+	return nil
+}
