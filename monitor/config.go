@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
@@ -37,6 +38,7 @@ type Config struct {
 	Public      PublicConfig     `yaml:"public"`
 	Drand       []string         `yaml:"drand"`
 	Alerts      AlertsConfig     `yaml:"alerts"`
+	Publish     PublishConfig    `yaml:"publish"`
 	Concurrency int              `yaml:"concurrency"`
 	Browser     string           `yaml:"browser"`
 	LogLevel    slog.Level       `yaml:"log_level"`
@@ -78,6 +80,11 @@ func LoadConfig(path string) (Config, error) {
 	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Lab.CA, &c.Public.ACME.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
+		}
+	}
+	for i, from := range c.Publish.From {
+		if !strings.Contains(from, "://") && !filepath.IsAbs(from) {
+			c.Publish.From[i] = filepath.Join(filepath.Dir(path), from)
 		}
 	}
 	return c, nil
@@ -136,6 +143,7 @@ func (c *Config) Validate() error {
 	for i, u := range c.Drand {
 		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
 	}
+	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")
 	for i, u := range c.Alerts.Webhooks {
 		err := alert.CheckURL(u)
 		want(err == nil, "alerts.webhooks[%d]: %v", i, err)

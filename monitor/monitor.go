@@ -227,6 +227,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"*/10 * * * * *":  func() { m.askWitnesses(ctx) },
 		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
+		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
 			return fmt.Errorf("schedule: %w", err)
