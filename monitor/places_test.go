@@ -1,0 +1,127 @@
+package monitor
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/internal/need"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// reservation is one that a monitor asks for: when, and in whose name.
+type reservation struct {
+	At   int64  `json:"at"` // milliseconds
+	Peer string `json:"peer"`
+}
+
+// held is what testdata/reservations.mjs prints.
+type held struct{ Most, Refused, Left int }
+
+// Five monitors for 48 hours at the real reservation store of js-libp2p, in the
+// version that the PSF's software has: it keeps each of its 15 places for two hours
+// and frees none when a peer leaves. They never hold more than n + 4 places, also
+// at a relay that fails, which is tried three times an hour; with a new identity
+// every hour they would.
+func TestFiveMonitorsLeaveRoomAtAJSRelay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: -short")
+	}
+	need.Tools(t, "node")
+	modules := need.NodeModules(t, "../internal/e2e/psf/js")
+	const n, hours = 5, 48
+	first := hourly("2026-11-03T00:00:00Z")
+	js := func(expires time.Duration) *evidence.Attempt {
+		return &evidence.Attempt{Started: evidence.TimeOf(first.Start()), Facts: evidence.Facts{
+			AgentVersion: "js-libp2p/2.7.2", Reservation: &evidence.Reservation{Expires: evidence.TimeOf(first.Start().Add(expires))},
+		}}
+	}
+	// plan is every reservation of the five. The seed decides the minutes; of a relay
+	// that fails every attempt is followed by the retries. last is what a monitor
+	// saw of the relay before.
+	plan := func(seed int, fails bool, last *evidence.Attempt) []reservation {
+		var out []reservation
+		for i := range n {
+			m, ids := newTestMonitor(t, &fakeNet{}, 1, 1)
+			m.cfg.Name = fmt.Sprint("m", i)
+			for k := range n {
+				m.roster.Monitors = append(m.roster.Monitors, bounty.Monitor{Name: fmt.Sprint("m", k), Term: bounty.Term{From: first}})
+			}
+			for h := first; h < first+hours; h++ {
+				m.seen[ids[0]] = last
+				id, err := m.identify(job{ids[0], h})
+				if err != nil {
+					t.Fatal(err)
+				}
+				p, err := peer.IDFromPrivateKey(id.key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				begin := h.Start().Add(offset([]byte{byte(seed), byte(i)}, ids[0], h))
+				at := []time.Time{begin}
+				for k := 0; fails && k < len(retries); k++ {
+					at = append(at, begin.Add(retries[k]))
+				}
+				for _, when := range at {
+					out = append(out, reservation{when.Sub(first.Start()).Milliseconds(), p.String()})
+				}
+			}
+		}
+		slices.SortFunc(out, func(a, b reservation) int { return int(a.At - b.At) })
+		return out
+	}
+	const seeds = 4
+	var plans [][]reservation
+	for seed := range seeds {
+		plans = append(plans,
+			plan(seed, false, js(2*time.Hour)),
+			plan(seed, true, js(2*time.Hour)),
+			plan(seed, false, nil), // a relay that is not known yet
+		)
+	}
+	// The same with a relay that is taken for one that frees its places.
+	fresh := js(time.Hour)
+	fresh.Facts.AgentVersion = "go-libp2p"
+	plans = append(plans, plan(0, false, fresh))
+
+	in, err := json.Marshal(plans)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	node := exec.CommandContext(ctx, "node", "--no-warnings", "testdata/reservations.mjs", modules)
+	node.Stdin, node.Stderr = bytes.NewReader(in), os.Stderr
+	out, err := node.Output()
+	if err != nil {
+		t.Fatalf("node: %v", err)
+	}
+	var results []held
+	if err := json.Unmarshal(out, &results); err != nil || len(results) != len(plans) {
+		t.Fatalf("node printed %s: %v", out, err)
+	}
+	t.Logf("places: %+v", results)
+	careless := results[len(results)-1]
+	if careless.Most <= n+4 {
+		t.Errorf("a new identity every hour takes %d places only: this test proves nothing", careless.Most)
+	}
+	for i, r := range results[:len(results)-1] {
+		if r.Most < n || r.Most > n+4 || r.Refused != 0 {
+			t.Errorf("plan %d: %d places at most and %d refused, want %d to %d and none", i, r.Most, r.Refused, n, n+4)
+		}
+	}
+	for i, r := range results {
+		if r.Left != 0 {
+			t.Errorf("plan %d: %d places are still held three hours after the end", i, r.Left)
+		}
+	}
+}
