@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"net/http"
@@ -98,6 +99,16 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 		o.Relays = append(o.Relays, relay)
 	}
 	return o, nil
+}
+
+// warm reads the running month before the first visitor comes.
+func (m *Monitor) warm(ctx context.Context) {
+	if m.history == nil {
+		return // a test's
+	}
+	if err := m.history.Warm(ctx, evidence.MonthOf(time.Now())); err != nil && ctx.Err() == nil {
+		m.log.Error("read the running month", "err", err)
+	}
 }
 
 // announced tells when the relay's last announcement was heard; empty: never.

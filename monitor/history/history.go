@@ -5,6 +5,7 @@
 package history
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"math"
@@ -106,7 +107,7 @@ func (h *History) Month(relay string, m evidence.Month) (Relay, error) {
 	known := h.month(m)
 	known.Lock()
 	defer known.Unlock()
-	if err := h.read(known, m); err != nil {
+	if err := h.read(context.Background(), known, m); err != nil {
 		return out, err
 	}
 	if kept := known.relays[relay]; kept != nil {
@@ -135,6 +136,14 @@ func (h *History) Month(relay string, m evidence.Month) (Relay, error) {
 		}
 	}
 	return out, nil
+}
+
+// Warm reads a month before anybody asks for it, until ctx ends.
+func (h *History) Warm(ctx context.Context, m evidence.Month) error {
+	known := h.month(m)
+	known.Lock()
+	defer known.Unlock()
+	return h.read(ctx, known, m)
 }
 
 // Hour is a relay's hour.
@@ -172,7 +181,7 @@ func (h *History) month(m evidence.Month) *month {
 
 // read brings a month up to date with the sealed hours of the log. The caller
 // holds the month's lock.
-func (h *History) read(known *month, m evidence.Month) error {
+func (h *History) read(ctx context.Context, known *month, m evidence.Month) error {
 	if len(known.kinds) == m.Hours() {
 		return nil
 	}
@@ -181,7 +190,11 @@ func (h *History) read(known *month, m evidence.Month) error {
 		return err
 	}
 	before := int(max(m.First(), h.log.First()) - m.First()) // the log had not begun
+	defer h.account(known, m)
 	for i := len(known.kinds); i < before+len(headers); i++ {
+		if err := ctx.Err(); err != nil {
+			return err // what was read stays
+		}
 		kind := Absent
 		if i >= before {
 			hour := m.First() + evidence.Hour(i)
@@ -202,11 +215,15 @@ func (h *History) read(known *month, m evidence.Month) error {
 		}
 		known.kinds = append(known.kinds, kind)
 	}
+	return nil
+}
+
+// account notes how much of a month is in memory now.
+func (h *History) account(known *month, m evidence.Month) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	known.hours = len(known.relays) * m.Hours()
 	h.forget(m)
-	return nil
 }
 
 func (k *month) relay(id string, m evidence.Month) *Relay {

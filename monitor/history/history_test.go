@@ -1,6 +1,7 @@
 package history
 
 import (
+	"context"
 	"runtime"
 	"testing"
 	"time"
@@ -170,6 +171,28 @@ func TestBounds(t *testing.T) {
 	}
 	if got, err := hist.Hour(relay.PeerID, first); err != nil || got.Vote != bounty.Up {
 		t.Errorf("read a second time: %+v, %v", got, err)
+	}
+}
+
+// Whoever stops reading keeps what was read.
+func TestWarm(t *testing.T) {
+	log, roster := newLog(t, 1, first)
+	hist := New(log, bounty.Defaults(), roster)
+	must(t, log.Begin(first, first.Start(), "test"))
+	must(t, log.Append(first, up(&roster.Relays[0], first.Start())))
+	seal(t, log, first)
+	ctx, cancel := context.WithCancel(t.Context())
+	must(t, hist.Warm(ctx, first.Month()))
+	if n := hist.months[first.Month()].hours; n != first.Month().Hours() {
+		t.Errorf("%d hours in memory", n)
+	}
+	seal(t, log, first+1)
+	cancel()
+	if err := hist.Warm(ctx, first.Month()); err == nil {
+		t.Error("read on")
+	}
+	if got, err := hist.Hour(roster.Relays[0].PeerID, first); err != nil || got.Vote != bounty.Up {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 
