@@ -56,7 +56,7 @@ func newMachine(t *testing.T) *machine {
 	m.write("var/lib/dpkg/available", "", 0o644)
 	// What the packages may depend on is there; what else they named would be missing.
 	var status strings.Builder
-	for _, name := range []string{"ca-certificates", "init-system-helpers", "systemd"} {
+	for _, name := range []string{"ca-certificates", "systemd"} {
 		fmt.Fprintf(&status, "Package: %s\nStatus: install ok installed\nMaintainer: Debian <debian@example.org>\nArchitecture: all\nVersion: 252\nDescription: stands in\n\n", name)
 		m.write("var/lib/dpkg/info/"+name+".list", "", 0o644)
 	}
