@@ -6,7 +6,11 @@
 // hour has closed it is sealed (monitor.go), and other monitors cosign it
 // (witnessing.go, package witness). From the log come the month's bundle
 // (bundle.go) and the status pages (pages.go, package web), which are served on
-// loopback, behind a relay, or under a name of the monitor's own (listen.go).
+// loopback, behind a relay, or under a name of the monitor's own (listen.go); what
+// they know of past hours is kept in memory by package history. A Prometheus on the
+// same machine reads metrics (metrics.go, scrape.go), people are told when something
+// is wrong (alerts.go, package alert), and what a month came to is published
+// (report.go, publish.go).
 //
 // A monitor writes; it judges nothing. Its pages show verdicts as package bounty
 // computes them for everybody.

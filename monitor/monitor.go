@@ -236,6 +236,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.log.Info("watching", "relays", len(m.targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	c.Start()
 	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
+	m.running.Go(func() { m.warm(ctx) })
 	if m.alerts != nil {
 		m.running.Go(func() { m.alerts.Run(ctx) })
 	}

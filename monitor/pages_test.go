@@ -1,15 +1,19 @@
 package monitor
 
 import (
+	"errors"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
+	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
 // The monitor's check page offers the relays under judgement, where they are now.
@@ -30,4 +34,42 @@ func TestCheckPage(t *testing.T) {
 	if !strings.Contains(page, ">/dns4/new.test/tcp/4443/wss/p2p/here</textarea>") {
 		t.Errorf("the page does not offer just the one relay:\n%s", page)
 	}
+}
+
+// A month is shown from the relay's enrolment on, and none that is to come.
+func TestMonthsThatAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 2, 8)
+		m.history = history.New(m.store, m.rules, m.roster)
+		this := evidence.MonthOf(time.Now())
+		m.roster.Relays[1].Enrolled = (this + 1).First() + 5
+		m.roster.Monitors = []bounty.Monitor{{Name: "m1", Operator: "another"}}
+		later := (this + 1).First().Start().Add(10 * time.Hour)
+		for _, c := range []struct {
+			id    string
+			month evidence.Month
+			shown bool
+		}{{ids[0], this - 1, false}, {ids[0], this, true}, {ids[0], this + 1, true}, {ids[0], this + 2, false}, {ids[1], this, false}, {ids[1], this + 1, true}, {"nobody", this, false}} {
+			got, err := m.month(c.id, c.month, later)
+			if c.shown != (err == nil) || err != nil && !errors.Is(err, web.ErrNotFound) {
+				t.Errorf("%s %s: %v", c.id, c.month, err)
+			}
+			if err != nil {
+				continue
+			}
+			if (got.Previous != nil) != (c.id == ids[0] && c.month > this) || (got.Next != nil) != (c.month == this) || !got.Recused || len(got.Hours) != c.month.Hours() {
+				t.Errorf("%s %s: before %v, after %v, recused %v", c.id, c.month, got.Previous, got.Next, got.Recused)
+			}
+		}
+		got, err := m.month(ids[1], this+1, later)
+		if err != nil || got.Count.NotEnrolled != 5 || got.Count.Unknown != 5 || got.Hours[0].State != bounty.NotEnrolled {
+			t.Errorf("%+v, %v", got.Count, err)
+		}
+		for hour, shown := range map[evidence.Hour]bool{m.store.First() - 1: false, m.store.First(): true, evidence.HourOf(later) + 1: false} {
+			if _, err := m.story(ids[0], hour, later); shown != (err == nil) {
+				t.Errorf("%s: %v", hour, err)
+			}
+		}
+	})
 }

@@ -1,0 +1,87 @@
+package chart
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"html/template"
+	"io"
+	"strings"
+	"testing"
+	"time"
+)
+
+var first = time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+
+var templates = template.Must(template.New("").Parse(HTML))
+
+// draw executes a template and makes sure that it is well-formed.
+func draw(t *testing.T, name string, data any) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := templates.ExecuteTemplate(&b, name, data); err != nil {
+		t.Fatal(err)
+	}
+	d := xml.NewDecoder(strings.NewReader("<all>" + b.String() + "</all>"))
+	for {
+		if _, err := d.Token(); errors.Is(err, io.EOF) {
+			return b.String()
+		} else if err != nil {
+			t.Fatalf("%v in %s", err, b.String())
+		}
+	}
+}
+
+func TestHeatmap(t *testing.T) {
+	cells := make([]Cell, 48)
+	for i := range cells {
+		cells[i] = Cell{Letter: ".", Class: "todo"}
+	}
+	cells[1] = Cell{Letter: "X", Class: "down", Title: `01:00 <down> "hard"`, Href: "../hour/1"}
+	m := NewHeatmap(first, cells, []Cell{{Letter: "X", Class: "down", Title: "down"}})
+	if len(m.Days) != 2 || len(m.Days[0].Runs) != 3 || len(m.Days[1].Runs) != 1 || m.Days[1].Runs[0].W != 24*cellW || m.Days[1].Label != "2026-11-02" {
+		t.Errorf("%+v", m.Days)
+	}
+	svg := draw(t, "heatmap", m)
+	for _, want := range []string{">.X......................<", `href="../hour/1"`, "&lt;down&gt;", `class="cell down"`, `role="group"`, "</code> down"} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("no %q in %s", want, svg)
+		}
+	}
+	// Without links it is one picture, and a script in an address is none.
+	cells[1].Href = ""
+	if svg := draw(t, "heatmap", NewHeatmap(first, cells, nil)); strings.Contains(svg, "<a ") || !strings.Contains(svg, `role="img"`) {
+		t.Error(svg)
+	}
+	cells[1].Href = "javascript:alert(1)"
+	if svg := draw(t, "heatmap", NewHeatmap(first, cells, nil)); strings.Contains(svg, "javascript:") {
+		t.Error(svg)
+	}
+}
+
+func TestLatency(t *testing.T) {
+	if c := NewLatency(first, 30, Series{Kind: "a", US: make([]int64, 30)}, Series{Kind: "b"}); !c.Empty || len(c.Dots) != 0 {
+		t.Errorf("%+v", c)
+	}
+	c := NewLatency(first, 30, Series{Kind: "a", Words: "ping", US: []int64{2000, 0, 100_000}})
+	if c.Empty || len(c.Dots) != 2 || c.Dots[0].Y <= c.Dots[1].Y || c.Dots[0].X >= c.Dots[1].X || c.Dots[1].Y < 0 || c.Dots[0].Y > chartH {
+		t.Errorf("%+v", c.Dots)
+	}
+	if c.Dots[1].Title != "2026-11-03: ping 100.0 ms" {
+		t.Errorf("%q", c.Dots[1].Title)
+	}
+	if svg := draw(t, "latency", c); !strings.Contains(svg, `<polyline class="la"`) || !strings.Contains(svg, "110.0 ms") {
+		t.Error(svg)
+	}
+}
+
+// Spans that reach beyond the month are cut, and none is too short to be seen.
+func TestBars(t *testing.T) {
+	c := NewBars("words", 720, []Span{{Label: "a", From: -100, Until: 2000}, {Label: "b", From: 10, Until: 10, Bad: "refused"}})
+	if c.Bars[0].X != chartX || c.Bars[0].W != chartW || c.Bars[1].W < 3 || c.Bars[1].Y <= c.Bars[0].Y {
+		t.Errorf("%+v", c.Bars)
+	}
+	if svg := draw(t, "bars", c); strings.Count(svg, "<rect") != 2 || strings.Count(svg, "bar bad") != 1 || !strings.Contains(svg, ">refused<") {
+		t.Error(svg)
+	}
+}
