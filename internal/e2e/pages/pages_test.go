@@ -5,10 +5,17 @@ package pages
 import (
 	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
+	"math/big"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -82,13 +89,17 @@ relays:
 		// Nobody listens there: what the monitor tries during the test fails at once.
 		roster += fmt.Sprintf("- {peer_id: %s, operator: %q, ipv4: 127.0.0.9, tcp_port: 9, domain: r%d.test, wss_port: 9, enrolled: %q}\n", id, operator, i, enrolled)
 	}
+	leaves := [][]byte{leaf(t, s.first, 0), leaf(t, s.first, 1)} // renewed halfway
 	for h := s.first; h < s.first+hours; h++ {
 		n := int(h - s.first)
 		if n%17 != 11 { // else the monitor was off
 			must(t, l.Begin(h, h.Start(), "relaymon/test"))
 			for i, id := range s.relays {
 				for _, a := range attempts(id, i, n, h) {
-					must(t, l.Append(h, a))
+					der := leaves[min(2*n/int(hours), 1)]
+					a.Facts.Certificate, err = evidence.NewCertificate(der)
+					must(t, err)
+					must(t, l.Append(h, a, der))
 				}
 			}
 		}
@@ -125,6 +136,20 @@ relays:
 		t.Fatal("the pages are not served")
 	}
 	return s
+}
+
+// leaf is the n-th certificate of a relay.
+func leaf(t *testing.T, first evidence.Hour, n int64) []byte {
+	t.Helper()
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	must(t, err)
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(n + 1), Subject: pkix.Name{CommonName: "Test CA"}, DNSNames: []string{"relay.test"},
+		NotBefore: first.Start().AddDate(0, 0, -30+20*int(n)), NotAfter: first.Start().AddDate(0, 0, 60+20*int(n)),
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	must(t, err)
+	return der
 }
 
 // attempts are those on relay i in the n-th hour: most relays are up most of the time.
@@ -302,7 +327,7 @@ func TestWalk(t *testing.T) {
 			x.look("overview")
 		}
 		x.link(`a[href$="relay/` + s.relays[1] + `"]`)
-		x.holds(evidence.MonthOf(time.Now()).String(), "<svg", "relayd/1.", "busy, counts up")
+		x.holds(evidence.MonthOf(time.Now()).String(), "<svg", "relayd/1.", "busy, counts up", "CN=Test CA")
 		if base == "/" {
 			x.look("month")
 		}
@@ -327,5 +352,32 @@ func TestWalk(t *testing.T) {
 	defer x.mu.Unlock()
 	for _, f := range x.faults {
 		t.Errorf("the browser says: %s", f)
+	}
+}
+
+// A running monitor serves its numbers on loopback, and not where a relayd on the
+// same machine passes visitors on.
+func TestNumbers(t *testing.T) {
+	s := serve(t)
+	for path, want := range map[string]struct {
+		status int
+		holds  string
+	}{
+		"/metrics":                               {200, `relaymon_month_needed_hours{operator="Linus",relay="` + s.relays[2] + `"}`},
+		"/probe?target=127.0.0.1:22":             {400, "enrolled"},
+		"/monitor/metrics":                       {404, ""},
+		"/monitor/probe?target=" + s.relays[0]:   {404, ""},
+		"/monitor/api/relays/" + s.relays[0]:     {200, `"required":600`},
+		"/monitor/badge/" + s.relays[0] + ".svg": {200, "of 600 h"},
+		"/monitor/relay/" + s.relays[0] + "/x":   {404, ""},
+		"/healthz":                               {200, "ok"},
+	} {
+		res, err := http.Get(s.url + path)
+		must(t, err)
+		body, err := io.ReadAll(res.Body)
+		must(t, errors.Join(err, res.Body.Close()))
+		if res.StatusCode != want.status || !strings.Contains(string(body), want.holds) {
+			t.Errorf("%s: %d, want %d with %q: %.300s", path, res.StatusCode, want.status, want.holds, body)
+		}
 	}
 }
