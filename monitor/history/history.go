@@ -146,15 +146,6 @@ func (h *History) Warm(ctx context.Context, m evidence.Month) error {
 	return h.read(ctx, known, m)
 }
 
-// Hour is a relay's hour.
-func (h *History) Hour(relay string, hour evidence.Hour) (Hour, error) {
-	r, err := h.Month(relay, hour.Month())
-	if err != nil {
-		return Hour{}, err
-	}
-	return r.Hours[hour-hour.Month().First()], nil
-}
-
 // records are those of an hour; an hour that is not there has none.
 func (h *History) records(hour evidence.Hour) ([]evidence.Record, error) {
 	records, err := h.log.Records(hour)

@@ -75,6 +75,11 @@ func seal(t testing.TB, log *evidence.Log, h evidence.Hour) {
 	must(t, err)
 }
 
+func hourOf(h *History, relay string, hour evidence.Hour) (Hour, error) {
+	r, err := h.Month(relay, hour.Month())
+	return r.Hours[hour-hour.Month().First()], err
+}
+
 func TestMonth(t *testing.T) {
 	log, roster := newLog(t, 2, first)
 	relay := &roster.Relays[0]
@@ -125,14 +130,14 @@ func TestMonth(t *testing.T) {
 	}
 	// What was open becomes what was sealed.
 	seal(t, log, first+5)
-	if got, err := hist.Hour(relay.PeerID, first+5); err != nil || got.Kind != Sealed || got.Vote != bounty.Up {
+	if got, err := hourOf(hist, relay.PeerID, first+5); err != nil || got.Kind != Sealed || got.Vote != bounty.Up {
 		t.Errorf("%+v, %v", got, err)
 	}
 	// The other relay was not tried; a stranger has no history.
-	if got, err := hist.Hour(roster.Relays[1].PeerID, first); err != nil || got.Vote != bounty.Unknown || got.Why != bounty.Missed {
+	if got, err := hourOf(hist, roster.Relays[1].PeerID, first); err != nil || got.Vote != bounty.Unknown || got.Why != bounty.Missed {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := hist.Hour("stranger", first); err != nil || got != (Hour{}) {
+	if got, err := hourOf(hist, "stranger", first); err != nil || got != (Hour{}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -169,7 +174,7 @@ func TestBounds(t *testing.T) {
 			}
 		}
 	}
-	if got, err := hist.Hour(relay.PeerID, first); err != nil || got.Vote != bounty.Up {
+	if got, err := hourOf(hist, relay.PeerID, first); err != nil || got.Vote != bounty.Up {
 		t.Errorf("read a second time: %+v, %v", got, err)
 	}
 }
@@ -191,7 +196,7 @@ func TestWarm(t *testing.T) {
 	if err := hist.Warm(ctx, first.Month()); err == nil {
 		t.Error("read on")
 	}
-	if got, err := hist.Hour(roster.Relays[0].PeerID, first); err != nil || got.Vote != bounty.Up {
+	if got, err := hourOf(hist, roster.Relays[0].PeerID, first); err != nil || got.Vote != bounty.Up {
 		t.Errorf("%+v, %v", got, err)
 	}
 }

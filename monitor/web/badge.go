@@ -11,7 +11,7 @@ import (
 
 // badge is a small picture of the running month, to be shown on other pages.
 func (h *handler) badge(w http.ResponseWriter, m Month) {
-	word, class := Verdict(m)
+	word, class := standing(m)
 	label := "relay " + m.Count.Month.String()
 	const char = 7 // of the font, in pixels, generously
 	left, right := len(label)*char+12, len(word)*char+12
@@ -26,8 +26,8 @@ func (h *handler) badge(w http.ResponseWriter, m Month) {
 		left+right, label, word, left, right, class, left/2, left+right/2)
 }
 
-// Verdict says in a few words how the month goes, with a colour that holds white text.
-func Verdict(m Month) (words, colour string) {
+// standing says in a few words how the month goes, with a colour that holds white text.
+func standing(m Month) (words, colour string) {
 	switch c := m.Count; {
 	case c.Needed == 0:
 		return fmt.Sprintf("%d of %d h up", c.Up, c.Required), "#1a7f37"

@@ -185,7 +185,7 @@ func TestBadge(t *testing.T) {
 		"down, 10 of 600 h":         {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 700}, 600), Hours: down},
 		"10 of 600 h: out of reach": {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 10}, 600), Hours: up},
 	} {
-		if got, _ := Verdict(m); got != want {
+		if got, _ := standing(m); got != want {
 			t.Errorf("badge %q, want %q", got, want)
 		}
 	}
