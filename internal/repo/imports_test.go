@@ -75,7 +75,7 @@ var mayImport = map[string][]string{
 	"monitor/bundle":         {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo"},
 	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement"},
 	"monitor/evidence":       {"internal/durable", "internal/buildinfo"},
-	"monitor/cmd/relaymon":   {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/cli", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relaymon":   {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	manet "github.com/multiformats/go-multiaddr/net"
 
@@ -229,6 +230,26 @@ func (l *Listener) Heard() []coord.Heard {
 	}
 	slices.SortFunc(list, func(a, b coord.Heard) int { return b.At.Compare(a.At) })
 	return list
+}
+
+// News is closed at the next announcement that is worth remembering.
+func (l *Listener) News() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.news
+}
+
+// Connected counts the watched relays to which there is a connection now.
+func (l *Listener) Connected() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := 0
+	for id := range l.watched {
+		if l.host.Network().Connectedness(id) == network.Connected {
+			n++
+		}
+	}
+	return n
 }
 
 // noticedConn tells when it is closed, by whichever side: libp2p closes the

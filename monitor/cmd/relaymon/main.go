@@ -17,6 +17,7 @@ A quick look at any relay, without any set-up: relaymon probe ADDR...`
 type grammar struct {
 	Probe        probeCmd        `cmd:"" help:"Look at one relay now. Needs no configuration; counts nowhere."`
 	BrowserCheck browserCheckCmd `cmd:"" help:"Let a real browser try relays now. Counts nowhere."`
+	Discover     discoverCmd     `cmd:"" help:"List the relays that announce themselves to the PSF network, ready to be enrolled."`
 	Init         initCmd         `cmd:"" help:"Make the evidence log and its keys, once."`
 	Run          runCmd          `cmd:"" help:"Watch the roster's relays until told to stop."`
 	Once         onceCmd         `cmd:"" help:"Look at each of the roster's relays once and record it (lab only)."`
