@@ -9,6 +9,10 @@
 // relay by its announcement, use it as helia-coord does, and find it again after
 // kill -9. The peers stand behind NAT in so far as they cannot dial one another.
 //
+// The other relays that the network has, helia-coord's own relay mode and the one of
+// go-libp2p, stand beside relayd before the monitor's probe and the bounty's rules:
+// how each is voted for, and why, is tested too.
+//
 // RELAYD names a program to try instead of the one that is built, PSF_LOGS a
 // folder in which the logs of all programs are kept.
 package psf

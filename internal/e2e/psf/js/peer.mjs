@@ -88,6 +88,12 @@ const commands = {
     }
   },
 
+  // As a relay: who holds a place, and who of them is still connected.
+  async places () {
+    const held = [...libp2p.services.relay.reservations.keys()]
+    return { held: held.map(String), connected: held.filter(p => libp2p.getConnections(p).length > 0).length }
+  },
+
   // Opens a connection to an address.
   async dial ({ addr }) {
     const connection = await libp2p.dial(multiaddr(addr), { signal: AbortSignal.timeout(20_000) })
