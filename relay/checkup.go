@@ -40,18 +40,18 @@ func (r *Relay) startExamining(ctx context.Context, h host.Host, wg *sync.WaitGr
 	} else {
 		wg.Go(loop)
 	}
-	wg.Go(func() { r.examine(ctx, h) })
-}
-
-func (r *Relay) examine(ctx context.Context, h host.Host) {
-	cfg := r.config()
-	since, err := noteVersion(cfg.DataDir, buildinfo.Version(), time.Now())
-	if err != nil {
-		r.log.Warn("could not note the version", "error", err)
-	}
-	reach, err := newReach(h, cfg)
+	// At once, too: the library learns of peers only while they come.
+	reach, err := newReach(h, r.config())
 	if err != nil {
 		r.log.Warn("peers cannot be asked whether they reach the relay", "error", err)
+	}
+	wg.Go(func() { r.examine(ctx, h, reach) })
+}
+
+func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
+	since, err := noteVersion(r.config().DataDir, buildinfo.Version(), time.Now())
+	if err != nil {
+		r.log.Warn("could not note the version", "error", err)
 	}
 	c := &r.checkup
 	c.mu.Lock()

@@ -142,11 +142,16 @@ func (r *reach) ask(ctx context.Context, addrs []ma.Multiaddr) bool {
 func (r *reach) next(addrs []ma.Multiaddr) (name string, addr ma.Multiaddr) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	// Of addresses that nobody was asked about yet, the one first that every peer
+	// can dial: a peer answers once in two minutes, and there may be few.
+	kinds := []string{"tcp", "quic", "wss"}
+	rank := func(a ma.Multiaddr) int { return slices.Index(kinds, kindOf(a.String())) }
+	addrs = slices.SortedStableFunc(slices.Values(addrs), func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
 	var oldest *verdict
 	current := map[string]bool{}
 	for _, a := range addrs {
 		s := a.String()
-		if k := kindOf(s); k != "tcp" && k != "quic" && k != "wss" {
+		if rank(a) < 0 {
 			continue // which those who are asked cannot dial
 		}
 		current[s] = true
