@@ -28,14 +28,35 @@ const freshTTL = time.Hour
 // made is the hour for which the identity is made that reserves in hour h. At a
 // frugal relay monitor i of n makes a new one in every n-th hour, and else
 // refreshes one that it makes once a day; the monitors change theirs in different
-// hours, so that old and new ones do not pile up: n + 4 places at most are held.
+// hours, so that old and new ones do not pile up: n + 4 places at most are held. Of more than
+// eight monitors each makes one a day only: see reserves.
 func made(h evidence.Hour, i, n int, frugal bool) evidence.Hour {
-	if !frugal || int(h)%n == i {
+	if !frugal || n <= mostHolders && int(h)%n == i {
 		return h
 	}
+	return daily(h, i, n)
+}
+
+// daily is the hour of the last day, up to h, in which monitor i of n makes its
+// daily identity.
+func daily(h evidence.Hour, i, n int) evidence.Hour {
 	const day = 24
 	change := evidence.Hour(day * i / n)
 	return h - ((h-change)%day+day)%day
+}
+
+// mostHolders is how many monitors reserve at a frugal relay on one day.
+const mostHolders = 8
+
+// reserves says whether monitor i of n reserves at a frugal relay in hour h. Of
+// more than eight, eight take turns, another one each day. Each one's day begins when it would
+// make its daily identity, so that they do not all change places at once.
+func reserves(h evidence.Hour, i, n int, frugal bool) bool {
+	if !frugal || n <= mostHolders {
+		return true
+	}
+	day := int(daily(h, i, n) / 24)
+	return (i+day)%n < mostHolders
 }
 
 // frugal says whether a relay must be asked sparingly: one of js-libp2p, one
@@ -49,7 +70,7 @@ func frugal(last *evidence.Attempt) bool {
 
 // identity is a key to reserve with, and what proves how it was made.
 type identity struct {
-	key    crypto.PrivKey
+	key    crypto.PrivKey // nil: it is others' turn to reserve
 	salt   []byte
 	beacon []byte        // the round of public randomness that went into it, if one did
 	hour   evidence.Hour // for which it was made
@@ -120,20 +141,30 @@ func (s *identities) restore(r evidence.Record) {
 
 // identify chooses the identity for an attempt. The caller holds the lock.
 func (m *Monitor) identify(j job) (identity, error) {
-	return m.identities.of(j.relay, m.identityHour(j))
+	i, n, frugal := m.seat(j)
+	if !reserves(j.hour, i, n, frugal) {
+		return identity{}, nil
+	}
+	return m.identities.of(j.relay, made(j.hour, i, n, frugal))
 }
 
 // identityHour is the hour for which that identity is made. The caller holds the lock.
 func (m *Monitor) identityHour(j job) evidence.Hour {
+	i, n, frugal := m.seat(j)
+	return made(j.hour, i, n, frugal)
+}
+
+// seat is this monitor's number among those that judge the relay, their number,
+// and what kind of relay it is. The caller holds the lock.
+func (m *Monitor) seat(j job) (i, n int, careful bool) {
 	relay := m.roster.Relay(j.relay)
 	bench := m.roster.Bench(relay, j.hour)
-	i := 0
 	for k, other := range bench {
 		if other.Name == m.cfg.Name {
 			i = k
 		}
 	}
-	return made(j.hour, i, max(1, len(bench)), frugal(m.seen[j.relay]))
+	return i, max(1, len(bench)), frugal(m.seen[j.relay])
 }
 
 // sign adds to an attempt what proves how its identity was made.

@@ -37,6 +37,44 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 	}
 }
 
+// Of more than eight monitors eight reserve in a day, each in turn, and even while
+// they change places a relay of 15 has room for others.
+func TestMoreThanEightMonitorsTakeTurns(t *testing.T) {
+	const keeps = 2 // hours
+	first := hourly("2026-11-03T00:00:00Z")
+	for n := mostHolders + 1; n <= 24; n++ {
+		places := map[string]evidence.Hour{}
+		turns := map[int]int{}
+		most := 0
+		for h := first; h < first+24*evidence.Hour(n); h++ {
+			now := 0
+			for i := range n {
+				if !reserves(h, i, n, true) {
+					continue
+				}
+				now++
+				turns[i]++
+				places[fmt.Sprint(i, made(h, i, n, true))] = h
+			}
+			if now > mostHolders+1 {
+				t.Fatalf("%d of %d monitors reserve in %s", now, n, h)
+			}
+			for id, last := range places {
+				if h-last > keeps {
+					delete(places, id)
+				}
+			}
+			most = max(most, len(places))
+		}
+		if most > mostHolders+4 {
+			t.Errorf("%d monitors hold %d places", n, most)
+		}
+		if len(turns) != n {
+			t.Errorf("of %d monitors %d ever had a turn", n, len(turns))
+		}
+	}
+}
+
 // Every monitor has a fresh identity at least once a day, and none is used for
 // longer than a verifier admits.
 func TestFrugalIdentitiesAreFreshEnough(t *testing.T) {

@@ -60,11 +60,11 @@ func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
 	return l, nil
 }
 
-// climb makes one attempt; it returns the leaf certificates that were seen, too.
+// climb makes one attempt, without a reservation if there is no key for it; it returns the leaf certificates that were seen, too.
 func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 	var leaves [][]byte
 	o := l.opts
-	o.ProbeKey = key
+	o.ProbeKey, o.NoRelay = key, key == nil
 	o.AnnounceWait = l.wait
 	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf.Raw) }
 	a := probe.Run(ctx, t, o)

@@ -94,10 +94,11 @@ func (p *planner) note(j job, a evidence.Attempt) {
 	s.done = s.done || complete(a)
 }
 
-// complete says whether every component was ok, so that the hour needs no retry.
+// complete says whether every component that was asked for was ok, so that the
+// hour needs no retry.
 func complete(a evidence.Attempt) bool {
 	for _, c := range evidence.Components {
-		if a.Results[c].Outcome != evidence.OK {
+		if r := a.Results[c]; r.Outcome != evidence.OK && r.Class != evidence.NotAsked {
 			return false
 		}
 	}

@@ -23,6 +23,25 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
+// Without a reservation the other components are looked at as ever.
+func TestNoRelay(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	r := newRelay(t, ca.leaf(t, nil), true, []relayv2.Option{everyAddr})
+	o := ca.options()
+	o.NoRelay = true
+	a := Run(within(t), r.Target, o)
+	checkShape(t, a)
+	if got := a.Results[evidence.Relay]; got.Outcome != evidence.Skipped || got.Class != evidence.NotAsked || a.Facts.Reservation != nil {
+		t.Errorf("relay: %+v, %+v", got, a.Facts.Reservation)
+	}
+	for _, c := range []evidence.Component{evidence.TCP4, evidence.WSS} {
+		if a.Results[c].Outcome != evidence.OK {
+			t.Errorf("%s: %+v", c, a.Results[c])
+		}
+	}
+}
+
 func TestGoodRelay(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)

@@ -55,7 +55,7 @@ func (c *climb) step(ctx context.Context, r rung) {
 	if c.opts.OnRung != nil {
 		c.opts.OnRung(note)
 	}
-	asked, standing := r.asked(c.target), c.standing(r.needs)
+	asked, standing := r.asked(c.target) && !(c.opts.NoRelay && r.component == evidence.Relay), c.standing(r.needs)
 	if asked && standing && r.dials != nil && r.dials(c) {
 		// Our own patience counts neither as the relay's time nor against its deadline.
 		_ = c.opts.Pace.wait(ctx, string(c.target.PeerID))

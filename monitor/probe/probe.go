@@ -59,6 +59,8 @@ type Options struct {
 	Pace *Pace
 	// ProbeKey is the identity that reserves; nil: a new one.
 	ProbeKey crypto.PrivKey
+	// NoRelay leaves out the component relay: nothing is reserved.
+	NoRelay bool
 	// Listener, if any, tells what the relay announced. AnnounceWait is how long
 	// to wait for that when the ladder is climbed; 0: only look.
 	Listener     *Listener
