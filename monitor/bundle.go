@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -95,7 +94,9 @@ func (m *Monitor) export(l *evidence.Log, q BundleRequest) (evidence.MonitorMont
 // one, is nothing to us: evidence is taken over, verdicts are recomputed.
 func (m *Monitor) otherLogs(ctx context.Context, q BundleRequest, source string) ([]evidence.MonitorMonth, error) {
 	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
-		b, err := download(ctx, source)
+		ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
+		defer cancel()
+		b, err := download(ctx, http.DefaultClient, source, maxDownload)
 		if err != nil {
 			return nil, err
 		}
@@ -134,25 +135,3 @@ const (
 	maxDownload     = 64 << 20
 	downloadTimeout = 2 * time.Minute
 )
-
-func download(ctx context.Context, url string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answers %s", res.Status)
-	}
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxDownload+1))
-	if err == nil && len(b) > maxDownload {
-		err = fmt.Errorf("more than %d MiB", maxDownload>>20)
-	}
-	return b, err
-}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -12,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -119,20 +117,7 @@ func (b *beacons) askOne(ctx context.Context, url string, h evidence.Hour) ([]by
 	ctx, cancel := context.WithTimeout(ctx, drandTimeout)
 	defer cancel()
 	path := strings.TrimSuffix(url, "/") + "/" + b.chain.Path(b.chain.First(h.Start()))
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("User-Agent", buildinfo.Agent("relaymon"))
-	resp, err := b.http.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("answered %d", resp.StatusCode)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxRoundAnswer))
+	body, err := download(ctx, b.http, path, maxRoundAnswer)
 	if err != nil {
 		return nil, err
 	}

@@ -48,13 +48,7 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 // there, and not before. What also sees besides is recorded with it. The result is
 // nil if none was made.
 func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *evidence.Attempt)) (*evidence.Attempt, error) {
-	target, err := m.target(j.relay, j.hour)
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	id, err := m.identify(j)
-	m.mu.Unlock()
+	target, id, err := m.prepared(j)
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +80,18 @@ func deadline(h evidence.Hour, now time.Time) time.Time {
 		return closed
 	}
 	return end
+}
+
+// prepared is what an attempt starts from: where the relay is, and who asks.
+func (m *Monitor) prepared(j job) (probe.Target, identity, error) {
+	target, err := m.target(j.relay, j.hour)
+	if err != nil {
+		return target, identity{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	id, err := m.identify(j)
+	return target, id, err
 }
 
 // target is where a relay is registered at hour h.

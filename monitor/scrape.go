@@ -115,13 +115,7 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 // peek makes an attempt that goes nowhere. It reserves with the identity that
 // the hour's attempt has used, and so takes no second place.
 func (m *Monitor) peek(ctx context.Context, j job) (*evidence.Attempt, error) {
-	target, err := m.target(j.relay, j.hour)
-	if err != nil {
-		return nil, err
-	}
-	m.mu.Lock()
-	id, err := m.identify(j)
-	m.mu.Unlock()
+	target, id, err := m.prepared(j)
 	if err != nil {
 		return nil, err
 	}
