@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -191,8 +192,14 @@ func TestBackupIsTheLog(t *testing.T) {
 		}
 		bad := bytes.Clone(whole)
 		bad[i] ^= 0x10
-		if err := Restore(bytes.NewReader(bad), target); err == nil && i > 9 { // the header of gzip holds a time and a system
-			t.Fatalf("restored with byte %d of %d changed", i, len(whole))
+		// Some bytes make no difference: a time in gzip's header, or which of two equal
+		// strings a later one is copied from. What is restored is the log all the same.
+		if err := Restore(bytes.NewReader(bad), target); err == nil {
+			got := readTree(t, target)
+			delete(got, restoredFile)
+			if !maps.Equal(got, want) {
+				t.Fatalf("restored another log with byte %d of %d changed", i, len(whole))
+			}
 		}
 		must(t, os.RemoveAll(target))
 	}
