@@ -495,7 +495,9 @@ func TestRunWitnessed(t *testing.T) {
 				if m.cfg.Name != "m2" && !h.End().Add(closeAfter).Before(from) && !h.End().Add(time.Hour).After(to) {
 					want = 1
 				}
-				if len(sealed.Witnesses) != want {
+				// m2 is back in the very instant in which that time is over: either is right.
+				edge := h.End().Add(time.Hour).Equal(to)
+				if len(sealed.Witnesses) != want && !edge {
 					t.Errorf("%s %s: cosigned in time by %v, want %d", m.cfg.Name, h, sealed.Witnesses, want)
 				}
 				if len(v.Hours[i].Cosigned) != 2 {
