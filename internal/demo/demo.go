@@ -29,7 +29,7 @@ type Options struct {
 	Programs string // folder of relayd, relaymon and relayaudit
 	State    string // folder that a later run goes on from
 	Once     bool   // end after the verdict
-	Out, Err io.Writer
+	Out      io.Writer
 }
 
 // Run shows the whole once and, without Once, goes on until ctx ends. The error

@@ -22,7 +22,7 @@ type runCmd struct {
 }
 
 func (c *runCmd) Run(ctx context.Context, out *cli.IO) error {
-	return demo.Run(ctx, demo.Options{Programs: c.Programs, State: c.State, Once: c.Once, Out: out.Stdout, Err: out.Stderr})
+	return demo.Run(ctx, demo.Options{Programs: c.Programs, State: c.State, Once: c.Once, Out: out.Stdout})
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
