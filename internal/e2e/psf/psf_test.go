@@ -180,8 +180,6 @@ func together(t *testing.T, r *relay, alice, bob *peer, patience time.Duration) 
 	until(t, patience, "they know each other", func() bool {
 		return strings.Contains(fmt.Sprint(alice.state().Peers), bob.id) && strings.Contains(fmt.Sprint(bob.state().Peers), alice.id)
 	})
-	until(t, patience, "helia-coord connected them by a circuit", func() bool { return bob.state().circuit(alice.id, r.id) })
-
 	const size = 10 << 20
 	var got struct {
 		Bytes        int
@@ -190,8 +188,18 @@ func together(t *testing.T, r *relay, alice, bob *peer, patience time.Duration) 
 		Limited      bool
 		Milliseconds float64
 	}
-	if err := bob.call("push", map[string]any{"to": alice.id, "bytes": size}, &got); err != nil {
-		t.Fatalf("10 MiB through the circuit: %v", err)
+	// Where both dial at the same moment, js-libp2p keeps one of the two circuits and
+	// resets the other, under whatever was just begun on it.
+	for try := 1; ; try++ {
+		until(t, patience, "helia-coord connected them by a circuit", func() bool { return bob.state().circuit(alice.id, r.id) })
+		err := bob.call("push", map[string]any{"to": alice.id, "bytes": size}, &got)
+		if err == nil {
+			break
+		}
+		if try == 3 {
+			t.Fatalf("10 MiB through the circuit: %v", err)
+		}
+		t.Logf("%10s  10 MiB through the circuit, try %d: %v", "", try, err)
 	}
 	if got.Bytes != size || got.SHA256 != got.Sent || got.Limited {
 		t.Fatalf("10 MiB through the circuit: %+v", got)
