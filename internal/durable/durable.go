@@ -43,10 +43,13 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 
 // Replace writes a file, or puts a new one in place of the old one at once.
 func Replace(path string, data []byte, perm fs.FileMode) error {
-	if err := renameio.WriteFile(path, data, perm, renameio.WithStaticPermissions(perm)); err != nil {
+	dir := filepath.Dir(path)
+	// Beside the file, and never in the folder for temporary files of all, which the
+	// library prefers: what a crash leaves is then found and swept with the state.
+	if err := renameio.WriteFile(path, data, perm, renameio.WithTempDir(dir), renameio.WithStaticPermissions(perm)); err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
-	return SyncDir(filepath.Dir(path))
+	return SyncDir(dir)
 }
 
 // SyncDir makes the names in a folder durable: what was created, renamed or
