@@ -118,6 +118,8 @@ func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
 		d.list(n, v, path)
 	case v.Kind() == reflect.Map:
 		d.dict(n, v, path)
+	case v.Kind() == reflect.Interface:
+		d.any(n, v, path)
 	default:
 		d.leaf(n, v, path)
 	}
@@ -167,6 +169,24 @@ func (d *decoder) dict(n ast.Node, v reflect.Value, path string) {
 		d.value(e.value, item, join(path, e.key))
 		v.SetMapIndex(key, item)
 	}
+}
+
+// any takes what stands there: for a part of a file that another program checks.
+func (d *decoder) any(n ast.Node, v reflect.Value, path string) {
+	var out reflect.Value
+	switch n.(type) {
+	case *ast.MappingNode, *ast.MappingValueNode:
+		out = reflect.New(reflect.TypeFor[map[string]any]()).Elem()
+	case *ast.SequenceNode:
+		out = reflect.New(reflect.TypeFor[[]any]()).Elem()
+	case *ast.StringNode, *ast.LiteralNode:
+		out = reflect.New(reflect.TypeFor[string]()).Elem()
+	default:
+		d.leaf(n, v, path)
+		return
+	}
+	d.value(n, out, path)
+	v.Set(out)
 }
 
 func (d *decoder) list(n ast.Node, v reflect.Value, path string) {

@@ -23,6 +23,7 @@ type sample struct {
 	Pins   map[string]string    `yaml:"pins"`
 	Deep   map[string]listen    `yaml:"deep"`
 	ByAddr map[netip.Addr]int64 `yaml:"by_addr"`
+	Other  map[string]any       `yaml:"other"`
 }
 
 type listen struct {
@@ -52,6 +53,13 @@ pins:
 deep:
   one: {tcp: yes}
 by_addr: {192.0.2.7: 7}
+other:
+  quoted: "1.10"
+  deep:
+    list: [a, 2, {b: true}]
+    text: |
+      two
+      lines
 `), &got)
 	if err != nil {
 		t.Fatal(err)
@@ -65,6 +73,8 @@ by_addr: {192.0.2.7: 7}
 		Pins:   map[string]string{"relay.test": "1.10"},
 		Deep:   map[string]listen{"one": {TCP: "yes"}},
 		ByAddr: map[netip.Addr]int64{netip.MustParseAddr("192.0.2.7"): 7},
+		Other: map[string]any{"quoted": "1.10", "deep": map[string]any{
+			"list": []any{"a", uint64(2), map[string]any{"b": true}}, "text": "two\nlines\n"}},
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Fatal(d)
@@ -103,6 +113,8 @@ func TestFaults(t *testing.T) {
 		{"tab", "listen:\n\ttcp: x\n", "f:2:1: "},
 		{"alias", "name: &a x\npeers: [*a]\n", "anchors, aliases and tags are not read"},
 		{"merge", "listen: {<<: {tcp: x}}\n", "merge"},
+		{"twice where all is taken", "other: {a: {b: 1, b: 2}}\n", "b"},
+		{"alias where all is taken", "other: {a: [*x]}\n", "anchors, aliases and tags are not read"},
 		{"two documents", "name: a\n---\nname: b\n", "a second document"},
 		{"not a map", "- a\n", "f:1:1: want keys with values"},
 	} {
