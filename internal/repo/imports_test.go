@@ -59,7 +59,7 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement", "internal/systemd"},
+	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement", "internal/systemd", "internal/cashaddr"},
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo"},
 
 	// The monitor, from the outside in.
@@ -80,6 +80,7 @@ var mayImport = map[string][]string{
 
 	// Small parts that stand on their own.
 	"internal/buildinfo": {},
+	"internal/cashaddr":  {},
 	"internal/checkpage": {},
 	"internal/cli":       {"internal/buildinfo"},
 	"internal/config":    {},
@@ -91,6 +92,7 @@ var mayImport = map[string][]string{
 
 	// What starts or tests the whole.
 	"internal/pebble":        {},
+	"internal/qemu":          {},
 	"internal/demo":          {"internal/durable", "internal/pebble"},
 	"internal/demo/cmd/demo": {"internal/demo", "internal/cli"},
 	"internal/e2e/...":       {"..."},

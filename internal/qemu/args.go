@@ -1,0 +1,85 @@
+package qemu
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Names in the machine's folder.
+const (
+	overlayFile = "overlay.qcow2"
+	seedFile    = "seed.iso"
+	varsFile    = "uefi-vars.fd" // the UEFI firmware's memory, which it writes to
+	consoleFile = "console.log"
+)
+
+// firmwareFiles are the UEFI firmware's code and the template of its memory, in
+// Debian's ovmf package. With the second pair Microsoft's keys are enrolled and
+// Secure Boot is on.
+var firmwareFiles = map[Firmware][2]string{
+	UEFI:       {"OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"},
+	SecureBoot: {"OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"},
+}
+
+// args is QEMU's command line for a configuration with all its fields, given which
+// port of the host leads to which of the guest.
+func (c Config) args(forwarded map[Port]int) []string {
+	machine := "q35"
+	if c.Firmware == SecureBoot {
+		machine += ",smm=on" // or the guest's kernel could write the firmware's memory
+	}
+	accel, cpu := "tcg,thread=multi", "max"
+	if c.Accel == KVM {
+		accel, cpu = "kvm", "host"
+	}
+	args := []string{
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", machine, "-accel", accel, "-cpu", cpu,
+		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory),
+		// A guest that reboots ends QEMU, and is started again: so that nobody has to
+		// guess whether it has.
+		"-no-reboot",
+		"-serial", "stdio",
+		"-device", "virtio-rng-pci",
+		// Unsafe only if the host itself loses power: what the guest has flushed is
+		// with the host's kernel when QEMU is killed.
+		"-drive", drive("if=virtio,format=qcow2,cache=unsafe,discard=unmap", c.path(overlayFile)),
+	}
+	if files, ok := firmwareFiles[c.Firmware]; ok {
+		args = append(args,
+			"-drive", drive("if=pflash,unit=0,format=raw,readonly=on", filepath.Join(c.FirmwareDir, files[0])),
+			"-drive", drive("if=pflash,unit=1,format=raw", c.path(varsFile)))
+	}
+	if c.Firmware == SecureBoot {
+		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
+	}
+	if c.Seed != nil {
+		args = append(args, "-drive", drive("if=virtio,format=raw,readonly=on", c.path(seedFile)))
+	}
+	return append(args, "-netdev", c.netdev(forwarded), "-device", "virtio-net-pci,netdev=net0,romfile=")
+}
+
+// netdev is a network of QEMU's own. restrict keeps the guest from the host and
+// from what is behind it, also by way of the host's resolver.
+func (c Config) netdev(forwarded map[Port]int) string {
+	var b strings.Builder
+	b.WriteString("user,id=net0,restrict=on")
+	for _, p := range c.forwards() {
+		fmt.Fprintf(&b, ",hostfwd=%s:127.0.0.1:%d-:%d", p.Protocol, forwarded[p], p.Number)
+	}
+	// One program for each connection: QEMU's own kind of forwarding opens a single
+	// one, when it starts.
+	for _, port := range slices.Sorted(maps.Keys(c.Services)) {
+		fmt.Fprintf(&b, ",guestfwd=tcp:%s:%d-cmd:socat - TCP:%s", ServiceHost, port, c.Services[port])
+	}
+	return b.String()
+}
+
+// drive is the value of -drive; a comma in a file's name is written twice.
+func drive(options, file string) string {
+	return options + ",file=" + strings.ReplaceAll(file, ",", ",,")
+}

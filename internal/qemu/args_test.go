@@ -1,0 +1,126 @@
+package qemu
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+func complete(t *testing.T, c Config) Config {
+	t.Helper()
+	c.Disk = filepath.Join(t.TempDir(), "disk.raw")
+	if err := os.WriteFile(c.Disk, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.Format, c.Dir = "raw", t.TempDir()
+	c, err := c.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+var forwarded = map[Port]int{{"tcp", 22}: 20022, {"tcp", 443}: 20443, {"udp", 4001}: 24001}
+
+func TestArgs(t *testing.T) {
+	bios := []string{
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "512",
+		"-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci",
+		"-drive", "if=virtio,format=qcow2,cache=unsafe,discard=unmap,file=/m/overlay.qcow2",
+		"-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:20022-:22", "-device", "virtio-net-pci,netdev=net0,romfile=",
+	}
+	with := func(edits ...func([]string) []string) []string {
+		args := slices.Clone(bios)
+		for _, edit := range edits {
+			args = edit(args)
+		}
+		return args
+	}
+	set := func(flag, value string) func([]string) []string {
+		return func(args []string) []string {
+			args[slices.Index(args, flag)+1] = value
+			return args
+		}
+	}
+	beforeNet := func(more ...string) func([]string) []string {
+		return func(args []string) []string { return slices.Insert(args, slices.Index(args, "-netdev"), more...) }
+	}
+	for name, c := range map[string]struct {
+		Config
+		want []string
+	}{
+		"bios": {Config{}, bios},
+		"kvm, as asked for": {Config{Accel: KVM, Memory: 256, CPUs: 1},
+			with(set("-accel", "kvm"), set("-cpu", "host"), set("-m", "256"), set("-smp", "1"))},
+		"uefi": {Config{Firmware: UEFI}, with(beforeNet(
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+			"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd"))},
+		"secure boot": {Config{Firmware: SecureBoot, FirmwareDir: "/f", Seed: &Seed{}}, with(set("-machine", "q35,smm=on"), beforeNet(
+			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/f/OVMF_CODE_4M.secboot.fd",
+			"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd",
+			"-global", "driver=cfi.pflash01,property=secure,value=on",
+			"-drive", "if=virtio,format=raw,readonly=on,file=/m/seed.iso"))},
+		"network": {
+			Config{TCP: []int{443, 22, 443}, UDP: []int{4001}, Services: map[int]string{14000: "127.0.0.1:5", 80: "127.0.0.1:6"}},
+			with(set("-netdev", "user,id=net0,restrict=on,"+
+				"hostfwd=tcp:127.0.0.1:20022-:22,hostfwd=tcp:127.0.0.1:20443-:443,hostfwd=udp:127.0.0.1:24001-:4001,"+
+				"guestfwd=tcp:10.0.2.100:80-cmd:socat - TCP:127.0.0.1:6,guestfwd=tcp:10.0.2.100:14000-cmd:socat - TCP:127.0.0.1:5"))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := complete(t, c.Config)
+			cfg.Dir = "/m"
+			if got := cfg.args(forwarded); !slices.Equal(got, c.want) {
+				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, " "), strings.Join(c.want, " "))
+			}
+		})
+	}
+}
+
+func TestCommaInAFileName(t *testing.T) {
+	if got, want := drive("if=virtio", "/a,b/c"), "if=virtio,file=/a,,b/c"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// All that is wrong with a configuration is said at once.
+func TestConfigFaults(t *testing.T) {
+	_, err := New(t.Context(), Config{
+		Disk: filepath.Join(t.TempDir(), "none"), Format: "iso", Dir: filepath.Join(t.TempDir(), "none"),
+		Firmware: "coreboot", Accel: "auto", Memory: 8, CPUs: -1, TCP: []int{0}, UDP: []int{65536},
+		Services: map[int]string{0: "127.0.0.1:1", 80: "127.0.0.1:1,hostfwd=tcp::1-:1"},
+	})
+	if err == nil {
+		t.Fatal("taken")
+	}
+	for _, want := range []string{
+		"disk image", "format", "folder", "firmware", "accelerator", "8 MiB", "-1 processors",
+		"port 0 of the guest", "port 65536 of the guest", "service port 0", "service 80",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("nothing is said of %q in:\n%v", want, err)
+		}
+	}
+}
+
+// No two ports are the same, and what somebody listens on is not taken.
+func TestChoosePorts(t *testing.T) {
+	want := Config{TCP: []int{80, 443, 4001}, UDP: []int{4001}}.forwards()
+	if len(want) != 5 {
+		t.Fatalf("%v", want)
+	}
+	chosen, err := choosePorts(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[int]bool{}
+	for _, p := range want {
+		n := chosen[p]
+		if n < firstPort || n > lastPort || seen[n] {
+			t.Errorf("%v: %d", p, n)
+		}
+		seen[n] = true
+	}
+}

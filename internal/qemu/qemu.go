@@ -1,0 +1,177 @@
+// Package qemu boots disk images in QEMU, for the tests of the appliance's image
+// and for the post-processor that tries an image before it is handed out.
+//
+// A [Machine] never writes to the image that it boots: it works on an overlay in
+// its own folder. It has one network card, from which nothing leaves the host:
+// what is in the guest can be reached through ports of the loopback that are
+// forwarded to it ([Machine.Forwarded]), and the guest reaches only what
+// [Config.Services] names, under [ServiceHost].
+//
+//	m, err := qemu.New(qemu.Config{Disk: "relay.qcow2", Format: "qcow2", Dir: dir,
+//		Seed: &qemu.Seed{UserData: userData}, TCP: []int{443}})
+//	defer m.Close()
+//	err = m.Start(ctx)         // the power button
+//	err = m.WaitSSH(ctx)       // up so far that one can log in
+//	out, err := m.Run(ctx, "systemctl --failed")
+//	m.PowerCut()               // and m.Start(ctx) again: the same disk
+//
+// Emulation is slow, and slower still on a busy host: waiting therefore follows
+// what the guest writes to its serial console, and gives up when it has been
+// silent for [Config.Silence], or when the caller's context ends.
+package qemu
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Firmware is what starts the machine.
+type Firmware string
+
+// The firmwares that an operator's machine can have.
+const (
+	BIOS       Firmware = "bios"
+	UEFI       Firmware = "uefi"
+	SecureBoot Firmware = "secureboot" // UEFI that starts only what Microsoft's keys vouch for
+)
+
+// Firmwares are all that there are.
+var Firmwares = []Firmware{BIOS, UEFI, SecureBoot}
+
+// Accel is how the guest's processor is had.
+type Accel string
+
+// TCG emulates the processor and works everywhere. KVM uses the host's and is used
+// only where it was asked for: that a host has the device does not mean that a
+// guest boots with it.
+const (
+	TCG Accel = "tcg"
+	KVM Accel = "kvm"
+)
+
+// ServiceHost is the address under which the guest finds [Config.Services].
+const ServiceHost = "10.0.2.100"
+
+// Config says what is to be booted. What is not given gets a default; Disk, Format
+// and Dir must be given.
+type Config struct {
+	// Disk is the image. It is read only: what the guest writes goes to an overlay.
+	Disk string
+	// Format is the image's, in QEMU's words: raw, qcow2, vmdk, vpc (a VHD).
+	Format string
+	// Size of the disk that the guest sees, if it is to be larger than the image.
+	Size int64
+	// Dir is where overlay, seed, and console log lie; it must exist. Whoever made
+	// it removes it.
+	Dir string
+
+	Firmware Firmware // default: BIOS
+	// FirmwareDir is where the UEFI firmware lies. Default: Debian's, /usr/share/OVMF.
+	FirmwareDir string
+	Accel       Accel // default: TCG
+	Memory      int   // MiB; default: 512
+	CPUs        int   // default: 2
+
+	// Seed is what cloud-init finds; nil: nothing, as on a machine whose provider
+	// hands no user-data over.
+	Seed *Seed
+
+	// TCP and UDP are ports of the guest that are to be reached from the host,
+	// besides 22 for SSH.
+	TCP, UDP []int
+	// Services are TCP services of the host: the port under which the guest finds
+	// each, at ServiceHost, and its host:port on the loopback.
+	Services map[int]string
+
+	// Silence is how long the console may say nothing while something is waited
+	// for. Default: 6 minutes; an emulated boot on a quiet host has pauses of 20 s.
+	Silence time.Duration
+	// Progress is told now and then what the console says last; nil: nobody is.
+	Progress func(line string)
+}
+
+// withDefaults returns the configuration with all its fields, or all its faults.
+func (c Config) withDefaults() (Config, error) {
+	if c.Firmware == "" {
+		c.Firmware = BIOS
+	}
+	if c.FirmwareDir == "" {
+		c.FirmwareDir = "/usr/share/OVMF"
+	}
+	if c.Accel == "" {
+		c.Accel = TCG
+	}
+	if c.Memory == 0 {
+		c.Memory = 512
+	}
+	if c.CPUs == 0 {
+		c.CPUs = 2
+	}
+	if c.Silence == 0 {
+		c.Silence = 6 * time.Minute
+	}
+	var errs []error
+	if _, err := os.Stat(c.Disk); err != nil {
+		errs = append(errs, fmt.Errorf("the disk image: %w", err))
+	}
+	if !slices.Contains([]string{"raw", "qcow2", "vmdk", "vpc"}, c.Format) {
+		errs = append(errs, fmt.Errorf("format %q is not one of raw, qcow2, vmdk, vpc", c.Format))
+	}
+	if info, err := os.Stat(c.Dir); err != nil {
+		errs = append(errs, fmt.Errorf("the machine's folder: %w", err))
+	} else if !info.IsDir() {
+		errs = append(errs, fmt.Errorf("the machine's folder: %s is none", c.Dir))
+	}
+	if !slices.Contains(Firmwares, c.Firmware) {
+		errs = append(errs, fmt.Errorf("firmware %q is not one of bios, uefi, secureboot", c.Firmware))
+	}
+	if c.Accel != TCG && c.Accel != KVM {
+		errs = append(errs, fmt.Errorf("accelerator %q is not one of tcg, kvm", c.Accel))
+	}
+	if c.Memory < 64 {
+		errs = append(errs, fmt.Errorf("memory of %d MiB: too little to boot anything", c.Memory))
+	}
+	if c.CPUs < 1 {
+		errs = append(errs, fmt.Errorf("%d processors", c.CPUs))
+	}
+	for _, port := range slices.Concat(c.TCP, c.UDP) {
+		if port < 1 || port > 65535 {
+			errs = append(errs, fmt.Errorf("port %d of the guest", port))
+		}
+	}
+	for port, addr := range c.Services {
+		if port < 1 || port > 65535 {
+			errs = append(errs, fmt.Errorf("service port %d", port))
+		}
+		// It becomes a word of a command line.
+		if strings.ContainsAny(addr, " ,\"'\\") || !strings.Contains(addr, ":") {
+			errs = append(errs, fmt.Errorf("service %d: %q is no host:port", port, addr))
+		}
+	}
+	return c, errors.Join(errs...)
+}
+
+// forwards are the guest's ports that get one of the host.
+func (c Config) forwards() []Port {
+	ports := []Port{{"tcp", 22}}
+	for _, n := range c.TCP {
+		ports = append(ports, Port{"tcp", n})
+	}
+	for _, n := range c.UDP {
+		ports = append(ports, Port{"udp", n})
+	}
+	slices.SortFunc(ports, func(a, b Port) int {
+		if a.Protocol != b.Protocol {
+			return strings.Compare(a.Protocol, b.Protocol)
+		}
+		return a.Number - b.Number
+	})
+	return slices.Compact(ports)
+}
+
+func (c Config) path(name string) string { return filepath.Join(c.Dir, name) }
