@@ -51,6 +51,8 @@ type Monitor struct {
 	lastly     time.Time                    // the last tick
 	fault      error                        // why nothing is judged at present; nil: all is well
 	running    sync.WaitGroup
+
+	refused string // why changed files of the committee are not used; reread's own
 }
 
 // files are the committee's, byte for byte as they were read: a bundle carries them.
@@ -208,8 +210,11 @@ func (m *Monitor) targets(h evidence.Hour) []string {
 }
 
 // Run probes, seals and serves until ctx ends, and returns nil then. Attempts
-// under way at that moment are given up.
+// under way at that moment are given up. It returns [ErrChanged] when the
+// committee's files have changed.
 func (m *Monitor) Run(ctx context.Context) error {
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	stop, err := m.serve(ctx)
 	if err != nil {
 		return err
@@ -228,6 +233,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
+		"5/30 * * * * *":  func() { m.reread(time.Now(), func() { end(ErrChanged) }) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
 			return fmt.Errorf("schedule: %w", err)
@@ -242,9 +248,15 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	systemd.Ready(m.log)
 	<-ctx.Done()
-	systemd.Stopping(m.log)
+	changed := errors.Is(context.Cause(ctx), ErrChanged)
+	if !changed {
+		systemd.Stopping(m.log)
+	}
 	<-c.Stop().Done()
 	m.running.Wait()
+	if changed {
+		return ErrChanged
+	}
 	return nil
 }
 
