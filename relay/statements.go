@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/cashaddr"
 	"github.com/psf-relay/relay-appliance/internal/statement"
 )
 
@@ -33,8 +34,11 @@ type Claim struct {
 
 // Enrol signs that the relay enters the bounty.
 func Enrol(cfg Config, c Claim, now time.Time) (Signed, error) {
-	if err := checkPayout(c.Payout); err != nil {
-		return Signed{}, fmt.Errorf("enrol: %w", err)
+	if c.Payout == "" {
+		return Signed{}, errors.New("enrol: name the address to which payments go (simpleledger:...)")
+	}
+	if err := cashaddr.Check(c.Payout); err != nil {
+		return Signed{}, fmt.Errorf("enrol: payout: %w", err)
 	}
 	if c.Region == "" {
 		return Signed{}, errors.New("enrol: name the country that the relay stands in, such as SG")
