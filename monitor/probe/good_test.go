@@ -202,7 +202,7 @@ func TestLooksLikeAnyClient(t *testing.T) {
 // eventually waits for what happens beside the test.
 func eventually(t testing.TB, ok func() bool) {
 	t.Helper()
-	for range 1000 {
+	for range 6000 { // a listener dials again after half a minute
 		if ok() {
 			return
 		}
