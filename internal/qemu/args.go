@@ -25,9 +25,15 @@ var firmwareFiles = map[Firmware][2]string{
 	SecureBoot: {"OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"},
 }
 
-// args is QEMU's command line for a configuration with all its fields, given which
-// port of the host leads to which of the guest.
-func (c Config) args(forwarded map[Port]int) []string {
+// wiring is what a machine gets besides its configuration.
+type wiring struct {
+	forwarded map[Port]int   // the port of the host that leads to each of the guest
+	services  map[int]string // what the guest finds at each port of ServiceHost: host:port
+	seeded    bool           // there is a disk for cloud-init
+}
+
+// args is QEMU's command line for a configuration with all its fields.
+func (c Config) args(w wiring) []string {
 	machine := "q35"
 	if c.Firmware == SecureBoot {
 		machine += ",smm=on" // or the guest's kernel could write the firmware's memory
@@ -57,24 +63,24 @@ func (c Config) args(forwarded map[Port]int) []string {
 	if c.Firmware == SecureBoot {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
-	if c.Seed != nil {
+	if w.seeded {
 		args = append(args, "-drive", drive("if=virtio,format=raw,readonly=on", c.path(seedFile)))
 	}
-	return append(args, "-netdev", c.netdev(forwarded), "-device", "virtio-net-pci,netdev=net0,romfile=")
+	return append(args, "-netdev", c.netdev(w), "-device", "virtio-net-pci,netdev=net0,romfile=")
 }
 
 // netdev is a network of QEMU's own. restrict keeps the guest from the host and
 // from what is behind it, also by way of the host's resolver.
-func (c Config) netdev(forwarded map[Port]int) string {
+func (c Config) netdev(w wiring) string {
 	var b strings.Builder
 	b.WriteString("user,id=net0,restrict=on")
 	for _, p := range c.forwards() {
-		fmt.Fprintf(&b, ",hostfwd=%s:127.0.0.1:%d-:%d", p.Protocol, forwarded[p], p.Number)
+		fmt.Fprintf(&b, ",hostfwd=%s:127.0.0.1:%d-:%d", p.Protocol, w.forwarded[p], p.Number)
 	}
 	// One program for each connection: QEMU's own kind of forwarding opens a single
 	// one, when it starts.
-	for _, port := range slices.Sorted(maps.Keys(c.Services)) {
-		fmt.Fprintf(&b, ",guestfwd=tcp:%s:%d-cmd:socat - TCP:%s", ServiceHost, port, c.Services[port])
+	for _, port := range slices.Sorted(maps.Keys(w.services)) {
+		fmt.Fprintf(&b, ",guestfwd=tcp:%s:%d-cmd:socat - TCP:%s", ServiceHost, port, w.services[port])
 	}
 	return b.String()
 }

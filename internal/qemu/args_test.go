@@ -50,29 +50,31 @@ func TestArgs(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		Config
+		wiring
 		want []string
 	}{
-		"bios": {Config{}, bios},
-		"kvm, as asked for": {Config{Accel: KVM, Memory: 256, CPUs: 1},
+		"bios": {Config{}, wiring{}, bios},
+		"kvm, as asked for": {Config{Accel: KVM, Memory: 256, CPUs: 1}, wiring{},
 			with(set("-accel", "kvm"), set("-cpu", "host"), set("-m", "256"), set("-smp", "1"))},
-		"uefi": {Config{Firmware: UEFI}, with(beforeNet(
+		"uefi": {Config{Firmware: UEFI}, wiring{}, with(beforeNet(
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
 			"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd"))},
-		"secure boot": {Config{Firmware: SecureBoot, FirmwareDir: "/f", Seed: &Seed{}}, with(set("-machine", "q35,smm=on"), beforeNet(
+		"secure boot": {Config{Firmware: SecureBoot, FirmwareDir: "/f"}, wiring{seeded: true}, with(set("-machine", "q35,smm=on"), beforeNet(
 			"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/f/OVMF_CODE_4M.secboot.fd",
 			"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd",
 			"-global", "driver=cfi.pflash01,property=secure,value=on",
 			"-drive", "if=virtio,format=raw,readonly=on,file=/m/seed.iso"))},
 		"network": {
-			Config{TCP: []int{443, 22, 443}, UDP: []int{4001}, Services: map[int]string{14000: "127.0.0.1:5", 80: "127.0.0.1:6"}},
+			Config{TCP: []int{443, 22, 443}, UDP: []int{4001}},
+			wiring{services: map[int]string{14000: "127.0.0.1:5", 80: "127.0.0.1:6"}},
 			with(set("-netdev", "user,id=net0,restrict=on,"+
 				"hostfwd=tcp:127.0.0.1:20022-:22,hostfwd=tcp:127.0.0.1:20443-:443,hostfwd=udp:127.0.0.1:24001-:4001,"+
 				"guestfwd=tcp:10.0.2.100:80-cmd:socat - TCP:127.0.0.1:6,guestfwd=tcp:10.0.2.100:14000-cmd:socat - TCP:127.0.0.1:5"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := complete(t, c.Config)
-			cfg.Dir = "/m"
-			if got := cfg.args(forwarded); !slices.Equal(got, c.want) {
+			cfg.Dir, c.forwarded = "/m", forwarded
+			if got := cfg.args(c.wiring); !slices.Equal(got, c.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, " "), strings.Join(c.want, " "))
 			}
 		})
@@ -90,18 +92,33 @@ func TestConfigFaults(t *testing.T) {
 	_, err := New(t.Context(), Config{
 		Disk: filepath.Join(t.TempDir(), "none"), Format: "iso", Dir: filepath.Join(t.TempDir(), "none"),
 		Firmware: "coreboot", Accel: "auto", Memory: 8, CPUs: -1, TCP: []int{0}, UDP: []int{65536},
-		Services: map[int]string{0: "127.0.0.1:1", 80: "127.0.0.1:1,hostfwd=tcp::1-:1"},
 	})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, want := range []string{
 		"disk image", "format", "folder", "firmware", "accelerator", "8 MiB", "-1 processors",
-		"port 0 of the guest", "port 65536 of the guest", "service port 0", "service 80",
+		"port 0 of the guest", "port 65536 of the guest",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing is said of %q in:\n%v", want, err)
 		}
+	}
+}
+
+// A service's address becomes a part of a command line.
+func TestServe(t *testing.T) {
+	m := &Machine{}
+	for addr, want := range map[string]bool{
+		"127.0.0.1:14000": true, "[::1]:53": true,
+		"127.0.0.1": false, "example.org:80": false, "127.0.0.1:1,hostfwd=tcp::1-:1": false, "127.0.0.1:0": false,
+	} {
+		if err := m.Serve(80, addr); (err == nil) != want {
+			t.Errorf("%q: %v", addr, err)
+		}
+	}
+	if err := m.Serve(0, "127.0.0.1:1"); err == nil {
+		t.Error("port 0 is taken")
 	}
 }
 

@@ -18,10 +18,10 @@ import (
 
 // Machine is a virtual machine with its disk, switched on or off.
 type Machine struct {
-	cfg   Config
-	ports map[Port]int
-	key   ssh.Signer
-	log   *os.File
+	cfg    Config
+	wiring wiring
+	key    ssh.Signer
+	log    *os.File
 
 	// Console is the machine's serial console.
 	Console *Console
@@ -40,8 +40,8 @@ type process struct {
 	err    error
 }
 
-// New makes a machine: overlay, seed, a key to log in with, and the choice of
-// ports. It is not switched on yet.
+// New makes a machine: overlay, a key to log in with, and the choice of ports. It
+// is not switched on yet.
 func New(ctx context.Context, c Config) (*Machine, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -81,13 +81,7 @@ func (m *Machine) make(ctx context.Context) (err error) {
 	if m.key, err = newKey(); err != nil {
 		return err
 	}
-	if m.cfg.Seed != nil {
-		authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(m.key.PublicKey())))
-		if err := m.cfg.Seed.write(ctx, m.cfg, authorized); err != nil {
-			return err
-		}
-	}
-	m.ports, err = choosePorts(m.cfg.forwards())
+	m.wiring.forwarded, err = choosePorts(m.cfg.forwards())
 	return err
 }
 
@@ -106,7 +100,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("start the machine: %w", err)
 	}
-	p := &process{cmd: exec.Command("qemu-system-x86_64", m.cfg.args(m.ports)...), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command("qemu-system-x86_64", m.cfg.args(m.wiring)...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = m.Console, &p.stderr
 	p.cmd.WaitDelay = 10 * time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{

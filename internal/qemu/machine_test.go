@@ -72,9 +72,14 @@ func TestMachine(t *testing.T) {
 	defer cancel()
 	m := machine(t, Config{
 		Disk: disk, Format: "raw", Size: 2 << 20, Memory: 64, CPUs: 1, Silence: time.Minute,
-		Seed: &Seed{UserData: []byte("#cloud-config\n")}, TCP: []int{443}, UDP: []int{4001},
-		Services: map[int]string{14000: "127.0.0.1:1"},
+		TCP: []int{443}, UDP: []int{4001},
 	})
+	if err := m.Seed(ctx, Seed{UserData: []byte("#cloud-config\n")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Serve(14000, "127.0.0.1:1"); err != nil {
+		t.Fatal(err)
+	}
 	if err := m.Start(ctx); err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strconv"
 )
 
@@ -60,9 +61,25 @@ func (m *Machine) Forwarded(tcp int) int { return m.forwarded(Port{"tcp", tcp}) 
 func (m *Machine) ForwardedUDP(udp int) int { return m.forwarded(Port{"udp", udp}) }
 
 func (m *Machine) forwarded(p Port) int {
-	n, ok := m.ports[p]
+	n, ok := m.wiring.forwarded[p]
 	if !ok {
 		panic(fmt.Sprintf("qemu: %s port %d of the guest is not forwarded", p.Protocol, p.Number))
 	}
 	return n
+}
+
+// Serve lets the guest reach a TCP service of the host, given as IP:port, at a port
+// of [ServiceHost], from the next start on.
+func (m *Machine) Serve(port int, addr string) error {
+	if port < 1 || port > 65535 {
+		return fmt.Errorf("port %d for a service of the host", port)
+	}
+	if a, err := netip.ParseAddrPort(addr); err != nil || a.Port() == 0 {
+		return fmt.Errorf("a service of the host: %q is no IP:port", addr)
+	}
+	if m.wiring.services == nil {
+		m.wiring.services = map[int]string{}
+	}
+	m.wiring.services[port] = addr
+	return nil
 }

@@ -4,12 +4,12 @@
 // A [Machine] never writes to the image that it boots: it works on an overlay in
 // its own folder. It has one network card, from which nothing leaves the host:
 // what is in the guest can be reached through ports of the loopback that are
-// forwarded to it ([Machine.Forwarded]), and the guest reaches only what
-// [Config.Services] names, under [ServiceHost].
+// forwarded to it ([Machine.Forwarded]), and the guest reaches only what it is
+// given with [Machine.Serve], under [ServiceHost].
 //
-//	m, err := qemu.New(qemu.Config{Disk: "relay.qcow2", Format: "qcow2", Dir: dir,
-//		Seed: &qemu.Seed{UserData: userData}, TCP: []int{443}})
+//	m, err := qemu.New(ctx, qemu.Config{Disk: "relay.qcow2", Format: "qcow2", Dir: dir, TCP: []int{443}})
 //	defer m.Close()
+//	err = m.Seed(ctx, qemu.Seed{UserData: userData})
 //	err = m.Start(ctx)         // the power button
 //	err = m.WaitSSH(ctx)       // up so far that one can log in
 //	out, err := m.Run(ctx, "systemctl --failed")
@@ -54,7 +54,7 @@ const (
 	KVM Accel = "kvm"
 )
 
-// ServiceHost is the address under which the guest finds [Config.Services].
+// ServiceHost is the address under which the guest finds what [Machine.Serve] gives it.
 const ServiceHost = "10.0.2.100"
 
 // Config says what is to be booted. What is not given gets a default; Disk, Format
@@ -77,16 +77,9 @@ type Config struct {
 	Memory      int   // MiB; default: 512
 	CPUs        int   // default: 2
 
-	// Seed is what cloud-init finds; nil: nothing, as on a machine whose provider
-	// hands no user-data over.
-	Seed *Seed
-
 	// TCP and UDP are ports of the guest that are to be reached from the host,
 	// besides 22 for SSH.
 	TCP, UDP []int
-	// Services are TCP services of the host: the port under which the guest finds
-	// each, at ServiceHost, and its host:port on the loopback.
-	Services map[int]string
 
 	// Silence is how long the console may say nothing while something is waited
 	// for. Default: 6 minutes; an emulated boot on a quiet host has pauses of 20 s.
@@ -142,15 +135,6 @@ func (c Config) withDefaults() (Config, error) {
 	for _, port := range slices.Concat(c.TCP, c.UDP) {
 		if port < 1 || port > 65535 {
 			errs = append(errs, fmt.Errorf("port %d of the guest", port))
-		}
-	}
-	for port, addr := range c.Services {
-		if port < 1 || port > 65535 {
-			errs = append(errs, fmt.Errorf("service port %d", port))
-		}
-		// It becomes a word of a command line.
-		if strings.ContainsAny(addr, " ,\"'\\") || !strings.Contains(addr, ":") {
-			errs = append(errs, fmt.Errorf("service %d: %q is no host:port", port, addr))
 		}
 	}
 	return c, errors.Join(errs...)

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // Seed is what cloud-init's data source NoCloud reads from a disk labelled cidata.
@@ -19,8 +22,19 @@ type Seed struct {
 	Hostname string
 }
 
-// write makes the seed disk. The key is handed over as a provider does, apart from
-// the user-data: with it one can log in whatever the user-data says.
+// Seed gives the machine, which is off, a disk for cloud-init in place of any other;
+// a machine without is like one whose provider hands nothing over. The key to log in
+// with is on it as providers do it, apart from the user-data: one can log in whatever
+// that says.
+func (m *Machine) Seed(ctx context.Context, s Seed) error {
+	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(m.key.PublicKey())))
+	if err := s.write(ctx, m.cfg, authorized); err != nil {
+		return fmt.Errorf("make the disk for cloud-init: %w", err)
+	}
+	m.wiring.seeded = true
+	return nil
+}
+
 func (s Seed) write(ctx context.Context, c Config, authorizedKey string) error {
 	if s.InstanceID == "" {
 		s.InstanceID = "i-1"
