@@ -51,6 +51,9 @@ type Options struct {
 	// Listen is the address of the ACME directory; empty: a port of 127.0.0.1
 	// that the kernel chooses.
 	Listen string
+	// Hosts are further names and IP addresses under which its clients find it, as
+	// those do that reach it through a forwarded port.
+	Hosts []string
 	// Log receives Pebble's own log; nil: nobody does.
 	Log io.Writer
 }
@@ -115,7 +118,7 @@ func (s *Server) start(o Options) error {
 	front := wfe.New(logger, store, validator, authority, []string{"pebble.letsencrypt.org"}, true, false, 1, 1)
 	environment.Unlock()
 
-	cert, err := endpointCertificate(authority)
+	cert, err := endpointCertificate(authority, o.Hosts)
 	if err != nil {
 		return err
 	}
@@ -231,7 +234,7 @@ func (s *Server) serveDNS() error {
 }
 
 // endpointCertificate is for the CA's own HTTPS, issued by the CA's intermediate.
-func endpointCertificate(authority *ca.CAImpl) (tls.Certificate, error) {
+func endpointCertificate(authority *ca.CAImpl, hosts []string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -246,6 +249,13 @@ func endpointCertificate(authority *ca.CAImpl) (tls.Certificate, error) {
 		NotAfter:     time.Now().AddDate(1, 0, 0),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, host := range hosts {
+		if ip := net.ParseIP(host); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, host)
+		}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, issuer.Cert, key.Public(), authority.GetIntermediateKey(0))
 	if err != nil {

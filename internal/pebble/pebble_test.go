@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,5 +110,29 @@ func TestRefuses(t *testing.T) {
 	}
 	if _, err := client(t, b).Discover(t.Context()); err == nil {
 		t.Error("it serves after Close")
+	}
+}
+
+// Who reaches it under another address is served all the same, with the URLs of
+// that address.
+func TestHosts(t *testing.T) {
+	s, err := Start(t.Context(), Options{Hosts: []string{"192.0.2.7", "ca.example"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	real := strings.TrimSuffix(strings.TrimPrefix(s.DirectoryURL, "https://"), "/dir")
+	for _, host := range []string{"192.0.2.7", "ca.example"} {
+		c := client(t, s)
+		c.DirectoryURL = "https://" + host + ":14000/dir"
+		c.HTTPClient.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, network, real)
+		}
+		d, err := c.Discover(t.Context())
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+		} else if !strings.HasPrefix(d.OrderURL, "https://"+host+":14000/") {
+			t.Errorf("%s: orders go to %s", host, d.OrderURL)
+		}
 	}
 }
