@@ -79,6 +79,7 @@ var mayImport = map[string][]string{
 	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
+	"internal/archive":   {"internal/deb822", "internal/durable"},
 	"internal/buildinfo": {},
 	"internal/cashaddr":  {},
 	"internal/checkpage": {},
@@ -93,6 +94,7 @@ var mayImport = map[string][]string{
 	// What starts or tests the whole.
 	"internal/pebble":        {},
 	"internal/qemu":          {},
+	"internal/tools/release": {"internal/archive", "internal/cli", "internal/durable", "internal/release"},
 	"internal/demo":          {"internal/durable", "internal/pebble"},
 	"internal/demo/cmd/demo": {"internal/demo", "internal/cli"},
 	"internal/e2e/...":       {"..."},
