@@ -25,6 +25,7 @@ type Diagnosis struct {
 	NotMet       int           `json:"not_met"`
 	Unknown      int           `json:"unknown"`
 	Requirements []Requirement `json:"requirements"`
+	Status       *Status       `json:"status,omitempty"` // as the running relay has it
 }
 
 // Examination says how the doctor looks.
@@ -71,7 +72,7 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 	} else if cfg.PSF.Enabled {
 		f.heard = listenFor(ctx, cfg, id, localAddrs(cfg, status))
 	}
-	d := Diagnosis{PeerID: id.String(), Running: status != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, status, f)}
+	d := Diagnosis{PeerID: id.String(), Running: status != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, status, f), Status: status}
 	for _, r := range d.Requirements {
 		switch r.Outcome {
 		case Met:
