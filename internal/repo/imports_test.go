@@ -88,8 +88,18 @@ var mayImport = map[string][]string{
 	"internal/coord":     {"internal/durable"},
 	"internal/durable":   {},
 	"internal/need":      {},
+	"internal/sbom":      {"internal/deb822"},
 	"internal/statement": {},
 	"internal/systemd":   {},
+
+	// What keeps a machine up to date.
+	"internal/stateformat": {"internal/durable"},
+	"internal/maintenance": {"internal/durable"},
+	"internal/upgrade":     {"internal/maintenance", "internal/durable", "internal/cli"},
+
+	// What sets a machine up. It runs the programs and imports neither relay nor monitor.
+	"internal/appliance":                     {"internal/cashaddr", "internal/config", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance/cmd/relay-appliance": {"internal/appliance", "internal/upgrade", "internal/cli"},
 
 	// What starts or tests the whole.
 	"internal/pebble":        {},

@@ -30,6 +30,7 @@ var commands = []struct{ name, path, section, defaults string }{
 	{"relayd", "./relay/cmd/relayd", "8", "config --defaults"},
 	{"relaymon", "./monitor/cmd/relaymon", "8", "config"},
 	{"relayaudit", "./monitor/cmd/relayaudit", "1", "rules"},
+	{"relay-appliance", "./internal/appliance/cmd/relay-appliance", "8", "settings"},
 }
 
 // programs builds the programs into stage/bin, and into stage/host those that run

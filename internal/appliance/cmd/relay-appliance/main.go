@@ -1,0 +1,110 @@
+// Command relay-appliance sets a machine up as a relay, a monitor or both, and says
+// how it is.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/psf-relay/relay-appliance/internal/appliance"
+	"github.com/psf-relay/relay-appliance/internal/cli"
+)
+
+const description = `Sets this machine up as a relay, a monitor or both, from ` + appliance.SettingsPath + `, and says how it is.`
+
+type grammar struct {
+	FirstBoot firstBootCmd `cmd:"" help:"Put the settings into effect: at each boot, and after a change of them."`
+	Status    statusCmd    `cmd:"" help:"Say how the appliance is."`
+	Settings  settingsCmd  `cmd:"" help:"Check the settings, or print the defaults with their description."`
+	Fetch     fetchCmd     `cmd:"" help:"Look for a newer roster and newer rules where the settings name them by URL."`
+	Pages     pagesCmd     `cmd:"" help:"Show the status where one logs in (console, message of the day)."`
+}
+
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+func run(args []string, stdout, stderr io.Writer) int {
+	return cli.Main("relay-appliance", description, &grammar{}, args, stdout, stderr)
+}
+
+type firstBootCmd struct{}
+
+// Help is what --help says besides.
+func (firstBootCmd) Help() string {
+	return `Validates the settings, writes the configuration of relayd and relaymon, makes their identities, opens the firewall for just the role, starts the services and waits until they are ready. What is so already stays; files that were changed by hand are left alone. Without settings nothing is changed.
+
+Exit code 0: all is so, or there are no settings; 1: it failed, and the message says at what.`
+}
+
+func (*firstBootCmd) Run(ctx context.Context, out *cli.IO) error {
+	var m appliance.Machine
+	return m.FirstBoot(ctx, say(out))
+}
+
+func say(out *cli.IO) func(string, ...any) {
+	return func(format string, args ...any) { fmt.Fprintf(out.Stdout, format+"\n", args...) }
+}
+
+type fetchCmd struct{}
+
+func (*fetchCmd) Run(ctx context.Context, out *cli.IO) error {
+	var m appliance.Machine
+	return m.Fetch(ctx, say(out))
+}
+
+type statusCmd struct {
+	JSON  bool `name:"json" help:"Print JSON."`
+	Fault bool `help:"Print only why the machine is not set up, if so."`
+}
+
+func (c *statusCmd) Run(ctx context.Context, out *cli.IO) error {
+	var m appliance.Machine
+	if c.Fault {
+		fault, err := m.Fault()
+		if err == nil && fault != "" {
+			fmt.Fprintln(out.Stdout, fault)
+		}
+		return err
+	}
+	s, err := m.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return out.JSON(s)
+	}
+	_, err = io.WriteString(out.Stdout, s.Text())
+	return err
+}
+
+type settingsCmd struct {
+	File string `arg:"" optional:"" type:"path" help:"The settings to check; without it the defaults are printed."`
+}
+
+func (c *settingsCmd) Run(out *cli.IO) error {
+	if c.File == "" {
+		_, err := out.Stdout.Write(appliance.DefaultYAML)
+		return err
+	}
+	data, err := os.ReadFile(c.File)
+	if err != nil {
+		return cli.BadInput(fmt.Errorf("read the settings: %w", err))
+	}
+	if _, err := appliance.ParseSettings(c.File, data); err != nil {
+		return cli.BadInput(err)
+	}
+	_, err = fmt.Fprintf(out.Stdout, "%s: no fault found\n", c.File)
+	return err
+}
+
+type pagesCmd struct{}
+
+func (*pagesCmd) Run(ctx context.Context) error {
+	var m appliance.Machine
+	s, err := m.Status(ctx)
+	if err != nil {
+		return err
+	}
+	return m.ShowPages(ctx, s)
+}

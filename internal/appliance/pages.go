@@ -1,0 +1,140 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Where login shows its pages: /etc/issue.d has a link to the first one, pam_motd
+// looks into the folder of the second one.
+const (
+	issuePath = runDir + "/issue"
+	motdPath  = "/run/motd.d/relay-appliance"
+)
+
+// Text is the status as the console shows it.
+func (s Status) Text() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	line("Relay appliance %s%s", s.Version, s.title())
+	if s.Fault != "" {
+		line("\nNOT SET UP: %s", indent(s.Fault))
+		line("\nMend it in %s, then run: relay-appliance first-boot", SettingsPath)
+	} else if !s.Set {
+		line("\n%s", notSetUp)
+	}
+	for _, v := range s.Services {
+		line("  %-12s %s", v.Name, v.State)
+	}
+	if r := s.Relay; r != nil {
+		r.text(line)
+	}
+	if m := s.Monitor; m != nil {
+		line("  %-12s %s", "Monitor", m.Name)
+		if m.LogKey != "" {
+			line("  %-12s %s", "Log key", m.LogKey)
+			line("  %-12s %s", "Witness key", m.WitnessKey)
+		}
+		if m.Fault != "" {
+			line("  %-12s %s", "", oneLine(m.Fault))
+		}
+	}
+	for _, u := range s.Updates {
+		line("  %-12s %s", "Updates", u)
+	}
+	if len(s.Ports) > 0 {
+		var ports []string
+		for _, p := range s.Ports {
+			ports = append(ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+		}
+		line("  %-12s %s, and SSH", "Open ports", strings.Join(ports, " "))
+	}
+	if s.Enrol != "" {
+		line("  %-12s %s", "Enrol", s.Enrol)
+	}
+	if s.Domain != "" && s.Fault == "" {
+		line("  %-12s https://%s/", "Status page", s.Domain)
+	}
+	return b.String()
+}
+
+func (s Status) title() string {
+	var parts []string
+	for _, p := range []string{string(s.Role), s.Domain} {
+		if p != "" {
+			parts = append(parts, p)
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(parts, ", ")
+}
+
+func (r *Relaying) text(line func(string, ...any)) {
+	if r.Fault != "" {
+		line("  %-12s %s", "Relay", oneLine(r.Fault))
+	}
+	if r.PeerID != "" {
+		line("  %-12s %s", "Peer ID", r.PeerID)
+	}
+	if v := r.Running; v != nil {
+		for i, a := range v.Addrs {
+			line("  %-12s %s", []string{"Addresses", ""}[min(i, 1)], a)
+		}
+		if c := v.Certificate; c != nil {
+			switch {
+			case !c.NotAfter.IsZero():
+				line("  %-12s until %s, by %s", "Certificate", c.NotAfter.UTC().Format("2006-01-02 15:04 MST"), c.Issuer)
+			default:
+				line("  %-12s none yet: %s", "Certificate", oneLine(c.Error))
+			}
+		}
+	}
+	for i, q := range r.Requirements {
+		line("  %-12s %-8s %s", []string{"Bounty", ""}[min(i, 1)], q.Outcome, q.Title)
+		if q.Outcome == "not met" {
+			line("  %-12s          %s", "", oneLine(q.Found))
+			if q.Cure != "" {
+				line("  %-12s          -> %s", "", oneLine(q.Cure))
+			}
+		}
+	}
+}
+
+func indent(text string) string { return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") }
+
+// maxPage is below what pam_motd shows.
+const maxPage = 32 << 10
+
+// ShowPages puts a status where whoever logs in sees it.
+func (m *Machine) ShowPages(ctx context.Context, s Status) error {
+	text := printable(s.Text())
+	// To agetty a backslash begins an escape.
+	issue := "\n" + strings.ReplaceAll(text, `\`, `\\`) + "\n"
+	err := errors.Join(m.write(issuePath, []byte(issue), 0o644), m.write(motdPath, []byte("\n"+text+"\n"), 0o644))
+	if err != nil {
+		return err
+	}
+	if _, err := m.run(ctx, Command{Args: []string{"agetty", "--reload"}}); err != nil {
+		return fmt.Errorf("show the status on the console: %w", err)
+	}
+	return nil
+}
+
+// printable leaves out what would steer a terminal: some of the text comes from
+// outside.
+func printable(text string) string {
+	text = strings.Map(func(r rune) rune {
+		if r != '\n' && (r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0) {
+			return '?'
+		}
+		return r
+	}, text)
+	if len(text) > maxPage {
+		text = strings.ToValidUTF8(text[:maxPage], "") + "...\n"
+	}
+	return text
+}

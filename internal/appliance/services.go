@@ -1,0 +1,73 @@
+package appliance
+
+import (
+	"context"
+	"fmt"
+	"strings"
+)
+
+// services makes the role's services run, now and after the next boot, and others
+// not. They say themselves when they are ready; systemctl waits for it.
+func (m *Machine) services(ctx context.Context, s Settings, changed map[string]bool, say func(string, ...any)) error {
+	if again, err := m.ownDomain(s); err != nil {
+		return err
+	} else if again {
+		changed["relaymon"] = true
+		if err := m.do(ctx, "systemctl", "daemon-reload"); err != nil {
+			return err
+		}
+	}
+	for _, p := range programs {
+		unit := p.name + ".service"
+		if !p.needed(s.Role) {
+			if m.asks(ctx, "is-enabled", unit) || m.asks(ctx, "is-active", unit) {
+				if err := m.do(ctx, "systemctl", "disable", "--now", unit); err != nil {
+					return err
+				}
+				say("%s is stopped: the role is %s", p.name, s.Role)
+			}
+			continue
+		}
+		if err := m.enable(ctx, unit); err != nil {
+			return err
+		}
+		verb := "start"
+		if changed[p.name] {
+			verb = "restart"
+		}
+		if err := m.do(ctx, "systemctl", verb, unit); err != nil {
+			return fmt.Errorf("%s does not start: %w%s", p.name, err, m.lastWords(ctx, unit))
+		}
+		say("%s runs", p.name)
+	}
+	return nil
+}
+
+// asks systemd a question about a unit that has yes and no for an answer.
+func (m *Machine) asks(ctx context.Context, question, unit string) bool {
+	r, err := m.run(ctx, Command{Args: []string{"systemctl", question, "--quiet", unit}})
+	return err == nil && r.Code == 0
+}
+
+// enable spares systemd, and a small machine that boots, what is done already.
+func (m *Machine) enable(ctx context.Context, unit string) error {
+	if m.asks(ctx, "is-enabled", unit) {
+		return nil
+	}
+	return m.do(ctx, "systemctl", "enable", unit)
+}
+
+// lastWords are the ends of a service's log.
+func (m *Machine) lastWords(ctx context.Context, unit string) string {
+	r, err := m.run(ctx, Command{Args: []string{"journalctl", "--unit=" + unit, "--lines=5", "--output=cat", "--no-pager", "--quiet"}})
+	if said := strings.TrimSpace(r.Stdout); err == nil && said != "" {
+		return "\nits log ends with:\n" + said
+	}
+	return ""
+}
+
+// ownDomain gives a monitor with a name of its own the right to ports 80 and 443.
+func (m *Machine) ownDomain(s Settings) (changed bool, err error) {
+	const target = "/usr/share/relaymon/own-domain.conf"
+	return m.link("/etc/systemd/system/relaymon.service.d/own-domain.conf", target, s.Role == Monitor && s.Domain != "")
+}

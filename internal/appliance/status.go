@@ -1,0 +1,185 @@
+package appliance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+)
+
+// Status is how the appliance is, for people and for programs.
+type Status struct {
+	Version  string    `json:"version"`
+	Role     Role      `json:"role,omitempty"`
+	Domain   string    `json:"domain,omitempty"`
+	Set      bool      `json:"set"` // there are settings
+	Fault    string    `json:"fault,omitempty"`
+	Boot     *Report   `json:"first_boot,omitempty"`
+	Ports    []Port    `json:"ports,omitempty"`
+	Services []Service `json:"services,omitempty"`
+	Relay    *Relaying `json:"relay,omitempty"`
+	Monitor  *Watching `json:"monitor,omitempty"`
+	Updates  []string  `json:"updates,omitempty"`
+	Enrol    string    `json:"enrol,omitempty"` // how the relay enters the bounty
+}
+
+// Service is a unit of systemd's.
+type Service struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
+}
+
+// Relaying is what relayd says of itself, as far as it is shown here; the rest of
+// `relayd doctor --json` stands in Doctor.
+type Relaying struct {
+	Fault        string        `json:"fault,omitempty"`
+	PeerID       string        `json:"peer_id,omitempty"`
+	Requirements []Requirement `json:"requirements,omitempty"`
+	Running      *RelayStatus  `json:"status,omitempty"`
+}
+
+// RelayStatus is a part of relayd's own.
+type RelayStatus struct {
+	Version     string   `json:"version"`
+	Addrs       []string `json:"addrs"`
+	Healthy     bool     `json:"healthy"`
+	Certificate *struct {
+		Issuer   string    `json:"issuer,omitempty"`
+		NotAfter time.Time `json:"not_after,omitzero"`
+		Error    string    `json:"error,omitempty"`
+	} `json:"certificate,omitempty"`
+}
+
+// Requirement is one of the bounty's, as relayd judges it.
+type Requirement struct {
+	Name    string `json:"name"`
+	Title   string `json:"title"`
+	Outcome string `json:"outcome"`
+	Found   string `json:"found"`
+	Cure    string `json:"cure,omitempty"`
+}
+
+// Watching is what relaymon says of itself.
+type Watching struct {
+	Name       string `json:"name"`
+	LogKey     string `json:"log_key,omitempty"`
+	WitnessKey string `json:"witness_key,omitempty"`
+	Fault      string `json:"fault,omitempty"`
+}
+
+// statusTime bounds what a look may take; relayd's doctor listens for a while.
+const statusTime = 90 * time.Second
+
+// Status looks at all there is.
+func (m *Machine) Status(ctx context.Context) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	st := Status{Version: buildinfo.Version(), Set: true}
+	r, err := m.report()
+	if err != nil {
+		return st, err
+	}
+	st.Boot = r
+	s, err := m.Settings()
+	if errors.Is(err, errNoSettings) {
+		st.Set = false
+		if r != nil {
+			st.Fault = r.Fault
+		}
+		return st, nil
+	}
+	if err != nil {
+		st.Fault = err.Error()
+		return st, nil
+	}
+	st.Role, st.Domain, st.Ports = s.Role, s.Domain, s.Ports()
+	if r != nil {
+		st.Fault = r.Fault
+	}
+	for _, p := range programs {
+		if p.needed(s.Role) {
+			st.Services = append(st.Services, Service{p.name, m.state(ctx, p.name+".service")})
+		}
+	}
+	if s.Role.Relays() {
+		st.Relay = m.askRelay(ctx)
+		if s.Payout != "" {
+			st.Enrol = "relayd enrol --config /etc/relayd/relayd.yaml --payout " + s.Payout + " --region CC"
+		}
+	}
+	if s.Role.Monitors() {
+		st.Monitor = m.askMonitor(ctx, s)
+	}
+	return st, nil
+}
+
+func (m *Machine) state(ctx context.Context, unit string) string {
+	r, err := m.run(ctx, Command{Args: []string{"systemctl", "is-active", unit}})
+	if state := strings.TrimSpace(r.Stdout); err == nil && state != "" {
+		return state
+	}
+	return "unknown"
+}
+
+func (m *Machine) askRelay(ctx context.Context) *Relaying {
+	var out Relaying
+	r, err := m.run(ctx, Command{User: "relayd", Args: []string{"relayd", "doctor", "--json", "--config", "/etc/relayd/relayd.yaml"}})
+	if err == nil {
+		// It exits with 1 where something is not met, and has said all the same.
+		if json.Unmarshal([]byte(r.Stdout), &out) != nil {
+			err = Result{Code: 1, Stderr: r.Stderr}.failed("relayd doctor")
+		}
+	}
+	if err != nil {
+		return &Relaying{Fault: err.Error()}
+	}
+	return &out
+}
+
+func (m *Machine) askMonitor(ctx context.Context, s Settings) *Watching {
+	out := &Watching{Name: s.Monitor.Name}
+	r, err := m.run(ctx, Command{User: "relaymon", Args: []string{"relaymon", "keys", "--json", "--config", "/etc/relaymon/relaymon.yaml"}})
+	if err == nil {
+		err = r.failed("relaymon keys")
+	}
+	if err == nil {
+		err = json.Unmarshal([]byte(r.Stdout), out)
+	}
+	if err == nil {
+		err = m.health(ctx, s.monitorListen())
+	}
+	if err != nil {
+		out.Fault = err.Error()
+	}
+	return out
+}
+
+// health asks the monitor whether it judges.
+func (m *Machine) health(ctx context.Context, listen string) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/healthz", nil)
+	if err != nil {
+		return err
+	}
+	client := m.Client
+	if client == nil {
+		client = http.DefaultClient
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("relaymon does not answer: %w", err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusOK {
+		return nil
+	}
+	said, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	return errors.Join(errors.New(oneLine(string(said))), err)
+}
