@@ -13,6 +13,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -183,7 +184,7 @@ func (m *Monitor) readReleases() (err error) {
 	if m.files.releases, err = os.ReadFile(m.cfg.Releases); err != nil {
 		return fmt.Errorf("read the release list: %w", err)
 	}
-	_, err = bounty.ParseReleases(m.cfg.Releases, m.files.releases)
+	_, err = release.Parse(m.cfg.Releases, m.files.releases)
 	return err
 }
 

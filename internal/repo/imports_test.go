@@ -59,11 +59,11 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement", "internal/systemd", "internal/cashaddr"},
+	"relay":            {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed"},
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd", "internal/release", "internal/release/feed"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
@@ -72,25 +72,28 @@ var mayImport = map[string][]string{
 	"monitor/beacon":         {"monitor/evidence"},
 	"monitor/browser":        {"monitor/evidence", "internal/checkpage"},
 	"monitor/probe":          {"monitor/evidence", "internal/coord", "internal/buildinfo"},
-	"monitor/bundle":         {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo"},
-	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement"},
+	"monitor/bundle":         {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
+	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":       {"internal/durable", "internal/buildinfo"},
 	"monitor/cmd/relaymon":   {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
-	"internal/archive":   {"internal/deb822", "internal/durable"},
-	"internal/buildinfo": {},
-	"internal/cashaddr":  {},
-	"internal/checkpage": {},
-	"internal/cli":       {"internal/buildinfo"},
-	"internal/config":    {},
-	"internal/coord":     {"internal/durable"},
-	"internal/durable":   {},
-	"internal/need":      {},
-	"internal/sbom":      {"internal/deb822"},
-	"internal/statement": {},
-	"internal/systemd":   {},
+	"internal/archive":      {"internal/deb822", "internal/durable"},
+	"internal/buildinfo":    {},
+	"internal/cashaddr":     {},
+	"internal/checkpage":    {},
+	"internal/cli":          {"internal/buildinfo"},
+	"internal/config":       {},
+	"internal/coord":        {"internal/durable"},
+	"internal/deb822":       {},
+	"internal/durable":      {},
+	"internal/need":         {},
+	"internal/sbom":         {"internal/deb822"},
+	"internal/release":      {"internal/config"},
+	"internal/release/feed": {"internal/release", "internal/durable"},
+	"internal/statement":    {},
+	"internal/systemd":      {},
 
 	// What keeps a machine up to date.
 	"internal/stateformat": {"internal/durable"},

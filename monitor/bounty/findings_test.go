@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -186,7 +187,7 @@ func TestCertificate(t *testing.T) {
 
 func TestSoftware(t *testing.T) {
 	m := month(t, "2026-11")
-	list, err := ParseReleases("releases", []byte(`
+	list, err := release.Parse("releases", []byte(`
 products:
 - name: relayd
   agent: relayd/*
@@ -239,7 +240,7 @@ products:
 		"unknown key":    "product: []",
 		"future version": "version: 2",
 	} {
-		if _, err := ParseReleases("releases", []byte(file)); err == nil {
+		if _, err := release.Parse("releases", []byte(file)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -29,8 +30,8 @@ const (
 type Case struct {
 	Rules    *Rules
 	Roster   *Roster
-	Releases *Releases // nil: none was given
-	Geo      Geo       // nil: none was given
+	Releases *release.List // nil: none was given
+	Geo      Geo           // nil: none was given
 	Relay    string
 	Month    evidence.Month
 	// AsOf is the time of the judgement.

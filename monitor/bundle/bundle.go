@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -266,7 +267,7 @@ func caseOf(files map[string][]byte, o Options, relay string, month evidence.Mon
 		if hashOf(data) != c.Roster.Releases {
 			return c, fmt.Errorf("%s is not the release list whose SHA-256 stands in the roster", releasesFile)
 		}
-		if c.Releases, err = bounty.ParseReleases(releasesFile, data); err != nil {
+		if c.Releases, err = release.Parse(releasesFile, data); err != nil {
 			return c, err
 		}
 	}

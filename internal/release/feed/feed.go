@@ -1,0 +1,210 @@
+// Package feed follows the release list that the project publishes at some URL.
+//
+// Whoever carries the list can hold newer ones back, until its time is over; he
+// cannot change it (it is signed), and cannot bring an older one back: what was
+// taken is kept, and only what follows from it is taken next.
+package feed
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/release"
+)
+
+// Config is where the list is published, and who signs it.
+type Config struct {
+	URL  string   `yaml:"url"`
+	Keys []string `yaml:"keys"`
+}
+
+// Validate names every value that cannot be, each under prefix.
+func (c Config) Validate(prefix string) error {
+	var faults []error
+	if c.URL != "" {
+		if u, err := url.Parse(c.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
+			faults = append(faults, fmt.Errorf("%s.url: want the release list's URL, such as https://example.org/releases.yaml, not %q", prefix, c.URL))
+		}
+	}
+	if (c.URL == "") != (len(c.Keys) == 0) {
+		faults = append(faults, fmt.Errorf("%s: want url and keys, or neither: a list counts only with a signature", prefix))
+	}
+	for i, k := range c.Keys {
+		if err := release.CheckKey(k); err != nil {
+			faults = append(faults, fmt.Errorf("%s.keys[%d]: want a verifier key, as in list.pub of the project's keys: %w", prefix, i, err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// fetchTime bounds one download.
+const fetchTime = 20 * time.Second
+
+// Get downloads the list and checks its signature. The agent is what the server
+// sees as User-Agent.
+func (c Config) Get(ctx context.Context, agent string) (*release.List, []byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, fetchTime)
+	defer cancel()
+	file, err := download(ctx, c.URL, agent)
+	if err != nil {
+		return nil, nil, fmt.Errorf("get the release list: %w", err)
+	}
+	l, err := release.Open(c.URL, file, c.Keys)
+	return l, file, err
+}
+
+func download(ctx context.Context, url, agent string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", agent)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: the server answers %s", url, res.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, release.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err)
+	}
+	return b, nil // what is too long is refused when it is read
+}
+
+// Feed is a list that is followed, and what was taken of it in a folder: one file
+// for each list, named by its SHA-256, so that one that a roster names is still
+// there when the month is judged.
+type Feed struct {
+	cfg   Config
+	dir   string
+	agent string
+
+	mu    sync.Mutex
+	lists []kept // the newest last
+	fault error
+}
+
+type kept struct {
+	list *release.List
+	file []byte
+}
+
+// keep is how many lists stay: some years of monthly releases, or of refreshes.
+const keep = 60
+
+// Follow reads what was taken before. Without a URL nothing is fetched.
+func Follow(cfg Config, dir, agent string) (*Feed, error) {
+	f := &Feed{cfg: cfg, dir: dir, agent: agent}
+	names, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		file, err := os.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read a release list that was kept: %w", err)
+		}
+		l, err := release.Parse(name, file)
+		if err == nil && l.SHA256 != strings.TrimSuffix(filepath.Base(name), ".yaml") {
+			err = fmt.Errorf("%s has another SHA-256", name)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("a release list that was kept is damaged: remove the file, and the newest is fetched anew: %w", err)
+		}
+		f.lists = append(f.lists, kept{l, file})
+	}
+	slices.SortFunc(f.lists, func(a, b kept) int {
+		return cmp.Or(cmp.Compare(releases(a.list), releases(b.list)), a.list.ValidUntil.Compare(b.list.ValidUntil.Time))
+	})
+	return f, nil
+}
+
+// releases counts them: a list that follows another has as many or more.
+func releases(l *release.List) (n int) {
+	for _, p := range l.Products {
+		n += len(p.Releases)
+	}
+	return n
+}
+
+// Fetch looks for a newer list. Its fault is also told by [Feed.Newest], until a
+// later fetch succeeds.
+func (f *Feed) Fetch(ctx context.Context) error {
+	if f.cfg.URL == "" {
+		return nil
+	}
+	l, file, err := f.cfg.Get(ctx, f.agent)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		err = f.take(l, file)
+	}
+	f.fault = err
+	return err
+}
+
+func (f *Feed) take(l *release.List, file []byte) error {
+	if n := len(f.lists); n > 0 {
+		newest := f.lists[n-1].list
+		if newest.SHA256 == l.SHA256 {
+			return nil
+		}
+		if err := l.Follows(newest); err != nil {
+			return fmt.Errorf("%s: it does not follow from the list of before, which stays (if the project has begun a new one, remove %s): %w", f.cfg.URL, f.dir, err)
+		}
+	}
+	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+		return fmt.Errorf("keep the release list: %w", err)
+	}
+	if err := durable.Replace(f.path(l), file, 0o644); err != nil {
+		return fmt.Errorf("keep the release list: %w", err)
+	}
+	f.lists = append(f.lists, kept{l, file})
+	for len(f.lists) > keep {
+		if err := os.Remove(f.path(f.lists[0].list)); err != nil {
+			return fmt.Errorf("let go of an old release list: %w", err)
+		}
+		f.lists = f.lists[1:]
+	}
+	return nil
+}
+
+func (f *Feed) path(l *release.List) string { return filepath.Join(f.dir, l.SHA256+".yaml") }
+
+// Newest is the newest list that was taken, nil if none was, and why there may be
+// a newer one.
+func (f *Feed) Newest() (*release.List, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.lists) == 0 {
+		return nil, f.fault
+	}
+	return f.lists[len(f.lists)-1].list, f.fault
+}
+
+// Named is the file with that SHA-256; nil if it was not taken.
+func (f *Feed) Named(sha256 string) []byte {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range f.lists {
+		if k.list.SHA256 == sha256 {
+			return k.file
+		}
+	}
+	return nil
+}
