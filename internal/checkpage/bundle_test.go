@@ -14,7 +14,12 @@ import (
 
 var update = flag.Bool("update", false, "write page/page.js anew from src/ and package-lock.json")
 
-const bundlePath = "page/page.js"
+const (
+	bundlePath = "page/page.js"
+	// noticesPath holds the licences of what the script is made of; whoever ships the
+	// script ships them, too.
+	noticesPath = "NOTICES.txt"
+)
 
 // maxPacked is what the script may weigh on the wire.
 const maxPacked = 200_000
@@ -22,19 +27,21 @@ const maxPacked = 200_000
 // The script that is committed is the one that its sources and the lock file make,
 // byte for byte: nobody has to trust whoever committed it.
 func TestBundle(t *testing.T) {
-	built := bundle(t)
-	if *update {
-		if err := os.WriteFile(bundlePath, built, 0o644); err != nil {
+	script, notices := bundle(t)
+	for path, built := range map[string][]byte{bundlePath: script, noticesPath: notices} {
+		if *update {
+			if err := os.WriteFile(path, built, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
+		committed, err := os.ReadFile(path)
+		if err != nil {
 			t.Fatal(err)
 		}
-		return
-	}
-	committed, err := os.ReadFile(bundlePath)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(built, committed) {
-		t.Errorf("%s (%d bytes) is not what its sources make (%d bytes): run \"go generate ./internal/checkpage\" and commit it", bundlePath, len(committed), len(built))
+		if !bytes.Equal(built, committed) {
+			t.Errorf("%s (%d bytes) is not what its sources make (%d bytes): run \"go generate ./internal/checkpage\" and commit it", path, len(committed), len(built))
+		}
 	}
 }
 
@@ -44,7 +51,7 @@ func TestSize(t *testing.T) {
 	}
 }
 
-func bundle(t *testing.T) []byte {
+func bundle(t *testing.T) (script, notices []byte) {
 	t.Helper()
 	// Beside the modules, because they are looked for from where a source lies.
 	dir := t.TempDir()
@@ -68,6 +75,7 @@ func bundle(t *testing.T) []byte {
 		LegalComments:     api.LegalCommentsEndOfFile,
 		Define:            map[string]string{"process.env.NODE_ENV": `"production"`},
 		Outfile:           "page.js",
+		Metafile:          true,
 	})
 	for _, e := range result.Errors {
 		t.Error(e.Text)
@@ -75,5 +83,5 @@ func bundle(t *testing.T) []byte {
 	if t.Failed() {
 		t.FailNow()
 	}
-	return result.OutputFiles[0].Contents
+	return result.OutputFiles[0].Contents, noticesOf(t, dir, result.Metafile)
 }

@@ -21,6 +21,7 @@ type build struct {
 	stage string // a folder for what is made here, gone at the end
 	arch  string
 	source
+	keyring string // empty: none
 
 	toolchain string // found out when it is needed
 }

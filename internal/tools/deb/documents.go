@@ -112,14 +112,41 @@ func verbatim(text string) string {
 
 var licenceFile = regexp.MustCompile(`(?i)^(licen[cs]e|copying|notice)`)
 
-// licences is the copyright file: the project's own licence and those of all
-// modules that the program links, which want to come along with it.
+// licences is the copyright file: the project's own licence and those of all that
+// the program links, which want to come along with it.
 func (b *build) licences(program string) ([]byte, error) {
 	own, err := os.ReadFile(filepath.Join(b.root, "LICENSE"))
 	if err != nil {
 		return nil, err
 	}
-	goList, err := b.goCommand(b.arch, "list", "-deps", "-json=Module", program)
+	parts, err := b.linkedLicences(program)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Appendf(nil, "Source: https://%s\n\n%s\nThis program is linked statically with the modules below.\n%s", module, own, parts), nil
+}
+
+// notices writes the licences of what any of the programs links.
+func (b *build) notices(file string) error {
+	var programs []string
+	for _, c := range commands {
+		programs = append(programs, c.path)
+	}
+	parts, err := b.linkedLicences(programs...)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, append([]byte("The programs are linked statically with the modules below.\n"), parts...), 0o644)
+}
+
+// checkPage is the package whose script is made of npm packages; it holds their
+// licences.
+const checkPage = module + "/internal/checkpage"
+
+// linkedLicences are the licences of the modules that programs link, of Go, and of
+// what the script of the check page contains.
+func (b *build) linkedLicences(programs ...string) ([]byte, error) {
+	goList, err := b.goCommand(b.arch, append([]string{"list", "-deps", "-json=ImportPath,Module"}, programs...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -132,14 +159,19 @@ func (b *build) licences(program string) ([]byte, error) {
 		Main               bool
 	}
 	modules := map[string]goModule{}
+	page := false
 	dec := json.NewDecoder(strings.NewReader(list))
 	for {
-		var p struct{ Module *goModule }
+		var p struct {
+			ImportPath string
+			Module     *goModule
+		}
 		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, err
 		}
+		page = page || p.ImportPath == checkPage
 		if p.Module != nil && !p.Module.Main {
 			modules[p.Module.Path] = *p.Module
 		}
@@ -155,7 +187,6 @@ func (b *build) licences(program string) ([]byte, error) {
 	modules["Go"] = goModule{Path: "The Go standard library and runtime", Dir: strings.TrimSpace(goroot)}
 
 	var out bytes.Buffer
-	fmt.Fprintf(&out, "Source: https://%s\n\n%s\nThis program is linked statically with the modules below.\n", module, own)
 	all := make([]goModule, 0, len(modules))
 	for _, m := range modules {
 		all = append(all, m)
@@ -181,6 +212,13 @@ func (b *build) licences(program string) ([]byte, error) {
 		if !found {
 			return nil, fmt.Errorf("%s has no licence file: it must not be shipped", m.Path)
 		}
+	}
+	if page {
+		npm, err := os.ReadFile(filepath.Join(b.root, "internal/checkpage/NOTICES.txt"))
+		if err != nil {
+			return nil, err
+		}
+		fmt.Fprintf(&out, "\n%s\n%s", strings.Repeat("-", 78), npm)
 	}
 	return out.Bytes(), nil
 }

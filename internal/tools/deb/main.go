@@ -36,6 +36,8 @@ func run(ctx context.Context, args []string) error {
 	out := flags.String("out", "../../../dist", "the `folder` for the packages")
 	arch := flags.String("arch", runtime.GOARCH, "the `architecture`, as Go calls it")
 	version := flags.String("version", "", "the `version`, such as v1.2.3; default: what git says")
+	keyring := flags.String("keyring", "", "a keyring `file` for apt, which the package relay-appliance is to bring")
+	notices := flags.String("notices", "", "also write the licences of all that is linked, in whatever program, to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -44,9 +46,15 @@ func run(ctx context.Context, args []string) error {
 	if b.root, err = filepath.Abs(*root); err != nil {
 		return err
 	}
-	if *out, err = filepath.Abs(*out); err != nil {
-		return err
+	for _, path := range []*string{out, keyring, notices} {
+		if *path == "" {
+			continue
+		}
+		if *path, err = filepath.Abs(*path); err != nil {
+			return err
+		}
 	}
+	b.keyring = *keyring
 	if b.source, err = b.identify(*version); err != nil {
 		return err
 	}
@@ -69,6 +77,11 @@ func run(ctx context.Context, args []string) error {
 	}
 	if err := b.documents(); err != nil {
 		return err
+	}
+	if *notices != "" {
+		if err := b.notices(*notices); err != nil {
+			return fmt.Errorf("licences of what is linked: %w", err)
+		}
 	}
 	for _, c := range configs {
 		file, err := b.pack(c, *out)

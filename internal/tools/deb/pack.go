@@ -34,6 +34,10 @@ func (b *build) pack(config, out string) (string, error) {
 		return "", err
 	}
 	info.MTime = b.epoch
+	if b.keyring != "" && info.Name == "relay-appliance" {
+		// So that keys change by an update: see RELEASING.md.
+		info.Contents = append(info.Contents, &files.Content{Source: b.keyring, Destination: "/usr/share/keyrings/relay-appliance-archive-keyring.gpg"})
+	}
 	if err := b.settle(info.Contents); err != nil {
 		return "", err
 	}
