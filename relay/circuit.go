@@ -46,6 +46,7 @@ type circuit struct {
 	src, dest peer.ID
 	limit     *circuitLimit // a guest's; nil: a member's, which has none
 	tab       *tab
+	payer     *payer
 	carrying  atomic.Bool
 	up, down  int64 // carried from src and from dest, each counted by the loop that copies it
 
@@ -73,7 +74,7 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 	if err != nil {
 		return nil, err
 	}
-	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, hop: s.Stream}
+	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, payer: g.turns.enter(src), hop: s.Stream}
 	g.circuits[c] = struct{}{}
 	if guest {
 		g.guests++
@@ -150,6 +151,7 @@ func (c *circuit) read(from network.Stream, p []byte, carried *int64) (int, erro
 		if n, cut = c.carry(n, carried); cut != nil {
 			return n, cut
 		}
+		c.gate.turns.take(c.payer, n)
 	}
 	return n, err
 }
@@ -178,6 +180,7 @@ func (c *circuit) end() {
 	}
 	c.mu.Unlock()
 	c.tab.done()
+	c.gate.turns.leave(c.payer)
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -43,6 +43,7 @@ type gate struct {
 	ledger *ledger
 	banned *bans
 	places *places
+	turns  *turns
 
 	mu       sync.Mutex
 	limits   Limits
@@ -54,9 +55,13 @@ type gate struct {
 	refused  map[pbv2.Status]uint64
 }
 
-func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) *gate {
+func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*gate, error) {
+	turns, err := newTurns()
+	if err != nil {
+		return nil, err
+	}
 	g := &gate{
-		Host: h, log: log, ledger: l, banned: b,
+		Host: h, log: log, ledger: l, banned: b, turns: turns,
 		limits:   cfg.Limits,
 		circuits: map[*circuit]struct{}{},
 		perPeer:  map[peer.ID]int{},
@@ -75,7 +80,7 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) *gat
 			g.places.free(p)
 		}
 	}})
-	return g
+	return g, nil
 }
 
 // know gives the gate its source of classes.

@@ -74,8 +74,14 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
 		return nil, err
 	}
+	if err := stateFormat.Check(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	key, created, err := loadOrCreateIdentity(cfg.DataDir)
 	if err != nil {
+		return nil, err
+	}
+	if err := stateFormat.Note(cfg.DataDir); err != nil {
 		return nil, err
 	}
 	id, err := peer.IDFromPrivateKey(key)
@@ -166,7 +172,10 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		cancel()
 		err = errors.Join(err, within(closeTime, "close the network", h.Close))
 	}()
-	gate := newGate(h, cfg, r.ledger, r.banned, r.log)
+	gate, err := newGate(h, cfg, r.ledger, r.banned, r.log)
+	if err != nil {
+		return err
+	}
 	service, err := newService(gate, cfg, reg)
 	if err != nil {
 		return err

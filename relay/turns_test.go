@@ -1,0 +1,136 @@
+package relay
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/network"
+)
+
+// In a round nobody carries more than a quantum and what was begun, however many
+// circuits it has, and nobody waits who has not had its part.
+func TestTurns(t *testing.T) {
+	over := make(chan struct{}) // a round is over when the test says so
+	tn, err := newTurns()
+	must(t, err)
+	tn.idle = func() { <-over }
+	hog := tn.enter("hog")
+	const piece, pieces = quantum / 4, 21
+	passed := make(chan struct{}, pieces)
+	tn.take(hog, 100*quantum) // alone it may do what it likes
+	victim := tn.enter("victim")
+	var wg sync.WaitGroup
+	for range pieces {
+		wg.Go(func() {
+			tn.take(hog, piece)
+			passed <- struct{}{}
+		})
+	}
+	queued := func() int {
+		tn.mu.Lock()
+		defer tn.mu.Unlock()
+		return len(hog.queue)
+	}
+	waits := pieces
+	for waits > 0 {
+		waits = max(0, waits-quantum/piece)
+		eventually(t, fmt.Sprintf("%d wait", waits), func() bool { return queued() == waits })
+		tn.take(victim, quantum) // does not wait: it had nothing in this round
+		if waits > 0 {
+			over <- struct{}{}
+		}
+	}
+	wg.Wait()
+	if len(passed) != pieces {
+		t.Errorf("%d of %d passed", len(passed), pieces)
+	}
+
+	// What was carried ahead is taken off the rounds to come.
+	waitTurn := func(n int) chan struct{} {
+		done := make(chan struct{})
+		go func() { tn.take(hog, n); close(done) }()
+		return done
+	}
+	eventually(t, "nobody ends rounds that nobody waits for", func() bool {
+		tn.mu.Lock()
+		defer tn.mu.Unlock()
+		return !tn.ringing
+	})
+	tn.next()
+	tn.take(hog, 3*quantum)
+	done := waitTurn(1)
+	eventually(t, "the next piece waits", func() bool { return queued() == 1 })
+	for range 2 {
+		over <- struct{}{}
+	}
+	eventually(t, "two rounds do not make up for three", func() bool {
+		tn.mu.Lock()
+		defer tn.mu.Unlock()
+		return hog.left == 0
+	})
+	select {
+	case <-done:
+		t.Error("it passed at once")
+	default:
+	}
+	over <- struct{}{}
+	<-done
+
+	tn.leave(victim)
+	tn.leave(hog)
+	if len(tn.payers) != 0 || len(tn.waiting) != 0 {
+		t.Errorf("left over: %+v", tn)
+	}
+}
+
+// With others about, much goes through many circuits as it is.
+func TestTurnsCarryEverything(t *testing.T) {
+	c := labConfig(t)
+	c.Limits.GuestCircuitData = 16 << 20
+	r := start(t, c)
+	relay := dialable(t, r.Relay)["tcp"]
+	to := newPeer(t, nil)
+	_, err := reserve(t, to, relay)
+	must(t, err)
+	acceptRaw(to, func(s network.Stream) {
+		_, _ = io.Copy(s, s)
+		_ = s.Close()
+	})
+	data := make([]byte, 2<<20)
+	_, _ = rand.Read(data)
+	var wg sync.WaitGroup
+	for range 3 {
+		from := newPeer(t, nil)
+		must(t, from.Connect(testContext(t), relay))
+		for range 6 {
+			s := mustOpenRaw(t, from, relay.ID, to.ID())
+			wg.Go(func() {
+				if _, err := s.Write(data); err != nil {
+					t.Error(err)
+				}
+				_ = s.CloseWrite()
+			})
+			wg.Go(func() {
+				if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, data) {
+					t.Errorf("%d bytes came back, %v, want the %d that were sent", len(got), err, len(data))
+				}
+			})
+		}
+	}
+	wg.Wait()
+	turns := r.gate.turns
+	turns.mu.Lock()
+	if turns.round == 0 {
+		t.Error("nobody waited for a turn")
+	}
+	turns.mu.Unlock()
+	eventually(t, "no payer is left over", func() bool {
+		turns.mu.Lock()
+		defer turns.mu.Unlock()
+		return len(turns.payers) == 0
+	})
+}
