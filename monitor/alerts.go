@@ -50,7 +50,7 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 	if begun.IsZero() && o.Fault == "" {
 		return // just started: it has not looked yet
 	}
-	list := m.monitorAlerts(&o, now)
+	list := append(m.monitorAlerts(&o, now), m.heldAlerts(now)...)
 	for i := range o.Relays {
 		more, err := m.relayAlerts(&o.Relays[i], now)
 		if err != nil {

@@ -38,6 +38,7 @@ type Config struct {
 	Public      PublicConfig     `yaml:"public"`
 	Drand       []string         `yaml:"drand"`
 	Alerts      AlertsConfig     `yaml:"alerts"`
+	Maintenance string           `yaml:"maintenance"`
 	Publish     PublishConfig    `yaml:"publish"`
 	Concurrency int              `yaml:"concurrency"`
 	Browser     string           `yaml:"browser"`
@@ -77,7 +78,7 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Lab.CA, &c.Public.ACME.CAFile} {
+	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Maintenance, &c.Lab.CA, &c.Public.ACME.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}

@@ -65,12 +65,24 @@ func ReleaseLog(cfg Config) (err error) {
 }
 
 // openLog opens the log for writing.
-func openLog(cfg Config) (*evidence.Log, error) { return opened(cfg, evidence.Open) }
+func openLog(cfg Config) (*evidence.Log, error) {
+	l, err := opened(cfg, evidence.Open)
+	if err != nil {
+		return nil, err
+	}
+	if err := stateFormat.Note(cfg.DataDir); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
 
 // openForReading opens the log beside a monitor that may be writing it.
 func openForReading(cfg Config) (*evidence.Log, error) { return opened(cfg, evidence.OpenRead) }
 
 func opened(cfg Config, open func(dir string) (*evidence.Log, error)) (*evidence.Log, error) {
+	if err := stateFormat.Check(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	l, err := open(logDir(cfg))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("no evidence log in %s: make one with \"relaymon init\", or restore it from a backup: %w", cfg.DataDir, err)

@@ -41,6 +41,7 @@ type Config struct {
 	Limits       Limits   `yaml:"limits"`
 	Metrics      Metrics  `yaml:"metrics"`
 	HTTPUpstream string   `yaml:"http_upstream"`
+	Maintenance  string   `yaml:"maintenance"`
 	Log          Log      `yaml:"log"`
 
 	// loopbackCounts lifts the exemption of loopback addresses from the limits

@@ -18,6 +18,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
+	"github.com/psf-relay/relay-appliance/internal/maintenance"
 )
 
 // Status is the relay's state as /status.json gives it. It names no peer and no
@@ -38,6 +39,8 @@ type Status struct {
 	PSF          *PSFStatus   `json:"psf,omitempty"`
 	AbuseContact string       `json:"abuse_contact,omitempty"`
 	Warnings     []string     `json:"warnings,omitempty"`
+	// What the machine's keeper has to say: a planned restart, an update taken back.
+	Maintenance *maintenance.Notice `json:"maintenance,omitempty"`
 	// What the relay found out about itself.
 	VersionSince time.Time      `json:"version_since,omitzero"`
 	Capacity     Capacity       `json:"capacity"`
@@ -132,6 +135,12 @@ func (r *Relay) Status() Status {
 		s.PSF = &PSFStatus{Neighbours: stats.Neighbours, Members: stats.Members, LastAnnounced: stats.LastAnnounced}
 	}
 	r.checkup.addTo(&s, cfg, r.id, time.Now())
+	switch n, err := maintenance.Read(cfg.Maintenance, time.Now()); {
+	case err != nil:
+		s.Warnings = append(s.Warnings, err.Error())
+	case !n.Empty():
+		s.Maintenance = &n
+	}
 	return s
 }
 

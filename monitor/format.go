@@ -1,0 +1,8 @@
+package monitor
+
+import "github.com/psf-relay/relay-appliance/internal/stateformat"
+
+// stateFormat is the form of what this version keeps in the data folder. Whoever
+// changes that raises the number here and in the package (image/deb/relaymon/preinst),
+// and ReadableBy as well if the version before could not go on from there.
+var stateFormat = stateformat.Format{Number: 1, ReadableBy: 1}

@@ -1,0 +1,24 @@
+package monitor
+
+import (
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/maintenance"
+	"github.com/psf-relay/relay-appliance/monitor/alert"
+)
+
+// heldAlerts are those about updates of this machine that were taken back.
+func (m *Monitor) heldAlerts(now time.Time) []alert.Alert {
+	n, err := maintenance.Read(m.cfg.Maintenance, now)
+	if err != nil {
+		m.log.Error("look for alerts", "err", err)
+		return nil
+	}
+	var list []alert.Alert
+	for _, h := range n.Held {
+		a := m.newAlert("UpdateTakenBack", "warning", nil, "the update to %s %s on the machine of monitor %s was taken back at %s: %s", h.Package, h.Version, m.cfg.Name, h.Since.UTC().Format("2006-01-02 15:04 MST"), h.Why)
+		a.Labels["package"], a.Labels["version"] = h.Package, h.Version
+		list = append(list, a)
+	}
+	return list
+}
