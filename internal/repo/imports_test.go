@@ -91,7 +91,7 @@ var mayImport = map[string][]string{
 	"internal/need":         {},
 	"internal/sbom":         {"internal/deb822"},
 	"internal/release":      {"internal/config"},
-	"internal/release/feed": {"internal/release", "internal/durable"},
+	"internal/release/feed": {"internal/release", "internal/config", "internal/durable"},
 	"internal/statement":    {},
 	"internal/systemd":      {},
 

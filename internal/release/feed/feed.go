@@ -1,4 +1,4 @@
-// Package feed follows the release list that the project publishes at some URL.
+// Package feed follows the release list that the project publishes at its site.
 //
 // Whoever carries the list can hold newer ones back, until its time is over; he
 // cannot change it (it is signed), and cannot bring an older one back: what was
@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -20,34 +21,76 @@ import (
 	"sync"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/internal/release"
 )
 
-// Config is where the list is published, and who signs it.
+// Config is where the project publishes, and who signs the list. Packages bring it
+// as a file, so that keys change by an update, like those of apt.
 type Config struct {
-	URL  string   `yaml:"url"`
+	// Site is the URL under which releases.yaml and the folder apt are found.
+	Site string `yaml:"site"`
+	// Keys verify the list; while one replaces another, there are two.
 	Keys []string `yaml:"keys"`
 }
 
-// Validate names every value that cannot be, each under prefix.
-func (c Config) Validate(prefix string) error {
-	var faults []error
-	if c.URL != "" {
-		if u, err := url.Parse(c.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil {
-			faults = append(faults, fmt.Errorf("%s.url: want the release list's URL, such as https://example.org/releases.yaml, not %q", prefix, c.URL))
-		}
+// DefaultFile is where packages put a [Config].
+const DefaultFile = "/usr/share/relay-appliance/updates.yaml"
+
+// Load reads a Config. Without a name or a file nothing is followed: the zero
+// Config says so.
+func Load(name string) (Config, error) {
+	var c Config
+	if name == "" {
+		return c, nil
 	}
-	if (c.URL == "") != (len(c.Keys) == 0) {
-		faults = append(faults, fmt.Errorf("%s: want url and keys, or neither: a list counts only with a signature", prefix))
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err != nil {
+		return c, fmt.Errorf("read where updates come from: %w", err)
+	}
+	if err := config.Decode(name, data, &c); err != nil {
+		return Config{}, err
+	}
+	if err := c.validate(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", name, err)
+	}
+	return c, nil
+}
+
+func (c Config) validate() error {
+	var faults []error
+	if u, err := url.Parse(c.Site); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		faults = append(faults, fmt.Errorf("site: want a URL such as https://updates.example.org, not %q", c.Site))
+	}
+	if len(c.Keys) == 0 {
+		faults = append(faults, errors.New("keys: want at least one: a list counts only with a signature"))
 	}
 	for i, k := range c.Keys {
 		if err := release.CheckKey(k); err != nil {
-			faults = append(faults, fmt.Errorf("%s.keys[%d]: want a verifier key, as in list.pub of the project's keys: %w", prefix, i, err))
+			faults = append(faults, fmt.Errorf("keys[%d]: want a verifier key (list.pub of the project's keys): %w", i, err))
 		}
 	}
 	return errors.Join(faults...)
 }
+
+// Known says whether there is a list to follow.
+func (c Config) Known() bool { return c.Site != "" }
+
+// ListFile and AptDir are what stands at the site.
+const (
+	ListFile = "releases.yaml"
+	AptDir   = "apt"
+)
+
+// List is the list's URL.
+func (c Config) List() string { return strings.TrimSuffix(c.Site, "/") + "/" + ListFile }
+
+// Apt is the URL of the apt repository.
+func (c Config) Apt() string { return strings.TrimSuffix(c.Site, "/") + "/" + AptDir }
 
 // fetchTime bounds one download.
 const fetchTime = 20 * time.Second
@@ -57,11 +100,11 @@ const fetchTime = 20 * time.Second
 func (c Config) Get(ctx context.Context, agent string) (*release.List, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	file, err := download(ctx, c.URL, agent)
+	file, err := download(ctx, c.List(), agent)
 	if err != nil {
 		return nil, nil, fmt.Errorf("get the release list: %w", err)
 	}
-	l, err := release.Open(c.URL, file, c.Keys)
+	l, err := release.Open(c.List(), file, c.Keys)
 	return l, file, err
 }
 
@@ -107,7 +150,7 @@ type kept struct {
 // keep is how many lists stay: some years of monthly releases, or of refreshes.
 const keep = 60
 
-// Follow reads what was taken before. Without a URL nothing is fetched.
+// Follow reads what was taken before. With the zero Config nothing is fetched.
 func Follow(cfg Config, dir, agent string) (*Feed, error) {
 	f := &Feed{cfg: cfg, dir: dir, agent: agent}
 	names, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
@@ -145,7 +188,7 @@ func releases(l *release.List) (n int) {
 // Fetch looks for a newer list. Its fault is also told by [Feed.Newest], until a
 // later fetch succeeds.
 func (f *Feed) Fetch(ctx context.Context) error {
-	if f.cfg.URL == "" {
+	if !f.cfg.Known() {
 		return nil
 	}
 	l, file, err := f.cfg.Get(ctx, f.agent)
@@ -165,7 +208,7 @@ func (f *Feed) take(l *release.List, file []byte) error {
 			return nil
 		}
 		if err := l.Follows(newest); err != nil {
-			return fmt.Errorf("%s: it does not follow from the list of before, which stays (if the project has begun a new one, remove %s): %w", f.cfg.URL, f.dir, err)
+			return fmt.Errorf("%s: it does not follow from the list of before, which stays (if the project has begun a new one, remove %s): %w", f.cfg.List(), f.dir, err)
 		}
 	}
 	if err := os.MkdirAll(f.dir, 0o755); err != nil {

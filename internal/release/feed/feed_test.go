@@ -42,14 +42,14 @@ func newPublisher(t *testing.T) *publisher {
 	}
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		file := p.served.Load()
-		if file == nil || r.UserAgent() != "test/1" {
+		if file == nil || r.UserAgent() != "test/1" || r.URL.Path != "/here/releases.yaml" {
 			http.Error(w, "gone", http.StatusGone)
 			return
 		}
 		w.Write(*file)
 	}))
 	t.Cleanup(s.Close)
-	p.cfg = Config{URL: s.URL + "/releases.yaml", Keys: []string{public}}
+	p.cfg = Config{Site: s.URL + "/here/", Keys: []string{public}}
 	return p
 }
 
@@ -220,28 +220,39 @@ func TestDamagedListIsTold(t *testing.T) {
 	}
 }
 
-func TestConfig(t *testing.T) {
+func TestLoad(t *testing.T) {
 	key := newPublisher(t).cfg.Keys[0]
-	for _, tc := range []struct {
-		cfg   Config
-		fault string
-	}{
-		{Config{}, ""},
-		{Config{"https://example.org/releases.yaml", []string{key}}, ""},
-		{Config{"https://example.org/releases.yaml", nil}, "url and keys"},
-		{Config{"", []string{key}}, "url and keys"},
-		{Config{"releases.yaml", []string{key}}, "updates.url"},
-		{Config{"https://u:p@example.org/", []string{key}}, "updates.url"},
-		{Config{"https://example.org/", []string{key, "x"}}, "updates.keys[1]"},
+	file := filepath.Join(t.TempDir(), "updates.yaml")
+	for _, tc := range []struct{ text, fault string }{
+		{"site: https://example.org/relay\nkeys: [" + key + "]\n", ""},
+		{"site: http://127.0.0.1:8080/\nkeys: [" + key + "]\n", ""},
+		{"site: https://example.org\n", "keys: want"},
+		{"keys: [" + key + "]\n", "site: want"},
+		{"site: example.org\nkeys: [" + key + "]\n", "site: want"},
+		{"site: https://u:p@example.org/\nkeys: [" + key + "]\n", "site: want"},
+		{"site: https://example.org/\nkeys: [" + key + ", x]\n", "keys[1]"},
+		{"url: https://example.org/\n", "unknown key"},
+		{"", "site: want"},
 	} {
-		err := tc.cfg.Validate("updates")
-		if tc.fault == "" && err != nil || tc.fault != "" && (err == nil || !strings.Contains(err.Error(), tc.fault)) {
-			t.Errorf("%+v: %v, want %q", tc.cfg, err, tc.fault)
+		if err := os.WriteFile(file, []byte(tc.text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		cfg, err := Load(file)
+		if tc.fault == "" && (err != nil || !cfg.Known() || len(cfg.Keys) != 1) || tc.fault != "" && (err == nil || !strings.Contains(err.Error(), tc.fault)) {
+			t.Errorf("%q: %+v, %v; want %q", tc.text, cfg, err, tc.fault)
 		}
 	}
-	// Without a URL nothing is done.
-	f := follow(t, Config{}, filepath.Join(t.TempDir(), "none"))
-	if err := f.Fetch(t.Context()); err != nil {
-		t.Error(err)
+	// Where nothing is known, nothing is done.
+	for _, name := range []string{"", filepath.Join(t.TempDir(), "none")} {
+		cfg, err := Load(name)
+		if err != nil || cfg.Known() {
+			t.Errorf("Load(%q) = %+v, %v", name, cfg, err)
+		}
+		if err := follow(t, cfg, filepath.Join(t.TempDir(), "none")).Fetch(t.Context()); err != nil {
+			t.Error(err)
+		}
+	}
+	if cfg := (Config{Site: "https://example.org/relay/"}); cfg.List() != "https://example.org/relay/releases.yaml" || cfg.Apt() != "https://example.org/relay/apt" {
+		t.Errorf("%s, %s", cfg.List(), cfg.Apt())
 	}
 }

@@ -21,7 +21,7 @@ type build struct {
 	stage string // a folder for what is made here, gone at the end
 	arch  string
 	source
-	keyring string // empty: none
+	site string // empty: nothing is known of one
 
 	toolchain string // found out when it is needed
 }

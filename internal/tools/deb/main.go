@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string) error {
 	out := flags.String("out", "../../../dist", "the `folder` for the packages")
 	arch := flags.String("arch", runtime.GOARCH, "the `architecture`, as Go calls it")
 	version := flags.String("version", "", "the `version`, such as v1.2.3; default: what git says")
-	keyring := flags.String("keyring", "", "a keyring `file` for apt, which the package relay-appliance is to bring")
+	site := flags.String("site", "", "a `folder` with archive-keyring.gpg and updates.yaml, which tell the package relay-appliance where updates come from, and who signs them")
 	notices := flags.String("notices", "", "also write the licences of all that is linked, in whatever program, to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string) error {
 	if b.root, err = filepath.Abs(*root); err != nil {
 		return err
 	}
-	for _, path := range []*string{out, keyring, notices} {
+	for _, path := range []*string{out, site, notices} {
 		if *path == "" {
 			continue
 		}
@@ -54,7 +54,7 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	b.keyring = *keyring
+	b.site = *site
 	if b.source, err = b.identify(*version); err != nil {
 		return err
 	}
