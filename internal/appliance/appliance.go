@@ -143,14 +143,16 @@ func (m *Machine) user(name string) (uid, gid int, err error) {
 
 // limited keeps the beginning of what is written to it.
 type limited struct {
-	bytes.Buffer
+	kept bytes.Buffer // not embedded: its ReadFrom knows no limit
 	left int
 }
+
+func (l *limited) String() string { return l.kept.String() }
 
 func (l *limited) Write(p []byte) (int, error) {
 	n := min(len(p), l.left)
 	l.left -= n
-	l.Buffer.Write(p[:n])
+	l.kept.Write(p[:n])
 	return len(p), nil
 }
 

@@ -6,7 +6,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 )
@@ -70,19 +72,24 @@ func (m *Machine) userDataFault() error {
 	}
 	text := string(b)
 	if !strings.HasPrefix(text, "#cloud-config") {
-		if strings.HasPrefix(text, "#!") || strings.HasPrefix(text, "#include") || strings.HasPrefix(text, "Content-Type:") || strings.HasPrefix(text, "## template:") {
-			return nil // something else than a file that one would edit; it need not be about the appliance
+		// What is no file of the form that the appliance asks for need not be about it.
+		other := func(prefix string) bool { return strings.HasPrefix(text, prefix) }
+		if !utf8.ValidString(text) || slices.ContainsFunc([]string{"#!", "#include", "Content-Type:", "## template:"}, other) {
+			return nil
 		}
 		return errors.New("user-data: its first line must be #cloud-config, or cloud-init does not read it")
 	}
-	var any map[string]any
-	if err := yaml.Unmarshal(b, &any); err != nil {
-		var syntax *yaml.SyntaxError
-		if errors.As(err, &syntax) && syntax.Token != nil {
-			return fmt.Errorf("user-data:%d: %s: mend it there and create the machine anew, or write %s and run \"relay-appliance first-boot\"", syntax.Token.Position.Line, syntax.Message, SettingsPath)
-		}
-		first, _, _ := strings.Cut(err.Error(), "\n")
-		return fmt.Errorf("user-data: %s: mend it there and create the machine anew, or write %s and run \"relay-appliance first-boot\"", first, SettingsPath)
+	var content map[string]any
+	err = yaml.Unmarshal(b, &content)
+	if err == nil {
+		return nil
 	}
-	return nil
+	where, what := "user-data", ""
+	var syntax *yaml.SyntaxError
+	if errors.As(err, &syntax) && syntax.Token != nil {
+		where, what = fmt.Sprintf("user-data:%d", syntax.Token.Position.Line), syntax.Message
+	} else {
+		what, _, _ = strings.Cut(err.Error(), "\n")
+	}
+	return fmt.Errorf("%s: %s: mend it there and create the machine anew, or write %s and run \"relay-appliance first-boot\"", where, what, SettingsPath)
 }

@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/upgrade"
 )
 
 // Report is what the last first boot did. It is kept until the machine goes down.
@@ -118,7 +120,36 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 	if err := m.firewall(ctx, s, w, say); err != nil {
 		return err
 	}
+	if again, err := m.ownDomain(s); err != nil {
+		return err
+	} else if again {
+		changed["relaymon"] = true
+	}
+	// When and from where updates are installed.
+	if err := s.updates().Configure(m.updates()); err != nil {
+		return err
+	}
+	if err := m.do(ctx, "systemctl", "daemon-reload"); err != nil {
+		return err
+	}
+	if err := m.do(ctx, "systemctl", "try-restart", "apt-daily.timer", "apt-daily-upgrade.timer"); err != nil {
+		return err
+	}
 	return m.services(ctx, s, changed, say)
+}
+
+func (m *Machine) updates() upgrade.Machine {
+	return upgrade.Machine{Root: m.path("/"), Log: slog.New(slog.DiscardHandler)}
+}
+
+// UpdateSettings are the settings for updates. Those of settings that are missing or
+// wrong are the defaults: what is wrong there must not keep a bad update installed.
+func (m *Machine) UpdateSettings() (upgrade.Settings, error) {
+	s, err := m.Settings()
+	if err != nil {
+		return upgrade.DefaultSettings(), err
+	}
+	return s.updates(), nil
 }
 
 // configure writes a program's configuration, after the program itself has found

@@ -9,14 +9,6 @@ import (
 // services makes the role's services run, now and after the next boot, and others
 // not. They say themselves when they are ready; systemctl waits for it.
 func (m *Machine) services(ctx context.Context, s Settings, changed map[string]bool, say func(string, ...any)) error {
-	if again, err := m.ownDomain(s); err != nil {
-		return err
-	} else if again {
-		changed["relaymon"] = true
-		if err := m.do(ctx, "systemctl", "daemon-reload"); err != nil {
-			return err
-		}
-	}
 	for _, p := range programs {
 		unit := p.name + ".service"
 		if !p.needed(s.Role) {

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/cashaddr"
 	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/internal/upgrade"
 )
 
 // DefaultYAML holds the defaults and describes every field of [Settings].
@@ -39,19 +41,20 @@ func (r Role) Monitors() bool { return r == Monitor || r == Both }
 
 // Settings is what an operator decides; default.yaml describes the fields.
 type Settings struct {
-	Role         Role            `yaml:"role"`
-	Domain       string          `yaml:"domain"`
-	Email        string          `yaml:"email"`
-	Name         string          `yaml:"name"`
-	AbuseContact string          `yaml:"abuse_contact"`
-	ACME         ACME            `yaml:"acme"`
-	Announce     Announce        `yaml:"announce"`
-	Month        string          `yaml:"month"`
-	Payout       string          `yaml:"payout"`
-	Monitor      MonitorSettings `yaml:"monitor"`
-	Firewall     string          `yaml:"firewall"`
-	Relayd       map[string]any  `yaml:"relayd"`
-	Relaymon     map[string]any  `yaml:"relaymon"`
+	Role         Role             `yaml:"role"`
+	Domain       string           `yaml:"domain"`
+	Email        string           `yaml:"email"`
+	Name         string           `yaml:"name"`
+	AbuseContact string           `yaml:"abuse_contact"`
+	ACME         ACME             `yaml:"acme"`
+	Announce     Announce         `yaml:"announce"`
+	Month        string           `yaml:"month"`
+	Payout       string           `yaml:"payout"`
+	Monitor      MonitorSettings  `yaml:"monitor"`
+	Firewall     string           `yaml:"firewall"`
+	Updates      upgrade.Settings `yaml:"updates"`
+	Relayd       map[string]any   `yaml:"relayd"`
+	Relaymon     map[string]any   `yaml:"relaymon"`
 }
 
 // ACME is how the domain's certificate is obtained.
@@ -162,6 +165,12 @@ func (s Settings) faults() (faults []*fault) {
 	}
 	want(slices.Contains([]string{"auto", "off"}, s.Firewall), "firewall", "want auto or off, not %q", s.Firewall)
 	faults = append(faults, s.Monitor.faults(s.Role)...)
+	if joined, ok := s.updates().Validate().(interface{ Unwrap() []error }); ok {
+		for _, err := range joined.Unwrap() {
+			key, what, _ := strings.Cut(err.Error(), ": ")
+			want(false, key, "%s", what)
+		}
+	}
 	for _, p := range programs {
 		_, clashes := merge(p.settings(s), p.more(s), p.name)
 		for _, key := range clashes {
@@ -169,6 +178,13 @@ func (s Settings) faults() (faults []*fault) {
 		}
 	}
 	return faults
+}
+
+// updates are the settings for updates, with the name that this machine has among
+// the operator's.
+func (s Settings) updates() upgrade.Settings {
+	s.Updates.Own = cmp.Or(s.Domain, s.Monitor.Name)
+	return s.Updates
 }
 
 func (m MonitorSettings) faults(role Role) (faults []*fault) {

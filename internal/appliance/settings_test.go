@@ -4,6 +4,10 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/psf-relay/relay-appliance/internal/upgrade"
 )
 
 const good = `role: both
@@ -65,6 +69,8 @@ func TestFaults(t *testing.T) {
 		"CA":             {good + "acme: {directory: http://ca.test}\n", "f:5: acme.directory: want a URL that begins with https://"},
 		"CA file":        {good + "acme: {ca_file: ca.pem}\n", "f:5: acme.ca_file: want a path that begins with /"},
 		"relay's name":   {good + "name: \"a\\tb\"\n", "f:5: name: at most 64 bytes"},
+		"no window":      {good + "updates: {window: at night}\n", "f:5:19: updates.window: want a time of day in UTC such as 02:00-05:00"},
+		"itself":         {good + "updates:\n  siblings: [relay.test]\n", "f:6: updates.siblings: relay.test stands for one machine"},
 		"written twice":  {good + "relayd: {acme: {email: you@relay.test}}\n", "f:5: relayd.acme.email: stands above in these settings already"},
 		"monitor twice":  {good + "relaymon:\n  name: beta\n", "f:6: relaymon.name: stands above"},
 	} {
@@ -85,6 +91,12 @@ func TestDefaults(t *testing.T) {
 	s := DefaultSettings()
 	if s.Firewall != "auto" || s.ACME.Directory == "" {
 		t.Errorf("defaults %+v", s)
+	}
+	// These are described here and decided there.
+	want := upgrade.DefaultSettings()
+	want.Siblings = []string{}
+	if d := cmp.Diff(want, s.Updates); d != "" {
+		t.Error(d)
 	}
 	if err := s.Validate(); err == nil || strings.Count(err.Error(), "\n") != 0 {
 		t.Errorf("of the defaults only the role is missing, not %v", err)

@@ -86,6 +86,11 @@ func (m *Machine) Status(ctx context.Context) (Status, error) {
 		return st, err
 	}
 	st.Boot = r
+	if u, err := m.updates().Load(); err != nil {
+		st.Updates = []string{err.Error()}
+	} else {
+		st.Updates = u.Lines()
+	}
 	s, err := m.Settings()
 	if errors.Is(err, errNoSettings) {
 		st.Set = false

@@ -8,8 +8,11 @@ import (
 	"io"
 	"os"
 
+	"github.com/alecthomas/kong"
+
 	"github.com/psf-relay/relay-appliance/internal/appliance"
 	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/internal/upgrade"
 )
 
 const description = `Sets this machine up as a relay, a monitor or both, from ` + appliance.SettingsPath + `, and says how it is.`
@@ -20,12 +23,22 @@ type grammar struct {
 	Settings  settingsCmd  `cmd:"" help:"Check the settings, or print the defaults with their description."`
 	Fetch     fetchCmd     `cmd:"" help:"Look for a newer roster and newer rules where the settings name them by URL."`
 	Pages     pagesCmd     `cmd:"" help:"Show the status where one logs in (console, message of the day)."`
+
+	Gate    upgrade.GateCmd    `cmd:"" help:"Judge what became of an update, and take a bad one back."`
+	Updates upgrade.UpdatesCmd `cmd:"" help:"How this machine is kept up to date."`
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr io.Writer) int {
-	return cli.Main("relay-appliance", description, &grammar{}, args, stdout, stderr)
+	return cli.Main("relay-appliance", description, &grammar{}, args, stdout, stderr,
+		kong.BindSingletonProvider(func(out *cli.IO) (*upgrade.Settings, error) {
+			s, err := new(appliance.Machine).UpdateSettings()
+			if err != nil {
+				fmt.Fprintf(out.Stderr, "relay-appliance: updates go by the defaults: %v\n", err)
+			}
+			return &s, nil
+		}))
 }
 
 type firstBootCmd struct{}
