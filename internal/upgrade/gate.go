@@ -204,14 +204,8 @@ func (m Machine) keptSet(now map[string]string) (map[string]Kept, error) {
 // rest is what there is to do while nothing is new: to see which checks pass, and to
 // have the files of the good versions at hand.
 func (g *Gate) rest(ctx context.Context, s State) error {
-	for pkg, k := range s.Good {
-		if k.File == "" && g.Settings.Repository != "" {
-			if found, err := g.Machine.kept(pkg, k.Version); err == nil && found.File == "" {
-				if err := g.Machine.fetch(ctx, pkg, k.Version); err != nil {
-					g.Machine.Log.Warn("no package file of the installed version is kept, so that a bad update could not be taken back", "err", err)
-				}
-			}
-		}
+	if err := g.collect(ctx, s); err != nil {
+		g.Machine.Log.Warn("a bad update could not be taken back", "err", err)
 	}
 	g.observe(ctx, &s, time.Now())
 	running, passed := s.Running, s.Passed
@@ -230,6 +224,27 @@ func (g *Gate) rest(ctx context.Context, s State) error {
 	}
 	s.Running, s.Passed, s.Judging = running, passed, nil
 	return g.Machine.save(s, g.Settings.planned(g.Machine, s, time.Now()))
+}
+
+// collect sees to it that the files of the good versions are kept: those of an image
+// or of the first installation are not, before they were fetched.
+func (g *Gate) collect(ctx context.Context, s State) error {
+	if g.Settings.Repository == "" {
+		return nil // no update will come
+	}
+	var errs []error
+	for _, pkg := range slices.Sorted(maps.Keys(s.Good)) {
+		if s.Good[pkg].File != "" {
+			continue
+		}
+		version := s.Good[pkg].Version
+		if found, err := g.Machine.kept(pkg, version); err != nil || found.File != "" {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, g.Machine.fetch(ctx, pkg, version))
+	}
+	return errors.Join(errs...)
 }
 
 // accept makes what is installed the proven release.

@@ -41,7 +41,7 @@ type State struct {
 	// Last is how the last judgement ended.
 	Last *Outcome `json:"last,omitempty"`
 	// Rebooted is when the machine was last restarted for an update, Waiting since when
-	// its siblings have kept it from updating.
+	// it would have been updated, but for its siblings or a missing way back.
 	Rebooted time.Time `json:"rebooted,omitzero"`
 	Waiting  time.Time `json:"waiting,omitzero"`
 }
@@ -149,7 +149,7 @@ func (s State) Lines() []string {
 		lines = append(lines, fmt.Sprintf("not installed again: %s %s (allow it with: relay-appliance updates release %s)", h.Package, h.Version, h.Version))
 	}
 	if !s.Waiting.IsZero() {
-		lines = append(lines, fmt.Sprintf("updates wait since %s for the operator's other appliances", s.Waiting.UTC().Format("2006-01-02 15:04 MST")))
+		lines = append(lines, fmt.Sprintf("updates wait since %s: \"relay-appliance updates turn\" says for what", s.Waiting.UTC().Format("2006-01-02 15:04 MST")))
 	}
 	return lines
 }

@@ -20,8 +20,8 @@ import (
 // all of them must name all others; it trusts their clocks to be right by some
 // hours; and a sibling that goes down right after it was asked is not waited for.
 
-// maxWaiting is how long siblings that are down keep a machine from its updates: the
-// bounty wants one every month.
+// maxWaiting is how long a machine waits at most: the bounty wants an update every
+// month.
 const maxWaiting = 10 * day
 
 // askTime bounds the question to one sibling.
@@ -90,19 +90,22 @@ func serves(ctx context.Context, client *http.Client, domain string) error {
 }
 
 // Turn says whether the machine may be updated now. While siblings are down it may
-// not, but not for ever.
+// not, nor while the way back is missing, but not for ever.
 func (g *Gate) Turn(ctx context.Context, client *http.Client, now time.Time) error {
 	if err := g.Settings.mayBegin(now); err != nil {
 		return err
 	}
-	down := g.Settings.askSiblings(ctx, client)
 	s, err := g.Machine.Load()
 	if err != nil {
 		return err
 	}
+	why := errors.Join(g.Settings.askSiblings(ctx, client), g.collect(ctx, s))
+	if s, err = g.Machine.Load(); err != nil {
+		return err
+	}
 	waiting := s.Waiting
 	switch {
-	case down == nil:
+	case why == nil:
 		s.Waiting = time.Time{}
 	case s.Waiting.IsZero():
 		s.Waiting = now.UTC().Truncate(time.Second)
@@ -112,11 +115,11 @@ func (g *Gate) Turn(ctx context.Context, client *http.Client, now time.Time) err
 			return err
 		}
 	}
-	if down != nil && now.Sub(s.Waiting) < maxWaiting {
-		return fmt.Errorf("%w: %w", errNotNow, down)
+	if why != nil && now.Sub(s.Waiting) < maxWaiting {
+		return fmt.Errorf("%w: %w", errNotNow, why)
 	}
-	if down != nil {
-		g.Machine.Log.Warn("updating though siblings are down: they have been for too long", "since", s.Waiting, "err", down)
+	if why != nil {
+		g.Machine.Log.Warn("updating all the same: it has waited for too long", "since", s.Waiting, "why", why)
 	}
 	return nil
 }
