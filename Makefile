@@ -11,10 +11,10 @@ PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit interna
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
-.PHONY: help run test race build deb deps fuzz vuln clean
+.PHONY: help run test plugin image plain-image image-test test-image-full race build deb deps fuzz vuln clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
 	bin/demo --programs bin --state .demo $(if $(ONCE),--once)
@@ -28,6 +28,23 @@ deb: ## Build the Debian packages into dist/ (needs git and help2man)
 test: deps ## Everything there is to test; installs what it needs
 	go test -timeout 30m ./...
 	$(MAKE) race
+
+plugin: ## Build Packer and our plugin for it into bin/
+	.ci/plugin
+
+image: plugin ## Build the image into dist/: raw, qcow2, manifest (root; IMAGE= more options of Packer)
+	version=$$(go -C internal/tools/deb run . -out ../../../dist | sed -n 's|.*/relayd_\(.*\)_[a-z0-9]*\.deb$$|\1|p'); \
+	.ci/image appliance dist "$$version" $(IMAGE)
+
+plain-image: plugin ## Build Debian alone into dist/, to try packages and user-data on (root)
+	.ci/image plain dist $(IMAGE)
+
+image-test: deps ## Build the image twice, boot it, look at it and update it (root; emulated)
+	RELAY_IMAGE_TEST=part go test -v -count=1 -timeout 90m ./internal/e2e/image
+
+test-image-full: deps ## The same with all there is to boot; writes image/TESTED.md (two hours)
+	RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$(CURDIR)/image/TESTED.md \
+	  go test -v -count=1 -timeout 5h ./internal/e2e/image
 
 race: ## The tests of concurrent parts, with the race detector
 	CGO_ENABLED=1 go test -race -short -timeout 30m $(RACE)

@@ -1,0 +1,168 @@
+package debian
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/image/process"
+)
+
+// Cache is a folder of trees. It keeps the newest trees of each list of packages.
+type Cache struct {
+	Dir string
+	Say func(format string, args ...any) // progress
+}
+
+// Kept is one tree of the cache.
+type Kept struct{ dir string }
+
+// Unpack writes the tree into the folder dir.
+func (k Kept) Unpack(ctx context.Context, dir string) error {
+	return process.Run(ctx, nil, nil, "tar", "--extract", "--file="+filepath.Join(k.dir, "tree.tar"), "--directory="+dir,
+		"--numeric-owner", "--preserve-permissions", "--xattrs", "--xattrs-include=*")
+}
+
+// Packages are the packages that the tree was made of.
+func (k Kept) Packages() (Hashes, error) {
+	data, err := os.ReadFile(filepath.Join(k.dir, "packages.json"))
+	if err != nil {
+		return nil, err
+	}
+	var h Hashes
+	if err := json.Unmarshal(data, &h); err != nil {
+		return nil, fmt.Errorf("%s/packages.json: %w: remove the folder, and it is made again", k.dir, err)
+	}
+	return h, nil
+}
+
+// Tree is the tree of recipe at the mirror's state of now. When the mirror cannot be
+// asked, the newest that is kept will do, and that is said.
+func (c Cache) Tree(ctx context.Context, r Recipe) (Kept, error) {
+	state, err := r.state(ctx)
+	if err != nil {
+		if old := c.kept(r); ctx.Err() == nil && len(old) > 0 {
+			c.Say("%v: building on the newest tree that is kept", err)
+			return Kept{old[len(old)-1]}, nil
+		}
+		return Kept{}, err
+	}
+	dir := filepath.Join(c.Dir, r.key(state))
+	if _, err := os.Stat(dir); err == nil {
+		c.Say("using the kept tree %s", filepath.Base(dir))
+		return Kept{dir}, nil
+	}
+	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+		return Kept{}, err
+	}
+	fresh, err := os.MkdirTemp(c.Dir, "new-")
+	if err != nil {
+		return Kept{}, err
+	}
+	defer os.RemoveAll(fresh)
+	start := time.Now()
+	c.Say("installing Debian %s with %d packages named", r.Suite, len(r.Packages))
+	if err := c.make(ctx, r, state, fresh); err != nil {
+		return Kept{}, err
+	}
+	c.Say("installed in %s", time.Since(start).Round(time.Second))
+	if err := os.Rename(fresh, dir); err != nil {
+		if _, other := os.Stat(dir); other != nil { // another build may have been faster
+			return Kept{}, err
+		}
+	}
+	c.drop(r)
+	return Kept{dir}, nil
+}
+
+func (c Cache) make(ctx context.Context, r Recipe, state State, fresh string) error {
+	tree := filepath.Join(fresh, "tree")
+	argv := r.argv(tree)
+	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "TMPDIR=" + fresh,
+		"SOURCE_DATE_EPOCH=" + strconv.FormatInt(state.Time.Unix(), 10)}
+	if err := process.Run(ctx, env, nil, argv...); err != nil {
+		return fmt.Errorf("install Debian: %w", err)
+	}
+	lists := filepath.Join(tree, "var/lib/apt/lists")
+	if err := checkState(lists, state); err != nil {
+		return err
+	}
+	hashes, err := readLists(lists)
+	if err != nil {
+		return fmt.Errorf("read the hashes of the packages: %w", err)
+	}
+	status, err := os.ReadFile(filepath.Join(tree, "var/lib/dpkg/status"))
+	if err != nil {
+		return err
+	}
+	if hashes, err = hashes.of(string(status)); err != nil {
+		return err
+	}
+	data, err := json.MarshalIndent(hashes, "", "\t")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(fresh, "packages.json"), data, 0o644); err != nil {
+		return err
+	}
+	if err := exec.CommandContext(ctx, "rm", "-rf", "--one-file-system", lists).Run(); err != nil {
+		return fmt.Errorf("remove apt's lists: %w", err)
+	}
+	err = process.Run(ctx, env, nil, "tar", "--create", "--file="+filepath.Join(fresh, "tree.tar"), "--directory="+tree,
+		"--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--one-file-system", ".")
+	if err != nil {
+		return fmt.Errorf("pack the tree: %w", err)
+	}
+	return os.RemoveAll(tree)
+}
+
+// checkState makes sure that apt saw the state that the tree is named after.
+func checkState(lists string, want State) error {
+	names, err := filepath.Glob(filepath.Join(lists, "*_InRelease"))
+	if err != nil {
+		return err
+	}
+	var files []string
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		files = append(files, string(data))
+	}
+	got, err := stateOf(files)
+	if err != nil {
+		return err
+	}
+	if got != want {
+		return fmt.Errorf("the mirror has changed while the tree was made: build again")
+	}
+	return nil
+}
+
+// kept lists the folders of the recipe's list of packages, the oldest state first.
+func (c Cache) kept(r Recipe) []string {
+	dirs, err := filepath.Glob(filepath.Join(c.Dir, r.list()+"-*"))
+	if err != nil {
+		return nil
+	}
+	slices.SortFunc(dirs, func(a, b string) int { return strings.Compare(a, b) })
+	return dirs
+}
+
+// drop removes all but the two newest, which another build may be reading.
+func (c Cache) drop(r Recipe) {
+	dirs := c.kept(r)
+	for _, dir := range dirs[:max(0, len(dirs)-2)] {
+		if err := os.RemoveAll(dir); err != nil {
+			c.Say("%v", err)
+		}
+	}
+}

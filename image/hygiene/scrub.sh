@@ -1,0 +1,28 @@
+#!/bin/sh
+# Removes what a machine has of its own, or has only gathered. Runs as root in a tree,
+# or as the last thing in a machine that an image is made of.
+set -eu
+
+# Whoever an image is built as has no place in it.
+awk -F: '$3 >= 1000 && $3 < 60000 { print $1 }' /etc/passwd | while read -r user; do
+	userdel --force --remove "$user" 2>/dev/null || true
+done
+rm -f /etc/sudoers.d/90-cloud-init-users
+rm -rf /root/.ssh /root/.cache /root/.bash_history /root/.ansible /root/.wget-hsts
+
+# Each machine makes these for itself.
+rm -f /etc/ssh/ssh_host_*
+: >/etc/machine-id
+rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed /var/lib/systemd/credential.secret
+rm -rf /var/lib/cloud/* /var/lib/dhcp/* /run/cloud-init
+
+# What happened here is of no interest there.
+find /var/log -xdev -type f -delete
+rm -rf /var/log/journal/*
+find /tmp /var/tmp -xdev -mindepth 1 -delete
+
+# Can be fetched or made again, or is a copy of what was.
+rm -rf /var/lib/apt/lists/* /var/cache/apt/*.bin /var/cache/apt/archives/*.deb /var/cache/ldconfig/aux-cache
+rm -f /var/cache/debconf/*-old /var/lib/dpkg/*-old /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow- /etc/subuid- /etc/subgid-
+find /usr -xdev -type d -name __pycache__ -prune -exec rm -rf {} +
+sync

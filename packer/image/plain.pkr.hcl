@@ -1,0 +1,23 @@
+# Debian alone, by the same builder: a stand-in for the fresh server that a provider
+# hands out, to try the packages and the user-data on.
+
+source "relay-rootfs" "plain" {
+  image_name       = "debian-plain_amd64"
+  output_directory = var.output
+  formats          = ["qcow2"]
+  hostname         = "debian"
+  packages         = concat(local.boots, local.runs)
+}
+
+build {
+  name    = "plain"
+  sources = ["source.relay-rootfs.plain"]
+
+  provisioner "shell" {
+    inline_shebang = "/bin/sh -eu"
+    inline = [
+      # As in Debian's own images for clouds.
+      "systemctl enable systemd-networkd.service systemd-resolved.service systemd-timesyncd.service",
+    ]
+  }
+}

@@ -1,0 +1,20 @@
+packer {
+  required_plugins {
+    relay = {
+      source  = "github.com/psf-relay/relay"
+      version = ">= 1.0.0"
+    }
+  }
+}
+
+variable "output" {
+  type        = string
+  description = "The folder for what is built"
+  default     = "dist"
+}
+
+variable "formats" {
+  type        = list(string)
+  description = "Of raw, qcow2, vmdk, vhd"
+  default     = ["raw", "qcow2"]
+}
