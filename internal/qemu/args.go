@@ -27,7 +27,7 @@ var firmwareFiles = map[Firmware][2]string{
 
 // wiring is what a machine gets besides its configuration.
 type wiring struct {
-	forwarded map[Port]int   // the port of the host that leads to each of the guest
+	forwarded map[int]int    // the port of the host that leads to each of the guest
 	services  map[int]string // what the guest finds at each port of ServiceHost: host:port
 	seeded    bool           // there is a disk for cloud-init
 }
@@ -74,8 +74,8 @@ func (c Config) args(w wiring) []string {
 func (c Config) netdev(w wiring) string {
 	var b strings.Builder
 	b.WriteString("user,id=net0,restrict=on")
-	for _, p := range c.forwards() {
-		fmt.Fprintf(&b, ",hostfwd=%s:127.0.0.1:%d-:%d", p.Protocol, w.forwarded[p], p.Number)
+	for _, port := range c.forwards() {
+		fmt.Fprintf(&b, ",hostfwd=tcp:127.0.0.1:%d-:%d", w.forwarded[port], port)
 	}
 	// One program for each connection: QEMU's own kind of forwarding opens a single
 	// one, when it starts.

@@ -22,7 +22,7 @@ func complete(t *testing.T, c Config) Config {
 	return c
 }
 
-var forwarded = map[Port]int{{"tcp", 22}: 20022, {"tcp", 443}: 20443, {"udp", 4001}: 24001}
+var forwarded = map[int]int{22: 20022, 443: 20443}
 
 func TestArgs(t *testing.T) {
 	bios := []string{
@@ -65,10 +65,10 @@ func TestArgs(t *testing.T) {
 			"-global", "driver=cfi.pflash01,property=secure,value=on",
 			"-drive", "if=virtio,format=raw,readonly=on,file=/m/seed.iso"))},
 		"network": {
-			Config{TCP: []int{443, 22, 443}, UDP: []int{4001}},
+			Config{TCP: []int{443, 22, 443}},
 			wiring{services: map[int]string{14000: "127.0.0.1:5", 80: "127.0.0.1:6"}},
 			with(set("-netdev", "user,id=net0,restrict=on,"+
-				"hostfwd=tcp:127.0.0.1:20022-:22,hostfwd=tcp:127.0.0.1:20443-:443,hostfwd=udp:127.0.0.1:24001-:4001,"+
+				"hostfwd=tcp:127.0.0.1:20022-:22,hostfwd=tcp:127.0.0.1:20443-:443,"+
 				"guestfwd=tcp:10.0.2.100:80-cmd:socat - TCP:127.0.0.1:6,guestfwd=tcp:10.0.2.100:14000-cmd:socat - TCP:127.0.0.1:5"))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +91,7 @@ func TestCommaInAFileName(t *testing.T) {
 func TestConfigFaults(t *testing.T) {
 	_, err := New(t.Context(), Config{
 		Disk: filepath.Join(t.TempDir(), "none"), Format: "iso", Dir: filepath.Join(t.TempDir(), "none"),
-		Firmware: "coreboot", Accel: "auto", Memory: 8, CPUs: -1, TCP: []int{0}, UDP: []int{65536},
+		Firmware: "coreboot", Accel: "auto", Memory: 8, CPUs: -1, TCP: []int{0, 65536},
 	})
 	if err == nil {
 		t.Fatal("taken")
@@ -124,8 +124,8 @@ func TestServe(t *testing.T) {
 
 // No two ports are the same, and what somebody listens on is not taken.
 func TestChoosePorts(t *testing.T) {
-	want := Config{TCP: []int{80, 443, 4001}, UDP: []int{4001}}.forwards()
-	if len(want) != 5 {
+	want := Config{TCP: []int{80, 443, 22, 4001}}.forwards()
+	if len(want) != 4 {
 		t.Fatalf("%v", want)
 	}
 	chosen, err := choosePorts(want)
@@ -133,10 +133,10 @@ func TestChoosePorts(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[int]bool{}
-	for _, p := range want {
-		n := chosen[p]
+	for _, port := range want {
+		n := chosen[port]
 		if n < firstPort || n > lastPort || seen[n] {
-			t.Errorf("%v: %d", p, n)
+			t.Errorf("%d: %d", port, n)
 		}
 		seen[n] = true
 	}

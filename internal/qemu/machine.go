@@ -192,7 +192,10 @@ func (m *Machine) PowerCut() {
 
 // Reboot has the guest reboot itself, and starts it again.
 func (m *Machine) Reboot(ctx context.Context) error {
-	if _, err := m.Run(ctx, "systemctl --no-block reboot"); err != nil {
+	// The connection may end before the command has; that the machine ends is waited
+	// for anyway.
+	var refused *ExitError
+	if _, err := m.Run(ctx, "systemctl --no-block reboot"); errors.As(err, &refused) {
 		return fmt.Errorf("reboot: %w", err)
 	}
 	m.login.hangUp()

@@ -72,7 +72,7 @@ func TestMachine(t *testing.T) {
 	defer cancel()
 	m := machine(t, Config{
 		Disk: disk, Format: "raw", Size: 2 << 20, Memory: 64, CPUs: 1, Silence: time.Minute,
-		TCP: []int{443}, UDP: []int{4001},
+		TCP: []int{443},
 	})
 	if err := m.Seed(ctx, Seed{UserData: []byte("#cloud-config\n")}); err != nil {
 		t.Fatal(err)

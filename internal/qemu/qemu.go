@@ -26,7 +26,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -77,9 +76,10 @@ type Config struct {
 	Memory      int   // MiB; default: 512
 	CPUs        int   // default: 2
 
-	// TCP and UDP are ports of the guest that are to be reached from the host,
-	// besides 22 for SSH.
-	TCP, UDP []int
+	// TCP are ports of the guest that are to be reached from the host, besides 22
+	// for SSH. There is no such thing for UDP: QEMU's network drops the answers of a
+	// guest that is kept from the host.
+	TCP []int
 
 	// Silence is how long the console may say nothing while something is waited
 	// for. Default: 6 minutes; an emulated boot on a quiet host has pauses of 20 s.
@@ -132,7 +132,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.CPUs < 1 {
 		errs = append(errs, fmt.Errorf("%d processors", c.CPUs))
 	}
-	for _, port := range slices.Concat(c.TCP, c.UDP) {
+	for _, port := range c.TCP {
 		if port < 1 || port > 65535 {
 			errs = append(errs, fmt.Errorf("port %d of the guest", port))
 		}
@@ -141,20 +141,9 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // forwards are the guest's ports that get one of the host.
-func (c Config) forwards() []Port {
-	ports := []Port{{"tcp", 22}}
-	for _, n := range c.TCP {
-		ports = append(ports, Port{"tcp", n})
-	}
-	for _, n := range c.UDP {
-		ports = append(ports, Port{"udp", n})
-	}
-	slices.SortFunc(ports, func(a, b Port) int {
-		if a.Protocol != b.Protocol {
-			return strings.Compare(a.Protocol, b.Protocol)
-		}
-		return a.Number - b.Number
-	})
+func (c Config) forwards() []int {
+	ports := append([]int{22}, c.TCP...)
+	slices.Sort(ports)
 	return slices.Compact(ports)
 }
 

@@ -41,7 +41,7 @@ func newGuest(t *testing.T) (*Machine, *guest) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.listener.Close(); m.login.hangUp() })
-	m.wiring.forwarded = map[Port]int{{"tcp", 22}: g.listener.Addr().(*net.TCPAddr).Port}
+	m.wiring.forwarded = map[int]int{22: g.listener.Addr().(*net.TCPAddr).Port}
 	bin := t.TempDir()
 	if err := os.WriteFile(filepath.Join(bin, "sudo"), []byte("#!/bin/sh\nshift\nexec \"$@\"\n"), 0o755); err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestRun(t *testing.T) {
 	}
 	m.login.hangUp()
 	_, other := newGuest(t)
-	m.wiring.forwarded[Port{"tcp", 22}] = other.listener.Addr().(*net.TCPAddr).Port
+	m.wiring.forwarded[22] = other.listener.Addr().(*net.TCPAddr).Port
 	if _, err := m.Run(ctx, "true"); err == nil || !strings.Contains(err.Error(), "host key") {
 		t.Errorf("another host: %v", err)
 	}
