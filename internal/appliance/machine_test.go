@@ -43,7 +43,7 @@ func newFake(t *testing.T) *fake {
 	}
 	f.file("/var/lib/dpkg/status", "Package: relayd\nStatus: install ok installed\nVersion: 1\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\nConffiles:"+conffiles.String()+"\n")
 	f.file("/etc/passwd", fmt.Sprintf("relayd:x:%[1]d:%[2]d::/:/\nrelaymon:x:%[1]d:%[2]d::/:/\n", os.Getuid(), os.Getgid()))
-	for _, name := range []string{"/usr/bin/relayd", "/usr/bin/relaymon", "/usr/sbin/sshd", "/etc/relaymon/roster.yaml", scriptsDir + "/README"} {
+	for _, name := range []string{"/usr/bin/relayd", "/usr/bin/relaymon", "/usr/sbin/sshd", "/sbin/agetty", "/etc/relaymon/roster.yaml", scriptsDir + "/README"} {
 		f.file(name, "")
 	}
 	f.file(rulesetFrom, guest(t, "/etc/nftables.conf"))

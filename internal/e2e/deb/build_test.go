@@ -18,7 +18,7 @@ const (
 	epoch   = "1795402225"
 )
 
-var names = []string{"relayaudit", "relayd", "relaymon"}
+var names = []string{"relay-appliance", "relayaudit", "relayd", "relaymon"}
 
 // work is the folder of what is built here: the tool that builds packages, and the
 // packages that the first test who asks has had built.

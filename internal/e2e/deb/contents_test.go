@@ -59,6 +59,8 @@ func TestConffiles(t *testing.T) {
 		"relayd":     "/etc/relayd/relayd.yaml\n",
 		"relaymon":   "/etc/relaymon/relaymon.yaml\n",
 		"relayaudit": "",
+		// The settings are no conffile: cloud-init has written them before dpkg comes.
+		"relay-appliance": "/etc/apt/apt.conf.d/52relay-appliance\n/etc/dpkg/dpkg.cfg.d/relay-appliance\n",
 	} {
 		control := t.TempDir()
 		run(t, "dpkg-deb", "--control", built(t, name), control)
@@ -115,6 +117,11 @@ func TestGuestFiles(t *testing.T) {
 			switch {
 			case err == nil && string(ours) != read(t, tree, f):
 				t.Errorf("/%s differs from image/rootfs", f)
+			case f == "usr/share/relay-appliance/nftables.conf":
+				// A machine that has nftables has that file of its own.
+				if read(t, tree, f) != read(t, rootfs, "etc/nftables.conf") {
+					t.Errorf("/%s is not the image's", f)
+				}
 			case err != nil && !strings.HasPrefix(f, "usr/bin/") && !strings.HasPrefix(f, "usr/share/doc/") && !strings.HasPrefix(f, "usr/share/man/"):
 				t.Errorf("/%s is not in image/rootfs", f)
 			}
@@ -251,7 +258,7 @@ func TestControl(t *testing.T) {
 		control := t.TempDir()
 		run(t, "dpkg-deb", "--control", built(t, name), control)
 		for _, script := range files(t, control) {
-			if slices.Contains([]string{"postinst", "prerm", "postrm"}, script) {
+			if slices.Contains([]string{"preinst", "postinst", "prerm", "postrm"}, script) {
 				run(t, "sh", "-n", filepath.Join(control, script))
 			} else if !slices.Contains([]string{"control", "md5sums", "conffiles"}, script) {
 				t.Errorf("%s: what is %s?", name, script)

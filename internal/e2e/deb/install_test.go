@@ -41,7 +41,7 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	for _, program := range []string{"sh", "rm", "true", "kill", "systemd-sysusers", "systemd-tmpfiles"} {
+	for _, program := range []string{"sh", "rm", "true", "kill", "mkdir", "cp", "chmod", "mv", "ln", "nft", "dpkg-query", "systemd-sysusers", "systemd-tmpfiles"} {
 		path, err := exec.LookPath(program)
 		if err != nil {
 			t.Fatal(err)
@@ -56,7 +56,7 @@ func newMachine(t *testing.T) *machine {
 	m.write("var/lib/dpkg/available", "", 0o644)
 	// What the packages may depend on is there; what else they named would be missing.
 	var status strings.Builder
-	for _, name := range []string{"ca-certificates", "systemd"} {
+	for _, name := range []string{"ca-certificates", "nftables", "systemd", "unattended-upgrades"} {
 		fmt.Fprintf(&status, "Package: %s\nStatus: install ok installed\nMaintainer: Debian <debian@example.org>\nArchitecture: all\nVersion: 252\nDescription: stands in\n\n", name)
 		m.write("var/lib/dpkg/info/"+name+".list", "", 0o644)
 	}
@@ -297,12 +297,12 @@ func TestWithoutSystemd(t *testing.T) {
 	if err := os.RemoveAll(filepath.Join(m.root, "run/systemd")); err != nil {
 		t.Fatal(err)
 	}
-	m.dpkg("--install", built(t, "relayd"), built(t, "relaymon"), built(t, "relayaudit"))
+	m.dpkg("--install", built(t, "relayd"), built(t, "relaymon"), built(t, "relayaudit"), built(t, "relay-appliance"))
 	if out := m.dpkg("--verify"); out != "" {
 		t.Errorf("what is installed is not what was packed:\n%s", out)
 	}
-	m.dpkg("--purge", "relayd", "relaymon", "relayaudit")
-	m.wantTold("without systemd", "")
+	m.dpkg("--purge", "relayd", "relaymon", "relayaudit", "relay-appliance")
+	m.wantTold("without systemd", "systemctl preset "+strings.Join(appliances, " "))
 	for _, f := range append(files(t, filepath.Join(m.root, "usr")), files(t, filepath.Join(m.root, "etc"))...) {
 		if strings.Contains(f, "relay") {
 			t.Errorf("purged: %s is left", f)
