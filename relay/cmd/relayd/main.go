@@ -26,6 +26,8 @@ type grammar struct {
 
 	Doctor doctorCmd `cmd:"" help:"Say what of the bounty's requirements is met here, and how to mend the rest."`
 
+	CloudInit cloudInitCmd `cmd:"" name:"cloud-init" help:"Print user-data for a machine that sets itself up."`
+
 	Enrol   enrolCmd   `cmd:"" help:"Sign that the relay enters the bounty, for the committee."`
 	Move    moveCmd    `cmd:"" help:"Sign that the relay's address changes, for the committee."`
 	Backup  backupCmd  `cmd:"" help:"Write the relay's identity and state into a file."`
