@@ -5,6 +5,7 @@ go 1.26.8
 tool github.com/hashicorp/packer-plugin-sdk/cmd/packer-sdc
 
 require (
+	github.com/google/go-cmp v0.7.0
 	github.com/google/renameio/v2 v2.0.2
 	github.com/google/uuid v1.6.0
 	github.com/hashicorp/hcl/v2 v2.24.0

@@ -54,7 +54,7 @@ func (c Cache) Tree(ctx context.Context, r Recipe) (Kept, error) {
 		}
 		return Kept{}, err
 	}
-	dir := filepath.Join(c.Dir, r.key(state))
+	dir := filepath.Join(c.Dir, r.Key(state))
 	if _, err := os.Stat(dir); err == nil {
 		c.Say("using the kept tree %s", filepath.Base(dir))
 		return Kept{dir}, nil
@@ -137,7 +137,7 @@ func checkState(lists string, want State) error {
 		}
 		files = append(files, string(data))
 	}
-	got, err := stateOf(files)
+	got, err := StateOf(files)
 	if err != nil {
 		return err
 	}

@@ -93,13 +93,13 @@ func (r Recipe) state(ctx context.Context) (State, error) {
 		}
 		files = append(files, data)
 	}
-	return stateOf(files)
+	return StateOf(files)
 }
 
 var releaseDate = regexp.MustCompile(`(?m)^Date: (.+)$`)
 
-// stateOf is the state of the suites whose InRelease files these are.
-func stateOf(files []string) (State, error) {
+// StateOf is the state of the suites whose InRelease files these are.
+func StateOf(files []string) (State, error) {
 	var s State
 	sums := make([]string, 0, len(files))
 	for _, data := range files {
@@ -157,7 +157,7 @@ func (r Recipe) list() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// key is the name of the tree.
-func (r Recipe) key(s State) string {
+// Key is the name of the tree.
+func (r Recipe) Key(s State) string {
 	return r.list() + "-" + strconv.FormatInt(s.Time.Unix(), 10) + "-" + hex.EncodeToString(s.Sum[:8])
 }
