@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
@@ -39,7 +40,12 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 		r.Said = append(r.Said, fmt.Sprintf(format, args...))
 		say(format, args...)
 	}
-	err := m.settle(ctx, note)
+	unlock, err := m.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	err = m.settle(ctx, note)
 	if errors.Is(err, errNoSettings) {
 		r.Set, err = false, m.userDataFault()
 		if err == nil {
@@ -48,6 +54,9 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 	}
 	if err != nil {
 		r.Fault = err.Error()
+	} else {
+		// It may be run by hand, after the unit has failed.
+		_, err = m.run(ctx, Command{Args: []string{"systemctl", "reset-failed", "relay-appliance-first-boot.service"}})
 	}
 	text, marshalErr := json.MarshalIndent(r, "", "  ")
 	err = errors.Join(err, marshalErr, m.write(reportPath, append(text, '\n'), 0o600), m.tellCloudInit(r.Fault))
@@ -63,6 +72,21 @@ func (m *Machine) Fault() (string, error) {
 		return "", err
 	}
 	return r.Fault, nil
+}
+
+// lock keeps two from doing it at the same time: systemd and a person, say.
+func (m *Machine) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(m.path(runDir), 0o755); err != nil {
+		return nil, fmt.Errorf("first boot: %w", err)
+	}
+	f, err := os.OpenFile(m.path(runDir+"/lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("first boot: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(errors.New("first boot is under way already: wait until it is done"), f.Close())
+	}
+	return func() { f.Close() }, nil // which lets go of it
 }
 
 var errNoSettings = errors.New("there are no settings")
@@ -92,50 +116,56 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 	if err != nil {
 		return err
 	}
-	changed := map[string]bool{}
+	// A fault of one program's does not keep the other from running.
+	var faults []error
+	changed, ready := map[string]bool{}, map[string]bool{}
 	for _, p := range programs {
 		if p.needed(s.Role) {
-			if changed[p.name], err = m.configure(ctx, p, s, w, say); err != nil {
-				return err
-			}
+			changed[p.name], err = m.prepare(ctx, p, s, w, say)
+			ready[p.name] = err == nil
+			faults = append(faults, err)
 		}
 	}
-	if s.Role.Monitors() {
-		if err := m.fetch(ctx, s, say); err != nil {
-			return err
-		}
-	}
+	faults = append(faults, m.firewall(ctx, s, w, say))
+	again, err := m.ownDomain(s)
+	changed["relaymon"] = changed["relaymon"] || again
+	faults = append(faults, err, m.keepUpdated(ctx, s))
 	for _, p := range programs {
 		if !p.needed(s.Role) {
-			continue
-		}
-		made, err := m.identity(ctx, p)
-		if err != nil {
-			return err
-		}
-		if made {
-			say("made the identity of %s: back it up", p.name)
+			faults = append(faults, m.stop(ctx, p, s, say))
+		} else if ready[p.name] {
+			faults = append(faults, m.start(ctx, p, changed[p.name], say))
 		}
 	}
-	if err := m.firewall(ctx, s, w, say); err != nil {
-		return err
+	return errors.Join(faults...)
+}
+
+// prepare makes all that a program needs before it is started.
+func (m *Machine) prepare(ctx context.Context, p *program, s Settings, w written, say func(string, ...any)) (changed bool, err error) {
+	if changed, err = m.configure(ctx, p, s, w, say); err != nil {
+		return changed, err
 	}
-	if again, err := m.ownDomain(s); err != nil {
-		return err
-	} else if again {
-		changed["relaymon"] = true
+	if p.name == "relaymon" {
+		if err := m.fetch(ctx, s, say); err != nil {
+			return changed, err
+		}
 	}
-	// When and from where updates are installed.
+	made, err := m.identity(ctx, p)
+	if made {
+		say("made the identity of %s: back it up", p.name)
+	}
+	return changed, err
+}
+
+// keepUpdated tells apt and systemd when and from where updates are installed.
+func (m *Machine) keepUpdated(ctx context.Context, s Settings) error {
 	if err := s.updates().Configure(m.updates()); err != nil {
 		return err
 	}
 	if err := m.do(ctx, "systemctl", "daemon-reload"); err != nil {
 		return err
 	}
-	if err := m.do(ctx, "systemctl", "try-restart", "apt-daily.timer", "apt-daily-upgrade.timer"); err != nil {
-		return err
-	}
-	return m.services(ctx, s, changed, say)
+	return m.do(ctx, "systemctl", "try-restart", "apt-daily.timer", "apt-daily-upgrade.timer")
 }
 
 func (m *Machine) updates() upgrade.Machine {

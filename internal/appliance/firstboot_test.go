@@ -277,6 +277,17 @@ func TestFailures(t *testing.T) {
 	if err := f.firstBoot(good); err == nil || !strings.Contains(err.Error(), "role both: relaymon is not installed: apt-get install relaymon") {
 		t.Errorf("%v", err)
 	}
+	if !f.running["relayd"] {
+		t.Error("relayd does not run for what is wrong with relaymon")
+	}
+	unlock, err := f.lock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.firstBoot(good); err == nil || !strings.Contains(err.Error(), "under way already") {
+		t.Errorf("two at once: %v", err)
+	}
+	unlock()
 }
 
 func TestFirewallOfOthers(t *testing.T) {
@@ -394,7 +405,7 @@ func TestStatus(t *testing.T) {
 	}
 	motd, issue := f.text(motdPath), f.text(issuePath)
 	for _, want := range []string{
-		": both, relay.test\n", "relayd       active\n", "relaymon     active\n", "Peer ID      12D3KooW\n",
+		": both, relay.test\n", "relayd       active\n", "relaymon     active\n", "Peer ID      12D3KooW\n", "Relay        v1.2.3, healthy\n",
 		"Addresses    /ip4/192.0.2.1/tcp/4001\n", "             /dns4/relay.test/tcp/443/wss\n", "Certificate  until 2027-01-02 03:04 UTC, by Pebble\n",
 		"Bounty       met      Reservations are served\n", "not met  The domain leads to that address\n", "-> Make an A record.\n",
 		"Log key      alpha+1\n", "the clock is wrong\n", "Open ports   80/tcp 443/tcp 4001/tcp 4001/udp, and SSH\n", "Enrol        relayd enrol ", "Status page  https://relay.test/\n",

@@ -113,7 +113,7 @@ func (f *fake) exec(ctx context.Context, c Command) (Result, error) {
 				return Result{Code: 3, Stdout: "inactive\n"}, nil
 			}
 			return Result{Stdout: "active\n"}, nil
-		case "show", "try-restart", "daemon-reload":
+		case "show", "try-restart", "daemon-reload", "reset-failed":
 		case "start":
 			if c.Args[2] != "--no-block" && !f.running[unit] {
 				f.did = append(f.did, line)

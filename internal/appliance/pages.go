@@ -81,6 +81,7 @@ func (r *Relaying) text(line func(string, ...any)) {
 		line("  %-12s %s", "Peer ID", r.PeerID)
 	}
 	if v := r.Running; v != nil {
+		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "healthy", false: "offers no reservations"}[v.Healthy])
 		for i, a := range v.Addrs {
 			line("  %-12s %s", []string{"Addresses", ""}[min(i, 1)], a)
 		}

@@ -6,32 +6,34 @@ import (
 	"strings"
 )
 
-// services makes the role's services run, now and after the next boot, and others
-// not. They say themselves when they are ready; systemctl waits for it.
-func (m *Machine) services(ctx context.Context, s Settings, changed map[string]bool, say func(string, ...any)) error {
-	for _, p := range programs {
-		unit := p.name + ".service"
-		if !p.needed(s.Role) {
-			if m.asks(ctx, "is-enabled", unit) || m.asks(ctx, "is-active", unit) {
-				if err := m.do(ctx, "systemctl", "disable", "--now", unit); err != nil {
-					return err
-				}
-				say("%s is stopped: the role is %s", p.name, s.Role)
-			}
-			continue
-		}
-		if err := m.enable(ctx, unit); err != nil {
-			return err
-		}
-		verb := "start"
-		if changed[p.name] {
-			verb = "restart"
-		}
-		if err := m.do(ctx, "systemctl", verb, unit); err != nil {
-			return fmt.Errorf("%s does not start: %w%s", p.name, err, m.lastWords(ctx, unit))
-		}
-		say("%s runs", p.name)
+// start makes a service run, now and after the next boot. It says itself when it is
+// ready; systemctl waits for that.
+func (m *Machine) start(ctx context.Context, p *program, changed bool, say func(string, ...any)) error {
+	unit := p.name + ".service"
+	if err := m.enable(ctx, unit); err != nil {
+		return err
 	}
+	verb := "start"
+	if changed {
+		verb = "restart"
+	}
+	if err := m.do(ctx, "systemctl", verb, unit); err != nil {
+		return fmt.Errorf("%s does not start: %w%s", p.name, err, m.lastWords(ctx, unit))
+	}
+	say("%s runs", p.name)
+	return nil
+}
+
+// stop ends a service that the role does not need.
+func (m *Machine) stop(ctx context.Context, p *program, s Settings, say func(string, ...any)) error {
+	unit := p.name + ".service"
+	if !m.asks(ctx, "is-enabled", unit) && !m.asks(ctx, "is-active", unit) {
+		return nil
+	}
+	if err := m.do(ctx, "systemctl", "disable", "--now", unit); err != nil {
+		return err
+	}
+	say("%s is stopped: the role is %s", p.name, s.Role)
 	return nil
 }
 

@@ -35,8 +35,8 @@ type Service struct {
 	State string `json:"state"`
 }
 
-// Relaying is what relayd says of itself, as far as it is shown here; the rest of
-// `relayd doctor --json` stands in Doctor.
+// Relaying is what relayd says of itself (`relayd doctor --json`), as far as it is
+// shown here.
 type Relaying struct {
 	Fault        string        `json:"fault,omitempty"`
 	PeerID       string        `json:"peer_id,omitempty"`

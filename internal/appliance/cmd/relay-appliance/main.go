@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,8 +52,19 @@ Exit code 0: all is so, or there are no settings; 1: it failed, and the message 
 }
 
 func (*firstBootCmd) Run(ctx context.Context, out *cli.IO) error {
-	var m appliance.Machine
+	m, err := machine()
+	if err != nil {
+		return err
+	}
 	return m.FirstBoot(ctx, say(out))
+}
+
+// machine is this one, which only root may look into and change.
+func machine() (*appliance.Machine, error) {
+	if os.Geteuid() != 0 {
+		return nil, errors.New("only root can: put sudo before it")
+	}
+	return &appliance.Machine{}, nil
 }
 
 func say(out *cli.IO) func(string, ...any) {
@@ -62,7 +74,10 @@ func say(out *cli.IO) func(string, ...any) {
 type fetchCmd struct{}
 
 func (*fetchCmd) Run(ctx context.Context, out *cli.IO) error {
-	var m appliance.Machine
+	m, err := machine()
+	if err != nil {
+		return err
+	}
 	return m.Fetch(ctx, say(out))
 }
 
@@ -72,7 +87,10 @@ type statusCmd struct {
 }
 
 func (c *statusCmd) Run(ctx context.Context, out *cli.IO) error {
-	var m appliance.Machine
+	m, err := machine()
+	if err != nil {
+		return err
+	}
 	if c.Fault {
 		fault, err := m.Fault()
 		if err == nil && fault != "" {
@@ -114,7 +132,10 @@ func (c *settingsCmd) Run(out *cli.IO) error {
 type pagesCmd struct{}
 
 func (*pagesCmd) Run(ctx context.Context) error {
-	var m appliance.Machine
+	m, err := machine()
+	if err != nil {
+		return err
+	}
 	s, err := m.Status(ctx)
 	if err != nil {
 		return err
