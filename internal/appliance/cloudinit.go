@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/psf-relay/relay-appliance/internal/config"
 )
 
 const (
@@ -84,12 +86,5 @@ func (m *Machine) userDataFault() error {
 	if err == nil {
 		return nil
 	}
-	where, what := "user-data", ""
-	var syntax *yaml.SyntaxError
-	if errors.As(err, &syntax) && syntax.Token != nil {
-		where, what = fmt.Sprintf("user-data:%d", syntax.Token.Position.Line), syntax.Message
-	} else {
-		what, _, _ = strings.Cut(err.Error(), "\n")
-	}
-	return fmt.Errorf("%s: %s: mend it there and create the machine anew, or write %s and run \"relay-appliance first-boot\"", where, what, SettingsPath)
+	return fmt.Errorf("%w: mend it there and create the machine anew, or write %s and run \"relay-appliance first-boot\"", config.SyntaxFault("user-data", err), SettingsPath)
 }

@@ -193,7 +193,7 @@ func (f *fake) scripts() (names []string) {
 func TestWrongUserData(t *testing.T) {
 	for name, c := range map[string]struct{ userData, want string }{
 		"none":        {"", ""},
-		"a tab":       {"#cloud-config\nwrite_files:\n\t- path: /x\n", "user-data:3: "},
+		"a tab":       {"#cloud-config\nwrite_files:\n\t- path: /x\n", "user-data:3:1: a tab: indent with spaces: mend it there"},
 		"no header":   {"write_files: []\n", "user-data: its first line must be #cloud-config"},
 		"no map":      {"#cloud-config\n- a\n", "user-data: "},
 		"a script":    {"#!/bin/sh\necho\n", ""},

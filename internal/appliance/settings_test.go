@@ -52,7 +52,7 @@ func TestFaults(t *testing.T) {
 		"no email":       {strings.Replace(good, "email: me@relay.test\n", "", 1), "f: email: missing: write where the certificate authority may write to"},
 		"bad email":      {strings.Replace(good, "me@", "me at ", 1), `f:3: email: want a mail address, not "me at relay.test"`},
 		"example email":  {strings.Replace(good, "me@relay.test", "you@example.org", 1), "f:3: email: \"you@example.org\" is the example"},
-		"tab":            {"role: relay\nacme:\n\tdirectory: x\n", "f:3:1: "},
+		"tab":            {"role: relay\nacme:\n\tdirectory: x\n", "f:3:1: a tab: indent with spaces"},
 		"unknown key":    {good + "emial: x\n", `f:5:1: unknown key "emial"; did you mean "email"?`},
 		"no roster":      {strings.Replace(good, ", roster: /etc/relaymon/roster.yaml", "", 1), "f: monitor.roster: missing"},
 		"no name":        {strings.Replace(good, "name: alpha, ", "", 1), "f: monitor.name: missing"},

@@ -44,7 +44,7 @@ func Decode(name string, data []byte, into any) error {
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return syntaxFault(name, err)
+		return SyntaxFault(name, err)
 	}
 	d := decoder{file: name}
 	docs := file.Docs
@@ -68,10 +68,16 @@ func isEmpty(n ast.Node) bool {
 	return comment || n.Type() == ast.NullType
 }
 
-func syntaxFault(name string, err error) error {
+// SyntaxFault says of an error of the YAML library where it is, and what in words
+// for people; name stands for the file.
+func SyntaxFault(name string, err error) error {
 	var syntax *yaml.SyntaxError
 	if errors.As(err, &syntax) && syntax.Token != nil {
-		return &Fault{name, syntax.Token.Position.Line, syntax.Token.Position.Column, syntax.Message}
+		message := syntax.Message
+		if strings.Contains(message, "'\t'") {
+			message = "a tab: indent with spaces"
+		}
+		return &Fault{name, syntax.Token.Position.Line, syntax.Token.Position.Column, message}
 	}
 	message, _, _ := strings.Cut(err.Error(), "\n")
 	return fmt.Errorf("%s: %s", name, message)

@@ -110,7 +110,7 @@ func TestFaults(t *testing.T) {
 		{"twice", "name: a\nname: b\n", "name"},
 		{"in a list", "rows:\n- tcp: a\n- tco: b\n", "f:3:3: unknown key \"rows[1].tco\"; did you mean \"tcp\"?"},
 		{"in a map", "deep:\n  one: {tcq: b}\n", "unknown key \"deep.one.tcq\""},
-		{"tab", "listen:\n\ttcp: x\n", "f:2:1: "},
+		{"tab", "listen:\n\ttcp: x\n", "f:2:1: a tab: indent with spaces"},
 		{"alias", "name: &a x\npeers: [*a]\n", "anchors, aliases and tags are not read"},
 		{"merge", "listen: {<<: {tcp: x}}\n", "merge"},
 		{"twice where all is taken", "other: {a: {b: 1, b: 2}}\n", "b"},
