@@ -27,6 +27,8 @@ deb: ## Build the Debian packages into dist/ (needs git and help2man)
 
 test: deps ## Everything there is to test; installs what it needs
 	go test -timeout 30m ./...
+	$(MAKE) plugin
+	go -C image test -timeout 10m ./...
 	$(MAKE) race
 
 plugin: ## Build Packer and our plugin for it into bin/

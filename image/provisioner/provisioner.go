@@ -80,7 +80,7 @@ func (c *Config) installDebs(ctx context.Context, g *guest) error {
 		return err
 	}
 	if c.Keep != "" {
-		if err := g.sudo(ctx, "install -d -m 755 "+c.Keep+" && install -m 644 "+strings.Join(names, " ")+" "+c.Keep); err != nil {
+		if err := g.sudo(ctx, "umask 022 && mkdir -p "+c.Keep+" && install -m 644 "+strings.Join(names, " ")+" "+c.Keep); err != nil {
 			return err
 		}
 	}
@@ -93,9 +93,10 @@ func (c *Config) installFiles(ctx context.Context, g *guest) error {
 		return err
 	}
 	var script strings.Builder
+	script.WriteString("umask 022\n")
 	for i, name := range c.Files {
 		if strings.HasSuffix(name, "/") {
-			fmt.Fprintf(&script, "install -d -m 755 %s\n", name)
+			fmt.Fprintf(&script, "mkdir -p %s\n", name)
 			continue
 		}
 		fi, err := os.Stat(filepath.Join(c.Rootfs, name))
@@ -110,16 +111,19 @@ func (c *Config) installFiles(ctx context.Context, g *guest) error {
 		if err := g.upload(filepath.Join(c.Rootfs, name), there); err != nil {
 			return err
 		}
-		fmt.Fprintf(&script, "install -d -m 755 %s\ninstall -m %o %s %s\n", path.Dir(name), mode, there, name)
+		fmt.Fprintf(&script, "mkdir -p %s\ninstall -m %o %s %s\n", path.Dir(name), mode, there, name)
 	}
 	fmt.Fprintf(&script, "rm -rf %s\n", stage)
 	return g.sudo(ctx, script.String())
 }
 
 func (c *Config) enableUnits(ctx context.Context, g *guest) error {
-	for verb, units := range map[string][]string{"preset": c.Preset, "enable": c.Enable, "mask": c.Mask} {
-		if len(units) > 0 {
-			if err := g.sudo(ctx, "systemctl "+verb+" "+strings.Join(units, " ")); err != nil {
+	for _, do := range []struct {
+		verb  string
+		units []string
+	}{{"preset", c.Preset}, {"enable", c.Enable}, {"mask", c.Mask}} {
+		if len(do.units) > 0 {
+			if err := g.sudo(ctx, "systemctl "+do.verb+" "+strings.Join(do.units, " ")); err != nil {
 				return err
 			}
 		}

@@ -2,6 +2,7 @@
 package tinytree
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"os/exec"
@@ -11,7 +12,7 @@ import (
 )
 
 // programs are this machine's, with their libraries.
-var programs = []string{"sh", "sleep", "id", "cat", "env", "mktemp", "rm", "ls", "awk", "find", "sync"}
+var programs = []string{"sh", "sleep", "id", "cat", "env", "mktemp", "rm", "chmod", "ls", "awk", "find", "sync"}
 
 var library = regexp.MustCompile(`(?m)(/[^ ]+) \(0x`)
 
@@ -72,18 +73,21 @@ func file(t testing.TB, from, to string) {
 	}
 }
 
-// Leftovers are the processes whose root lies below dir, and the mounts there.
+// Leftovers are the processes whose root lies below dir or whose command line names it,
+// and the mounts there.
 func Leftovers(t testing.TB, dir string) []string {
 	t.Helper()
 	var found []string
-	roots, err := filepath.Glob("/proc/[0-9]*/root")
+	processes, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, root := range roots {
+	for _, p := range processes {
 		// One that ended meanwhile is none.
-		if where, err := os.Readlink(root); err == nil && below(where, dir) {
-			found = append(found, root+" -> "+where)
+		if root, err := os.Readlink(p + "/root"); err == nil && below(root, dir) {
+			found = append(found, p+" in "+root)
+		} else if line, err := os.ReadFile(p + "/cmdline"); err == nil && bytes.Contains(line, []byte(dir)) {
+			found = append(found, p+" "+string(bytes.ReplaceAll(line, []byte{0}, []byte{' '})))
 		}
 	}
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
