@@ -42,6 +42,7 @@ type Config struct {
 	Metrics      Metrics  `yaml:"metrics"`
 	HTTPUpstream string   `yaml:"http_upstream"`
 	Maintenance  string   `yaml:"maintenance"`
+	Updates      string   `yaml:"updates"`
 	Log          Log      `yaml:"log"`
 
 	// loopbackCounts lifts the exemption of loopback addresses from the limits
@@ -313,7 +314,7 @@ func (c Config) DisplayName(id peer.ID) string {
 
 // abs makes the paths in c independent of the working directory.
 func (c *Config) abs() error {
-	for _, p := range []*string{&c.DataDir, &c.ACME.CAFile, &c.TLS.Cert, &c.TLS.Key} {
+	for _, p := range []*string{&c.DataDir, &c.ACME.CAFile, &c.TLS.Cert, &c.TLS.Key, &c.Updates} {
 		if *p == "" {
 			continue
 		}

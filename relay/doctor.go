@@ -25,6 +25,7 @@ type Diagnosis struct {
 	NotMet       int           `json:"not_met"`
 	Unknown      int           `json:"unknown"`
 	Requirements []Requirement `json:"requirements"`
+	Software     Software      `json:"software"`
 	Status       *Status       `json:"status,omitempty"` // as the running relay has it
 }
 
@@ -72,7 +73,7 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 	} else if cfg.PSF.Enabled {
 		f.heard = listenFor(ctx, cfg, id, localAddrs(cfg, status))
 	}
-	d := Diagnosis{PeerID: id.String(), Running: status != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, status, f), Status: status}
+	d := Diagnosis{PeerID: id.String(), Running: status != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, status, f), Software: judge{cfg, status, f}.installed(), Status: status}
 	for _, r := range d.Requirements {
 		switch r.Outcome {
 		case Met:

@@ -34,9 +34,10 @@ type findings struct {
 	disk       disk
 	version    string
 	since      time.Time // when version was first run
-	silent     string    // why the relay does not answer
-	ports      error     // why it could not listen
-	heard      *heard    // nil: not listened
+	updates    updates
+	silent     string // why the relay does not answer
+	ports      error  // why it could not listen
+	heard      *heard // nil: not listened
 }
 
 // lookTime bounds each part of a look; the parts run side by side.
@@ -57,6 +58,7 @@ func look(ctx context.Context, cfg Config, resolver string) findings {
 		wg.Go(func() { f.presented = present(ctx, cfg) })
 	}
 	wg.Go(func() { f.clock = readClock(ctx, cfg) })
+	wg.Go(func() { f.updates = readUpdates(ctx, cfg) })
 	wg.Wait()
 	return f
 }

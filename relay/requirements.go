@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
-	"golang.org/x/mod/semver"
 )
 
 // Outcome says whether a requirement of the bounty is met.
@@ -322,23 +321,6 @@ func (j judge) names() Requirement {
 		return notMet("An address: ask the provider for another one. A domain: choose another one. A peer ID: a new data_dir gets a new one.", "%s", strings.Join(found, "; "))
 	}
 	return met("none of the strings for which PSF peers ignore an address")
-}
-
-func (j judge) software() Requirement {
-	version, since := j.f.version, j.f.since
-	if j.s != nil {
-		version, since = j.s.Version, j.s.VersionSince
-	}
-	const update = "Install the newest release; with the appliance image, or the Debian package and unattended-upgrades, that happens by itself."
-	switch {
-	case !semver.IsValid(version) || semver.Prerelease(version) != "" || semver.Build(version) != "":
-		return notMet(update, "%s is no release, so that nobody can tell how old it is (rule R13)", version)
-	case since.IsZero():
-		return unknown("Start relayd once.", "%s; relayd has not noted since when it runs", version)
-	case j.f.at.Sub(since) > updateEvery:
-		return unknown(update, "%s, for %d days: if a newer release is out for 72 hours, it must run (rule R13)", version, int(j.f.at.Sub(since).Hours()/24))
-	}
-	return met("%s, installed %s", version, since.Format(time.DateOnly))
 }
 
 func (j judge) clock() Requirement {

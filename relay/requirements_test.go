@@ -11,6 +11,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/psf-relay/relay-appliance/internal/release"
 )
 
 func peerOf(t testing.TB) peer.ID {
@@ -119,16 +121,29 @@ func TestFaultsAreFound(t *testing.T) {
 		"172.104":             {func(_ *Config, _ *Status, f *findings) { f.interfaces[1] = ip("172.104.1.1") }, "names", NotMet, "172.1", "another one"},
 		"development version": {func(_ *Config, s *Status, _ *findings) { s.Version = "v0.0.0-dev+0123456789ab" }, "software", NotMet, "no release", "Install"},
 		"old version":         {func(_ *Config, s *Status, f *findings) { s.VersionSince = f.at.AddDate(0, 0, -40) }, "software", Unknown, "40 days", "newest"},
-		"clock off":           {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: -90 * time.Second} }, "clock", NotMet, "1m30s", "timedatectl"},
-		"clock unkept":        {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: time.Second} }, "clock", Met, "no time service", ""},
-		"clock unknown":       {func(_ *Config, _ *Status, f *findings) { f.clock = clock{err: errors.New("no route")} }, "clock", Unknown, "no route", "timedatectl"},
-		"disk full":           {func(_ *Config, _ *Status, f *findings) { f.disk.free = 1 << 20 }, "disk", NotMet, "1.05 MB free", "Make room"},
-		"no inodes":           {func(_ *Config, _ *Status, f *findings) { f.disk.files = 0 }, "disk", NotMet, "inode", "Remove"},
-		"no disk":             {func(_ *Config, _ *Status, f *findings) { f.disk.err = errors.New("no such folder") }, "disk", Unknown, "no such folder", "data_dir"},
-		"few files":           {func(_ *Config, s *Status, _ *findings) { s.Capacity.OpenFiles = 1024 }, "files", NotMet, "1024 open files", "LimitNOFILE"},
-		"small machine":       {func(_ *Config, s *Status, _ *findings) { s.Capacity.Connections = 500 }, "files", NotMet, "500 connections", "limits.reservations"},
-		"budget spent":        {func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes = 1e12 }, "budget", NotMet, "all of 1 TB", "limits.month"},
-		"no budget":           {func(_ *Config, s *Status, _ *findings) { s.Traffic.Budget = 0 }, "budget", Met, "no budget", ""},
+		"the newest":          {func(_ *Config, _ *Status, f *findings) { f.updates = published(f.at, "v1.2.3", 40) }, "software", Met, "v1.2.3, the newest, published 40 days ago; here since 2026-", ""},
+		"newer than the list": {func(_ *Config, _ *Status, f *findings) { f.updates = published(f.at, "v1.2.2", 4) }, "software", Met, "v1.2.3, the newest", ""},
+		"a newer one is due":  {func(_ *Config, _ *Status, f *findings) { f.updates = published(f.at, "v1.2.4", 3) }, "software", NotMet, "v1.2.4 is out for 3 days", "Install"},
+		"a newer one is out":  {func(_ *Config, _ *Status, f *findings) { f.updates = published(f.at, "v1.2.4", 2) }, "software", Met, "must run from", ""},
+		"list out of reach":   {func(_ *Config, _ *Status, f *findings) { f.updates = updates{known: true, err: errors.New("no route")} }, "software", Unknown, "v1.2.3; here since", "fetched"},
+		"list near its end": {func(_ *Config, _ *Status, f *findings) {
+			f.updates = published(f.at, "v1.2.3", 40)
+			f.updates.list.ValidUntil = release.Time{Time: f.at.AddDate(0, 0, 19)}
+		}, "software", Unknown, "for 19 days", "maintainers"},
+		"a list of others": {func(_ *Config, _ *Status, f *findings) {
+			f.updates = published(f.at, "v9.0.0", 40)
+			f.updates.list.Products[0].Agent = "other/*"
+		}, "software", Met, "v1.2.3; here", ""},
+		"clock off":     {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: -90 * time.Second} }, "clock", NotMet, "1m30s", "timedatectl"},
+		"clock unkept":  {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: time.Second} }, "clock", Met, "no time service", ""},
+		"clock unknown": {func(_ *Config, _ *Status, f *findings) { f.clock = clock{err: errors.New("no route")} }, "clock", Unknown, "no route", "timedatectl"},
+		"disk full":     {func(_ *Config, _ *Status, f *findings) { f.disk.free = 1 << 20 }, "disk", NotMet, "1.05 MB free", "Make room"},
+		"no inodes":     {func(_ *Config, _ *Status, f *findings) { f.disk.files = 0 }, "disk", NotMet, "inode", "Remove"},
+		"no disk":       {func(_ *Config, _ *Status, f *findings) { f.disk.err = errors.New("no such folder") }, "disk", Unknown, "no such folder", "data_dir"},
+		"few files":     {func(_ *Config, s *Status, _ *findings) { s.Capacity.OpenFiles = 1024 }, "files", NotMet, "1024 open files", "LimitNOFILE"},
+		"small machine": {func(_ *Config, s *Status, _ *findings) { s.Capacity.Connections = 500 }, "files", NotMet, "500 connections", "limits.reservations"},
+		"budget spent":  {func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes = 1e12 }, "budget", NotMet, "all of 1 TB", "limits.month"},
+		"no budget":     {func(_ *Config, s *Status, _ *findings) { s.Traffic.Budget = 0 }, "budget", Met, "no budget", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, s, f := sound(t)
@@ -208,4 +223,15 @@ func TestReach(t *testing.T) {
 	if s := r.state(time.Now()); len(s) != 1 || s[0].Addr != "/ip4/127.0.0.6/tcp/1" || s[0].Outcome != Unknown {
 		t.Errorf("after a change: %+v", s)
 	}
+}
+
+// published is a list by which a version came out so many days ago.
+func published(now time.Time, version string, days int) updates {
+	return updates{known: true, list: &release.List{
+		ValidUntil: release.Time{Time: now.AddDate(0, 0, 60)},
+		Products: []release.Product{{Name: "relay-appliance", Agent: "relayd/*", Releases: []release.Release{
+			{Version: "v1.0.0", Published: release.Time{Time: now.AddDate(-1, 0, 0)}},
+			{Version: version, Published: release.Time{Time: now.AddDate(0, 0, -days)}},
+		}}},
+	}}
 }

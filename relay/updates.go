@@ -1,0 +1,94 @@
+package relay
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/internal/release/feed"
+)
+
+// Software is which version runs here, and which one is the newest.
+type Software struct {
+	Version   string    `json:"version"`
+	Since     time.Time `json:"since,omitzero"`     // when it was first run here
+	Newest    string    `json:"newest,omitempty"`   // empty: not known
+	Published time.Time `json:"published,omitzero"` // when the newest was
+	// Fault says why the newest is not known, or may not be the newest.
+	Fault string `json:"fault,omitempty"`
+}
+
+// releaseGrace is how long a release may be out before it must run (rule R13).
+const releaseGrace = 72 * time.Hour
+
+// updates is what the project's release list tells.
+type updates struct {
+	known bool // whether there is a list to read
+	list  *release.List
+	err   error
+}
+
+func readUpdates(ctx context.Context, cfg Config) updates {
+	from, err := feed.Load(cfg.Updates)
+	if err != nil || !from.Known() {
+		return updates{known: err != nil, err: err}
+	}
+	list, _, err := from.Get(ctx, buildinfo.Agent("relayd"))
+	return updates{known: true, list: list, err: err}
+}
+
+// installed is the version that runs, or else that of this program.
+func (j judge) installed() Software {
+	s := Software{Version: j.f.version, Since: j.f.since}
+	if j.s != nil {
+		s.Version, s.Since = j.s.Version, j.s.VersionSince
+	}
+	u := j.f.updates
+	switch {
+	case u.err != nil:
+		s.Fault = oneLine(u.err)
+	case u.list != nil:
+		s.Fault = u.list.Ends(j.f.at)
+		if p, _ := u.list.Find("relayd/" + s.Version); p != nil {
+			s.Newest, s.Published = p.Newest().Version, p.Newest().Published.Time
+		}
+	}
+	return s
+}
+
+func (j judge) software() Requirement {
+	const update = "Install the newest release; with the appliance image, or the Debian package and unattended-upgrades, that happens by itself."
+	s := j.installed()
+	days := func(t time.Time) int { return int(j.f.at.Sub(t).Hours() / 24) }
+	var r Requirement
+	switch {
+	case !semver.IsValid(s.Version) || semver.Prerelease(s.Version) != "" || semver.Build(s.Version) != "":
+		return notMet(update, "%s is no release, so that nobody can tell how old it is (rule R13)", s.Version)
+	case s.Newest != "" && semver.Compare(s.Version, s.Newest) >= 0:
+		r = met("%s, the newest, published %d days ago", s.Version, days(s.Published))
+	case s.Newest != "" && j.f.at.Sub(s.Published) >= releaseGrace:
+		r = notMet(update, "%s, but %s is out for %d days: within 72 hours it must run (rule R13)", s.Version, s.Newest, days(s.Published))
+	case s.Newest != "":
+		r = met("%s; %s is out for %d days and must run from %s on (rule R13)", s.Version, s.Newest, days(s.Published), s.Published.Add(releaseGrace).Format("2006-01-02 15:04 MST"))
+	case s.Since.IsZero():
+		r = unknown("Start relayd once.", "%s; relayd has not noted since when it runs", s.Version)
+	case j.f.at.Sub(s.Since) > updateEvery:
+		r = unknown(update, "%s: if a newer release is out for 72 hours, it must run (rule R13)", s.Version)
+	default:
+		r = met("%s", s.Version)
+	}
+	if !s.Since.IsZero() {
+		r.Found += fmt.Sprintf("; here since %s, for %d days", s.Since.Format(time.DateOnly), days(s.Since))
+	}
+	if s.Fault != "" && j.f.updates.known {
+		r.Found += "; " + s.Fault
+		if r.Outcome == Met {
+			r.Outcome, r.Cure = Unknown, "Tell the project's maintainers, or look whether "+feed.ListFile+" can be fetched from here."
+		}
+	}
+	return r
+}
