@@ -25,7 +25,7 @@ func Tools(t testing.TB, names ...string) {
 func Root(t testing.TB) {
 	t.Helper()
 	if os.Getuid() != 0 {
-		missing(t, "root (for network namespaces)")
+		missing(t, "root")
 	}
 }
 

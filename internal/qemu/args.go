@@ -15,6 +15,7 @@ const (
 	seedFile    = "seed.iso"
 	varsFile    = "uefi-vars.fd" // the UEFI firmware's memory, which it writes to
 	consoleFile = "console.log"
+	keyFile     = "ssh-key"
 )
 
 // firmwareFiles are the UEFI firmware's code and the template of its memory, in

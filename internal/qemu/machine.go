@@ -78,7 +78,7 @@ func (m *Machine) make(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if m.key, err = newKey(); err != nil {
+	if m.key, err = newKey(m.cfg.path(keyFile)); err != nil {
 		return err
 	}
 	m.wiring.forwarded, err = choosePorts(m.cfg.forwards())

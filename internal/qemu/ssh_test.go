@@ -30,11 +30,11 @@ func newGuest(t *testing.T) (*Machine, *guest) {
 	m := &Machine{Console: newConsole(new(bytes.Buffer), nil), cfg: Config{Silence: time.Minute}}
 	m.running = &process{ended: make(chan struct{})}
 	var err error
-	if m.key, err = newKey(); err != nil {
+	if m.key, err = newKey(filepath.Join(t.TempDir(), keyFile)); err != nil {
 		t.Fatal(err)
 	}
 	g := &guest{t: t, client: m.key.PublicKey()}
-	if g.key, err = newKey(); err != nil {
+	if g.key, err = newKey(filepath.Join(t.TempDir(), keyFile)); err != nil {
 		t.Fatal(err)
 	}
 	if g.listener, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
@@ -156,7 +156,7 @@ func TestRunIsBounded(t *testing.T) {
 
 func TestStrangersAreRefused(t *testing.T) {
 	m, _ := newGuest(t)
-	other, err := newKey()
+	other, err := newKey(filepath.Join(t.TempDir(), keyFile))
 	if err != nil {
 		t.Fatal(err)
 	}

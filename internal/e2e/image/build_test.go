@@ -1,0 +1,150 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/need"
+)
+
+// buildTime bounds one build; with everything to be downloaded and compiled it takes
+// five minutes on two quiet processors.
+const buildTime = 20 * time.Minute
+
+// images are those that were built, by folder.
+var images = map[string]string{}
+
+// build returns the image of this checkout, in the format that operators are given
+// most often.
+func build(t *testing.T) disk {
+	t.Helper()
+	if file := os.Getenv(imageVariable); file != "" {
+		return disk{file, "qcow2"}
+	}
+	return disk{buildInto(t, "first"), "qcow2"}
+}
+
+// buildInto builds the image into a folder, unless that was done, with more of the
+// environment.
+func buildInto(t *testing.T, name string, environment ...string) string {
+	t.Helper()
+	if images[name] == "" {
+		version := packages(t)
+		out := folder(t, name)
+		script(t, environment, ".ci/image", "appliance", out, version)
+		images[name] = only(t, out, "relay-appliance_*_amd64.qcow2")
+	}
+	return images[name]
+}
+
+// packagesVersion is that of the packages in dist/ when they were built.
+var packagesVersion string
+
+// packages builds what the image is made of, once.
+func packages(t *testing.T) string {
+	t.Helper()
+	need.Tools(t, "mmdebstrap", "help2man")
+	if packagesVersion == "" {
+		script(t, nil, ".ci/plugin")
+		out := script(t, nil, "go", "-C", "internal/tools/deb", "run", ".", "-out", filepath.Join(top(t), "dist"))
+		m := regexp.MustCompile(`(?m)/relayd_(.*)_[a-z0-9]*\.deb$`).FindStringSubmatch(out)
+		if m == nil {
+			t.Fatalf("no version of relayd in:\n%s", out)
+		}
+		packagesVersion = m[1]
+	}
+	return packagesVersion
+}
+
+// script runs a command of the checkout and says how long it took.
+func script(t *testing.T, environment []string, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), buildTime)
+	defer cancel()
+	began := time.Now()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = top(t)
+	cmd.Env = append(os.Environ(), environment...)
+	cmd.WaitDelay = 10 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", cmd, err, out)
+	}
+	t.Logf("%s: %s", filepath.Base(name), time.Since(began).Round(time.Second))
+	return string(out)
+}
+
+// only is the one file in dir that the pattern names.
+func only(t *testing.T, dir, pattern string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, pattern))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("%s in %s: %q, %v", pattern, dir, found, err)
+	}
+	return found[0]
+}
+
+// maxImage is what an operator is to download at most.
+const maxImage = 200_000_000
+
+// Whoever builds the image again gets the same bytes: disk, what is written about
+// it, and all.
+func TestReproducible(t *testing.T) {
+	part(t)
+	if os.Getenv(imageVariable) != "" {
+		t.Skip("skipped: " + imageVariable + " names an image")
+	}
+	first := filepath.Dir(buildInto(t, "first"))
+	// In full with nothing kept: Debian is installed anew, too.
+	var environment []string
+	if os.Getenv(modeVariable) == "full" {
+		environment = []string{"XDG_CACHE_HOME=" + t.TempDir()}
+	}
+	second := filepath.Dir(buildInto(t, "second", environment...))
+	defer func() {
+		if err := os.RemoveAll(second); err != nil {
+			t.Error(err)
+		}
+	}()
+	files, err := os.ReadDir(first)
+	if err != nil || len(files) < 4 {
+		t.Fatalf("%v: %v", files, err)
+	}
+	for _, f := range files {
+		a, b := hash(t, filepath.Join(first, f.Name())), hash(t, filepath.Join(second, f.Name()))
+		if a != b {
+			t.Errorf("%s differs: %s and %s", f.Name(), a, b)
+		}
+	}
+	info, err := os.Stat(buildInto(t, "first"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d bytes", info.Size())
+	if info.Size() > maxImage {
+		t.Errorf("the qcow2 image has %d bytes, want at most %d", info.Size(), maxImage)
+	}
+}
+
+func hash(t *testing.T, file string) string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		t.Error(err)
+		return ""
+	}
+	defer f.Close()
+	sum := sha256.New()
+	if _, err := io.Copy(sum, f); err != nil {
+		t.Error(err)
+	}
+	return fmt.Sprintf("%x", sum.Sum(nil))
+}

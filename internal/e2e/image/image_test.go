@@ -1,0 +1,72 @@
+package image
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/psf-relay/relay-appliance/internal/qemu"
+)
+
+// both are the services of a machine in that role.
+var both = []string{"relayd", "relaymon"}
+
+// bothLab is a machine in role both, in the lab.
+func bothLab(image disk) settings {
+	return settings{image: image, userData: func(ca string) string { return lab("both", ca) }}
+}
+
+// One machine, from its first boot on. The checks are made in this order, since some
+// restart what others look at.
+func TestAppliance(t *testing.T) {
+	part(t)
+	image := build(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
+	defer cancel()
+	a := boot(ctx, t, bothLab(image), both...)
+	a.check(ctx, t)
+	t.Run("ssh", func(t *testing.T) { a.checkSSH(ctx, t) })
+	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
+}
+
+// check is what is asked of a machine in role both.
+func (a *appliance) check(ctx context.Context, t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		check func(*testing.T)
+	}{
+		{"probe", func(t *testing.T) { a.probeUntilOK(ctx, t) }},
+		{"pages", func(t *testing.T) { a.checkPages(ctx, t) }},
+		{"hardening", func(t *testing.T) { a.checkHardening(ctx, t, both...) }},
+		{"disk", func(t *testing.T) { a.checkDisk(ctx, t) }},
+		{"memory", func(t *testing.T) { a.checkMemory(ctx, t) }},
+		{"firewall", func(t *testing.T) { a.checkFirewall(ctx, t, "both") }},
+		{"status", func(t *testing.T) { a.checkStatus(ctx, t, a.peerID, domain, "both") }},
+		{"reload", func(t *testing.T) { a.checkReload(ctx, t) }},
+		{"killed", func(t *testing.T) { a.checkKilled(ctx, t) }},
+	} {
+		t.Run(c.name, c.check)
+	}
+}
+
+// The same image starts from UEFI, also where only what Microsoft's keys vouch for
+// is started.
+func TestUEFI(t *testing.T)       { part(t); checkFirmware(t, qemu.UEFI, false) }
+func TestSecureBoot(t *testing.T) { part(t); checkFirmware(t, qemu.SecureBoot, true) }
+
+func checkFirmware(t *testing.T, firmware qemu.Firmware, secure bool) {
+	s := bothLab(build(t))
+	s.firmware = firmware
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
+	defer cancel()
+	a := boot(ctx, t, s, both...)
+	a.probeUntilOK(ctx, t)
+	// The last byte of the variable is its value.
+	out, err := a.Run(ctx, "od -An -tu1 -j4 /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c || echo none")
+	if got := strings.TrimSpace(out) == "1"; err != nil || got != secure {
+		t.Errorf("Secure Boot is %q, want %v: %v", out, secure, err)
+	}
+	if _, err := a.Run(ctx, "test -d /sys/firmware/efi"); err != nil {
+		t.Errorf("it was not started by UEFI: %v", err)
+	}
+}
