@@ -80,7 +80,7 @@ func (b *Builder) Run(ctx context.Context, ui packer.Ui, hook packer.Hook) (_ pa
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("cancelled: %w", err)
 		}
-		ui.Message(fmt.Sprintf("%.1f s", time.Since(start).Seconds()))
+		ui.Say(fmt.Sprintf("%.1f s", time.Since(start).Seconds()))
 	}
 	return r.publish()
 }

@@ -84,7 +84,7 @@ func (p *PostProcessor) PostProcess(ctx context.Context, ui packer.Ui, in packer
 		if err != nil {
 			return fail(err)
 		}
-		ui.Message(f.SHA256 + "  " + f.Name)
+		ui.Say(f.SHA256 + "  " + f.Name)
 		m.Files = append(m.Files, f)
 	}
 	if m.Name == "" {

@@ -35,8 +35,12 @@ func Debian(tree fs.FS) ([]Component, error) {
 		if c.Name == "" || c.Version == "" || c.Arch == "" {
 			return nil, errors.New("dpkg's status has a package without name, version or architecture")
 		}
-		c.PURL = "pkg:deb/debian/" + c.Name + "@" + url.QueryEscape(c.Version) + "?arch=" + c.Arch
+		vendor := "debian/"
 		c.Source = sourceOf(p)
+		if ours(p) {
+			vendor, c.Source = "", p.Get("Homepage")
+		}
+		c.PURL = "pkg:deb/" + vendor + c.Name + "@" + url.QueryEscape(c.Version) + "?arch=" + c.Arch
 		if c.Licences, err = copyright(tree, c.Name); err != nil {
 			return nil, err
 		}
@@ -45,13 +49,13 @@ func Debian(tree fs.FS) ([]Component, error) {
 	return sorted(found), nil
 }
 
-// sourceOf is where the source of a package is kept for good. Whoever is not Debian
-// says it with the home page.
+// ours tells this project's packages from Debian's.
+func ours(p deb822.Paragraph) bool {
+	return strings.HasPrefix(p.Get("Homepage"), "https://github.com/psf-relay/")
+}
+
+// sourceOf is where the source of a package of Debian's is kept for good.
 func sourceOf(p deb822.Paragraph) string {
-	if !strings.Contains(p.Get("Maintainer"), "debian.org") && !strings.Contains(p.Get("Homepage"), "debian.org") &&
-		p.Get("Source") == "" && p.Get("Homepage") != "" && p.Get("Original-Maintainer") == "" && !strings.Contains(p.Get("Maintainer"), "Debian") {
-		return p.Get("Homepage")
-	}
 	name, version := p.Get("Package"), p.Get("Version")
 	// Source: NAME, or NAME (VERSION) where that differs from the binary package's.
 	if s := p.Get("Source"); s != "" {
@@ -88,7 +92,8 @@ func copyright(tree fs.FS, name string) ([]string, error) {
 }
 
 // A name of a licence, and not the beginning of its text.
-var licenceName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.+_/-]*(,? (and|or|with|and/or|[A-Za-z0-9.+_/-]+)){0,8}$`)
+var licenceName = regexp.MustCompile(strings.ReplaceAll(
+	`^NAME(,? (and|or|and/or) NAME|,? with NAME( exception)?)*$`, "NAME", `[A-Za-z0-9][A-Za-z0-9.+_/-]*`))
 
 // debianCommon are Debian's own copies, which copyright files refer to.
 var debianCommon = regexp.MustCompile(`/usr/share/common-licenses/([A-Za-z]+(?:-[0-9.]*[0-9])?)`)
