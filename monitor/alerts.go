@@ -91,6 +91,11 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 	} else if n := m.cosignedBy(o, due); n < m.required(due) {
 		list = append(list, m.newAlert("HourUnsealed", "critical", nil, "%d of the %d required witnesses have cosigned monitor %s's hour %s: its votes will not count (R9)", n, m.required(due), m.cfg.Name, due))
 	}
+	if releases, _ := m.updates.Newest(); releases != nil {
+		if ends := releases.Ends(now); ends != "" {
+			list = append(list, m.newAlert("UpdatesNearExpiry", "warning", nil, "%s", ends))
+		}
+	}
 	return list
 }
 
@@ -160,6 +165,9 @@ func (m *Monitor) relayAlerts(r *web.Relay, now time.Time) ([]alert.Alert, error
 	if c := r.Certificate; c != nil && r.Last != nil && r.Last.Facts.Certificate != nil && c.SHA256 == r.Last.Facts.Certificate.SHA256 &&
 		c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore.Time)/6 {
 		list = append(list, m.newAlert("CertificateNearExpiry", "warning", r, "the certificate of relay %s of %s is valid until %s and was not renewed", r.PeerID, r.Operator, c.NotAfter))
+	}
+	if l := r.Release; l != nil && l.Installed != "" && l.Installed != l.Newest && now.Sub(l.Published.Time) >= m.rules.ReleaseGrace {
+		list = append(list, m.newAlert("RelayOutdated", "warning", r, "relay %s of %s runs %s, although %s is out for %d days (R13)", r.PeerID, r.Operator, l.Installed, l.Newest, l.Days))
 	}
 	if c := r.Count; c.Spare < 0 && c.Needed > 0 {
 		list = append(list, m.newAlert("MonthOutOfReach", "warning", r, "relay %s of %s cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts",

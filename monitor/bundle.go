@@ -32,7 +32,10 @@ type BundleRequest struct {
 // monitor's log beside a monitor that may be running.
 func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (err error) {
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	if err := errors.Join(m.readRules(), m.readRoster(), m.readReleases()); err != nil {
+	if err := errors.Join(m.readRules(), m.readRoster(), m.follow()); err != nil {
+		return err
+	}
+	if err := m.readReleases(); err != nil {
 		return err
 	}
 	if m.roster.Relay(q.Relay) == nil {

@@ -33,6 +33,7 @@ type Config struct {
 	Roster      string           `yaml:"roster"`
 	Rules       string           `yaml:"rules"`
 	Releases    string           `yaml:"releases"`
+	Updates     string           `yaml:"updates"`
 	Committee   string           `yaml:"committee"`
 	Listen      string           `yaml:"listen"`
 	Public      PublicConfig     `yaml:"public"`
@@ -78,7 +79,7 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Maintenance, &c.Lab.CA, &c.Public.ACME.CAFile} {
+	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Updates, &c.Maintenance, &c.Lab.CA, &c.Public.ACME.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}

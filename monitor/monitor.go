@@ -14,6 +14,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/internal/release/feed"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -41,6 +42,7 @@ type Monitor struct {
 	witness    *evidence.Witness // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
 	beacons    *beacons          // nil: no source of randomness is configured
+	updates    *feed.Feed        // the project's release list
 
 	mu         sync.Mutex
 	planner    *planner
@@ -87,7 +89,7 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 		seen:   map[string]*evidence.Attempt{},
 		latest: map[string]*evidence.Attempt{},
 	}
-	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
+	if err := errors.Join(m.readRules(), m.readRoster(), m.follow()); err != nil {
 		return nil, err
 	}
 	var err error
@@ -176,9 +178,11 @@ func (m *Monitor) readRoster() (err error) {
 	return nil
 }
 
-// readReleases reads the release list (rule R13); without one there is none.
+// readReleases reads the release list (rule R13): the operator's file or else, of
+// those that were fetched, the one that the roster names.
 func (m *Monitor) readReleases() (err error) {
 	if m.cfg.Releases == "" {
+		m.files.releases = m.updates.Named(m.roster.Releases)
 		return nil
 	}
 	if m.files.releases, err = os.ReadFile(m.cfg.Releases); err != nil {
@@ -234,6 +238,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
+		"30 17 * * * *":   func() { m.fetchReleases(ctx) },
 		"5/30 * * * * *":  func() { m.reread(time.Now(), func() { end(ErrChanged) }) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
@@ -244,6 +249,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	c.Start()
 	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
 	m.running.Go(func() { m.warm(ctx) })
+	m.running.Go(func() { m.fetchReleases(ctx) })
 	if m.alerts != nil {
 		m.running.Go(func() { m.alerts.Run(ctx) })
 	}

@@ -98,6 +98,7 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 		}
 		o.Relays = append(o.Relays, relay)
 	}
+	m.addReleases(&o, now)
 	return o, nil
 }
 
@@ -189,6 +190,10 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		return out, nil
 	}
 	out.Last = m.last(id)
+	if n := len(known.Agents); n > 0 {
+		list, _ := m.updates.Newest()
+		out.Release = released(list, known.Agents[n-1].Agent, now)
+	}
 	return out, nil
 }
 

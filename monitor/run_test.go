@@ -86,6 +86,9 @@ func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []s
 		seen:   map[string]*evidence.Attempt{},
 		latest: map[string]*evidence.Attempt{},
 	}
+	if err := m.follow(); err != nil {
+		t.Fatal(err)
+	}
 	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}

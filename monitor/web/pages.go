@@ -44,7 +44,10 @@ type Month struct {
 	Certificates []bounty.CertificateSeen `json:"certificates"`
 	Agents       []bounty.AgentSeen       `json:"agents"`
 	More         bool                     `json:"more,omitempty"`
-	Last         *evidence.Attempt        `json:"last,omitempty"`
+	// Release is what the release list tells of the last of the versions, in the
+	// running month.
+	Release *Release          `json:"release,omitempty"`
+	Last    *evidence.Attempt `json:"last,omitempty"`
 	// Previous and Next are the months beside this one of which something may be known.
 	Previous *evidence.Month `json:"previous,omitempty"`
 	Next     *evidence.Month `json:"next,omitempty"`

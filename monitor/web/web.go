@@ -36,7 +36,11 @@ type Overview struct {
 	// Fault says why nothing is judged at present; empty: all is well.
 	Fault string `json:"fault,omitempty"`
 	// Held says why nothing is signed at present; empty: it is.
-	Held      string    `json:"held,omitempty"`
+	Held string `json:"held,omitempty"`
+	// Updates says what is wrong with the project's release list; empty: nothing.
+	Updates string `json:"updates,omitempty"`
+	// Release is what the list tells of this monitor's own program; nil: nothing.
+	Release   *Release  `json:"release,omitempty"`
 	Witnesses []Witness `json:"witnesses"`
 	Relays    []Relay   `json:"relays"`
 }
@@ -51,10 +55,19 @@ type Relay struct {
 	// Certificate is the newest that it showed, Agent how its software calls itself.
 	Certificate *bounty.CertificateSeen `json:"certificate,omitempty"`
 	Agent       string                  `json:"agent,omitempty"`
+	Release     *Release                `json:"release,omitempty"` // nil: the release list does not tell
 	Count       Count                   `json:"count"`
 	Last        *evidence.Attempt       `json:"last,omitempty"`
 	// Hours are this monitor's own votes of the last day, oldest first.
 	Hours []Hour `json:"hours"`
+}
+
+// Release is what the project's release list tells of a program.
+type Release struct {
+	Installed string        `json:"installed,omitempty"` // empty: a version that is not on the list
+	Newest    string        `json:"newest"`
+	Published evidence.Time `json:"published"` // when the newest was
+	Days      int           `json:"days"`      // since then
 }
 
 // Hour is this monitor's vote of one hour. It is not the verdict: other

@@ -23,7 +23,10 @@ func sample() Overview {
 	return Overview{
 		Monitor: "m1", Origin: "m1/relaymon/lab", Network: evidence.Lab, Version: "v1.2.3",
 		LogKey: "m1+0+key", Now: evidence.TimeOf(at), First: h - 1, Sealed: 1,
+		Updates: "the list is <old>",
+		Release: &Release{Installed: "v1.2.3", Newest: "v1.2.3", Published: evidence.TimeOf(at.AddDate(0, 0, -4)), Days: 4},
 		Relays: []Relay{{
+			Agent: "relayd/1.2.2", Release: &Release{Installed: "v1.2.2", Newest: "v1.2.3", Published: evidence.TimeOf(at.AddDate(0, 0, -4)), Days: 4},
 			PeerID: "12D3KooWsample", Operator: `<script>alert("x")</script>`,
 			TCP4: "/ip4/203.0.113.7/tcp/4001/p2p/12D3KooWsample", WSS: "/dns4/relay.example/tcp/443/wss/p2p/12D3KooWsample",
 			Last: &evidence.Attempt{
@@ -79,6 +82,7 @@ func sampleMonth() Month {
 		TCP4: o.Relays[0].TCP4, WSS: o.Relays[0].WSS, Last: o.Relays[0].Last,
 		Certificates: []bounty.CertificateSeen{{SHA256: strings.Repeat("ab", 32), Issuer: "CN=<evil>", First: o.First, Last: o.First + 3}},
 		Agents:       []bounty.AgentSeen{{Agent: "<relay>/1", Span: bounty.Span{From: o.First, Until: o.First + 9}}},
+		Release:      &Release{Newest: "v9.9.9", Published: o.Now, Days: 0},
 		Latency:      []Latency{{Day: "2026-11-01", PingUS: 2000, TCP4US: 5000, WSSUS: 40000, RelayUS: 90000}},
 	}
 	m.Count = NewCount(evidence.MonthOf(o.Now.Time), bounty.Hours{Total: 720, Up: 10, Down: 4, Unknown: 6, Remaining: 680, NotEnrolled: 20}, 600)
@@ -106,6 +110,7 @@ func TestMonthPage(t *testing.T) {
 		for _, want := range []string{
 			">-UX?bB..................<", "10 hours up, 590 more needed", "96 may still be lost",
 			`/hour/2026-11-01T03"`, "unknown (one failure)", "&lt;relay&gt;/1", "CN=&lt;evil&gt;", "never accepted", "median 90.0 ms",
+			"A version that is not on the release list; the newest is v9.9.9, published 2026-11-03, 0 days ago.",
 		} {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s: the page does not hold %q", path, want)
@@ -200,6 +205,8 @@ func TestOverview(t *testing.T) {
 	for _, want := range []string{
 		"Monitor m1", "<strong>Lab.</strong>", "tcp4 ok", "fail (cert-expired)",
 		"&lt;script&gt;", "2026-11-03 14:00 UTC down", "1 sealed hour.", "m1/relaymon/lab",
+		"<code>relayd/1.2.2</code>; the newest is v1.2.3, published 2026-10-30, 4 days ago",
+		"relaymon v1.2.3, the newest, published 2026-10-30, 4 days ago", "the list is &lt;old&gt;",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page does not hold %q", want)

@@ -1,0 +1,143 @@
+package monitor
+
+import (
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
+	"github.com/psf-relay/relay-appliance/monitor/web"
+)
+
+// The published list is fetched, kept, and shown; the one that the roster names goes
+// into bundles, also when a newer one is out.
+func TestReleasesAreFollowed(t *testing.T) {
+	secret, public, err := note.GenerateKey(rand.Reader, "releases.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	list := &release.List{Version: 1}
+	var served []byte
+	publish := func(version string, days int) *release.List {
+		t.Helper()
+		if err := list.Add("relay-appliance", "relayd/*", version, now.AddDate(0, 0, -days)); err != nil {
+			t.Fatal(err)
+		}
+		list.ValidUntil = release.Time{Time: now.AddDate(0, 0, 60-days)}
+		if served, err = list.Sign(signer); err != nil {
+			t.Fatal(err)
+		}
+		l, err := release.Parse("served", served)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	down := false
+	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if down || r.URL.Path != "/releases.yaml" || !strings.HasPrefix(r.UserAgent(), "relaymon/") {
+			http.NotFound(w, r)
+			return
+		}
+		w.Write(served)
+	}))
+	defer site.Close()
+
+	f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+	m, _ := newTestMonitor(t, f, 1, 1)
+	m.history = history.New(m.store, m.rules, m.roster)
+	m.cfg.Updates = filepath.Join(t.TempDir(), "updates.yaml")
+	if err := os.WriteFile(m.cfg.Updates, fmt.Appendf(nil, "site: %s\nkeys: [%s]\n", site.URL, public), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.follow(); err != nil {
+		t.Fatal(err)
+	}
+	show := func(agent string) (web.Overview, *web.Relay) {
+		o := web.Overview{Relays: []web.Relay{{PeerID: "x", Operator: "alice", Agent: agent}}}
+		m.addReleases(&o, now)
+		return o, &o.Relays[0]
+	}
+	if o, r := show("relayd/1.0.0"); o.Updates != "" || r.Release != nil {
+		t.Errorf("before anything was fetched: %q, %+v", o.Updates, r.Release)
+	}
+
+	first := publish("v1.0.0", 40)
+	m.fetchReleases(t.Context())
+	publish("v1.1.0", 4)
+	m.fetchReleases(t.Context())
+	for agent, want := range map[string]*web.Release{
+		"relayd/1.1.0": {Installed: "v1.1.0", Newest: "v1.1.0", Days: 4},
+		"relayd/1.0.0": {Installed: "v1.0.0", Newest: "v1.1.0", Days: 4},
+		"relayd/9.9.9": {Newest: "v1.1.0", Days: 4},
+		"helia/2.0":    nil,
+	} {
+		_, r := show(agent)
+		if want != nil {
+			want.Published = evidence.TimeOf(now.AddDate(0, 0, -4))
+		}
+		if (r.Release == nil) != (want == nil) || want != nil && *r.Release != *want {
+			t.Errorf("%s: %+v, want %+v", agent, r.Release, want)
+		}
+	}
+
+	// Told when it is due, and not before.
+	for days, want := range map[int]string{0: "RelayOutdated", -2: ""} {
+		_, r := show("relayd/1.0.0")
+		alerts, err := m.relayAlerts(r, now.AddDate(0, 0, days))
+		if err != nil || want == "" && len(alerts) != 0 || want != "" && (len(alerts) != 1 || alerts[0].Name != want) {
+			t.Errorf("%d days on: %v, %v", days, alerts, err)
+		}
+	}
+	if _, r := show("relayd/1.1.0"); r.Release == nil {
+		t.Error("nothing is told of the newest version")
+	} else if alerts, err := m.relayAlerts(r, now); err != nil || len(alerts) != 0 {
+		t.Errorf("the newest version: %v, %v", alerts, err)
+	}
+	// The list was signed for 56 days more.
+	for days, want := range map[int]bool{35: false, 37: true, 57: true} {
+		found := false
+		for _, a := range m.monitorAlerts(&web.Overview{}, now.AddDate(0, 0, days)) {
+			found = found || a.Name == "UpdatesNearExpiry"
+		}
+		if found != want {
+			t.Errorf("%d days on an alert: %t", days, found)
+		}
+	}
+
+	// What the roster names is there, after a restart and without the site.
+	down = true
+	if err := m.follow(); err != nil {
+		t.Fatal(err)
+	}
+	m.roster.Releases = first.SHA256
+	if err := m.readReleases(); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := release.Parse("kept", m.files.releases); err != nil || l.SHA256 != first.SHA256 {
+		t.Errorf("for the bundle: %+v, %v", l, err)
+	}
+	m.fetchReleases(t.Context())
+	if o, r := show("relayd/1.1.0"); !strings.Contains(o.Updates, "404") || r.Release == nil || r.Release.Installed != "v1.1.0" {
+		t.Errorf("without the site: %q, %+v", o.Updates, r.Release)
+	}
+	m.roster.Releases = strings.Repeat("0", 64)
+	if err := m.readReleases(); err != nil || m.files.releases != nil {
+		t.Errorf("a list that was never fetched: %q, %v", m.files.releases, err)
+	}
+}
