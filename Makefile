@@ -8,6 +8,9 @@ export CGO_ENABLED ?= 0
 
 PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit internal/demo/cmd/demo
 
+# Where packages and images are built to.
+DIST ?= dist
+
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
@@ -30,16 +33,17 @@ test: deps ## Everything there is to test; installs what it needs
 	$(MAKE) plugin
 	go -C image test -timeout 10m ./...
 	$(MAKE) race
+	$(MAKE) image-test
 
 plugin: ## Build Packer and our plugin for it into bin/
 	.ci/plugin
 
-image: plugin ## Build the image into dist/: raw, qcow2, manifest (root; IMAGE= more options of Packer)
-	version=$$(go -C internal/tools/deb run . -out ../../../dist | sed -n 's|.*/relayd_\(.*\)_[a-z0-9]*\.deb$$|\1|p'); \
-	.ci/image appliance dist "$$version" $(IMAGE)
+image: plugin ## Build packages and image into DIST (default dist): raw, qcow2, manifest (root; PACKER= more options)
+	version=$$(go -C internal/tools/deb run . -out '$(abspath $(DIST))' | sed -n 's|.*/relayd_\(.*\)_[a-z0-9]*\.deb$$|\1|p'); \
+	.ci/image appliance '$(DIST)' "$$version" -var 'debs=$(abspath $(DIST))' $(PACKER)
 
-plain-image: plugin ## Build Debian alone into dist/, to try packages and user-data on (root)
-	.ci/image plain dist $(IMAGE)
+plain-image: plugin ## Build Debian alone into DIST, to try packages and user-data on (root)
+	.ci/image plain '$(DIST)' $(PACKER)
 
 image-test: deps ## Build the image twice, boot it, look at it and update it (root; emulated)
 	RELAY_IMAGE_TEST=part go test -v -count=1 -timeout 90m ./internal/e2e/image

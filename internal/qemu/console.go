@@ -16,6 +16,8 @@ const (
 	// maxConsole is how much of what the console said is kept to be searched; all
 	// of it is in the file.
 	maxConsole = 4 << 20
+	// maxLine is how much of a line is reported.
+	maxLine = 160
 	// progressEvery is how often the last line is reported.
 	progressEvery = 15 * time.Second
 )
@@ -71,14 +73,16 @@ func clean(text []byte) string {
 	return strings.ReplaceAll(string(escapes.ReplaceAll(text, nil)), "\r", "")
 }
 
-// lastLine is the last complete line with something in it.
+// lastLine is the last complete line with something in it, without what a boot menu
+// fills the screen with.
 func lastLine(text []byte) string {
 	end := bytes.LastIndexByte(text, '\n')
 	if end < 0 {
 		return ""
 	}
 	lines := strings.Split(strings.TrimSpace(clean(text[max(0, end-4096):end])), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+	last := strings.Join(strings.Fields(lines[len(lines)-1]), " ")
+	return strings.ToValidUTF8(last[:min(len(last), maxLine)], "")
 }
 
 // Text is what the console has said, without a terminal's colours. Of very much it
