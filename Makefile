@@ -14,13 +14,23 @@ DIST ?= dist
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
-.PHONY: help run test plugin image plain-image image-test test-image-full race build deb deps fuzz vuln clean
+.PHONY: help run test plugin image plain-image image-test test-image-full race bench soak build deb deps fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
 	bin/demo --programs bin --state .demo $(if $(ONCE),--once)
+
+bench: ## Measure the relay beside haproxy, js-libp2p and others; FULL=1: half an hour, n=5; ONLY="bulk peers"
+	@mkdir -p bin dist
+	go build -trimpath -o bin/ ./relay/cmd/relayd ./internal/bench/cmd/bench
+	bin/bench run --programs bin --json dist/bench.jsonl --scale $(if $(FULL),full,short) $(addprefix --only=,$(ONLY))
+
+soak: ## Keep a relay busy for half an hour (FOR=30m) and see whether it grows
+	@mkdir -p bin dist
+	go build -trimpath -o bin/ ./relay/cmd/relayd ./internal/bench/cmd/bench
+	bin/bench soak --programs bin --json dist/soak.jsonl --for $(or $(FOR),30m)
 
 build: ## Build the programs into bin/
 	go build -trimpath -o bin/ $(addprefix ./,$(PROGRAMS))

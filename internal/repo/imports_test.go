@@ -89,7 +89,8 @@ var mayImport = map[string][]string{
 	"internal/coord":        {"internal/durable"},
 	"internal/deb822":       {},
 	"internal/durable":      {},
-	"internal/need":         {},
+	"internal/need":         {"internal/npm"},
+	"internal/npm":          {},
 	"internal/sbom":         {"internal/deb822"},
 	"internal/release":      {"internal/config"},
 	"internal/release/feed": {"internal/release", "internal/config", "internal/durable"},
@@ -112,7 +113,15 @@ var mayImport = map[string][]string{
 	"internal/demo":          {"internal/durable", "internal/pebble"},
 	"internal/demo/cmd/demo": {"internal/demo", "internal/cli"},
 	"internal/e2e/...":       {"..."},
-	"internal/repo":          {},
+
+	// The benchmark sees the relay as a process, as everybody else does.
+	"internal/bench":           {"internal/bench/lab", "internal/bench/load", "internal/bench/subject"},
+	"internal/bench/lab":       {},
+	"internal/bench/load":      {"internal/bench/lab", "internal/coord"},
+	"internal/bench/subject":   {"internal/bench/lab", "internal/bench/load"},
+	"internal/bench/cmd/bench": {"internal/bench", "internal/bench/lab", "internal/bench/load", "internal/bench/subject", "internal/cli", "internal/npm"},
+
+	"internal/repo": {},
 }
 
 // testOnly are packages that no program may link.
@@ -177,9 +186,9 @@ var reserved = []struct {
 	reason  string
 }{
 	{"github.com/robfig/cron/v3", []string{"monitor"}, "one place decides when a probe is due"},
-	{"github.com/libp2p/go-libp2p", []string{"relay", "monitor/probe", "internal/coord"}, "hosts are made by the relay and by the probe only"},
-	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "monitor/probe", "internal/coord"}, "as above"},
-	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe"}, "as above"},
+	{"github.com/libp2p/go-libp2p", []string{"relay", "monitor/probe", "internal/coord", "internal/bench"}, "hosts are made by the relay, by the probe and by what the relay is compared with"},
+	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "monitor/probe", "internal/coord", "internal/bench"}, "as above"},
+	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor"}, "certificates are fetched by who serves them"},
 	{"testing", []string{"internal/need", "internal/e2e", "internal/repo"}, "no testing code in a program"},

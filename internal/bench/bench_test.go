@@ -1,0 +1,146 @@
+package bench
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/need"
+)
+
+// Every experiment runs once, with the real programs and next to no load, so that
+// none of them rots. What it measures says nothing.
+func TestEveryExperiment(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped: -short")
+	}
+	need.Root(t)
+	need.Tools(t, "go")
+	need.NodeModules(t, "subject/js")
+	programs := t.TempDir()
+	build := exec.Command("go", "build", "-o", programs+string(filepath.Separator), "../../relay/cmd/relayd", "./cmd/bench")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	results := filepath.Join(t.TempDir(), "results.jsonl")
+	bench := exec.CommandContext(t.Context(), filepath.Join(programs, "bench"), "run", "--programs", programs, "--scale", "smoke", "--json", results)
+	bench.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	out, err := bench.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	f, err := os.Open(results)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	samples, err := Read(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	for _, s := range samples {
+		has[s.Experiment+" "+s.Variant] = true
+	}
+	for _, e := range experiments(Smoke) {
+		for _, v := range e.variants {
+			if _, err := exec.LookPath("haproxy"); v.subject == "haproxy" && err != nil {
+				continue
+			}
+			if !has[e.name+" "+v.name()] {
+				t.Errorf("%s was not measured:\n%s", e.name+" "+v.name(), out)
+			}
+		}
+	}
+}
+
+// A goal that names a value nobody measures would stay "not measured" for ever.
+func TestGoalsNameWhatIsMeasured(t *testing.T) {
+	var have = map[string]bool{}
+	for _, e := range experiments(Full) {
+		for _, v := range e.variants {
+			have[e.name+" "+v.name()] = true
+		}
+	}
+	for _, g := range goals() {
+		for _, v := range []value{g.of, g.to} {
+			if v != (value{}) && !have[v.experiment+" "+v.variant] {
+				t.Errorf("%s: there is no %s %s", g.name, v.experiment, v.variant)
+			}
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	sample := func(experiment, variant string, round int, name string, v float64) Sample {
+		return Sample{Experiment: experiment, Variant: variant, Round: round, Time: time.Time{}, Values: map[string]float64{name: v}}
+	}
+	samples := []Sample{
+		// The machine was slow in the second round: the ratio does not mind.
+		sample("bulk", "haproxy", 1, "cpu_s_gib", 1), sample("bulk", "relayd tcp/noise", 1, "cpu_s_gib", 1.2),
+		sample("bulk", "haproxy", 2, "cpu_s_gib", 3), sample("bulk", "relayd tcp/noise", 2, "cpu_s_gib", 3.6),
+		sample("bulk", "haproxy", 3, "cpu_s_gib", 1), sample("bulk", "relayd tcp/noise", 3, "cpu_s_gib", 0.9),
+		{Experiment: "bulk", Variant: "relayd tcp/noise", Round: 4, Error: "it failed"},
+		sample("share", "relayd tcp/noise", 1, "share", 0.2),
+		sample("crowd", "relayd tcp/noise", 1, "served", 1000),
+	}
+	got := map[string]string{}
+	for _, o := range judge(samples) {
+		got[o.name] = spread(o.measured) + " " + o.verdict()
+	}
+	for name, want := range map[string]string{
+		"CPU per GiB, tcp/noise, against haproxy TLS to TLS":          "1.2 (0.9 to 1.2) met",
+		"a circuit's rate beside 50 of one other peer, against alone": "0.2 MISSED",
+		"of 1,000 clients behind one address, served":                 "1000 aim",
+		"CPU per GiB, quic, against haproxy":                          "- not measured",
+	} {
+		if got[name] != want {
+			t.Errorf("%s: %q, want %q", name, got[name], want)
+		}
+	}
+}
+
+func TestTableIsMarkdown(t *testing.T) {
+	var out bytes.Buffer
+	if err := Table(&out, []Sample{{Experiment: "churn", Variant: "relayd quic", Round: 1, Values: map[string]float64{"cpu_ms": 1.26}}}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| CPU per connect and identify, quic ", "| 1.26 ms ", "\nchurn\n\n| variant     | cpu_ms |\n|-------------|--------|\n| relayd quic | 1.26   |\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+}
+
+// The js relay that is compared with is the one that PSF software runs.
+func TestJSRelayIsThePSFs(t *testing.T) {
+	lock := func(name string) (versions map[string]string) {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var l struct {
+			Packages map[string]struct{ Version string }
+		}
+		if err := json.Unmarshal(data, &l); err != nil {
+			t.Fatal(err)
+		}
+		versions = map[string]string{}
+		for path, p := range l.Packages {
+			versions[path] = p.Version
+		}
+		return versions
+	}
+	ours, theirs := lock("subject/js/package-lock.json"), lock("../e2e/psf/js/package-lock.json")
+	for _, name := range []string{"libp2p", "@libp2p/tcp", "@libp2p/identify", "@libp2p/circuit-relay-v2", "@chainsafe/libp2p-noise", "@chainsafe/libp2p-yamux", "@libp2p/utils", "@multiformats/multiaddr"} {
+		path := "node_modules/" + name
+		if ours[path] == "" || ours[path] != theirs[path] {
+			t.Errorf("%s: %q here, the PSF's is %q", name, ours[path], theirs[path])
+		}
+	}
+}

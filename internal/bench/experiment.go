@@ -1,0 +1,185 @@
+package bench
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/bench/load"
+	"github.com/psf-relay/relay-appliance/internal/bench/subject"
+)
+
+// experiment is a number of variants that are measured in turn, round by round,
+// so that what the machine does meanwhile meets all of them.
+type experiment struct {
+	name     string
+	about    string
+	rounds   int
+	variants []variant
+}
+
+// variant is one subject under one load.
+type variant struct {
+	subject  string
+	over     string // transport and security; empty for a proxy
+	job      load.Job
+	settings string // of relayd, in place of the wide ones
+	fresh    bool   // a new process for each round, because the load leaves traces
+	beside   int    // share: how many circuits a hog fills in the second half
+	sameDest bool   // share: they lead where the other one leads
+}
+
+func (v variant) name() string {
+	name := v.subject
+	if v.over != "" {
+		name += " " + v.over
+	}
+	if v.sameDest {
+		name += " same destination"
+	}
+	return name
+}
+
+// Scale is how much is measured.
+type Scale struct {
+	Rounds int           // of experiments that compare rates
+	Counts int           // of experiments that count peers
+	For    time.Duration // how long a rate is measured
+	Peers  []int         // counts of peers over tcp at which memory and RESERVE are measured
+	Others []int         // the same over the other transports
+	JS     int           // peers of the js relay, which is slow
+	Crowd  int           // clients behind one address
+	Trim   int           // peers with a reservation, of a relay that keeps fewer connections
+	Wait   time.Duration // for somebody to be sent away
+	Attack time.Duration // how long clients come during the attack
+}
+
+// The scales: two minutes, half an hour, and a few seconds in which each line of
+// this program runs once, for its own test.
+var (
+	Short = Scale{
+		Rounds: 1, Counts: 1, For: time.Second,
+		Peers: []int{reserved0, 1000, 4000, 5000}, Others: []int{1000}, JS: 200,
+		Crowd: 1000, Trim: 330, Wait: time.Minute, Attack: 5 * time.Second,
+	}
+	Full = Scale{
+		Rounds: 5, Counts: 5, For: 2 * time.Second,
+		Peers: []int{reserved0, 1000, 4000, 5000}, Others: []int{1000, 5000}, JS: 500,
+		Crowd: 1000, Trim: 330, Wait: time.Minute, Attack: 10 * time.Second,
+	}
+	Smoke = Scale{
+		Rounds: 1, Counts: 1, For: 100 * time.Millisecond,
+		Peers: []int{40, 60}, Others: []int{20}, JS: 10,
+		Crowd: 40, Trim: 10, Wait: 500 * time.Millisecond, Attack: time.Second,
+	}
+)
+
+// reserved0 is how many reservations stand where "none" do: those of the peers
+// that ask.
+const reserved0 = 40
+
+// The relay's limits in experiments about them.
+const (
+	small  = "limits: {connections: 1843}" // what relayd works out on a machine of 512 MiB
+	oneNAT = "limits: {reservations: 4096, guest_reservations: 4096, reservations_per_ip: 2048, connections_per_ip: 2048, connects_per_second: 100}"
+	few    = "limits: {reservations: 350, guest_reservations: 350, connections: 400, connections_per_ip: 400, connects_per_second: 1000}"
+)
+
+func experiments(s Scale) []experiment {
+	relay := func(kind string, v variant, overs ...string) (out []variant) {
+		for _, over := range overs {
+			v := v
+			v.over, v.job.Kind, v.job.Over = over, kind, over
+			out = append(out, v)
+		}
+		return out
+	}
+	of := func(name string) variant { return variant{subject: name, job: load.Job{For: s.For}} }
+	filled := func(name string, steps []int) variant {
+		return variant{subject: name, fresh: true, job: load.Job{Steps: steps}}
+	}
+	all := []string{"tcp/noise", "tcp/tls", "wss/noise", "quic"}
+
+	bulk := experiment{name: "bulk", about: "one stream through one circuit", rounds: s.Rounds}
+	for _, name := range []string{subject.HAProxy, subject.GoProxy} {
+		v := of(name)
+		v.job.Kind = "proxy"
+		bulk.variants = append(bulk.variants, v)
+	}
+	bulk.variants = slices.Concat(bulk.variants,
+		relay("bulk", of(subject.Relayd), all...),
+		relay("bulk", of(subject.Library), all...),
+		relay("bulk", of(subject.JS), "tcp/noise"))
+
+	peers := experiment{name: "peers", about: "peers that hold a reservation", rounds: s.Counts, variants: slices.Concat(
+		relay("fill", filled(subject.Relayd, s.Peers), "tcp/noise"),
+		relay("fill", filled(subject.Relayd, s.Others), "wss/noise", "quic"),
+		relay("fill", filled(subject.Library, s.Others[:1]), "tcp/noise"),
+		relay("fill", filled(subject.JS, []int{s.JS}), "tcp/noise"))}
+
+	churn := experiment{name: "churn", about: "peers connect, identify and leave", rounds: s.Rounds, variants: slices.Concat(
+		relay("churn", of(subject.Relayd), all...),
+		relay("churn", of(subject.Library), "tcp/noise"),
+		relay("churn", of(subject.JS), "tcp/noise"))}
+
+	share := experiment{name: "share", about: "one circuit beside 50 of one other peer", rounds: s.Rounds}
+	for _, name := range []string{subject.Relayd, subject.Library} {
+		for _, same := range []bool{false, true} {
+			v := of(name)
+			v.job.For *= 2
+			v.beside, v.sameDest = hogCircuits, same
+			share.variants = append(share.variants, relay("send", v, "tcp/noise")...)
+		}
+	}
+
+	attacked := func(name string) variant {
+		return variant{subject: name, fresh: true, settings: small, job: load.Job{For: s.Attack}}
+	}
+	attack := experiment{name: "halfopen", about: "clients come while 8 addresses hold connections half open", rounds: s.Counts, variants: slices.Concat(
+		relay("halfopen", attacked(subject.Relayd), "tcp/noise", "wss/noise"),
+		relay("halfopen", attacked(subject.LibraryLimits), "tcp/noise"))}
+
+	crowd := experiment{name: "crowd", about: fmt.Sprintf("%d clients behind one address", s.Crowd), rounds: s.Counts,
+		variants: relay("crowd", variant{subject: subject.Relayd, fresh: true, settings: oneNAT, job: load.Job{Peers: s.Crowd}}, "tcp/noise")}
+
+	trim := experiment{name: "trim", about: "more peers than the relay keeps connected", rounds: s.Counts,
+		variants: relay("trim", variant{subject: subject.Relayd, fresh: true, settings: few, job: load.Job{Peers: s.Trim, Others: 60, For: s.Wait}}, "tcp/noise")}
+
+	return []experiment{bulk, peers, churn, share, attack, crowd, trim}
+}
+
+// hogCircuits is how many circuits the greedy peer fills.
+const hogCircuits = 50
+
+// Names are the experiments there are, for people.
+func Names() []string {
+	var out []string
+	for _, e := range experiments(Full) {
+		out = append(out, e.name)
+	}
+	return out
+}
+
+// choose keeps the experiments of these names; none are all. A name may go on
+// with a part of a variant's: "bulk:quic".
+func choose(all []experiment, names []string) ([]experiment, error) {
+	if len(names) == 0 {
+		return all, nil
+	}
+	var out []experiment
+	for _, name := range names {
+		name, part, _ := strings.Cut(name, ":")
+		i := slices.IndexFunc(all, func(e experiment) bool { return e.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("no experiment is called %q: there are %s", name, strings.Join(Names(), ", "))
+		}
+		e := all[i]
+		e.variants = slices.DeleteFunc(slices.Clone(e.variants), func(v variant) bool { return !strings.Contains(v.name(), part) })
+		if len(e.variants) == 0 {
+			return nil, fmt.Errorf("experiment %s has no variant like %q", name, part)
+		}
+		out = append(out, e)
+	}
+	return out, nil
+}
