@@ -123,9 +123,9 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	return a
 }
 
-// keepConsole leaves the console's log where RELAY_IMAGE_LOGS says, if it does.
+// keepConsole leaves the console's log where the environment says, if it does.
 func keepConsole(t *testing.T, file string) {
-	dir := os.Getenv("RELAY_IMAGE_LOGS")
+	dir := os.Getenv(logsVariable)
 	if dir == "" {
 		return
 	}

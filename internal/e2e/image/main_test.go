@@ -23,6 +23,8 @@ const (
 	imageVariable = "RELAY_IMAGE"
 	// pageVariable is the file that the results are written to.
 	pageVariable = "RELAY_IMAGE_PAGE"
+	// logsVariable is a folder for the console's log of each test that fails.
+	logsVariable = "RELAY_IMAGE_LOGS"
 )
 
 // work is the folder of what is built and booted here.
