@@ -14,7 +14,7 @@ DIST ?= dist
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
-.PHONY: help run test plugin image plain-image image-test test-image-full race bench soak build deb deps fuzz vuln clean
+.PHONY: help run test plugin image plain-image image-test test-image-full race bench soak build deb release repo-refresh deps fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,18 @@ build: ## Build the programs into bin/
 
 deb: ## Build the Debian packages into dist/ (needs git and help2man)
 	go -C internal/tools/deb run . -out ../../../dist
+
+# One file or several, such as KEY="old.key new.key".
+KEYS = $(foreach k,$(KEY),--key $k) $(foreach k,$(LIST_KEY),--list-key $k)
+OUT ?= dist/release/$(VERSION)
+SITE ?= dist/site
+
+release: ## Build a version, sign it and put it into the site: see RELEASING.md (VERSION= SITE_URL= KEY= LIST_KEY=)
+	go run ./internal/tools/release build --version '$(VERSION)' --site-url '$(SITE_URL)' --out '$(OUT)' $(KEYS) $(if $(NO_IMAGE),--no-image) $(BUILD)
+	go run ./internal/tools/release publish --version '$(VERSION)' --from '$(OUT)' --site '$(SITE)' $(KEYS) $(PUBLISH)
+
+repo-refresh: ## Sign the site anew, so that it holds for another 60 days (SITE= KEY= LIST_KEY=)
+	go run ./internal/tools/release refresh --site '$(SITE)' $(KEYS)
 
 test: deps ## Everything there is to test; installs what it needs
 	go test -timeout 30m ./...

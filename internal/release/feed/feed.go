@@ -41,17 +41,22 @@ const DefaultFile = "/usr/share/relay-appliance/updates.yaml"
 // Load reads a Config. Without a name or a file nothing is followed: the zero
 // Config says so.
 func Load(name string) (Config, error) {
-	var c Config
 	if name == "" {
-		return c, nil
+		return Config{}, nil
 	}
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil
+		return Config{}, nil
 	}
 	if err != nil {
-		return c, fmt.Errorf("read where updates come from: %w", err)
+		return Config{}, fmt.Errorf("read where updates come from: %w", err)
 	}
+	return Parse(name, data)
+}
+
+// Parse reads a Config; name stands for the file in errors.
+func Parse(name string, data []byte) (Config, error) {
+	var c Config
 	if err := config.Decode(name, data, &c); err != nil {
 		return Config{}, err
 	}

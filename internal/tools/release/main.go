@@ -13,8 +13,11 @@ import (
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 type commands struct {
-	Keys keysCmd `cmd:"" help:"Make the keys that sign, once: one for apt and the sums, one for the release list."`
-	Repo repoCmd `cmd:"" help:"Add Debian packages to an apt repository and sign it."`
+	Keys    keysCmd    `cmd:"" help:"Make the keys that sign, once: one for packages and sums, one for the release list."`
+	Build   buildCmd   `cmd:"" help:"Build a version: programs, packages, notices, sums."`
+	Publish publishCmd `cmd:"" help:"Put a version that was built into the site from which appliances update."`
+	Refresh refreshCmd `cmd:"" help:"Sign the site anew, so that it holds for longer."`
+	Repo    repoCmd    `cmd:"" help:"Add packages to an apt repository and sign it; for tests."`
 }
 
 func run(args []string, stdout, stderr io.Writer) int {
