@@ -90,7 +90,8 @@ func (m *Machine) firewall(ctx context.Context, s Settings, w written, say func(
 		return err
 	}
 	for target, want := range s.openings() {
-		c, err := m.link(filepath.Join(rulesDir, filepath.Base(target)), target, want)
+		// A link that leads nowhere would keep all rules from being loaded.
+		c, err := m.link(filepath.Join(rulesDir, filepath.Base(target)), target, want && m.has(target))
 		if err != nil {
 			return fmt.Errorf("open ports: %w", err)
 		}

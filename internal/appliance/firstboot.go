@@ -142,13 +142,17 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 
 // prepare makes all that a program needs before it is started.
 func (m *Machine) prepare(ctx context.Context, p *program, s Settings, w written, say func(string, ...any)) (changed bool, err error) {
-	if changed, err = m.configure(ctx, p, s, w, say); err != nil {
-		return changed, err
+	if !m.has("/usr/bin/" + p.name) {
+		return false, fmt.Errorf("role %s: %s is not installed: apt-get install %s", s.Role, p.name, p.name)
 	}
 	if p.name == "relaymon" {
 		if err := m.fetch(ctx, s, say); err != nil {
-			return changed, err
+			return false, err
 		}
+	}
+	// Behind what can fail for a while: who has written it restarts the service.
+	if changed, err = m.configure(ctx, p, s, w, say); err != nil {
+		return changed, err
 	}
 	made, err := m.identity(ctx, p)
 	if made {
@@ -185,9 +189,6 @@ func (m *Machine) UpdateSettings() (upgrade.Settings, error) {
 // configure writes a program's configuration, after the program itself has found
 // it good.
 func (m *Machine) configure(ctx context.Context, p *program, s Settings, w written, say func(string, ...any)) (changed bool, err error) {
-	if !m.has("/usr/bin/" + p.name) {
-		return false, fmt.Errorf("role %s: %s is not installed: apt-get install %s", s.Role, p.name, p.name)
-	}
 	text, err := p.text(s)
 	if err != nil {
 		return false, err

@@ -280,6 +280,18 @@ func TestFailures(t *testing.T) {
 	if !f.running["relayd"] {
 		t.Error("relayd does not run for what is wrong with relaymon")
 	}
+	f = newFake(t)
+	for _, gone := range []string{"/usr/bin/relayd", "/usr/share/relayd/relayd.nft"} {
+		if err := os.Remove(f.path(gone)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.firstBoot(relayOnly); err == nil || strings.Contains(err.Error(), "nft") {
+		t.Errorf("%v", err)
+	}
+	if d := cmp.Diff([]string{"tcp 22", "udp 546"}, f.open()); d != "" {
+		t.Errorf("without the package the firewall is\n%s", d)
+	}
 	unlock, err := f.lock()
 	if err != nil {
 		t.Fatal(err)
