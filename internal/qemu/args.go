@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Names in the machine's folder.
@@ -31,7 +32,13 @@ type wiring struct {
 	forwarded map[int]int    // the port of the host that leads to each of the guest
 	services  map[int]string // what the guest finds at each port of ServiceHost: host:port
 	seeded    bool           // there is a disk for cloud-init
+	started   time.Time      // when the machine is switched on
 }
+
+// clockAhead is how far the guest's clock is ahead of the host's. A guest reads whole
+// seconds when it starts, and so lags up to one behind: what a CA on the host issues
+// would not be valid yet in the guest.
+const clockAhead = 3 * time.Second
 
 // args is QEMU's command line for a configuration with all its fields.
 func (c Config) args(w wiring) []string {
@@ -50,6 +57,7 @@ func (c Config) args(w wiring) []string {
 		// A guest that reboots ends QEMU, and is started again: so that nobody has to
 		// guess whether it has.
 		"-no-reboot",
+		"-rtc", "base=" + w.started.Add(clockAhead).UTC().Format("2006-01-02T15:04:05"),
 		"-serial", "stdio",
 		"-device", "virtio-rng-pci",
 		// Unsafe only if the host itself loses power: what the guest has flushed is

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 func complete(t *testing.T, c Config) Config {
@@ -28,7 +29,7 @@ func TestArgs(t *testing.T) {
 	bios := []string{
 		"-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "512",
-		"-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci",
+		"-no-reboot", "-rtc", "base=2026-11-01T02:00:00", "-serial", "stdio", "-device", "virtio-rng-pci",
 		"-drive", "if=virtio,format=qcow2,cache=unsafe,discard=unmap,file=/m/overlay.qcow2",
 		"-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:20022-:22", "-device", "virtio-net-pci,netdev=net0,romfile=",
 	}
@@ -74,6 +75,7 @@ func TestArgs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := complete(t, c.Config)
 			cfg.Dir, c.forwarded = "/m", forwarded
+			c.started = time.Date(2026, 11, 1, 2, 59, 57, 0, time.FixedZone("", 3600))
 			if got := cfg.args(c.wiring); !slices.Equal(got, c.want) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, " "), strings.Join(c.want, " "))
 			}

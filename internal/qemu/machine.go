@@ -100,6 +100,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("start the machine: %w", err)
 	}
+	m.wiring.started = time.Now()
 	p := &process{cmd: exec.Command("qemu-system-x86_64", m.cfg.args(m.wiring)...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = m.Console, &p.stderr
 	p.cmd.WaitDelay = 10 * time.Second
