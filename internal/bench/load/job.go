@@ -42,6 +42,7 @@ func (j Job) Do(ctx context.Context, ready func(Ready) error) (Values, error) {
 		"halfopen": Job.halfOpen,
 		"crowd":    Job.crowd,
 		"trim":     Job.trim,
+		"soak":     Job.soak,
 	}[j.Kind]
 	if !ok {
 		return nil, fmt.Errorf("no job is called %q", j.Kind)

@@ -69,7 +69,7 @@ func (s *starting) relayd(ctx context.Context, settings string) (*Subject, error
 		return nil, err
 	}
 	sub := s.target(p, map[string]netip.AddrPort{"tcp": s.at(portTCP), "quic": s.at(portQUIC), "wss": s.at(portWSS)})
-	sub.Target.ID = id
+	sub.Target.ID, sub.Metrics = id, "http://"+s.metrics()+"/metrics"
 	return sub, until(ctx, p, func() error {
 		res, err := http.Get("http://" + s.metrics() + "/status.json")
 		if err != nil {

@@ -39,7 +39,8 @@ type Bench struct {
 // Subject is a program under test that is up.
 type Subject struct {
 	*lab.Process
-	Target load.Target
+	Target  load.Target
+	Metrics string // URL, of relayd
 }
 
 // Start starts the subject of this name as the nth. Settings are lines of
@@ -111,7 +112,7 @@ func (s *starting) start(ctx context.Context, pipe bool, args ...string) (*lab.P
 }
 
 func (s *starting) target(p *lab.Process, addrs map[string]netip.AddrPort) *Subject {
-	return &Subject{p, load.Target{Name: s.name, PID: p.PID(), Addrs: addrs, CA: s.Cert}}
+	return &Subject{Process: p, Target: load.Target{Name: s.name, PID: p.PID(), Addrs: addrs, CA: s.Cert}}
 }
 
 // announced waits for the line of JSON with which a subject says that it is up.

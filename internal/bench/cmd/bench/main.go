@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/alecthomas/kong"
 
@@ -27,45 +28,70 @@ import (
 type grammar struct {
 	Run   runCmd   `cmd:"" default:"withargs" help:"Measure, and print the table of goals (the default)."`
 	Table tableCmd `cmd:"" help:"Print the table of results that were measured before."`
+	Soak  soakCmd  `cmd:"" help:"Keep a relay busy with a little of everything, and see whether it grows."`
 	Load  loadCmd  `cmd:"" hidden:"" help:"Do one repetition (run calls this)."`
 	Serve serveCmd `cmd:"" hidden:"" help:"Be a subject (run calls this)."`
 }
 
+// lasting is what the commands that measure share.
+type lasting struct {
+	Programs string `required:"" type:"existingdir" placeholder:"DIR" help:"Folder of relayd."`
+	JSON     string `type:"path" placeholder:"FILE" help:"Append what is measured to this file, a line of JSON each."`
+}
+
 type runCmd struct {
-	Programs string   `required:"" type:"existingdir" placeholder:"DIR" help:"Folder of relayd."`
-	Scale    string   `enum:"short,full,smoke" default:"short" help:"short: two minutes; full: about half an hour; smoke: for the program's own test."`
-	Only     []string `placeholder:"NAME[:PART]" help:"Only these experiments (${experiments}), of these only variants with PART in their name."`
-	Rounds   int      `placeholder:"N" help:"How often each variant is measured, in place of the scale's number."`
-	JSON     string   `type:"path" placeholder:"FILE" help:"Append each repetition to this file as a line of JSON."`
-	NoJS     bool     `name:"no-js" help:"Leave the js-libp2p relay out."`
+	lasting
+	Scale  string   `enum:"short,full,smoke" default:"short" help:"short: two minutes; full: half an hour; smoke: for the program's own test."`
+	Only   []string `placeholder:"NAME[:PART]" help:"Only these experiments (${experiments}), of these only variants with PART in their name."`
+	Rounds int      `placeholder:"N" help:"How often each variant is measured, in place of the scale's number."`
+	NoJS   bool     `name:"no-js" help:"Leave the js-libp2p relay out."`
 }
 
 func (c *runCmd) Run(ctx context.Context, out *cli.IO) error {
 	if !lab.Inside() {
-		return c.enter(ctx, out)
+		return enter(ctx, out, !c.NoJS)
 	}
+	return c.inside(out, func(o bench.Options) error {
+		o.Scale = map[string]bench.Scale{"short": bench.Short, "full": bench.Full, "smoke": bench.Smoke}[c.Scale]
+		o.Only, o.Rounds = c.Only, c.Rounds
+		samples, err := bench.Run(ctx, o)
+		if len(samples) > 0 {
+			err = errors.Join(bench.Table(out.Stdout, samples), err)
+		}
+		return err
+	})
+}
+
+type soakCmd struct {
+	lasting
+	For time.Duration `default:"30m" help:"How long."`
+}
+
+func (c *soakCmd) Run(ctx context.Context, out *cli.IO) error {
+	if !lab.Inside() {
+		return enter(ctx, out, false)
+	}
+	return c.inside(out, func(o bench.Options) error { return bench.Soak(ctx, o, c.For, out.Stdout) })
+}
+
+// inside measures in the namespace.
+func (c *lasting) inside(out *cli.IO, measure func(bench.Options) error) error {
 	if err := lab.Furnish(); err != nil {
 		return err
 	}
-	results := io.Discard
+	o := bench.Options{
+		Relayd: filepath.Join(c.Programs, "relayd"), Modules: os.Getenv(envModules), Dir: os.Getenv(envDir),
+		Results: io.Discard, Progress: out.Stderr,
+	}
 	if c.JSON != "" {
 		f, err := os.OpenFile(c.JSON, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 		if err != nil {
 			return err
 		}
 		defer f.Close()
-		results = f
+		o.Results = f
 	}
-	samples, err := bench.Run(ctx, bench.Options{
-		Scale: map[string]bench.Scale{"short": bench.Short, "full": bench.Full, "smoke": bench.Smoke}[c.Scale],
-		Only:  c.Only, Rounds: c.Rounds,
-		Relayd: filepath.Join(c.Programs, "relayd"), Modules: os.Getenv(envModules), Dir: os.Getenv(envDir),
-		Results: results, Progress: out.Stderr,
-	})
-	if len(samples) > 0 {
-		err = errors.Join(bench.Table(out.Stdout, samples), err)
-	}
-	return err
+	return measure(o)
 }
 
 // What the program in the namespace is told by the one outside.
@@ -75,7 +101,7 @@ const (
 )
 
 // enter does what needs the network outside, and leaves nothing behind.
-func (c *runCmd) enter(ctx context.Context, out *cli.IO) error {
+func enter(ctx context.Context, out *cli.IO, js bool) error {
 	dir, err := os.MkdirTemp("", "relay-bench-")
 	if err != nil {
 		return err
@@ -84,7 +110,7 @@ func (c *runCmd) enter(ctx context.Context, out *cli.IO) error {
 	if err := os.Setenv(envDir, dir); err != nil {
 		return err
 	}
-	if !c.NoJS {
+	if js {
 		project := filepath.Join(dir, "js")
 		if err := subject.JSProject(project); err != nil {
 			return err
