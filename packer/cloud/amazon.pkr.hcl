@@ -1,0 +1,24 @@
+# AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+
+source "amazon-ebs" "appliance" {
+  region        = "eu-central-1"
+  instance_type = "t3.micro"
+  ssh_username  = "admin"
+  ami_name      = local.name
+
+  # Debian's own account: https://wiki.debian.org/Cloud/AmazonEC2Image
+  source_ami_filter {
+    owners      = ["136693071363"]
+    most_recent = true
+    filters = {
+      name                = "debian-13-amd64-*"
+      virtualization-type = "hvm"
+      root-device-type    = "ebs"
+    }
+  }
+
+  metadata_options {
+    http_endpoint = "enabled"
+    http_tokens   = "required"
+  }
+}
