@@ -59,6 +59,14 @@ func (b *build) takeStock(context.Context) error {
 			if c.Contains, err = goPrograms(tree, c.Name); err != nil {
 				return fmt.Errorf("programs of %s: %w", c.Name, err)
 			}
+			copyright, err := tree.ReadFile("usr/share/doc/" + c.Name + "/copyright")
+			if err != nil {
+				return err
+			}
+			c.Label(copyright)
+			for j := range c.Contains {
+				c.Contains[j].Version = c.Version
+			}
 		}
 	}
 	if len(unknown) > 0 {

@@ -169,6 +169,24 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+func TestLabel(t *testing.T) {
+	line := strings.Repeat("-", 78) + "\n"
+	copyright := []byte("Source: x\n\n" + line + "The Go standard library and runtime , LICENSE\n\ntext\n\n" +
+		line + "example.org/a v1.0.0, LICENSE\n\n" + mit + "\n" + line + "example.org/a v1.0.0, NOTICE\n\n/usr/share/common-licenses/GPL-3\n" +
+		line + "example.org/b v2.0.0, LICENSE\n\nwhatever\n")
+	c := Component{Name: "package", Licences: []string{"MIT"}, Contains: []Component{{Name: "program", Contains: []Component{
+		{Name: "example.org/a", Version: "v1.0.0"}, {Name: "example.org/b", Version: "v2.0.0"}, {Name: "example.org/a", Version: "v0.9.0"},
+		{Name: "stdlib", Version: "1.26", Licences: []string{"BSD-3-Clause"}}}}}}
+	c.Label(copyright)
+	var got []string
+	for _, m := range c.Contains[0].Contains {
+		got = append(got, strings.Join(m.Licences, "+"))
+	}
+	if d := cmp.Diff([]string{"GPL-3+MIT", "", "", "BSD-3-Clause"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
 func TestEscape(t *testing.T) {
 	if got := escape("github.com/BurntSushi/toml"); got != "github.com/!burnt!sushi/toml" {
 		t.Error(got)
