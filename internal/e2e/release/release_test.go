@@ -139,6 +139,7 @@ func (w *work) contents() {
 		}
 		names = append(names, "relay-appliance_"+number+"_linux_"+arch+".tar.gz", "relay-appliance_"+number+"_linux_"+arch+".spdx.json")
 	}
+	names = append(names, "relay-appliance-archive-keyring_"+number+"_all.deb")
 	for _, name := range append(names, "SOURCES.md", "THIRD-PARTY-NOTICES.txt") {
 		if !strings.Contains(sums, "  "+name+"\n") {
 			t.Errorf("there is no %s:\n%s", name, sums)
@@ -196,7 +197,7 @@ func (w *work) contents() {
 // installs has a real apt download from the site, with the keyring of the package.
 func (w *work) installs() {
 	t := w.t
-	w.run(w.dir, "dpkg-deb", "--extract", "one/relay-appliance_"+number+"_amd64.deb", "installed")
+	w.run(w.dir, "dpkg-deb", "--extract", "one/relay-appliance-archive-keyring_"+number+"_all.deb", "installed")
 	from, err := feed.Load(w.path("installed" + feed.DefaultFile))
 	if err != nil || !from.Known() {
 		t.Fatalf("%+v, %v", from, err)

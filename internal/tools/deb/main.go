@@ -30,13 +30,16 @@ func main() {
 	}
 }
 
+// keyringPackage is the package that is built only where a site is known.
+const keyringPackage = "relay-appliance-archive-keyring"
+
 func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("deb", flag.ExitOnError)
 	root := flags.String("root", "../../..", "the repository's top `folder`")
 	out := flags.String("out", "../../../dist", "the `folder` for the packages")
 	arch := flags.String("arch", runtime.GOARCH, "the `architecture`, as Go calls it")
 	version := flags.String("version", "", "the `version`, such as v1.2.3; default: what git says")
-	site := flags.String("site", "", "a `folder` with archive-keyring.gpg and updates.yaml, which tell the package relay-appliance where updates come from, and who signs them")
+	site := flags.String("site", "", "a `folder` with archive-keyring.gpg and updates.yaml, for the package that says where updates come from and who signs them; without it there is no such package")
 	notices := flags.String("notices", "", "also write the licences of all that is linked, in whatever program, to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -84,6 +87,9 @@ func run(ctx context.Context, args []string) error {
 		}
 	}
 	for _, c := range configs {
+		if b.site == "" && filepath.Base(filepath.Dir(c)) == keyringPackage {
+			continue
+		}
 		file, err := b.pack(c, *out)
 		if err != nil {
 			return fmt.Errorf("pack %s: %w", filepath.Base(filepath.Dir(c)), err)

@@ -21,6 +21,8 @@ func (b *build) pack(config, out string) (string, error) {
 			return b.stage
 		case "VERSION":
 			return b.debian
+		case "SITE":
+			return b.site
 		case "ARCH":
 			return b.arch
 		}
@@ -34,12 +36,6 @@ func (b *build) pack(config, out string) (string, error) {
 		return "", err
 	}
 	info.MTime = b.epoch
-	if b.site != "" && info.Name == "relay-appliance" {
-		// So that keys change by an update: see RELEASING.md.
-		info.Contents = append(info.Contents,
-			&files.Content{Source: filepath.Join(b.site, "archive-keyring.gpg"), Destination: "/usr/share/keyrings/relay-appliance-archive-keyring.gpg"},
-			&files.Content{Source: filepath.Join(b.site, "updates.yaml"), Destination: "/usr/share/relay-appliance/updates.yaml"})
-	}
 	if err := b.settle(info.Contents); err != nil {
 		return "", err
 	}

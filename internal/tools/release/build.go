@@ -142,7 +142,7 @@ func (m *making) look(trial bool) error {
 	return nil
 }
 
-// publisher makes what the package relay-appliance is to know of the site.
+// publisher makes what packages are to know of the site.
 func (c *buildCmd) publisher(ctx context.Context, keys *archive.Keys, listKeys []string) (dir string, err error) {
 	var also [][]byte
 	for _, file := range c.NextKeys {
