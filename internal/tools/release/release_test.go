@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -157,4 +158,57 @@ func read(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// While keys change, packages bring those of before and those that come.
+func TestPublisher(t *testing.T) {
+	need.Tools(t, "gpg", "gpgv")
+	dir := t.TempDir()
+	for _, name := range []string{"old", "new"} {
+		if code, said := command(t, "keys", "--out", filepath.Join(dir, name)); code != 0 {
+			t.Fatalf("%d: %s", code, said)
+		}
+	}
+	newList := strings.TrimSpace(read(t, filepath.Join(dir, "new/list.pub")))
+	c := buildCmd{SiteURL: "https://updates.example.org", NextKeys: []string{filepath.Join(dir, "new/archive.gpg")}, NextList: []string{newList}}
+	c.Key, c.ListKey = []string{filepath.Join(dir, "old/archive.key")}, []string{filepath.Join(dir, "old/list.key")}
+	keys, err := c.keys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer keys.Close()
+	_, public, err := c.signers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := c.publisher(t.Context(), keys, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(made)
+	cfg, err := feed.Load(filepath.Join(made, "updates.yaml"))
+	if err != nil || len(cfg.Keys) != 2 || cfg.Keys[0] != strings.TrimSpace(read(t, filepath.Join(dir, "old/list.pub"))) || cfg.Keys[1] != newList {
+		t.Errorf("%+v, %v", cfg, err)
+	}
+	// What either key has signed is good by that keyring.
+	for _, name := range []string{"old", "new"} {
+		signer := buildCmd{}
+		signer.Key = []string{filepath.Join(dir, name, "archive.key")}
+		k, err := signer.keys(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer k.Close()
+		signed, err := k.Clearsign(t.Context(), []byte("x\n"), time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(dir, name+".asc")
+		if err := os.WriteFile(file, signed, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.CommandContext(t.Context(), "gpgv", "--keyring", filepath.Join(made, "archive-keyring.gpg"), file).CombinedOutput(); err != nil {
+			t.Errorf("signed by the %s key: %v\n%s", name, err, out)
+		}
+	}
 }
