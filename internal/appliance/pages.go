@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -82,8 +83,13 @@ func (r *Relaying) text(line func(string, ...any)) {
 	}
 	if v := r.Running; v != nil {
 		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "healthy", false: "offers no reservations"}[v.Healthy])
-		for i, a := range v.Addrs {
+		// Those with hashes of certificates in them are for programs, and long.
+		short := slices.DeleteFunc(slices.Clone(v.Addrs), func(a string) bool { return strings.Contains(a, "/certhash/") })
+		for i, a := range short {
 			line("  %-12s %s", []string{"Addresses", ""}[min(i, 1)], a)
+		}
+		if n := len(v.Addrs) - len(short); n > 0 {
+			line("  %-12s and %d for WebTransport and WebRTC: relay-appliance status --json", "", n)
 		}
 		if c := v.Certificate; c != nil {
 			switch {
