@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -16,10 +15,11 @@ func TestCapacity(t *testing.T) {
 		configured int
 		want       int
 	}{
-		{512 * mib, 65536, 0, 1843}, // the smallest VPS: more than its reservations
+		{512 * mib, 65536, 0, 2949}, // the smallest VPS
+		{456 * mib, 65536, 0, 2519}, // and what its kernel leaves of it: 2,000 places
 		{512 * mib, 1024, 0, 1024 - ownFiles},
 		{128 * mib, 65536, 0, minConns},
-		{8 << 30, 1 << 20, 0, 38707},
+		{8 << 30, 1 << 20, 0, 61931},
 		{1 << 40, 1 << 20, 0, maxConns},
 		{512 * mib, 1024, 5000, 5000},
 	} {
@@ -33,46 +33,28 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
-// Each address has its share of unfinished connections, and gets it back.
-func TestHalfOpenShare(t *testing.T) {
+// What stands for "worked out" is filled in, what the operator said stays.
+func TestLimitsWorkedOut(t *testing.T) {
+	const mib = 1 << 20
+	small := capacity{memory: 456 * mib, files: 65536}
 	l := DefaultConfig().Limits
-	c := capacity{memory: 512 << 20, files: 4096}.derive(l)
-	m, err := c.resourceManager(l, true)
-	must(t, err)
-	defer m.Close()
-	open := func(ip string) (network.ConnManagementScope, error) {
-		return m.OpenConnection(network.DirInbound, true, multiaddrs(t, "/ip4/"+ip+"/tcp/1")[0])
+	if got := small.derive(l).fill(l); got.Reservations < 2000 || got.Reservations >= got.Connections ||
+		got.Circuits < 1000 || got.GuestReservations != l.GuestReservations || got.GuestCircuits != l.GuestCircuits {
+		t.Errorf("a VPS of 512 MiB: %+v", got)
 	}
-	share := m.(*halfOpen).max
-	var scopes []network.ConnManagementScope
-	for range share {
-		s, err := open("203.0.113.1")
-		must(t, err)
-		scopes = append(scopes, s)
+	few := capacity{memory: 64 * mib, files: 200}
+	if got := few.derive(l).fill(l); got.GuestReservations > got.Reservations || got.GuestCircuits > got.Circuits {
+		t.Errorf("a very small machine: %+v", got)
 	}
-	if _, err := open("203.0.113.1"); err == nil {
-		t.Errorf("more than %d unfinished connections from one address", share)
+	l.Reservations, l.Circuits, l.Connections = 7, 8, 9
+	l.GuestReservations, l.GuestCircuits = 1, 2
+	if got := small.derive(l).fill(l); got != l {
+		t.Errorf("got %+v, want what was given: %+v", got, l)
 	}
-	if _, err := open("203.0.113.2"); err != nil {
-		t.Errorf("another address: %v", err)
-	}
-	must(t, scopes[0].SetPeer("peer")) // one is finished
-	if _, err := open("203.0.113.1"); err != nil {
-		t.Errorf("after one was finished: %v", err)
-	}
-	scopes[1].Done()
-	scopes[1].Done() // as libp2p does now and then
-	if _, err := open("203.0.113.1"); err != nil {
-		t.Errorf("after one was closed: %v", err)
-	}
-	if _, err := open("203.0.113.1"); err == nil {
-		t.Error("one that was closed twice gave room for two")
-	}
-	for _, s := range scopes {
-		s.Done()
-	}
-	if n := m.(*halfOpen).count[netip.MustParsePrefix("203.0.113.1/32")]; n != 2 {
-		t.Errorf("%d are counted, want the 2 that are open", n)
+	for memory, want := range map[int64]uint32{64 * mib: 1 << 20, 512 * mib: 2 << 20, 64 << 30: 16 << 20} {
+		if got := (capacity{memory: memory}).window(); got != want {
+			t.Errorf("%d MiB: a window of %d, want %d", memory/mib, got, want)
+		}
 	}
 }
 

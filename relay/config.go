@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -240,11 +241,11 @@ func (l Limits) validate() (faults []error) {
 		v        int
 		min, max int
 	}{
-		{"reservations", l.Reservations, 1, 1 << 17},
-		{"guest_reservations", l.GuestReservations, 0, l.Reservations},
+		{"reservations", l.Reservations, 0, 1 << 17},
+		{"guest_reservations", l.GuestReservations, 0, cmp.Or(l.Reservations, 1<<17)},
 		{"reservations_per_ip", l.ReservationsPerIP, 1, 1 << 17},
-		{"circuits", l.Circuits, 1, 1 << 17},
-		{"guest_circuits", l.GuestCircuits, 0, l.Circuits},
+		{"circuits", l.Circuits, 0, 1 << 17},
+		{"guest_circuits", l.GuestCircuits, 0, cmp.Or(l.Circuits, 1<<17)},
 		{"circuits_per_peer", l.CircuitsPerPeer, 1, 1 << 17},
 		{"circuits_per_ip", l.CircuitsPerIP, 1, 1 << 17},
 		{"connections", l.Connections, 0, 1 << 20},

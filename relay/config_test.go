@@ -13,7 +13,7 @@ import (
 func TestDefaultsAreValid(t *testing.T) {
 	c := DefaultConfig()
 	must(t, c.Validate())
-	if c.Limits.Reservations == 0 || c.Listen.HTTP == "" || len(c.PSF.Bootstrap) == 0 || c.ACME.Directory == "" {
+	if c.Limits.ReservationsPerIP == 0 || c.Listen.HTTP == "" || len(c.PSF.Bootstrap) == 0 || c.ACME.Directory == "" {
 		t.Errorf("not read: %+v", c)
 	}
 }
@@ -79,9 +79,9 @@ func TestValidateNamesEveryFault(t *testing.T) {
 		"tls: a certificate without": `tls: {cert: a.pem, key: b.pem}`,
 		"psf.bootstrap[0]":           `psf: {bootstrap: [/ip4/203.0.113.1/tcp/1]}`,
 		"psf.bootstrap_list":         `psf: {bootstrap_list: "http://x.example/"}`,
-		"limits.reservations:":       `limits: {reservations: 0, guest_reservations: 0}`,
-		"limits.guest_reservations":  `limits: {guest_reservations: 5000}`,
-		"limits.circuits:":           `limits: {circuits: 0}`,
+		"limits.reservations:":       `limits: {reservations: -1}`,
+		"limits.guest_reservations":  `limits: {reservations: 1024, guest_reservations: 5000}`,
+		"limits.circuits:":           `limits: {circuits: -1}`,
 		"limits.guest_circuit_data":  `limits: {guest_circuit_data: 256B}`,
 		"limits.guest_circuit_time":  `limits: {guest_circuit_time: 1s}`,
 		"limits.buffer":              `limits: {buffer: 1KiB}`,
@@ -155,7 +155,8 @@ func FuzzConfig(f *testing.F) {
 				}
 			}
 		}
-		if c.Limits.GuestReservations > c.Limits.Reservations || c.Limits.Buffer <= 0 {
+		l := capacity{memory: 512 << 20, files: 4096}.derive(c.Limits).fill(c.Limits)
+		if l.GuestReservations > l.Reservations || l.GuestCircuits > l.Circuits || l.Reservations < 1 || l.Buffer <= 0 {
 			t.Errorf("limits %+v", c.Limits)
 		}
 	})

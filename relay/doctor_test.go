@@ -82,6 +82,7 @@ func TestDoctorFindsAllWell(t *testing.T) {
 
 	c, ca := withDomain(t, labConfig(t), pebble.Options{})
 	c = metricsPort(t, c)
+	c.Limits.Reservations, c.Limits.GuestReservations = 77, 7
 	otherAddr := multiaddrs(t, other.Addrs()[0].String())[0]
 	c.PSF.Bootstrap = []ma.Multiaddr{bootstrapOf(t, hub), otherAddr}
 	r := start(t, c)
@@ -117,7 +118,7 @@ func TestDoctorFindsAllWell(t *testing.T) {
 		outcome Outcome
 		found   string
 	}{
-		"service":      {Met, "1 of 1024 places taken"},
+		"service":      {Met, "1 of 77 places taken"},
 		"ipv4":         {Met, "127.0.0.2, as"},
 		"records":      {Met, "A 127.0.0.2, no AAAA"},
 		"tcp":          {Met, "a peer dialled back"},

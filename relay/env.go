@@ -165,6 +165,8 @@ func (s Source) String() string {
 type Value struct {
 	Key   string `json:"key"` // such as listen.tcp
 	Value any    `json:"value"`
+	// WorkedOut stands for a value of 0 that leaves the decision to the relay.
+	WorkedOut int `json:"worked_out,omitempty"`
 	Source
 }
 
@@ -244,6 +246,17 @@ func (o Origin) Given() bool { return o.used }
 func (o Origin) Values() []Value {
 	var out []Value
 	o.walk(reflect.ValueOf(o.Config), "", &out)
+	given, limits := o.Limits, measureCapacity(o.Limits).fill(o.Limits)
+	for i, v := range out {
+		switch {
+		case v.Key == "limits.reservations" && given.Reservations == 0:
+			out[i].WorkedOut = limits.Reservations
+		case v.Key == "limits.circuits" && given.Circuits == 0:
+			out[i].WorkedOut = limits.Circuits
+		case v.Key == "limits.connections" && given.Connections == 0:
+			out[i].WorkedOut = limits.Connections
+		}
+	}
 	return out
 }
 
@@ -263,7 +276,7 @@ func (o Origin) walk(v reflect.Value, prefix string, out *[]Value) {
 		if !known {
 			s = Source{Kind: "default"}
 		}
-		*out = append(*out, Value{key, plain(field.Interface()), s})
+		*out = append(*out, Value{Key: key, Value: plain(field.Interface()), Source: s})
 	}
 }
 
@@ -295,6 +308,8 @@ func plain(v any) any {
 func (o Origin) YAML() (string, error) {
 	var b strings.Builder
 	b.WriteString("# The configuration in force, and where each value comes from.\n")
+	c := measureCapacity(o.Limits)
+	fmt.Fprintf(&b, "# Limits are worked out for %d MiB of memory and %d open files, as this shell has them.\n", c.memory>>20, c.files)
 	for _, n := range o.Notes {
 		fmt.Fprintf(&b, "# %s\n", n)
 	}
@@ -312,7 +327,11 @@ func (o Origin) YAML() (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("print %s: %w", v.Key, err)
 		}
-		fmt.Fprintf(&b, "%s%s: %s  # %s\n", indent, name, value, v.Source)
+		fmt.Fprintf(&b, "%s%s: %s  # %s", indent, name, value, v.Source)
+		if v.WorkedOut > 0 {
+			fmt.Fprintf(&b, "; here %d", v.WorkedOut)
+		}
+		b.WriteString("\n")
 	}
 	return b.String(), nil
 }

@@ -84,13 +84,13 @@ func TestPrecedence(t *testing.T) {
 		got[v.Key] = v
 	}
 	for key, want := range map[string]Value{
-		"name":         {"name", "from-file", Source{"file", path + ":1"}},
-		"domain":       {"domain", "relay.example.org", Source{"environment", "CR_DOMAIN"}},
-		"listen.tcp":   {"listen.tcp", []string{"/ip4/0.0.0.0/tcp/5000"}, Source{"file", path + ":3"}},
-		"listen.quic":  {"listen.quic", []string{"/ip4/0.0.0.0/udp/4101/quic-v1", "/ip6/::/udp/4101/quic-v1"}, Source{"environment", "IPFS_TCP_PORT"}},
-		"log.format":   {"log.format", "json", Source{"file", path + ":5"}},
-		"log.level":    {"log.level", "info", Source{Kind: "default"}},
-		"limits.month": {"limits.month", "1TB", Source{Kind: "default"}},
+		"name":         {Key: "name", Value: "from-file", Source: Source{"file", path + ":1"}},
+		"domain":       {Key: "domain", Value: "relay.example.org", Source: Source{"environment", "CR_DOMAIN"}},
+		"listen.tcp":   {Key: "listen.tcp", Value: []string{"/ip4/0.0.0.0/tcp/5000"}, Source: Source{"file", path + ":3"}},
+		"listen.quic":  {Key: "listen.quic", Value: []string{"/ip4/0.0.0.0/udp/4101/quic-v1", "/ip6/::/udp/4101/quic-v1"}, Source: Source{"environment", "IPFS_TCP_PORT"}},
+		"log.format":   {Key: "log.format", Value: "json", Source: Source{"file", path + ":5"}},
+		"log.level":    {Key: "log.level", Value: "info", Source: Source{Kind: "default"}},
+		"limits.month": {Key: "limits.month", Value: "1TB", Source: Source{Kind: "default"}},
 	} {
 		if diff := cmp.Diff(want, got[key]); diff != "" {
 			t.Errorf("%s: %s", key, diff)

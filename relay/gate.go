@@ -183,6 +183,7 @@ func (g *gate) reserve(s *hopStream, p peer.ID, ip netip.Prefix) (pbv2.Status, e
 	if err != nil {
 		return pbv2.Status_RESERVATION_REFUSED, err
 	}
+	s.hidden = true
 	s.answer = func(m *pbv2.HopMessage) {
 		if m.GetStatus() == pbv2.Status_OK {
 			if !g.member(p) {

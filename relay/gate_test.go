@@ -302,7 +302,7 @@ func TestCircuitShares(t *testing.T) {
 func TestGuestTime(t *testing.T) {
 	c := limitConfig(t)
 	r, _ := startWithClub(t, c)
-	l := c.Limits
+	l := r.config().Limits
 	l.GuestCircuitTime = 300 * time.Millisecond
 	r.gate.change(l)
 	relay := dialable(t, r.Relay)["tcp"]

@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	webrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
@@ -32,14 +33,17 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, err
 	}
-	trimmer, err := c.connectionManager()
+	trimmer, err := c.connectionManager(cfg.Limits)
 	if err != nil {
 		return nil, fmt.Errorf("set the limits: %w", err)
 	}
+	muxer := new(*yamux.DefaultTransport)
+	muxer.MaxStreamWindowSize = c.window()
 	opts := []libp2p.Option{
 		libp2p.Identity(r.key),
 		libp2p.UserAgent(buildinfo.Agent("relayd")),
 		libp2p.ResourceManager(limits),
+		libp2p.ConnectionGater(limits),
 		libp2p.ConnectionManager(trimmer),
 		libp2p.PrometheusRegisterer(metrics),
 		libp2p.ListenAddrs(addrs...),
@@ -49,6 +53,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 		libp2p.ForceReachabilityPublic(),
 		libp2p.DisableRelay(), // the client side: a relay is not reached through relays
 		libp2p.NonPublicAddrPublishing(cfg.Network.AllowPrivate),
+		libp2p.Muxer(yamux.ID, muxer),
 		// Naming one transport takes the defaults away, so all are named.
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(quic.NewTransport),

@@ -77,6 +77,7 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 	if err := stateFormat.Check(cfg.DataDir); err != nil {
 		return nil, err
 	}
+	cfg.Limits = measureCapacity(cfg.Limits).fill(cfg.Limits)
 	key, created, err := loadOrCreateIdentity(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -201,6 +202,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		wg.Go(func() { r.serveMetrics(ctx, l, reg) })
 	}
 	wg.Go(func() { r.tend(ctx, gate) })
+	wg.Go(func() { gate.guardMemory(ctx) })
 	r.startExamining(ctx, h, &wg)
 	// Status takes every lock that serving needs.
 	wg.Go(func() { systemd.Watchdog(ctx, r.log, func() bool { return r.Status().Healthy }) })

@@ -130,7 +130,12 @@ type running struct {
 
 func start(t testing.TB, c Config) *running {
 	t.Helper()
-	r, err := New(c, testLog(t))
+	return startLogging(t, c, testLog(t))
+}
+
+func startLogging(t testing.TB, c Config, log *slog.Logger) *running {
+	t.Helper()
+	r, err := New(c, log)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,7 @@ func (r *Relay) Reload(cfg Config) (restart []string, err error) {
 	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
 		return nil, fmt.Errorf("reload: %w", err)
 	}
+	cfg.Limits = measureCapacity(cfg.Limits).fill(cfg.Limits)
 	r.mu.Lock()
 	next, g := r.cfg, r.gate
 	next.Name, next.AbuseContact, next.Log = cfg.Name, cfg.AbuseContact, cfg.Log

@@ -1,0 +1,159 @@
+package relay
+
+import (
+	"container/list"
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+var errHalfOpen = errors.New("too many unfinished connections from this address")
+
+// halfOpen keeps connections that never finish their handshake from filling the
+// room that all newcomers share. Of those, each address has only so many; and when
+// many addresses together have filled the room, the address that has most of them
+// loses its oldest: a handshake takes a second, and who does nothing would be let
+// alone for fifteen.
+//
+// It is the connection gater, too, since that is who sees a connection before it
+// is counted.
+type halfOpen struct {
+	network.ResourceManager
+	perIP, all int
+	exempt     func(netip.Addr) bool
+
+	mu    sync.Mutex
+	n     int // unfinished connections
+	addrs map[netip.Prefix]*newcomers
+	seen  map[string]io.Closer
+}
+
+// newcomers are the unfinished connections of one address.
+type newcomers struct {
+	ip     netip.Prefix
+	n      int
+	oldest list.List // of io.Closer: those that can be closed, and were not
+}
+
+func newHalfOpen(m network.ResourceManager, perIP, all int) *halfOpen {
+	return &halfOpen{
+		ResourceManager: m, perIP: max(8, perIP), all: all,
+		addrs: map[netip.Prefix]*newcomers{}, seen: map[string]io.Closer{},
+	}
+}
+
+// InterceptAccept remembers the connection until, at once, it is counted.
+func (h *halfOpen) InterceptAccept(c network.ConnMultiaddrs) bool {
+	if conn, ok := c.(manet.Conn); ok { // not QUIC's, whose handshake is over by now
+		h.mu.Lock()
+		h.seen[c.RemoteMultiaddr().String()] = conn
+		h.mu.Unlock()
+	}
+	return true
+}
+
+// OpenConnection counts an incoming connection until it says who it is.
+func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
+	ip, err := prefixOf(endpoint)
+	if dir != network.DirInbound || err != nil {
+		return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
+	}
+	h.mu.Lock()
+	key := endpoint.String()
+	conn := h.seen[key]
+	delete(h.seen, key)
+	if h.exempt != nil && h.exempt(ip.Addr()) {
+		h.mu.Unlock()
+		return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
+	}
+	from := h.addrs[ip]
+	if from == nil {
+		from = &newcomers{ip: ip}
+		h.addrs[ip] = from
+	}
+	if from.n >= h.perIP {
+		h.mu.Unlock()
+		return nil, errHalfOpen
+	}
+	h.n++
+	from.n++
+	var place *list.Element
+	if conn != nil {
+		place = from.oldest.PushBack(conn)
+	}
+	var leave io.Closer
+	if h.n > h.all {
+		leave = h.pick()
+	}
+	h.mu.Unlock()
+	if leave != nil {
+		_ = leave.Close() // its handshake fails, which settles it
+	}
+	settle := sync.OnceFunc(func() { h.settled(from, place) })
+	scope, err := h.ResourceManager.OpenConnection(dir, usefd, endpoint)
+	if err != nil {
+		settle()
+		return nil, err
+	}
+	return &halfOpenScope{ConnManagementScope: scope, settle: settle}, nil
+}
+
+// pick is the oldest connection of the address with most of them.
+func (h *halfOpen) pick() io.Closer {
+	var most *newcomers
+	for _, a := range h.addrs {
+		if most == nil || a.oldest.Len() > most.oldest.Len() {
+			most = a
+		}
+	}
+	if most == nil || most.oldest.Len() == 0 {
+		return nil
+	}
+	return most.oldest.Remove(most.oldest.Front()).(io.Closer)
+}
+
+// settled forgets a connection, whether it finished or ended.
+func (h *halfOpen) settled(from *newcomers, place *list.Element) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if place != nil {
+		from.oldest.Remove(place)
+	}
+	h.n--
+	if from.n--; from.n == 0 {
+		delete(h.addrs, from.ip)
+	}
+}
+
+// The gater's other questions are not the relay's: who is banned may connect.
+func (h *halfOpen) InterceptPeerDial(peer.ID) bool               { return true }
+func (h *halfOpen) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
+func (h *halfOpen) InterceptSecured(network.Direction, peer.ID, network.ConnMultiaddrs) bool {
+	return true
+}
+func (h *halfOpen) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
+
+type halfOpenScope struct {
+	network.ConnManagementScope
+	settle func()
+}
+
+func (s *halfOpenScope) SetPeer(p peer.ID) error {
+	err := s.ConnManagementScope.SetPeer(p)
+	if err == nil {
+		s.settle()
+	}
+	return err
+}
+
+func (s *halfOpenScope) Done() {
+	s.settle()
+	s.ConnManagementScope.Done()
+}

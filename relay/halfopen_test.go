@@ -1,0 +1,118 @@
+package relay
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+)
+
+// Each address has its share of unfinished connections, and gets it back.
+func TestHalfOpenShare(t *testing.T) {
+	l := DefaultConfig().Limits
+	c := capacity{memory: 512 << 20, files: 4096}.derive(l)
+	m, err := c.resourceManager(l, true)
+	must(t, err)
+	defer m.Close()
+	open := func(ip string) (network.ConnManagementScope, error) {
+		return m.OpenConnection(network.DirInbound, true, multiaddrs(t, "/ip4/"+ip+"/tcp/1")[0])
+	}
+	share := m.perIP
+	var scopes []network.ConnManagementScope
+	for range share {
+		s, err := open("203.0.113.1")
+		must(t, err)
+		scopes = append(scopes, s)
+	}
+	if _, err := open("203.0.113.1"); err == nil {
+		t.Errorf("more than %d unfinished connections from one address", share)
+	}
+	if _, err := open("203.0.113.2"); err != nil {
+		t.Errorf("another address: %v", err)
+	}
+	must(t, scopes[0].SetPeer("peer")) // one is finished
+	if _, err := open("203.0.113.1"); err != nil {
+		t.Errorf("after one was finished: %v", err)
+	}
+	scopes[1].Done()
+	scopes[1].Done() // as libp2p does now and then
+	if _, err := open("203.0.113.1"); err != nil {
+		t.Errorf("after one was closed: %v", err)
+	}
+	if _, err := open("203.0.113.1"); err == nil {
+		t.Error("one that was closed twice gave room for two")
+	}
+	for _, s := range scopes {
+		s.Done()
+	}
+	if n := m.addrs[netip.MustParsePrefix("203.0.113.1/32")].n; n != 2 {
+		t.Errorf("%d are counted, want the 2 that are open", n)
+	}
+}
+
+// When many addresses have filled the room, the one with most of it gives way, and
+// nobody who has but one connection.
+func TestHalfOpenGreediestGives(t *testing.T) {
+	m := newHalfOpen(&network.NullResourceManager{}, 8, 16)
+	open := func(ip, port int) *closed {
+		t.Helper()
+		c := &closed{remote: multiaddrs(t, fmt.Sprintf("/ip4/203.0.113.%d/tcp/%d", ip, port))[0]}
+		m.InterceptAccept(c)
+		s, err := m.OpenConnection(network.DirInbound, true, c.remote)
+		must(t, err)
+		c.scope = s
+		return c
+	}
+	first := open(1, 1)
+	var two, three []*closed
+	for n := range 7 {
+		two = append(two, open(2, n))
+	}
+	for n := range 8 {
+		three = append(three, open(3, n))
+	}
+	done := func(all []*closed) (n int) {
+		for _, c := range all {
+			if c.done {
+				n++
+			}
+		}
+		return n
+	}
+	open(4, 1)
+	if !three[0].done || done(three) != 1 {
+		t.Error("not the oldest one of the greediest address had to go")
+	}
+	three[0].scope.Done()
+	for n := range 8 {
+		open(5+n, 1).scope.Done()
+	}
+	if first.done || done(two)+done(three) != 9 {
+		t.Errorf("closed: the only one of its address %v, %d and %d of the others", first.done, done(two), done(three))
+	}
+	must(t, first.scope.SetPeer("peer"))
+	for _, c := range append(two, three[1:]...) {
+		c.scope.Done()
+	}
+	if len(m.addrs) != 1 || m.n != 1 || len(m.seen) != 0 {
+		t.Errorf("left over: %d of %d addresses, %d", m.n, len(m.addrs), len(m.seen))
+	}
+}
+
+// closed is a connection that knows whether it was closed.
+type closed struct {
+	manet.Conn
+	remote ma.Multiaddr
+	scope  network.ConnManagementScope
+	done   bool
+}
+
+func (c *closed) RemoteMultiaddr() ma.Multiaddr { return c.remote }
+
+func (c *closed) Close() error {
+	c.done = true
+	return nil
+}
