@@ -10,38 +10,53 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
-// Every experiment runs once, with the real programs and next to no load, so that
-// none of them rots. What it measures says nothing.
-func TestEveryExperiment(t *testing.T) {
+// programs builds relayd and this package's own program.
+func programs(t *testing.T) string {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("skipped: -short")
 	}
 	need.Root(t)
 	need.Tools(t, "go")
-	need.NodeModules(t, "subject/js")
-	programs := t.TempDir()
-	build := exec.Command("go", "build", "-o", programs+string(filepath.Separator), "../../relay/cmd/relayd", "./cmd/bench")
+	dir := t.TempDir()
+	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "../../relay/cmd/relayd", "./cmd/bench")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return dir
+}
+
+// measure runs the program and returns what it printed and what it measured.
+func measure(t *testing.T, dir string, args ...string) (string, []Sample, error) {
+	t.Helper()
 	results := filepath.Join(t.TempDir(), "results.jsonl")
-	bench := exec.CommandContext(t.Context(), filepath.Join(programs, "bench"), "run", "--programs", programs, "--scale", "smoke", "--json", results)
-	bench.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
-	out, err := bench.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	f, err := os.Open(results)
-	if err != nil {
-		t.Fatal(err)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(dir, "bench"), append(args, "--programs", dir, "--json", results)...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	f, openErr := os.Open(results)
+	if openErr != nil {
+		t.Fatalf("%v: %v\n%s", openErr, err, out)
 	}
 	defer f.Close()
-	samples, err := Read(f)
+	samples, readErr := Read(f)
+	if readErr != nil {
+		t.Fatal(readErr)
+	}
+	return string(out), samples, err
+}
+
+// Every experiment runs once, with the real programs and next to no load, so that
+// none of them rots. What it measures says nothing.
+func TestEveryExperiment(t *testing.T) {
+	need.NodeModules(t, "subject/js")
+	out, samples, err := measure(t, programs(t), "run", "--scale", "smoke")
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s", err, out)
 	}
 	has := map[string]bool{}
 	for _, s := range samples {
@@ -49,7 +64,7 @@ func TestEveryExperiment(t *testing.T) {
 	}
 	for _, e := range experiments(Smoke) {
 		for _, v := range e.variants {
-			if _, err := exec.LookPath("haproxy"); v.subject == "haproxy" && err != nil {
+			if _, err := exec.LookPath("haproxy"); strings.HasPrefix(v.subject, "haproxy") && err != nil {
 				continue
 			}
 			if !has[e.name+" "+v.name()] {
@@ -59,9 +74,44 @@ func TestEveryExperiment(t *testing.T) {
 	}
 }
 
+// A soak of a few seconds says nothing about what grows; but nothing may fail.
+func TestSoak(t *testing.T) {
+	out, samples, err := measure(t, programs(t), "soak", "--for", "5s")
+	if err != nil && !strings.Contains(out, "bench: not flat: ") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(samples) < 6 {
+		t.Errorf("%d samples:\n%s", len(samples), out)
+	}
+	for _, want := range []string{"| goroutines ", "| came_and_left ", "| circuits ", "| the relay's warnings and errors "} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}
+
+func TestComplaints(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "relayd.log")
+	if err := os.WriteFile(log, []byte(`time=2026-11-23T05:00:00Z level=INFO msg=ready
+time=2026-11-23T05:00:01Z level=WARN msg="the \"list\" is not there" error="level=ERROR"
+time=2026-11-23T05:00:02Z level=WARN msg="the \"list\" is not there" error=x
+time=2026-11-23T05:00:03Z level=ERROR msg=stopped
+`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := complaints(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := [][]string{{"the relay's warnings and errors", "times"}, {`WARN "the \"list\" is not there"`, "2"}, {"ERROR stopped", "1"}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // A goal that names a value nobody measures would stay "not measured" for ever.
 func TestGoalsNameWhatIsMeasured(t *testing.T) {
-	var have = map[string]bool{}
+	have := map[string]bool{}
 	for _, e := range experiments(Full) {
 		for _, v := range e.variants {
 			have[e.name+" "+v.name()] = true

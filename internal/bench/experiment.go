@@ -47,7 +47,8 @@ type Scale struct {
 	Counts int           // of experiments that count peers
 	For    time.Duration // how long a rate is measured
 	Peers  []int         // counts of peers over tcp at which memory and RESERVE are measured
-	Others []int         // the same over the other transports
+	WSS    []int         // the same over wss
+	Others []int         // the same over quic, and of the library's relay
 	JS     int           // peers of the js relay, which is slow
 	Crowd  int           // clients behind one address
 	Trim   int           // peers with a reservation, of a relay that keeps fewer connections
@@ -60,17 +61,17 @@ type Scale struct {
 var (
 	Short = Scale{
 		Rounds: 1, Counts: 1, For: time.Second,
-		Peers: []int{reserved0, 1000, 4000, 5000}, Others: []int{1000}, JS: 200,
+		Peers: []int{reserved0, 1000, 4000, 5000}, WSS: []int{1000}, Others: []int{1000}, JS: 200,
 		Crowd: 1000, Trim: 330, Wait: time.Minute, Attack: 5 * time.Second,
 	}
 	Full = Scale{
 		Rounds: 5, Counts: 5, For: 2 * time.Second,
-		Peers: []int{reserved0, 1000, 4000, 5000}, Others: []int{1000, 5000}, JS: 500,
+		Peers: []int{reserved0, 1000, 4000, 5000}, WSS: []int{1000, 5000}, Others: []int{1000}, JS: 500,
 		Crowd: 1000, Trim: 330, Wait: time.Minute, Attack: 10 * time.Second,
 	}
 	Smoke = Scale{
 		Rounds: 1, Counts: 1, For: 100 * time.Millisecond,
-		Peers: []int{40, 60}, Others: []int{20}, JS: 10,
+		Peers: []int{40, 60}, WSS: []int{20}, Others: []int{20}, JS: 10,
 		Crowd: 40, Trim: 10, Wait: 500 * time.Millisecond, Attack: time.Second,
 	}
 )
@@ -102,7 +103,7 @@ func experiments(s Scale) []experiment {
 	all := []string{"tcp/noise", "tcp/tls", "wss/noise", "quic"}
 
 	bulk := experiment{name: "bulk", about: "one stream through one circuit", rounds: s.Rounds}
-	for _, name := range []string{subject.HAProxy, subject.GoProxy} {
+	for _, name := range []string{subject.HAProxy, subject.HAProxyChaCha, subject.GoProxy} {
 		v := of(name)
 		v.job.Kind = "proxy"
 		bulk.variants = append(bulk.variants, v)
@@ -114,8 +115,9 @@ func experiments(s Scale) []experiment {
 
 	peers := experiment{name: "peers", about: "peers that hold a reservation", rounds: s.Counts, variants: slices.Concat(
 		relay("fill", filled(subject.Relayd, s.Peers), "tcp/noise"),
-		relay("fill", filled(subject.Relayd, s.Others), "wss/noise", "quic"),
-		relay("fill", filled(subject.Library, s.Others[:1]), "tcp/noise"),
+		relay("fill", filled(subject.Relayd, s.WSS), "wss/noise"),
+		relay("fill", filled(subject.Relayd, s.Others), "quic"),
+		relay("fill", filled(subject.Library, s.Others), "tcp/noise"),
 		relay("fill", filled(subject.JS, []int{s.JS}), "tcp/noise"))}
 
 	churn := experiment{name: "churn", about: "peers connect, identify and leave", rounds: s.Rounds, variants: slices.Concat(

@@ -103,32 +103,25 @@ func (j Job) hold(ctx context.Context, from, kind int, held *atomic.Int64) {
 	switch kind % 4 {
 	case 0: // silent
 	case 1: // the first words of a handshake
-		if _, err := conn.Write([]byte("\x13/multistream/1.0.0\n")); err != nil {
-			return
-		}
+		_, err = conn.Write([]byte("\x13/multistream/1.0.0\n"))
 	case 2: // no more than TLS
-		if conn = j.secure(ctx, conn); conn == nil {
-			return
-		}
+		_, err = j.secure(ctx, conn)
 	case 3: // a request that does not end
-		if conn = j.secure(ctx, conn); conn == nil {
-			return
-		}
-		if _, err := conn.Write([]byte("GET / HTTP/1.1\r\nHost: " + ServerName + "\r\nX: ")); err != nil {
-			return
+		var secured net.Conn
+		if secured, err = j.secure(ctx, conn); err == nil {
+			_, err = secured.Write([]byte("GET / HTTP/1.1\r\nHost: " + ServerName + "\r\nX: "))
 		}
 	}
-	_, _ = io.Copy(io.Discard, conn) // until the relay has enough of it
+	if err == nil {
+		_, _ = io.Copy(io.Discard, conn) // until the relay has enough of it
+	}
 }
 
-func (j Job) secure(ctx context.Context, conn net.Conn) net.Conn {
+func (j Job) secure(ctx context.Context, conn net.Conn) (net.Conn, error) {
 	conf, err := clientTLS(j.Target.CA)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	secured := tls.Client(conn, conf)
-	if secured.HandshakeContext(ctx) != nil {
-		return nil
-	}
-	return secured
+	return secured, secured.HandshakeContext(ctx)
 }

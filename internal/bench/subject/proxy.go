@@ -25,12 +25,16 @@ type Up struct {
 func (u Up) say(out io.Writer) error { return json.NewEncoder(out).Encode(u) }
 
 // haproxy ends TLS, and begins it again towards the back end.
-func (s *starting) haproxy(ctx context.Context) (*Subject, error) {
+func (s *starting) haproxy(ctx context.Context, chacha bool) (*Subject, error) {
+	cipher := ""
+	if chacha {
+		cipher = " ciphersuites TLS_CHACHA20_POLY1305_SHA256"
+	}
 	config, err := s.write("haproxy.cfg",
 		"global", "  nbthread 1", "  maxconn 1000",
 		"defaults", "  mode tcp", "  timeout connect 10s", "  timeout client 60s", "  timeout server 60s",
-		"frontend in", fmt.Sprintf("  bind %s ssl crt %s", s.at(portTLS), s.Cert), "  default_backend out",
-		"backend out", fmt.Sprintf("  server back %s ssl verify required ca-file %s verifyhost %s", s.at(portBack), s.Cert, load.ServerName))
+		"frontend in", fmt.Sprintf("  bind %s ssl crt %s%s", s.at(portTLS), s.Cert, cipher), "  default_backend out",
+		"backend out", fmt.Sprintf("  server back %s ssl verify required ca-file %s verifyhost %s%s", s.at(portBack), s.Cert, load.ServerName, cipher))
 	if err != nil {
 		return nil, err
 	}

@@ -63,8 +63,8 @@ func (b *Bench) Start(ctx context.Context, name string, n int, settings string) 
 		sub, err = s.own(ctx, "proxy")
 	case JS:
 		sub, err = s.js(ctx)
-	case HAProxy:
-		sub, err = s.haproxy(ctx)
+	case HAProxy, HAProxyChaCha:
+		sub, err = s.haproxy(ctx, name == HAProxyChaCha)
 	default:
 		err = fmt.Errorf("no subject is called %q", name)
 	}
@@ -84,12 +84,13 @@ const (
 	JS            = "js"             // js-libp2p's relay at the versions that PSF software runs
 	GoProxy       = "goproxy"        // a TLS proxy in Go
 	HAProxy       = "haproxy"
+	HAProxyChaCha = "haproxy-chacha" // the same with noise's cipher in place of AES
 )
 
 // Has says whether a subject can be had on this machine, or why not.
 func (b *Bench) Has(name string) error {
 	switch {
-	case name == HAProxy:
+	case name == HAProxy, name == HAProxyChaCha:
 		_, err := exec.LookPath("haproxy")
 		return err
 	case name == JS && b.Modules == "":
