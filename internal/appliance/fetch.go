@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"time"
 )
@@ -86,6 +87,7 @@ func (m *Machine) tryRoster(ctx context.Context, s Settings, f fetched, text []b
 	if err := m.write(candidate, text, 0o644); err != nil {
 		return err
 	}
+	defer os.Remove(m.path(candidate))
 	args := []string{"relaymon", "roster", "check", m.path(candidate)}
 	if s.Monitor.Committee != "" {
 		args = append(args, "--committee", s.Monitor.Committee)

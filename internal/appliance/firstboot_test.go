@@ -1,13 +1,9 @@
 package appliance
 
 import (
-	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -22,26 +18,6 @@ func (f *fake) wantDone(when string, want ...string) {
 	if d := cmp.Diff(want, f.did); d != "" {
 		f.t.Errorf("%s: wanted -, done +\n%s", when, d)
 	}
-}
-
-// open are the ports that the machine's firewall lets in.
-func (f *fake) open() []string {
-	f.t.Helper()
-	r, err := f.nft(f.t.Context(), f.ruleset(), "list chain inet filter input")
-	if err != nil || r.Code != 0 {
-		f.t.Fatalf("%v %s", err, r.Stderr)
-	}
-	var out []string
-	for _, m := range regexp.MustCompile(`(tcp|udp) dport (?:\{ ([0-9, ]+) \}|(\d+)) accept`).FindAllStringSubmatch(r.Stdout, -1) {
-		for _, p := range strings.Split(m[2]+m[3], ", ") {
-			out = append(out, m[1]+" "+p)
-		}
-	}
-	if !strings.Contains(r.Stdout, "policy drop") {
-		f.t.Errorf("all else is not dropped:\n%s", r.Stdout)
-	}
-	slices.Sort(out)
-	return out
 }
 
 func TestRelay(t *testing.T) {
@@ -302,49 +278,6 @@ func TestFailures(t *testing.T) {
 	unlock()
 }
 
-func TestFirewallOfOthers(t *testing.T) {
-	for name, c := range map[string]struct {
-		inForce string // before
-		own     string // /etc/nftables.conf
-		sshd    string
-		setting string
-		takes   bool
-		said    string
-		ports   []string
-	}{
-		"Debian's empty one":  {"table inet filter { chain input { type filter hook input priority filter; }; }", pristine, "", "auto", true, "firewall: open are SSH", []string{"tcp 22"}},
-		"only fail2ban":       {"table inet f2b-table { chain f2b-chain { type filter hook input priority filter - 1; tcp dport 22 drop; }; }", pristine, "", "auto", true, "firewall: open are SSH", []string{"tcp 22"}},
-		"SSH elsewhere":       {"", pristine, "port 2222\nport 22\n", "auto", true, "firewall: open are SSH", []string{"tcp 22", "tcp 2222"}},
-		"ufw":                 {"table ip filter { chain INPUT { type filter hook input priority filter; policy drop; }; }", pristine, "", "auto", false, "this machine has a firewall already (ip filter)", nil},
-		"rules without drop":  {"table ip filter { chain INPUT { type filter hook input priority filter; tcp dport 25 reject; }; }", pristine, "", "auto", false, "this machine has a firewall already (ip filter)", nil},
-		"a router":            {"table ip docker { chain FORWARD { type filter hook forward priority filter; policy drop; }; }", pristine, "", "auto", false, "this machine has a firewall already (ip docker)", nil},
-		"the operator's file": {"", "# mine\n", "", "auto", false, "/etc/nftables.conf was changed by hand", nil},
-		"off":                 {"", pristine, "", "off", false, "firewall: off: see to it yourself that these ports are open: 80/tcp 443/tcp 4001/tcp 4001/udp", nil},
-	} {
-		f := newFake(t)
-		f.inForce = c.inForce
-		f.file(rulesetPath, c.own)
-		if c.sshd != "" {
-			f.answer["/usr/sbin/sshd"] = Result{Stdout: c.sshd}
-		}
-		if err := f.firstBoot(relayOnly + "firewall: " + c.setting + "\n"); err != nil {
-			t.Errorf("%s: %v", name, err)
-			continue
-		}
-		if !slices.ContainsFunc(f.said, func(s string) bool { return strings.HasPrefix(s, c.said) }) {
-			t.Errorf("%s: it said %q", name, f.said)
-		}
-		if f.running["nftables"] != c.takes || (f.text(rulesetPath) != c.own) != c.takes {
-			t.Errorf("%s: want taken over: %t", name, c.takes)
-		}
-		for _, p := range c.ports {
-			if open := f.open(); !slices.Contains(open, p) {
-				t.Errorf("%s: %s is not open: %q", name, p, open)
-			}
-		}
-	}
-}
-
 func TestFetch(t *testing.T) {
 	answer, code := "first", http.StatusOK
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -390,73 +323,5 @@ func TestFetch(t *testing.T) {
 	code = http.StatusInternalServerError
 	if said := fetch(); len(said) != 1 || f.text(roster) != "second" {
 		t.Errorf("none: %q, %s", said, f.text(roster))
-	}
-}
-
-func TestStatus(t *testing.T) {
-	f := newFake(t)
-	monitor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.Error(w, "the clock is wrong", http.StatusServiceUnavailable)
-	}))
-	defer monitor.Close()
-	listen := strings.TrimPrefix(monitor.URL, "http://")
-	f.answer["relayd doctor"] = Result{Code: 1, Stdout: `{"peer_id": "12D3KooW", "running": true, "met": 1, "not_met": 1, "unknown": 0, "requirements": [
-		{"name": "service", "title": "Reservations are served", "outcome": "met", "found": "since then"},
-		{"name": "records", "title": "The domain leads to that address", "outcome": "not met", "found": "it \\1 leads\nto \u001b[31mno address", "cure": "Make an A record."}],
-		"status": {"version": "v1.2.3", "healthy": true, "addrs": ["/ip4/192.0.2.1/tcp/4001", "/dns4/relay.test/tcp/443/wss", "/ip4/192.0.2.1/udp/4001/webrtc-direct/certhash/uEiA"],
-		"certificate": {"domain": "relay.test", "issuer": "Pebble", "not_after": "2027-01-02T03:04:05Z", "days_left": 40}}}`}
-	if err := f.firstBoot(good + "payout: simpleledger:qpm2qsznhks23z7629mms6s4cwef74vcwvg3pncxyr\nrelaymon: {listen: \"" + listen + "\"}\n"); err != nil {
-		t.Fatal(err)
-	}
-	s, err := f.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.ShowPages(t.Context(), s); err != nil {
-		t.Fatal(err)
-	}
-	motd, issue := f.text(motdPath), f.text(issuePath)
-	for _, want := range []string{
-		": both, relay.test\n", "relayd       active\n", "relaymon     active\n", "Peer ID      12D3KooW\n", "Relay        v1.2.3, healthy\n",
-		"Addresses    /ip4/192.0.2.1/tcp/4001\n", "             /dns4/relay.test/tcp/443/wss\n               and 1 for WebTransport and WebRTC: ", "Certificate  until 2027-01-02 03:04 UTC, by Pebble\n",
-		"Bounty       met      Reservations are served\n", "not met  The domain leads to that address\n", "-> Make an A record.\n",
-		"Log key      alpha+1\n", "the clock is wrong\n", "Open ports   80/tcp 443/tcp 4001/tcp 4001/udp, and SSH\n", "Enrol        relayd enrol ", "Status page  https://relay.test/\n",
-	} {
-		if !strings.Contains(motd, want) || !strings.Contains(issue, want) {
-			t.Errorf("the pages lack %q:\n%s", want, motd)
-		}
-	}
-	// What comes from outside steers no terminal, and agetty takes no backslash for an escape.
-	if strings.Contains(motd, "\x1b") || !strings.Contains(motd, `it \1 leads to ?[31mno address`) || !strings.Contains(issue, `it \\1 leads`) {
-		t.Errorf("not cleaned:\n%q", motd)
-	}
-	f.answer["relayd doctor"] = Result{Code: 1, Stderr: "relayd: there is no identity yet\n"}
-	if s, err = f.Status(t.Context()); err != nil || s.Relay.Fault == "" {
-		t.Errorf("%+v, %v", s.Relay, err)
-	}
-}
-
-// The real runner bounds what it keeps, passes nothing of the environment on and
-// tells an exit code from a failure.
-func TestProcess(t *testing.T) {
-	t.Setenv("DISABLE_RELAY", "1")
-	var m Machine
-	r, err := m.run(t.Context(), Command{Args: []string{"sh", "-c", "env; echo wrong >&2; exit 3"}})
-	if err != nil || r.Code != 3 || strings.Contains(r.Stdout, "DISABLE_RELAY") || !strings.HasPrefix(r.failed("it").Error(), "it: wrong\n") {
-		t.Errorf("%+v, %v", r, err)
-	}
-	if r, err = m.run(t.Context(), Command{Args: []string{"head", "-c", "3000000", "/dev/zero"}}); err != nil || len(r.Stdout) != maxSaid {
-		t.Errorf("%d bytes, %v", len(r.Stdout), err)
-	}
-	if _, err = m.run(t.Context(), Command{Args: []string{filepath.Join(t.TempDir(), "none")}}); err == nil {
-		t.Error("a program that is not there was run")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, err = m.run(ctx, Command{Args: []string{"sleep", "60"}}); !errors.Is(err, context.Canceled) {
-		t.Errorf("%v", err)
-	}
-	if _, err = m.run(t.Context(), Command{User: "nobody-of-this-name", Args: []string{"true"}}); err == nil {
-		t.Error("run as nobody")
 	}
 }

@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -179,6 +180,7 @@ func (m *Machine) try(ctx context.Context, p *program, text []byte) error {
 	if err := m.write(candidate, text, 0o600); err != nil {
 		return err
 	}
+	defer os.Remove(m.path(candidate))
 	r, err := m.run(ctx, Command{Args: with(p.check, m.path(candidate))})
 	if err != nil || r.Code == 0 {
 		return err
