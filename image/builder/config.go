@@ -34,8 +34,8 @@ type Config struct {
 	// it before all is done. Files that are there already are replaced with -force only.
 	Output string `mapstructure:"output_directory"`
 
-	// Formats are raw, qcow2, vmdk, vhd. Default: raw and qcow2. A vmdk is not
-	// reproducible: qemu-img gives each a random number.
+	// Formats are raw, qcow2, vmdk, vhd. Default: raw and qcow2. The other two are not
+	// reproducible: qemu-img gives each file a random number.
 	Formats []string `mapstructure:"formats"`
 
 	// DiskSize is the size of the disk, such as 2G. The root grows with the disk at

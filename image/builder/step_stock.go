@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,62 +28,58 @@ const sbomSuffix = ".spdx.json"
 // inGuest is where the image carries its own bill of materials.
 const inGuest = "usr/share/relay-appliance/sbom.spdx.json"
 
-// takeStock lists what has been installed. Each package must be one of the mirror's or
-// one that was given.
+// takeStock lists what has been installed: for the guest itself, beside the image, and
+// for the manifest.
 func (b *build) takeStock(context.Context) error {
-	given, err := hashDebs(b.Debs)
-	if err != nil {
-		return err
-	}
 	tree, err := os.OpenRoot(b.tree)
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	stock := sbom.Component{Name: b.Name, Arch: "amd64"}
-	if stock.Contains, err = sbom.Debian(tree.FS()); err != nil {
+	stock, err := b.stock(tree)
+	if err != nil {
 		return err
 	}
-	var unknown []string
-	for i := range stock.Contains {
-		c := &stock.Contains[i]
-		key := debian.Key(c.Name, c.Version, c.Arch)
-		if c.SHA256 = b.hashes[key]; c.SHA256 == "" {
-			c.SHA256 = given[key]
-		}
-		if c.SHA256 == "" {
-			unknown = append(unknown, key)
-		}
-		if given[key] != "" {
-			if c.Contains, err = goPrograms(tree, c.Name); err != nil {
-				return fmt.Errorf("programs of %s: %w", c.Name, err)
-			}
-			copyright, err := tree.ReadFile("usr/share/doc/" + c.Name + "/copyright")
-			if err != nil {
-				return err
-			}
-			c.Label(copyright)
-			for j := range c.Contains {
-				c.Contains[j].Version = c.Version
-			}
-		}
-	}
-	if len(unknown) > 0 {
-		return fmt.Errorf("nobody knows where these packages came from: %s: list their files in debs", strings.Join(unknown, ", "))
-	}
+	b.ui.Sayf("%d packages", len(stock.Contains))
 	var document bytes.Buffer
 	if err := sbom.Write(&document, stock, b.time()); err != nil {
-		return err
-	}
-	if err := errors.Join(tree.MkdirAll(filepath.Dir(inGuest), 0o755), tree.WriteFile(inGuest, document.Bytes(), 0o644)); err != nil {
 		return err
 	}
 	data, err := json.MarshalIndent(stock, "", "\t")
 	if err != nil {
 		return err
 	}
-	b.ui.Sayf("%d packages", len(stock.Contains))
-	return errors.Join(b.add(InventorySuffix, data), b.add(sbomSuffix, document.Bytes()))
+	return errors.Join(tree.MkdirAll(filepath.Dir(inGuest), 0o755), tree.WriteFile(inGuest, document.Bytes(), 0o644),
+		b.add(InventorySuffix, data), b.add(sbomSuffix, document.Bytes()))
+}
+
+// stock is the image with its packages. Each must be one of the mirror's or one that
+// was given.
+func (b *build) stock(tree *os.Root) (sbom.Component, error) {
+	image := sbom.Component{Name: b.Name, Arch: "amd64"}
+	given, err := hashDebs(b.Debs)
+	if err != nil {
+		return image, err
+	}
+	if image.Contains, err = sbom.Debian(tree.FS()); err != nil {
+		return image, err
+	}
+	var unknown []string
+	for i := range image.Contains {
+		c := &image.Contains[i]
+		key := debian.Key(c.Name, c.Version, c.Arch)
+		if hash, ok := b.hashes[key]; ok {
+			c.SHA256 = hash
+		} else if c.SHA256, ok = given[key]; !ok {
+			unknown = append(unknown, key)
+		} else if err := addPrograms(tree, c); err != nil {
+			return image, fmt.Errorf("programs of %s: %w", c.Name, err)
+		}
+	}
+	if len(unknown) > 0 {
+		return image, fmt.Errorf("nobody knows where these packages came from: %s: list their files in debs", strings.Join(unknown, ", "))
+	}
+	return image, nil
 }
 
 // add writes a file that is to be published.
@@ -116,30 +111,36 @@ func hashDebs(files []string) (debian.Hashes, error) {
 	return hashes, nil
 }
 
-// goPrograms are the Go programs among a package's files.
-func goPrograms(tree *os.Root, name string) ([]sbom.Component, error) {
-	list, err := tree.ReadFile("var/lib/dpkg/info/" + name + ".list")
+// addPrograms looks for Go programs among a package's files, and in its copyright file
+// for the licences of what they link.
+func addPrograms(tree *os.Root, c *sbom.Component) error {
+	list, err := tree.ReadFile("var/lib/dpkg/info/" + c.Name + ".list")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var found []sbom.Component
 	for _, file := range strings.Fields(string(list)) {
 		if !slices.Contains([]string{"/usr/bin", "/usr/sbin", "/usr/libexec"}, filepath.Dir(file)) {
 			continue
 		}
 		f, err := tree.Open(file[1:])
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a file that the guest leaves out
-		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		defer f.Close()
 		program, err := sbom.ProgramAt(f)
 		if err != nil {
 			continue // a script
 		}
-		found = append(found, program)
+		program.Version = c.Version
+		c.Contains = append(c.Contains, program)
 	}
-	return found, nil
+	if len(c.Contains) == 0 {
+		return nil
+	}
+	copyright, err := tree.ReadFile("usr/share/doc/" + c.Name + "/copyright")
+	if err != nil {
+		return err
+	}
+	c.Label(copyright)
+	return nil
 }

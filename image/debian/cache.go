@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/image/process"
@@ -153,7 +152,7 @@ func (c Cache) kept(r Recipe) []string {
 	if err != nil {
 		return nil
 	}
-	slices.SortFunc(dirs, func(a, b string) int { return strings.Compare(a, b) })
+	slices.Sort(dirs)
 	return dirs
 }
 
