@@ -102,6 +102,11 @@ func experiments(s Scale) []experiment {
 	}
 	all := []string{"tcp/noise", "tcp/tls", "wss/noise", "quic"}
 
+	// It takes in hundreds of MiB before it lets any go: each round needs a new one,
+	// and time.
+	slow := of(subject.JS)
+	slow.fresh, slow.job.WarmUp, slow.job.For = true, s.For, 4*s.For
+
 	bulk := experiment{name: "bulk", about: "one stream through one circuit", rounds: s.Rounds}
 	for _, name := range []string{subject.HAProxy, subject.HAProxyChaCha, subject.GoProxy} {
 		v := of(name)
@@ -111,7 +116,7 @@ func experiments(s Scale) []experiment {
 	bulk.variants = slices.Concat(bulk.variants,
 		relay("bulk", of(subject.Relayd), all...),
 		relay("bulk", of(subject.Library), all...),
-		relay("bulk", of(subject.JS), "tcp/noise"))
+		relay("bulk", slow, "tcp/noise"))
 
 	peers := experiment{name: "peers", about: "peers that hold a reservation", rounds: s.Counts, variants: slices.Concat(
 		relay("fill", filled(subject.Relayd, s.Peers), "tcp/noise"),

@@ -18,6 +18,7 @@ type Job struct {
 	Kind   string
 	Target Target
 	Over   string        // transport and security, such as tcp/noise
+	WarmUp time.Duration // what goes before; 0: the usual
 	For    time.Duration // how long is measured
 	Peers  int           // how many of them, where the job has a number of them
 	Others int           // trim: how many without a reservation
@@ -142,7 +143,7 @@ const warmUp = 300 * time.Millisecond
 
 // measure says what a running flow costs and carries.
 func (j Job) measure(ctx context.Context, f *flow) (Values, error) {
-	if err := f.wait(ctx, warmUp); err != nil {
+	if err := f.wait(ctx, max(warmUp, j.WarmUp)); err != nil {
 		return nil, err
 	}
 	before := f.delivered.Load()
