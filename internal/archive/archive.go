@@ -26,7 +26,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/psf-relay/relay-appliance/internal/deb822"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 )
 
@@ -64,7 +63,7 @@ var ErrNew = errors.New("no repository is there yet")
 // (keep of them), and publishes. A folder without a repository becomes one. A
 // version is published once: the same name with other bytes is refused.
 func (a *Archive) Add(ctx context.Context, debs []string, keep int, p Publication) error {
-	before, err := a.Verify(ctx)
+	before, err := a.verify(ctx)
 	if err != nil && !errors.Is(err, ErrNew) {
 		return err
 	}
@@ -81,7 +80,7 @@ func (a *Archive) Add(ctx context.Context, debs []string, keep int, p Publicatio
 
 // Refresh signs anew what is there, so that it holds for longer.
 func (a *Archive) Refresh(ctx context.Context, p Publication) error {
-	before, err := a.Verify(ctx)
+	before, err := a.verify(ctx)
 	if err != nil {
 		return err
 	}
@@ -296,15 +295,4 @@ func (a *Archive) swap(stage string) error {
 		return err
 	}
 	return errors.Join(durable.SyncDir(filepath.Dir(a.suite())), os.RemoveAll(old))
-}
-
-// ValidUntil reads from a Release file until when it holds.
-func ValidUntil(release []byte) (time.Time, error) {
-	for p, err := range deb822.Paragraphs(bytes.NewReader(release)) {
-		if err != nil {
-			return time.Time{}, fmt.Errorf("read the Release file: %w", err)
-		}
-		return time.Parse(time.RFC1123, p.Get("Valid-Until"))
-	}
-	return time.Time{}, errors.New("the Release file is empty")
 }

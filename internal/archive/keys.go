@@ -41,7 +41,7 @@ func LoadKeys(ctx context.Context, secrets ...[]byte) (_ *Keys, err error) {
 		if _, err := output(cmd); err != nil {
 			return nil, fmt.Errorf("read signing key %d: %w", i+1, err)
 		}
-		if k.fingerprints, err = k.list(ctx, "--list-secret-keys", "sec"); err != nil {
+		if k.fingerprints, err = k.secret(ctx); err != nil {
 			return nil, err
 		}
 		if len(k.fingerprints) != i+1 {
@@ -133,18 +133,18 @@ func (k *Keys) Open(ctx context.Context, signed []byte) ([]byte, error) {
 	return os.ReadFile(text)
 }
 
-// list returns the fingerprints of keys; kind is how gpg marks a primary one.
-func (k *Keys) list(ctx context.Context, how, kind string) ([]string, error) {
-	out, err := output(k.gpg(ctx, "--with-colons", how))
+// secret returns the fingerprints of the secret keys.
+func (k *Keys) secret(ctx context.Context) ([]string, error) {
+	out, err := output(k.gpg(ctx, "--with-colons", "--list-secret-keys"))
 	if err != nil {
 		return nil, err
 	}
 	var found []string
-	primary := false
+	primary := false // its fingerprint comes next; those of its subkeys do not count
 	for line := range strings.Lines(string(out)) {
 		f := strings.Split(line, ":")
 		switch {
-		case f[0] == kind:
+		case f[0] == "sec":
 			primary = true
 		case f[0] == "fpr" && primary && len(f) > 9:
 			found = append(found, f[9])

@@ -24,10 +24,10 @@ type index struct {
 	name string // below the suite
 }
 
-// Verify checks the whole repository: the signature by one of the keys, each index
+// verify checks the whole repository: the signature by one of the keys, each index
 // that is signed, each package that an index names, and that the pool holds
 // nothing else. It returns the indices.
-func (a *Archive) Verify(ctx context.Context) ([]index, error) {
+func (a *Archive) verify(ctx context.Context) ([]index, error) {
 	signed, err := os.ReadFile(filepath.Join(a.suite(), "InRelease"))
 	if errors.Is(err, fs.ErrNotExist) {
 		if rest, _ := filepath.Glob(filepath.Join(a.Dir, "pool", Component, "*", "*.deb")); len(rest) > 0 {
