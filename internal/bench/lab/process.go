@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +26,7 @@ const (
 // Process is a program that runs on one CPU.
 type Process struct {
 	Name   string
-	Stdout io.Reader // nil unless asked for
+	Stdout *os.File // nil unless asked for
 	log    string
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when it has ended
@@ -39,7 +38,6 @@ type Program struct {
 	Name string
 	CPU  int
 	Args []string // the program and its arguments
-	Env  []string // besides PATH and GOMAXPROCS
 	Dir  string   // where it runs, and its log lies
 	Pipe bool     // its standard output is read, instead of logged
 }
@@ -55,7 +53,7 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 	r.cmd.Dir = p.Dir
 	r.cmd.Stdout, r.cmd.Stderr = log, log
 	// No proxy of the environment, no setting of the Go runtime changes a result.
-	r.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1", envInside + "=1"}, p.Env...)
+	r.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=1"}
 	r.cmd.Cancel = func() error { return r.cmd.Process.Signal(syscall.SIGTERM) }
 	r.cmd.WaitDelay = 10 * time.Second
 	if p.Pipe {

@@ -51,7 +51,6 @@ func (b *Bench) Start(ctx context.Context, name string, n int, settings string) 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancel(ctx)
 	s := &starting{Bench: b, name: name, dir: dir, ip: lab.Subject(n)}
 	var sub *Subject
 	switch name {
@@ -69,10 +68,8 @@ func (b *Bench) Start(ctx context.Context, name string, n int, settings string) 
 		err = fmt.Errorf("no subject is called %q", name)
 	}
 	if err != nil {
-		cancel()
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	context.AfterFunc(ctx, cancel)
 	return sub, nil
 }
 
@@ -116,9 +113,16 @@ func (s *starting) target(p *lab.Process, addrs map[string]netip.AddrPort) *Subj
 	return &Subject{Process: p, Target: load.Target{Name: s.name, PID: p.PID(), Addrs: addrs, CA: s.Cert}}
 }
 
+// startUp bounds how long a subject may take to come up.
+const startUp = 30 * time.Second
+
 // announced waits for the line of JSON with which a subject says that it is up.
 func announced(p *lab.Process, v any) error {
-	line, err := bufio.NewReader(p.Stdout).ReadBytes('\n')
+	var line []byte
+	err := p.Stdout.SetReadDeadline(time.Now().Add(startUp))
+	if err == nil {
+		line, err = bufio.NewReader(p.Stdout).ReadBytes('\n')
+	}
 	if err == nil {
 		err = json.Unmarshal(line, v)
 	}
@@ -150,7 +154,7 @@ func (s *starting) own(ctx context.Context, args ...string) (*Subject, error) {
 
 // until waits for something at the start of a subject.
 func until(ctx context.Context, p *lab.Process, ok func() error) error {
-	for end := time.Now().Add(30 * time.Second); ; {
+	for end := time.Now().Add(startUp); ; {
 		err := ok()
 		if err == nil {
 			return nil
