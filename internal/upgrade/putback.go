@@ -19,7 +19,7 @@ import (
 // held.
 func (g *Gate) putBack(ctx context.Context, s State, now map[string]string, set map[string]Kept, fault error) error {
 	at := time.Now().UTC().Truncate(time.Second)
-	why := tail(fault.Error())[2:]
+	why := brief(fault)
 	o := &Outcome{At: at, Result: PutBack, From: versions(set), To: now, Why: why}
 	for _, pkg := range slices.Sorted(maps.Keys(now)) {
 		version := now[pkg]
@@ -36,14 +36,14 @@ func (g *Gate) putBack(ctx context.Context, s State, now map[string]string, set 
 		err = fmt.Errorf("dpkg ended well, but installed is %s", list(current(have)))
 	}
 	if err != nil {
-		o.Result, o.Why = Stuck, why+"; putting back the version before failed: "+tail(err.Error())[2:]
+		o.Result, o.Why = Stuck, why+"; putting back the version before failed: "+brief(err)
 	} else {
 		s.Judging = nil
 		if !maps.Equal(versions(set), s.good()) {
 			s.Good, s.Previous = set, nil
 		}
 		if after := g.judge(ctx, g.asked(s, time.Now())); after != nil {
-			o.After = tail(after.Error())[2:]
+			o.After = brief(after)
 		}
 	}
 	s.Last = o

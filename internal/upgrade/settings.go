@@ -41,7 +41,7 @@ func DefaultSettings() Settings {
 	return Settings{
 		Automatic: true, Window: Window{2 * time.Hour, 5 * time.Hour}, Reboot: true, RebootEvery: 72 * time.Hour,
 		Key:        "/usr/share/keyrings/relay-appliance-archive-keyring.gpg",
-		HealthyFor: time.Minute, HealthyWithin: 5 * time.Minute,
+		HealthyFor: time.Minute, HealthyWithin: 3 * time.Minute,
 	}
 }
 

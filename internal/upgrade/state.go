@@ -145,8 +145,12 @@ func (s State) Lines() []string {
 			lines = append(lines, fmt.Sprintf("A BAD UPDATE STAYED at %s: %s: %s", at, list(o.To), o.Why))
 		}
 	}
+	held := map[string][]string{}
 	for _, h := range s.Held {
-		lines = append(lines, fmt.Sprintf("not installed again: %s %s (allow it with: relay-appliance updates release %s)", h.Package, h.Version, h.Version))
+		held[h.Version] = append(held[h.Version], h.Package)
+	}
+	for _, v := range slices.Sorted(maps.Keys(held)) {
+		lines = append(lines, fmt.Sprintf("not installed again: %s %s (allow it with: relay-appliance updates release %s)", strings.Join(held[v], ", "), v, v))
 	}
 	if !s.Waiting.IsZero() {
 		lines = append(lines, fmt.Sprintf("updates wait since %s: \"relay-appliance updates turn\" says for what", s.Waiting.UTC().Format("2006-01-02 15:04 MST")))

@@ -87,10 +87,19 @@ func tail(s string) string {
 	if s == "" {
 		return ""
 	}
-	if n := len(s) - 400; n > 0 {
+	if n := len(s) - 200; n > 0 {
 		s = "..." + s[n:]
 	}
 	return ": " + s
+}
+
+// brief is what an operator is told of a fault: one line that is not long.
+func brief(err error) string {
+	s := strings.Join(strings.Fields(strings.ReplaceAll(err.Error(), "\n", "; ")), " ")
+	if len(s) > 400 {
+		s = s[:400] + "..."
+	}
+	return s
 }
 
 // systemd asks the service manager.
