@@ -76,7 +76,7 @@ func judge(samples []Sample) []outcome {
 				continue
 			}
 			for _, t := range samples {
-				if against, ok := t.get(g.to); ok && t.Round == s.Round {
+				if against, ok := t.get(g.to); ok && t.Run.Equal(s.Run) && t.Round == s.Round {
 					o.measured = append(o.measured, v/against)
 				}
 			}

@@ -38,6 +38,7 @@ type Options struct {
 
 // Sample is one repetition, and one line of the results.
 type Sample struct {
+	Run        time.Time   `json:"run"` // when the run began that the round is of
 	Experiment string      `json:"experiment"`
 	Variant    string      `json:"variant"`
 	Round      int         `json:"round"`
@@ -108,7 +109,7 @@ func (r *runner) run(ctx context.Context, e experiment) error {
 				absent[v.subject] = true
 				continue
 			}
-			s := Sample{Experiment: e.name, Variant: v.name(), Round: round + 1, Time: time.Now().UTC().Truncate(time.Second)}
+			s := Sample{Run: r.began.UTC().Truncate(time.Millisecond), Experiment: e.name, Variant: v.name(), Round: round + 1, Time: time.Now().UTC().Truncate(time.Second)}
 			values, err := r.repeat(ctx, v, kept)
 			if ctx.Err() != nil {
 				return ctx.Err()

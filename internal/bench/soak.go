@@ -72,7 +72,7 @@ func Soak(ctx context.Context, o Options, d time.Duration, out io.Writer) error 
 			if err != nil {
 				return fmt.Errorf("read the relay's numbers: %w\n%s", err, sub.Tail())
 			}
-			s := Sample{Experiment: "soak", Variant: subject.Relayd, Round: len(samples) + 1, Time: time.Now().UTC().Truncate(time.Second), Values: values}
+			s := Sample{Run: r.began.UTC().Truncate(time.Millisecond), Experiment: "soak", Variant: subject.Relayd, Round: len(samples) + 1, Time: time.Now().UTC().Truncate(time.Second), Values: values}
 			samples = append(samples, s)
 			r.say("%s", s.brief())
 			if err := json.NewEncoder(o.Results).Encode(s); err != nil {
