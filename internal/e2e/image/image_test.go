@@ -27,6 +27,7 @@ func TestAppliance(t *testing.T) {
 	a.check(ctx, t)
 	t.Run("ssh", func(t *testing.T) { a.checkSSH(ctx, t) })
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
+	t.Run("updates", func(t *testing.T) { a.updates(ctx, t) })
 }
 
 // check is what is asked of a machine in role both.
