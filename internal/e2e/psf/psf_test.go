@@ -329,7 +329,7 @@ func TestControl(t *testing.T) {
 	carol := newPeer(t, peerConfig{Name: "carol", TCPPort: 4001, WSPort: 4003, IP: relayIP, Relay: true, Seeds: []string{nobody}, Seconds: fast})
 	addr := byTCP[0] + "/p2p/" + carol.id
 	alice, bob := newPair(t, fast, []string{addr})
-	until(t, time.Minute, "both peers hold a reservation", func() bool { return alice.state().reserved(carol.id) && bob.state().reserved(carol.id) })
+	until(t, 3*time.Minute, "both peers hold a reservation", func() bool { return alice.state().reserved(carol.id) && bob.state().reserved(carol.id) })
 	err := bob.call("dial", map[string]any{"addr": addr + "/p2p-circuit/p2p/" + alice.id}, nil)
 	if err == nil || !strings.Contains(err.Error(), "EncryptionFailedError") {
 		t.Fatalf("a circuit through upstream's relay: %v, want a handshake that fails", err)
