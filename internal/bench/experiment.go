@@ -46,12 +46,13 @@ type Scale struct {
 	Rounds int           // of experiments that compare rates
 	Counts int           // of experiments that count peers
 	For    time.Duration // how long a rate is measured
+	Amount int64         // what the js relay has to carry
 	Peers  []int         // counts of peers over tcp at which memory and RESERVE are measured
 	WSS    []int         // the same over wss
 	Others []int         // the same over quic, and of the library's relay
 	JS     int           // peers of the js relay, which is slow
 	Crowd  int           // clients behind one address
-	Trim   int           // peers with a reservation, of a relay that keeps fewer connections
+	Trim   int           // peers with a reservation, of a relay that keeps fewer connections; 0: not tried, it takes 40 s
 	Wait   time.Duration // for somebody to be sent away
 	Attack time.Duration // how long clients come during the attack
 }
@@ -60,17 +61,17 @@ type Scale struct {
 // this program runs once, for its own test.
 var (
 	Short = Scale{
-		Rounds: 1, Counts: 1, For: time.Second,
+		Rounds: 1, Counts: 1, For: time.Second, Amount: 64 << 20,
 		Peers: []int{reserved0, 1000, 4000, 5000}, WSS: []int{1000}, Others: []int{1000}, JS: 200,
-		Crowd: 1000, Trim: 330, Wait: time.Minute, Attack: 5 * time.Second,
+		Crowd: 1000, Attack: 3 * time.Second,
 	}
 	Full = Scale{
-		Rounds: 5, Counts: 5, For: 2 * time.Second,
+		Rounds: 5, Counts: 5, For: 2 * time.Second, Amount: 256 << 20,
 		Peers: []int{reserved0, 1000, 4000, 5000}, WSS: []int{1000, 5000}, Others: []int{1000}, JS: 500,
 		Crowd: 1000, Trim: 330, Wait: time.Minute, Attack: 10 * time.Second,
 	}
 	Smoke = Scale{
-		Rounds: 1, Counts: 1, For: 100 * time.Millisecond,
+		Rounds: 1, Counts: 1, For: 100 * time.Millisecond, Amount: 1 << 20,
 		Peers: []int{40, 60}, WSS: []int{20}, Others: []int{20}, JS: 10,
 		Crowd: 40, Trim: 10, Wait: 500 * time.Millisecond, Attack: time.Second,
 	}
@@ -100,12 +101,12 @@ func experiments(s Scale) []experiment {
 	filled := func(name string, steps []int) variant {
 		return variant{subject: name, fresh: true, job: load.Job{Steps: steps}}
 	}
-	all := []string{"tcp/noise", "tcp/tls", "wss/noise", "quic"}
+	every := []string{"tcp/noise", "tcp/tls", "wss/noise", "quic"}
 
-	// It takes in hundreds of MiB before it lets any go: each round needs a new one,
-	// and time.
+	// It takes in hundreds of MiB before it lets any go, so that what a window of
+	// time shows is chance: it has to carry an amount to the end.
 	slow := of(subject.JS)
-	slow.fresh, slow.job.WarmUp, slow.job.For = true, s.For, 4*s.For
+	slow.fresh, slow.job.Amount = true, s.Amount
 
 	bulk := experiment{name: "bulk", about: "one stream through one circuit", rounds: s.Rounds}
 	for _, name := range []string{subject.HAProxy, subject.HAProxyChaCha, subject.GoProxy} {
@@ -114,8 +115,8 @@ func experiments(s Scale) []experiment {
 		bulk.variants = append(bulk.variants, v)
 	}
 	bulk.variants = slices.Concat(bulk.variants,
-		relay("bulk", of(subject.Relayd), all...),
-		relay("bulk", of(subject.Library), all...),
+		relay("bulk", of(subject.Relayd), every...),
+		relay("bulk", of(subject.Library), every...),
 		relay("bulk", slow, "tcp/noise"))
 
 	peers := experiment{name: "peers", about: "peers that hold a reservation", rounds: s.Counts, variants: slices.Concat(
@@ -126,7 +127,7 @@ func experiments(s Scale) []experiment {
 		relay("fill", filled(subject.JS, []int{s.JS}), "tcp/noise"))}
 
 	churn := experiment{name: "churn", about: "peers connect, identify and leave", rounds: s.Rounds, variants: slices.Concat(
-		relay("churn", of(subject.Relayd), all...),
+		relay("churn", of(subject.Relayd), every...),
 		relay("churn", of(subject.Library), "tcp/noise"),
 		relay("churn", of(subject.JS), "tcp/noise"))}
 
@@ -153,7 +154,11 @@ func experiments(s Scale) []experiment {
 	trim := experiment{name: "trim", about: "more peers than the relay keeps connected", rounds: s.Counts,
 		variants: relay("trim", variant{subject: subject.Relayd, fresh: true, settings: few, job: load.Job{Peers: s.Trim, Others: 60, For: s.Wait}}, "tcp/noise")}
 
-	return []experiment{bulk, peers, churn, share, attack, crowd, trim}
+	all := []experiment{bulk, peers, churn, share, attack, crowd}
+	if s.Trim > 0 {
+		all = append(all, trim)
+	}
+	return all
 }
 
 // hogCircuits is how many circuits the greedy peer fills.

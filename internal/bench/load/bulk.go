@@ -16,11 +16,18 @@ func (j Job) bulk(ctx context.Context, _ func(Ready) error) (Values, error) {
 		return nil, err
 	}
 	defer p.close()
-	f, err := p.circuit(ctx)
+	from, to, err := p.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return j.measure(ctx, f)
+	if j.Amount == 0 {
+		return j.measure(ctx, pump(from, to, 0))
+	}
+	u, err := use(j.Target.PID)
+	if err != nil {
+		return nil, err
+	}
+	return j.all(ctx, pump(from, to, j.Amount), u)
 }
 
 // pair is two peers, the second with a reservation.
@@ -63,15 +70,6 @@ func (p *pair) open(ctx context.Context) (from, to io.ReadWriteCloser, err error
 	}
 }
 
-// circuit opens a circuit and keeps it full.
-func (p *pair) circuit(ctx context.Context) (*flow, error) {
-	from, to, err := p.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return pump(from, to), nil
-}
-
 // proxy fills one connection through a TLS proxy, whose back end this is.
 func (j Job) proxy(ctx context.Context, _ func(Ready) error) (Values, error) {
 	cert, err := tls.LoadX509KeyPair(j.Target.CA, j.Target.CA)
@@ -110,5 +108,5 @@ func (j Job) proxy(ctx context.Context, _ func(Ready) error) (Values, error) {
 	}
 	defer raw.Close()
 	arriving := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{cert}})
-	return j.measure(ctx, pump(secured, arriving))
+	return j.measure(ctx, pump(secured, arriving, 0))
 }

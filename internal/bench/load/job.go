@@ -18,8 +18,8 @@ type Job struct {
 	Kind   string
 	Target Target
 	Over   string        // transport and security, such as tcp/noise
-	WarmUp time.Duration // what goes before; 0: the usual
 	For    time.Duration // how long is measured
+	Amount int64         // or, if not 0, for how many bytes, to the last of them
 	Peers  int           // how many of them, where the job has a number of them
 	Others int           // trim: how many without a reservation
 	From   int           // whose address the peer has, where there is one of them
@@ -107,8 +107,8 @@ type flow struct {
 	failed    chan error
 }
 
-func pump(into io.Writer, from io.Reader) *flow {
-	f := &flow{failed: fill(into)}
+func pump(into io.Writer, from io.Reader, amount int64) *flow {
+	f := &flow{failed: fill(into, amount)}
 	go func() {
 		buf := make([]byte, 64<<10)
 		for {
@@ -123,14 +123,17 @@ func pump(into io.Writer, from io.Reader) *flow {
 	return f
 }
 
-// fill writes without end, and says why it ended.
-func fill(into io.Writer) chan error {
+// fill writes an amount, or without end if it is 0, and says if that went wrong.
+func fill(into io.Writer, amount int64) chan error {
 	failed := make(chan error, 2)
 	go func() {
 		// No compression on the way may pay.
 		data := make([]byte, chunk)
 		_, err := rand.Read(data)
-		for err == nil {
+		for wrote := int64(0); err == nil; wrote += chunk {
+			if amount > 0 && wrote >= amount {
+				return
+			}
 			_, err = into.Write(data)
 		}
 		failed <- fmt.Errorf("send: %w", err)
@@ -143,7 +146,7 @@ const warmUp = 300 * time.Millisecond
 
 // measure says what a running flow costs and carries.
 func (j Job) measure(ctx context.Context, f *flow) (Values, error) {
-	if err := f.wait(ctx, max(warmUp, j.WarmUp)); err != nil {
+	if err := f.wait(ctx, warmUp); err != nil {
 		return nil, err
 	}
 	before := f.delivered.Load()
@@ -162,7 +165,21 @@ func (j Job) measure(ctx context.Context, f *flow) (Values, error) {
 			return nil, err
 		}
 	}
-	bytes := float64(f.delivered.Load() - before)
+	return carried(f.delivered.Load()-before, u)
+}
+
+// all says what it costs to carry an amount, from its first byte to its last.
+func (j Job) all(ctx context.Context, f *flow, u usage) (Values, error) {
+	for f.delivered.Load() < j.Amount {
+		if err := f.wait(ctx, 10*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+	return carried(j.Amount, u)
+}
+
+func carried(n int64, u usage) (Values, error) {
+	bytes := float64(n)
 	cpu, wall, err := u.since()
 	if err != nil {
 		return nil, err

@@ -78,7 +78,7 @@ func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	failed := fill(c)
+	failed := fill(c, 0)
 	begin := time.Now()
 	u, err := use(j.Target.PID)
 	if err != nil {
@@ -133,7 +133,7 @@ func (j Job) hog(ctx context.Context, ready func(Ready) error) (Values, error) {
 		if err != nil {
 			return nil, fmt.Errorf("circuit %d: %w", n+1, err)
 		}
-		end := fill(c)
+		end := fill(c, 0)
 		go func() {
 			_, err := io.Copy(io.Discard, c) // the sink's reports
 			failed <- errors.Join(err, <-end)
