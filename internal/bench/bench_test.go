@@ -3,9 +3,11 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -87,6 +89,23 @@ func TestSoak(t *testing.T) {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
+	}
+}
+
+func TestFlat(t *testing.T) {
+	var samples []Sample
+	for i := range 100 {
+		samples = append(samples, Sample{Values: map[string]float64{
+			"rss_mib":     50 + min(30, float64(i)),       // learns, and then no more
+			"heap_mib":    20 + float64(i%10),             // breathes
+			"goroutines":  1000 + 5*float64(i),            // leaks
+			"open_files":  170,                            // stays
+			"connections": 200 + 100*float64(1-min(i, 1)), // falls
+		}})
+	}
+	rose := flat(io.Discard, samples)
+	if want := []string{"goroutines rose to 1.07 times what it was"}; !slices.Equal(rose, want) {
+		t.Errorf("%q, want %q", rose, want)
 	}
 }
 

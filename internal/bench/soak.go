@@ -22,12 +22,12 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/bench/subject"
 )
 
-// How much may rise from the second third of a soak to its last. In the first one
-// the relay learns whom there is: it remembers a peer's addresses for a quarter of
-// an hour after it left. The garbage collector's phases are worth a few MiB.
+// How much may rise between two parts of the last two fifths of a soak. Before, the
+// relay learns whom there is: it remembers a peer's addresses for a quarter of an
+// hour after it left. The garbage collector's phases are worth something, too.
 const (
-	mayRise      = 1.08
-	mayVary      = 4
+	mayRise      = 1.05
+	mayVary      = 2
 	soakSampling = 5 * time.Second
 )
 
@@ -156,35 +156,34 @@ func observe(ctx context.Context, sub *subject.Subject) (load.Values, error) {
 	return values, nil
 }
 
-// flat writes the median of each sixth of the time, and returns what rose.
+// flat writes the median of each fifth of the time, and returns what rose in the
+// last two.
 func flat(out io.Writer, samples []Sample) (rose []string) {
-	const parts = 6
-	part := func(name string, from, to int) []float64 {
-		var v []float64
-		for _, s := range samples[len(samples)*from/parts : len(samples)*to/parts] {
-			v = append(v, s.Values[name])
-		}
-		return v
-	}
-	rows := [][]string{{"median of each sixth", "1", "2", "3", "4", "5", "6", "last third against second"}}
+	const parts = 5
+	rows := [][]string{{"median of each fifth", "1", "2", "3", "4", "5", "5 against 4"}}
 	for _, w := range watched {
 		row := []string{w.name}
+		var medians []float64
 		for i := range parts {
-			if v := part(w.name, i, i+1); len(v) > 0 {
+			var v []float64
+			for _, s := range samples[len(samples)*i/parts : len(samples)*(i+1)/parts] {
+				v = append(v, s.Values[w.name])
+			}
+			if len(v) > 0 {
+				medians = append(medians, median(v))
 				row = append(row, number(median(v)))
 			} else {
 				row = append(row, "-")
 			}
 		}
-		if len(samples) < parts {
+		if len(medians) < parts {
 			rows = append(rows, append(row, "-"))
 			continue
 		}
-		before, after := median(part(w.name, 2, 4)), median(part(w.name, 4, 6))
-		ratio := after / before
-		rows = append(rows, append(row, number(ratio)))
-		if ratio > mayRise && after-before > mayVary {
-			rose = append(rose, fmt.Sprintf("%s rose to %s times what it was", w.name, number(ratio)))
+		before, after := medians[parts-2], medians[parts-1]
+		rows = append(rows, append(row, number(after/before)))
+		if after > before*mayRise && after-before > mayVary {
+			rose = append(rose, fmt.Sprintf("%s rose to %s times what it was", w.name, number(after/before)))
 		}
 	}
 	writeTable(out, rows)

@@ -53,6 +53,13 @@ func Table(out io.Writer, samples []Sample) error {
 			writeTable(w, rows)
 		}
 	}
+	soak := slices.DeleteFunc(slices.Clone(samples), func(s Sample) bool { return s.Experiment != "soak" })
+	if len(soak) > 0 {
+		fmt.Fprint(w, "\nsoak\n\n")
+		for _, rose := range flat(w, soak) {
+			fmt.Fprintf(w, "\nnot flat: %s\n", rose)
+		}
+	}
 	for _, s := range samples {
 		if s.Error != "" {
 			fmt.Fprintf(w, "\nround %d of %s, %s failed: %s\n", s.Round, s.Experiment, s.Variant, s.Error)
