@@ -71,8 +71,15 @@ func (c capacity) fill(l Limits) Limits {
 
 // window is the most that one stream of yamux may have in flight: what it carries
 // per round trip when all goes well, and what it costs here when its reader stalls.
+// It is a power of two times yamux's first window: when a window grows by less than
+// it doubles, go-yamux v5.1.0 may withhold more of it from the sender than it waits
+// for, and the stream stands still.
 func (c capacity) window() uint32 {
-	return uint32(min(max(c.memory/256, 1<<20), 16<<20))
+	w := int64(1 << 20)
+	for w < 16<<20 && 2*w <= c.memory/256 {
+		w *= 2
+	}
+	return uint32(w)
 }
 
 // warn says what the operator should know about the machine and the limits.

@@ -51,7 +51,7 @@ func TestLimitsWorkedOut(t *testing.T) {
 	if got := small.derive(l).fill(l); got != l {
 		t.Errorf("got %+v, want what was given: %+v", got, l)
 	}
-	for memory, want := range map[int64]uint32{64 * mib: 1 << 20, 512 * mib: 2 << 20, 64 << 30: 16 << 20} {
+	for memory, want := range map[int64]uint32{64 * mib: 1 << 20, 456 * mib: 1 << 20, 512 * mib: 2 << 20, 1000 * mib: 2 << 20, 64 << 30: 16 << 20} {
 		if got := (capacity{memory: memory}).window(); got != want {
 			t.Errorf("%d MiB: a window of %d, want %d", memory/mib, got, want)
 		}
