@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,11 +40,18 @@ func buildInto(t *testing.T, name string, environment ...string) string {
 	if images[name] == "" {
 		version := packages(t)
 		out := folder(t, name)
-		script(t, environment, ".ci/image", "appliance", out, version)
+		script(t, append(environment, "SOURCE_DATE_EPOCH="+commitTime()), ".ci/image", "appliance", out, version, "-var", "commit="+commit())
 		images[name] = only(t, out, "relay-appliance_*_amd64.qcow2")
 	}
 	return images[name]
 }
+
+// What a build takes from git, asked once: a commit between two builds would be a
+// difference.
+var (
+	commit     = sync.OnceValue(func() string { return first("git", "rev-parse", "HEAD") })
+	commitTime = sync.OnceValue(func() string { return first("git", "log", "-1", "--format=%ct") })
+)
 
 // packagesVersion is that of the packages in dist/ when they were built.
 var packagesVersion string
