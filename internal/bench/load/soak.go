@@ -197,7 +197,10 @@ func (j Job) member(ctx context.Context, t *tally) error {
 		return err
 	}
 	defer h.Close()
-	ps, err := coord.NewPubSub(ctx, h)
+	// It leaves the network before its pubsub ends.
+	lasting, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	ps, err := coord.NewPubSub(lasting, h)
 	if err != nil {
 		return err
 	}
