@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Where login shows its pages: /etc/issue.d has a link to the first one, pam_motd
@@ -100,6 +101,12 @@ func (r *Relaying) text(line func(string, ...any)) {
 			}
 		}
 	}
+	if v := r.Software; v.Version != "" {
+		line("  %-12s %s", "Software", v.text(time.Now()))
+		if v.Fault != "" {
+			line("  %-12s %s", "", oneLine(v.Fault))
+		}
+	}
 	for i, q := range r.Requirements {
 		line("  %-12s %-8s %s", []string{"Bounty", ""}[min(i, 1)], q.Outcome, q.Title)
 		if q.Outcome == "not met" {
@@ -109,6 +116,18 @@ func (r *Relaying) text(line func(string, ...any)) {
 			}
 		}
 	}
+}
+
+func (v Software) text(now time.Time) string {
+	days := func(t time.Time) int { return int(now.Sub(t).Hours() / 24) }
+	out := "relayd " + v.Version
+	if !v.Since.IsZero() {
+		out += fmt.Sprintf(", here since %s, for %d days", v.Since.Format(time.DateOnly), days(v.Since))
+	}
+	if v.Newest != "" {
+		out += fmt.Sprintf("; the newest is %s, out for %d days", v.Newest, days(v.Published))
+	}
+	return out
 }
 
 func indent(text string) string { return strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") }

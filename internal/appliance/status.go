@@ -41,7 +41,17 @@ type Relaying struct {
 	Fault        string        `json:"fault,omitempty"`
 	PeerID       string        `json:"peer_id,omitempty"`
 	Requirements []Requirement `json:"requirements,omitempty"`
+	Software     Software      `json:"software,omitzero"`
 	Running      *RelayStatus  `json:"status,omitempty"`
+}
+
+// Software is which version of relayd is here since when, and which is the newest.
+type Software struct {
+	Version   string    `json:"version"`
+	Since     time.Time `json:"since,omitzero"`
+	Newest    string    `json:"newest,omitempty"` // empty: not known
+	Published time.Time `json:"published,omitzero"`
+	Fault     string    `json:"fault,omitempty"`
 }
 
 // RelayStatus is a part of relayd's own.
