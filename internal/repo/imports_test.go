@@ -100,7 +100,7 @@ var mayImport = map[string][]string{
 	// What keeps a machine up to date.
 	"internal/stateformat": {"internal/durable"},
 	"internal/maintenance": {"internal/durable"},
-	"internal/upgrade":     {"internal/maintenance", "internal/durable", "internal/cli"},
+	"internal/upgrade":     {"internal/maintenance", "internal/release/feed", "internal/durable", "internal/cli"},
 
 	// What sets a machine up. It runs the programs and imports neither relay nor monitor.
 	"internal/appliance":                     {"internal/cashaddr", "internal/config", "internal/durable", "internal/buildinfo", "internal/upgrade"},

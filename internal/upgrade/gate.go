@@ -229,8 +229,8 @@ func (g *Gate) rest(ctx context.Context, s State) error {
 // collect sees to it that the files of the good versions are kept: those of an image
 // or of the first installation are not, before they were fetched.
 func (g *Gate) collect(ctx context.Context, s State) error {
-	if g.Settings.Repository == "" {
-		return nil // no update will come
+	if from, err := g.Settings.repository(g.Machine); err != nil || from == "" {
+		return err // without one no update will come
 	}
 	var errs []error
 	for _, pkg := range slices.Sorted(maps.Keys(s.Good)) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/release/feed"
 )
 
 const (
@@ -26,8 +27,12 @@ func (s Settings) Configure(m Machine) error {
 		// The last quarter is left for the installing itself.
 		upgradeTimer: timer(s.Window.From, (s.Window.To-s.Window.From)*3/4),
 	}
-	if s.Repository != "" {
-		files[sourcesFile] = fmt.Sprintf("# Written by relay-appliance from its settings (updates.repository).\nTypes: deb\nURIs: %s\nSuites: stable\nComponents: main\nSigned-By: %s\n", s.Repository, s.Key)
+	from, err := s.repository(m)
+	if err != nil {
+		return fmt.Errorf("configure updates: %w", err)
+	}
+	if from != "" {
+		files[sourcesFile] = fmt.Sprintf("# Written by relay-appliance from its settings (updates.repository).\nTypes: deb\nURIs: %s\nSuites: stable\nComponents: main\nSigned-By: %s\n", from, s.Key)
 	} else if err := removed(m.path(sourcesFile)); err != nil {
 		return fmt.Errorf("configure updates: %w", err)
 	}
@@ -40,6 +45,19 @@ func (s Settings) Configure(m Machine) error {
 		return fmt.Errorf("configure updates: %w", err)
 	}
 	return nil
+}
+
+// repository is where the packages come from: what the settings say, else the site
+// that the installed release names. Empty: nowhere.
+func (s Settings) repository(m Machine) (string, error) {
+	if s.Repository != "" {
+		return s.Repository, nil
+	}
+	site, err := feed.Load(m.path(feed.DefaultFile))
+	if err != nil || !site.Known() {
+		return "", err
+	}
+	return site.Apt(), nil
 }
 
 // timer is the drop-in that lets a timer go off at a random minute of each day's

@@ -25,8 +25,9 @@ type Settings struct {
 	Siblings []string `yaml:"siblings"`
 	// Own is the machine's own domain, or its name where it has none.
 	Own string `yaml:"-"`
-	// Repository is the address of the signed apt repository. Empty: none, and only the
-	// distribution's updates are installed.
+	// Repository is the address of the signed apt repository. Empty: that of the site
+	// which the installed release names; where that names none, only the distribution's
+	// updates are installed.
 	Repository string `yaml:"repository"`
 	// Key is the keyring that the repository must be signed with.
 	Key string `yaml:"key"`
