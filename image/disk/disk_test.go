@@ -44,8 +44,8 @@ func TestArgv(t *testing.T) {
 	lib := "/tree/usr/lib/x86_64-linux-gnu"
 	want := []string{lib + "/ld-linux-x86-64.so.2", "--library-path", lib, "/tree/usr/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-b", "4096",
 		"-L", "relay-root", "-U", id, "-E", "offset=69206016,hash_seed=" + id + ",lazy_itable_init=0,lazy_journal_init=0,nodiscard",
-		"-d", "/tree", "/work/disk.raw", "2028544k"}
-	if d := cmp.Diff(want, s.rootArgv("/work/disk.raw")); d != "" {
+		"-d", "/tree", "/out/disk.raw", "2028544k"}
+	if d := cmp.Diff(want, s.rootArgv("/out/disk.raw")); d != "" {
 		t.Error(d)
 	}
 	want = []string{"mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-n", "RELAY-ESP", "-i", s.volume(), "-C", "esp.img", "65536"}
