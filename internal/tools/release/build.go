@@ -170,12 +170,20 @@ func (c *buildCmd) publisher(ctx context.Context, keys *archive.Keys, listKeys [
 
 // packages has the Debian packages built, for each architecture, and the notices.
 func (m *making) packages(publisher string) error {
+	var notices []byte
 	for _, arch := range archive.Architectures {
-		// The notices name what is linked on this machine's kind; it is the same.
 		if _, err := m.output("go", "-C", filepath.Join(m.root, "internal/tools/deb"), "run", ".", "-root", m.root, "-out", m.stage,
 			"-arch", arch, "-version", string(m.version), "-site", publisher, "-notices", filepath.Join(m.stage, noticesFile)); err != nil {
 			return err
 		}
+		of, err := os.ReadFile(filepath.Join(m.stage, noticesFile))
+		if err != nil {
+			return err
+		}
+		if notices != nil && !bytes.Equal(notices, of) {
+			return fmt.Errorf("for %s other modules are linked than for %s: the notices would not name them all", arch, archive.Architectures[0])
+		}
+		notices = of
 	}
 	return nil
 }
