@@ -116,6 +116,14 @@ func (o outcome) verdict() string {
 	}
 }
 
+// result is what was measured, with its unit.
+func (o outcome) result() string {
+	if len(o.measured) == 0 {
+		return "-"
+	}
+	return spread(o.measured) + " " + o.unit
+}
+
 func (o outcome) bound(v float64) string {
 	sign := "<="
 	if o.atLeast {

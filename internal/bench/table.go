@@ -43,7 +43,7 @@ func Table(out io.Writer, samples []Sample) error {
 	w := bufio.NewWriter(out)
 	rows := [][]string{{"goal", "must", "aim", "measured now", "n", ""}}
 	for _, o := range judge(samples) {
-		rows = append(rows, []string{o.name, o.bound(o.must), o.bound(o.aim), strings.TrimSpace(spread(o.measured) + " " + o.unit), fmt.Sprint(len(o.measured)), o.verdict()})
+		rows = append(rows, []string{o.name, o.bound(o.must), o.bound(o.aim), o.result(), fmt.Sprint(len(o.measured)), o.verdict()})
 	}
 	writeTable(w, rows)
 	for _, name := range Names() {
@@ -94,7 +94,23 @@ func valueRows(samples []Sample, experiment string) [][]string {
 		}
 		rows = append(rows, row)
 	}
+	if len(columns) > widest {
+		return transposed(rows)
+	}
 	return rows
+}
+
+// widest is how many values stand beside one another.
+const widest = 8
+
+func transposed(rows [][]string) [][]string {
+	out := make([][]string, len(rows[0]))
+	for i := range out {
+		for _, row := range rows {
+			out[i] = append(out[i], row[i])
+		}
+	}
+	return out
 }
 
 // writeTable writes Markdown whose columns stand below one another.

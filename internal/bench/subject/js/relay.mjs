@@ -33,6 +33,8 @@ const node = await createLibp2p({
       reservations: { maxReservations: many, applyDefaultLimit: false }
     })
   },
+  // It cuts the connections of clients whose CPU is busy.
+  connectionMonitor: { enabled: false },
   connectionManager: { maxConnections: many, maxIncomingPendingConnections: many, inboundConnectionThreshold: many }
 })
 process.on('SIGTERM', () => process.exit(0))
