@@ -38,7 +38,7 @@ func program(info *debug.BuildInfo) (Component, error) {
 		if m.Replace != nil {
 			m = m.Replace
 		}
-		c.Contains = append(c.Contains, Component{Name: m.Path, Version: m.Version, PURL: purl(m.Path, m.Version), Source: "https://proxy.golang.org/" + escape(m.Path) + "/@v/" + escape(m.Version) + ".zip"})
+		c.Contains = append(c.Contains, Component{Name: m.Path, Version: m.Version, PURL: purl(m.Path, m.Version), Source: "https://pkg.go.dev/" + m.Path + "@" + m.Version})
 	}
 	sorted(c.Contains)
 	return c, nil
@@ -49,17 +49,4 @@ func purl(path, version string) string {
 		return "pkg:golang/" + path
 	}
 	return "pkg:golang/" + path + "@" + strings.ReplaceAll(version, "+", "%2B")
-}
-
-// escape is a path or version as module proxies want it.
-func escape(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if r >= 'A' && r <= 'Z' {
-			b.WriteByte('!')
-			r += 'a' - 'A'
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }
