@@ -54,7 +54,7 @@ func newRepository(ctx context.Context, t *testing.T, a *appliance, debs ...stri
 // add publishes packages.
 func (r *repository) add(ctx context.Context, t *testing.T, debs ...string) {
 	t.Helper()
-	if err := r.Add(ctx, debs, 0, archive.Publication{At: time.Now(), Valid: twoMonths}); err != nil {
+	if err := r.Add(ctx, debs, 3, archive.Publication{At: time.Now(), Valid: twoMonths}); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -43,7 +43,7 @@ func (a *appliance) badRepositories(ctx context.Context, r *repository, good []s
 	return []badRepository{
 		{"expired", func(t *testing.T) {
 			keep(t)
-			must(t, r.Add(ctx, good, 0, archive.Publication{At: time.Now(), Valid: -time.Hour}))
+			must(t, r.Add(ctx, good, 3, archive.Publication{At: time.Now(), Valid: -time.Hour}))
 		}, back},
 		{"wrongly signed", func(t *testing.T) {
 			keep(t)
@@ -52,11 +52,11 @@ func (a *appliance) badRepositories(ctx context.Context, r *repository, good []s
 			keys, err := archive.LoadKeys(ctx, secret)
 			must(t, err)
 			defer keys.Close()
-			must(t, (&archive.Archive{Dir: r.Dir, Keys: keys}).Add(ctx, good, 0, now()))
+			must(t, (&archive.Archive{Dir: r.Dir, Keys: keys}).Add(ctx, good, 3, now()))
 		}, back},
 		{"truncated package", func(t *testing.T) {
 			keep(t)
-			must(t, r.Add(ctx, good, 0, now()))
+			must(t, r.Add(ctx, good, 3, now()))
 			files, err := filepath.Glob(filepath.Join(r.Dir, "pool/main/*/*_"+next+"_*.deb"))
 			must(t, err)
 			if len(files) == 0 {
