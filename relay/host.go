@@ -39,6 +39,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	}
 	muxer := new(*yamux.DefaultTransport)
 	muxer.MaxStreamWindowSize = c.window()
+	muxer.AcceptBacklog = max(64, cfg.Limits.CircuitsPerPeer) // a queue for 256 takes 2 KiB per peer
 	opts := []libp2p.Option{
 		libp2p.Identity(r.key),
 		libp2p.UserAgent(buildinfo.Agent("relayd")),
@@ -65,7 +66,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 			websocket.WithTLSConfig(r.certs.tlsConfig()),
 			websocket.WithHTTPHandler(r.web()),
 			websocket.WithHTTPServerConfig(func(s *http.Server) {
-				s.WriteTimeout = 30 * time.Second
+				s.ReadTimeout, s.WriteTimeout = 30*time.Second, 30*time.Second // not a WebSocket's
 				s.MaxHeaderBytes = 16 << 10
 			}),
 		))
