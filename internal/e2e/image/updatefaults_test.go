@@ -28,8 +28,8 @@ func (a *appliance) badRepositories(ctx context.Context, r *repository, good []s
 	}
 	now := func() archive.Publication { return archive.Publication{At: time.Now(), Valid: twoMonths} }
 	aside := r.Dir + ".aside"
-	// keep puts a copy of the repository aside, back puts it in its place again.
-	keep := func(t *testing.T) {
+	// put keeps a copy of the repository aside, back puts it in its place again.
+	put := func(t *testing.T) {
 		t.Helper()
 		must(t, os.RemoveAll(aside))
 		must(t, exec.CommandContext(ctx, "cp", "-a", r.Dir, aside).Run())
@@ -42,20 +42,29 @@ func (a *appliance) badRepositories(ctx context.Context, r *repository, good []s
 	}
 	return []badRepository{
 		{"expired", func(t *testing.T) {
-			keep(t)
+			put(t)
 			must(t, r.Add(ctx, good, 3, archive.Publication{At: time.Now(), Valid: -time.Hour}))
 		}, back},
 		{"wrongly signed", func(t *testing.T) {
-			keep(t)
+			put(t)
 			secret, err := archive.GenerateKey(ctx, "somebody else", time.Now())
 			must(t, err)
 			keys, err := archive.LoadKeys(ctx, secret)
 			must(t, err)
 			defer keys.Close()
-			must(t, (&archive.Archive{Dir: r.Dir, Keys: keys}).Add(ctx, good, 3, now()))
+			must(t, r.Add(ctx, good, 3, now()))
+			suite := filepath.Join(r.Dir, "dists", archive.Suite)
+			text, err := os.ReadFile(filepath.Join(suite, "Release"))
+			must(t, err)
+			clear, err := keys.Clearsign(ctx, text, time.Now())
+			must(t, err)
+			detached, err := keys.Detach(ctx, text, time.Now())
+			must(t, err)
+			must(t, os.WriteFile(filepath.Join(suite, "InRelease"), clear, 0o644))
+			must(t, os.WriteFile(filepath.Join(suite, "Release.gpg"), detached, 0o644))
 		}, back},
 		{"truncated package", func(t *testing.T) {
-			keep(t)
+			put(t)
 			must(t, r.Add(ctx, good, 3, now()))
 			files, err := filepath.Glob(filepath.Join(r.Dir, "pool/main/*/*_"+next+"_*.deb"))
 			must(t, err)
