@@ -82,6 +82,8 @@ func (g *Gate) Run(ctx context.Context) error {
 		return g.adopt(ctx, s, now)
 	case broken == nil && maps.Equal(now, s.good()):
 		return g.rest(ctx, s)
+	case maps.Equal(now, s.good()):
+		return g.repair(ctx, s, now)
 	}
 	return g.decide(ctx, s, now, broken)
 }
@@ -116,6 +118,16 @@ func (g *Gate) decide(ctx context.Context, s State, now map[string]string, broke
 	}
 	log.Error("the update is bad", "to", list(now), "why", fault)
 	return g.putBack(ctx, s, now, s.Good, fault)
+}
+
+// repair installs the proven release again where an update that did not get far, for
+// want of power or of room, has left it half done. No version is at fault.
+func (g *Gate) repair(ctx context.Context, s State, now map[string]string) error {
+	if err := g.reinstall(ctx, s, now, s.Good); err != nil {
+		return fmt.Errorf("install the proven release again: %w", err)
+	}
+	g.Machine.Log.Warn("an update did not get far: the proven release was installed again", "versions", list(now))
+	return g.rest(ctx, s)
 }
 
 // anyHeld finds a held version among those installed. Those that proved themselves

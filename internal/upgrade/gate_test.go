@@ -193,6 +193,22 @@ func TestAfterAPowerCut(t *testing.T) {
 		r.wantInstalled("2.0")
 		r.wantGood("2.0")
 	})
+	// What the kernel has written of an unpacking that was cut off: the old version, and
+	// dpkg's word that it is half installed.
+	t.Run("half unpacked", func(t *testing.T) {
+		r := settled(t)
+		status := r.read("var/lib/dpkg/status")
+		r.write("var/lib/dpkg/status", strings.Replace(status, "Package: relayd\nStatus: install ok installed", "Package: relayd\nStatus: install reinstreq half-installed", 1))
+		if have, err := r.gate.Machine.installed(t.Context()); err != nil || sound(have) {
+			t.Fatalf("dpkg takes it for whole: %+v, %v", have, err)
+		}
+		r.run(nil)
+		r.wantInstalled("1.0")
+		r.wantHeld()
+		if o := r.state().Last; o != nil {
+			t.Errorf("a version is said to be at fault: %+v", o)
+		}
+	})
 	t.Run("cannot be configured", func(t *testing.T) {
 		r := settled(t)
 		files := []string{r.deb("relayd", "2.0", works, "postinst=#!/bin/sh\nexit 1\n"), r.deb("relaymon", "2.0", works)}
