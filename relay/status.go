@@ -9,12 +9,13 @@ import (
 	"html/template"
 	"net/http"
 	"net/mail"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
-	"golang.org/x/time/rate"
+	"github.com/libp2p/go-libp2p/x/rate"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
@@ -187,8 +188,25 @@ func contactURL(s string) string {
 	return s
 }
 
-// webRequests is how many requests per second the status page answers.
-const webRequests = 50
+// How many requests per second the status page answers: to everybody, and to one
+// address or IPv6 subnet, so that none keeps it from the others. A visitor of the
+// check page asks for a dozen files at once.
+const (
+	webRequests      = 250
+	webRequestsPerIP = 10
+)
+
+// newPace makes the limiter for them.
+func newPace() *rate.Limiter {
+	one := rate.Limit{RPS: webRequestsPerIP, Burst: 4 * webRequestsPerIP}
+	return &rate.Limiter{
+		GlobalLimit: rate.Limit{RPS: webRequests, Burst: 2 * webRequests},
+		SubnetRateLimiter: rate.SubnetLimiter{
+			IPv4SubnetLimits: []rate.SubnetLimit{{PrefixLength: 32, Limit: one}},
+			IPv6SubnetLimits: []rate.SubnetLimit{{PrefixLength: 64, Limit: one}},
+		},
+	}
+}
 
 // web serves those who come to the WSS port without a WebSocket.
 func (r *Relay) web() http.Handler {
@@ -214,8 +232,7 @@ func (r *Relay) web() http.Handler {
 		}
 		_, _ = w.Write([]byte("ok\n"))
 	})
-	// Whoever asks without end keeps the page from others, and the relay from nothing.
-	pace := rate.NewLimiter(webRequests, 2*webRequests)
+	pace := newPace()
 	own := http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", statusPolicy)
@@ -229,7 +246,8 @@ func (r *Relay) web() http.Handler {
 	r.mu.Unlock()
 	all := upstream(to, own, r.log)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if !pace.Allow() {
+		from, err := netip.ParseAddrPort(req.RemoteAddr)
+		if err != nil || !pace.Allow(from.Addr().Unmap()) {
 			http.Error(w, "too many requests: try again later", http.StatusTooManyRequests)
 			return
 		}

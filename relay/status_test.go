@@ -122,6 +122,33 @@ func TestStatusNamesNoPeer(t *testing.T) {
 	}
 }
 
+// One address that asks without end is told so; others are answered.
+func TestStatusPageIsForAll(t *testing.T) {
+	page := newRelay(t, func(*Config) {}).web()
+	ask := func(from string) int {
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.RemoteAddr = from
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, req)
+		return w.Code
+	}
+	refused := 0
+	for range 1000 {
+		if ask("[2001:db8::1]:4001") == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	if refused < 900 {
+		t.Errorf("%d of 1,000 requests of one address were refused", refused)
+	}
+	if code := ask("[2001:db8::2]:4001"); code != http.StatusTooManyRequests {
+		t.Errorf("another address of the same subnet: %d", code)
+	}
+	if code := ask("198.51.100.1:4001"); code != http.StatusOK {
+		t.Errorf("another visitor: %d", code)
+	}
+}
+
 func TestInWords(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		90 * time.Second: "90 s", 119 * time.Minute: "119 min", 47 * time.Hour: "47 h", 72 * time.Hour: "3 days",
