@@ -36,6 +36,9 @@ type attacked struct {
 
 func startAttacked(t *testing.T, change func(*Config)) *attacked {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: -short (an attack takes all the CPU there is; slowed down further, as by the race detector, nobody is served in time)")
+	}
 	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
 	c.Limits.Connections = 512
 	c.Listen.HTTP = fmt.Sprintf("127.0.0.2:%d", freePort(t))
