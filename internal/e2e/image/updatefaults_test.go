@@ -85,8 +85,9 @@ func (a *appliance) fillDisk(ctx context.Context, t *testing.T) {
 	t.Helper()
 	out, err := a.Run(ctx, fmt.Sprintf(`systemctl start apt-daily.service
 apt-get --quiet --assume-yes --download-only upgrade >/dev/null
-free=$(df --block-size=1M --output=avail / | tail -n 1)
-fallocate -l $((free - %d))M /var/full && sync && df --block-size=1M --output=avail / | tail -n 1`, 30))
+# Root may use what is reserved, which df does not count as available.
+free() { echo $(($(stat --file-system --format=%%f /) * $(stat --file-system --format=%%S /) / 1048576)); }
+fallocate -l $(($(free) - %d))M /var/full && sync && free`, 30))
 	if err != nil {
 		t.Fatalf("fill the disk: %v\n%s", err, out)
 	}
@@ -97,9 +98,9 @@ fallocate -l $((free - %d))M /var/full && sync && df --block-size=1M --output=av
 // unpacking a package of the new release, and starts the machine again.
 func (a *appliance) cutPowerWhile(ctx context.Context, t *testing.T, script string) {
 	t.Helper()
-	out, err := a.Run(ctx, script+fmt.Sprintf(`
+	out, err := a.Run(ctx, "before=$(wc --lines </var/log/dpkg.log)\n"+script+fmt.Sprintf(`
 for i in $(seq 6000); do
-	if grep -q "status half-installed relay.* \|status unpacked relay.*:amd64 %s" /var/log/dpkg.log; then
+	if tail -n +$((before + 1)) /var/log/dpkg.log | grep -q "status half-installed relay.* \|status unpacked relay.*:amd64 %s"; then
 		tail -n 3 /var/log/dpkg.log
 		exit
 	fi
