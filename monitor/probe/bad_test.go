@@ -43,8 +43,9 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// soon is the deadline of rungs that are meant to run into it.
-const soon = 300 * time.Millisecond
+// soon is the deadline of rungs that are meant to run into it, and not into the one
+// before, on a busy machine.
+const soon = 2 * time.Second
 
 // badRelay is a relay with one fault: where it shows, and as what.
 type badRelay struct {
