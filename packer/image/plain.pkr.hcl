@@ -6,7 +6,8 @@ source "relay-rootfs" "plain" {
   output_directory = var.output
   formats          = ["qcow2"]
   hostname         = "debian"
-  packages         = concat(local.boots, local.runs)
+  # With what our packages depend on: where it is tried, no mirror is in reach.
+  packages = concat(local.boots, local.runs, local.serves)
 }
 
 build {
