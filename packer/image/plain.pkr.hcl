@@ -7,7 +7,7 @@ source "relay-rootfs" "plain" {
   formats          = ["qcow2"]
   hostname         = "debian"
   # With what our packages depend on: where it is tried, no mirror is in reach.
-  packages = concat(local.boots, local.runs, local.serves)
+  packages = local.packages
 }
 
 build {
