@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
@@ -99,7 +101,7 @@ func (m *Monitor) otherLogs(ctx context.Context, q BundleRequest, source string)
 	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
 		ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 		defer cancel()
-		b, err := download(ctx, http.DefaultClient, source, maxDownload)
+		b, err := download.Get(ctx, http.DefaultClient, source, buildinfo.Agent("relaymon"), maxDownload)
 		if err != nil {
 			return nil, err
 		}

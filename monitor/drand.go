@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -117,7 +119,7 @@ func (b *beacons) askOne(ctx context.Context, url string, h evidence.Hour) ([]by
 	ctx, cancel := context.WithTimeout(ctx, drandTimeout)
 	defer cancel()
 	path := strings.TrimSuffix(url, "/") + "/" + b.chain.Path(b.chain.First(h.Start()))
-	body, err := download(ctx, b.http, path, maxRoundAnswer)
+	body, err := download.Get(ctx, b.http, path, buildinfo.Agent("relaymon"), maxRoundAnswer)
 	if err != nil {
 		return nil, err
 	}

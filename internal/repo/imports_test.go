@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
@@ -93,7 +93,8 @@ var mayImport = map[string][]string{
 	"internal/npm":          {},
 	"internal/sbom":         {"internal/deb822"},
 	"internal/release":      {"internal/config"},
-	"internal/release/feed": {"internal/release", "internal/config", "internal/durable"},
+	"internal/release/feed": {"internal/release", "internal/config", "internal/download", "internal/durable"},
+	"internal/download":     {},
 	"internal/statement":    {},
 	"internal/systemd":      {},
 

@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/internal/release"
 )
@@ -105,33 +105,12 @@ const fetchTime = 20 * time.Second
 func (c Config) Get(ctx context.Context, agent string) (*release.List, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	file, err := download(ctx, c.List(), agent)
+	file, err := download.Get(ctx, http.DefaultClient, c.List(), agent, release.MaxBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("get the release list: %w", err)
 	}
 	l, err := release.Open(c.List(), file, c.Keys)
 	return l, file, err
-}
-
-func download(ctx context.Context, url, agent string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("User-Agent", agent)
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: the server answers %s", url, res.Status)
-	}
-	b, err := io.ReadAll(io.LimitReader(res.Body, release.MaxBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", url, err)
-	}
-	return b, nil // what is too long is refused when it is read
 }
 
 // Feed is a list that is followed, and what was taken of it in a folder: one file

@@ -1,0 +1,35 @@
+// Package download gets bounded documents over HTTP.
+package download
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// Get gets a document of at most so many bytes, and says to the server that agent
+// asks. How long that may take is the caller's to say.
+func Get(ctx context.Context, client *http.Client, url, agent string, most int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("User-Agent", agent)
+	res, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: the server answers %s", url, res.Status)
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, most+1))
+	if err == nil && int64(len(b)) > most {
+		err = fmt.Errorf("more than %d bytes; at most so many are read", most)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", url, err)
+	}
+	return b, nil
+}
