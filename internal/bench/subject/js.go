@@ -33,11 +33,5 @@ func (s *starting) js(ctx context.Context) (*Subject, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub := s.target(p, nil)
-	var up Up
-	if err := announced(p, &up); err != nil {
-		return nil, err
-	}
-	sub.Target.ID, sub.Target.Addrs = up.ID, up.Addrs
-	return sub, nil
+	return s.up(p)
 }

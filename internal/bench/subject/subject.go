@@ -143,6 +143,11 @@ func (s *starting) own(ctx context.Context, args ...string) (*Subject, error) {
 	if err != nil {
 		return nil, err
 	}
+	return s.up(p)
+}
+
+// up waits until a subject of our own says who it is, and where.
+func (s *starting) up(p *lab.Process) (*Subject, error) {
 	sub := s.target(p, nil)
 	var up Up
 	if err := announced(p, &up); err != nil {
