@@ -34,7 +34,7 @@ type UserData struct {
 //go:embed userdata.tmpl
 var userDataText string
 
-var userData = template.Must(template.New("user-data").Funcs(template.FuncMap{"indent": indented}).Parse(userDataText))
+var userData = template.Must(template.New("user-data").Funcs(template.FuncMap{"indent": indented, "scalar": scalar}).Parse(userDataText))
 
 // indented puts text into a block of the file.
 func indented(text string) string {
@@ -45,6 +45,15 @@ func indented(text string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
+}
+
+// scalar is a line as YAML reads it back. Remarks behind keys, and options before
+// them, may look like a map or a comment.
+func scalar(line string) string {
+	if strings.ContainsAny(line, `:#'"`) {
+		return "'" + strings.ReplaceAll(line, "'", "''") + "'"
+	}
+	return line
 }
 
 // sumLine is a line of sha256sum's for a package of ours; with nothing in it that

@@ -122,6 +122,26 @@ func TestWrongUserDataIsNotWritten(t *testing.T) {
 
 // The script that installs the packages takes those of the machine's architecture,
 // and none whose sum is another. apt's own downloader is the real one.
+// What follows the key is its owner's remark, and may look like something to YAML.
+func TestKeysComeOutAsTheyWere(t *testing.T) {
+	remark := strings.TrimSuffix(sshKey, "you@host")
+	keys := []string{sshKey, remark + "laptop: you", remark + "you #2", `no-pty,command="echo: 'hi' #" ` + sshKey}
+	out, err := UserData{Settings: relayOnly, Keys: keys}.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back struct {
+		Keys []string `yaml:"ssh_authorized_keys"`
+	}
+	if err := yaml.Unmarshal(out, &back); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if d := cmp.Diff(keys, back.Keys); d != "" {
+		t.Error(d)
+	}
+	schema(t, out)
+}
+
 func TestInstallScript(t *testing.T) {
 	const helper = "/usr/lib/apt/apt-helper"
 	if _, err := os.Stat(helper); err != nil {
