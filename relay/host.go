@@ -37,11 +37,16 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, fmt.Errorf("set the limits: %w", err)
 	}
+	book, err := newPeerbook()
+	if err != nil {
+		return nil, err
+	}
 	muxer := new(*yamux.DefaultTransport)
 	muxer.MaxStreamWindowSize = c.window()
 	muxer.AcceptBacklog = max(64, cfg.Limits.CircuitsPerPeer) // a queue for 256 takes 2 KiB per peer
 	opts := []libp2p.Option{
 		libp2p.Identity(r.key),
+		libp2p.Peerstore(book),
 		libp2p.UserAgent(buildinfo.Agent("relayd")),
 		libp2p.ResourceManager(limits),
 		libp2p.ConnectionGater(limits),

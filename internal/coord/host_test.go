@@ -3,6 +3,7 @@ package coord
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -122,5 +124,36 @@ func eventually(t testing.TB, what string, ok func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never happened: %s", what)
 		}
+	}
+}
+
+// What gossipsub would keep of each peer for ever does not reach it; that the peer
+// was identified does.
+func TestGossipsubDoesNotHearWherePeersAre(t *testing.T) {
+	here, there := newHost(t), newHost(t)
+	want := new(event.EvtPeerIdentificationCompleted)
+	before, err := here.EventBus().Subscribe(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer before.Close()
+	sub, err := routerHost{here}.EventBus().Subscribe([]any{want})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect(t, there, here)
+	if e := (<-before.Out()).(event.EvtPeerIdentificationCompleted); e.SignedPeerRecord == nil {
+		t.Fatal("the peer sent no signed addresses")
+	}
+	if e := (<-sub.Out()).(event.EvtPeerIdentificationCompleted); e.Peer != there.ID() || e.SignedPeerRecord != nil {
+		t.Errorf("it hears of %s: %v", e.Peer, e.SignedPeerRecord)
+	}
+	// Nothing is left behind of a subscription that ends while something waits.
+	connect(t, newHost(t), here)
+	<-before.Out()
+	if err := errors.Join(sub.Close(), sub.Close()); err != nil {
+		t.Fatal(err)
+	}
+	for range sub.Out() {
 	}
 }

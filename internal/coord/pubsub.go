@@ -7,7 +7,6 @@ import (
 
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
-	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -39,7 +38,7 @@ func newPubSub(ctx context.Context, h host.Host, g *guard, opts ...pubsub.Option
 	params.MaxIHaveLength = 1000
 	params.MaxIDontWantMessages = 64
 
-	ps, err := pubsub.NewGossipSub(ctx, untagged{h}, append([]pubsub.Option{
+	ps, err := pubsub.NewGossipSub(ctx, routerHost{h}, append([]pubsub.Option{
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMessageIdFn(messageID),
@@ -63,13 +62,6 @@ func newPubSub(ctx context.Context, h host.Host, g *guard, opts ...pubsub.Option
 	}
 	return ps, nil
 }
-
-// untagged keeps gossipsub from the connection manager: it would protect every
-// peer of every mesh from trimming, and any stranger can enter a mesh. Whom to
-// keep is for the host's owner to say.
-type untagged struct{ host.Host }
-
-func (untagged) ConnManager() connmgr.ConnManager { return connmgr.NullConnMgr{} }
 
 // messageID names a message as js-libp2p does, by the author's public key and
 // the sequence number; go-libp2p's own default uses the peer ID. Routers that
