@@ -68,7 +68,8 @@ type Config struct {
 	Hostname string `mapstructure:"hostname"`
 
 	// KernelOptions are the kernel's besides root and ro. Default: the console of a
-	// screen and of a serial line, and a new start 30 seconds after a panic.
+	// screen and of a serial line, a new start 30 seconds after a panic, and SSH over the
+	// network only.
 	KernelOptions string `mapstructure:"kernel_options"`
 
 	// Epoch is the time of the build in seconds since 1970: no file is younger, and the
@@ -120,7 +121,7 @@ func (c *Config) prepare(epoch string) error {
 	defaults(&c.SecurityMirror, "http://deb.debian.org/debian-security")
 	defaults(&c.Hostname, "relay")
 	defaults(&c.DiskSize, "2G")
-	defaults(&c.KernelOptions, "console=tty0 console=ttyS0,115200 panic=30")
+	defaults(&c.KernelOptions, "console=tty0 console=ttyS0,115200 panic=30 systemd.ssh_auto=no")
 	if c.Formats == nil {
 		c.Formats = []string{"raw", "qcow2"}
 	}
