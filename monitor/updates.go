@@ -20,7 +20,7 @@ func (m *Monitor) follow() error {
 	if err != nil {
 		return err
 	}
-	m.updates, err = feed.Follow(from, filepath.Join(m.cfg.DataDir, "releases"), buildinfo.Agent("relaymon"))
+	m.updates, err = feed.Follow(from, filepath.Join(m.cfg.DataDir, "releases"), buildinfo.Agent("relaymon"), feed.Years)
 	return err
 }
 

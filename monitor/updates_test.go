@@ -1,19 +1,12 @@
 package monitor
 
 import (
-	"crypto/rand"
-	"fmt"
-	"net/http"
-	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/internal/release/releasetest"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/web"
@@ -22,49 +15,21 @@ import (
 // The published list is fetched, kept, and shown; the one that the roster names goes
 // into bundles, also when a newer one is out.
 func TestReleasesAreFollowed(t *testing.T) {
-	secret, public, err := note.GenerateKey(rand.Reader, "releases.example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(secret)
-	if err != nil {
-		t.Fatal(err)
-	}
 	now := time.Now().UTC().Truncate(time.Second)
-	list := &release.List{Version: 1}
-	var served []byte
+	site := releasetest.New(t, "relaymon")
 	publish := func(version string, days int) *release.List {
 		t.Helper()
-		if err := list.Add("relay-appliance", "relayd/*", version, now.AddDate(0, 0, -days)); err != nil {
-			t.Fatal(err)
-		}
-		list.ValidUntil = release.Time{Time: now.AddDate(0, 0, 60-days)}
-		if served, err = list.Sign(signer); err != nil {
-			t.Fatal(err)
-		}
-		l, err := release.Parse("served", served)
+		l, err := release.Parse("served", site.Publish(version, now.AddDate(0, 0, -days)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return l
 	}
-	down := false
-	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if down || r.URL.Path != "/releases.yaml" || !strings.HasPrefix(r.UserAgent(), "relaymon/") {
-			http.NotFound(w, r)
-			return
-		}
-		w.Write(served)
-	}))
-	defer site.Close()
 
 	f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 	m, _ := newTestMonitor(t, f, 1, 1)
 	m.history = history.New(m.store, m.rules, m.roster)
-	m.cfg.Updates = filepath.Join(t.TempDir(), "updates.yaml")
-	if err := os.WriteFile(m.cfg.Updates, fmt.Appendf(nil, "site: %s\nkeys: [%s]\n", site.URL, public), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	m.cfg.Updates = site.File()
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +86,7 @@ func TestReleasesAreFollowed(t *testing.T) {
 	}
 
 	// What the roster names is there, after a restart and without the site.
-	down = true
+	site.Serve(nil)
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +98,7 @@ func TestReleasesAreFollowed(t *testing.T) {
 		t.Errorf("for the bundle: %+v, %v", l, err)
 	}
 	m.fetchReleases(t.Context())
-	if o, r := show("relayd/1.1.0"); !strings.Contains(o.Updates, "404") || r.Release == nil || r.Release.Installed != "v1.1.0" {
+	if o, r := show("relayd/1.1.0"); !strings.Contains(o.Updates, "410") || r.Release == nil || r.Release.Installed != "v1.1.0" {
 		t.Errorf("without the site: %q, %+v", o.Updates, r.Release)
 	}
 	m.roster.Releases = strings.Repeat("0", 64)

@@ -80,23 +80,24 @@ var mayImport = map[string][]string{
 	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
-	"internal/archive":      {"internal/deb822", "internal/durable"},
-	"internal/buildinfo":    {},
-	"internal/cashaddr":     {},
-	"internal/checkpage":    {},
-	"internal/cli":          {"internal/buildinfo"},
-	"internal/config":       {},
-	"internal/coord":        {"internal/durable"},
-	"internal/deb822":       {},
-	"internal/durable":      {},
-	"internal/need":         {"internal/npm"},
-	"internal/npm":          {},
-	"internal/sbom":         {"internal/deb822"},
-	"internal/release":      {"internal/config"},
-	"internal/release/feed": {"internal/release", "internal/config", "internal/download", "internal/durable"},
-	"internal/download":     {},
-	"internal/statement":    {},
-	"internal/systemd":      {},
+	"internal/archive":             {"internal/deb822", "internal/durable"},
+	"internal/buildinfo":           {},
+	"internal/cashaddr":            {},
+	"internal/checkpage":           {},
+	"internal/cli":                 {"internal/buildinfo"},
+	"internal/config":              {},
+	"internal/coord":               {"internal/durable"},
+	"internal/deb822":              {},
+	"internal/durable":             {},
+	"internal/need":                {"internal/npm"},
+	"internal/npm":                 {},
+	"internal/sbom":                {"internal/deb822"},
+	"internal/release":             {"internal/config"},
+	"internal/release/feed":        {"internal/release", "internal/config", "internal/download", "internal/durable"},
+	"internal/release/releasetest": {"internal/release"},
+	"internal/download":            {},
+	"internal/statement":           {},
+	"internal/systemd":             {},
 
 	// What keeps a machine up to date.
 	"internal/stateformat": {"internal/durable"},
@@ -126,10 +127,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need"}
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement"}
+var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest"}
 
 func TestImports(t *testing.T) {
 	for _, p := range packages(t) {
@@ -192,7 +193,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor"}, "certificates are fetched by who serves them"},
-	{"testing", []string{"internal/need", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

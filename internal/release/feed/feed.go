@@ -120,6 +120,7 @@ type Feed struct {
 	cfg   Config
 	dir   string
 	agent string
+	keep  int
 
 	mu    sync.Mutex
 	lists []kept // the newest last
@@ -131,17 +132,24 @@ type kept struct {
 	file []byte
 }
 
-// keep is how many lists stay: some years of monthly releases, or of refreshes.
-const keep = 60
+// Years is how many lists to keep for somebody who is asked for old ones: some years
+// of monthly releases, or of refreshes.
+const Years = 60
 
-// Follow reads what was taken before. With the zero Config nothing is fetched.
-func Follow(cfg Config, dir, agent string) (*Feed, error) {
-	f := &Feed{cfg: cfg, dir: dir, agent: agent}
-	names, err := filepath.Glob(filepath.Join(dir, "*.yaml"))
-	if err != nil {
-		return nil, err
+// Follow reads what was taken before; the folder need not be there. So many lists are
+// kept in it: one is enough to refuse older ones, with 0 the folder is only read. With
+// the zero Config nothing is fetched.
+func Follow(cfg Config, dir, agent string, keep int) (*Feed, error) {
+	f := &Feed{cfg: cfg, dir: dir, agent: agent, keep: keep}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the release lists that were kept: %w", err)
 	}
-	for _, name := range names {
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".yaml" {
+			continue // such as what a crash left
+		}
+		name := filepath.Join(dir, e.Name())
 		file, err := os.ReadFile(name)
 		if err != nil {
 			return nil, fmt.Errorf("read a release list that was kept: %w", err)
@@ -188,21 +196,25 @@ func (f *Feed) Fetch(ctx context.Context) error {
 func (f *Feed) take(l *release.List, file []byte) error {
 	if n := len(f.lists); n > 0 {
 		newest := f.lists[n-1].list
-		if newest.SHA256 == l.SHA256 {
-			return nil
-		}
 		if err := l.Follows(newest); err != nil {
 			return fmt.Errorf("%s: it does not follow from the list of before, which stays (if the project has begun a new one, remove %s): %w", f.cfg.List(), f.dir, err)
 		}
+		if newest.Follows(l) == nil {
+			// The same. Anybody can add signatures by keys that nobody knows: taken as
+			// new, such files would push out those that are asked for.
+			return nil
+		}
 	}
-	if err := os.MkdirAll(f.dir, 0o755); err != nil {
-		return fmt.Errorf("keep the release list: %w", err)
-	}
-	if err := durable.Replace(f.path(l), file, 0o644); err != nil {
-		return fmt.Errorf("keep the release list: %w", err)
+	if f.keep > 0 {
+		if err := os.MkdirAll(f.dir, 0o755); err != nil {
+			return fmt.Errorf("keep the release list: %w", err)
+		}
+		if err := errors.Join(durable.Replace(f.path(l), file, 0o644), durable.SyncDir(filepath.Dir(f.dir))); err != nil {
+			return fmt.Errorf("keep the release list: %w", err)
+		}
 	}
 	f.lists = append(f.lists, kept{l, file})
-	for len(f.lists) > keep {
+	for f.keep > 0 && len(f.lists) > f.keep {
 		if err := os.Remove(f.path(f.lists[0].list)); err != nil {
 			return fmt.Errorf("let go of an old release list: %w", err)
 		}

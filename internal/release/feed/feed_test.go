@@ -2,78 +2,31 @@ package feed
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/internal/release/releasetest"
 )
 
 var start = time.Date(2026, 11, 3, 14, 0, 0, 0, time.UTC)
 
-// publisher signs lists and serves the last one.
-type publisher struct {
-	t      *testing.T
-	signer note.Signer
-	cfg    Config
-	list   release.List
-	served atomic.Pointer[[]byte]
-}
-
-func newPublisher(t *testing.T) *publisher {
+func newSite(t *testing.T) (*releasetest.Site, Config) {
 	t.Helper()
-	secret, public, err := note.GenerateKey(rand.Reader, "releases.example.org")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &publisher{t: t, list: release.List{Version: 1}}
-	if p.signer, err = note.NewSigner(secret); err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		file := p.served.Load()
-		if file == nil || r.UserAgent() != "test/1" || r.URL.Path != "/here/releases.yaml" {
-			http.Error(w, "gone", http.StatusGone)
-			return
-		}
-		w.Write(*file)
-	}))
-	t.Cleanup(s.Close)
-	p.cfg = Config{Site: s.URL + "/here/", Keys: []string{public}}
-	return p
+	s := releasetest.New(t, "test")
+	return s, Config{Site: s.URL, Keys: []string{s.Key}}
 }
 
-// publish adds a version, unless that is empty, and serves the list.
-func (p *publisher) publish(version string, day int) []byte {
-	p.t.Helper()
-	at := start.AddDate(0, 0, day)
-	if version != "" {
-		if err := p.list.Add("relay-appliance", "relayd/*", version, at); err != nil {
-			p.t.Fatal(err)
-		}
-	}
-	p.list.ValidUntil = release.Time{Time: at.AddDate(0, 0, 60)}
-	file, err := p.list.Sign(p.signer)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	p.served.Store(&file)
-	return file
-}
+func day(n int) time.Time { return start.AddDate(0, 0, n) }
 
 func follow(t *testing.T, cfg Config, dir string) *Feed {
 	t.Helper()
-	f, err := Follow(cfg, dir, "test/1")
+	f, err := Follow(cfg, dir, "test/1", Years)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,30 +43,30 @@ func newest(t *testing.T, f *Feed) string {
 }
 
 func TestFollow(t *testing.T) {
-	p := newPublisher(t)
+	site, cfg := newSite(t)
 	dir := filepath.Join(t.TempDir(), "releases")
-	f := follow(t, p.cfg, dir)
+	f := follow(t, cfg, dir)
 	if l, err := f.Newest(); l != nil || err != nil {
 		t.Errorf("before the first fetch: %v, %v", l, err)
 	}
-	first := p.publish("v1.0.0", 0)
+	first := site.Publish("v1.0.0", day(0))
 	for range 2 { // the second changes nothing
 		if err := f.Fetch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
-	p.publish("v1.1.0", 5)
+	site.Publish("v1.1.0", day(5))
 	if err := f.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	p.publish("", 30) // signed anew
+	site.Publish("", day(30)) // signed anew
 	if err := f.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	// After a restart it is all there.
-	f = follow(t, p.cfg, dir)
+	f = follow(t, cfg, dir)
 	l, err := f.Newest()
-	if err != nil || newest(t, f) != "v1.1.0" || !l.ValidUntil.Equal(start.AddDate(0, 0, 90)) {
+	if err != nil || newest(t, f) != "v1.1.0" || !l.ValidUntil.Equal(day(90)) {
 		t.Errorf("newest: %+v, %v", l, err)
 	}
 	sum := sha256.Sum256(first)
@@ -126,30 +79,31 @@ func TestFollow(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	p, stranger := newPublisher(t), newPublisher(t)
+	site, cfg := newSite(t)
+	stranger, _ := newSite(t)
 	dir := t.TempDir()
-	f := follow(t, p.cfg, dir)
-	old := p.publish("v1.0.0", 0)
-	good := p.publish("v1.1.0", 5)
+	f := follow(t, cfg, dir)
+	old := site.Publish("v1.0.0", day(0))
+	good := site.Publish("v1.1.0", day(5))
 	if err := f.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	changed := bytes.Replace(good, []byte("v1.1.0"), []byte("v1.1.1"), 1)
 	huge := make([]byte, release.MaxBytes+2)
-	foreign := stranger.publish("v1.2.0", 6)
+	foreign := stranger.Publish("v1.2.0", day(6))
 	for _, tc := range []struct {
 		name  string
-		file  *[]byte
+		file  []byte
 		fault string
 	}{
-		{"an older list", &old, "does not follow"},
-		{"a changed list", &changed, "signature"},
-		{"another key", &foreign, "signature"},
-		{"too much", &huge, "at most"},
+		{"an older list", old, "does not follow"},
+		{"a changed list", changed, "signature"},
+		{"another key", foreign, "signature"},
+		{"too much", huge, "at most"},
 		{"an error of the server", nil, "410"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			p.served.Store(tc.file)
+			site.Serve(tc.file)
 			err := f.Fetch(t.Context())
 			if err == nil || !strings.Contains(err.Error(), tc.fault) {
 				t.Errorf("got %v, want %q", err, tc.fault)
@@ -158,14 +112,14 @@ func TestRefused(t *testing.T) {
 				t.Errorf("what is told: %v, want %v", told, err)
 			}
 			// Nor after a restart.
-			for _, f := range []*Feed{f, follow(t, p.cfg, dir)} {
+			for _, f := range []*Feed{f, follow(t, cfg, dir)} {
 				if got := newest(t, f); got != "v1.1.0" {
 					t.Errorf("newest: %q", got)
 				}
 			}
 		})
 	}
-	p.served.Store(&good)
+	site.Serve(good)
 	if err := f.Fetch(t.Context()); err != nil {
 		t.Error(err)
 	}
@@ -174,32 +128,86 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-func TestOldListsGo(t *testing.T) {
-	p := newPublisher(t)
+// Who serves the list can add signatures to it, as many as he likes.
+func TestForeignSignaturesAreNothingNew(t *testing.T) {
+	site, cfg := newSite(t)
 	dir := t.TempDir()
-	f := follow(t, p.cfg, dir)
-	p.publish("v1.0.0", 0)
-	for day := range keep + 5 {
-		p.publish("", day)
+	f := follow(t, cfg, dir)
+	first := site.Publish("v1.0.0", day(0))
+	for _, more := range []string{"", "— x AAAAAAA=\n", "— y AAAAAAA=\n"} {
+		site.Serve(append(bytes.Clone(first), more...))
+		if err := f.Fetch(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum := sha256.Sum256(first)
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 || f.Named(hex.EncodeToString(sum[:])) == nil {
+		t.Errorf("kept: %v, %v", files, err)
+	}
+}
+
+// With 0 the folder is only read: what is in it is compared with, and stays as it is.
+func TestOnlyRead(t *testing.T) {
+	site, cfg := newSite(t)
+	dir := filepath.Join(t.TempDir(), "releases")
+	read := func() (*Feed, error) {
+		t.Helper()
+		f, err := Follow(cfg, dir, "test/1", 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f, f.Fetch(t.Context())
+	}
+	old := site.Publish("v1.0.0", day(0))
+	if f, err := read(); err != nil || newest(t, f) != "v1.0.0" {
+		t.Errorf("without the folder: %q, %v", newest(t, f), err)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("the folder was made")
+	}
+	site.Publish("v1.1.0", day(5))
+	if err := follow(t, cfg, dir).Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	site.Publish("v1.2.0", day(6))
+	if f, err := read(); err != nil || newest(t, f) != "v1.2.0" {
+		t.Errorf("newer than what is kept: %q, %v", newest(t, f), err)
+	}
+	site.Serve(old)
+	if f, err := read(); err == nil || newest(t, f) != "v1.1.0" {
+		t.Errorf("older than what is kept: %q, %v", newest(t, f), err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
+		t.Errorf("the folder holds %v, %v", files, err)
+	}
+}
+
+func TestOldListsGo(t *testing.T) {
+	site, cfg := newSite(t)
+	dir := t.TempDir()
+	f := follow(t, cfg, dir)
+	site.Publish("v1.0.0", day(0))
+	for n := range Years + 5 {
+		site.Publish("", day(n))
 		if err := f.Fetch(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
 	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != keep {
-		t.Errorf("%d files, %v; want %d", len(files), err, keep)
+	if err != nil || len(files) != Years {
+		t.Errorf("%d files, %v; want %d", len(files), err, Years)
 	}
-	l, err := follow(t, p.cfg, dir).Newest()
-	if err != nil || !l.ValidUntil.Equal(start.AddDate(0, 0, keep+4+60)) {
+	l, err := follow(t, cfg, dir).Newest()
+	if err != nil || !l.ValidUntil.Equal(day(Years+4+60)) {
 		t.Errorf("newest: %+v, %v", l, err)
 	}
 }
 
 func TestDamagedListIsTold(t *testing.T) {
-	p := newPublisher(t)
+	site, cfg := newSite(t)
 	dir := t.TempDir()
-	p.publish("v1.0.0", 0)
-	if err := follow(t, p.cfg, dir).Fetch(t.Context()); err != nil {
+	site.Publish("v1.0.0", day(0))
+	if err := follow(t, cfg, dir).Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	files, err := filepath.Glob(filepath.Join(dir, "*"))
@@ -214,14 +222,14 @@ func TestDamagedListIsTold(t *testing.T) {
 		if err := os.WriteFile(files[0], bad, 0o644); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Follow(p.cfg, dir, "test/1"); err == nil || !strings.Contains(err.Error(), "remove the file") {
+		if _, err := Follow(cfg, dir, "test/1", Years); err == nil || !strings.Contains(err.Error(), "remove the file") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestLoad(t *testing.T) {
-	key := newPublisher(t).cfg.Keys[0]
+	key := releasetest.New(t, "test").Key
 	file := filepath.Join(t.TempDir(), "updates.yaml")
 	for _, tc := range []struct{ text, fault string }{
 		{"site: https://example.org/relay\nkeys: [" + key + "]\n", ""},
