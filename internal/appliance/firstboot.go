@@ -176,14 +176,17 @@ func (m *Machine) updates() upgrade.Machine {
 	return upgrade.Machine{Root: m.path("/"), Log: slog.New(slog.DiscardHandler)}
 }
 
-// UpdateSettings are the settings for updates. Those of settings that are missing or
-// wrong are the defaults: what is wrong there must not keep a bad update installed.
+// UpdateSettings are the settings for updates. Where something else in the settings
+// is wrong they hold all the same, so that who has put updates off does not get them
+// for a typing error in the domain; where they are missing or wrong themselves it is
+// the defaults, so that this does not keep a bad update installed.
 func (m *Machine) UpdateSettings() (upgrade.Settings, error) {
 	s, err := m.Settings()
-	if err != nil {
-		return upgrade.DefaultSettings(), err
+	u := s.updates()
+	if u.Validate() != nil {
+		u = upgrade.DefaultSettings()
 	}
-	return s.updates(), nil
+	return u, err
 }
 
 // configure writes a program's configuration, after the program itself has found

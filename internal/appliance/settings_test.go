@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/psf-relay/relay-appliance/internal/upgrade"
 )
@@ -87,6 +88,31 @@ func TestFaults(t *testing.T) {
 }
 
 // What stands in a comment of the defaults is what is in force.
+// What is wrong elsewhere does not undo what the operator says of updates.
+func TestUpdateSettings(t *testing.T) {
+	off := upgrade.DefaultSettings()
+	off.Automatic, off.Own = false, "Relay"
+	byDefault := upgrade.DefaultSettings()
+	for settings, want := range map[string]upgrade.Settings{
+		"role: relay\ndomain: Relay\nmonht: 1TB\nupdates: {automatic: false}\n": off,
+		"updates: {automatic: false, healthy_within: 1s}\n":                     byDefault,
+		"role:\n\tupdates: {automatic: false}\n":                                byDefault,
+		"":                                                                      byDefault, // there are none
+	} {
+		f := newFake(t)
+		if settings != "" {
+			f.file(SettingsPath, settings)
+		}
+		got, err := f.UpdateSettings()
+		if err == nil {
+			t.Errorf("%q: no error", settings)
+		}
+		if d := cmp.Diff(want, got, cmpopts.EquateEmpty()); d != "" {
+			t.Errorf("%q: %s", settings, d)
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	s := DefaultSettings()
 	if s.Firewall != "auto" || s.ACME.Directory == "" {

@@ -36,7 +36,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 		kong.BindSingletonProvider(func(out *cli.IO) (*upgrade.Settings, error) {
 			s, err := new(appliance.Machine).UpdateSettings()
 			if err != nil {
-				fmt.Fprintf(out.Stderr, "relay-appliance: updates go by the defaults: %v\n", err)
+				fmt.Fprintf(out.Stderr, "relay-appliance: updates go by what there is of the settings, else by the defaults: %v\n", err)
 			}
 			return &s, nil
 		}))
