@@ -82,7 +82,7 @@ func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
 }
 
 func (r *Relay) lookAround(ctx context.Context) {
-	f := look(ctx, r.config(), "")
+	f := look(ctx, r.config(), "", true)
 	r.checkup.mu.Lock()
 	defer r.checkup.mu.Unlock()
 	r.checkup.findings = f

@@ -65,7 +65,7 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 		return Diagnosis{}, fmt.Errorf("examine: %w", err)
 	}
 	status, silent := askStatus(ctx, cfg, id)
-	f := look(ctx, cfg, e.Resolver)
+	f := look(ctx, cfg, e.Resolver, false)
 	f.id = id
 	if silent != nil {
 		f.silent = oneLine(silent)

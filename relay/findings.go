@@ -44,8 +44,8 @@ type findings struct {
 const lookTime = 8 * time.Second
 
 // look gathers findings. resolver is the DNS server to ask (host:port); empty:
-// the system's.
-func look(ctx context.Context, cfg Config, resolver string) findings {
+// the system's. keep says that the relay itself looks, which notes what it finds.
+func look(ctx context.Context, cfg Config, resolver string, keep bool) findings {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	f := findings{at: time.Now(), version: buildinfo.Version()}
@@ -58,7 +58,7 @@ func look(ctx context.Context, cfg Config, resolver string) findings {
 		wg.Go(func() { f.presented = present(ctx, cfg) })
 	}
 	wg.Go(func() { f.clock = readClock(ctx, cfg) })
-	wg.Go(func() { f.updates = readUpdates(ctx, cfg) })
+	wg.Go(func() { f.updates = readUpdates(ctx, cfg, keep) })
 	wg.Wait()
 	return f
 }

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/mod/semver"
@@ -27,17 +28,32 @@ const releaseGrace = 72 * time.Hour
 
 // updates is what the project's release list tells.
 type updates struct {
-	known bool // whether there is a list to read
-	list  *release.List
-	err   error
+	known bool          // whether there is a list to read
+	list  *release.List // the newest that is known
+	err   error         // why there may be a newer one
 }
 
-func readUpdates(ctx context.Context, cfg Config) updates {
+// releasesDir holds, in the data folder, the newest list that was believed: by it the
+// relay refuses older ones, which were signed too and may still be within their time.
+const releasesDir = "releases"
+
+// readUpdates looks for a newer list than the one before. Only the relay itself keeps
+// what is found; others look, and may be another user.
+func readUpdates(ctx context.Context, cfg Config, keep bool) updates {
 	from, err := feed.Load(cfg.Updates)
 	if err != nil || !from.Known() {
 		return updates{known: err != nil, err: err}
 	}
-	list, _, err := from.Get(ctx, buildinfo.Agent("relayd"))
+	lists := 0
+	if keep {
+		lists = 1
+	}
+	f, err := feed.Follow(from, filepath.Join(cfg.DataDir, releasesDir), buildinfo.Agent("relayd"), lists)
+	if err != nil {
+		return updates{known: true, err: err}
+	}
+	_ = f.Fetch(ctx) // the fault is told with the list
+	list, err := f.Newest()
 	return updates{known: true, list: list, err: err}
 }
 
@@ -48,14 +64,14 @@ func (j judge) installed() Software {
 		s.Version, s.Since = j.s.Version, j.s.VersionSince
 	}
 	u := j.f.updates
-	switch {
-	case u.err != nil:
-		s.Fault = oneLine(u.err)
-	case u.list != nil:
+	if u.list != nil {
 		s.Fault = u.list.Ends(j.f.at)
 		if p, _ := u.list.Find("relayd/" + s.Version); p != nil {
 			s.Newest, s.Published = p.Newest().Version, p.Newest().Published.Time
 		}
+	}
+	if u.err != nil {
+		s.Fault = oneLine(u.err)
 	}
 	return s
 }
