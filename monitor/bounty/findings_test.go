@@ -60,7 +60,13 @@ func TestSealed(t *testing.T) {
 		{"the clock was not synchronised", 3, evidence.Clock{Samples: 60}, cosigned("m2", hourMin), Half, Clock, 1},
 		{"nobody looked at the clock", 3, evidence.Clock{Synchronised: true}, cosigned("m2", hourMin), Half, Clock, 1},
 		{"the witness is 5 s behind", 3, good, cosigned("m2", sealedAt.Add(-5*time.Second)), Half, None, 1},
-		{"the witness is further behind", 3, good, cosigned("m2", sealedAt.Add(-6*time.Second)), Half, Clock, 1},
+		{"the witness is further behind", 3, good, cosigned("m2", sealedAt.Add(-6*time.Second)), Half, Clock, 0},
+		{"both witnesses are", 3, good, cosigned("m2 m3", sealedAt.Add(-6*time.Second)), Half, Clock, 0},
+		{"one witness's clock is wrong", 3, good, append(cosigned("m2", time.Unix(0, 0)), cosigned("m3", hourMin)...), Half, None, 1},
+		{"and the other's is late", 3, good, append(cosigned("m2", time.Unix(0, 0)), cosigned("m3", hourMin.Add(time.Second))...), Half, Late, 0},
+		{"a wrong one makes up no number", 5, good, append(cosigned("m2", time.Unix(0, 0)), cosigned("m3", hourMin)...), Half, Late, 1},
+		{"most of four say so", 5, good, append(cosigned("m2 m3", sealedAt.Add(-6*time.Second)), cosigned("m4", hourMin)...), Half, Clock, 1},
+		{"two of four do not", 5, good, append(cosigned("m2 m3", sealedAt.Add(-6*time.Second)), cosigned("m4 m5", hourMin)...), Half, None, 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			rules, roster := Defaults(), bench(tc.n)

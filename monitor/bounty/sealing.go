@@ -11,13 +11,19 @@ import (
 type Sealing struct {
 	// Why is [Late] or [Clock] if a vote of this hour does not count.
 	Why Why
-	// Witnesses are those of the roster, other than the monitor, that cosigned in time.
+	// Witnesses are those of the roster, other than the monitor, that cosigned in
+	// time, and not before the monitor had sealed.
 	Witnesses []string
 }
 
 // Sealed applies rule R9 to an hour of a monitor's log; n is the number of
 // monitors of the hour. Where the roster has no witness but the monitor itself
 // the rule is off: the votes count, and the report is labelled "unwitnessed".
+//
+// A witness that cosigned before the monitor says it sealed shows that one of the
+// two clocks is wrong, not which: it counts as silent, and the monitor's clock is
+// at fault if such witnesses are the majority. Else one witness with a wrong clock
+// could make every hour of every monitor unknown.
 func Sealed(rules *Rules, roster *Roster, monitor string, n int, hour *evidence.VerifiedHour) Sealing {
 	h := hour.Header.Hour
 	var s Sealing
@@ -26,27 +32,28 @@ func Sealed(rules *Rules, roster *Roster, monitor string, n int, hour *evidence.
 		return s
 	}
 	deadline := h.End().Add(rules.SealWithin)
-	ahead := false
+	before, after := 0, 0 // witnesses, by when they cosigned
 	for _, w := range others {
-		for _, c := range hour.Cosigned {
-			if c.Witness != w.key {
-				continue
-			}
-			if !c.At.After(deadline) {
+		i := slices.IndexFunc(hour.Cosigned, func(c evidence.Cosigned) bool { return c.Witness == w.key })
+		switch {
+		case i < 0:
+		case hour.Cosigned[i].At.Before(hour.Header.SealedAt.Add(-rules.ClockAhead)):
+			before++
+		default:
+			after++
+			if !hour.Cosigned[i].At.After(deadline) {
 				s.Witnesses = append(s.Witnesses, w.name)
-			}
-			// The monitor sealed before the witness looked, or its clock is ahead.
-			if c.At.Before(hour.Header.SealedAt.Add(-rules.ClockAhead)) {
-				ahead = true
 			}
 		}
 	}
 	slices.Sort(s.Witnesses)
 	s.Witnesses = slices.Compact(s.Witnesses)
 	switch c := hour.Header.Clock; {
+	case before > after:
+		s.Why = Clock
 	case len(s.Witnesses) < rules.WitnessesRequired.Of(n):
 		s.Why = Late
-	case ahead || c.Samples == 0 || !c.Synchronised || time.Duration(abs(c.DriftMS))*time.Millisecond >= rules.ClockDrift:
+	case c.Samples == 0 || !c.Synchronised || time.Duration(abs(c.DriftMS))*time.Millisecond >= rules.ClockDrift:
 		s.Why = Clock
 	}
 	return s

@@ -488,20 +488,21 @@ func (s *second) vote(monitor, witnessKey string, h secondHour, n int) string {
 		return "unknown"
 	}
 	vote := s.rawVote(h)
-	others := 0
+	before, after, inTime := 0, 0, 0
 	for _, m := range s.roster.Monitors {
-		if m.WitnessKey == witnessKey {
-			continue
-		}
 		at, ok := h.cosigned[m.WitnessKey]
-		if ok && !at.After(h.header.Hour.Add(2*time.Hour)) {
-			others++
-			if at.Before(h.header.SealedAt.Add(-5 * time.Second)) {
-				return "unknown"
+		switch {
+		case m.WitnessKey == witnessKey || !ok:
+		case at.Before(h.header.SealedAt.Add(-5 * time.Second)):
+			before++
+		default:
+			after++
+			if !at.After(h.header.Hour.Add(2 * time.Hour)) {
+				inTime++
 			}
 		}
 	}
-	if len(s.roster.Monitors) > 1 && (others < n/2 || h.header.Clock.Samples == 0 || !h.header.Clock.Synchronised || h.header.Clock.DriftMS >= 2000) {
+	if len(s.roster.Monitors) > 1 && (before > after || inTime < n/2 || h.header.Clock.Samples == 0 || !h.header.Clock.Synchronised || h.header.Clock.DriftMS >= 2000) {
 		return "unknown"
 	}
 	return vote

@@ -160,7 +160,9 @@
 //     a record; no attempt started after as_of.
 //
 // Facts that come of it, hour by hour: the record; when each witness first cosigned
-// a checkpoint that covers the hour; the vouchers; and whether the monitor's clock
+// a checkpoint that covers the hour (a time more than 5 s before the sealing of the
+// checkpoint's last block is wrong, by one clock or the other: it stands for the
+// hours that no checkpoint before covers, and for no others); the vouchers; and whether the monitor's clock
 // is to be trusted: at least one sample, all of them synchronised, drift below 2 s,
 // and no witness cosigned the first checkpoint over the hour more than 5 s before
 // the time at which the monitor says it sealed it.

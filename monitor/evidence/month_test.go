@@ -405,7 +405,8 @@ func TestMonthsOfALog(t *testing.T) {
 	}
 }
 
-// Two witnesses, one of which was away for a while, and one whose clock is behind.
+// Two witnesses, one of which was away for a while, and one whose clock went far back:
+// that time is of the one hour, not of those that it had cosigned before.
 func TestWhoCosignedWhen(t *testing.T) {
 	l, _ := newLog(t)
 	relay := newRelay(t, crypto.Ed25519, 0)
@@ -422,7 +423,7 @@ func TestWhoCosignedWhen(t *testing.T) {
 		case firstHour, firstHour + 1:
 			must(t, l.AddCosignatures(l.Size(), w1.cosign(t, cp, at(h, time.Minute)), w1.vkey()))
 		case firstHour + 2:
-			must(t, l.AddCosignatures(l.Size(), w1.cosign(t, cp, at(h, -6*time.Second)), w1.vkey()))
+			must(t, l.AddCosignatures(l.Size(), w1.cosign(t, cp, at(firstHour, -time.Hour)), w1.vkey()))
 			must(t, l.AddCosignatures(l.Size(), w2.cosign(t, cp, at(h, 0)), w2.vkey()))
 		}
 	}
@@ -438,7 +439,7 @@ func TestWhoCosignedWhen(t *testing.T) {
 	want := [][]Cosigned{
 		{{w1.vkey(), at(firstHour, time.Minute)}, late},
 		{{w1.vkey(), at(firstHour+1, time.Minute)}, late},
-		{{w1.vkey(), at(firstHour+2, -6*time.Second)}, late},
+		{{w1.vkey(), at(firstHour, -time.Hour)}, late},
 	}
 	for i, h := range v.Hours {
 		if d := cmp.Diff(want[i], h.Cosigned); d != "" {

@@ -384,16 +384,23 @@ func (s second) verify() (facts []fact, err error) {
 	for sha, missing := range certs {
 		must(!missing, "certificate "+sha)
 	}
-	first := map[string]int64{}
+	first, wrong := map[string]int64{}, map[string]int64{}
 	for i := len(headers) - 1; i >= 0; i-- {
+		if headers[i]["signed"].(bool) {
+			wrong = map[string]int64{}
+		}
 		for w, at := range times[i] {
-			if old, ok := first[w]; !ok || at < old {
+			if time.Unix(at+5, 0).Before(s.time(headers[i]["sealed_at"])) {
+				wrong[w] = at
+			} else if old, ok := first[w]; !ok || at < old {
 				first[w] = at
 			}
 		}
 		f := fact{hour: headers[i]["hour"].(string), state: headers[i]["state"].(string)}
-		for _, w := range slices.Sorted(maps.Keys(first)) {
-			f.cosigned += fmt.Sprintf("%s %d\n", w, first[w])
+		both := maps.Clone(first)
+		maps.Copy(both, wrong)
+		for _, w := range slices.Sorted(maps.Keys(both)) {
+			f.cosigned += fmt.Sprintf("%s %d\n", w, both[w])
 		}
 		if line, ok := byHour[f.hour]; ok {
 			f.record = hex.EncodeToString(s.sum([]byte(line)))

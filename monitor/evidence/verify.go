@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"strings"
@@ -233,18 +234,26 @@ func (v *monthVerifier) checkpoints() error {
 		earliest[i] = times
 		covered = i + 1
 	}
-	// What a later checkpoint covers was seen by its witnesses as well.
-	first := make(map[string]time.Time)
+	// What a later checkpoint covers was seen by its witnesses as well. But a time
+	// before the sealing of the last block it covers is wrong, be it by the witness's
+	// clock or the monitor's: it speaks for no hour before that checkpoint.
+	first, wrong := make(map[string]time.Time), make(map[string]time.Time)
 	for i := len(v.headers) - 1; i >= 0; i-- {
-		for key, at := range earliest[i] {
-			if old, ok := first[key]; !ok || at.Before(old) {
-				first[key] = at
+		if h := v.headers[i]; h.Signed {
+			clear(wrong)
+			for key, at := range earliest[i] {
+				if at.Before(h.SealedAt.Add(-maxWitnessLag)) {
+					wrong[key] = at
+				} else if old, ok := first[key]; !ok || at.Before(old) {
+					first[key] = at
+				}
 			}
 		}
-		for key, at := range first {
-			v.out.Hours[i].Cosigned = append(v.out.Hours[i].Cosigned, Cosigned{key, at})
+		seen := maps.Clone(first)
+		maps.Copy(seen, wrong)
+		for _, key := range slices.Sorted(maps.Keys(seen)) {
+			v.out.Hours[i].Cosigned = append(v.out.Hours[i].Cosigned, Cosigned{key, seen[key]})
 		}
-		slices.SortFunc(v.out.Hours[i].Cosigned, func(a, b Cosigned) int { return strings.Compare(a.Witness, b.Witness) })
 	}
 	return nil
 }
