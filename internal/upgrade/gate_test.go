@@ -119,6 +119,26 @@ func TestWhatTheVersionBeforeDidNotDoIsNotAsked(t *testing.T) {
 	r.wantInstalled("2.0")
 }
 
+// What passed at a time that is still to come says as little as what never passed.
+func TestWhatPassedByAWrongClockIsNotAsked(t *testing.T) {
+	r := settled(t)
+	s := r.state()
+	now := time.Now()
+	asked := len(r.gate.asked(s, now))
+	for name := range s.Passed {
+		s.Passed[name] = now.AddDate(10, 0, 0)
+	}
+	if n := len(r.gate.asked(s, now)); n != asked-len(s.Passed) || len(s.Passed) == 0 {
+		t.Errorf("%d checks are asked, %d before %d of them had passed in the future", n, asked, len(s.Passed))
+	}
+	r.gate.observe(t.Context(), &s, now)
+	for name, at := range s.Passed {
+		if !at.Equal(now) {
+			t.Errorf("%s is not looked at anew: noted at %s", name, at)
+		}
+	}
+}
+
 func TestAServiceThatDidNotRunIsNotAsked(t *testing.T) {
 	r := settled(t)
 	r.units.set("relayd.service", Unit{false, "inactive/dead", "0"}) // the operator stopped it

@@ -118,7 +118,7 @@ func (g *Gate) asked(s State, now time.Time) []Check {
 	var asked []Check
 	for _, c := range g.Checks() {
 		at, passed := s.Passed[c.Name]
-		passed = passed && now.Sub(at) < passedFor
+		passed = passed && age(at, now) < passedFor
 		switch {
 		case c.Unit != "" && !slices.Contains(s.Running, c.Unit):
 		case c.Unit == "", passed:
@@ -149,7 +149,7 @@ func (g *Gate) observe(ctx context.Context, s *State, now time.Time) {
 		if c.Costly {
 			fresh = observeCostly
 		}
-		if now.Sub(s.Passed[c.Name]) < fresh {
+		if age(s.Passed[c.Name], now) < fresh {
 			continue
 		}
 		if err := c.look(ctx); err != nil {

@@ -41,7 +41,7 @@ func (g *Gate) RebootIfNeeded(ctx context.Context, client *http.Client, now time
 	if err != nil {
 		return "", err
 	}
-	if rest := s.Rebooted.Add(g.Settings.RebootEvery).Sub(now); rest > 0 {
+	if rest := g.Settings.RebootEvery - age(s.Rebooted, now); rest > 0 {
 		return fmt.Sprintf("the last restart was at %s, the next one may be in %s", s.Rebooted.Format(time.RFC3339), rest.Round(time.Minute)), nil
 	}
 	if err := g.Turn(ctx, client, now); errors.Is(err, errNotNow) || errors.Is(err, errOff) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -107,6 +108,18 @@ func (m Machine) save(s State, planned *maintenance.Planned) error {
 	}
 	return maintenance.Write(m.path(maintenance.File), maintenance.Notice{Planned: planned, Held: s.Held})
 }
+
+// age is how long ago something was noted. What was noted in the future, by a clock
+// that was wrong, says nothing: it is older than all that is asked for.
+func age(at, now time.Time) time.Duration {
+	if at.Sub(now) > clockStep {
+		return math.MaxInt64
+	}
+	return now.Sub(at)
+}
+
+// clockStep is how far a clock is set back without anything being wrong.
+const clockStep = time.Hour
 
 // good are the versions that proved themselves.
 func (s State) good() map[string]string { return versions(s.Good) }

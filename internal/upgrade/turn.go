@@ -107,7 +107,7 @@ func (g *Gate) Turn(ctx context.Context, client *http.Client, now time.Time) err
 	switch {
 	case why == nil:
 		s.Waiting = time.Time{}
-	case s.Waiting.IsZero():
+	case s.Waiting.IsZero(), s.Waiting.After(now): // after: noted by a clock that was wrong
 		s.Waiting = now.UTC().Truncate(time.Second)
 	}
 	if !s.Waiting.Equal(waiting) {
@@ -130,8 +130,8 @@ func (s Settings) planned(m Machine, st State, now time.Time) *maintenance.Plann
 		return nil
 	}
 	after := now
-	if earliest := st.Rebooted.Add(s.RebootEvery); earliest.After(now) {
-		after = earliest
+	if rest := s.RebootEvery - age(st.Rebooted, now); rest > 0 {
+		after = now.Add(rest)
 	}
 	from, to := s.next(after)
 	if from.Before(now) {

@@ -118,6 +118,11 @@ func TestSiblingsThatAreDown(t *testing.T) {
 	if err := r.gate.Turn(t.Context(), client, now.Add(maxWaiting)); err != nil {
 		t.Fatalf("after too long: %v", err)
 	}
+	// What a clock noted that was wrong is noted anew.
+	earlier := now.Add(-4 * day)
+	if err := r.gate.Turn(t.Context(), client, earlier); !errors.Is(err, errNotNow) || !r.state().Waiting.Equal(earlier) {
+		t.Fatalf("with the clock set back: %v, waiting since %s", err, r.state().Waiting)
+	}
 	status.Store(http.StatusOK)
 	if err := r.gate.Turn(t.Context(), client, now.Add(maxWaiting)); err != nil || !r.state().Waiting.IsZero() {
 		t.Fatalf("%v, waiting since %s", err, r.state().Waiting)
@@ -132,14 +137,15 @@ func TestReboot(t *testing.T) {
 		why     string
 		reboots int
 	}{
-		"nothing needs it":       {func(*tree) {}, in, "nothing needs", 0},
-		"an update needs it":     {func(r *tree) { r.write(rebootFile, "") }, in, "the machine restarts", 1},
-		"outside of the window":  {func(r *tree) { r.write(rebootFile, "") }, in.Add(-2 * time.Hour), "next window", 0},
-		"switched off":           {func(r *tree) { r.write(rebootFile, ""); r.gate.Settings.Reboot = false }, in, "updates.reboot is off", 0},
-		"all updates are off":    {func(r *tree) { r.write(rebootFile, ""); r.gate.Settings.Automatic = false }, in, "updates.automatic is off", 0},
-		"it was restarted above": {func(r *tree) { r.write(rebootFile, ""); r.rebootedAt(in.Add(-71 * time.Hour)) }, in, "the next one may be in 1h", 0},
-		"long enough ago":        {func(r *tree) { r.write(rebootFile, ""); r.rebootedAt(in.Add(-72 * time.Hour)) }, in, "the machine restarts", 1},
-		"to be judged":           {func(r *tree) { r.write(rebootFile, ""); r.release("2.0", works) }, in, "still to be judged", 0},
+		"nothing needs it":          {func(*tree) {}, in, "nothing needs", 0},
+		"an update needs it":        {func(r *tree) { r.write(rebootFile, "") }, in, "the machine restarts", 1},
+		"outside of the window":     {func(r *tree) { r.write(rebootFile, "") }, in.Add(-2 * time.Hour), "next window", 0},
+		"switched off":              {func(r *tree) { r.write(rebootFile, ""); r.gate.Settings.Reboot = false }, in, "updates.reboot is off", 0},
+		"all updates are off":       {func(r *tree) { r.write(rebootFile, ""); r.gate.Settings.Automatic = false }, in, "updates.automatic is off", 0},
+		"it was restarted above":    {func(r *tree) { r.write(rebootFile, ""); r.rebootedAt(in.Add(-71 * time.Hour)) }, in, "the next one may be in 1h", 0},
+		"long enough ago":           {func(r *tree) { r.write(rebootFile, ""); r.rebootedAt(in.Add(-72 * time.Hour)) }, in, "the machine restarts", 1},
+		"by a clock that was wrong": {func(r *tree) { r.write(rebootFile, ""); r.rebootedAt(in.AddDate(10, 0, 0)) }, in, "the machine restarts", 1},
+		"to be judged":              {func(r *tree) { r.write(rebootFile, ""); r.release("2.0", works) }, in, "still to be judged", 0},
 		"being judged": {func(r *tree) {
 			r.write(rebootFile, "")
 			release, err := r.gate.Machine.alone()
