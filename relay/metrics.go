@@ -49,9 +49,10 @@ var (
 	descAnnounced    = desc("psf_announced_seconds", "When the relay announced itself last, as Unix time; 0: not yet.")
 	descMeasured     = desc("psf_measured_seconds", "When a PSF peer last measured the relay, as Unix time; 0: not yet.")
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
+	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
 	allDescs         = []*prometheus.Desc{
 		descBuild, descReservations, descPlaces, descCircuits, descRefused, descMonth, descBudget, descExpiry, descReady, descStarted,
-		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descAnnounced, descMeasured, descRequirement,
+		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descAnnounced, descMeasured, descRequirement, descTakenBack,
 	}
 )
 
@@ -99,6 +100,15 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	}
 	for _, q := range s.Requirements {
 		gauge(descRequirement, 1, q.Name, string(q.Outcome))
+	}
+	if s.Maintenance != nil {
+		since := map[[2]string]time.Time{} // twice the same would be no metrics at all
+		for _, h := range s.Maintenance.Held {
+			since[[2]string{h.Package, h.Version}] = h.Since
+		}
+		for what, at := range since {
+			gauge(descTakenBack, unixSeconds(at), what[0], what[1])
+		}
 	}
 	r.mu.Lock()
 	g := r.gate

@@ -5,12 +5,15 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/psf-relay/relay-appliance/internal/maintenance"
 	"github.com/psf-relay/relay-appliance/internal/pebble"
 )
 
@@ -98,6 +101,11 @@ func TestMonitoringNamesWhatIsServed(t *testing.T) {
 	c, ca := withDomain(t, labConfig(t), pebble.Options{})
 	c = metricsPort(t, c)
 	c.Limits.ReservationsPerIP = 1
+	c.Maintenance = filepath.Join(t.TempDir(), "maintenance.json")
+	held := maintenance.Held{Package: "relayd", Version: "1.3.0", Since: time.Now()}
+	if err := maintenance.Write(c.Maintenance, maintenance.Notice{Held: []maintenance.Held{held, held}}); err != nil {
+		t.Fatal(err)
+	}
 	r := start(t, c)
 	alice, bob := newPeer(t, ca.RootPEM), newPeer(t, ca.RootPEM)
 	relay := dialable(t, r.Relay)["tcp"]
