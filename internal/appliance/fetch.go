@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 // fetched is a file of the committee's that a monitor reads: the settings name a
@@ -102,28 +104,9 @@ func (m *Machine) tryRoster(ctx context.Context, s Settings, f fetched, text []b
 func (m *Machine) get(ctx context.Context, url string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
 	client := m.Client
 	if client == nil {
 		client = http.DefaultClient
 	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", url, resp.Status)
-	}
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxSaid+1))
-	if err == nil && len(b) > maxSaid {
-		err = fmt.Errorf("%s: longer than %d bytes", url, maxSaid)
-	}
-	if err == nil && len(b) == 0 {
-		err = fmt.Errorf("%s: empty", url)
-	}
-	return b, err
+	return download.Get(ctx, client, url, buildinfo.Agent("relay-appliance"), maxSaid)
 }

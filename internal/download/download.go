@@ -8,8 +8,8 @@ import (
 	"net/http"
 )
 
-// Get gets a document of at most so many bytes, and says to the server that agent
-// asks. How long that may take is the caller's to say.
+// Get gets a document of at least one and at most so many bytes, and says to the
+// server that agent asks. How long that may take is the caller's to say.
 func Get(ctx context.Context, client *http.Client, url, agent string, most int64) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
@@ -25,11 +25,13 @@ func Get(ctx context.Context, client *http.Client, url, agent string, most int64
 		return nil, fmt.Errorf("%s: the server answers %s", url, res.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, most+1))
-	if err == nil && int64(len(b)) > most {
-		err = fmt.Errorf("more than %d bytes; at most so many are read", most)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, fmt.Errorf("%s: %w", url, err)
+	case int64(len(b)) > most:
+		return nil, fmt.Errorf("%s: more than %d bytes; at most so many are read", url, most)
+	case len(b) == 0:
+		return nil, fmt.Errorf("%s: the document is empty", url)
 	}
 	return b, nil
 }

@@ -1,0 +1,63 @@
+package download
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestGet(t *testing.T) {
+	var answer http.HandlerFunc
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got := r.UserAgent(); got != "test/1" {
+			t.Errorf("the server sees %q", got)
+		}
+		answer(w, r)
+	}))
+	defer s.Close()
+	text := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(text)) }
+	}
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		fault  string // empty: "12345678" is got
+	}{
+		"as long as may be": {text("12345678"), ""},
+		"too long":          {text("123456789"), "more than 8 bytes"},
+		"empty":             {text(""), "empty"},
+		"not there":         {http.NotFound, "404 Not Found"},
+		"cut off": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", "8")
+			_, _ = w.Write([]byte("1234"))
+		}, "unexpected EOF"},
+		"endless": {func(w http.ResponseWriter, r *http.Request) {
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 1<<16)); err != nil {
+					return
+				}
+			}
+		}, "more than 8 bytes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answer = tc.answer
+			b, err := Get(t.Context(), s.Client(), s.URL+"/doc", "test/1", 8)
+			if tc.fault == "" && (err != nil || string(b) != "12345678") {
+				t.Errorf("got %q, %v", b, err)
+			}
+			if tc.fault != "" && (err == nil || b != nil || !strings.Contains(err.Error(), tc.fault) || !strings.Contains(err.Error(), s.URL+"/doc")) {
+				t.Errorf("got %q, %v; want %q and the URL", b, err, tc.fault)
+			}
+		})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	answer = func(_ http.ResponseWriter, r *http.Request) {
+		cancel()
+		<-r.Context().Done()
+	}
+	if _, err := Get(ctx, s.Client(), s.URL, "test/1", 8); !errors.Is(err, context.Canceled) {
+		t.Errorf("a server that does not answer: %v", err)
+	}
+}
