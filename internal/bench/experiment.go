@@ -109,7 +109,7 @@ func experiments(s Scale) []experiment {
 	slow.fresh, slow.job.Amount = true, s.Amount
 
 	bulk := experiment{name: "bulk", about: "one stream through one circuit", rounds: s.Rounds}
-	for _, name := range []string{subject.HAProxy, subject.HAProxyChaCha, subject.GoProxy} {
+	for _, name := range []string{subject.HAProxy, subject.HAProxyChaCha, subject.GoProxy, subject.GoProxyChaCha} {
 		v := of(name)
 		v.job.Kind = "proxy"
 		bulk.variants = append(bulk.variants, v)

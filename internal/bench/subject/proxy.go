@@ -53,8 +53,8 @@ func (s *starting) haproxy(ctx context.Context, chacha bool) (*Subject, error) {
 }
 
 // ServeProxy is the TLS proxy in Go: what the language's own TLS costs without any
-// libp2p.
-func ServeProxy(ctx context.Context, ip netip.Addr, cert string, out io.Writer) error {
+// libp2p; with chacha it costs so with noise's cipher.
+func ServeProxy(ctx context.Context, ip netip.Addr, cert string, chacha bool, out io.Writer) error {
 	pair, err := tls.LoadX509KeyPair(cert, cert)
 	if err != nil {
 		return err
@@ -66,7 +66,12 @@ func ServeProxy(ctx context.Context, ip netip.Addr, cert string, out io.Writer) 
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pemData)
 	front, back := netip.AddrPortFrom(ip, portTLS), netip.AddrPortFrom(ip, portBack)
-	l, err := tls.Listen("tcp4", front.String(), &tls.Config{Certificates: []tls.Certificate{pair}})
+	conf := &tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ServerName: load.ServerName}
+	if chacha { // Go lets the cipher be chosen up to TLS 1.2 only
+		conf.MaxVersion = tls.VersionTLS12
+		conf.CipherSuites = []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256}
+	}
+	l, err := tls.Listen("tcp4", front.String(), conf)
 	if err != nil {
 		return err
 	}
@@ -87,7 +92,7 @@ func ServeProxy(ctx context.Context, ip netip.Addr, cert string, out io.Writer) 
 			if err := in.(*tls.Conn).HandshakeContext(ctx); err != nil {
 				return
 			}
-			to, err := tls.Dial("tcp4", back.String(), &tls.Config{RootCAs: roots, ServerName: load.ServerName})
+			to, err := tls.Dial("tcp4", back.String(), conf)
 			if err != nil {
 				return
 			}

@@ -58,8 +58,8 @@ func (b *Bench) Start(ctx context.Context, name string, n int, settings string) 
 		sub, err = s.relayd(ctx, settings)
 	case Library, LibraryLimits:
 		sub, err = s.own(ctx, "library", fmt.Sprintf("--limits=%t", name == LibraryLimits))
-	case GoProxy:
-		sub, err = s.own(ctx, "proxy")
+	case GoProxy, GoProxyChaCha:
+		sub, err = s.own(ctx, "proxy", fmt.Sprintf("--chacha=%t", name == GoProxyChaCha))
 	case JS:
 		sub, err = s.js(ctx)
 	case HAProxy, HAProxyChaCha:
@@ -80,8 +80,9 @@ const (
 	LibraryLimits = "library-limits" // the same with the library's limits of a small machine
 	JS            = "js"             // js-libp2p's relay at the versions that PSF software runs
 	GoProxy       = "goproxy"        // a TLS proxy in Go
+	GoProxyChaCha = "goproxy-chacha" // the same with noise's cipher in place of AES
 	HAProxy       = "haproxy"
-	HAProxyChaCha = "haproxy-chacha" // the same with noise's cipher in place of AES
+	HAProxyChaCha = "haproxy-chacha"
 )
 
 // Has says whether a subject can be had on this machine, or why not.

@@ -172,11 +172,12 @@ type serveCmd struct {
 	IP     netip.Addr `required:""`
 	Cert   string     `required:""`
 	Limits bool
+	ChaCha bool `name:"chacha"`
 }
 
 func (c *serveCmd) Run(ctx context.Context, out *cli.IO) error {
 	if c.What == "proxy" {
-		return subject.ServeProxy(ctx, c.IP, c.Cert, out.Stdout)
+		return subject.ServeProxy(ctx, c.IP, c.Cert, c.ChaCha, out.Stdout)
 	}
 	return subject.ServeLibrary(ctx, c.IP, c.Cert, c.Limits, out.Stdout)
 }
