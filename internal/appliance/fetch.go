@@ -12,6 +12,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/download"
+	"github.com/psf-relay/relay-appliance/internal/release"
 )
 
 // fetched is a file of the committee's that a monitor reads: the settings name a
@@ -60,7 +61,7 @@ func (m *Machine) fetch(ctx context.Context, s Settings, say func(string, ...any
 		}
 		text, err := m.get(ctx, f.from)
 		if err == nil {
-			err = m.tryRoster(ctx, s, f, text)
+			err = m.tryFetched(ctx, s, f, text)
 		}
 		if err != nil && m.has(f.path()) {
 			say("could not fetch monitor.%s, the one from before serves on: %v", f.key, err)
@@ -80,17 +81,22 @@ func (m *Machine) fetch(ctx context.Context, s Settings, say func(string, ...any
 	return nil
 }
 
-// tryRoster has relaymon look at a roster before it takes the place of a good one.
-func (m *Machine) tryRoster(ctx context.Context, s Settings, f fetched, text []byte) error {
-	if f.key != "roster" {
-		return nil
+// tryFetched looks at a file before it takes the place of a good one: with a bad one,
+// such as the page of a server that is being mended, relaymon would not start again.
+func (m *Machine) tryFetched(ctx context.Context, s Settings, f fetched, text []byte) error {
+	if f.key == "releases" {
+		_, err := release.Parse(f.from, text)
+		return err
 	}
-	candidate := filepath.Join(runDir, "roster.yaml")
+	candidate := filepath.Join(runDir, f.key+".yaml")
 	if err := m.write(candidate, text, 0o644); err != nil {
 		return err
 	}
 	defer os.Remove(m.path(candidate))
 	args := []string{"relaymon", "roster", "check", m.path(candidate)}
+	if f.key == "rules" {
+		args = append(args, "--rules")
+	}
 	if s.Monitor.Committee != "" {
 		args = append(args, "--committee", s.Monitor.Committee)
 	}

@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -323,5 +324,42 @@ func TestFetch(t *testing.T) {
 	code = http.StatusInternalServerError
 	if said := fetch(); len(said) != 1 || f.text(roster) != "second" {
 		t.Errorf("none: %q, %s", said, f.text(roster))
+	}
+}
+
+// A page that is no file of the committee's, such as that of a server which is being
+// mended, takes the place of none: with it relaymon would not start again.
+func TestFetchTriesWhatItGot(t *testing.T) {
+	answer := map[string]string{"/roster": "roster 1", "/rules": "rules 1", "/releases": "version: 1\n"}
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = w.Write([]byte(answer[r.URL.Path]))
+	}))
+	defer server.Close()
+	f := newFake(t)
+	f.Client = server.Client()
+	if err := f.firstBoot("role: monitor\nmonitor: {name: alpha, committee: vkey, roster: " + server.URL + "/roster, rules: " + server.URL + "/rules, releases: " + server.URL + "/releases}\n"); err != nil {
+		t.Fatal(err)
+	}
+	for path := range answer {
+		answer[path] = "<html>back soon"
+	}
+	f.answer["relaymon roster check /run/relay-appliance/roster.yaml --committee vkey"] = Result{Code: 2, Stderr: "no roster"}
+	f.answer["relaymon roster check /run/relay-appliance/rules.yaml --rules --committee vkey"] = Result{Code: 2, Stderr: "no rules"}
+	var said []string
+	if err := f.Fetch(t.Context(), func(format string, args ...any) { said = append(said, fmt.Sprintf(format, args...)) }); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"monitor.roster, the one from before serves on: relaymon refuses it", "monitor.rules, the one from before serves on: relaymon refuses it", "monitor.releases, the one from before serves on: "} {
+		if len(said) != 3 || !strings.Contains(said[i], want) {
+			t.Errorf("it says %q, want %q", said, want)
+		}
+	}
+	for name, want := range map[string]string{"roster": "roster 1", "rules": "rules 1", "releases": "version: 1\n"} {
+		if got := f.text("/etc/relaymon/" + name + ".yaml"); got != want {
+			t.Errorf("%s holds %q", name, got)
+		}
+		if f.has(runDir + "/" + name + ".yaml") {
+			t.Errorf("the %s that was tried stays", name)
+		}
 	}
 }

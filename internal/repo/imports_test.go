@@ -105,7 +105,7 @@ var mayImport = map[string][]string{
 	"internal/upgrade":     {"internal/maintenance", "internal/release/feed", "internal/durable", "internal/cli"},
 
 	// What sets a machine up. It runs the programs and imports neither relay nor monitor.
-	"internal/appliance":                     {"internal/cashaddr", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance":                     {"internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
 	"internal/appliance/cmd/relay-appliance": {"internal/appliance", "internal/upgrade", "internal/cli"},
 
 	// What starts or tests the whole.

@@ -21,7 +21,7 @@ import (
 // rosterCmd is the committee's work: who measures, who is measured, under which rules.
 type rosterCmd struct {
 	Key   rosterKeyCmd   `cmd:"" help:"Make the committee's signing key, once, and print its verifier key."`
-	Check rosterCheckCmd `cmd:"" help:"Check a roster, and what the relays in it have signed."`
+	Check rosterCheckCmd `cmd:"" help:"Check a roster, and what the relays in it have signed, or rules."`
 	Add   rosterAddCmd   `cmd:"" help:"Enter a relay by the statement that \"relayd enrol\" printed."`
 	Move  rosterMoveCmd  `cmd:"" help:"Enter a relay's new address by the statement that \"relayd move\" printed."`
 	Sign  rosterSignCmd  `cmd:"" help:"Sign a roster, or rules, with the committee's key."`
@@ -64,16 +64,25 @@ func (f rosterFile) read() ([]byte, error) {
 }
 
 type rosterCheckCmd struct {
-	rosterFile
+	File      string `arg:"" type:"path" help:"The roster, or with --rules the rules (YAML, signed or not)."`
+	Rules     bool   `help:"The file holds rules."`
 	Committee string `placeholder:"VKEY" help:"Also check that this key has signed it."`
 }
 
 func (c *rosterCheckCmd) Run(out *cli.IO) error {
-	file, err := c.read()
+	file, err := os.ReadFile(c.File)
 	if err != nil {
+		return cli.BadInput(fmt.Errorf("read what to check: %w", err))
+	}
+	if c.Rules {
+		r, signedBy, err := bounty.OpenRules(c.File, file, c.Committee)
+		if err != nil {
+			return cli.BadInput(err)
+		}
+		_, err = fmt.Fprintf(out.Stdout, "network %s; %s\nsha256 %s\n", r.Network, c.signature(signedBy), r.SHA256)
 		return err
 	}
-	r, signedBy, err := bounty.OpenRoster(c.Roster, file, c.Committee)
+	r, signedBy, err := bounty.OpenRoster(c.File, file, c.Committee)
 	if err != nil {
 		return cli.BadInput(err)
 	}
@@ -83,15 +92,20 @@ func (c *rosterCheckCmd) Run(out *cli.IO) error {
 			signed++
 		}
 	}
-	by := "unsigned"
-	if c.Committee != "" {
-		by = "signed by the committee"
-	} else if len(signedBy) > 0 {
-		by = "says it is signed by " + strings.Join(signedBy, ", ")
-	}
 	_, err = fmt.Fprintf(out.Stdout, "network %s, %d monitors, %d relays (%d by their own statement), %d controls; %s\nsha256 %s\n",
-		r.Network, len(r.Monitors), len(r.Relays), signed, len(r.Controls), by, r.SHA256)
+		r.Network, len(r.Monitors), len(r.Relays), signed, len(r.Controls), c.signature(signedBy), r.SHA256)
 	return err
+}
+
+// signature says who signed, and whether that was checked.
+func (c *rosterCheckCmd) signature(by []string) string {
+	switch {
+	case c.Committee != "":
+		return "signed by the committee"
+	case len(by) > 0:
+		return "says it is signed by " + strings.Join(by, ", ")
+	}
+	return "unsigned"
 }
 
 type rosterAddCmd struct {
