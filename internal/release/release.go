@@ -152,8 +152,11 @@ func (l *List) validate() error {
 		}
 	}
 	want(l.Version == 1, "version: this program reads version 1, not %d", l.Version)
+	products := map[[2]string]bool{}
 	for i, p := range l.Products {
 		where := fmt.Sprintf("products[%d] %q", i, p.Name)
+		want(!products[[2]string{p.Name, p.Agent}], "%s: it stands twice", where)
+		products[[2]string{p.Name, p.Agent}] = true
 		want(plain.MatchString(p.Name), "%s: name: want the program's name, in ASCII", where)
 		want(plain.MatchString(p.Agent) && strings.Count(p.Agent, "*") == 1, "%s: agent: want one * where the version stands, as in \"relayd/*\"", where)
 		want(len(p.Releases) > 0, "%s: releases: want at least one", where)
