@@ -16,7 +16,7 @@ const (
 	motdPath  = "/run/motd.d/relay-appliance"
 )
 
-// Text is the status as the console shows it.
+// Text is the status as people read it, on the console and where they ask for it.
 func (s Status) Text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
@@ -59,7 +59,7 @@ func (s Status) Text() string {
 	if s.Domain != "" && s.Fault == "" {
 		line("  %-12s https://%s/", "Status page", s.Domain)
 	}
-	return b.String()
+	return printable(b.String())
 }
 
 func (s Status) title() string {
@@ -137,7 +137,7 @@ const maxPage = 32 << 10
 
 // ShowPages puts a status where whoever logs in sees it.
 func (m *Machine) ShowPages(ctx context.Context, s Status) error {
-	text := printable(s.Text())
+	text := s.Text()
 	// To agetty a backslash begins an escape.
 	issue := "\n" + strings.ReplaceAll(text, `\`, `\\`) + "\n"
 	err := errors.Join(m.write(issuePath, []byte(issue), 0o644), m.write(motdPath, []byte("\n"+text+"\n"), 0o644))

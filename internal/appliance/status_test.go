@@ -46,6 +46,9 @@ func TestStatus(t *testing.T) {
 	if strings.Contains(motd, "\x1b") || !strings.Contains(motd, `it \1 leads to ?[31mno address`) || !strings.Contains(issue, `it \\1 leads`) {
 		t.Errorf("not cleaned:\n%q", motd)
 	}
+	if text := s.Text(); strings.Contains(text, "\x1b") {
+		t.Errorf("not cleaned for who asks:\n%q", text)
+	}
 	f.answer["relayd doctor"] = Result{Code: 1, Stderr: "relayd: there is no identity yet\n"}
 	if s, err = f.Status(t.Context()); err != nil || s.Relay.Fault == "" {
 		t.Errorf("%+v, %v", s.Relay, err)
