@@ -300,7 +300,11 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) {
 func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 	err := m.store.Begin(h, now, buildinfo.Agent("relaymon"))
 	if err == nil {
-		err = m.secrets.turn(h)
+		var begun evidence.Hour
+		if !m.begun.IsZero() {
+			begun = evidence.HourOf(m.begun)
+		}
+		err = m.secrets.turn(h, begun)
 	}
 	m.setFault(err)
 	if err != nil {

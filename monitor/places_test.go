@@ -66,7 +66,7 @@ func TestFiveMonitorsLeaveRoomAtAJSRelay(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				begin := h.Start().Add(offset([]byte{byte(seed), byte(i)}, ids[0], h))
+				begin := h.Start().Add(evidence.Offset([]byte{byte(seed), byte(i)}, ids[0], h))
 				at := []time.Time{begin}
 				for k := 0; fails && k < len(retries); k++ {
 					at = append(at, begin.Add(retries[k]))

@@ -105,11 +105,13 @@ func (d deterministic) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Two days of hourly probes, by cron's own ticks, in no time: one attempt an
-// hour and relay, each in its hour, none twice, all sealed.
+// The last two days of a month, by cron's own ticks, in no time: one attempt an
+// hour and relay, each in its hour, none twice, all sealed; and whoever holds the
+// month's export can tell that each was made when it was due.
 func TestRunTwoDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{took: 5 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		time.Sleep(29 * 24 * time.Hour) // the bubble begins with a month of 31 days
 		m, ids := newTestMonitor(t, f, 3, 8)
 		first := evidence.HourOf(time.Now())
 		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour+closeAfter+5*time.Minute)
@@ -133,6 +135,21 @@ func TestRunTwoDays(t *testing.T) {
 		}
 		if got := m.store.Size(); got != 48 {
 			t.Errorf("%d sealed hours, want 48", got)
+		}
+		for _, id := range ids {
+			export, err := m.store.Month(first.Month(), id, time.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key()})
+			if err != nil || len(v.Hours) != 48 || !v.Month.Contains(first+47) || v.Month.Contains(first+48) {
+				t.Fatalf("%d hours of %s: %v", len(v.Hours), v.Month, err)
+			}
+			for _, h := range v.Hours {
+				if !h.Due.Equal(h.Record.Attempts[0].Started.Time) {
+					t.Errorf("%s: the attempt of %s was due at %s", h.Header.Hour, h.Record.Attempts[0].Started, h.Due)
+				}
+			}
 		}
 	})
 }

@@ -1,9 +1,6 @@
 package monitor
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/binary"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -23,17 +20,6 @@ const (
 
 // retries are counted from the start of the first attempt.
 var retries = []time.Duration{6 * time.Minute, 13 * time.Minute}
-
-// offset is the second of the hour at which the first attempt is due. Whoever
-// does not hold the day's secret cannot tell it, so that no part of an hour is
-// known to be unwatched.
-func offset(secret []byte, relay string, h evidence.Hour) time.Duration {
-	mac := hmac.New(sha256.New, secret)
-	_ = binary.Write(mac, binary.BigEndian, int64(h))
-	mac.Write([]byte(relay))
-	n := binary.BigEndian.Uint64(mac.Sum(nil))
-	return time.Duration(n%3600) * time.Second
-}
 
 // progress is how far one relay's hour has come.
 type progress struct {
@@ -121,7 +107,7 @@ func (p *planner) due(now time.Time, relays []string) []job {
 			if known := p.hours[j]; known != nil {
 				s = *known
 			}
-			due, late, ok := s.next(h, offset(p.secret(h), relay, h))
+			due, late, ok := s.next(h, evidence.Offset(p.secret(h), relay, h))
 			if ok && !now.Before(due) && now.Before(late) {
 				p.busy[relay] = true
 				out = append(out, j)

@@ -56,7 +56,7 @@ func TestOffsetIsSecretAndSpread(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
 	seen := map[time.Duration]bool{}
 	for i := range evidence.Hour(200) {
-		o := offset([]byte("a"), "relay", h+i)
+		o := evidence.Offset([]byte("a"), "relay", h+i)
 		if o < 0 || o >= time.Hour {
 			t.Fatalf("offset %v", o)
 		}
@@ -65,10 +65,10 @@ func TestOffsetIsSecretAndSpread(t *testing.T) {
 	if len(seen) < 180 {
 		t.Errorf("200 hours have only %d different offsets", len(seen))
 	}
-	if offset([]byte("a"), "relay", h) == offset([]byte("b"), "relay", h) && offset([]byte("a"), "relay", h+1) == offset([]byte("b"), "relay", h+1) {
+	if evidence.Offset([]byte("a"), "relay", h) == evidence.Offset([]byte("b"), "relay", h) && evidence.Offset([]byte("a"), "relay", h+1) == evidence.Offset([]byte("b"), "relay", h+1) {
 		t.Error("the offset does not depend on the secret")
 	}
-	if offset([]byte("a"), "x", h) == offset([]byte("a"), "y", h) && offset([]byte("a"), "x", h+1) == offset([]byte("a"), "y", h+1) {
+	if evidence.Offset([]byte("a"), "x", h) == evidence.Offset([]byte("a"), "y", h) && evidence.Offset([]byte("a"), "x", h+1) == evidence.Offset([]byte("a"), "y", h+1) {
 		t.Error("the offset does not depend on the relay")
 	}
 }
@@ -81,7 +81,7 @@ func TestOneAttemptAnHourWhileAllIsWell(t *testing.T) {
 		t.Fatalf("%d attempts in 24 hours", len(starts))
 	}
 	for i, at := range starts {
-		if jobs[i].hour != h+evidence.Hour(i) || at.Sub(jobs[i].hour.Start()) != offset([]byte("secret"), "relay", jobs[i].hour) {
+		if jobs[i].hour != h+evidence.Hour(i) || at.Sub(jobs[i].hour.Start()) != evidence.Offset([]byte("secret"), "relay", jobs[i].hour) {
 			t.Errorf("attempt %d at %v for hour %v", i, at, jobs[i].hour)
 		}
 	}
@@ -103,7 +103,7 @@ func TestRetriesAfterFailureOnly(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := newPlanner(constantSecret)
-			first := h.Start().Add(offset([]byte("secret"), "relay", h))
+			first := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
 			// Up to the closing of the hour, leaving the next hour's attempts out.
 			starts, jobs := play(p, h.Start(), h.End().Add(closeAfter), time.Second, func(n int) evidence.Outcome {
 				return c.outcomes[min(n, len(c.outcomes)-1)]
@@ -150,7 +150,7 @@ func TestRetriesRunPastTheHour(t *testing.T) {
 
 func TestMissedFirstAttempt(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
-	due := h.Start().Add(offset([]byte("secret"), "relay", h))
+	due := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
 	p := newPlanner(constantSecret)
 	// Awake again with ten seconds of the hour left: at once.
 	if late := h.End().Add(-10 * time.Second); late.After(due) {
@@ -181,7 +181,7 @@ func TestClockStepsBack(t *testing.T) {
 func TestOneAttemptAtATime(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
 	p := newPlanner(constantSecret)
-	first := h.Start().Add(offset([]byte("secret"), "relay", h))
+	first := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
 	if jobs := p.due(first, []string{"relay"}); len(jobs) != 1 {
 		t.Fatalf("jobs %v", jobs)
 	}

@@ -164,7 +164,7 @@ func (p *planner) idle(j job, now time.Time) bool {
 		if known := p.hours[job{j.relay, h}]; known != nil {
 			s = *known
 		}
-		due, late, ok := s.next(h, offset(p.secret(h), j.relay, h))
+		due, late, ok := s.next(h, evidence.Offset(p.secret(h), j.relay, h))
 		if ok && now.Before(late) && due.Before(now.Add(attemptTimeout+10*time.Second)) {
 			return false
 		}

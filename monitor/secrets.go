@@ -44,8 +44,9 @@ func (s *secrets) of(h evidence.Hour) []byte {
 }
 
 // turn makes the secret of the day of h, if there is none yet, commits to it in
-// the log, and publishes those of days past.
-func (s *secrets) turn(h evidence.Hour) error {
+// the log, and publishes those of days past. The last hour that was watched is
+// begun: 0 if none was.
+func (s *secrets) turn(h, begun evidence.Hour) error {
 	day := dayOf(h)
 	if day == s.day {
 		return nil
@@ -75,13 +76,15 @@ func (s *secrets) turn(h evidence.Hour) error {
 		return err
 	}
 	s.day, s.now = day, secret
-	return s.publish(h)
+	return s.publish(h, begun)
 }
 
-// publish writes the secrets of days before that of h into the log. The file
+// publish writes the secrets of days before that of h into the log: into the hour
+// before, if that was watched and is still open, so that a month's last secret
+// stands in the month's own blocks. Its day is over when it is sealed. The file
 // goes only when the log has it: a crash in between publishes it twice, which
 // tells nobody anything new.
-func (s *secrets) publish(h evidence.Hour) error {
+func (s *secrets) publish(h, begun evidence.Hour) error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("read the schedule's secrets: %w", err)
@@ -96,7 +99,15 @@ func (s *secrets) publish(h evidence.Hour) error {
 		if err != nil {
 			return fmt.Errorf("read the schedule's secret: %w", err)
 		}
-		if err := s.mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: day, Secret: secret}}); err != nil {
+		m := evidence.Mark{Schedule: &evidence.Secret{Day: day, Secret: secret}}
+		err = evidence.ErrSealed
+		if begun == h-1 {
+			err = s.mark(begun, m)
+		}
+		if errors.Is(err, evidence.ErrSealed) {
+			err = s.mark(h, m)
+		}
+		if err != nil {
 			return err
 		}
 		if err := os.Remove(path); err != nil {

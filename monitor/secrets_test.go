@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -22,7 +23,7 @@ func TestSecretsAreCommittedThenPublished(t *testing.T) {
 	h := hourly("2026-11-03T05:00:00Z")
 	s := &secrets{dir: dir, mark: mark}
 	for range 2 {
-		if err := s.turn(h); err != nil {
+		if err := s.turn(h, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -33,7 +34,7 @@ func TestSecretsAreCommittedThenPublished(t *testing.T) {
 
 	// A restart on the same day goes on with the same plan.
 	s = &secrets{dir: dir, mark: mark}
-	if err := s.turn(h + 1); err != nil {
+	if err := s.turn(h+1, 0); err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(s.of(h), first) {
@@ -41,7 +42,7 @@ func TestSecretsAreCommittedThenPublished(t *testing.T) {
 	}
 
 	// The next day publishes it.
-	if err := s.turn(h + 24); err != nil {
+	if err := s.turn(h+24, 0); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Equal(s.of(h+24), first) {
@@ -62,17 +63,55 @@ func TestSecretsAreCommittedThenPublished(t *testing.T) {
 	}
 }
 
+// The secret of a day goes into the day's own last block, if that can still be.
+func TestWhereSecretsArePublished(t *testing.T) {
+	midnight := hourly("2026-12-01T00:00:00Z")
+	for _, tc := range []struct {
+		name   string
+		begun  evidence.Hour
+		sealed evidence.Hour
+		want   evidence.Hour
+	}{
+		{"the last hour is open", midnight - 1, 0, midnight - 1},
+		{"it was sealed", midnight - 1, midnight - 1, midnight},
+		{"it was not watched", midnight - 2, 0, midnight},
+		{"nothing was", 0, 0, midnight},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var at evidence.Hour
+			s := &secrets{dir: t.TempDir(), mark: func(h evidence.Hour, m evidence.Mark) error {
+				if h == tc.sealed {
+					return fmt.Errorf("hour %s: %w", h, evidence.ErrSealed)
+				}
+				if m.Schedule.Secret != nil {
+					at = h
+				}
+				return nil
+			}}
+			if err := s.turn(midnight-5, 0); err != nil {
+				t.Fatal(err)
+			}
+			if err := s.turn(midnight, tc.begun); err != nil {
+				t.Fatal(err)
+			}
+			if at != tc.want {
+				t.Errorf("published in %s, want %s", at, tc.want)
+			}
+		})
+	}
+}
+
 func TestSecretStaysUntilTheLogHasIt(t *testing.T) {
 	full := errors.New("disk full")
 	var fail error
 	dir := t.TempDir()
 	s := &secrets{dir: dir, mark: func(evidence.Hour, evidence.Mark) error { return fail }}
 	h := hourly("2026-11-03T05:00:00Z")
-	if err := s.turn(h); err != nil {
+	if err := s.turn(h, 0); err != nil {
 		t.Fatal(err)
 	}
 	fail = full
-	if err := s.turn(h + 24); !errors.Is(err, full) {
+	if err := s.turn(h+24, 0); !errors.Is(err, full) {
 		t.Fatalf("error %v, want that of the log", err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "2026-11-03")); err != nil {
@@ -86,7 +125,7 @@ func TestDamagedSecretIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &secrets{dir: dir, mark: func(evidence.Hour, evidence.Mark) error { return nil }}
-	if err := s.turn(hourly("2026-11-03T05:00:00Z")); err == nil {
+	if err := s.turn(hourly("2026-11-03T05:00:00Z"), 0); err == nil {
 		t.Fatal("no error")
 	}
 }

@@ -130,6 +130,7 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		hours = map[evidence.Hour]*seen{}
 		s.logs[m.Name] = hours
 	}
+	var plan ScheduleReport
 	for i := range log.Month.Hours {
 		vh := &log.Month.Hours[i]
 		h := vh.Header.Hour
@@ -148,9 +149,13 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		n := len(c.Roster.Bench(relay, h))
 		seal := Sealed(c.Rules, c.Roster, m.Name, n, vh)
 		x.witnesses = seal.Witnesses
+		// Only a lab may choose its moment.
+		early := c.Roster.Network != evidence.Lab && plan.early(c.Rules, vh)
 		switch {
 		case log.Void != "":
 			x.vote = Vote{Why: Void}
+		case early && x.vote.Value != Unknown:
+			x.vote = Vote{Why: Early}
 		case seal.Why != None && x.vote.Value != Unknown:
 			x.vote = Vote{Why: seal.Why}
 		}
@@ -160,6 +165,9 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		if x.bound {
 			report.Vouchers++
 		}
+	}
+	if plan.Checked > 0 {
+		report.Schedule = &plan
 	}
 	for _, rec := range log.Month.Open {
 		for _, a := range rec.Attempts {

@@ -114,6 +114,8 @@ type MonitorReport struct {
 	Attempts  int           `json:"attempts"`
 	Vouchers  int           `json:"vouchers"` // hours with a signature of the relay for exactly that hour
 	PingUS    int64         `json:"ping_us,omitempty"`
+	// Schedule is nil if no hour shows when it was due.
+	Schedule *ScheduleReport `json:"schedule,omitempty"`
 }
 
 // HourReport is one hour and who saw what.

@@ -55,10 +55,11 @@ const (
 	BadVoucher     // the relay's signature does not show what it should
 	Late           // cosigned too late, or by too few (rule R9)
 	Clock          // the monitor's clock was not to be trusted (rule R9)
+	Early          // the first attempt was made before it was due (rule R2)
 	Void           // the monitor signed two histories
 )
 
-var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "void"}
+var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void"}
 
 func (w Why) String() string { return whyWords[w] }
 

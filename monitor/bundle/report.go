@@ -28,6 +28,7 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 	"span":    func(s bounty.Span) string { return s.String() },
 	"outcome": outcomeMark,
 	"short":   short,
+	"plan":    scheduleWords,
 	"result": func(r map[evidence.Component]evidence.Outcome, c string) evidence.Outcome {
 		return r[evidence.Component(c)]
 	},
@@ -132,7 +133,15 @@ func monitorNote(m bounty.MonitorReport) string {
 	case !m.Log:
 		return "its log is not part of the evidence"
 	}
-	return ""
+	return scheduleWords(m.Schedule)
+}
+
+// scheduleWords say how a monitor kept to its secret plan (rule R2).
+func scheduleWords(s *bounty.ScheduleReport) string {
+	if s == nil {
+		return ""
+	}
+	return fmt.Sprintf("of %d hours with a published plan %d began early and %d late", s.Checked, s.Early, s.Late)
 }
 
 func yes(b bool) string {

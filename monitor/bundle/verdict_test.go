@@ -2,6 +2,9 @@ package bundle
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,6 +40,68 @@ func at(v *bounty.Verdict, h evidence.Hour) bounty.HourReport {
 		return bounty.HourReport{}
 	}
 	return v.Hourly[i]
+}
+
+// TestSchedule forges the times of attempts: a monitor that looks before its
+// secret plan says so has chosen the moment, and its hour is unknown.
+func TestSchedule(t *testing.T) {
+	for _, network := range []evidence.Network{evidence.PSF, evidence.Lab} {
+		t.Run(string(network), func(t *testing.T) {
+			w := newScene(t, network, 3)
+			var secret []byte
+			due := func(h evidence.Hour) time.Duration { return evidence.Offset(secret, w.relayID, h) }
+			early, late := w.first, w.first+1
+			for n := 0; n == 0 || due(early) < 3*time.Second || due(late) > 43*time.Minute; n++ {
+				secret = fmt.Append(nil, n) // one with room before the one and after the other
+			}
+			w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+				if m != w.monitors[0] {
+					return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+				}
+				if h == w.first {
+					sum := sha256.Sum256(secret)
+					w.must(m.log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", SHA256: hex.EncodeToString(sum[:])}}))
+				}
+				if h == w.first+evidence.Hour(w.hours)-1 {
+					w.must(m.log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", Secret: secret}}))
+				}
+				after := due(h) + time.Second
+				switch h {
+				case early:
+					after = due(h) - 2*time.Second
+				case late:
+					after = due(h) + 16*time.Minute + time.Second
+				}
+				return []evidence.Attempt{w.attempt(m, h, after)}
+			})
+			v := judged(t, w, w.input())
+			plan := v.Monitors[0].Schedule
+			if network == evidence.Lab {
+				if plan != nil || v.Hours.Up != w.hours {
+					t.Errorf("a lab may choose its moment: %+v, %d hours up", plan, v.Hours.Up)
+				}
+				return
+			}
+			if plan == nil || *plan != (bounty.ScheduleReport{Checked: w.hours, Early: 1, Late: 1}) {
+				t.Errorf("the plan of m1: %+v", plan)
+			}
+			if v.Monitors[1].Schedule != nil {
+				t.Errorf("m2 has published no plan: %+v", v.Monitors[1].Schedule)
+			}
+			for _, h := range v.Hourly {
+				want := "up"
+				if h.Hour == early {
+					want = "unknown: early"
+				}
+				if got := h.Votes["m1.example.org"]; got != want {
+					t.Errorf("%s: m1's vote is %q, want %q", h.Hour, got, want)
+				}
+			}
+			if !strings.Contains(string(Markdown(v)), "of 6 hours with a published plan 1 began early and 1 late") {
+				t.Error("the report does not say so")
+			}
+		})
+	}
 }
 
 // TestHours mixes what monitors can see, and looks at each hour's report.

@@ -46,7 +46,15 @@
 //
 // The member schedule publishes when attempts were due: the SHA-256 of the secret
 // of a day stands in a header before or at the start of that day, the secret
-// itself in a header of the next day.
+// itself in that of the day's last hour, which is sealed when the day is over, or
+// in a later one. The first attempt at a relay is due at the second
+//
+//	HMAC-SHA-256(secret, hour || relay), first 8 bytes, big-endian, mod 3600
+//
+// of the hour: the hour is the number of hours since 1970 in 8 bytes, big-endian,
+// the relay its name. A monitor that begins on a day commits to the rest of it, and
+// one that has lost the secret commits to another: the last hash up to and with
+// the header of an hour is the hour's, but none is if that header changes it.
 //
 // # Log
 //
@@ -162,7 +170,8 @@
 // Facts that come of it, hour by hour: the record; when each witness first cosigned
 // a checkpoint that covers the hour (a time more than 5 s before the sealing of the
 // checkpoint's last block is wrong, by one clock or the other: it stands for the
-// hours that no checkpoint before covers, and for no others); the vouchers; and whether the monitor's clock
+// hours that no checkpoint before covers, and for no others); when the first attempt
+// was due, if the month's headers hold its commitment and its secret; the vouchers; and whether the monitor's clock
 // is to be trusted: at least one sample, all of them synchronised, drift below 2 s,
 // and no witness cosigned the first checkpoint over the hour more than 5 s before
 // the time at which the monitor says it sealed it.

@@ -82,6 +82,9 @@ type VerifiedHour struct {
 	Cosigned []Cosigned
 	// ClockFault says why the monitor's clock is not to be trusted in this hour (rule R9); empty: it is.
 	ClockFault string
+	// Due is when the first attempt was due by the day's secret; zero if the month
+	// does not hold the secret, or not a commitment made in time.
+	Due time.Time
 	// Vouchers has one entry for each attempt of the record.
 	Vouchers []VoucherCheck
 }

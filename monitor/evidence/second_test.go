@@ -7,6 +7,7 @@ package evidence
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -35,6 +36,7 @@ type fact struct {
 	hour, state string
 	record      string // SHA-256
 	cosigned    string
+	due         int64 // seconds since 1970; 0: not known
 	voucher     string
 }
 
@@ -250,6 +252,49 @@ func (s second) voucher(attempt map[string]any, hour time.Time) string {
 	return "bound"
 }
 
+// due is when the first attempt of the last hour so far was.
+func (s second) due(sofar, all []map[string]any) int64 {
+	header := sofar[len(sofar)-1]
+	day, hash, secret := header["hour"].(string)[:10], "", []byte(nil)
+	for i, h := range sofar {
+		for _, x := range s.plan(h, day) {
+			sum, ok := x["sha256"].(string)
+			if ok && hash != "" && hash != sum && i == len(sofar)-1 {
+				return 0
+			}
+			if ok {
+				hash = sum
+			}
+		}
+	}
+	for _, h := range all {
+		for _, x := range s.plan(h, day) {
+			if b, ok := x["secret"]; ok && hex.EncodeToString(s.sum(s.b64(b))) == hash {
+				secret = s.b64(b)
+			}
+		}
+	}
+	if secret == nil {
+		return 0
+	}
+	start := s.time(header["hour"]).Unix()
+	mac := hmac.New(sha256.New, secret)
+	mac.Write(binary.BigEndian.AppendUint64(nil, uint64(start/3600)))
+	mac.Write([]byte(s.object(s.files["month.json"])["relay"].(string)))
+	return start + int64(binary.BigEndian.Uint64(mac.Sum(nil))%3600)
+}
+
+// plan are a header's words on a day's secret.
+func (s second) plan(header map[string]any, day string) (list []map[string]any) {
+	entries, _ := header["schedule"].([]any)
+	for _, x := range entries {
+		if x := x.(map[string]any); x["day"] == day {
+			list = append(list, x)
+		}
+	}
+	return list
+}
+
 // verify returns the facts, or why there are none.
 func (s second) verify() (facts []fact, err error) {
 	defer func() {
@@ -402,6 +447,7 @@ func (s second) verify() (facts []fact, err error) {
 		for _, w := range slices.Sorted(maps.Keys(both)) {
 			f.cosigned += fmt.Sprintf("%s %d\n", w, both[w])
 		}
+		f.due = s.due(headers[:i+1], headers)
 		if line, ok := byHour[f.hour]; ok {
 			f.record = hex.EncodeToString(s.sum([]byte(line)))
 			for _, a := range s.object([]byte(line))["attempts"].([]any) {
@@ -420,6 +466,9 @@ func factsOf(v VerifiedMonth) (facts []fact) {
 		f := fact{hour: h.Header.Hour.String(), state: string(h.Header.State)}
 		for _, c := range h.Cosigned {
 			f.cosigned += fmt.Sprintf("%s %d\n", c.Witness, c.At.Unix())
+		}
+		if !h.Due.IsZero() {
+			f.due = h.Due.Unix()
 		}
 		if h.Record != nil {
 			b, err := Encode(h.Record)

@@ -48,7 +48,7 @@ type monthVerifier struct {
 
 func (v *monthVerifier) verify() error {
 	for _, step := range []func() error{
-		v.identity, v.start, v.blocks, v.checkpoints, v.certificates, v.records, v.open, v.allUsed,
+		v.identity, v.start, v.blocks, v.checkpoints, v.schedule, v.certificates, v.records, v.open, v.allUsed,
 	} {
 		if err := step(); err != nil {
 			return err

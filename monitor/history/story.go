@@ -223,6 +223,7 @@ func WhyWords(w bounty.Why) string {
 		bounty.BadVoucher: "the relay's signature does not show what it should",
 		bounty.Late:       "too few witnesses cosigned the hour in time",
 		bounty.Clock:      "the monitor's clock was not to be trusted",
+		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
 		bounty.Void:       "the monitor signed two histories",
 	}[w]
 }

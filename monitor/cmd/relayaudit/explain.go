@@ -35,6 +35,7 @@ type testimony struct {
 	Operator string             `json:"operator"`
 	Vote     string             `json:"vote"`
 	State    evidence.State     `json:"state,omitempty"` // of the hour in its log
+	Due      string             `json:"due,omitempty"`   // when the first attempt was, if the log shows it (R2)
 	Attempts []evidence.Attempt `json:"attempts"`
 	Vouchers []string           `json:"vouchers"`
 	Software string             `json:"software,omitempty"`
@@ -124,6 +125,9 @@ func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Ho
 	if h.Record != nil {
 		t.Attempts = h.Record.Attempts
 	}
+	if !h.Due.IsZero() {
+		t.Due = evidence.TimeOf(h.Due).String()
+	}
 	for _, v := range h.Vouchers {
 		words := string(v.State)
 		if v.Reason != "" {
@@ -195,6 +199,9 @@ func (e explanation) print(w io.Writer) {
 	}
 	for _, t := range e.Monitors {
 		fmt.Fprintf(w, "\n%s (%s): %s\n", t.Monitor, t.Operator, t.Vote)
+		if t.Due != "" {
+			fmt.Fprintf(w, "  by its plan, which nobody else knew, the first attempt was due at %s\n", t.Due)
+		}
 		for i, a := range t.Attempts {
 			fmt.Fprintf(w, "  attempt at %s, level %d\n", a.Started, a.Level)
 			for _, r := range a.Rungs {
