@@ -3,6 +3,7 @@ package bundle
 import (
 	"archive/zip"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -19,6 +20,7 @@ const (
 	maxArchive = 512 << 20
 	maxFile    = 128 << 20
 	maxFiles   = 10_000
+	maxName    = 200
 )
 
 // namePattern is what a name may look like: no absolute path, no climbing, no
@@ -29,7 +31,7 @@ var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]
 func pack(w io.Writer, files map[string][]byte) error {
 	z := zip.NewWriter(w)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if !namePattern.MatchString(name) || len(name) > 200 {
+		if !namePattern.MatchString(name) || len(name) > maxName {
 			return fmt.Errorf("pack the bundle: %q is no name for a file in it", name)
 		}
 		data := files[name]
@@ -66,6 +68,9 @@ func unpack(r io.ReaderAt, size int64) (map[string][]byte, error) {
 	if size > maxArchive {
 		return nil, fmt.Errorf("the archive has %d bytes, at most %d are read", size, maxArchive)
 	}
+	if err := directoryEnd(r, size); err != nil {
+		return nil, err
+	}
 	z, err := zip.NewReader(r, size)
 	if err != nil {
 		return nil, fmt.Errorf("this is no ZIP archive, or not all of it: %w", err)
@@ -80,7 +85,7 @@ func unpack(r io.ReaderAt, size int64) (map[string][]byte, error) {
 		switch {
 		case !filepath.IsLocal(f.Name) || strings.Contains(f.Name, `\`):
 			return nil, fmt.Errorf("%q is a path that leads out of it", f.Name)
-		case len(f.Name) > 200 || !namePattern.MatchString(f.Name):
+		case len(f.Name) > maxName || !namePattern.MatchString(f.Name):
 			return nil, fmt.Errorf("%q is no name for a file in a bundle: want a path of letters, digits, dots, dashes and underscores that stays inside", f.Name)
 		case f.Name == last:
 			return nil, fmt.Errorf("%s is there twice", f.Name)
@@ -117,6 +122,34 @@ func unpack(r io.ReaderAt, size int64) (map[string][]byte, error) {
 		return nil, fmt.Errorf("the archive is not packed as a bundle is (from byte %d on)", same.at)
 	}
 	return files, nil
+}
+
+// directoryEnd looks at the end of the archive, before the library makes an entry
+// in memory for each of the millions that the bytes before it may hold.
+func directoryEnd(r io.ReaderAt, size int64) error {
+	const length = 22 // without a comment, of which a bundle has none
+	var b [length]byte
+	if size < length {
+		return errors.New("this is no ZIP archive, or not all of it: it is too short")
+	}
+	if _, err := r.ReadAt(b[:], size-length); err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("read the archive: %w", err)
+	}
+	if !bytes.HasPrefix(b[:], []byte("PK\x05\x06")) {
+		return errors.New("this is no ZIP archive, or not all of it, or there is something behind it")
+	}
+	if n := binary.LittleEndian.Uint16(b[10:]); n > maxFiles {
+		return fmt.Errorf("the archive holds %d files, at most %d are read", n, maxFiles)
+	}
+	// The directory stands between the files and this end, and nothing else does.
+	directory, offset := int64(binary.LittleEndian.Uint32(b[12:])), int64(binary.LittleEndian.Uint32(b[16:]))
+	if directory > maxFiles*(46+maxName) {
+		return fmt.Errorf("the directory of the archive has %d bytes, more than %d files need", directory, maxFiles)
+	}
+	if offset+directory+length != size {
+		return errors.New("the archive is not packed as a bundle is: its directory is not where its end says")
+	}
+	return nil
 }
 
 func content(f *zip.File) ([]byte, error) {

@@ -49,40 +49,49 @@ func openCheckpoint(file []byte, key string) (treeHead, error) {
 	return h, nil
 }
 
-// contradiction says which checkpoint of the month has another root than the one
-// in file for the same size. There is none (nil) if file is another monitor's, or
-// nobody's.
-func contradiction(file []byte, m evidence.MonitorMonth, key string) (own, fork *treeHead, err error) {
+// roots are those of the month's checkpoints, by size.
+func roots(m evidence.MonitorMonth, key string) (map[int64]tlog.Hash, error) {
+	out := make(map[int64]tlog.Hash, len(m.Checkpoints))
+	for _, c := range m.Checkpoints {
+		h, err := openCheckpoint(c, key)
+		if err != nil {
+			return nil, err
+		}
+		out[h.tree.N] = h.tree.Hash
+	}
+	return out, nil
+}
+
+// contradiction says whether the checkpoint in file has another root than the
+// log's own of that size. It is none (nil) if it is another monitor's, or nobody's.
+func contradiction(file []byte, m evidence.MonitorMonth, key string, own map[int64]tlog.Hash) *treeHead {
 	f, err := openCheckpoint(file, key)
 	if err != nil || f.origin != m.Origin {
-		return nil, nil, nil
+		return nil
 	}
-	for _, c := range m.Checkpoints {
-		o, err := openCheckpoint(c, key)
-		if err != nil {
-			return nil, nil, err
-		}
-		if o.tree.N == f.tree.N && o.tree.Hash != f.tree.Hash {
-			return &o, &f, nil
-		}
+	if root, ok := own[f.tree.N]; !ok || root == f.tree.Hash {
+		return nil
 	}
-	return nil, nil, nil
+	return &f
 }
 
 // Convicting picks, of checkpoints that prove that some monitor signed two
 // histories, those that concern one of the logs: what [Input] takes as Forks.
 func Convicting(checkpoints [][]byte, logs []evidence.MonitorMonth) ([][]byte, error) {
+	convicts := make([]bool, len(checkpoints))
+	for _, m := range logs {
+		own, err := roots(m, m.Key)
+		if err != nil {
+			return nil, fmt.Errorf("log of %s: %w", m.Origin, err)
+		}
+		for i, file := range checkpoints {
+			convicts[i] = convicts[i] || contradiction(file, m, m.Key, own) != nil
+		}
+	}
 	var out [][]byte
-	for _, file := range checkpoints {
-		for _, m := range logs {
-			_, fork, err := contradiction(file, m, m.Key)
-			if err != nil {
-				return nil, fmt.Errorf("log of %s: %w", m.Origin, err)
-			}
-			if fork != nil {
-				out = append(out, file)
-				break
-			}
+	for i, file := range checkpoints {
+		if convicts[i] {
+			out = append(out, file)
 		}
 	}
 	return out, nil
@@ -90,17 +99,17 @@ func Convicting(checkpoints [][]byte, logs []evidence.MonitorMonth) ([][]byte, e
 
 // forksOf lists the names of the files that convict the log's monitor, and says of what.
 func forksOf(files map[string][]byte, log *bounty.Log, m evidence.MonitorMonth) (names []string, void string, err error) {
+	own, err := roots(m, log.Key)
+	if err != nil {
+		return nil, "", fmt.Errorf("log of monitor %s: %w", log.Monitor, err)
+	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		if !strings.HasPrefix(name, forksDir) {
 			continue
 		}
-		own, fork, err := contradiction(files[name], m, log.Key)
-		if err != nil {
-			return nil, "", fmt.Errorf("log of monitor %s: %w", log.Monitor, err)
-		}
-		if fork != nil {
+		if fork := contradiction(files[name], m, log.Key, own); fork != nil {
 			names = append(names, name)
-			void = fmt.Sprintf("it signed two roots for size %d: %s here, %s in %s", own.tree.N, own.tree.Hash, fork.tree.Hash, name)
+			void = fmt.Sprintf("it signed two roots for size %d: %s here, %s in %s", fork.tree.N, own[fork.tree.N], fork.tree.Hash, name)
 		}
 	}
 	return names, void, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -137,6 +138,14 @@ func FuzzLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Whoever writes a bundle chooses what its errors quote.
+func TestErrorIsOneLine(t *testing.T) {
+	err := errors.Join(errors.New("the log of key a\x1b[2J\nverdict: ELIGIBLE"), errors.New("b\u009b1m"))
+	if got := oneLine(err); got != "the log of key a?[2J; verdict: ELIGIBLE; b?1m" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func TestPlain(t *testing.T) {

@@ -94,10 +94,14 @@ func (t *trust) open(name string) (bundle.Result, error) {
 	case errors.As(err, &input):
 		return res, cli.BadInput(fmt.Errorf("%w: see --committee and --unsigned, --rules and --roster", err))
 	case err != nil:
-		return res, cli.Exit(cli.Failed, fmt.Errorf("%s is not good evidence: %w", name, err))
+		return res, cli.Exit(cli.Failed, fmt.Errorf("%s is not good evidence: %s", name, oneLine(err)))
 	}
 	return res, nil
 }
+
+// oneLine says what is wrong with a bundle: what stands in it may stand in the
+// error, too, and must not look like a line of ours.
+func oneLine(err error) string { return plain(strings.ReplaceAll(err.Error(), "\n", "; ")) }
 
 type verifyCmd struct {
 	Bundle  string `arg:"" type:"existingfile" help:"The bundle, relay-ID-YYYY-MM.zip."`
