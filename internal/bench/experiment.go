@@ -119,6 +119,15 @@ func experiments(s Scale) []experiment {
 		relay("bulk", of(subject.Library), every...),
 		relay("bulk", slow, "tcp/noise"))
 
+	together := func(name string) variant {
+		v := of(name)
+		v.job.Peers = pairs
+		return v
+	}
+	many := experiment{name: "many", about: fmt.Sprintf("%d pairs with a full circuit each", pairs), rounds: s.Rounds, variants: slices.Concat(
+		relay("many", together(subject.Relayd), every...),
+		relay("many", together(subject.Library), "tcp/noise"))}
+
 	peers := experiment{name: "peers", about: "peers that hold a reservation", rounds: s.Counts, variants: slices.Concat(
 		relay("fill", filled(subject.Relayd, s.Peers), "tcp/noise"),
 		relay("fill", filled(subject.Relayd, s.WSS), "wss/noise"),
@@ -154,15 +163,17 @@ func experiments(s Scale) []experiment {
 	trim := experiment{name: "trim", about: "more peers than the relay keeps connected", rounds: s.Counts,
 		variants: relay("trim", variant{subject: subject.Relayd, fresh: true, settings: few, job: load.Job{Peers: s.Trim, Others: 60, For: s.Wait}}, "tcp/noise")}
 
-	all := []experiment{bulk, peers, churn, share, attack, crowd}
+	all := []experiment{bulk, many, peers, churn, share, attack, crowd}
 	if s.Trim > 0 {
 		all = append(all, trim)
 	}
 	return all
 }
 
-// hogCircuits is how many circuits the greedy peer fills.
-const hogCircuits = 50
+const (
+	hogCircuits = 50 // how many circuits the greedy peer fills
+	pairs       = 16 // how many pairs of peers have one, where nobody is greedy
+)
 
 // Names are the experiments there are, for people.
 func Names() []string {

@@ -21,13 +21,31 @@ func (j Job) bulk(ctx context.Context, _ func(Ready) error) (Values, error) {
 		return nil, err
 	}
 	if j.Amount == 0 {
-		return j.measure(ctx, pump(from, to, 0))
+		return j.measure(ctx, newFlow(1).pump(from, to, 0))
 	}
 	u, err := use(j.Target.PID)
 	if err != nil {
 		return nil, err
 	}
-	return j.all(ctx, pump(from, to, j.Amount), u)
+	return j.all(ctx, newFlow(1).pump(from, to, j.Amount), u)
+}
+
+// many fills one circuit each of a number of pairs.
+func (j Job) many(ctx context.Context, _ func(Ready) error) (Values, error) {
+	f := newFlow(j.Peers)
+	for n := range j.Peers {
+		p, err := newPair(ctx, j.Target, j.Over, 2*n)
+		if err != nil {
+			return nil, err
+		}
+		defer p.close()
+		from, to, err := p.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		f.pump(from, to, 0)
+	}
+	return j.measure(ctx, f)
 }
 
 // pair is two peers, the second with a reservation.
@@ -108,5 +126,5 @@ func (j Job) proxy(ctx context.Context, _ func(Ready) error) (Values, error) {
 	}
 	defer raw.Close()
 	arriving := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{cert}})
-	return j.measure(ctx, pump(secured, arriving, 0))
+	return j.measure(ctx, newFlow(1).pump(secured, arriving, 0))
 }

@@ -34,6 +34,7 @@ type Values map[string]float64
 func (j Job) Do(ctx context.Context, ready func(Ready) error) (Values, error) {
 	do, ok := map[string]func(Job, context.Context, func(Ready) error) (Values, error){
 		"bulk":     Job.bulk,
+		"many":     Job.many,
 		"proxy":    Job.proxy,
 		"sink":     Job.sink,
 		"send":     Job.send,
@@ -101,14 +102,17 @@ func pause(ctx context.Context, d time.Duration) error {
 // chunk is what a sender writes at a time.
 const chunk = 32 << 10
 
-// flow keeps a stream full and counts what arrives at its other end.
+// flow keeps streams full and counts what arrives at their other ends.
 type flow struct {
 	delivered atomic.Int64
 	failed    chan error
 }
 
-func pump(into io.Writer, from io.Reader, amount int64) *flow {
-	f := &flow{failed: fill(into, amount)}
+func newFlow(streams int) *flow { return &flow{failed: make(chan error, 2*streams)} }
+
+// pump adds a stream, to be filled with an amount, or without end if it is 0.
+func (f *flow) pump(into io.Writer, from io.Reader, amount int64) *flow {
+	fill(into, amount, f.failed)
 	go func() {
 		buf := make([]byte, 64<<10)
 		for {
@@ -124,8 +128,7 @@ func pump(into io.Writer, from io.Reader, amount int64) *flow {
 }
 
 // fill writes an amount, or without end if it is 0, and says if that went wrong.
-func fill(into io.Writer, amount int64) chan error {
-	failed := make(chan error, 2)
+func fill(into io.Writer, amount int64, failed chan<- error) {
 	go func() {
 		// No compression on the way may pay.
 		data := make([]byte, chunk)
@@ -138,7 +141,6 @@ func fill(into io.Writer, amount int64) chan error {
 		}
 		failed <- fmt.Errorf("send: %w", err)
 	}()
-	return failed
 }
 
 // warmUp is how long a flow goes on before it is measured.

@@ -78,7 +78,8 @@ func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	failed := fill(c, 0)
+	failed := make(chan error, 1)
+	fill(c, 0, failed)
 	begin := time.Now()
 	u, err := use(j.Target.PID)
 	if err != nil {
@@ -133,7 +134,8 @@ func (j Job) hog(ctx context.Context, ready func(Ready) error) (Values, error) {
 		if err != nil {
 			return nil, fmt.Errorf("circuit %d: %w", n+1, err)
 		}
-		end := fill(c, 0)
+		end := make(chan error, 1)
+		fill(c, 0, end)
 		go func() {
 			_, err := io.Copy(io.Discard, c) // the sink's reports
 			failed <- errors.Join(err, <-end)
