@@ -182,19 +182,18 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 
 // facts keeps what the attempts of an hour saw besides the vote.
 func (s *survey) facts(relay *Relay, report *MonitorReport, x *seen, attempts []evidence.Attempt, vouchers []evidence.VoucherCheck, h evidence.Hour) {
-	day := s.days[h.Start().Format(time.DateOnly)]
-	if day == nil {
-		day = &dayTimes{}
-		s.days[h.Start().Format(time.DateOnly)] = day
-	}
 	for i := range attempts {
 		a := &attempts[i]
 		report.Attempts++
-		day.attempts++
 		if i < len(vouchers) && vouchers[i].State == evidence.VoucherBound {
 			x.bound = true
 			x.boundUp = x.boundUp || i == x.ballot.UpAttempt
 		}
+		if report.Recused || report.Void != "" {
+			continue // the relay's signature holds whoever shows it; what else it says counts nowhere
+		}
+		day := s.day(h)
+		day.attempts++
 		if a.Facts.AgentVersion != "" {
 			x.agent = a.Facts.AgentVersion
 		}
@@ -227,6 +226,15 @@ func (s *survey) facts(relay *Relay, report *MonitorReport, x *seen, attempts []
 			}
 		}
 	}
+}
+
+// day is where the times of the hour's day are kept.
+func (s *survey) day(h evidence.Hour) *dayTimes {
+	name := h.Start().Format(time.DateOnly)
+	if s.days[name] == nil {
+		s.days[name] = &dayTimes{}
+	}
+	return s.days[name]
 }
 
 func (s *survey) certificate(c *evidence.Certificate, h evidence.Hour, accepted bool) {

@@ -104,6 +104,44 @@ func TestSchedule(t *testing.T) {
 	}
 }
 
+// TestWhoseWordIsNone: the operator's own monitor and one that signed two
+// histories say nothing about the region or the browsers, either.
+func TestWhoseWordIsNone(t *testing.T) {
+	for _, kind := range []string{"counts", "recused", "void"} {
+		t.Run(kind, func(t *testing.T) {
+			w := newScene(t, evidence.PSF, 4)
+			w.place = "{lat: 1.3521, lon: 103.8198}"
+			liar := w.monitors[3]
+			if kind == "recused" {
+				liar.operator = "relay-operator"
+			}
+			fork := w.fork(liar)
+			w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+				if m == liar && h == w.first {
+					return nil // it has begun
+				}
+				a := w.attempt(m, h, 10*time.Minute)
+				if m == liar {
+					a.Facts.PingUS = []int64{100}
+					a.Rungs = append(a.Rungs, evidence.Rung{Name: bounty.BrowserRung, Outcome: evidence.Fail})
+				}
+				return []evidence.Attempt{a}
+			})
+			in := w.input()
+			if kind == "void" {
+				in.Forks = [][]byte{fork}
+			}
+			v := judged(t, w, in)
+			region, browser := finding(t, v, "R14"), finding(t, v, "R15")
+			heard := slices.ContainsFunc(v.Disks, func(d bounty.Disk) bool { return d.Monitor == liar.name })
+			strong := strings.Contains(strings.Join(region.Reasons, "; "), "strong")
+			if want := kind == "counts"; heard != want || strong != want || (browser.Outcome != bounty.Pass) != want {
+				t.Errorf("disk %v, region %s %q, browser %s %q", heard, region.Outcome, region.Reasons, browser.Outcome, browser.Reasons)
+			}
+		})
+	}
+}
+
 // TestHours mixes what monitors can see, and looks at each hour's report.
 func TestHours(t *testing.T) {
 	w := newScene(t, evidence.PSF, 3)
@@ -249,23 +287,29 @@ func TestLabAndRealNeverMix(t *testing.T) {
 	}
 }
 
+// fork begins the victim's first hour; a copy of its folder then writes another
+// history from the same keys, of which this is the checkpoint.
+func (w *scene) fork(victim *watcher) []byte {
+	w.t.Helper()
+	w.observe(victim, w.first, []evidence.Attempt{w.attempt(victim, w.first, time.Minute)})
+	copied := filepath.Join(w.t.TempDir(), "copy")
+	copyLog(w.t, w, victim, copied)
+	twin, err := evidence.Open(copied)
+	w.must(err)
+	w.t.Cleanup(func() { twin.Close() })
+	w.must(twin.Append(w.first, w.attempt(victim, w.first, 20*time.Minute), w.der))
+	_, err = twin.Seal(w.first.End().Add(17 * time.Minute))
+	w.must(err)
+	checkpoint, err := twin.Checkpoint()
+	w.must(err)
+	return checkpoint
+}
+
 func TestFork(t *testing.T) {
 	w := newScene(t, evidence.PSF, 3)
 	w.hours = 3
-	// A copy of m2's folder writes another history from the same keys.
 	victim := w.monitors[1]
-	w.observe(victim, w.first, []evidence.Attempt{w.attempt(victim, w.first, time.Minute)})
-	copied := filepath.Join(t.TempDir(), "copy")
-	copyLog(t, w, victim, copied)
-	twin, err := evidence.Open(copied)
-	w.must(err)
-	t.Cleanup(func() { twin.Close() })
-	w.must(twin.Append(w.first, w.attempt(victim, w.first, 20*time.Minute), w.der))
-	if _, err := twin.Seal(w.first.End().Add(17 * time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	fork, err := twin.Checkpoint()
-	w.must(err)
+	fork := w.fork(victim)
 	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
 		if m == victim && h == w.first {
 			return nil
