@@ -271,6 +271,20 @@ func (r rings) Within(_ Place, km float64) []string {
 func (r rings) Locate(string) (a, b string) { return r.a, r.b }
 func (r rings) Sources() []Source           { return nil }
 
+// abroad is a world that looks otherwise from one place than from all others.
+type abroad struct {
+	rings
+	at    Place
+	there rings
+}
+
+func (a abroad) Within(p Place, km float64) []string {
+	if p == a.at {
+		return a.there.Within(p, km)
+	}
+	return a.rings.Within(p, km)
+}
+
 func TestRegion(t *testing.T) {
 	disk := func(us int64) Disk { return Defaults().disk("m1", Place{1, 2}, us) }
 	world := map[string]float64{"SG": 0, "MY": 50, "ID": 100, "IN": 2500, "US": 9000}
@@ -294,6 +308,10 @@ func TestRegion(t *testing.T) {
 		{"barely near enough for light", rings{map[string]float64{"US": 0, "BR": 4950}, "BR", "BR"}, "BR", []Disk{disk(33_000)}, Review, "further than"},
 		{"one monitor excludes what another allows", rings{world, "SG", "SG"}, "", []Disk{disk(1000), disk(30_000)}, Pass, "strong"},
 		{"one known data set", rings{world, "SG", ""}, "", []Disk{disk(50_000)}, Review, "no country"},
+		{"another monitor says it is in America", abroad{rings{world, "SG", "SG"}, Place{40, -80}, rings{map[string]float64{"US": 0, "SG": 15000}, "", ""}}, "",
+			[]Disk{Defaults().disk("m2", Place{40, -80}, 1000), disk(1000)}, Review, "contradict each other"},
+		{"and the first is too far to say", abroad{rings{world, "SG", "SG"}, Place{40, -80}, rings{map[string]float64{"US": 0, "SG": 15000}, "", ""}}, "",
+			[]Disk{disk(200_000), Defaults().disk("m2", Place{40, -80}, 1000)}, Fail, "vacuum"},
 		{"open sea", rings{nil, "", ""}, "", []Disk{disk(1000)}, Fail, "vacuum"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -48,13 +48,16 @@ func judgeRegion(rules *Rules, geo Geo, ipv4, claimed string, disks []Disk) Find
 	}
 	isEligible := func(c string) bool { return rules.eligible(c) }
 	contradicted := ""
-	strong := ""
+	strong, excluded := "", ""
 	a, b := geo.Locate(ipv4)
 	for _, d := range disks {
 		vacuum := geo.Within(d.Place, float64(d.VacuumKm))
 		if !slices.ContainsFunc(vacuum, isEligible) {
-			return f.is(Fail, fmt.Sprintf("the relay answered %s in %s: light in vacuum comes %d km far in half of that, and no eligible country is so near",
-				d.Monitor, ms(d.PingUS), d.VacuumKm))
+			if excluded == "" {
+				excluded = fmt.Sprintf("the relay answered %s in %s: light in vacuum comes %d km far in half of that, and no eligible country is so near",
+					d.Monitor, ms(d.PingUS), d.VacuumKm)
+			}
+			continue
 		}
 		cable := geo.Within(d.Place, float64(d.CableKm))
 		if strong == "" && len(cable) > 0 && !slices.ContainsFunc(cable, func(c string) bool { return !isEligible(c) }) {
@@ -71,6 +74,11 @@ func judgeRegion(rules *Rules, geo Geo, ipv4, claimed string, disks []Disk) Find
 		claim = fmt.Sprintf("; the operator claims %s", claimed)
 	}
 	switch {
+	case strong != "" && excluded != "":
+		// One of the two monitors wrote what cannot be: a person finds out which.
+		return f.is(Review, "two round trips contradict each other", strong, excluded)
+	case excluded != "":
+		return f.is(Fail, excluded)
 	case strong != "":
 		return f.is(Pass, strong, sets+claim)
 	case a != "" && a == b && isEligible(a) && contradicted == "":
