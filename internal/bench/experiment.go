@@ -79,7 +79,7 @@ var (
 
 // reserved0 is how many reservations stand where "none" do: those of the peers
 // that ask.
-const reserved0 = 40
+const reserved0 = 160
 
 // The relay's limits in experiments about them.
 const (

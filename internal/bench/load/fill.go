@@ -65,8 +65,9 @@ func (c *crowdOf) alive() (n int) {
 // own gives each peer an address of its own.
 func own(n int) int { return n }
 
-// How often the cost of a RESERVE is looked at: so many peers ask so often again.
-const reservers, reserves = 40, 25
+// How often the cost of a RESERVE is looked at: so many peers ask so often again. With
+// fewer it is chance how much of the garbage collector's work falls into that time.
+const reservers, reserves = 160, 25
 
 // fill has peers come, identify and reserve, and at each step measures what they
 // take of the relay, and what it costs to prolong a reservation beside them.
