@@ -96,6 +96,11 @@ func (t *trust) open(name string) (bundle.Result, error) {
 	case err != nil:
 		return res, cli.Exit(cli.Failed, fmt.Errorf("%s is not good evidence: %s", name, oneLine(err)))
 	}
+	// A name proves nothing, but a month handed in once more under another one
+	// would be taken for that.
+	if v, base := res.Verdict, filepath.Base(name); strings.HasPrefix(base, "relay-") && base != bundle.Name(v.Relay.PeerID, v.Month) {
+		res.Warnings = append(res.Warnings, fmt.Sprintf("the file's name is not that of what is in it, %s: look twice for which relay and month this is", bundle.Name(v.Relay.PeerID, v.Month)))
+	}
 	return res, nil
 }
 
