@@ -13,12 +13,19 @@ import (
 )
 
 // A machine with Debian alone, and one file of user-data that `relayd cloud-init`
-// wrote, is the same appliance.
+// wrote, is the same appliance; so it is where Debian is a release older than the
+// image's, with an older cloud-init and systemd.
 func TestFreshVPS(t *testing.T) {
 	full(t)
+	for _, suite := range []string{"trixie", "bookworm"} {
+		t.Run(suite, func(t *testing.T) { checkFreshVPS(t, suite) })
+	}
+}
+
+func checkFreshVPS(t *testing.T, suite string) {
 	version := packages(t)
-	out := folder(t, "plain")
-	script(t, nil, ".ci/image", "plain", out)
+	out := folder(t, "plain-"+suite)
+	script(t, nil, ".ci/image", "plain", out, "-var", "suite="+suite)
 	plain := disk{only(t, out, "debian-plain_amd64.qcow2"), "qcow2"}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
