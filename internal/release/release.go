@@ -31,6 +31,7 @@ package release
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -118,6 +119,12 @@ func Open(name string, file []byte, keys []string) (*List, error) {
 	n, err := note.Open(file, note.VerifierList(known...))
 	if err != nil {
 		return nil, fmt.Errorf("%s: no signature by a key that is known: %w", name, err)
+	}
+	for _, s := range slices.Concat(n.Sigs, n.UnverifiedSigs) {
+		// The bits that are left over in the last letter are read by nobody.
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return nil, fmt.Errorf("%s: the signature by %s is not written as it was made: %w", name, s.Name, err)
+		}
 	}
 	return parse(name, file, []byte(n.Text))
 }

@@ -86,10 +86,16 @@ func TestSignOpen(t *testing.T) {
 }
 
 func TestEveryByteCounts(t *testing.T) {
-	signer, key := newKey(t)
-	file, err := parsed(t, example).Sign(signer)
-	if err != nil {
-		t.Fatal(err)
+	var file []byte
+	var key string
+	// Of a signature that ends so, the next digit stands for the same bytes.
+	for !bytes.HasSuffix(file, []byte("4=\n")) {
+		var signer note.Signer
+		var err error
+		signer, key = newKey(t)
+		if file, err = parsed(t, example).Sign(signer); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for i := range file {
 		for _, flip := range []byte{0x01, 0x20, 0xff} {

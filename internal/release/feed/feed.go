@@ -151,6 +151,9 @@ func Follow(cfg Config, dir, agent string, keep int) (*Feed, error) {
 		}
 		name := filepath.Join(dir, e.Name())
 		file, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the one who keeps them has just let go of it
+		}
 		if err != nil {
 			return nil, fmt.Errorf("read a release list that was kept: %w", err)
 		}

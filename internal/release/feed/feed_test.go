@@ -180,6 +180,13 @@ func TestOnlyRead(t *testing.T) {
 	if files, err := os.ReadDir(dir); err != nil || len(files) != 1 {
 		t.Errorf("the folder holds %v, %v", files, err)
 	}
+	// A name without a file is what is seen of a list that is removed at this moment.
+	if err := os.Symlink("gone", filepath.Join(dir, "gone.yaml")); err != nil {
+		t.Fatal(err)
+	}
+	if f, _ := read(); newest(t, f) != "v1.1.0" {
+		t.Errorf("while a list is removed: %q", newest(t, f))
+	}
 }
 
 func TestOldListsGo(t *testing.T) {
