@@ -51,6 +51,7 @@ type circuit struct {
 	limit     *circuitLimit // a guest's; nil: a member's, which has none
 	tab       *tab
 	payer     *payer
+	to, back  *user // of the connections to dest and to src
 	carrying  atomic.Bool
 	up, down  int64 // carried from src and from dest, each counted by the loop that copies it
 
@@ -81,7 +82,7 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, gue
 	if err != nil {
 		return nil, err
 	}
-	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, payer: g.turns.enter(src), hop: s.Stream}
+	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, payer: g.turns.enter(src), to: g.lanes.enter(dest, src), back: g.lanes.enter(src, src), hop: s.Stream}
 	g.circuits[c] = struct{}{}
 	if guest {
 		g.guests++
@@ -188,6 +189,8 @@ func (c *circuit) end() {
 	c.mu.Unlock()
 	c.tab.done()
 	c.gate.turns.leave(c.payer)
+	c.gate.lanes.leave(c.to)
+	c.gate.lanes.leave(c.back)
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -250,7 +253,7 @@ func (s *hopStream) Write(p []byte) (int, error) {
 		if s.circuit == nil {
 			return s.Stream.Write(p)
 		}
-		return s.circuit.write(s.Stream, p, &s.circuit.downSince)
+		return s.circuit.write(s.Stream, p, s.circuit.back, &s.circuit.downSince)
 	}
 	if s.head = append(s.head, p...); !whole(s.head) {
 		return len(p), nil
@@ -313,7 +316,7 @@ func (s *stopStream) Write(p []byte) (int, error) {
 		if s.circuit == nil {
 			return s.Stream.Write(p)
 		}
-		return s.circuit.write(s.Stream, p, &s.circuit.upSince)
+		return s.circuit.write(s.Stream, p, s.circuit.to, &s.circuit.upSince)
 	}
 	if s.head = append(s.head, p...); !whole(s.head) {
 		return len(p), nil

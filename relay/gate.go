@@ -44,6 +44,7 @@ type gate struct {
 	banned *bans
 	places *places
 	turns  *turns
+	lanes  *lanes
 
 	mu       sync.Mutex
 	limits   Limits
@@ -61,7 +62,7 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*ga
 		return nil, err
 	}
 	g := &gate{
-		Host: h, log: log, ledger: l, banned: b, turns: turns,
+		Host: h, log: log, ledger: l, banned: b, turns: turns, lanes: newLanes(turns.idle),
 		limits:   cfg.Limits,
 		circuits: map[*circuit]struct{}{},
 		perPeer:  map[peer.ID]int{},

@@ -23,7 +23,9 @@ const (
 )
 
 // write passes on what is carried, and notes since when it has had to wait.
-func (c *circuit) write(to io.Writer, p []byte, since *stamp) (int, error) {
+func (c *circuit) write(to io.Writer, p []byte, lane *user, since *stamp) (int, error) {
+	c.gate.lanes.begin(lane, len(p))
+	defer c.gate.lanes.end(lane)
 	since.Store(time.Now().UnixNano())
 	defer since.Store(0)
 	return to.Write(p)

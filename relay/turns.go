@@ -15,6 +15,10 @@ import (
 // carries, with more a peer that has one circuit gets a smaller part.
 const quantum = 64 << 10
 
+// saved is how many rounds a payer may catch up on in which it had less to carry: its
+// data comes in bursts, as its own machine and network have them. 2 MiB in all.
+const saved = 32
+
 // turns keeps the circuits of one peer from starving everybody else's. Go's
 // scheduler runs what is ready and looks at the network when nothing is, or every
 // 10 ms. A peer with 50 busy circuits has always something ready, so that a peer
@@ -39,7 +43,7 @@ type payer struct {
 	id    peer.ID
 	open  int // circuits
 	round uint64
-	left  int // of the quantum in this round; below 0: carried ahead
+	left  int // of its quanta; below 0: carried ahead
 	queue []turn
 }
 
@@ -138,10 +142,10 @@ func (t *turns) next() bool {
 	return t.ringing
 }
 
-// begin gives the payer its quantum for a round. A part that was not used does
-// not count in the next; what was carried ahead does.
+// begin gives the payer its quantum for each round since the last it took part in.
 func (p *payer) begin(round uint64) {
-	p.round, p.left = round, min(quantum, p.left+quantum)
+	rounds := min(round-p.round, 2*saved)
+	p.round, p.left = round, min(saved*quantum, p.left+int(rounds)*quantum)
 }
 
 // afterPoll returns when the runtime has looked at the network, which it does

@@ -61,7 +61,8 @@ func TestTurns(t *testing.T) {
 		return !tn.ringing
 	})
 	tn.next()
-	tn.take(hog, 3*quantum)
+	tn.take(hog, 0) // it takes part in the round
+	tn.take(hog, hog.left+2*quantum)
 	done := waitTurn(1)
 	eventually(t, "the next piece waits", func() bool { return queued() == 1 })
 	for range 2 {
@@ -77,6 +78,18 @@ func TestTurns(t *testing.T) {
 		t.Error("it passed at once")
 	default:
 	}
+	over <- struct{}{}
+	<-done
+
+	// Who had nothing to carry for long catches up, but not on everything.
+	for range 3 * saved {
+		tn.next()
+	}
+	for range saved {
+		tn.take(hog, quantum)
+	}
+	done = waitTurn(quantum)
+	eventually(t, "what was saved is used up", func() bool { return queued() == 1 })
 	over <- struct{}{}
 	<-done
 
