@@ -114,7 +114,8 @@ func (l *Log) Append(h Hour, a Attempt, certs ...[]byte) error {
 }
 
 // Mark writes facts about the monitor itself (clock, controls, schedule) that
-// will stand in the header of hour h.
+// will stand in the header of hour h. What the hour says of the schedule already is
+// not said again, however often the monitor starts.
 func (l *Log) Mark(h Hour, m Mark) error { return l.write(h, entry{Mark: &m}) }
 
 func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
@@ -144,6 +145,9 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 	w := l.wals[h]
 	if w == nil {
 		w = &openWAL{wal: newWAL(h), file: segment{disk: l.disk, path: l.walPath(h)}, here: true}
+	}
+	if e.Mark != nil && e.Mark.Schedule != nil && w.says(*e.Mark.Schedule) {
+		return nil
 	}
 	if err := w.admits(e); err != nil {
 		return err

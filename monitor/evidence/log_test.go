@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -492,6 +493,33 @@ func TestStates(t *testing.T) {
 		if err := l.Mark(h+6, m); err == nil {
 			t.Errorf("took mark %+v", m)
 		}
+	}
+	sound(t, dir)
+}
+
+// A monitor that starts again and again says the same of the schedule each time, and
+// must not run out of room for it.
+func TestMarkSaysTheScheduleOnce(t *testing.T) {
+	l, dir := newLog(t)
+	watch(t, l, firstHour)
+	today, before := firstHour.Start().Format(time.DateOnly), (firstHour - 24).Start().Format(time.DateOnly)
+	commit := func(hash string) Secret { return Secret{Day: today, SHA256: strings.Repeat(hash, 64)} }
+	publish := func(s string) Secret { return Secret{Day: before, Secret: []byte(s)} }
+	want := []Secret{commit("a"), publish("x"), commit("b"), commit("a"), publish("y")}
+	for _, s := range want {
+		for range 2 * maxSchedule {
+			must(t, l.Mark(firstHour, Mark{Schedule: &s}))
+		}
+	}
+	must(t, l.Close())
+	l, err := Open(dir)
+	must(t, err)
+	defer l.Close()
+	must(t, l.Mark(firstHour, Mark{Schedule: &want[3]}))
+	headers, err := l.Seal(closing(firstHour))
+	must(t, err)
+	if !reflect.DeepEqual(headers[0].Schedule, want) {
+		t.Fatalf("sealed %+v", headers[0].Schedule)
 	}
 	sound(t, dir)
 }

@@ -129,6 +129,16 @@ func (w *wal) admits(e entry) error {
 	return nil
 }
 
+// says reports whether this is the hour's last word on the secret of its day.
+func (w *wal) says(s Secret) bool {
+	for _, last := range slices.Backward(w.schedule) {
+		if last.Day == s.Day {
+			return last.SHA256 == s.SHA256 && bytes.Equal(last.Secret, s.Secret)
+		}
+	}
+	return false
+}
+
 // add takes in an entry, of which line is the encoding.
 func (w *wal) add(e entry, line []byte) {
 	switch {
