@@ -59,7 +59,7 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay": {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
+	"relay": {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
 	// It writes user-data for an appliance, checked as that will check it.
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 

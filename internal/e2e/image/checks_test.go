@@ -274,32 +274,36 @@ func (a *appliance) checkSSH(ctx context.Context, t *testing.T) {
 	}
 }
 
-// checkKilled wants systemd to start a relay again that was killed.
+// checkKilled wants systemd to start again what was killed. ABRT is how its watchdog
+// ends a program that hangs, and how a program of Go's ends that panics.
 func (a *appliance) checkKilled(ctx context.Context, t *testing.T) {
-	a.killRelayd(ctx, t, "KILL")
+	a.kill(ctx, t, "relayd", "KILL")
+	a.kill(ctx, t, "relayd", "ABRT")
+	a.kill(ctx, t, "relaymon", "ABRT")
 	a.probeUntilOK(ctx, t)
 }
 
-// killRelayd sends a signal of which relayd dies, sooner or later, and waits for
-// another one that is ready.
-func (a *appliance) killRelayd(ctx context.Context, t *testing.T, signal string) {
+// kill sends a signal of which the service dies, sooner or later, and waits for
+// another process that is ready.
+func (a *appliance) kill(ctx context.Context, t *testing.T, service, signal string) {
 	t.Helper()
-	out, err := a.Run(ctx, `was=$(systemctl show --property=MainPID --value relayd)
+	out, err := a.Run(ctx, `s=`+service+`
+was=$(systemctl show --property=MainPID --value $s)
 began=$(date +%s%N)
 kill -s `+signal+` "$was"
 for i in $(seq 600); do
-	now=$(systemctl show --property=MainPID --value relayd)
-	if [ "$now" != "$was" ] && [ "$now" != 0 ] && systemctl --quiet is-active relayd; then
+	now=$(systemctl show --property=MainPID --value $s)
+	if [ "$now" != "$was" ] && [ "$now" != 0 ] && systemctl --quiet is-active $s; then
 		echo $(( ($(date +%s%N) - began) / 1000000 ))
 		exit
 	fi
 	sleep 0.2
 done
-systemctl status --no-pager relayd`)
+systemctl status --no-pager $s`)
 	if err != nil {
-		t.Fatalf("relayd is not back after %s: %v", signal, err)
+		t.Fatalf("%s is not back after %s: %v", service, signal, err)
 	}
-	a.note(t, "ready %.1f s after %s of relayd", float64(atoi(t, out))/1000, signal)
+	a.note(t, "ready %.1f s after %s of %s", float64(atoi(t, out))/1000, signal, service)
 }
 
 // checkReload wants a changed configuration to be taken over without a restart.

@@ -19,7 +19,7 @@ func TestRelayAlone(t *testing.T) {
 	a.checkInactive(ctx, t, "relaymon")
 	t.Run("hangs", func(t *testing.T) {
 		// Stopped it is alive but says nothing: systemd's watchdog is to find that out.
-		a.killRelayd(ctx, t, "STOP")
+		a.kill(ctx, t, "relayd", "STOP")
 		a.probeUntilOK(ctx, t)
 	})
 	t.Run("power cut", func(t *testing.T) { a.checkPowerCut(ctx, t, "relayd") })
