@@ -114,12 +114,19 @@ func (c Cache) make(ctx context.Context, r Recipe, state State, fresh string) er
 	if err := exec.CommandContext(ctx, "rm", "-rf", "--one-file-system", lists).Run(); err != nil {
 		return fmt.Errorf("remove apt's lists: %w", err)
 	}
-	err = process.Run(ctx, env, nil, "tar", "--create", "--file="+filepath.Join(fresh, "tree.tar"), "--directory="+tree,
-		"--sort=name", "--numeric-owner", "--xattrs", "--xattrs-include=*", "--one-file-system", ".")
-	if err != nil {
+	if err := process.Run(ctx, env, nil, pack(tree, filepath.Join(fresh, "tree.tar"), state.Time)...); err != nil {
 		return fmt.Errorf("pack the tree: %w", err)
 	}
 	return os.RemoveAll(tree)
+}
+
+// pack is the command that packs the tree into a file. What was made while Debian was
+// installed bears the time of the state: a tree that was kept and one that is made
+// today are then the same.
+func pack(tree, file string, state time.Time) []string {
+	return []string{"tar", "--create", "--file=" + file, "--directory=" + tree, "--sort=name",
+		"--mtime=@" + strconv.FormatInt(state.Unix(), 10), "--clamp-mtime",
+		"--numeric-owner", "--xattrs", "--xattrs-include=*", "--one-file-system", "."}
 }
 
 // checkState makes sure that apt saw the state that the tree is named after.

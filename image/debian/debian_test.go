@@ -1,14 +1,18 @@
 package debian
 
 import (
+	"archive/tar"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -23,6 +27,45 @@ func TestArgv(t *testing.T) {
 	}
 	want = append(want, "--skip=cleanup/apt/lists", "--include=systemd,nftables", "trixie", "/tree",
 		"deb http://m/debian trixie main", "deb http://m/debian trixie-updates main", "deb http://m/security trixie-security main")
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
+
+// What bears the time of the day on which it was installed would differ between a tree
+// that was kept and one that is made today.
+func TestPackKnowsNoLaterTimeThanTheState(t *testing.T) {
+	tree, file, state := t.TempDir(), filepath.Join(t.TempDir(), "tree.tar"), time.Unix(1_700_000_000, 0)
+	for _, name := range []string{"initrd", "licence"} {
+		if err := os.WriteFile(filepath.Join(tree, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	older := state.AddDate(-1, 0, 0)
+	if err := os.Chtimes(filepath.Join(tree, "licence"), older, older); err != nil {
+		t.Fatal(err)
+	}
+	argv := pack(tree, file, state)
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := map[string]int64{}
+	for r := tar.NewReader(f); ; {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[h.Name] = h.ModTime.UnixNano()
+	}
+	want := map[string]int64{"./": state.UnixNano(), "./initrd": state.UnixNano(), "./licence": older.UnixNano()}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}

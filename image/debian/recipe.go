@@ -149,11 +149,11 @@ func get(ctx context.Context, url string) (string, error) {
 	return string(data), nil
 }
 
-// list names what a tree hangs on besides the state of the mirror: the command that
-// makes it.
+// list names what a tree hangs on besides the state of the mirror: the commands that
+// make it.
 func (r Recipe) list() string {
 	r.Packages = slices.Sorted(slices.Values(r.Packages))
-	sum := sha256.Sum256([]byte(strings.Join(r.argv(""), "\n")))
+	sum := sha256.Sum256([]byte(strings.Join(append(r.argv(""), pack("", "", time.Time{})...), "\n")))
 	return hex.EncodeToString(sum[:8])
 }
 
