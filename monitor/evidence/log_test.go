@@ -12,7 +12,6 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -518,8 +517,8 @@ func TestMarkSaysTheScheduleOnce(t *testing.T) {
 	must(t, l.Mark(firstHour, Mark{Schedule: &want[3]}))
 	headers, err := l.Seal(closing(firstHour))
 	must(t, err)
-	if !reflect.DeepEqual(headers[0].Schedule, want) {
-		t.Fatalf("sealed %+v", headers[0].Schedule)
+	if d := cmp.Diff(want, headers[0].Schedule); d != "" {
+		t.Fatal(d)
 	}
 	sound(t, dir)
 }
