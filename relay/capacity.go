@@ -16,7 +16,6 @@ import (
 	"time"
 
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 	"github.com/libp2p/go-libp2p/x/rate"
 )
 
@@ -163,13 +162,14 @@ func (c capacity) resourceManager(l Limits, loopbackCounts bool) (*halfOpen, err
 
 func val(n int) rcmgr.LimitVal { return rcmgr.LimitVal(n) }
 
-// connectionManager trims connections that nobody needs before the hard limit is
-// reached; peers with a reservation are protected from it. Of the two marks the
-// upper one counts all connections and the lower one only those that may be
-// trimmed: it is half of what remains when every place is taken.
-func (c capacity) connectionManager(l Limits) (*connmgr.BasicConnMgr, error) {
-	low := max(c.connections-l.Reservations, c.connections/8) / 2
-	return connmgr.NewConnManager(low, c.connections*9/10, connmgr.WithGracePeriod(30*time.Second))
+// connectionManager makes the one that trims connections before the hard limits are
+// reached.
+func (c capacity) connectionManager(l Limits, loopbackCounts bool) (*trimmer, error) {
+	exempt := netip.Addr.IsLoopback
+	if loopbackCounts {
+		exempt = nil
+	}
+	return newTrimmer(c.connections, l.ConnectionsPerIP, exempt)
 }
 
 // LimitMemory has the garbage collector run at 40 % of Go's usual allowance, which

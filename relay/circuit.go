@@ -20,11 +20,39 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-var (
-	errTooManyCircuits = errors.New("too many circuits are open")
-	errGuestCircuits   = errors.New("too many circuits between guests are open")
-	errGuestLimit      = errors.New("the circuit's data limit is reached")
+var errGuestLimit = errors.New("the circuit's data limit is reached")
+
+// class is what decides whether a circuit has a limit, and in whose share it counts.
+type class int
+
+const (
+	ofMember   class = iota // at either end: no limit
+	ofGuests                // limits.guest_circuit_data and guest_circuit_time
+	ofNewcomer              // at either end, the other one a guest: no limit for a while
 )
+
+// classOf is the class of a circuit that is asked for now.
+func (g *gate) classOf(src, dest peer.ID, now time.Time) class {
+	switch {
+	case g.member(src) || g.member(dest):
+		return ofMember
+	case g.newcomer(src, now) || g.newcomer(dest, now):
+		return ofNewcomer
+	}
+	return ofGuests
+}
+
+// guestLimit is the limit of a circuit between guests; nil: there is none.
+func (l Limits) guestLimit() *circuitLimit {
+	if l.GuestCircuitData == 0 {
+		return nil
+	}
+	return &circuitLimit{data: int64(l.GuestCircuitData), time: l.GuestCircuitTime}
+}
+
+// newcomerCircuits is how many circuits without a limit there may be at once whose
+// ends are not known as members yet.
+func (l Limits) newcomerCircuits() int { return l.GuestCircuits / 4 }
 
 // circuitLimit is what a circuit may carry in each direction, and how long.
 type circuitLimit struct {
@@ -48,7 +76,7 @@ type stamp = atomic.Int64
 type circuit struct {
 	gate      *gate
 	src, dest peer.ID
-	limit     *circuitLimit // a guest's; nil: a member's, which has none
+	limit     *circuitLimit // between guests; nil: none
 	tab       *tab
 	payer     *payer
 	to, back  *user // of the connections to dest and to src
@@ -58,40 +86,58 @@ type circuit struct {
 	// Since when the loop waits for the end that it copies to; 0: it does not.
 	upSince, downSince stamp
 
+	class class // of the gate's mutex
+
 	mu    sync.Mutex
 	ended bool
 	hop   network.Stream
 	stop  network.Stream // nil until the service opened it
-	timer *time.Timer    // a guest's time
+	timer *time.Timer    // of the limit, or of the newcomer
 }
 
-func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, guest bool, now time.Time) (*circuit, error) {
+func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, of class, now time.Time) (*circuit, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.circuits) >= g.limits.Circuits {
+	switch {
+	case len(g.circuits) >= g.limits.Circuits:
 		return nil, errTooManyCircuits
-	}
-	var limit *circuitLimit
-	if guest {
-		if g.guests >= g.limits.GuestCircuits {
-			return nil, errGuestCircuits
-		}
-		limit = &circuitLimit{data: int64(g.limits.GuestCircuitData), time: g.limits.GuestCircuitTime}
+	case of != ofMember && g.guests >= g.limits.GuestCircuits:
+		return nil, errGuestCircuits
+	case g.perPeer[src] >= g.limits.CircuitsPerPeer || g.perPeer[dest] >= g.limits.CircuitsPerPeer:
+		return nil, errPeerCircuits
 	}
 	tab, err := g.ledger.open(src, ip, now)
 	if err != nil {
 		return nil, err
 	}
-	c := &circuit{gate: g, src: src, dest: dest, limit: limit, tab: tab, payer: g.turns.enter(src), to: g.lanes.enter(dest, src), back: g.lanes.enter(src, src), hop: s.Stream}
-	g.circuits[c] = struct{}{}
-	if guest {
-		g.guests++
+	limit := g.limits.guestLimit()
+	if of == ofNewcomer && (limit == nil || g.newcomers >= g.limits.newcomerCircuits() || !g.ledger.newcomer(src, ip, now)) {
+		of = ofGuests
 	}
-	g.perPeer[src]++
-	g.perPeer[dest]++
+	if of != ofGuests {
+		limit = nil
+	}
+	c := &circuit{gate: g, src: src, dest: dest, limit: limit, class: of, tab: tab, payer: g.turns.enter(src), to: g.lanes.enter(dest, src), back: g.lanes.enter(src, src), hop: s.Stream}
+	g.circuits[c] = struct{}{}
+	g.countClass(of, 1)
+	for _, p := range []peer.ID{src, dest} {
+		if g.perPeer[p]++; g.perPeer[p] == 1 {
+			g.Host.ConnManager().Protect(p, circuitTag)
+		}
+	}
 	key := [2]peer.ID{src, dest}
 	g.awaiting[key] = append(g.awaiting[key], c)
 	return c, nil
+}
+
+// countClass counts n more circuits of a class; the gate's mutex is held.
+func (g *gate) countClass(of class, n int) {
+	if of != ofMember {
+		g.guests += n
+	}
+	if of == ofNewcomer {
+		g.newcomers += n
+	}
 }
 
 // claim finds the circuit that a stop stream belongs to. Those that one peer has
@@ -122,16 +168,41 @@ func (g *gate) forget(key [2]peer.ID, c *circuit) {
 	}
 }
 
-// begin starts the guest's time: both ends have agreed.
+// begin starts the circuit's time, if it has one: both ends have agreed.
 func (c *circuit) begin() {
 	c.carrying.Store(true)
-	if c.limit == nil {
+	c.gate.mu.Lock()
+	of := c.class
+	c.gate.mu.Unlock()
+	after, then := c.gate.newcomerTime, c.settle
+	switch {
+	case c.limit != nil:
+		after, then = c.limit.time, c.cut
+	case of != ofNewcomer:
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		c.timer = time.AfterFunc(c.limit.time, c.cut)
+		c.timer = time.AfterFunc(after, then)
+	}
+}
+
+// settle looks at a newcomer's circuit when its time is over. With a member at one end
+// it stays as it is. Else it is cut: both ends were told that it has no limit.
+func (c *circuit) settle() {
+	g := c.gate
+	if !g.member(c.src) && !g.member(c.dest) {
+		g.log.Debug("ended", "reason", endedNewcomer, "peer", c.src.String())
+		g.note(endedNewcomer, 1)
+		c.cut()
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, open := g.circuits[c]; open {
+		g.countClass(c.class, -1)
+		c.class = ofMember
 	}
 }
 
@@ -152,7 +223,7 @@ func (c *circuit) carry(n int, carried *int64) (int, error) {
 }
 
 // read reads what is to be carried.
-func (c *circuit) read(from network.Stream, p []byte, carried *int64) (int, error) {
+func (c *circuit) read(from io.Reader, p []byte, carried *int64) (int, error) {
 	n, err := from.Read(p)
 	if n > 0 {
 		var cut error
@@ -195,13 +266,12 @@ func (c *circuit) end() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.circuits, c)
-	if c.limit != nil {
-		g.guests--
-	}
+	g.countClass(c.class, -1)
 	g.forget([2]peer.ID{c.src, c.dest}, c)
 	for _, p := range []peer.ID{c.src, c.dest} {
 		if g.perPeer[p]--; g.perPeer[p] <= 0 {
 			delete(g.perPeer, p)
+			g.Host.ConnManager().Unprotect(p, circuitTag)
 		}
 	}
 }
@@ -303,20 +373,21 @@ func (s *hopStream) over() {
 // stopStream is the circuit's other half, towards the peer with the reservation.
 type stopStream struct {
 	network.Stream
-	gate    *gate
-	dest    peer.ID
-	head    []byte // of the service's message, until it is whole
-	told    bool
-	circuit *circuit
+	negotiated io.ReadWriter // the stream, with the choice of its protocol before the first bytes
+	gate       *gate
+	dest       peer.ID
+	head       []byte // of the service's message, until it is whole
+	told       bool
+	circuit    *circuit
 }
 
 // Write sees the service's first message, which says whose circuit this is.
 func (s *stopStream) Write(p []byte) (int, error) {
 	if s.told {
 		if s.circuit == nil {
-			return s.Stream.Write(p)
+			return s.negotiated.Write(p)
 		}
-		return s.circuit.write(s.Stream, p, s.circuit.to, &s.circuit.upSince)
+		return s.circuit.write(s.negotiated, p, s.circuit.to, &s.circuit.upSince)
 	}
 	if s.head = append(s.head, p...); !whole(s.head) {
 		return len(p), nil
@@ -339,7 +410,7 @@ func (s *stopStream) Write(p []byte) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, err := s.Stream.Write(out); err != nil {
+	if _, err := s.negotiated.Write(out); err != nil {
 		return 0, err
 	}
 	return len(p), nil
@@ -347,9 +418,9 @@ func (s *stopStream) Write(p []byte) (int, error) {
 
 func (s *stopStream) Read(p []byte) (int, error) {
 	if s.circuit == nil {
-		return s.Stream.Read(p)
+		return s.negotiated.Read(p)
 	}
-	return s.circuit.read(s.Stream, p, &s.circuit.down)
+	return s.circuit.read(s.negotiated, p, &s.circuit.down)
 }
 
 // maxFrame is the longest message of circuit v2, as in the library.

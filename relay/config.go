@@ -49,8 +49,8 @@ type Config struct {
 	// loopbackCounts lifts the exemption of loopback addresses from the limits
 	// per address, which otherwise no test could reach.
 	loopbackCounts bool
-	// retryFirst and certificateWait shorten the pauses of these names.
-	retryFirst, certificateWait time.Duration
+	// retryFirst, certificateWait and newcomerTime shorten the times of these names.
+	retryFirst, certificateWait, newcomerTime time.Duration
 }
 
 // Listen is where the relay listens, by transport.
@@ -97,22 +97,23 @@ type PSF struct {
 
 // Limits is what the relay gives.
 type Limits struct {
-	Reservations      int           `yaml:"reservations"`
-	GuestReservations int           `yaml:"guest_reservations"`
-	ReservationsPerIP int           `yaml:"reservations_per_ip"`
-	Circuits          int           `yaml:"circuits"`
-	GuestCircuits     int           `yaml:"guest_circuits"`
-	CircuitsPerPeer   int           `yaml:"circuits_per_peer"`
-	CircuitsPerIP     int           `yaml:"circuits_per_ip"`
-	GuestCircuitData  Bytes         `yaml:"guest_circuit_data"`
-	GuestCircuitTime  time.Duration `yaml:"guest_circuit_time"`
-	PeerDay           Bytes         `yaml:"peer_day"`
-	IPDay             Bytes         `yaml:"ip_day"`
-	Month             Bytes         `yaml:"month"`
-	Buffer            Bytes         `yaml:"buffer"`
-	Connections       int           `yaml:"connections"`
-	ConnectionsPerIP  int           `yaml:"connections_per_ip"`
-	ConnectsPerSecond float64       `yaml:"connects_per_second"`
+	Reservations         int           `yaml:"reservations"`
+	GuestReservations    int           `yaml:"guest_reservations"`
+	GuestReservationTime time.Duration `yaml:"guest_reservation_time"`
+	ReservationsPerIP    int           `yaml:"reservations_per_ip"`
+	Circuits             int           `yaml:"circuits"`
+	GuestCircuits        int           `yaml:"guest_circuits"`
+	CircuitsPerPeer      int           `yaml:"circuits_per_peer"`
+	CircuitsPerIP        int           `yaml:"circuits_per_ip"`
+	GuestCircuitData     Bytes         `yaml:"guest_circuit_data"`
+	GuestCircuitTime     time.Duration `yaml:"guest_circuit_time"`
+	PeerDay              Bytes         `yaml:"peer_day"`
+	IPDay                Bytes         `yaml:"ip_day"`
+	Month                Bytes         `yaml:"month"`
+	Buffer               Bytes         `yaml:"buffer"`
+	Connections          int           `yaml:"connections"`
+	ConnectionsPerIP     int           `yaml:"connections_per_ip"`
+	ConnectsPerSecond    float64       `yaml:"connects_per_second"`
 }
 
 // Metrics is where metrics are read.
@@ -260,7 +261,7 @@ func (l Limits) validate() (faults []error) {
 		v        Bytes
 		min, max Bytes
 	}{
-		{"guest_circuit_data", l.GuestCircuitData, 16 << 10, 1 << 50},
+		{"guest_circuit_data", l.GuestCircuitData, 0, 1 << 50},
 		{"peer_day", l.PeerDay, 0, 1 << 60},
 		{"ip_day", l.IPDay, 0, 1 << 60},
 		{"month", l.Month, 0, 1 << 60},
@@ -270,8 +271,16 @@ func (l Limits) validate() (faults []error) {
 			fault("%s: want %s to %s, not %s", n.name, n.min, n.max, n.v)
 		}
 	}
-	if l.GuestCircuitTime < 10*time.Second || l.GuestCircuitTime > 24*time.Hour {
-		fault("guest_circuit_time: want 10s to 24h, not %s", l.GuestCircuitTime)
+	if d := l.GuestCircuitData; d > 0 && d < 16<<10 {
+		fault("guest_circuit_data: want 16KiB or more, or 0 for no limit, not %s: a handshake takes some KiB", d)
+	}
+	for _, n := range []struct {
+		name string
+		v    time.Duration
+	}{{"guest_circuit_time", l.GuestCircuitTime}, {"guest_reservation_time", l.GuestReservationTime}} {
+		if n.v < 10*time.Second || n.v > 24*time.Hour {
+			fault("%s: want 10s to 24h, not %s", n.name, n.v)
+		}
 	}
 	if !(l.ConnectsPerSecond > 0 && l.ConnectsPerSecond <= 1e6) {
 		fault("connects_per_second: want more than 0, at most 1000000, not %v", l.ConnectsPerSecond)

@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -16,6 +19,8 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	msmux "github.com/multiformats/go-multistream"
+	"golang.org/x/time/rate"
 )
 
 // Membership is what is known of the PSF network's peers. It is a hint and proves
@@ -26,11 +31,24 @@ type Membership interface {
 	IsMember(p peer.ID) bool
 }
 
-// reservedTag protects peers that hold a reservation from being trimmed.
-const reservedTag = "relayd-reservation"
+// The tags that protect peers from being trimmed: they hold a reservation, or are at
+// one end of a circuit.
+const (
+	reservedTag = "relayd-reservation"
+	circuitTag  = "relayd-circuit"
+)
 
-// requestTime is how long a peer may take to say what it wants of the relay.
-const requestTime = 15 * time.Second
+const (
+	// requestTime is how long a peer may take to say what it wants of the relay.
+	requestTime = 15 * time.Second
+	// newcomerTime is how long after its connection a peer may turn out to be a member.
+	newcomerTime = 5 * time.Minute
+	// memberWait is how long a newcomer's RESERVE waits for that when the guests' places
+	// are taken. A js-libp2p client waits for 2 s in all.
+	memberWait = time.Second
+	// sayAgain is the least time between two log lines about one limit that is reached.
+	sayAgain = 10 * time.Minute
+)
 
 // gate stands between the network and libp2p's relay service. It is the host
 // that the service is given: requests pass through it on their way in, and the
@@ -46,15 +64,23 @@ type gate struct {
 	turns  *turns
 	lanes  *lanes
 
-	mu       sync.Mutex
-	limits   Limits
-	members  Membership
-	circuits map[*circuit]struct{}
-	guests   int             // of the circuits
-	perPeer  map[peer.ID]int // ends of circuits
-	awaiting map[[2]peer.ID][]*circuit
-	refused  map[pbv2.Status]uint64
+	newcomerTime time.Duration
+
+	mu        sync.Mutex
+	limits    Limits
+	members   Membership
+	circuits  map[*circuit]struct{}
+	guests    int             // of the circuits
+	newcomers int             // of the guests' circuits: those without a limit
+	perPeer   map[peer.ID]int // ends of circuits
+	awaiting  map[[2]peer.ID][]*circuit
+	refused   map[refusedBy]uint64
+	ended     map[string]uint64 // what the relay ended by itself, by reason
+	said      map[string]*rate.Sometimes
 }
+
+// refusedBy is a status and the word for its reason.
+type refusedBy struct{ status, reason string }
 
 func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*gate, error) {
 	turns, err := newTurns()
@@ -63,11 +89,14 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*ga
 	}
 	g := &gate{
 		Host: h, log: log, ledger: l, banned: b, turns: turns, lanes: newLanes(turns.idle),
-		limits:   cfg.Limits,
-		circuits: map[*circuit]struct{}{},
-		perPeer:  map[peer.ID]int{},
-		awaiting: map[[2]peer.ID][]*circuit{},
-		refused:  map[pbv2.Status]uint64{},
+		newcomerTime: cmp.Or(cfg.newcomerTime, newcomerTime),
+		limits:       cfg.Limits,
+		circuits:     map[*circuit]struct{}{},
+		perPeer:      map[peer.ID]int{},
+		awaiting:     map[[2]peer.ID][]*circuit{},
+		refused:      map[refusedBy]uint64{},
+		ended:        map[string]uint64{},
+		said:         map[string]*rate.Sometimes{},
 	}
 	g.places = newPlaces(cfg.Limits, reservationTTL, g.member, g.inCircuit, func(p peer.ID, held bool) {
 		if held {
@@ -77,11 +106,19 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*ga
 		}
 	})
 	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
-		if p := c.RemotePeer(); n.Connectedness(p) != network.Connected {
-			g.places.free(p)
-		}
+		g.places.left(c, latest(n.ConnsToPeer(c.RemotePeer()), c))
 	}})
 	return g, nil
+}
+
+// latest is the newest of the connections but one; nil: there is no other.
+func latest(conns []network.Conn, but network.Conn) (newest network.Conn) {
+	for _, c := range conns {
+		if c != but && !c.IsClosed() && (newest == nil || c.Stat().Opened.After(newest.Stat().Opened)) {
+			newest = c
+		}
+	}
+	return newest
 }
 
 // know gives the gate its source of classes.
@@ -96,6 +133,19 @@ func (g *gate) member(p peer.ID) bool {
 	m := g.members
 	g.mu.Unlock()
 	return m != nil && m.IsMember(p)
+}
+
+// newcomer says whether a peer connected so lately that it may still turn out to be a
+// member: it is known as one only when it subscribes to the coordination topic or
+// announces itself there, and that comes after the connection.
+func (g *gate) newcomer(p peer.ID, now time.Time) bool {
+	conns := g.Host.Network().ConnsToPeer(p)
+	for _, c := range conns {
+		if now.Sub(c.Stat().Opened) >= g.newcomerTime {
+			return false
+		}
+	}
+	return len(conns) > 0
 }
 
 func (g *gate) inCircuit(p peer.ID) bool {
@@ -121,13 +171,26 @@ func (g *gate) SetStreamHandler(id protocol.ID, next network.StreamHandler) {
 	g.Host.SetStreamHandler(id, next)
 }
 
-// NewStream is how the service reaches the other end of a circuit.
+// NewStream is how the service reaches the other end of a circuit: over the connection
+// of its latest RESERVE. The library would take the one with most streams, which for a
+// peer that lost its path and came back is the dead one.
 func (g *gate) NewStream(ctx context.Context, p peer.ID, ids ...protocol.ID) (network.Stream, error) {
-	s, err := g.Host.NewStream(ctx, p, ids...)
-	if err != nil || len(ids) != 1 || ids[0] != proto.ProtoIDv2Stop {
-		return s, err
+	if len(ids) != 1 || ids[0] != proto.ProtoIDv2Stop {
+		return g.Host.NewStream(ctx, p, ids...)
 	}
-	return &stopStream{Stream: s, gate: g, dest: p}, nil
+	conn := g.places.conn(p)
+	if conn == nil {
+		return nil, errNoHolder
+	}
+	s, err := conn.NewStream(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reach the peer with the reservation: %w", err)
+	}
+	if err := s.SetProtocol(proto.ProtoIDv2Stop); err != nil {
+		_ = s.ResetWithError(network.StreamResourceLimitExceeded)
+		return nil, fmt.Errorf("reach the peer with the reservation: %w", err)
+	}
+	return &stopStream{Stream: s, negotiated: msmux.NewMSSelect(s, proto.ProtoIDv2Stop), gate: g, dest: p}, nil
 }
 
 // serveHop reads a request, decides, and hands those that are admitted to the
@@ -141,6 +204,7 @@ func (g *gate) serveHop(s network.Stream, service network.StreamHandler) {
 		return
 	}
 	hop := &hopStream{Stream: s, gate: g, replay: raw}
+	hop.answer = func(m *pbv2.HopMessage) { g.answered(s, m.GetStatus()) }
 	peerID, addr := s.Conn().RemotePeer(), s.Conn().RemoteMultiaddr()
 	if g.banned.bans(peerID, addr) {
 		service(hop) // which denies permission
@@ -148,7 +212,7 @@ func (g *gate) serveHop(s network.Stream, service network.StreamHandler) {
 	}
 	ip, err := prefixOf(addr)
 	if err != nil {
-		g.refuse(s, pbv2.Status_PERMISSION_DENIED, err) // as circuit v2 wants it for relayed connections
+		g.refuse(s, pbv2.Status_PERMISSION_DENIED, errRelayed) // as circuit v2 wants it for relayed connections
 		return
 	}
 	switch msg.GetType() {
@@ -176,19 +240,19 @@ func (g *gate) reserve(s *hopStream, p peer.ID, ip netip.Prefix) (pbv2.Status, e
 	if err := g.ledger.admit(p, ip, now); err != nil {
 		return pbv2.Status_RESERVATION_REFUSED, err
 	}
-	gone, fresh, err := g.places.take(p, ip, now)
-	if gone != "" {
-		g.log.Debug("a guest's reservation gave way", "peer", gone.String())
-		go g.Host.Network().ClosePeer(gone)
-	}
+	gone, fresh, err := g.takePlace(s.Stream.Conn(), ip, now)
 	if err != nil {
 		return pbv2.Status_RESERVATION_REFUSED, err
 	}
+	if gone != "" {
+		g.giveWay(gone)
+	}
 	s.hidden = true
 	s.answer = func(m *pbv2.HopMessage) {
+		g.answered(s.Stream, m.GetStatus())
 		if m.GetStatus() == pbv2.Status_OK {
-			if !g.member(p) {
-				m.Limit = g.guestLimits().message()
+			if !g.member(p) && !g.newcomer(p, now) {
+				m.Limit = g.guestLimit().message()
 			}
 		} else if fresh {
 			g.places.free(p)
@@ -201,21 +265,52 @@ func (g *gate) reserve(s *hopStream, p peer.ID, ip netip.Prefix) (pbv2.Status, e
 	return 0, nil
 }
 
+// takePlace gives a peer its place. When the guests' places are taken, a newcomer's
+// request waits a moment for the peer to be known as a member.
+func (g *gate) takePlace(conn network.Conn, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
+	p := conn.RemotePeer()
+	gone, fresh, err = g.places.take(p, conn, ip, now)
+	if err != errNoGuestPlace || !g.newcomer(p, now) {
+		return gone, fresh, err
+	}
+	look := time.NewTicker(memberWait / 20)
+	defer look.Stop()
+	for range 20 {
+		<-look.C
+		if conn.IsClosed() {
+			break
+		}
+		if g.member(p) {
+			return g.places.take(p, conn, ip, time.Now())
+		}
+	}
+	return "", false, err
+}
+
+// giveWay ends the connections of a guest whose place another one has now.
+func (g *gate) giveWay(p peer.ID) {
+	g.log.Debug("ended", "reason", endedGuest, "peer", p.String())
+	g.note(endedGuest, 1)
+	for _, c := range g.Host.Network().ConnsToPeer(p) {
+		go c.CloseWithError(network.ConnResourceLimitExceeded)
+	}
+}
+
 func (g *gate) connect(s *hopStream, src peer.ID, ip netip.Prefix, dest peer.ID) (pbv2.Status, error) {
 	now := time.Now()
 	if err := g.ledger.admit(src, ip, now); err != nil {
 		return pbv2.Status_RESOURCE_LIMIT_EXCEEDED, err
 	}
 	if !g.places.has(dest) {
-		return pbv2.Status_NO_RESERVATION, errors.New("no reservation")
+		return pbv2.Status_NO_RESERVATION, errNoHolder
 	}
-	guest := !g.member(src) && !g.member(dest)
-	c, err := g.openCircuit(s, src, dest, ip, guest, now)
+	c, err := g.openCircuit(s, src, dest, ip, g.classOf(src, dest, now), now)
 	if err != nil {
 		return pbv2.Status_RESOURCE_LIMIT_EXCEEDED, err
 	}
 	s.circuit = c
 	s.answer = func(m *pbv2.HopMessage) {
+		g.answered(s.Stream, m.GetStatus())
 		if m.GetStatus() != pbv2.Status_OK {
 			c.end()
 			return
@@ -226,10 +321,11 @@ func (g *gate) connect(s *hopStream, src peer.ID, ip netip.Prefix, dest peer.ID)
 	return 0, nil
 }
 
-func (g *gate) guestLimits() *circuitLimit {
+// guestLimit is the limit of a circuit between guests; nil: there is none.
+func (g *gate) guestLimit() *circuitLimit {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return &circuitLimit{data: int64(g.limits.GuestCircuitData), time: g.limits.GuestCircuitTime}
+	return g.limits.guestLimit()
 }
 
 // change puts new limits into force; what is open stays open.
@@ -242,10 +338,7 @@ func (g *gate) change(l Limits) {
 
 // refuse answers a request that does not reach the service.
 func (g *gate) refuse(s network.Stream, status pbv2.Status, why error) {
-	g.mu.Lock()
-	g.refused[status]++
-	g.mu.Unlock()
-	g.log.Debug("refused", "status", status.String(), "peer", s.Conn().RemotePeer().String(), "reason", why)
+	g.countRefusal(s, status, why)
 	_ = s.SetDeadline(time.Now().Add(requestTime)) // a stream that cannot have one fails on write
 	answer, err := frame(&pbv2.HopMessage{Type: pbv2.HopMessage_STATUS.Enum(), Status: status.Enum()})
 	if err == nil {
@@ -258,12 +351,64 @@ func (g *gate) refuse(s network.Stream, status pbv2.Status, why error) {
 	_ = s.Close()
 }
 
+// answered counts what the service itself refuses.
+func (g *gate) answered(s network.Stream, status pbv2.Status) {
+	if status != pbv2.Status_OK {
+		g.countRefusal(s, status, because(status))
+	}
+}
+
+// countRefusal counts a refusal, and logs it by the word that the metric has. A limit
+// that is reached is said to the operator, too, but seldom.
+func (g *gate) countRefusal(s network.Stream, status pbv2.Status, why error) {
+	word := wordOf(why)
+	g.log.Debug("refused", "reason", word, "status", status.String(), "peer", s.Conn().RemotePeer().String(), "error", why)
+	g.mu.Lock()
+	key := refusedBy{status.String(), word}
+	g.refused[key]++
+	n := g.refused[key]
+	g.mu.Unlock()
+	switch why {
+	case errNoPlace, errNoGuestPlace, errNoPlaceForIP, errTooManyCircuits, errGuestCircuits, errIPCircuits, errMonthSpent:
+		g.seldom(word).Do(func() {
+			g.log.Warn("requests are refused: a limit is reached", "limit", "limits."+limitOf(word), "reason", why.Error(), "refused", n)
+		})
+	}
+}
+
+// limitOf is the limit in the configuration that stands behind a reason.
+func limitOf(word string) string {
+	if word == errMonthSpent.word {
+		return "month"
+	}
+	return word
+}
+
+// seldom is what paces the log lines about one thing.
+func (g *gate) seldom(what string) *rate.Sometimes {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	s := g.said[what]
+	if s == nil {
+		s = &rate.Sometimes{First: 1, Interval: sayAgain}
+		g.said[what] = s
+	}
+	return s
+}
+
+// note counts what the relay ended by itself.
+func (g *gate) note(reason string, n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.ended[reason] += uint64(n)
+}
+
 // enforceBans ends what banned peers have: their circuits and connections.
 func (g *gate) enforceBans() {
 	for _, c := range g.Host.Network().Conns() {
 		if g.banned.bans(c.RemotePeer(), c.RemoteMultiaddr()) {
-			g.places.free(c.RemotePeer())
-			_ = c.Close()
+			g.places.left(c, nil)
+			_ = c.CloseWithError(network.ConnGated)
 		}
 	}
 }
@@ -272,7 +417,7 @@ func (g *gate) enforceBans() {
 // IPv6 customer has at the least.
 func prefixOf(a ma.Multiaddr) (netip.Prefix, error) {
 	if _, err := a.ValueForProtocol(ma.P_CIRCUIT); err == nil {
-		return netip.Prefix{}, errors.New("asked over a relayed connection")
+		return netip.Prefix{}, errRelayed
 	}
 	ip, err := manet.ToIP(a)
 	if err != nil {
@@ -296,13 +441,16 @@ func (g *gate) count() (members, guests int) {
 	return len(g.circuits) - g.guests, g.guests
 }
 
-// refusals counts what was refused, by status.
-func (g *gate) refusals() map[string]uint64 {
+// refusals counts what was refused, by status and reason.
+func (g *gate) refusals() map[refusedBy]uint64 {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	out := make(map[string]uint64, len(g.refused))
-	for status, n := range g.refused {
-		out[status.String()] = n
-	}
-	return out
+	return maps.Clone(g.refused)
+}
+
+// endings counts what the relay ended by itself, by reason.
+func (g *gate) endings() map[string]uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return maps.Clone(g.ended)
 }

@@ -29,19 +29,20 @@ func limitConfig(t testing.TB) Config {
 	c := labConfig(t)
 	c.PSF.Enabled = false
 	c.loopbackCounts = true
+	c.newcomerTime = 1 // nobody is a newcomer
 	return c
 }
 
 // newClientAt is a small host that dials from the given loopback address.
-func newClientAt(t testing.TB, ip string) host.Host {
+func newClientAt(t testing.TB, ip string, opts ...libp2p.Option) host.Host {
 	t.Helper()
-	h, err := libp2p.New(
+	h, err := libp2p.New(append([]libp2p.Option{
 		libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.DisableMetrics(), libp2p.Ping(false),
 		libp2p.DisableIdentifyAddressDiscovery(), libp2p.ResourceManager(&network.NullResourceManager{}),
 		libp2p.Transport(tcp.NewTCPTransport, tcp.WithDialerForAddr(func(ma.Multiaddr) (tcp.ContextDialer, error) {
 			return &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)}}, nil
 		})),
-	)
+	}, opts...)...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,6 +166,9 @@ func TestGuestsNeverTakeMembersPlaces(t *testing.T) {
 	c := limitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 5, 2
 	r, members := startWithClub(t, c)
+	noMinimum := r.config().Limits
+	noMinimum.GuestReservationTime = 0
+	r.gate.change(noMinimum)
 	relay := dialable(t, r.Relay)["tcp"]
 	newPeer := func() host.Host { return newClientAt(t, "127.0.1.1") }
 
@@ -487,29 +491,6 @@ func addrOf(a ma.Multiaddr) (network, hostPort string, err error) {
 	}
 	ip, err := a.ValueForProtocol(ma.P_IP4)
 	return "tcp", net.JoinHostPort(ip, na), err
-}
-
-// Trimming takes those who hold no reservation.
-func TestReservedPeersAreNotTrimmed(t *testing.T) {
-	c := limitConfig(t)
-	c.Limits.Connections = minConns
-	r := start(t, c)
-	relay := dialable(t, r.Relay)["tcp"]
-	var reserved []host.Host
-	for i := range 10 {
-		h := newClientAt(t, fmt.Sprintf("127.0.1.%d", i+1))
-		_, err := reserve(t, h, relay)
-		must(t, err)
-		reserved = append(reserved, h)
-	}
-	idle := newClientAt(t, "127.0.1.20")
-	must(t, idle.Connect(testContext(t), relay))
-	r.host.ConnManager().(interface{ ForceTrim() }).ForceTrim()
-	for _, h := range reserved {
-		if r.host.Network().Connectedness(h.ID()) != network.Connected {
-			t.Error("a reserved peer was trimmed")
-		}
-	}
 }
 
 // What a peer sends instead of a request is answered, or cut, and the relay goes on.

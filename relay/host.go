@@ -33,9 +33,9 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, err
 	}
-	trimmer, err := c.connectionManager(cfg.Limits)
+	trimmer, err := c.connectionManager(cfg.Limits, cfg.loopbackCounts)
 	if err != nil {
-		return nil, fmt.Errorf("set the limits: %w", err)
+		return nil, err
 	}
 	book, err := newPeerbook()
 	if err != nil {

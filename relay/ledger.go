@@ -27,15 +27,9 @@ const trafficFile = "traffic.json"
 const (
 	peerRequests, peerRequestRate = 64, 2
 	ipRequests, ipRequestRate     = 1024, 50
-)
-
-// The reasons for which a budget refuses. All of them pass with time.
-var (
-	errMonthSpent = errors.New("the month's transfer budget is spent")
-	errPeerSpent  = errors.New("the peer's daily budget is spent")
-	errIPSpent    = errors.New("the address's daily budget is spent")
-	errIPCircuits = errors.New("too many circuits from this address are open")
-	errTooOften   = errors.New("too many requests")
+	// Circuits without a limit that an address may open before either end is known as
+	// a member: a burst, and one more in each newcomerTime.
+	ipNewcomers = 16
 )
 
 // ledger counts what is carried, and for whom. Every byte is charged to the peer
@@ -61,7 +55,8 @@ type ledger struct {
 type account struct {
 	bytes    atomic.Pointer[rate.Limiter] // nil: no budget
 	requests *rate.Limiter
-	open     int // circuits
+	newcomer *rate.Limiter // circuits of newcomers, see ipNewcomers
+	open     int           // circuits
 }
 
 type traffic struct {
@@ -159,6 +154,15 @@ func (b *ledger) open(p peer.ID, ip netip.Prefix, now time.Time) (*tab, error) {
 	}}, nil
 }
 
+// newcomer says whether an address may open one more circuit without a limit before
+// either end is known as a member, and charges it.
+func (b *ledger) newcomer(p peer.ID, ip netip.Prefix, now time.Time) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, at := b.accounts(p, ip)
+	return at.newcomer.AllowN(now, 1)
+}
+
 func (b *ledger) accounts(p peer.ID, ip netip.Prefix) (of, at *account) {
 	if of = b.peers[p]; of == nil {
 		of = newAccount(b.limits.PeerDay, peerRequests, peerRequestRate)
@@ -172,7 +176,7 @@ func (b *ledger) accounts(p peer.ID, ip netip.Prefix) (of, at *account) {
 }
 
 func newAccount(day Bytes, burst int, perSecond rate.Limit) *account {
-	a := &account{requests: rate.NewLimiter(perSecond, burst)}
+	a := &account{requests: rate.NewLimiter(perSecond, burst), newcomer: rate.NewLimiter(rate.Every(newcomerTime), ipNewcomers)}
 	a.grant(day)
 	return a
 }
@@ -211,6 +215,7 @@ func (a *account) spent(now time.Time) bool {
 func (a *account) idle(now time.Time) bool {
 	budget := a.bytes.Load()
 	return a.open == 0 && a.requests.TokensAt(now) >= float64(a.requests.Burst()) &&
+		a.newcomer.TokensAt(now) >= float64(a.newcomer.Burst()) &&
 		(budget == nil || budget.TokensAt(now) >= float64(budget.Burst()))
 }
 

@@ -35,7 +35,8 @@ var (
 	descReservations = desc("reservations", "Reservations held, by class.", "class")
 	descPlaces       = desc("places", "Places for reservations, by class.", "class")
 	descCircuits     = desc("circuits", "Open circuits, by class.", "class")
-	descRefused      = desc("refused_total", "Requests refused before the relay service, by status.", "status")
+	descRefused      = desc("refused_total", "Requests refused, by the status that the peer was told and the reason.", "status", "reason")
+	descEnded        = desc("ended_total", "Connections, reservations and circuits that the relay ended by itself, by reason.", "reason")
 	descMonth        = desc("month_bytes", "Bytes carried in this calendar month (UTC).")
 	descBudget       = desc("month_budget_bytes", "The month's transfer budget; 0: none.")
 	descExpiry       = desc("certificate_not_after_seconds", "When the certificate expires, as Unix time; 0: there is none.")
@@ -51,7 +52,7 @@ var (
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
 	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
 	allDescs         = []*prometheus.Desc{
-		descBuild, descReservations, descPlaces, descCircuits, descRefused, descMonth, descBudget, descExpiry, descReady, descStarted,
+		descBuild, descReservations, descPlaces, descCircuits, descRefused, descEnded, descMonth, descBudget, descExpiry, descReady, descStarted,
 		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descAnnounced, descMeasured, descRequirement, descTakenBack,
 	}
 )
@@ -116,8 +117,11 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	if g == nil {
 		return
 	}
-	for status, count := range g.refusals() {
-		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), status)
+	for by, count := range g.refusals() {
+		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), by.status, by.reason)
+	}
+	for reason, count := range g.endings() {
+		out <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(count), reason)
 	}
 }
 

@@ -2,24 +2,21 @@ package relay
 
 import (
 	"container/list"
-	"errors"
 	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-)
-
-// The reasons why there is no place. All of them pass with time.
-var (
-	errNoPlace      = errors.New("all places are taken")
-	errNoGuestPlace = errors.New("the guests' places are taken")
-	errNoPlaceForIP = errors.New("the places for this address are taken")
 )
 
 // places is the table of reservations: who holds one, and whether as a member or
 // as a guest. Classes are hints that come late (a peer is known as a member only
 // after it reserved), so they are looked at again whenever they decide something.
+//
+// A guest keeps its place for limits.guest_reservation_time. Then it gives way, when
+// the guests' share is full and another one asks. Without that time, more askers than
+// places would take them from one another without end: each that is cut comes back.
 type places struct {
 	ttl    time.Duration
 	member func(peer.ID) bool
@@ -36,7 +33,9 @@ type places struct {
 
 type place struct {
 	peer    peer.ID
+	conn    network.Conn // of the latest RESERVE: circuits to the peer go over it
 	ip      netip.Prefix
+	since   time.Time
 	expires time.Time
 	in      *list.List // guests or members
 	at      *list.Element
@@ -52,13 +51,13 @@ func newPlaces(l Limits, ttl time.Duration, member, busy func(peer.ID) bool, hel
 }
 
 // take gives id a place, or prolongs the one it has. The guest that had to give
-// way for it, if one had, must be told by closing its connection: the protocol
+// way for it, if one had, must be told by closing its connections: the protocol
 // knows no other way to end a reservation.
-func (p *places) take(id peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
+func (p *places) take(id peer.ID, conn network.Conn, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if pl := p.all[id]; pl != nil {
-		pl.expires = now.Add(p.ttl)
+		pl.expires, pl.conn = now.Add(p.ttl), conn
 		if pl.ip != ip {
 			p.leaveIP(pl.ip)
 			pl.ip = ip
@@ -80,21 +79,27 @@ func (p *places) take(id peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID,
 		p.expire(now)
 		p.classify()
 	}
+	var leaves *place
 	if p.full(in) {
 		if in == p.members {
 			return "", false, errNoPlace
 		}
-		oldest := p.oldestIdleGuest()
-		if oldest == nil {
+		if leaves = p.guestThatLeaves(now); leaves == nil {
 			return "", false, errNoGuestPlace
 		}
-		p.remove(oldest)
-		gone = oldest.peer
 	}
-	if len(p.all) >= p.limits.Reservations { // guests that became members since
-		return gone, false, errNoPlace
+	n := len(p.all)
+	if leaves != nil {
+		n--
 	}
-	pl := &place{peer: id, ip: ip, expires: now.Add(p.ttl)}
+	if n >= p.limits.Reservations { // guests that became members since
+		return "", false, errNoPlace
+	}
+	if leaves != nil {
+		p.remove(leaves)
+		gone = leaves.peer
+	}
+	pl := &place{peer: id, conn: conn, ip: ip, since: now, expires: now.Add(p.ttl)}
 	p.enter(pl, in)
 	p.all[id] = pl
 	p.byIP[ip]++
@@ -133,13 +138,16 @@ func (p *places) classify() {
 	}
 }
 
-func (p *places) oldestIdleGuest() *place {
+// guestThatLeaves is the guest without a circuit that has its place for longest, if
+// that is long enough.
+func (p *places) guestThatLeaves(now time.Time) (leaves *place) {
 	for e := p.guests.Front(); e != nil; e = e.Next() {
-		if pl := e.Value.(*place); !p.busy(pl.peer) {
-			return pl
+		pl := e.Value.(*place)
+		if now.Sub(pl.since) >= p.limits.GuestReservationTime && (leaves == nil || pl.since.Before(leaves.since)) && !p.busy(pl.peer) {
+			leaves = pl
 		}
 	}
-	return nil
+	return leaves
 }
 
 // free takes the place back; it says whether there was one.
@@ -151,6 +159,22 @@ func (p *places) free(id peer.ID) bool {
 		p.remove(pl)
 	}
 	return pl != nil
+}
+
+// left takes note that a connection has ended. A reservation goes with the connection
+// that it was made on, unless another one of the peer's is open: then it is reached
+// over that one.
+func (p *places) left(conn network.Conn, other network.Conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.all[conn.RemotePeer()]
+	switch {
+	case pl == nil || pl.conn != conn:
+	case other != nil:
+		pl.conn = other
+	default:
+		p.remove(pl)
+	}
 }
 
 func (p *places) remove(pl *place) {
@@ -186,6 +210,17 @@ func (p *places) has(id peer.ID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.all[id] != nil
+}
+
+// conn is the connection over which a peer with a reservation is reached; nil: it
+// has none.
+func (p *places) conn(id peer.ID) network.Conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pl := p.all[id]; pl != nil {
+		return pl.conn
+	}
+	return nil
 }
 
 // count is how many places members and guests hold, by their class now.

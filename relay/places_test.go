@@ -31,6 +31,10 @@ func newTable(l Limits) *tableOf {
 	return t
 }
 
+func (t *tableOf) take(p peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
+	return t.places.take(p, nil, ip, now)
+}
+
 func ipOf(n int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 32)
 }
@@ -102,6 +106,46 @@ func TestPlacesFollowTheClass(t *testing.T) {
 	gone, _, err := table.take("d", ipOf(1), now)
 	if err != nil || gone != "a" {
 		t.Errorf("gave way: %q, %v", gone, err)
+	}
+}
+
+// A guest gives way only after its time, the one first that has had its place for
+// longest; and nobody gives way where that would not help.
+func TestGuestsKeepTheirTime(t *testing.T) {
+	now := time.Now()
+	table := newTable(Limits{Reservations: 3, GuestReservations: 2, GuestReservationTime: 30 * time.Minute, ReservationsPerIP: 10})
+	for i, p := range []peer.ID{"a", "b"} {
+		_, _, err := table.take(p, ipOf(1), now.Add(time.Duration(i)*time.Minute))
+		must(t, err)
+	}
+	for m := range 30 {
+		at := now.Add(time.Duration(m) * time.Minute)
+		if gone, _, err := table.take("c", ipOf(2), at); gone != "" || !errors.Is(err, errNoGuestPlace) {
+			t.Fatalf("after %d min: got %q, %v, want a refusal", m, gone, err)
+		}
+		_, _, err := table.take("a", ipOf(1), at) // a prolonged place is no new one
+		must(t, err)
+	}
+	if gone, _, err := table.take("c", ipOf(2), now.Add(30*time.Minute)); gone != "a" || err != nil {
+		t.Errorf("after 30 min: got %q, %v, want a to give way", gone, err)
+	}
+	if gone, _, err := table.take("d", ipOf(2), now.Add(30*time.Minute)); gone != "" || !errors.Is(err, errNoGuestPlace) {
+		t.Errorf("a minute before b's time: got %q, %v, want a refusal", gone, err)
+	}
+
+	// Three that reserved as guests are members now: the table is full, whatever the
+	// guests' share says.
+	table = newTable(Limits{Reservations: 3, GuestReservations: 2, ReservationsPerIP: 10})
+	for _, p := range []peer.ID{"a", "b"} {
+		_, _, err := table.take(p, ipOf(1), now)
+		must(t, err)
+		table.members[p] = true
+	}
+	_, _, err := table.take("g", ipOf(1), now)
+	must(t, err)
+	table.change(Limits{Reservations: 2, GuestReservations: 1, ReservationsPerIP: 10})
+	if gone, _, err := table.take("h", ipOf(1), now.Add(time.Hour/2)); gone != "" || !errors.Is(err, errNoPlace) {
+		t.Errorf("a full table: got %q, %v, want a refusal and nobody gone", gone, err)
 	}
 }
 

@@ -203,6 +203,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	}
 	wg.Go(func() { r.tend(ctx, gate) })
 	wg.Go(func() { gate.guardMemory(ctx) })
+	wg.Go(func() { gate.trim(ctx, h.ConnManager().(*trimmer)) })
 	r.startExamining(ctx, h, &wg)
 	// Status takes every lock that serving needs.
 	wg.Go(func() { systemd.Watchdog(ctx, r.log, func() bool { return r.Status().Healthy }) })

@@ -55,6 +55,7 @@ func (g *gate) guardMemory(ctx context.Context) {
 		case now := <-look.C:
 			if excess := memoryExcess(); excess > 0 {
 				if n := g.relieve(now, excess); n > 0 {
+					g.note(endedMemory, n)
 					g.log.Warn("memory is short: cut circuits whose reader had stopped", "circuits", n)
 				}
 			}
