@@ -120,8 +120,9 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	for by, count := range g.refusals() {
 		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), by.status, by.reason)
 	}
-	for reason, count := range g.endings() {
-		out <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(count), reason)
+	ended := g.endings()
+	for _, reason := range endedReasons {
+		out <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(ended[reason]), reason)
 	}
 }
 

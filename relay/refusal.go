@@ -72,3 +72,5 @@ const (
 	endedNewcomer  = "newcomer" // its circuit, when neither end turned out to be a member
 	endedMemory    = "memory"   // a circuit whose reader had stopped
 )
+
+var endedReasons = []string{endedIdle, endedIdleForIP, endedGuest, endedNewcomer, endedMemory}

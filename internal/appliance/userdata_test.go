@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -207,5 +208,24 @@ func TestInstallScript(t *testing.T) {
 	}
 	if out, err := install(); err == nil || out != "" {
 		t.Errorf("a package that is another one was installed: %s", out)
+	}
+}
+
+// DigitalOcean asks of images that are not its own that ConfigDrive stands before
+// NoCloud, or user-data is not found there.
+func TestDataSources(t *testing.T) {
+	data, err := os.ReadFile("../../image/rootfs/etc/cloud/cloud.cfg.d/90-relay-image.cfg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var cfg struct {
+		List []string `yaml:"datasource_list"`
+	}
+	if err := yaml.Unmarshal(data, &cfg); err != nil {
+		t.Fatal(err)
+	}
+	drive, noCloud := slices.Index(cfg.List, "ConfigDrive"), slices.Index(cfg.List, "NoCloud")
+	if drive < 0 || noCloud < 0 || drive > noCloud {
+		t.Errorf("got the order %v, want ConfigDrive before NoCloud", cfg.List)
 	}
 }
