@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -230,6 +232,107 @@ func TestGuestsShareSettles(t *testing.T) {
 	}
 }
 
+// The other limits settle as well: those who have something keep it, those who come
+// later are refused, however often they ask.
+func TestOverCapacitySettles(t *testing.T) {
+	for _, tc := range []struct {
+		limit  string
+		change func(*Limits)
+		member bool
+		refuse pbv2.Status
+		same   bool // all come from one address
+		ask    func(t *testing.T, h host.Host, relay peer.AddrInfo, holder host.Host) pbv2.Status
+	}{
+		{"reservations", func(l *Limits) { l.Reservations, l.GuestReservations = 4, 1 }, true, pbv2.Status_RESERVATION_REFUSED, false, askReserve},
+		{"reservations_per_ip", func(l *Limits) { l.ReservationsPerIP = 3 }, false, pbv2.Status_RESERVATION_REFUSED, true, askReserve},
+		{"circuits", func(l *Limits) { l.Circuits, l.GuestCircuits = 3, 1 }, true, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
+		{"guest_circuits", func(l *Limits) { l.GuestCircuits = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
+		{"circuits_per_peer", func(l *Limits) { l.CircuitsPerPeer = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
+		{"circuits_per_ip", func(l *Limits) { l.CircuitsPerIP = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, true, askConnect},
+	} {
+		t.Run(tc.limit, func(t *testing.T) {
+			c := limitConfig(t)
+			tc.change(&c.Limits)
+			r, members, _ := loggedAt(t, c, slog.LevelInfo)
+			relay := dialable(t, r.Relay)["tcp"]
+			holder := newClientAt(t, "127.0.2.1")
+			acceptRaw(holder, sendBack)
+			if strings.Contains(tc.limit, "circuits") {
+				if tc.member {
+					members.admit(holder.ID())
+				}
+				_, err := reserve(t, holder, relay)
+				must(t, err)
+			}
+			var askers []host.Host
+			for i := range 5 {
+				ip := "127.0.1.1"
+				if !tc.same {
+					ip = fmt.Sprintf("127.0.1.%d", i+1)
+				}
+				h := newClientAt(t, ip)
+				if tc.member {
+					members.admit(h.ID())
+				}
+				must(t, h.Connect(testContext(t), relay))
+				askers = append(askers, h)
+			}
+			has := map[int]bool{}
+			for range 4 {
+				for i, h := range askers {
+					if has[i] && strings.Contains(tc.limit, "circuits") {
+						continue // a second circuit would be one more
+					}
+					got, want := tc.ask(t, h, relay, holder), pbv2.Status_OK
+					if i >= 3 {
+						want = tc.refuse
+					}
+					if got != want {
+						t.Fatalf("asker %d: got %s, want %s", i, got, want)
+					}
+					has[i] = got == pbv2.Status_OK
+				}
+			}
+			for i, h := range askers {
+				if r.host.Network().Connectedness(h.ID()) != network.Connected {
+					t.Errorf("asker %d is no longer connected", i)
+				}
+			}
+			if got := r.gate.refusals()[refusedBy{tc.refuse.String(), tc.limit}]; got != 8 {
+				t.Errorf("counted %v, want 8 for %s", r.gate.refusals(), tc.limit)
+			}
+			if got := r.gate.endings(); len(got) != 0 {
+				t.Errorf("ended %v, want nothing", got)
+			}
+		})
+	}
+}
+
+func askReserve(t *testing.T, h host.Host, relay peer.AddrInfo, _ host.Host) pbv2.Status {
+	_, err := reserve(t, h, relay)
+	var refused client.ReservationError
+	if err != nil && !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		return pbv2.Status_OK
+	}
+	return refused.Status
+}
+
+// askConnect keeps the circuit that it gets.
+func askConnect(t *testing.T, h host.Host, relay peer.AddrInfo, holder host.Host) pbv2.Status {
+	_, err := openRaw(testContext(t), h, relay.ID, holder.ID())
+	var answer relayAnswer
+	if err != nil && !errors.As(err, &answer) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		return pbv2.Status_OK
+	}
+	return pbv2.Status(answer)
+}
+
 // lateClub knows a peer as a member only when it is asked for the third time.
 type lateClub struct{ asked atomic.Int32 }
 
@@ -262,11 +365,8 @@ func TestNewcomersCircuits(t *testing.T) {
 	r, members, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := dialable(t, r.Relay)["tcp"]
 	to, from := newClientAt(t, "127.0.1.1"), newClientAt(t, "127.0.1.2")
-	rsvp, err := reserve(t, to, relay)
+	_, err := reserve(t, to, relay)
 	must(t, err)
-	if rsvp.LimitData != 0 {
-		t.Errorf("a newcomer was told of a limit of %d bytes", rsvp.LimitData)
-	}
 	must(t, echo(t, from, to, relay, 100<<10))
 	if from.Network().ConnsToPeer(to.ID())[0].Stat().Limited {
 		t.Error("a newcomer's circuit is limited")

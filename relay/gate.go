@@ -105,10 +105,15 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*ga
 			h.ConnManager().Unprotect(p, reservedTag)
 		}
 	})
-	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
-		g.places.left(c, latest(n.ConnsToPeer(c.RemotePeer()), c))
+	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
+		g.left(c)
 	}})
 	return g, nil
+}
+
+// left takes note that a connection has ended.
+func (g *gate) left(c network.Conn) {
+	g.places.left(c, latest(g.Host.Network().ConnsToPeer(c.RemotePeer()), c))
 }
 
 // latest is the newest of the connections but one; nil: there is no other.
@@ -251,15 +256,15 @@ func (g *gate) reserve(s *hopStream, p peer.ID, ip netip.Prefix) (pbv2.Status, e
 	s.answer = func(m *pbv2.HopMessage) {
 		g.answered(s.Stream, m.GetStatus())
 		if m.GetStatus() == pbv2.Status_OK {
-			if !g.member(p) && !g.newcomer(p, now) {
+			if !g.member(p) {
 				m.Limit = g.guestLimit().message()
 			}
 		} else if fresh {
 			g.places.free(p)
 		}
 		// It may have left before it had the place: then nobody took it back.
-		if g.Host.Network().Connectedness(p) != network.Connected {
-			g.places.free(p)
+		if c := s.Stream.Conn(); c.IsClosed() {
+			g.left(c)
 		}
 	}
 	return 0, nil

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"fmt"
 	"testing"
 	"time"
 
@@ -33,6 +32,11 @@ func acceptRaw(h host.Host, serve func(network.Stream)) {
 	})
 }
 
+// relayAnswer is a status other than OK, as an error.
+type relayAnswer pbv2.Status
+
+func (a relayAnswer) Error() string { return "the relay answers " + pbv2.Status(a).String() }
+
 // openRaw opens a circuit from a peer that is connected to the relay. Unlike
 // libp2p's client it opens as many to one peer as it is told.
 func openRaw(ctx context.Context, from host.Host, relay, to peer.ID) (network.Stream, error) {
@@ -49,7 +53,7 @@ func openRaw(ctx context.Context, from host.Host, relay, to peer.ID) (network.St
 		_, err = readFrame(s, &m)
 	}
 	if err == nil && m.GetStatus() != pbv2.Status_OK {
-		err = fmt.Errorf("the relay answers %s", m.GetStatus())
+		err = relayAnswer(m.GetStatus())
 	}
 	if err != nil {
 		_ = s.Reset()
