@@ -45,6 +45,10 @@ type Config struct {
 	Browser     string           `yaml:"browser"`
 	LogLevel    slog.Level       `yaml:"log_level"`
 	Lab         LabConfig        `yaml:"lab"`
+
+	// loopbackCounts lifts the exemption of loopback addresses from the bounds per
+	// address, which otherwise no test could reach.
+	loopbackCounts bool
 }
 
 // PublicConfig is how the monitor is reached by a name of its own.

@@ -18,10 +18,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
-	"golang.org/x/net/netutil"
-	"golang.org/x/time/rate"
 
-	"github.com/psf-relay/relay-appliance/monitor/web"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -30,16 +28,17 @@ import (
 // which passes /monitor/ and /witness/ on to its loopback address. So the paths
 // are the same everywhere.
 
-// maxConns bounds the connections of a listener that anybody may reach.
-const maxConns = 256
+// conns bounds the connections of each listener. Those of a relay on this machine,
+// or another proxy, come from loopback, which only the whole bounds.
+var conns = listen.Bounds{All: 256, PerAddress: 32}
 
-// pageRate is how many pages a second are made; the witness has limits of its own.
-const pageRate = 50
+// pageRates are how many pages a second are made; the witness has rates of its own.
+var pageRates = listen.Rates{PerClient: 10, Burst: 100, All: 50, AllBurst: 200}
 
 // public is what anybody may ask for.
 func (m *Monitor) public() http.Handler {
 	mux := http.NewServeMux()
-	pages := paced(m.pages())
+	pages := listen.Paced(pageRates, m.pages())
 	mux.Handle("/monitor/", http.StripPrefix("/monitor", pages))
 	mux.Handle("/", pages)
 	if m.witness != nil {
@@ -48,21 +47,12 @@ func (m *Monitor) public() http.Handler {
 	return mux
 }
 
-// paced keeps those who ask without end from taking the machine's time.
-func paced(next http.Handler) http.Handler {
-	pace := rate.NewLimiter(pageRate, 2*pageRate)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !pace.Allow() {
-			http.Error(w, "too many requests: try again later", http.StatusTooManyRequests)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
 // serve opens the listeners that the configuration names, and serves until stop.
 func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 	var servers []*http.Server
+	m.mu.Lock()
+	m.refusals = nil
+	m.mu.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	stop = func() {
@@ -73,30 +63,37 @@ func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 		running.Wait()
 	}
 	// open listens at once, so that what cannot be had is said at the start.
-	open := func(what, addr string, h http.Handler, wrap func(net.Listener) net.Listener) error {
-		l, err := net.Listen("tcp", addr)
+	open := func(what, addr string, h http.Handler, conf *tls.Config) error {
+		bounds := conns
+		bounds.LoopbackCounts = m.cfg.loopbackCounts
+		tcp, err := listen.TCP(what, addr, bounds, m.log)
 		if err != nil {
 			return fmt.Errorf("serve %s: %w: free the address, or configure another", what, err)
 		}
-		m.log.Info("serving", "what", what, "addr", l.Addr().String())
-		srv := web.Server(h)
-		srv.ErrorLog = slog.NewLogLogger(m.log.Handler(), slog.LevelDebug)
+		m.log.Info("serving", "what", what, "addr", tcp.Addr().String())
+		m.mu.Lock()
+		m.refusals = append(m.refusals, tcp.Refusals)
+		m.mu.Unlock()
+		var l net.Listener = tcp
+		if conf != nil {
+			l = tls.NewListener(tcp, conf)
+		}
+		srv := listen.Server(h, m.log)
 		servers = append(servers, srv)
 		running.Go(func() {
-			if err := srv.Serve(wrap(l)); !errors.Is(err, http.ErrServerClosed) {
+			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
 				m.log.Error("serving ended", "what", what, "err", err)
 			}
 		})
 		return nil
 	}
-	plain := func(l net.Listener) net.Listener { return netutil.LimitListener(l, maxConns) }
 
 	if m.cfg.Listen != "" {
 		h := m.public()
 		if loopback(m.cfg.Listen) {
 			h = m.local(h)
 		}
-		if err := open("the status pages", m.cfg.Listen, h, plain); err != nil {
+		if err := open("pages", m.cfg.Listen, h, nil); err != nil {
 			stop()
 			return nil, err
 		}
@@ -104,12 +101,10 @@ func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 	if p := m.cfg.Public; p.Domain != "" {
 		cert, err := newCertificate(p, m.cfg.DataDir, m.log)
 		if err == nil {
-			err = open("https", p.HTTPS, m.public(), func(l net.Listener) net.Listener {
-				return tls.NewListener(plain(l), cert.tlsConfig())
-			})
+			err = open("https", p.HTTPS, m.public(), cert.tlsConfig())
 		}
 		if err == nil && p.HTTP != "" {
-			err = open("http", p.HTTP, cert.httpHandler(), plain)
+			err = open("http", p.HTTP, cert.httpHandler(), nil)
 		}
 		if err != nil {
 			stop()
@@ -194,14 +189,7 @@ func (c *certificate) tlsConfig() *tls.Config {
 
 // httpHandler serves the CA's HTTP-01 validation, and sends everybody else to https.
 func (c *certificate) httpHandler() http.Handler {
-	return c.manager.HTTPHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			http.Error(w, "use https", http.StatusBadRequest)
-			return
-		}
-		// To the domain and not to the Host header, which is the visitor's.
-		http.Redirect(w, r, "https://"+c.domain+r.URL.RequestURI(), http.StatusFound)
-	}))
+	return c.manager.HTTPHandler(listen.ToHTTPS(c.domain))
 }
 
 const (

@@ -97,6 +97,7 @@ var (
 	descSigning    = prometheus.NewDesc("relaymon_signing", "Whether the log is signed: 0 while it waits for its witnesses.", nil, nil)
 	descSealed     = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
 	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
+	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
 	descVote       = prometheus.NewDesc("relaymon_vote", "This monitor's vote of the last hour in which it has one: 1 up, 0.5 busy, 0 down; absent if the last day holds none.", relayLabels, nil)
 	descMonthHours = prometheus.NewDesc("relaymon_month_hours", "Hours of the running month, as this monitor alone counts them.", append(slices.Clone(relayLabels), "state"), nil)
 	descNeeded     = prometheus.NewDesc("relaymon_month_needed_hours", "Hours that must still be up in the running month.", relayLabels, nil)
@@ -108,7 +109,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descVote, descMonthHours, descNeeded, descSpare) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descRefused, descVote, descMonthHours, descNeeded, descSpare) {
 		out <- d
 	}
 }
@@ -131,6 +132,14 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 	gauge(descSealed, float64(o.Sealed))
 	for _, w := range o.Witnesses {
 		gauge(descBehind, float64(w.Behind), w.Name)
+	}
+	n.m.mu.Lock()
+	refusals := n.m.refusals
+	n.m.mu.Unlock()
+	for _, l := range refusals {
+		for reason, count := range l.Counts() {
+			out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), l.Name(), reason)
+		}
 	}
 	for _, r := range o.Relays {
 		id := []string{r.PeerID, r.Operator}

@@ -13,6 +13,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
@@ -54,6 +55,8 @@ type Monitor struct {
 	lastly     time.Time                    // the last tick
 	fault      error                        // why nothing is judged at present; nil: all is well
 	running    sync.WaitGroup
+
+	refusals []*listen.Refusals // of each listener
 
 	refused string // why changed files of the committee are not used; reread's own
 }

@@ -17,6 +17,8 @@ import (
 
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/x/rate"
+
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 // What things cost, as measured. README.md has the figures and the reasons.
@@ -24,10 +26,21 @@ const (
 	perConnection = 100 << 10 // a reserved peer: 46 (tcp) to 73 KiB (quic), and room for its handshake
 	perCircuit    = 112 << 10 // two copy buffers, two streams, four goroutines
 	ownMemory     = 96 << 20  // the program itself, pubsub, the peerstore
-	ownFiles      = 128       // listeners, logs, certificates, outgoing connections
-	minConns      = 128
-	maxConns      = 1 << 16
-	maxDerived    = 1 << 13 // places and circuits that nobody asked for: with more a RESERVE gets dear
+	// Files that libp2p's connections leave alone: 128 for listeners, logs,
+	// certificates and outgoing connections, and those that visitors may hold at the
+	// other listeners.
+	ownFiles     = 128 + httpConns + metricsConns
+	httpConns    = 128
+	metricsConns = 32
+	minConns     = 128
+	maxConns     = 1 << 16
+	maxDerived   = 1 << 13 // places and circuits that nobody asked for: with more a RESERVE gets dear
+)
+
+// Connections at the relay's own listeners, which libp2p's limits do not know.
+var (
+	httpBounds    = listen.Bounds{All: httpConns, PerAddress: 16}
+	metricsBounds = listen.Bounds{All: metricsConns, PerAddress: 8}
 )
 
 // capacity is how much this machine carries. The library's own scaling gives a

@@ -1,646 +1,276 @@
 package relay
 
 import (
-	"errors"
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
-	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
 	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+	"golang.org/x/net/http2"
+
+	"github.com/psf-relay/relay-appliance/internal/listen/listentest"
 )
 
-// loggedAt is a relay of which a test reads the log.
-func loggedAt(t testing.TB, c Config, level slog.Level) (*running, *club, *page) {
-	t.Helper()
-	log := &page{}
-	r := startLogging(t, c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})))
-	members := &club{}
-	r.gate.know(members)
-	return r, members, log
-}
+// crowdVar makes the test binary the relay of TestCrowds: the folder with its
+// certificate, its monitor's address and its ports.
+const crowdVar = "RELAY_TEST_CROWD"
 
-// talk sends a few bytes through a raw circuit whose other end sends them back.
-func talk(s network.Stream) error {
-	const word = "still here"
-	if _, err := io.WriteString(s, word); err != nil {
-		return err
+func TestHelperCrowdRelay(t *testing.T) {
+	given := strings.Fields(os.Getenv(crowdVar))
+	if len(given) == 0 {
+		t.Skip("for TestCrowds only")
 	}
-	got := make([]byte, len(word))
-	if _, err := io.ReadFull(s, got); err != nil {
-		return err
-	}
-	if string(got) != word {
-		return fmt.Errorf("got %q, want %q", got, word)
-	}
-	return nil
-}
-
-func sendBack(s network.Stream) { _, _ = io.Copy(s, s); _ = s.Close() }
-
-// Peers at the ends of circuits stay when connections run short. Of the idle ones as
-// many go as must, and the operator is told.
-func TestTrimmingTakesIdleConnectionsOnly(t *testing.T) {
-	c := limitConfig(t)
-	c.Limits.Connections, c.Limits.Reservations, c.Limits.GuestReservations, c.Limits.CircuitsPerPeer = 100, 60, 60, 200
-	r, members, log := loggedAt(t, c, slog.LevelInfo)
-	relay := dialable(t, r.Relay)["tcp"]
-	n := 0
-	next := func() host.Host {
-		n++
-		h := newClientAt(t, fmt.Sprintf("127.0.1.%d", n))
-		must(t, h.Connect(testContext(t), relay))
-		return h
-	}
-	var busy, idle []host.Host
-	var circuits []network.Stream
-	for range 4 { // holders, and 19 others that have a circuit to each
-		holder := next()
-		_, err := reserve(t, holder, relay)
-		must(t, err)
-		acceptRaw(holder, sendBack)
-		busy = append(busy, holder)
-		for range 19 {
-			h := next()
-			circuits = append(circuits, mustOpenRaw(t, h, relay.ID, holder.ID()))
-			busy = append(busy, h)
-		}
-	}
-	for range 12 {
-		idle = append(idle, next())
-	}
-	member := idle[0]
-	members.admit(member.ID())
-	trimmer := r.host.ConnManager().(*trimmer)
-
-	// Newcomers have a moment to become of use.
-	if picked := trimmer.pick(r.host.Network().Conns(), r.gate.member, time.Now()); len(picked) > 0 {
-		t.Errorf("picked %d newcomers, want none", len(picked))
-	}
-	// 92 connections are two more than nine tenths.
-	picked := trimmer.pick(r.host.Network().Conns(), r.gate.member, time.Now().Add(time.Hour))
-	if len(picked) != 2 {
-		t.Fatalf("picked %d connections, want 2", len(picked))
-	}
-	r.gate.close(picked)
-	connected := func(hosts []host.Host) (n int) {
-		for _, h := range hosts {
-			if r.host.Network().Connectedness(h.ID()) == network.Connected {
-				n++
-			}
-		}
-		return n
-	}
-	eventually(t, "two idle connections are closed", func() bool { return connected(idle) == 10 })
-	if got := connected(busy); got != len(busy) {
-		t.Errorf("of %d peers with circuits %d are connected", len(busy), got)
-	}
-	if connected([]host.Host{member}) != 1 {
-		t.Error("a member went before the strangers")
-	}
-	for i, s := range circuits {
-		if err := talk(s); err != nil {
-			t.Errorf("circuit %d: %v", i, err)
-		}
-	}
-	if got := r.gate.endings()[endedIdle]; got != 2 {
-		t.Errorf("the metric counts %d, want 2", got)
-	}
-	if !strings.Contains(log.String(), "idle connections are closed") || !strings.Contains(log.String(), "limits.connections ") {
-		t.Errorf("the log does not tell: %s", log)
-	}
-	if picked := trimmer.pick(r.host.Network().Conns(), r.gate.member, time.Now().Add(time.Hour)); len(picked) > 0 {
-		t.Errorf("picked %d more, want none", len(picked))
-	}
-
-	// With the circuits the protection ends.
-	for _, s := range circuits {
-		must(t, s.Reset())
-	}
-	eventually(t, "nobody is protected but the holders", func() bool {
-		protected := 0
-		for _, h := range busy {
-			if trimmer.IsProtected(h.ID(), "") {
-				protected++
-			}
-		}
-		return protected == 4
-	})
-}
-
-// One address that nearly has all its connections loses strangers' idle ones, so that
-// somebody new behind it, such as a monitor, finds room.
-func TestTrimmingOfOneAddress(t *testing.T) {
-	c := limitConfig(t)
-	c.Limits.ConnectionsPerIP = 10
-	r, members, _ := loggedAt(t, c, slog.LevelInfo)
-	relay := dialable(t, r.Relay)["tcp"]
-	var hosts []host.Host
-	for range 10 {
-		h := newClientAt(t, "127.0.1.1")
-		must(t, h.Connect(testContext(t), relay))
-		hosts = append(hosts, h)
-	}
-	for _, h := range hosts[:4] {
-		_, err := reserve(t, h, relay)
-		must(t, err)
-	}
-	members.admit(hosts[4].ID(), hosts[5].ID())
-	other := newClientAt(t, "127.0.1.2")
-	must(t, other.Connect(testContext(t), relay))
-	trimmer := r.host.ConnManager().(*trimmer)
-	eventually(t, "all are counted", func() bool { _, ofIP := trimmer.excess(); return len(ofIP) == 1 })
-	if !trimmer.crowded() {
-		t.Error("not crowded")
-	}
-	picked := trimmer.pick(r.host.Network().Conns(), r.gate.member, time.Now().Add(time.Hour))
-	if len(picked) != 1 || picked[0].reason != endedIdleForIP {
-		t.Fatalf("picked %+v, want one for its address", picked)
-	}
-	for _, h := range append(hosts[:6:6], other) {
-		if h.ID() == picked[0].conn.RemotePeer() {
-			t.Errorf("picked a peer with a reservation, a member, or one of another address")
-		}
-	}
-	r.gate.close(picked)
-	eventually(t, "there is room again", func() bool { return !trimmer.crowded() })
-	must(t, newClientAt(t, "127.0.1.1").Connect(testContext(t), relay))
-}
-
-// More guests than places: those who have one keep it, the others are told so, and it
-// stays like that.
-func TestGuestsShareSettles(t *testing.T) {
-	c := limitConfig(t)
-	c.Limits.Reservations, c.Limits.GuestReservations = 20, 4
-	r, _, log := loggedAt(t, c, slog.LevelDebug)
-	relay := dialable(t, r.Relay)["tcp"]
-	var hosts []host.Host
-	for i := range 6 {
-		hosts = append(hosts, newClientAt(t, fmt.Sprintf("127.0.1.%d", i+1)))
-	}
-	for range 5 {
-		for i, h := range hosts {
-			_, err := reserve(t, h, relay)
-			if i < 4 {
-				must(t, err)
-			} else {
-				wantStatus(t, err, pbv2.Status_RESERVATION_REFUSED)
-			}
-		}
-	}
-	for i, h := range hosts[:4] {
-		if r.host.Network().Connectedness(h.ID()) != network.Connected || !r.gate.places.has(h.ID()) {
-			t.Errorf("holder %d lost its place", i)
-		}
-	}
-	refused := refusedBy{"RESERVATION_REFUSED", "guest_reservations"}
-	if got := r.gate.refusals()[refused]; got != 10 {
-		t.Errorf("counted %d refusals, want 10: %v", got, r.gate.refusals())
-	}
-	if got := r.gate.endings(); len(got) != 0 {
-		t.Errorf("ended %v, want nothing", got)
-	}
-	if got := strings.Count(log.String(), "limits.guest_reservations"); got != 1 {
-		t.Errorf("%d warnings in the log, want 1", got)
-	}
-	if got := strings.Count(log.String(), "reason=guest_reservations"); got != 10 {
-		t.Errorf("%d lines at level debug have the metric's word, want 10", got)
-	}
-
-	// After the time a guest gives way, and is told by the code.
-	l := r.config().Limits
-	l.GuestReservationTime = 0
-	r.gate.change(l)
-	_, err := reserve(t, hosts[4], relay)
+	dir := given[0]
+	c := labConfig(t)
+	c.DataDir = filepath.Join(dir, "data")
+	c.Domain = domain
+	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	c.HTTPUpstream = given[1]
+	c.Listen.HTTP, c.Metrics.Listen = given[2], given[3]
+	c.Listen.WSS = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+given[4]+"/tls/ws")
+	c.Listen.TCP = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+given[5])
+	c.loopbackCounts = true
+	r, err := New(c, testLog(t))
 	must(t, err)
-	eventually(t, "the oldest guest is gone", func() bool { return hosts[0].Network().Connectedness(relay.ID) != network.Connected })
-	if got := r.gate.endings()[endedGuest]; got != 1 {
-		t.Errorf("counted %d that gave way, want 1", got)
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go func() {
+		<-r.Ready()
+		fmt.Println("ready", r.ID())
+	}()
+	must(t, r.Run(ctx))
 }
 
-// The other limits settle as well: those who have something keep it, those who come
-// later are refused, however often they ask.
-func TestOverCapacitySettles(t *testing.T) {
-	for _, tc := range []struct {
-		limit  string
-		change func(*Limits)
-		member bool
-		refuse pbv2.Status
-		same   bool // all come from one address
-		ask    func(t *testing.T, h host.Host, relay peer.AddrInfo, holder host.Host) pbv2.Status
+// With 1,024 open files, whoever opens 1,100 connections to one listener locks out
+// nobody else, there or elsewhere.
+func TestCrowds(t *testing.T) {
+	const files, crowd = 1024, 1100
+	held := make(chan struct{})
+	monitor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.WriteString(w, "begun")
+		w.(http.Flusher).Flush()
+		if r.URL.Path == "/monitor/held" {
+			select {
+			case <-held:
+			case <-r.Context().Done():
+			}
+		}
+	}))
+	defer monitor.Close()
+	defer close(held)
+
+	dir := t.TempDir()
+	cert, key := selfSigned(t, domain)
+	must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
+	var ports [4]int
+	for i := range ports {
+		ports[i] = freePort(t)
+	}
+	at := func(i int) string { return fmt.Sprintf("127.0.0.2:%d", ports[i]) }
+	plain, metrics, wss, tcp := at(0), at(1), at(2), at(3)
+
+	cmd := exec.Command("/bin/sh", "-c", `ulimit -n "$0" && exec "$@"`, strconv.Itoa(files), os.Args[0], "-test.run=^TestHelperCrowdRelay$", "-test.v")
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %s %s %s %d %d", crowdVar, dir, monitor.URL, plain, metrics, ports[2], ports[3]))
+	var log bytes.Buffer
+	cmd.Stderr = &log
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	defer func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		defer kill.Stop()
+		if err := cmd.Wait(); err != nil || t.Failed() {
+			t.Errorf("the relay: %v\n%s", err, &log)
+		}
+	}()
+	var id peer.ID
+	lines := bufio.NewScanner(out)
+	for id == "" && lines.Scan() {
+		if s, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
+			id, err = peer.Decode(s)
+			must(t, err)
+		}
+	}
+	if id == "" {
+		t.Fatal("the relay does not start")
+	}
+	rest := make(chan struct{})
+	go func() { defer close(rest); _, _ = io.Copy(io.Discard, out) }()
+	defer func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-rest }()
+
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(cert)
+	conf := &tls.Config{RootCAs: pool, ServerName: domain}
+	// ask makes one request.
+	ask := func(d *net.Dialer, url string, want int) (string, error) {
+		client := http.Client{
+			Timeout: patience,
+			Transport: &http.Transport{
+				DisableKeepAlives: true, TLSClientConfig: conf,
+				DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+					if strings.HasPrefix(addr, domain) {
+						addr = wss
+					}
+					return d.DialContext(ctx, network, addr)
+				},
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		}
+		resp, err := client.Get(url)
+		if err != nil {
+			return "", err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if resp.StatusCode != want {
+			return "", fmt.Errorf("%s: %s, want %d", url, resp.Status, want)
+		}
+		return string(body), err
+	}
+	asked := func(url string, want int) func(*net.Dialer) error {
+		return func(d *net.Dialer) error {
+			_, err := ask(d, url, want)
+			return err
+		}
+	}
+	reader := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 9, 100)}}
+	numbers := func() string {
+		body, err := ask(reader, "http://"+metrics+"/metrics", http.StatusOK)
+		if err != nil {
+			t.Fatalf("metrics: %v", err)
+		}
+		return body
+	}
+	refused := func(listener string) func() int {
+		re := regexp.MustCompile(`(?m)^relayd_connections_refused_total\{listener="` + listener + `",.*\} (\d+)$`)
+		return func() (n int) {
+			for _, m := range re.FindAllStringSubmatch(numbers(), -1) {
+				k, err := strconv.Atoi(m[1])
+				must(t, err)
+				n += k
+			}
+			return n
+		}
+	}
+	// over says something by TLS, and waits for the beginning of the answer.
+	over := func(request string) func(net.Conn) error {
+		return func(raw net.Conn) error {
+			c := tls.Client(raw, conf)
+			if _, err := io.WriteString(c, request); err != nil {
+				return err
+			}
+			_, err := c.Read(make([]byte, 1))
+			return err
+		}
+	}
+	visitor := 0
+	connected := func(*net.Dialer) error {
+		visitor++
+		h := newClientAt(t, fmt.Sprintf("127.0.10.%d", visitor))
+		defer h.Close()
+		return h.Connect(testContext(t), peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", ports[3]))[0]}})
+	}
+	for i, tc := range []struct {
+		name  string
+		crowd listentest.Crowd
 	}{
-		{"reservations", func(l *Limits) { l.Reservations, l.GuestReservations = 4, 1 }, true, pbv2.Status_RESERVATION_REFUSED, false, askReserve},
-		{"reservations_per_ip", func(l *Limits) { l.ReservationsPerIP = 3 }, false, pbv2.Status_RESERVATION_REFUSED, true, askReserve},
-		{"circuits", func(l *Limits) { l.Circuits, l.GuestCircuits = 3, 1 }, true, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
-		{"guest_circuits", func(l *Limits) { l.GuestCircuits = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
-		{"circuits_per_peer", func(l *Limits) { l.CircuitsPerPeer = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
-		{"circuits_per_ip", func(l *Limits) { l.CircuitsPerIP = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, true, askConnect},
+		{"http", listentest.Crowd{Addr: plain, Conns: crowd, Bound: httpBounds.PerAddress, Refused: refused("http"),
+			Served: asked("http://"+plain+"/x", http.StatusFound)}},
+		{"metrics", listentest.Crowd{Addr: metrics, Conns: crowd, Bound: metricsBounds.PerAddress, Refused: refused("metrics"),
+			Served: asked("http://"+metrics+"/healthz", http.StatusOK)}},
+		{"443 before TLS", listentest.Crowd{Addr: wss, Conns: crowd, Bound: 32, Refused: refused("libp2p"),
+			Served: asked("https://"+domain+"/healthz", http.StatusOK)}},
+		{"443 after TLS", listentest.Crowd{Addr: wss, Conns: crowd, Bound: 32, Refused: refused("libp2p"),
+			Greet:  over("GET /healthz HTTP/1.1\r\nHost: " + domain + "\r\n\r\n"),
+			Served: asked("https://"+domain+"/healthz", http.StatusOK)}},
+		{"tcp before the handshake", listentest.Crowd{Addr: tcp, Conns: crowd, Bound: 32, Refused: refused("libp2p"), Served: connected}},
+		{"upstream", listentest.Crowd{Addr: wss, Conns: maxUpstreamConns, Bound: upstreamBounds.PerAddress, Stays: true, Refused: refused("upstream"),
+			Greet:  over("GET /monitor/held HTTP/1.1\r\nHost: " + domain + "\r\n\r\n"),
+			Served: asked("https://"+domain+"/monitor/x", http.StatusOK)}},
 	} {
-		t.Run(tc.limit, func(t *testing.T) {
-			c := limitConfig(t)
-			tc.change(&c.Limits)
-			r, members, _ := loggedAt(t, c, slog.LevelInfo)
-			relay := dialable(t, r.Relay)["tcp"]
-			holder := newClientAt(t, "127.0.2.1")
-			acceptRaw(holder, sendBack)
-			if strings.Contains(tc.limit, "circuits") {
-				if tc.member {
-					members.admit(holder.ID())
-				}
-				_, err := reserve(t, holder, relay)
-				must(t, err)
-			}
-			var askers []host.Host
-			for i := range 5 {
-				ip := "127.0.1.1"
-				if !tc.same {
-					ip = fmt.Sprintf("127.0.1.%d", i+1)
-				}
-				h := newClientAt(t, ip)
-				if tc.member {
-					members.admit(h.ID())
-				}
-				must(t, h.Connect(testContext(t), relay))
-				askers = append(askers, h)
-			}
-			has := map[int]bool{}
-			for range 4 {
-				for i, h := range askers {
-					if has[i] && strings.Contains(tc.limit, "circuits") {
-						continue // a second circuit would be one more
-					}
-					got, want := tc.ask(t, h, relay, holder), pbv2.Status_OK
-					if i >= 3 {
-						want = tc.refuse
-					}
-					if got != want {
-						t.Fatalf("asker %d: got %s, want %s", i, got, want)
-					}
-					has[i] = got == pbv2.Status_OK
-				}
-			}
-			for i, h := range askers {
-				if r.host.Network().Connectedness(h.ID()) != network.Connected {
-					t.Errorf("asker %d is no longer connected", i)
-				}
-			}
-			if got := r.gate.refusals()[refusedBy{tc.refuse.String(), tc.limit}]; got != 8 {
-				t.Errorf("counted %v, want 8 for %s", r.gate.refusals(), tc.limit)
-			}
-			if got := r.gate.endings(); len(got) != 0 {
-				t.Errorf("ended %v, want nothing", got)
+		t.Run(tc.name, func(t *testing.T) {
+			tc.crowd.From = fmt.Sprintf("127.0.9.%d", 1+i)
+			tc.crowd.Test(t, fmt.Sprintf("127.0.9.%d", 50+i))
+			for _, m := range regexp.MustCompile(`(?m)^process_(open_fds|resident_memory_bytes) .*$`).FindAllString(numbers(), -1) {
+				t.Log(m)
 			}
 		})
 	}
 }
 
-func askReserve(t *testing.T, h host.Host, relay peer.AddrInfo, _ host.Host) pbv2.Status {
-	_, err := reserve(t, h, relay)
-	var refused client.ReservationError
-	if err != nil && !errors.As(err, &refused) {
-		t.Fatal(err)
-	}
-	if err == nil {
-		return pbv2.Status_OK
-	}
-	return refused.Status
-}
-
-// askConnect keeps the circuit that it gets.
-func askConnect(t *testing.T, h host.Host, relay peer.AddrInfo, holder host.Host) pbv2.Status {
-	_, err := openRaw(testContext(t), h, relay.ID, holder.ID())
-	var answer relayAnswer
-	if err != nil && !errors.As(err, &answer) {
-		t.Fatal(err)
-	}
-	if err == nil {
-		return pbv2.Status_OK
-	}
-	return pbv2.Status(answer)
-}
-
-// lateClub knows a peer as a member only when it is asked for the third time.
-type lateClub struct{ asked atomic.Int32 }
-
-func (c *lateClub) IsMember(peer.ID) bool { return c.asked.Add(1) > 3 }
-
-// A member whose RESERVE comes before its subscription gets a member's place though
-// the guests' places are taken.
-func TestNewcomerIsWaitedFor(t *testing.T) {
+// At 443 one connection makes only so many requests at once by HTTP/2.
+func TestStreamsAreBounded(t *testing.T) {
 	c := limitConfig(t)
-	c.newcomerTime = patience
-	c.Limits.Reservations, c.Limits.GuestReservations = 4, 1
-	r, _, _ := loggedAt(t, c, slog.LevelInfo)
-	relay := dialable(t, r.Relay)["tcp"]
-	_, err := reserve(t, newClientAt(t, "127.0.1.1"), relay)
+	dir := t.TempDir()
+	cert, key := selfSigned(t, domain)
+	c.Domain, c.TLS = domain, TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
+	must(t, os.WriteFile(c.TLS.Key, key, 0o600))
+	at := fmt.Sprintf("127.0.0.2:%d", freePort(t))
+	c.Listen.WSS, c.Listen.HTTP = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+at[strings.LastIndex(at, ":")+1:]+"/tls/ws"), ""
+	start(t, c)
+	conn, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, ServerName: domain, NextProtos: []string{"h2"}})
 	must(t, err)
-	_, err = reserve(t, newClientAt(t, "127.0.1.2"), relay) // waits, and is none
-	wantStatus(t, err, pbv2.Status_RESERVATION_REFUSED)
-	r.gate.know(&lateClub{})
-	_, err = reserve(t, newClientAt(t, "127.0.1.3"), relay)
+	defer conn.Close()
+	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	_, err = io.WriteString(conn, http2.ClientPreface)
 	must(t, err)
-}
-
-// A circuit that is opened before its peers are known as members has no limit, which
-// both ends would go by for its life. Strangers get no more out of that than their
-// share.
-func TestNewcomersCircuits(t *testing.T) {
-	c := limitConfig(t)
-	c.newcomerTime = time.Hour
-	c.Limits.GuestCircuitData, c.Limits.GuestCircuits = 16<<10, 80 // of them 20 for newcomers
-	r, members, _ := loggedAt(t, c, slog.LevelInfo)
-	relay := dialable(t, r.Relay)["tcp"]
-	to, from := newClientAt(t, "127.0.1.1"), newClientAt(t, "127.0.1.2")
-	_, err := reserve(t, to, relay)
-	must(t, err)
-	must(t, echo(t, from, to, relay, 100<<10))
-	if from.Network().ConnsToPeer(to.ID())[0].Stat().Limited {
-		t.Error("a newcomer's circuit is limited")
-	}
-
-	// The share of one address, and of all.
-	acceptRaw(to, sendBack)
-	unlimited := func(ip string) bool {
-		h := newClientAt(t, ip)
-		return connectStatus(t, h, relay, to.ID()).GetLimit() == nil
-	}
-	ofOne := 0
-	for range ipNewcomers + 2 {
-		if unlimited("127.0.1.3") {
-			ofOne++
-		}
-	}
-	if ofOne != ipNewcomers {
-		t.Errorf("one address got %d circuits without a limit, want %d", ofOne, ipNewcomers)
-	}
-	if unlimited("127.0.1.3") {
-		t.Error("one more for an address that had its share")
-	}
-	var open []network.Stream
-	for i := range 20 {
-		h := newClientAt(t, fmt.Sprintf("127.0.1.%d", 10+i))
-		must(t, h.Connect(testContext(t), relay))
-		open = append(open, mustOpenRaw(t, h, relay.ID, to.ID()))
-	}
-	if unlimited("127.0.1.40") {
-		t.Error("one more when the share of newcomers was taken")
-	}
-
-	// When the time is over, circuits of members stay and all others end.
-	members.admit(open[5].Conn().LocalPeer())
-	r.gate.mu.Lock()
-	var circuits []*circuit
-	for c := range r.gate.circuits {
-		circuits = append(circuits, c)
-	}
-	r.gate.mu.Unlock()
-	for _, c := range circuits {
-		c.settle()
-	}
-	eventually(t, "all circuits but the member's have ended", func() bool {
-		m, g := r.gate.count()
-		return m == 1 && g == 0
-	})
-	must(t, talk(open[5]))
-	if r.gate.endings()[endedNewcomer] == 0 {
-		t.Error("not counted")
-	}
-}
-
-// guest_circuit_data: 0 lifts the guests' limit, and no budget.
-func TestGuestsWithoutLimit(t *testing.T) {
-	c := limitConfig(t)
-	c.Limits.GuestCircuitData = 0
-	c.Limits.PeerDay = 4 << 20
-	must(t, c.Validate())
-	r, _, _ := loggedAt(t, c, slog.LevelInfo)
-	relay := dialable(t, r.Relay)["tcp"]
-	to, from := newClientAt(t, "127.0.1.1"), newClientAt(t, "127.0.1.2")
-	rsvp, err := reserve(t, to, relay)
-	must(t, err)
-	if rsvp.LimitData != 0 || rsvp.LimitDuration != 0 {
-		t.Errorf("a guest is told of a limit: %d bytes, %s", rsvp.LimitData, rsvp.LimitDuration)
-	}
-	must(t, echo(t, from, to, relay, 1<<20))
-	if from.Network().ConnsToPeer(to.ID())[0].Stat().Limited {
-		t.Error("the connection is marked as limited")
-	}
-	if s := r.Status().Circuits; s.Guests != 1 || s.Members != 0 {
-		t.Errorf("circuits %+v, want one of guests", s)
-	}
-	if err := echo(t, from, to, relay, 8<<20); err == nil {
-		t.Error("8 MiB came through a budget of 4 MiB")
-	}
-}
-
-// line is a way to the relay that a test can cut without anybody being told.
-type line struct {
-	addr ma.Multiaddr
-	dead atomic.Bool
-}
-
-// newLine leads to a TCP or QUIC address of the relay.
-func newLine(t testing.TB, to ma.Multiaddr) *line {
-	t.Helper()
-	p := &line{}
-	network, hostPort, err := manet.DialArgs(to)
-	must(t, err)
-	if strings.HasPrefix(network, "udp") {
-		addr, err := net.ResolveUDPAddr(network, hostPort)
+	frames := http2.NewFramer(conn, conn)
+	must(t, frames.WriteSettings())
+	for {
+		f, err := frames.ReadFrame()
 		must(t, err)
-		p.addr = p.forwardUDP(t, addr)
-	} else {
-		p.addr = p.forwardTCP(t, hostPort)
-	}
-	return p
-}
-
-func (p *line) forwardTCP(t testing.TB, to string) ma.Multiaddr {
-	l, err := net.Listen("tcp", "127.0.0.3:0")
-	must(t, err)
-	var mu sync.Mutex
-	all := []io.Closer{l}
-	t.Cleanup(func() {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, c := range all {
-			c.Close()
+		settings, ok := f.(*http2.SettingsFrame)
+		if !ok {
+			continue
 		}
-	})
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", to)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			mu.Lock()
-			all = append(all, in, out)
-			mu.Unlock()
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				go func() {
-					buf := make([]byte, 32<<10)
-					for {
-						n, err := pair[0].Read(buf)
-						if p.dead.Load() {
-							return // without closing anything
-						}
-						if err != nil {
-							pair[1].Close()
-							return
-						}
-						if _, err := pair[1].Write(buf[:n]); err != nil {
-							return
-						}
-					}
-				}()
-			}
+		n, ok := settings.Value(http2.SettingMaxConcurrentStreams)
+		if !ok || n > 32 {
+			t.Errorf("%d requests at once", n)
 		}
-	}()
-	return multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/tcp/%d", l.Addr().(*net.TCPAddr).Port))[0]
-}
-
-// forwardUDP serves one client.
-func (p *line) forwardUDP(t testing.TB, to *net.UDPAddr) ma.Multiaddr {
-	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 3)})
-	must(t, err)
-	out, err := net.DialUDP("udp4", nil, to)
-	must(t, err)
-	t.Cleanup(func() { in.Close(); out.Close() })
-	var client atomic.Pointer[net.UDPAddr]
-	go func() {
-		buf := make([]byte, 64<<10)
-		for {
-			n, from, err := in.ReadFromUDP(buf)
-			if err != nil {
-				return
-			}
-			client.Store(from)
-			if !p.dead.Load() {
-				_, _ = out.Write(buf[:n])
-			}
-		}
-	}()
-	go func() {
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := out.Read(buf)
-			if err != nil {
-				return
-			}
-			if to := client.Load(); to != nil && !p.dead.Load() {
-				_, _ = in.WriteToUDP(buf[:n], to)
-			}
-		}
-	}()
-	return multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/udp/%d/quic-v1", in.LocalAddr().(*net.UDPAddr).Port))[0]
-}
-
-// A peer whose path broke comes back under its key on a new connection and reserves:
-// it is reached there, and not on the old connection, which has more streams.
-func TestPeerThatComesBack(t *testing.T) {
-	for _, kind := range []string{"tcp", "quic"} {
-		t.Run(kind, func(t *testing.T) {
-			c := limitConfig(t)
-			c.Listen.QUIC = multiaddrs(t, "/ip4/127.0.0.2/udp/0/quic-v1")
-			r := start(t, c)
-			at := dialable(t, r.Relay)
-			relay := at[kind]
-			way := newLine(t, relay.Addrs[0])
-			key, _, err := crypto.GenerateEd25519Key(nil)
-			must(t, err)
-
-			before := newPeer(t, nil, libp2p.Identity(key))
-			_, err = reserve(t, before, peer.AddrInfo{ID: relay.ID, Addrs: []ma.Multiaddr{way.addr}})
-			must(t, err)
-			acceptRaw(before, sendBack)
-			for i := range 2 {
-				h := newClientAt(t, fmt.Sprintf("127.0.1.%d", i+1))
-				must(t, h.Connect(testContext(t), at["tcp"]))
-				must(t, talk(mustOpenRaw(t, h, relay.ID, before.ID())))
-			}
-			way.dead.Store(true)
-
-			after := newPeer(t, nil, libp2p.Identity(key))
-			_, err = reserve(t, after, relay)
-			must(t, err)
-			came := make(chan struct{})
-			acceptRaw(after, func(s network.Stream) { close(came); sendBack(s) })
-			h := newClientAt(t, "127.0.1.3")
-			must(t, h.Connect(testContext(t), at["tcp"]))
-			must(t, talk(mustOpenRaw(t, h, relay.ID, after.ID())))
-			<-came
-
-			// The reservation outlives the dead connection, and ends with its own.
-			for _, c := range r.host.Network().ConnsToPeer(after.ID()) {
-				if c != r.gate.places.conn(after.ID()) {
-					must(t, c.Close())
-				}
-			}
-			eventually(t, "one connection is left", func() bool { return len(r.host.Network().ConnsToPeer(after.ID())) == 1 })
-			if !r.gate.places.has(after.ID()) {
-				t.Error("the reservation went with a connection that it was not made on")
-			}
-			must(t, after.Close())
-			eventually(t, "the reservation ends with its connection", func() bool { return !r.gate.places.has(after.ID()) })
-		})
+		return
 	}
 }
 
-// A reservation whose connection ends is reached over another one of the peer's.
-func TestReservationMovesToAnotherConnection(t *testing.T) {
+// The name that plain HTTP leads to is the domain, whatever the visitor says.
+func TestRedirectsToTheDomainOnly(t *testing.T) {
 	c := limitConfig(t)
-	r := start(t, c)
-	relay := dialable(t, r.Relay)["tcp"]
-	h := newClientAt(t, "127.0.1.1")
-	_, err := reserve(t, h, relay)
+	c.Domain = domain
+	dir := t.TempDir()
+	cert, key := selfSigned(t, domain)
+	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
+	must(t, os.WriteFile(c.TLS.Key, key, 0o600))
+	own, err := newCerts(c, testLog(t))
 	must(t, err)
-	key := h.Peerstore().PrivKey(h.ID())
-	second := newPeer(t, nil, libp2p.Identity(key))
-	must(t, second.Connect(testContext(t), relay))
-	eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(h.ID())) == 2 })
-	must(t, h.Close())
-	eventually(t, "the first is gone", func() bool { return len(r.host.Network().ConnsToPeer(h.ID())) == 1 })
-	acceptRaw(second, sendBack)
-	from := newClientAt(t, "127.0.1.3")
-	must(t, from.Connect(testContext(t), relay))
-	must(t, talk(mustOpenRaw(t, from, relay.ID, second.ID())))
-}
-
-// A ban of one address takes the reservations made from there, and no others of peers
-// that come from there, too.
-func TestBanTakesTheConnection(t *testing.T) {
-	r := start(t, limitConfig(t))
-	relay := dialable(t, r.Relay)["tcp"]
-	key, _, err := crypto.GenerateEd25519Key(nil)
+	c.TLS = TLS{}
+	c.Listen.HTTP = ":80"
+	acme, err := newCerts(c, testLog(t))
 	must(t, err)
-	bad := newPeer(t, nil, libp2p.Identity(key))
-	must(t, bad.Connect(testContext(t), relay))
-	good := newClientAt(t, "127.0.1.7", libp2p.Identity(key))
-	_, err = reserve(t, good, relay)
-	must(t, err)
-	eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(good.ID())) == 2 })
-	must(t, Ban(r.cfg.DataDir, "127.0.0.1"))
-	eventually(t, "the banned connection is closed", func() bool { return len(r.host.Network().ConnsToPeer(good.ID())) == 1 })
-	if !r.gate.places.has(good.ID()) {
-		t.Error("the reservation from an address that is not banned is gone")
+	for name, certs := range map[string]*certs{"own": own, "acme": acme} {
+		server := httptest.NewServer(certs.httpHandler())
+		defer server.Close()
+		listentest.Redirects(t, name, server.Listener.Addr().String(), domain)
 	}
 }

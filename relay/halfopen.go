@@ -12,6 +12,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 var errHalfOpen = errors.New("too many unfinished connections from this address")
@@ -28,6 +30,7 @@ type halfOpen struct {
 	network.ResourceManager
 	perIP, all int
 	exempt     func(netip.Addr) bool
+	refused    *listen.Refusals
 
 	mu    sync.Mutex
 	n     int // unfinished connections
@@ -80,6 +83,7 @@ func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma
 	}
 	if from.n >= h.perIP {
 		h.mu.Unlock()
+		h.refused.Add(listen.Address, ip.Addr())
 		return nil, errHalfOpen
 	}
 	h.n++
@@ -95,11 +99,13 @@ func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma
 	h.mu.Unlock()
 	if leave != nil {
 		_ = leave.Close() // its handshake fails, which settles it
+		h.refused.Add(listen.Full, ip.Addr())
 	}
 	settle := sync.OnceFunc(func() { h.settled(from, place) })
 	scope, err := h.ResourceManager.OpenConnection(dir, usefd, endpoint)
 	if err != nil {
 		settle()
+		h.refused.Add(listen.Limits, ip.Addr())
 		return nil, err
 	}
 	return &halfOpenScope{ConnManagementScope: scope, settle: settle}, nil

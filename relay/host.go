@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 // newHost opens the listeners. A listener that cannot be opened is an error:
@@ -33,6 +34,8 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, err
 	}
+	limits.refused = listen.NewRefusals("libp2p", r.log)
+	r.counted(limits.refused)
 	trimmer, err := c.connectionManager(cfg.Limits, cfg.loopbackCounts)
 	if err != nil {
 		return nil, err
@@ -72,7 +75,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 			websocket.WithHTTPHandler(r.web()),
 			websocket.WithHTTPServerConfig(func(s *http.Server) {
 				s.ReadTimeout, s.WriteTimeout = 30*time.Second, 30*time.Second // not a WebSocket's
-				s.MaxHeaderBytes = 16 << 10
+				listen.Bound(s)
 			}),
 		))
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 // newRegistry holds the program's metrics and, later, libp2p's.
@@ -37,6 +37,7 @@ var (
 	descCircuits     = desc("circuits", "Open circuits, by class.", "class")
 	descRefused      = desc("refused_total", "Requests refused, by the status that the peer was told and the reason.", "status", "reason")
 	descEnded        = desc("ended_total", "Connections, reservations and circuits that the relay ended by itself, by reason.", "reason")
+	descTurnedAway   = desc("connections_refused_total", "Connections refused, or closed to make room for others, by listener (libp2p, http, metrics; upstream: requests) and reason (address, full, files, limits).", "listener", "reason")
 	descMonth        = desc("month_bytes", "Bytes carried in this calendar month (UTC).")
 	descBudget       = desc("month_budget_bytes", "The month's transfer budget; 0: none.")
 	descExpiry       = desc("certificate_not_after_seconds", "When the certificate expires, as Unix time; 0: there is none.")
@@ -52,7 +53,7 @@ var (
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
 	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
 	allDescs         = []*prometheus.Desc{
-		descBuild, descReservations, descPlaces, descCircuits, descRefused, descEnded, descMonth, descBudget, descExpiry, descReady, descStarted,
+		descBuild, descReservations, descPlaces, descCircuits, descRefused, descEnded, descTurnedAway, descMonth, descBudget, descExpiry, descReady, descStarted,
 		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descAnnounced, descMeasured, descRequirement, descTakenBack,
 	}
 )
@@ -112,8 +113,13 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	r.mu.Lock()
-	g := r.gate
+	g, refusals := r.gate, r.refusals
 	r.mu.Unlock()
+	for _, l := range refusals {
+		for reason, count := range l.Counts() {
+			out <- prometheus.MustNewConstMetric(descTurnedAway, prometheus.CounterValue, float64(count), l.Name(), reason)
+		}
+	}
 	if g == nil {
 		return
 	}
@@ -142,13 +148,8 @@ func (r *Relay) serveMetrics(ctx context.Context, l net.Listener, reg *prometheu
 	web := r.web()
 	mux.Handle("GET /status.json", web)
 	mux.Handle("GET /healthz", web)
-	s := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: 5 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(r.log.Handler(), slog.LevelDebug),
-	}
+	s := listen.Server(mux, r.log)
+	s.IdleTimeout = 2 * time.Minute // Prometheus keeps its connection between two scrapes
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -156,10 +157,20 @@ func (r *Relay) serveMetrics(ctx context.Context, l net.Listener, reg *prometheu
 	}
 }
 
-func listenTCP(what, hostPort string) (net.Listener, error) {
-	l, err := net.Listen("tcp", hostPort)
+// listenTCP opens one of the relay's own listeners.
+func (r *Relay) listenTCP(name, what, hostPort string, b listen.Bounds) (net.Listener, error) {
+	b.LoopbackCounts = r.config().loopbackCounts
+	l, err := listen.TCP(name, hostPort, b, r.log)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, explainListen("tcp", hostPort, err))
 	}
+	r.counted(l.Refusals)
 	return l, nil
+}
+
+// counted shows what a listener refuses among the metrics.
+func (r *Relay) counted(refusals *listen.Refusals) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusals = append(r.refusals, refusals)
 }

@@ -30,6 +30,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 )
 
@@ -57,6 +58,8 @@ type Relay struct {
 
 	ready chan struct{}
 
+	passed *listen.Room // requests that are passed on to http_upstream
+
 	checkup checkup
 
 	mu       sync.Mutex
@@ -66,6 +69,7 @@ type Relay struct {
 	member   *coord.Member // nil: not in the PSF network
 	started  time.Time
 	capacity capacity
+	refusals []*listen.Refusals // of each listener
 }
 
 // New checks cfg and loads the identity, or makes it in an empty data folder.
@@ -93,6 +97,10 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
 	r := &Relay{cfg: cfg, log: log, key: key, id: id, ready: make(chan struct{})}
+	bounds := upstreamBounds
+	bounds.LoopbackCounts = cfg.loopbackCounts
+	r.passed = listen.NewRoom("upstream", bounds, log)
+	r.counted(r.passed.Refusals)
 	r.checkup.observers = newObservers(cfg.public)
 	if r.banned, err = openBans(cfg.DataDir); err != nil {
 		return nil, err
@@ -195,7 +203,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		r.log.Warn("no public IPv4 address is known, so that PSF nodes are told of none: set announce.ip4 to the one the provider gave, or network.allow_private in a lab")
 	}
 	if cfg.Metrics.Listen != "" {
-		l, err := listenTCP("metrics.listen", cfg.Metrics.Listen)
+		l, err := r.listenTCP("metrics", "metrics.listen", cfg.Metrics.Listen, metricsBounds)
 		if err != nil {
 			return err
 		}
@@ -214,7 +222,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	defer leave()
 	if r.certs != nil {
 		if cfg.Listen.HTTP != "" {
-			l, err := listenTCP("listen.http", cfg.Listen.HTTP)
+			l, err := r.listenTCP("http", "listen.http", cfg.Listen.HTTP, httpBounds)
 			if err != nil {
 				return fmt.Errorf("%w (or set listen.http to \"\")", err)
 			}

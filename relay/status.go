@@ -244,7 +244,7 @@ func (r *Relay) web() http.Handler {
 	r.mu.Lock()
 	to := r.cfg.HTTPUpstream
 	r.mu.Unlock()
-	all := upstream(to, own, r.log)
+	all := upstream(to, own, r.passed, r.log)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		from, err := netip.ParseAddrPort(req.RemoteAddr)
 		if err != nil || !pace.Allow(from.Addr().Unmap()) {

@@ -20,6 +20,8 @@ import (
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
+
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 // How long the relay waits between attempts to obtain a certificate; each failure
@@ -176,15 +178,7 @@ func (c *certs) fromManager(hello *tls.ClientHelloInfo, now time.Time) (*tls.Cer
 // httpHandler serves plain HTTP: the CA's HTTP-01 validation, and a redirect for
 // everybody else.
 func (c *certs) httpHandler() http.Handler {
-	redirect := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			http.Error(w, "use https", http.StatusBadRequest)
-			return
-		}
-		// To the domain and not to the Host header, which is the visitor's.
-		w.Header().Set("Connection", "close")
-		http.Redirect(w, r, "https://"+c.domain+r.URL.RequestURI(), http.StatusFound)
-	})
+	redirect := listen.ToHTTPS(c.domain)
 	if c.own != nil {
 		return redirect
 	}
@@ -400,15 +394,8 @@ func (o *ownCertificate) reload() (*tls.Certificate, error) {
 
 // serveHTTP serves plain HTTP on l until ctx ends.
 func (c *certs) serveHTTP(ctx context.Context, l net.Listener) {
-	s := &http.Server{
-		Handler:           c.httpHandler(),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      10 * time.Second,
-		IdleTimeout:       10 * time.Second,
-		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
-	}
+	s := listen.Server(c.httpHandler(), c.log)
+	s.WriteTimeout, s.IdleTimeout = 10*time.Second, 10*time.Second
 	stop := context.AfterFunc(ctx, func() { s.Close() })
 	defer stop()
 	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -1,15 +1,19 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
 	"path"
 	"strings"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 // A machine that is relay and monitor has one name and one port 443. The relay
@@ -27,8 +31,14 @@ const (
 	maxUpstreamConns = 32
 )
 
-// upstream passes requests for the monitor's paths on to it, and leaves the others to next.
-func upstream(to string, next http.Handler, log *slog.Logger) http.Handler {
+// upstreamBounds are those of requests that are passed on. A browser makes six at once.
+var upstreamBounds = listen.Bounds{All: maxUpstreamConns, PerAddress: 8}
+
+var errMadeRoom = errors.New("given up to make room for another visitor")
+
+// upstream passes requests for the monitor's paths on to it, as many as there is room
+// for, and leaves the others to next.
+func upstream(to string, next http.Handler, room *listen.Room, log *slog.Logger) http.Handler {
 	if to == "" {
 		return next
 	}
@@ -59,6 +69,10 @@ func upstream(to string, next http.Handler, log *slog.Logger) http.Handler {
 				http.Error(w, "the request is too long", http.StatusRequestEntityTooLarge)
 				return
 			}
+			if errors.Is(context.Cause(req.Context()), errMadeRoom) {
+				http.Error(w, "too many requests: try again later", http.StatusServiceUnavailable)
+				return
+			}
 			log.Debug("http_upstream does not answer", "error", err)
 			http.Error(w, "the monitor of this relay does not answer: try again later", http.StatusBadGateway)
 		},
@@ -70,7 +84,19 @@ func upstream(to string, next http.Handler, log *slog.Logger) http.Handler {
 			http.NotFound(w, req)
 			return
 		}
-		proxy.ServeHTTP(w, req)
+		var addr netip.Addr
+		if from, err := netip.ParseAddrPort(req.RemoteAddr); err == nil {
+			addr = from.Addr()
+		}
+		ctx, end := context.WithCancelCause(req.Context())
+		defer end(nil)
+		visit, ok := room.Enter(addr, func() { end(errMadeRoom) })
+		if !ok {
+			http.Error(w, "too many requests at once: try again later", http.StatusTooManyRequests)
+			return
+		}
+		defer visit.End()
+		proxy.ServeHTTP(w, req.WithContext(ctx))
 	})
 	mux := http.NewServeMux()
 	for _, prefix := range upstreamPaths {

@@ -1,11 +1,14 @@
 package relay
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 func TestUpstream(t *testing.T) {
@@ -22,7 +25,7 @@ func TestUpstream(t *testing.T) {
 		w.Header().Set("Content-Security-Policy", "the relay's")
 		_, _ = io.WriteString(w, "relay "+r.URL.Path)
 	})
-	relay := httptest.NewServer(upstream(monitor.URL, own, testLog(t)))
+	relay := httptest.NewServer(upstream(monitor.URL, own, listen.NewRoom("upstream", upstreamBounds, testLog(t)), testLog(t)))
 	defer relay.Close()
 	client := relay.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -77,6 +80,51 @@ func TestUpstream(t *testing.T) {
 	}
 	if status, got, _ := ask("GET", "/", ""); status != 200 || got != "relay /" {
 		t.Errorf("without the monitor the relay's own page: %d %q", status, got)
+	}
+}
+
+// When all places are taken, even by a proxy on this machine, a newcomer is served
+// in place of the request that has taken longest.
+func TestUpstreamMakesRoom(t *testing.T) {
+	begun := make(chan struct{}, 2)
+	monitor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/monitor/held" {
+			begun <- struct{}{}
+			<-r.Context().Done()
+		}
+	}))
+	defer monitor.Close()
+	room := listen.NewRoom("upstream", listen.Bounds{All: 2, PerAddress: 1}, testLog(t))
+	relay := httptest.NewServer(upstream(monitor.URL, http.NotFoundHandler(), room, testLog(t)))
+	defer relay.Close()
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	get := func(path string) (int, error) {
+		req, err := http.NewRequestWithContext(ctx, "GET", relay.URL+path, nil)
+		must(t, err)
+		resp, err := relay.Client().Do(req)
+		if err != nil {
+			return 0, err
+		}
+		resp.Body.Close()
+		return resp.StatusCode, nil
+	}
+	held := make(chan int, 2)
+	for range 2 {
+		go func() {
+			status, _ := get("/monitor/held")
+			held <- status
+		}()
+		<-begun
+	}
+	if status, err := get("/monitor/x"); status != http.StatusOK {
+		t.Errorf("a newcomer: %d, %v", status, err)
+	}
+	if status := <-held; status != http.StatusServiceUnavailable {
+		t.Errorf("the one who gave way: %d", status)
+	}
+	if n := room.Counts()[listen.Full]; n != 1 {
+		t.Errorf("%d gave way", n)
 	}
 }
 

@@ -59,19 +59,19 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay": {"internal/coord", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
+	"relay": {"internal/coord", "internal/listen", "internal/durable", "internal/buildinfo", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
 	// It writes user-data for an appliance, checked as that will check it.
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
 	"monitor/alert":          {"internal/durable", "internal/buildinfo"},
-	"monitor/witness":        {"monitor/evidence", "internal/buildinfo"},
+	"monitor/witness":        {"monitor/evidence", "internal/buildinfo", "internal/listen"},
 	"monitor/beacon":         {"monitor/evidence"},
-	"monitor/browser":        {"monitor/evidence", "internal/checkpage"},
+	"monitor/browser":        {"monitor/evidence", "internal/checkpage", "internal/listen"},
 	"monitor/probe":          {"monitor/evidence", "internal/coord", "internal/buildinfo"},
 	"monitor/bundle":         {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
 	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement", "internal/release"},
@@ -90,6 +90,8 @@ var mayImport = map[string][]string{
 	"internal/deb822":              {},
 	"internal/durable":             {},
 	"internal/need":                {"internal/npm"},
+	"internal/listen":              {},
+	"internal/listen/listentest":   {},
 	"internal/npm":                 {},
 	"internal/sbom":                {"internal/deb822"},
 	"internal/release":             {"internal/config"},
@@ -127,10 +129,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest"}
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest"}
+var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest"}
 
 func TestImports(t *testing.T) {
 	for _, p := range packages(t) {
@@ -193,7 +195,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor"}, "certificates are fetched by who serves them"},
-	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -20,7 +20,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	cdp "github.com/chromedp/cdproto/browser"
 	cdproto "github.com/chromedp/cdproto/cdp"
@@ -28,6 +27,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
 // Programs are the names that a Chromium goes by, in the order in which they are
@@ -205,12 +205,12 @@ func trust(ctx context.Context, home string, roots []byte) error {
 
 // servePage serves the check page on loopback, which browsers treat as secure.
 func (b *Browser) servePage() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := listen.TCP("check page", "127.0.0.1:0", listen.Bounds{All: 32, PerAddress: 32}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return fmt.Errorf("serve the check page: %w", err)
 	}
 	b.base = "http://" + l.Addr().String() + "/"
-	b.pages = &http.Server{Handler: checkpage.Handler(nil), ReadHeaderTimeout: 10 * time.Second}
+	b.pages = listen.Server(checkpage.Handler(nil), slog.New(slog.DiscardHandler))
 	go b.pages.Serve(l)
 	return nil
 }

@@ -13,12 +13,17 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // maxBody bounds what is read from anybody: 63 lines of proof and a checkpoint
 // with many more signatures than there are witnesses.
 const maxBody = 32 << 10
+
+// rates leave room: a log asks about once an hour, and a few times more when
+// something is amiss.
+var rates = listen.Rates{PerClient: 1, Burst: 20, All: 50, AllBurst: 200}
 
 // sizeType is the media type of a size in the answer to a request with another one.
 const sizeType = "text/x.tlog.size"
@@ -32,7 +37,7 @@ func Handler(w *evidence.Witness, logs func() []string, log *slog.Logger) http.H
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /add-checkpoint", s.addCheckpoint)
 	mux.HandleFunc("GET /{hash}/checkpoint", s.checkpoint)
-	return newLimits().guard(mux)
+	return listen.Paced(rates, mux)
 }
 
 type server struct {
