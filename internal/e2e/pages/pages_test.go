@@ -175,7 +175,7 @@ func attempts(id string, i, n int, h evidence.Hour) []evidence.Attempt {
 		a.Level = 0
 		a.Results[evidence.WSS] = evidence.Result{Outcome: evidence.Fail, Class: evidence.CertExpired, DurationUS: 80_000}
 		a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Skipped, Class: evidence.BelowFailed}
-		a.Rungs[1].Outcome, a.Rungs[1].Class, a.Rungs[1].Detail = evidence.Fail, evidence.CertExpired, "x509: certificate has expired"
+		a.Rungs[1].Outcome, a.Rungs[1].Class, a.Rungs[1].Detail = evidence.Fail, evidence.CertExpired, "x509: certificate of "+id+" has expired"
 		a.Rungs[2].Outcome, a.Rungs[2].Class, a.Rungs[2].DurationUS = evidence.Skipped, evidence.BelowFailed, 0
 		for _, c := range []string{"c1", "c2", "c3"} {
 			a.Controls = append(a.Controls, evidence.Control{Name: c, Component: evidence.WSS, Outcome: evidence.OK, Started: evidence.TimeOf(a.Started.Add(10 * time.Second))})
