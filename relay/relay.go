@@ -93,7 +93,7 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
 	r := &Relay{cfg: cfg, log: log, key: key, id: id, ready: make(chan struct{})}
-	r.checkup.observers = newObservers(cfg.public)
+	r.checkup.observers = newObservers(cfg, r.hostAddrs)
 	if r.banned, err = openBans(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -134,6 +134,17 @@ func (r *Relay) Addrs() []ma.Multiaddr {
 		return nil
 	}
 	return addrs
+}
+
+// hostAddrs is the same without /p2p/ID.
+func (r *Relay) hostAddrs() []ma.Multiaddr {
+	r.mu.Lock()
+	h := r.host
+	r.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	return h.Addrs()
 }
 
 // config is the configuration in force.

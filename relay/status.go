@@ -43,18 +43,21 @@ type Status struct {
 	// What the machine's keeper has to say: a planned restart, an update taken back.
 	Maintenance *maintenance.Notice `json:"maintenance,omitempty"`
 	// What the relay found out about itself.
-	VersionSince time.Time      `json:"version_since,omitzero"`
-	Capacity     Capacity       `json:"capacity"`
-	Observed     []Observed     `json:"observed,omitempty"`
-	Incoming     map[string]int `json:"incoming,omitempty"` // strangers' connections since the start, by transport
-	Reach        []Reach        `json:"reach,omitempty"`
-	Requirements []Requirement  `json:"requirements,omitempty"`
+	VersionSince time.Time     `json:"version_since,omitzero"`
+	Capacity     Capacity      `json:"capacity"`
+	Observed     []Observed    `json:"observed,omitempty"`
+	Incoming     []Incoming    `json:"incoming,omitempty"` // where strangers have come to
+	Proxied      *Proxied      `json:"proxied,omitempty"`  // nil: nothing hides the peers' addresses
+	Reach        []Reach       `json:"reach,omitempty"`
+	Requirements []Requirement `json:"requirements,omitempty"`
 }
 
 // Capacity is what the machine carries.
 type Capacity struct {
 	Connections int `json:"connections"`
 	OpenFiles   int `json:"open_files"`
+	// FilesUsed is how many are open; 0: not counted yet.
+	FilesUsed int `json:"open_files_used,omitempty"`
 }
 
 // Reservations says who holds the places.
@@ -109,7 +112,7 @@ func (r *Relay) Status() Status {
 		Circuits:     Circuits{Max: cfg.Limits.Circuits},
 		AbuseContact: cfg.AbuseContact,
 		Warnings:     cfg.warnings(r.id),
-		Capacity:     Capacity{capacity.connections, capacity.files},
+		Capacity:     Capacity{Connections: capacity.connections, OpenFiles: capacity.files},
 	}
 	for _, a := range r.Addrs() {
 		s.Addrs = append(s.Addrs, a.String())
