@@ -3,6 +3,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -101,7 +102,10 @@ func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err er
 
 func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direction, now time.Time) {
 	from, err := prefixOf(remote)
-	if err != nil || !o.public(from.Addr()) {
+	if err != nil {
+		return
+	}
+	if ip, err := manet.ToIP(remote); err != nil || !o.public(plainIP(ip)) {
 		return
 	}
 	announced := o.announced()
@@ -120,12 +124,8 @@ func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direc
 			delete(o.incoming, v)
 		}
 	}
-	raw, err := manet.ToIP(observed)
+	ip, err := manet.ToIP(observed)
 	if err != nil {
-		return
-	}
-	ip, ok := netip.AddrFromSlice(raw)
-	if !ok {
 		return
 	}
 	for p, s := range o.said {
@@ -134,7 +134,7 @@ func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direc
 		}
 	}
 	if _, known := o.said[from]; known || len(o.said) < maxObservers {
-		o.said[from] = said{ip.Unmap(), now}
+		o.said[from] = said{plainIP(ip), now}
 	}
 }
 
@@ -180,9 +180,8 @@ func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
 	kind := kindOf(local.String())
 	ours := func(ip netip.Addr) bool {
 		return slices.ContainsFunc(announced, func(a ma.Multiaddr) bool {
-			raw, err := manet.ToIP(a)
-			known, ok := netip.AddrFromSlice(raw)
-			return err == nil && ok && known.Unmap() == ip
+			known, err := manet.ToIP(a)
+			return err == nil && plainIP(known) == ip
 		})
 	}
 	var out []arrival
@@ -206,6 +205,12 @@ func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
 		}
 	}
 	return out
+}
+
+// plainIP is the zero address for what is none.
+func plainIP(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
 }
 
 // domainPort is the domain and the TCP port that a multiaddr begins with; "": it

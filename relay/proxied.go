@@ -31,13 +31,12 @@ func proxied(conns []network.Conn, public func(netip.Addr) bool) *Proxied {
 	}
 	all, peers, from := map[peer.ID]bool{}, map[at]bool{}, map[netip.Addr]int{}
 	for _, c := range conns {
-		raw, err := manet.ToIP(c.RemoteMultiaddr())
-		ip, ok := netip.AddrFromSlice(raw)
-		if err != nil || !ok || c.Stat().Direction != network.DirInbound {
+		ip, err := manet.ToIP(c.RemoteMultiaddr())
+		if err != nil || c.Stat().Direction != network.DirInbound {
 			continue
 		}
 		all[c.RemotePeer()] = true
-		if a := (at{ip.Unmap(), c.RemotePeer()}); !public(a.ip) && !peers[a] {
+		if a := (at{plainIP(ip), c.RemotePeer()}); !public(a.ip) && !peers[a] {
 			peers[a] = true
 			from[a.ip]++
 		}
