@@ -82,6 +82,20 @@ type Traffic struct {
 	Budget int64  `json:"budget"` // 0: none
 }
 
+// Serving is the light on top of the status page: a relay that offers reservations
+// may yet have none to give.
+func (s Status) Serving() Outcome {
+	if !s.Healthy {
+		return NotMet
+	}
+	for _, q := range s.Requirements {
+		if q.Name == "service" {
+			return q.Outcome
+		}
+	}
+	return Unknown
+}
+
 // Percent is how much of the budget is used.
 func (t Traffic) Percent() int {
 	if t.Budget == 0 {

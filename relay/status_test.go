@@ -100,6 +100,17 @@ func TestStatusPageTellsAll(t *testing.T) {
 	if t.Failed() {
 		t.Log(b.String())
 	}
+	// The light on top is the requirement's: an offer alone is none.
+	for outcome, want := range map[Outcome]string{Met: `good">✓ Serving`, NotMet: `bad">✗ Not serving reservations as it should`, Unknown: `open">? Offering`} {
+		s.Requirements[0].Outcome = outcome
+		b.Reset()
+		if err := statusPage.Execute(&b, s); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), `<p class="state `+want) {
+			t.Errorf("service is %s: the page lacks %q", outcome, want)
+		}
+	}
 }
 
 // The status names no peer, nor where one is.
