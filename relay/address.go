@@ -20,6 +20,14 @@ func (c Config) public(ip netip.Addr) bool {
 	return err == nil && ip.IsGlobalUnicast() && manet.IsPublicAddr(a)
 }
 
+// networkOf is what counts as one address, as in prefixOf.
+func networkOf(ip netip.Addr) (netip.Prefix, error) {
+	if ip = ip.Unmap(); ip.Is4() {
+		return ip.Prefix(32)
+	}
+	return ip.Prefix(64)
+}
+
 // interfaceIPs lists the addresses of this machine's interfaces.
 func interfaceIPs() ([]netip.Addr, error) {
 	addrs, err := net.InterfaceAddrs()

@@ -19,14 +19,19 @@ type checkup struct {
 	mu       sync.Mutex
 	reach    *reach // nil: not up yet
 	findings findings
+	trial    trial
 	since    time.Time // of this version
 	answered uint64
 	measured time.Time // when a PSF peer last measured the relay
+	files    int       // open
+	proxied  *Proxied
+	warned   bool // of a proxy
 }
 
 const (
 	lookFirst = 20 * time.Second // the certificate should be there, some peers connected
 	lookAgain = 10 * time.Minute
+	lookLate  = 3 * lookAgain // then something hangs, and what was found says nothing about now
 	countTime = 15 * time.Second
 )
 
@@ -71,14 +76,23 @@ func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
 			})
 		})
 	}
-	wg.Go(func() { every(ctx, countTime, r.countMeasured) })
+	wg.Go(func() {
+		every(ctx, countTime, func() {
+			r.countMeasured()
+			r.lookForProxy()
+			r.countFiles()
+		})
+	})
 	r.lookAround(ctx)
 	select {
 	case <-ctx.Done():
 		return
 	case <-time.After(lookFirst):
 	}
-	every(ctx, lookAgain, func() { r.lookAround(ctx) })
+	every(ctx, lookAgain, func() {
+		r.tryPlace(ctx)
+		r.lookAround(ctx)
+	})
 }
 
 func (r *Relay) lookAround(ctx context.Context) {
@@ -86,6 +100,29 @@ func (r *Relay) lookAround(ctx context.Context) {
 	r.checkup.mu.Lock()
 	defer r.checkup.mu.Unlock()
 	r.checkup.findings = f
+}
+
+// tryPlace reserves a place on trial while nobody holds one: those who do are proof
+// enough, and none of them shall have to give way.
+func (r *Relay) tryPlace(ctx context.Context) {
+	s := r.Status()
+	if s.Reservations.Members+s.Reservations.Guests > 0 {
+		return
+	}
+	t := reserveOnTrial(ctx, r.id, localAddrs(r.config(), &s))
+	if ctx.Err() != nil {
+		return
+	}
+	r.checkup.mu.Lock()
+	defer r.checkup.mu.Unlock()
+	r.checkup.trial = t
+}
+
+func (r *Relay) countFiles() {
+	n := openFiles()
+	r.checkup.mu.Lock()
+	defer r.checkup.mu.Unlock()
+	r.checkup.files = n
 }
 
 // countMeasured sees by the answers given whether PSF peers measure the relay,
@@ -109,7 +146,10 @@ func (r *Relay) countMeasured() {
 func (c *checkup) addTo(s *Status, cfg Config, id peer.ID, now time.Time) {
 	c.mu.Lock()
 	reach, f := c.reach, c.findings
-	s.VersionSince = c.since
+	s.VersionSince, s.Capacity.FilesUsed, s.Proxied = c.since, c.files, c.proxied
+	if s.Reservations.Members+s.Reservations.Guests == 0 { // else what is held says more
+		f.trial = c.trial
+	}
 	if s.PSF != nil {
 		s.PSF.LastMeasured = c.measured
 	}

@@ -72,7 +72,13 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 	if silent != nil {
 		f.silent = oneLine(silent)
 		f.ports = tryPorts(cfg)
-	} else if cfg.PSF.Enabled {
+	} else {
+		// While the guests' places are full, one of them would have to give way.
+		if status.Reservations.Guests < status.Reservations.GuestPlaces {
+			f.trial = reserveOnTrial(ctx, id, localAddrs(cfg, status))
+		}
+	}
+	if silent == nil && cfg.PSF.Enabled {
 		f.heard = listenFor(ctx, cfg, id, localAddrs(cfg, status))
 	}
 	d := Diagnosis{PeerID: id.String(), Running: status != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, status, f), Software: judge{cfg, status, f}.installed(), Status: status}

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -107,7 +108,9 @@ func TestDoctorFindsAllWell(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	eventually(t, "a stranger came by WSS", func() bool { return r.Status().Incoming["wss"] > 0 })
+	eventually(t, "a stranger came by WSS", func() bool {
+		return slices.ContainsFunc(r.Status().Incoming, func(in Incoming) bool { return kindOf(in.Addr) == "wss" && in.Family == "ip4" })
+	})
 
 	d, err := Examine(testContext(t), c, Examination{Resolver: ca.Resolver})
 	if err != nil {
@@ -118,12 +121,12 @@ func TestDoctorFindsAllWell(t *testing.T) {
 		outcome Outcome
 		found   string
 	}{
-		"service":      {Met, "1 of 77 places taken"},
-		"ipv4":         {Met, "127.0.0.2, as"},
+		"service":      {Met, "1 of 77 places taken; one more was reserved on trial"},
+		"ipv4":         {Met, "127.0.0.2: strangers have come in by it"},
 		"records":      {Met, "A 127.0.0.2, no AAAA"},
-		"tcp":          {Met, "a peer dialled back"},
-		"wss":          {Met, "strangers have connected"},
-		"certificate":  {Met, "days)"},
+		"tcp":          {Met, "a peer dialled back over IPv4"},
+		"wss":          {Met, "a stranger came over IPv4"},
+		"certificate":  {Met, "days), presented at 127.0.0.2"},
 		"announcement": {Met, "heard back through " + hub.ID().String()},
 		"names":        {Met, ""},
 		"software":     {NotMet, "is no release"}, // a test binary
@@ -224,7 +227,13 @@ func TestStatusHasRequirements(t *testing.T) {
 	c := metricsPort(t, labConfig(t))
 	c.PSF.Enabled = false
 	r := start(t, c)
-	eventually(t, "looked around", func() bool { return len(r.Status().Requirements) > 0 })
+	if _, err := reserve(t, newPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "looked around", func() bool {
+		s := r.Status()
+		return len(s.Requirements) > 0 && len(s.Incoming) > 0 && s.Capacity.FilesUsed > 0
+	})
 	resp, err := http.Get("http://" + c.Metrics.Listen + "/status.json")
 	if err != nil {
 		t.Fatal(err)

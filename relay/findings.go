@@ -11,11 +11,15 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/miekg/dns"
+	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 	"golang.org/x/sys/unix"
 
@@ -25,11 +29,13 @@ import (
 // findings is what a look at the relay's machine and its surroundings brings,
 // whether the relay runs or not.
 type findings struct {
-	at         time.Time
+	at         time.Time // by which ages are told
+	looked     time.Time
 	id         peer.ID
 	interfaces []netip.Addr
 	records    records
 	presented  presented
+	outside    *presented // the same where the domain leads; nil: nobody could be asked
 	clock      clock
 	disk       disk
 	version    string
@@ -38,6 +44,7 @@ type findings struct {
 	silent     string // why the relay does not answer
 	ports      error  // why it could not listen
 	heard      *heard // nil: not listened
+	trial      trial
 }
 
 // lookTime bounds each part of a look; the parts run side by side.
@@ -49,13 +56,17 @@ func look(ctx context.Context, cfg Config, resolver string, keep bool) findings 
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	f := findings{at: time.Now(), version: buildinfo.Version()}
+	f.looked = f.at
 	f.interfaces, _ = interfaceIPs() // none is then what the requirement says
 	f.disk = diskOf(cfg.DataDir)
 	f.since = versionSince(cfg.DataDir, f.version)
 	var wg sync.WaitGroup
 	if cfg.Domain != "" {
-		wg.Go(func() { f.records = lookUp(ctx, resolver, cfg.Domain) })
-		wg.Go(func() { f.presented = present(ctx, cfg) })
+		wg.Go(func() {
+			f.records = lookUp(ctx, resolver, cfg.Domain)
+			f.outside = presentOutside(ctx, cfg, f.records)
+		})
+		wg.Go(func() { f.presented = present(ctx, cfg, cfg.ownWSS()) })
 	}
 	wg.Go(func() { f.clock = readClock(ctx, cfg) })
 	wg.Go(func() { f.updates = readUpdates(ctx, cfg, keep) })
@@ -158,17 +169,37 @@ func exchange(ctx context.Context, network, server string, m *dns.Msg) (*dns.Msg
 // presented is what the relay's WSS port shows to a browser.
 type presented struct {
 	addr      string
-	err       error // no TLS at all
-	untrusted error // a certificate that no browser takes
+	leaf      []byte // DER
+	err       error  // no TLS at all
+	untrusted error  // a certificate that no browser takes
 	issuer    string
 	notAfter  time.Time
 	life      time.Duration
 }
 
-// present makes a TLS handshake with the relay's own listener.
-func present(ctx context.Context, cfg Config) presented {
-	var p presented
-	p.addr = cfg.ownWSS()
+// presentOutside makes the handshake where browsers are led: something else than
+// relayd may answer there. nil: nothing does, which is no fault in itself, since not
+// every router lets a machine reach its own public address.
+func presentOutside(ctx context.Context, cfg Config, r records) *presented {
+	if r.err != nil || len(r.a) == 0 || r.a[0].IsLoopback() && !cfg.Network.AllowPrivate {
+		return nil
+	}
+	port := "443"
+	if cfg.Network.AllowPrivate {
+		port = strconv.Itoa(cfg.wssPort())
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime/2)
+	defer cancel()
+	p := present(ctx, cfg, net.JoinHostPort(r.a[0].String(), port))
+	if p.err != nil {
+		return nil
+	}
+	return &p
+}
+
+// present makes a TLS handshake with the relay's listener at addr.
+func present(ctx context.Context, cfg Config, addr string) presented {
+	p := presented{addr: addr}
 	if p.addr == "" {
 		p.err = errors.New("listen.wss is empty")
 		return p
@@ -196,6 +227,7 @@ func present(ctx context.Context, cfg Config) presented {
 		between.AddCert(c)
 	}
 	_, p.untrusted = leaf.Verify(x509.VerifyOptions{DNSName: cfg.Domain, Roots: roots, Intermediates: between})
+	p.leaf = leaf.Raw
 	p.issuer, p.notAfter, p.life = leaf.Issuer.CommonName, leaf.NotAfter, leaf.NotAfter.Sub(leaf.NotBefore)
 	if p.issuer == "" {
 		p.issuer = leaf.Issuer.String()
@@ -203,9 +235,11 @@ func present(ctx context.Context, cfg Config) presented {
 	return p
 }
 
-// ownWSS is where this machine reaches its own WSS port; "": nowhere.
+// ownWSS is where this machine reaches its own WSS port, by IPv4 if it can, as the
+// bounty wants it; "": nowhere.
 func (c Config) ownWSS() string {
-	for _, a := range c.Listen.WSS {
+	ip4First := slices.SortedStableFunc(slices.Values(c.Listen.WSS), func(a, b ma.Multiaddr) int { return a[0].Code() - b[0].Code() })
+	for _, a := range ip4First {
 		ap, ok := addrPort(a)
 		if !ok {
 			continue
@@ -257,7 +291,8 @@ func (c Config) trusted() (*x509.CertPool, error) {
 
 // clock says how far the machine's clock can be trusted.
 type clock struct {
-	synced bool          // the kernel has it from a time service
+	synced bool          // the kernel has it from a time service, not long ago
+	within time.Duration // by the kernel's reckoning, if synced
 	offset time.Duration // ahead of the CA's, if not synced
 	err    error
 }
@@ -265,9 +300,12 @@ type clock struct {
 // readClock asks the kernel, and if that knows of no time service, the CA: its
 // answers bear a date.
 func readClock(ctx context.Context, cfg Config) clock {
-	state, err := unix.Adjtimex(&unix.Timex{})
-	if err == nil && state != unix.TIME_ERROR {
-		return clock{synced: true}
+	var kernel unix.Timex
+	state, err := unix.Adjtimex(&kernel)
+	// The kernel believes for hours in a time service that has gone; but its own
+	// estimate of the error grows all the while.
+	if within := time.Duration(kernel.Maxerror) * time.Microsecond; err == nil && state != unix.TIME_ERROR && within < clockOff {
+		return clock{synced: true, within: within}
 	}
 	client, _, err := acmeHTTP(cfg.ACME)
 	if err != nil {
@@ -289,6 +327,9 @@ func compareClock(ctx context.Context, client *http.Client, url string) clock {
 	}
 	resp.Body.Close()
 	after := time.Now()
+	if took := after.Sub(before); took > clockOff {
+		return clock{err: fmt.Errorf("the CA took %s to answer, too long to compare by", took.Round(time.Second))}
+	}
 	date, err := http.ParseTime(resp.Header.Get("Date"))
 	if err != nil {
 		return clock{err: fmt.Errorf("the CA's date: %w", err)}
@@ -300,9 +341,10 @@ func compareClock(ctx context.Context, client *http.Client, url string) clock {
 
 // disk is the room in the file system of the data folder.
 type disk struct {
-	free  int64
-	files uint64
-	err   error
+	free   int64
+	files  uint64
+	sealed bool // nothing can be written
+	err    error
 }
 
 func diskOf(dir string) disk {
@@ -310,11 +352,52 @@ func diskOf(dir string) disk {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return disk{err: fmt.Errorf("look at %s: %w", dir, err)}
 	}
-	d := disk{free: int64(s.Bavail) * s.Bsize, files: s.Ffree}
+	d := disk{free: int64(s.Bavail) * s.Bsize, files: s.Ffree, sealed: s.Flags&unix.ST_RDONLY != 0}
 	if s.Files == 0 { // a file system that does not count them
 		d.files = 1
 	}
 	return d
+}
+
+// openFiles is how many files this program has open; 0: not to be told.
+func openFiles() int {
+	dir, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0
+	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	if err != nil {
+		return 0
+	}
+	return len(names) - 1 // but for dir itself
+}
+
+// trial is what came of an attempt to hold a place. That the relay offers places is
+// no sign that one can be had.
+type trial struct {
+	at  time.Time // zero: not tried
+	err error
+}
+
+// reserveOnTrial reserves a place as a stranger would, from this machine, and gives
+// it back.
+func reserveOnTrial(ctx context.Context, id peer.ID, relayAt []ma.Multiaddr) trial {
+	if len(relayAt) == 0 {
+		return trial{} // no TCP
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	h, err := visitor()
+	if err != nil {
+		return trial{}
+	}
+	defer h.Close()
+	to := peer.AddrInfo{ID: id, Addrs: relayAt}
+	if err = h.Connect(ctx, to); err == nil {
+		_, err = client.Reserve(ctx, h, to)
+	}
+	return trial{time.Now(), err}
 }
 
 // tryPorts says why a relay that does not run could not listen.

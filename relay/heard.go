@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/coord"
 )
 
@@ -22,6 +23,7 @@ import (
 type heard struct {
 	reached bool // a peer of the network could be asked at all
 	found   string
+	addrs   []string // what it names
 	err     error
 }
 
@@ -94,13 +96,19 @@ func listenFor(ctx context.Context, cfg Config, id peer.ID, relayAt []ma.Multiad
 	if a.err != nil {
 		return fail(true, fmt.Errorf("nothing arrived at a node beside it with %d neighbours on the coordination topic", len(neighbours)))
 	}
-	return &heard{reached: true, found: fmt.Sprintf("heard back through %s, with %d addresses", a.Via, len(a.Multiaddrs))}
+	if a.Via == id {
+		return fail(false, errors.New("it came straight from the relay, which shows nothing of the network"))
+	}
+	return &heard{reached: true, addrs: a.Multiaddrs, found: fmt.Sprintf("heard back through %s, with %d addresses", a.Via, len(a.Multiaddrs))}
 }
 
-// visitor is a node that only looks.
+// visitor is a node that only looks. A relay knows it by its agent, and does not
+// take it for a stranger.
 func visitor() (host.Host, error) {
-	return libp2p.New(libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics())
+	return libp2p.New(libp2p.NoListenAddrs, libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.UserAgent(visitorAgent()))
 }
+
+func visitorAgent() string { return buildinfo.Agent("relayd-doctor") }
 
 // connectTo connects to as many as it can in a few seconds; none is an error.
 func connectTo(ctx context.Context, h host.Host, to []peer.AddrInfo) error {

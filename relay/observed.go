@@ -3,8 +3,10 @@ package relay
 import (
 	"cmp"
 	"context"
+	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -22,16 +24,34 @@ type Observed struct {
 	Peers int        `json:"peers"` // in how many networks
 }
 
+// Incoming says that a stranger has come to an announced address within the last
+// 24 hours.
+type Incoming struct {
+	// Addr is the address as announced, without /p2p/ID. Where that is a domain and
+	// the stranger dialled an IP address, the IP address stands in the domain's place.
+	Addr string `json:"addr"`
+	// Family is that of the connection as it arrived: ip4 or ip6.
+	Family string    `json:"family"`
+	Last   time.Time `json:"last"`
+}
+
 // observers is how the relay is seen from outside: what peers say in identify,
-// and which of its listeners strangers have come to. Of each network that says
-// something the last word counts, for a day.
+// and to which of its addresses strangers have come. Of each network that says
+// something the last word counts; all of it counts for a day.
 type observers struct {
-	public func(netip.Addr) bool
+	public    func(netip.Addr) bool
+	lab       bool // peers on this machine are strangers, too
+	announced func() []ma.Multiaddr
 
 	mu       sync.Mutex
 	said     map[netip.Prefix]said
-	incoming map[string]int // by kind of listener
+	incoming map[arrival]time.Time
+	own      []netip.Prefix // this machine's networks
+	ownAt    time.Time
 }
+
+// arrival is an announced address, and the family by which a stranger came to it.
+type arrival struct{ addr, family string }
 
 type said struct {
 	ip netip.Addr
@@ -40,11 +60,17 @@ type said struct {
 
 const (
 	maxObservers = 256
-	observedFor  = 24 * time.Hour
+	// evidenceFor is how long it counts what others have shown of the relay. Nobody
+	// tells when a firewall is closed.
+	evidenceFor = 24 * time.Hour
+	ownEvery    = time.Minute
 )
 
-func newObservers(public func(netip.Addr) bool) *observers {
-	return &observers{public: public, said: map[netip.Prefix]said{}, incoming: map[string]int{}}
+func newObservers(cfg Config, announced func() []ma.Multiaddr) *observers {
+	return &observers{
+		public: cfg.public, lab: cfg.Network.AllowPrivate, announced: announced,
+		said: map[netip.Prefix]said{}, incoming: map[arrival]time.Time{},
+	}
 }
 
 // watch notes from now on what identify tells, until ctx ends. The loop it returns
@@ -65,6 +91,9 @@ func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err er
 					return
 				}
 				ev := e.(event.EvtPeerIdentificationCompleted)
+				if ev.AgentVersion == visitorAgent() {
+					continue // from this machine, most likely
+				}
 				o.note(ev.Conn.RemoteMultiaddr(), ev.Conn.LocalMultiaddr(), ev.ObservedAddr, ev.Conn.Stat().Direction, time.Now())
 			}
 		}
@@ -73,39 +102,137 @@ func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err er
 
 func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direction, now time.Time) {
 	from, err := prefixOf(remote)
-	if err != nil || !o.public(from.Addr()) {
-		return
-	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if dir == network.DirInbound {
-		o.incoming[kindOf(local.String())]++
-	}
-	raw, err := manet.ToIP(observed)
 	if err != nil {
 		return
 	}
-	ip, ok := netip.AddrFromSlice(raw)
-	if !ok {
+	if ip, err := manet.ToIP(remote); err != nil || !o.public(plainIP(ip)) {
+		return
+	}
+	announced := o.announced()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.isOwn(from, announced, now) {
+		return
+	}
+	if dir == network.DirInbound {
+		for _, v := range arrivals(announced, local, observed) {
+			o.incoming[v] = now
+		}
+	}
+	for v, at := range o.incoming {
+		if now.Sub(at) > evidenceFor {
+			delete(o.incoming, v)
+		}
+	}
+	ip, err := manet.ToIP(observed)
+	if err != nil {
 		return
 	}
 	for p, s := range o.said {
-		if now.Sub(s.at) > observedFor {
+		if now.Sub(s.at) > evidenceFor {
 			delete(o.said, p)
 		}
 	}
 	if _, known := o.said[from]; known || len(o.said) < maxObservers {
-		o.said[from] = said{ip.Unmap(), now}
+		o.said[from] = said{plainIP(ip), now}
 	}
 }
 
+// isOwn says whether a connection comes from this machine itself, such as the
+// doctor's, or a monitor's beside the relay: those pass no firewall.
+func (o *observers) isOwn(from netip.Prefix, announced []ma.Multiaddr, now time.Time) bool {
+	if o.lab {
+		return false
+	}
+	if now.Sub(o.ownAt).Abs() >= ownEvery {
+		o.own, o.ownAt = nil, now
+		ips, _ := interfaceIPs() // none: the announced ones remain
+		for _, ip := range ips {
+			if p, err := networkOf(ip); err == nil {
+				o.own = append(o.own, p)
+			}
+		}
+	}
+	if slices.Contains(o.own, from) {
+		return true
+	}
+	return slices.ContainsFunc(announced, func(a ma.Multiaddr) bool {
+		p, err := prefixOf(a)
+		return err == nil && p == from
+	})
+}
+
+// arrivals are the announced addresses to which a connection shows the way. said is
+// the address that the visitor dialled, by its own word: where the provider
+// translates addresses or forwards ports, the local address says nothing about the
+// announced one. Without such a word only an address that arrived untranslated counts.
+func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
+	at, ok := addrPort(local)
+	if !ok {
+		return nil
+	}
+	is4 := at.Addr().Unmap().Is4()
+	family := map[bool]string{true: "ip4", false: "ip6"}[is4]
+	dialled := netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
+	if word, ok := addrPort(said); ok && word.Addr().Unmap().Is4() == is4 {
+		dialled = netip.AddrPortFrom(word.Addr().Unmap(), word.Port())
+	}
+	kind := kindOf(local.String())
+	ours := func(ip netip.Addr) bool {
+		return slices.ContainsFunc(announced, func(a ma.Multiaddr) bool {
+			known, err := manet.ToIP(a)
+			return err == nil && plainIP(known) == ip
+		})
+	}
+	var out []arrival
+	for _, a := range announced {
+		if kindOf(a.String()) != kind {
+			continue
+		}
+		if ap, ok := addrPort(a); ok {
+			if ap == dialled {
+				out = append(out, arrival{a.String(), family})
+			}
+			continue
+		}
+		name, port := domainPort(a)
+		switch word, wordPort := domainPort(said); {
+		case name == "":
+		case word == name && wordPort == port:
+			out = append(out, arrival{a.String(), family})
+		case word == "" && port == strconv.Itoa(int(dialled.Port())) && ours(dialled.Addr()):
+			out = append(out, arrival{"/" + family + "/" + dialled.Addr().String() + "/tcp/" + port + "/tls/ws", family})
+		}
+	}
+	return out
+}
+
+// plainIP is the zero address for what is none.
+func plainIP(ip net.IP) netip.Addr {
+	a, _ := netip.AddrFromSlice(ip)
+	return a.Unmap()
+}
+
+// domainPort is the domain and the TCP port that a multiaddr begins with; "": it
+// begins with something else.
+func domainPort(a ma.Multiaddr) (name, port string) {
+	if len(a) < 2 || a[1].Protocol().Code != ma.P_TCP {
+		return "", ""
+	}
+	switch a[0].Protocol().Code {
+	case ma.P_DNS, ma.P_DNS4, ma.P_DNS6:
+		return a[0].Value(), a[1].Value()
+	}
+	return "", ""
+}
+
 // seen lists what peers see, the most frequent first, and who came where.
-func (o *observers) seen(now time.Time) ([]Observed, map[string]int) {
+func (o *observers) seen(now time.Time) ([]Observed, []Incoming) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	count := map[netip.Addr]int{}
 	for _, s := range o.said {
-		if now.Sub(s.at) <= observedFor {
+		if now.Sub(s.at) <= evidenceFor {
 			count[s.ip]++
 		}
 	}
@@ -116,10 +243,15 @@ func (o *observers) seen(now time.Time) ([]Observed, map[string]int) {
 	slices.SortFunc(out, func(a, b Observed) int {
 		return cmp.Or(cmp.Compare(b.Peers, a.Peers), strings.Compare(a.IP.String(), b.IP.String()))
 	})
-	incoming := map[string]int{}
-	for k, n := range o.incoming {
-		incoming[k] = n
+	var incoming []Incoming
+	for v, at := range o.incoming {
+		if now.Sub(at) <= evidenceFor {
+			incoming = append(incoming, Incoming{v.addr, v.family, at})
+		}
 	}
+	slices.SortFunc(incoming, func(a, b Incoming) int {
+		return cmp.Or(strings.Compare(a.Addr, b.Addr), strings.Compare(a.Family, b.Family))
+	})
 	// What single peers claim beside the majority is noise, or a lie.
 	return out[:min(len(out), 8)], incoming
 }

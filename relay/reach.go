@@ -36,7 +36,6 @@ const (
 	// One that could not dial back may itself be at fault, or lie; a dial that came
 	// back is proof.
 	failuresThatCount = 2
-	reachFor          = 24 * time.Hour
 )
 
 // reach asks peers by AutoNAT v2 to dial this relay back, and does the same for
@@ -179,9 +178,9 @@ func (r *reach) state(now time.Time) []Reach {
 	for s, v := range r.known {
 		e := Reach{Addr: s, Outcome: Unknown, At: v.asked}
 		switch {
-		case v.failures >= failuresThatCount && now.Sub(v.failed) < reachFor:
+		case v.failures >= failuresThatCount && now.Sub(v.failed) < evidenceFor:
 			e.Outcome, e.At = NotMet, v.failed
-		case !v.reached.IsZero() && now.Sub(v.reached) < reachFor:
+		case !v.reached.IsZero() && now.Sub(v.reached) < evidenceFor:
 			e.Outcome, e.At = Met, v.reached
 		}
 		out = append(out, e)

@@ -101,7 +101,7 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 	bounds.LoopbackCounts = cfg.loopbackCounts
 	r.passed = listen.NewRoom("upstream", bounds, log)
 	r.counted(r.passed.Refusals)
-	r.checkup.observers = newObservers(cfg.public)
+	r.checkup.observers = newObservers(cfg, r.hostAddrs)
 	if r.banned, err = openBans(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -142,6 +142,17 @@ func (r *Relay) Addrs() []ma.Multiaddr {
 		return nil
 	}
 	return addrs
+}
+
+// hostAddrs is the same without /p2p/ID.
+func (r *Relay) hostAddrs() []ma.Multiaddr {
+	r.mu.Lock()
+	h := r.host
+	r.mu.Unlock()
+	if h == nil {
+		return nil
+	}
+	return h.Addrs()
 }
 
 // config is the configuration in force.

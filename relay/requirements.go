@@ -1,6 +1,8 @@
 package relay
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -8,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 )
 
 // Outcome says whether a requirement of the bounty is met.
@@ -66,6 +69,9 @@ func requirements(cfg Config, s *Status, f findings) []Requirement {
 		{"region", "An eligible country", j.region},
 	} {
 		q := r.of()
+		if age := f.at.Sub(f.looked); slices.Contains(byLook, r.name) && age > lookLate {
+			q = unknown("Start relayd again, and look into the log: something on this machine hangs.", "last looked at %s ago", inWords(age))
+		}
 		q.Name, q.Title = r.name, r.title
 		if q.Outcome == Met {
 			q.Cure = ""
@@ -74,6 +80,10 @@ func requirements(cfg Config, s *Status, f findings) []Requirement {
 	}
 	return out
 }
+
+// byLook are the requirements that rest on what was found on the machine and around
+// it, and on nothing else.
+var byLook = []string{"records", "certificate", "software", "clock", "disk"}
 
 type judge struct {
 	cfg Config
@@ -106,10 +116,39 @@ func (j judge) service() Requirement {
 		return notMet("Start it (systemctl start relayd); if it ends by itself, its log says why (journalctl -u relayd).", "relayd does not run: %s", j.f.silent)
 	case !j.s.Healthy:
 		return notMet("Look into the log (journalctl -u relayd) and start it again.", "relayd runs, but offers no reservations")
-	case j.s.Reservations.Members+j.s.Reservations.Guests >= j.s.Reservations.Places:
-		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no place reads the relay as busy.", "all %d places are taken", j.s.Reservations.Places)
 	}
-	return met("since %s; %d of %d places taken", j.s.Started.Format("2006-01-02 15:04 MST"), j.s.Reservations.Members+j.s.Reservations.Guests, j.s.Reservations.Places)
+	r := j.s.Reservations
+	held, since := r.Members+r.Guests, j.s.Started.Format("2006-01-02 15:04 MST")
+	taken := fmt.Sprintf("since %s; %d of %d places taken", since, held, r.Places)
+	limits := j.cfg.Limits
+	switch t := j.s.Traffic; {
+	case held >= r.Places:
+		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no place reads the relay as busy.", "all %d places are taken", r.Places)
+	case r.GuestPlaces == 0:
+		return notMet("Raise limits.guest_reservations: anybody must be able to reserve a place.", "limits.guest_reservations is 0, so that strangers are refused")
+	case t.Budget > 0 && t.Bytes >= t.Budget:
+		return notMet(budgetCure, "reservations are refused as busy: the month's transfer is spent")
+	case j.s.Proxied != nil && min(limits.ReservationsPerIP, limits.ConnectionsPerIP) < r.Places:
+		q := notMet(proxiedCure, "%s", j.s.Proxied)
+		if n := j.s.Proxied.Places; n >= limits.ReservationsPerIP {
+			q.Found += fmt.Sprintf("; the %d places for one address are taken, further peers are refused", limits.ReservationsPerIP)
+		}
+		return q
+	case j.lately(j.f.trial.at, lookLate) && j.f.trial.err != nil:
+		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a place could not be reserved on trial: %s", oneLine(j.f.trial.err))
+	case j.lately(j.f.trial.at, lookLate):
+		return met("%s; one more was reserved on trial %s ago", taken, ago(j.f.at, j.f.trial.at))
+	case held > 0: // each was asked for within the last hour
+		return met("%s", taken)
+	}
+	return unknown("Ask from beside: relayd doctor reserves a place on trial.", "offered since %s; nobody holds a place", since)
+}
+
+// lately says whether t was within the time before now. A moment in the future was
+// noted while the clock was wrong.
+func (j judge) lately(t time.Time, within time.Duration) bool {
+	age := j.f.at.Sub(t)
+	return !t.IsZero() && age <= within && age > -time.Minute
 }
 
 // own is the relay's public IPv4 addresses, as configuration and interfaces have them.
@@ -133,12 +172,29 @@ func (j judge) ipv4() Requirement {
 			}
 		}
 	}
+	// What peers see of connections that the relay made shows by which address it goes
+	// out. Behind a router that many share, none comes in by that one.
 	agrees := 0
+	var other Observed // the most frequent
+	var shown, onInterface []netip.Addr
+	for _, ip := range own {
+		if slices.Contains(j.f.interfaces, ip) || j.cfg.Network.AllowPrivate && ip.IsLoopback() {
+			onInterface = append(onInterface, ip)
+		}
+		if j.cameInBy(ip) {
+			shown = append(shown, ip)
+		}
+	}
+	var agreed []netip.Addr
 	for _, o := range seen {
 		if slices.Contains(own, o.IP) {
 			agrees += o.Peers
+			agreed = append(agreed, o.IP)
+		} else {
+			other = cmp.Or(other, o)
 		}
 	}
+	const ask = "Ask from outside: relaymon probe with the address of this relay."
 	switch {
 	case len(own) == 0 && len(seen) > 0:
 		return notMet(fmt.Sprintf("If the provider maps %s to this machine alone (1:1 NAT), set announce.ip4: %[1]s. Behind a router at home or a provider's shared address (CGNAT) no relay can be reached: rent one with an address of its own.", seen[0].IP),
@@ -146,16 +202,41 @@ func (j judge) ipv4() Requirement {
 	case len(own) == 0:
 		return notMet("If the provider maps a public IPv4 to this machine, set announce.ip4 to it; else rent a machine that has one.",
 			"the interfaces have no public IPv4 address, and announce.ip4 is empty")
-	case agrees > 0:
-		return met("%s, as %d peers see it", joinAddrs(own), agrees)
-	case slices.ContainsFunc(own, func(ip netip.Addr) bool { return slices.Contains(j.f.interfaces, ip) || ip.IsLoopback() }):
-		return met("%s, of an interface; no peer has said yet that it sees the same", joinAddrs(own))
-	case len(seen) > 0 && seen[0].Peers > 1:
-		return notMet(fmt.Sprintf("See which address the provider gave this machine now; if it is %s, set announce.ip4 to it, point the domain there, and tell the committee (relayd move).", seen[0].IP),
-			"announced is %s, but %d peers see %s", joinAddrs(own), seen[0].Peers, seen[0].IP)
+	case len(shown) > 0:
+		return met("%s: strangers have come in by it", joinAddrs(shown))
+	case agrees > other.Peers && slices.ContainsFunc(agreed, func(ip netip.Addr) bool { return slices.Contains(onInterface, ip) }):
+		return met("%s, of an interface, as %d peers see it", joinAddrs(agreed), agrees)
+	case agrees > other.Peers:
+		return unknown(ask, "announced is %s, as %d peers see it, but it is on no interface, and nobody has come in by it within a day: an address that many share (CGNAT) looks the same", joinAddrs(agreed), agrees)
+	case other.Peers > 1 && len(onInterface) == 0:
+		return notMet(fmt.Sprintf("See which address the provider gave this machine now; if it is %s, set announce.ip4 to it, point the domain there, and tell the committee (relayd move).", other.IP),
+			"announced is %s, but %d peers see %s", joinAddrs(own), other.Peers, other.IP)
+	case other.Peers > 0:
+		return unknown(ask, "announced is %s, but %d peers see %s", joinAddrs(own), other.Peers, other.IP)
+	case len(onInterface) > 0:
+		return unknown(ask, "%s, of an interface; no peer has said yet that it sees the same", joinAddrs(onInterface))
 	default:
-		return unknown("Ask from outside: relaymon probe with the address of this relay.", "announced is %s, which is on no interface; no peer has said yet that it sees the same", joinAddrs(own))
+		return unknown(ask, "announced is %s, which is on no interface; no peer has said yet that it sees the same", joinAddrs(own))
 	}
+}
+
+// cameInBy says whether somebody outside has reached the relay by this address.
+func (j judge) cameInBy(ip netip.Addr) bool {
+	if j.s == nil {
+		return false
+	}
+	begins := "/ip4/" + ip.String() + "/"
+	for _, r := range j.s.Reach {
+		if r.Outcome == Met && strings.HasPrefix(r.Addr, begins) && j.lately(r.At, evidenceFor) {
+			return true
+		}
+	}
+	for _, in := range j.s.Incoming {
+		if strings.HasPrefix(in.Addr, begins) && j.lately(in.Last, evidenceFor) {
+			return true
+		}
+	}
+	return false
 }
 
 func (j judge) records() Requirement {
@@ -182,12 +263,16 @@ func (j judge) records() Requirement {
 	}
 	var elsewhere []netip.Addr
 	for _, ip := range r.aaaa {
-		if !slices.Contains(j.f.interfaces, ip) && ip != j.cfg.Announce.IP6 {
+		if !j.cfg.public(ip) || !slices.Contains(j.f.interfaces, ip) && ip != j.cfg.Announce.IP6 {
 			elsewhere = append(elsewhere, ip)
 		}
 	}
+	listens6 := slices.ContainsFunc(j.cfg.Listen.WSS, func(a ma.Multiaddr) bool { return a[0].Code() == ma.P_IP6 })
 	if len(elsewhere) > 0 {
-		return notMet("Remove the AAAA record, or set it to this machine's IPv6 address (announce.ip6 if the provider translates it): browsers and the CA try IPv6 first.", "the A record is right, but the AAAA record %s is none of this machine's addresses", joinAddrs(elsewhere))
+		return notMet("Remove the AAAA record, or set it to this machine's IPv6 address (announce.ip6 if the provider translates it): browsers and the CA try IPv6 first.", "the A record is right, but the AAAA record %s is none of this machine's public addresses", joinAddrs(elsewhere))
+	}
+	if len(r.aaaa) > 0 && !listens6 {
+		return notMet("Remove the AAAA record, or give listen.wss an IPv6 address (/ip6/::/tcp/443/tls/ws): browsers and the CA try IPv6 first.", "the A record is right, but there is an AAAA record, %s, and listen.wss has no IPv6 address", joinAddrs(r.aaaa))
 	}
 	if len(r.aaaa) > 0 {
 		return met("A %s, AAAA %s", joinAddrs(r.a), joinAddrs(r.aaaa))
@@ -205,7 +290,7 @@ func (j judge) tcp() Requirement {
 	if addr == "" {
 		return notMet("Give listen.tcp an IPv4 address, such as /ip4/0.0.0.0/tcp/4001, and mend the public IPv4 address.", "no TCP address over IPv4 is announced")
 	}
-	return j.reached(addr, "TCP port "+port)
+	return j.reached(addr, port)
 }
 
 func (j judge) wss() Requirement {
@@ -215,9 +300,16 @@ func (j judge) wss() Requirement {
 	if j.s == nil {
 		return notRunning()
 	}
-	addr, port := j.announced(func(a announcedAddr) bool { return a.kind == "wss" })
+	// By another domain, or by dns6, a monitor would not come.
+	ours := func(a announcedAddr) bool {
+		return a.kind == "wss" && a.host == j.cfg.Domain && (a.first == "dns4" || a.first == "dns")
+	}
+	addr, port := j.announced(func(a announcedAddr) bool { return ours(a) && a.port == "443" })
 	if addr == "" {
-		return notMet("Give listen.wss an address, such as /ip4/0.0.0.0/tcp/443/tls/ws.", "no WSS address is announced")
+		addr, port = j.announced(ours)
+	}
+	if addr == "" {
+		return notMet("Give listen.wss an address, such as /ip4/0.0.0.0/tcp/443/tls/ws.", "no WSS address is announced for %s", j.cfg.Domain)
 	}
 	if port != "443" && !j.cfg.Network.AllowPrivate {
 		return notMet("Listen on port 443, or have 443 forwarded and name it in announce.addrs.", "announced is port %s, but PSF peers look for browsers' relays on 443 alone", port)
@@ -225,34 +317,65 @@ func (j judge) wss() Requirement {
 	if j.f.presented.err != nil {
 		return notMet("Look at the certificate below, and into the log.", "no TLS on %s: %v", j.f.presented.addr, j.f.presented.err)
 	}
-	return j.reached(addr, "TCP port "+port)
+	return j.reached(addr, port)
 }
 
-// reached is what peers that dialled back say about an announced address.
-func (j judge) reached(addr, what string) Requirement {
+// reached is what is known of an announced TCP address over IPv4, which is what the
+// bounty asks for: that peers dialled it back (AutoNAT v2 counts a dial only if it
+// arrived by the family that was asked for), or that a stranger came to it.
+func (j judge) reached(addr, port string) Requirement {
 	bare, _, _ := strings.Cut(addr, "/p2p/")
 	for _, r := range j.s.Reach {
-		if r.Addr != bare {
+		if r.Addr != bare || !j.lately(r.At, evidenceFor) {
 			continue
 		}
 		switch r.Outcome {
 		case Met:
-			return met("%s: a peer dialled back %s ago", bare, ago(j.f.at, r.At))
+			return met("%s: a peer dialled back over IPv4 %s ago", bare, ago(j.f.at, r.At))
 		case NotMet:
-			return notMet(fmt.Sprintf(openPort, what), "%s: peers could not dial back (%s ago)", bare, ago(j.f.at, r.At))
+			return notMet(fmt.Sprintf(openPort, "TCP port "+port), "%s: peers could not dial back over IPv4 (%s ago)", bare, ago(j.f.at, r.At))
 		}
 	}
-	if j.s.Incoming[kindOf(addr)] > 0 {
-		return met("%s: strangers have connected there since the start", bare)
+	seen := map[string]time.Time{} // the last visit, by family
+	for _, in := range j.s.Incoming {
+		if j.leadsTo(bare, in.Addr, port) && j.lately(in.Last, evidenceFor) && in.Last.After(seen[in.Family]) {
+			seen[in.Family] = in.Last
+		}
 	}
-	return unknown("Ask from outside: relaymon probe "+addr, "%s: listening; no peer that could dial back (AutoNAT v2) is connected, and no stranger has come yet", bare)
+	if at := seen["ip4"]; !at.IsZero() {
+		return met("%s: a stranger came over IPv4 %s ago", bare, ago(j.f.at, at))
+	}
+	found := bare + ": listening; no peer that could dial back (AutoNAT v2) is connected, and no stranger has come over IPv4 within a day"
+	if at := seen["ip6"]; !at.IsZero() {
+		found += fmt.Sprintf(" (over IPv6 one did, %s ago)", ago(j.f.at, at))
+	}
+	return unknown("Ask from outside: relaymon probe "+addr, "%s", found)
+}
+
+// leadsTo says whether a visit at this address shows that the announced one is
+// reached: it is the same, or it is where the domain's record leads.
+func (j judge) leadsTo(announced, visited, port string) bool {
+	if visited == announced {
+		return true
+	}
+	v, r := parseAnnounced(visited), j.f.records
+	return kindOf(announced) == "wss" && v.kind == "wss" && v.port == port && r.err == nil &&
+		(slices.Contains(r.a, v.ip) || slices.Contains(r.aaaa, v.ip))
 }
 
 func (j judge) certificate() Requirement {
 	if j.cfg.Domain == "" {
 		return notMet("Register a domain and set domain: relayd obtains the certificate.", "no domain is configured")
 	}
-	p := j.f.presented
+	p, where := j.f.presented, "by the relay's own listener"
+	ours := false // what is presented where the domain leads
+	if o := j.f.outside; o != nil {
+		where = "at " + o.addr + ", where the domain leads"
+		if ours = bytes.Equal(o.leaf, p.leaf); !ours {
+			where += ", by something else than relayd"
+		}
+		p = *o // which is what browsers are shown
+	}
 	var said string
 	if j.s != nil && j.s.Certificate != nil && j.s.Certificate.Error != "" {
 		said = j.s.Certificate.Error
@@ -266,36 +389,40 @@ func (j judge) certificate() Requirement {
 	case p.err != nil:
 		return notMet("Wait a minute after the first start; then look into the log.", "none is presented on %s: %v", p.addr, p.err)
 	case p.untrusted != nil:
-		return notMet("With a certificate of your own (tls.cert), give the whole chain, issued for "+j.cfg.Domain+" by a public CA; else see acme.directory.", "browsers do not trust it: %v", p.untrusted)
+		return notMet("With a certificate of your own (tls.cert), give the whole chain, issued for "+j.cfg.Domain+" by a public CA; else see acme.directory.", "browsers do not trust it, presented %s: %v", where, p.untrusted)
 	case left < certTime && p.life > 2*certTime:
 		return notMet("See that ports 443 and 80 are open to all, and look into the log; with a certificate of your own, put a new one in its place.", "it expires on %s and is not renewed%s", p.notAfter.Format(time.DateOnly), behind("; ", said))
+	case !ours && j.records().Outcome != Met:
+		return unknown("First see that the domain leads to this relay.", "one by %s, valid until %s, is presented %s; that the domain leads to the relay is not shown", p.issuer, p.notAfter.Format(time.DateOnly), where)
 	}
-	return met("by %s, valid until %s (%d days)", p.issuer, p.notAfter.Format(time.DateOnly), int(left.Hours()/24))
+	return met("by %s, valid until %s (%d days), presented %s", p.issuer, p.notAfter.Format(time.DateOnly), int(left.Hours()/24), where)
 }
 
 func (j judge) announcement() Requirement {
 	if !j.cfg.PSF.Enabled {
 		return notMet("Set psf.enabled: true.", "the PSF network is switched off")
 	}
-	if h := j.f.heard; h != nil && h.err == nil {
-		return met("%s", h.found)
-	}
 	if j.s == nil {
 		return notRunning()
+	}
+	if h := j.f.heard; h != nil && h.err == nil {
+		if !slices.ContainsFunc(h.addrs, func(a string) bool { return slices.Contains(j.s.Addrs, a) }) {
+			return notMet("See that no second relay runs with this identity, and ask again.", "%s, but none of them is this relay's", h.found)
+		}
+		return met("%s", h.found)
 	}
 	p, h := j.s.PSF, j.f.heard
 	if p == nil {
 		return notMet("Start relayd again: it runs with another configuration.", "relayd is not in the PSF network")
 	}
-	late := j.f.at.Sub(p.LastAnnounced)
 	switch {
 	case p.Neighbours == 0:
 		return notMet("See that the machine may dial out (TCP 4001 and 443), and that psf.bootstrap names peers that live.", "no PSF peer is connected that could hear it")
 	case p.LastAnnounced.IsZero():
 		return notMet("Wait a minute after the start; then look into the log.", "not announced yet")
-	case late > announceLate:
-		return notMet("Start relayd again and look into the log.", "the last announcement was %s ago, it should be two minutes", inWords(late))
-	case j.f.at.Sub(p.LastMeasured) <= measuredLate:
+	case !j.lately(p.LastAnnounced, announceLate):
+		return notMet("Start relayd again and look into the log.", "the last announcement was %s ago, it should be two minutes", ago(j.f.at, p.LastAnnounced))
+	case j.lately(p.LastMeasured, measuredLate):
 		return met("announced %s ago to %d neighbours; a peer measured the relay %s ago, as those do that heard it", ago(j.f.at, p.LastAnnounced), p.Neighbours, ago(j.f.at, p.LastMeasured))
 	case h != nil && h.reached:
 		return notMet("Look whether the log tells of the PSF network; give it ten minutes after the start.", "announced to %d neighbours, but not heard through the network: %v", p.Neighbours, h.err)
@@ -311,6 +438,19 @@ func (j judge) names() Requirement {
 		}
 	} else {
 		found = j.cfg.warnings(j.f.id)
+	}
+	if j.s != nil { // what is announced, should the configuration have changed since
+		for _, s := range j.s.Addrs {
+			bare, _, _ := strings.Cut(s, "/p2p/")
+			a := parseAnnounced(bare)
+			part := dropped(bare)
+			if a.ip.Is4() {
+				part = cmp.Or(part, droppedIP4(a.host))
+			}
+			if (a.kind == "tcp" || a.kind == "wss") && part != "" && !strings.Contains(strings.Join(found, " "), a.host) && !slices.Contains(j.own(), a.ip) {
+				found = append(found, fmt.Sprintf("PSF peers silently ignore %s, because it contains %q", bare, part))
+			}
+		}
 	}
 	for _, ip := range j.own() {
 		if part := droppedIP4(ip.String()); part != "" && ip != j.cfg.Announce.IP4 {
@@ -328,7 +468,7 @@ func (j judge) clock() Requirement {
 	c := j.f.clock
 	switch off := c.offset.Round(time.Second); {
 	case c.synced:
-		return met("kept by a time service")
+		return met("kept by a time service, to within %s", max(c.within, time.Millisecond).Round(time.Millisecond))
 	case c.err != nil:
 		return unknown(cure, "no time service keeps it, and it could not be compared: %v", c.err)
 	case off.Abs() > clockOff:
@@ -342,6 +482,8 @@ func (j judge) disk() Requirement {
 	switch {
 	case d.err != nil:
 		return unknown("See that data_dir exists and can be read.", "%v", d.err)
+	case d.sealed:
+		return notMet("See why (dmesg, mount), and make it writable again: after a fault Linux may do that.", "the file system of %s can only be read", j.cfg.DataDir)
 	case d.free < diskFree:
 		return notMet("Make room: certificates and counters could not be written any more (journalctl --vacuum-size=100M, apt-get clean).", "%s free in %s", Bytes(d.free).Short(), j.cfg.DataDir)
 	case d.files == 0:
@@ -360,21 +502,26 @@ func (j judge) files() Requirement {
 		return notMet("Raise the limit: LimitNOFILE=65536 in the systemd unit.", "%d open files, too few for %d connections", c.OpenFiles, c.Connections)
 	case c.Connections < j.s.Reservations.Places:
 		return notMet("Lower limits.reservations, or give the machine more memory or open files (LimitNOFILE=65536 in the systemd unit).", "%d connections fit this machine, fewer than the %d places", c.Connections, j.s.Reservations.Places)
+	case c.FilesUsed == 0:
+		return unknown("Ask again in a minute.", "%d for at most %d connections; not counted yet how many are open", c.OpenFiles, c.Connections)
+	case c.FilesUsed > c.OpenFiles-ownFiles/2:
+		return notMet("Raise the limit: LimitNOFILE=65536 in the systemd unit; start relayd again if the number grows without connections.", "%d of %d open files are used, with %d connections", c.FilesUsed, c.OpenFiles, j.s.Connections)
 	}
-	return met("%d for at most %d connections", c.OpenFiles, c.Connections)
+	return met("%d for at most %d connections; %d are open", c.OpenFiles, c.Connections, c.FilesUsed)
 }
+
+const budgetCure = "Raise limits.month if the provider allows more; until the month ends the relay answers as busy, of which 72 hours count as up (rule R8)."
 
 func (j judge) budget() Requirement {
 	if j.s == nil {
 		return notRunning()
 	}
 	t := j.s.Traffic
-	const cure = "Raise limits.month if the provider allows more; until the month ends the relay answers as busy, of which 72 hours count as up (rule R8)."
 	switch {
 	case t.Budget == 0:
 		return met("%s carried, no budget is set", Bytes(t.Bytes).Short())
 	case t.Bytes >= t.Budget:
-		return notMet(cure, "%s carried, all of %s", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short())
+		return notMet(budgetCure, "%s carried, all of %s", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short())
 	}
 	return met("%s of %s carried (%d %%)", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short(), t.Percent())
 }
@@ -393,9 +540,11 @@ func (j judge) region() Requirement {
 
 // announcedAddr is what an announced address is made of.
 type announcedAddr struct {
-	kind string // tcp, wss, or something else
-	ip   netip.Addr
-	port string
+	kind  string // tcp, wss, or something else
+	first string // ip4, dns4 ...
+	host  string
+	ip    netip.Addr
+	port  string
 }
 
 func (j judge) announced(want func(announcedAddr) bool) (addr, port string) {
@@ -412,8 +561,8 @@ func parseAnnounced(s string) announcedAddr {
 	a := announcedAddr{kind: kindOf(s)}
 	parts := strings.Split(s, "/")
 	if len(parts) > 4 {
-		a.ip, _ = netip.ParseAddr(parts[2])
-		a.port = parts[4]
+		a.first, a.host, a.port = parts[1], parts[2], parts[4]
+		a.ip, _ = netip.ParseAddr(a.host)
 	}
 	return a
 }
@@ -427,8 +576,12 @@ func kindOf(addr string) string {
 		return "webtransport"
 	case strings.Contains(addr, "/quic-v1"):
 		return "quic"
-	case strings.Contains(addr, "/ws"):
+	case strings.Contains(addr, "/wss") || strings.Contains(addr, "/tls/") && strings.Contains(addr, "/ws"):
 		return "wss"
+	case strings.Contains(addr, "/ws"):
+		return "ws"
+	case strings.Contains(addr, "/p2p-circuit"):
+		return "relayed"
 	case strings.Contains(addr, "/tcp/"):
 		return "tcp"
 	}

@@ -43,18 +43,21 @@ type Status struct {
 	// What the machine's keeper has to say: a planned restart, an update taken back.
 	Maintenance *maintenance.Notice `json:"maintenance,omitempty"`
 	// What the relay found out about itself.
-	VersionSince time.Time      `json:"version_since,omitzero"`
-	Capacity     Capacity       `json:"capacity"`
-	Observed     []Observed     `json:"observed,omitempty"`
-	Incoming     map[string]int `json:"incoming,omitempty"` // strangers' connections since the start, by transport
-	Reach        []Reach        `json:"reach,omitempty"`
-	Requirements []Requirement  `json:"requirements,omitempty"`
+	VersionSince time.Time     `json:"version_since,omitzero"`
+	Capacity     Capacity      `json:"capacity"`
+	Observed     []Observed    `json:"observed,omitempty"`
+	Incoming     []Incoming    `json:"incoming,omitempty"` // where strangers have come to
+	Proxied      *Proxied      `json:"proxied,omitempty"`  // nil: nothing hides the peers' addresses
+	Reach        []Reach       `json:"reach,omitempty"`
+	Requirements []Requirement `json:"requirements,omitempty"`
 }
 
 // Capacity is what the machine carries.
 type Capacity struct {
 	Connections int `json:"connections"`
 	OpenFiles   int `json:"open_files"`
+	// FilesUsed is how many are open; 0: not counted yet.
+	FilesUsed int `json:"open_files_used,omitempty"`
 }
 
 // Reservations says who holds the places.
@@ -77,6 +80,20 @@ type Traffic struct {
 	Month  string `json:"month"`
 	Bytes  int64  `json:"bytes"`
 	Budget int64  `json:"budget"` // 0: none
+}
+
+// Serving is the light on top of the status page: a relay that offers reservations
+// may yet have none to give.
+func (s Status) Serving() Outcome {
+	if !s.Healthy {
+		return NotMet
+	}
+	for _, q := range s.Requirements {
+		if q.Name == "service" {
+			return q.Outcome
+		}
+	}
+	return Unknown
 }
 
 // Percent is how much of the budget is used.
@@ -109,7 +126,7 @@ func (r *Relay) Status() Status {
 		Circuits:     Circuits{Max: cfg.Limits.Circuits},
 		AbuseContact: cfg.AbuseContact,
 		Warnings:     cfg.warnings(r.id),
-		Capacity:     Capacity{capacity.connections, capacity.files},
+		Capacity:     Capacity{Connections: capacity.connections, OpenFiles: capacity.files},
 	}
 	for _, a := range r.Addrs() {
 		s.Addrs = append(s.Addrs, a.String())

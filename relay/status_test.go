@@ -100,6 +100,17 @@ func TestStatusPageTellsAll(t *testing.T) {
 	if t.Failed() {
 		t.Log(b.String())
 	}
+	// The light on top is the requirement's: an offer alone is none.
+	for outcome, want := range map[Outcome]string{Met: `good">✓ Serving`, NotMet: `bad">✗ Not serving reservations as it should`, Unknown: `open">? Offering`} {
+		s.Requirements[0].Outcome = outcome
+		b.Reset()
+		if err := statusPage.Execute(&b, s); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), `<p class="state `+want) {
+			t.Errorf("service is %s: the page lacks %q", outcome, want)
+		}
+	}
 }
 
 // The status names no peer, nor where one is.
@@ -111,7 +122,7 @@ func TestStatusNamesNoPeer(t *testing.T) {
 	if _, err := reserve(t, visitor, dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "counted", func() bool { return r.Status().Reservations.Guests == 1 && r.Status().Incoming["tcp"] > 0 })
+	eventually(t, "counted", func() bool { return r.Status().Reservations.Guests == 1 && len(r.Status().Incoming) > 0 })
 	eventually(t, "looked around", func() bool { return len(r.Status().Requirements) > 0 })
 	data, err := json.Marshal(r.Status())
 	if err != nil {

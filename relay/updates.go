@@ -94,15 +94,15 @@ func (j judge) software() Requirement {
 		r = unknown("Start relayd once.", "%s; relayd has not noted since when it runs", s.Version)
 	case j.f.at.Sub(s.Since) > updateEvery:
 		r = unknown(update, "%s: if a newer release is out for 72 hours, it must run (rule R13)", s.Version)
-	default:
-		r = met("%s", s.Version)
+	default: // the day on which it was put here says nothing about the one on which it came out
+		r = unknown("Let relayd read the project's list of releases (updates in its configuration).", "%s: no list of releases says how old it is", s.Version)
 	}
 	if !s.Since.IsZero() {
 		r.Found += fmt.Sprintf("; here since %s, for %d days", s.Since.Format(time.DateOnly), days(s.Since))
 	}
 	if s.Fault != "" && j.f.updates.known {
 		r.Found += "; " + s.Fault
-		if r.Outcome == Met {
+		if r.Outcome == Met || r.Outcome == Unknown && s.Newest == "" {
 			r.Outcome, r.Cure = Unknown, "Tell the project's maintainers, or look whether "+feed.ListFile+" can be fetched from here."
 		}
 	}

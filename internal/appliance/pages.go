@@ -83,7 +83,7 @@ func (r *Relaying) text(line func(string, ...any)) {
 		line("  %-12s %s", "Peer ID", r.PeerID)
 	}
 	if v := r.Running; v != nil {
-		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "healthy", false: "offers no reservations"}[v.Healthy])
+		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "offers reservations", false: "offers no reservations"}[v.Healthy])
 		// Those with hashes of certificates in them are for programs, and long.
 		short := slices.DeleteFunc(slices.Clone(v.Addrs), func(a string) bool { return strings.Contains(a, "/certhash/") })
 		for i, a := range short {
@@ -137,7 +137,8 @@ const maxPage = 32 << 10
 
 // ShowPages puts a status where whoever logs in sees it.
 func (m *Machine) ShowPages(ctx context.Context, s Status) error {
-	text := s.Text()
+	// They stay if the next look fails, and must not pass for news then.
+	text := s.Text() + fmt.Sprintf("  %-12s %s; now: sudo relay-appliance status\n", "As of", time.Now().UTC().Format("2006-01-02 15:04 MST"))
 	// To agetty a backslash begins an escape.
 	issue := "\n" + strings.ReplaceAll(text, `\`, `\\`) + "\n"
 	err := errors.Join(m.write(issuePath, []byte(issue), 0o644), m.write(motdPath, []byte("\n"+text+"\n"), 0o644))

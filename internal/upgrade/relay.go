@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -187,18 +188,26 @@ func hasCertificate(ctx context.Context, r relay) error {
 		return err
 	}
 	defer conn.Close()
-	leaf := conn.(*tls.Conn).ConnectionState().PeerCertificates[0]
+	chain := conn.(*tls.Conn).ConnectionState().PeerCertificates
+	leaf := chain[0]
+	// What the program made for itself is no sign that it can still get one.
+	if len(chain) == 1 && bytes.Equal(leaf.RawIssuer, leaf.RawSubject) && leaf.CheckSignature(leaf.SignatureAlgorithm, leaf.RawTBSCertificate, leaf.Signature) == nil {
+		return errors.New("it signed its certificate itself: no browser takes it")
+	}
 	if now := time.Now(); now.After(leaf.NotAfter) || now.Before(leaf.NotBefore) {
 		return fmt.Errorf("it is valid from %s to %s", leaf.NotBefore.Format(time.DateOnly), leaf.NotAfter.Format(time.DateOnly))
 	}
 	return leaf.VerifyHostname(r.Domain)
 }
 
-// wss is where the relay's browsers' port is reached on this machine.
+// wss is where the relay's browsers' port is reached on this machine, by IPv4 if it
+// is: the bounty wants that, and IPv6 would show nothing of it.
 func (r relay) wss() (string, error) {
-	for _, a := range r.Listen.WSS {
-		if host, port, ok := hostPort(a); ok {
-			return net.JoinHostPort(dialable(host), port), nil
+	for _, family := range []string{"/ip4/", "/ip6/"} {
+		for _, a := range r.Listen.WSS {
+			if host, port, ok := hostPort(a); ok && strings.HasPrefix(a, family) {
+				return net.JoinHostPort(dialable(host), port), nil
+			}
 		}
 	}
 	return "", errors.New("it does not listen for browsers: set a domain and listen.wss")
