@@ -31,6 +31,7 @@ type findings struct {
 	records    records
 	presented  presented
 	clock      clock
+	built      time.Time // the program; zero: not known
 	disk       disk
 	version    string
 	since      time.Time // when version was first run
@@ -48,7 +49,7 @@ const lookTime = 8 * time.Second
 func look(ctx context.Context, cfg Config, resolver string, keep bool) findings {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	f := findings{at: time.Now(), version: buildinfo.Version()}
+	f := findings{at: time.Now(), version: buildinfo.Version(), built: buildinfo.Committed()}
 	f.interfaces, _ = interfaceIPs() // none is then what the requirement says
 	f.disk = diskOf(cfg.DataDir)
 	f.since = versionSince(cfg.DataDir, f.version)
@@ -265,8 +266,7 @@ type clock struct {
 // readClock asks the kernel, and if that knows of no time service, the CA: its
 // answers bear a date.
 func readClock(ctx context.Context, cfg Config) clock {
-	state, err := unix.Adjtimex(&unix.Timex{})
-	if err == nil && state != unix.TIME_ERROR {
+	if clockKept() {
 		return clock{synced: true}
 	}
 	client, _, err := acmeHTTP(cfg.ACME)
