@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 )
 
 // findings is what a look at the relay's machine and its surroundings brings,
@@ -266,7 +267,7 @@ type clock struct {
 // readClock asks the kernel, and if that knows of no time service, the CA: its
 // answers bear a date.
 func readClock(ctx context.Context, cfg Config) clock {
-	if clockKept() {
+	if wallclock.Kept() {
 		return clock{synced: true}
 	}
 	client, _, err := acmeHTTP(cfg.ACME)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 )
 
 // trafficFile keeps the counts by month across restarts.
@@ -53,7 +54,7 @@ type ledger struct {
 	monthMax atomic.Int64
 
 	mu     sync.Mutex
-	clock  *wallClock
+	clock  *wallclock.Clock
 	limits Limits
 	months months
 	doubt  string // why the clock is not believed; empty: it is
@@ -99,10 +100,10 @@ type count struct {
 }
 
 func openLedger(dataDir string, l Limits, now time.Time, log *slog.Logger) *ledger {
-	return openLedgerBy(newWallClock(), dataDir, l, now, log)
+	return openLedgerBy(wallclock.New(), dataDir, l, now, log)
 }
 
-func openLedgerBy(clock *wallClock, dataDir string, l Limits, now time.Time, log *slog.Logger) *ledger {
+func openLedgerBy(clock *wallclock.Clock, dataDir string, l Limits, now time.Time, log *slog.Logger) *ledger {
 	b := &ledger{
 		path: filepath.Join(dataDir, trafficFile), log: log,
 		clock: clock, limits: l,
@@ -164,12 +165,12 @@ func monthOf(t time.Time) string { return t.UTC().Format(monthForm) }
 // turn looks at the clock and begins the month that it says, if it is believed. The
 // caller holds the lock.
 func (b *ledger) turn(now time.Time) {
-	why := b.clock.doubt(now)
+	why := b.clock.Doubt(now)
 	m, name := &b.months, monthOf(now)
 	if m.Month == "" { // the first start: nothing contradicts the clock but the program itself
 		m.Month = name
-		if now.Before(b.clock.built) && why != "" {
-			m.Month = monthOf(b.clock.built)
+		if now.Before(b.clock.Built) && why != "" {
+			m.Month = monthOf(b.clock.Built)
 		}
 	}
 	used := b.used.Load()

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 )
 
 // testClock is the clock of a machine, which can be wrong, and set.
@@ -25,7 +27,7 @@ func (c *testClock) run(d time.Duration) { c.wall, c.up = c.wall.Add(d), c.up+d 
 // open starts a ledger, as a relay does that is started.
 func (c *testClock) open(t testing.TB, dir string, l Limits) *ledger {
 	t.Helper()
-	clock := &wallClock{built: c.built, kept: func() bool { return c.kept }, uptime: func() time.Duration { return c.up }}
+	clock := &wallclock.Clock{Built: c.built, Kept: func() bool { return c.kept }, Uptime: func() time.Duration { return c.up }}
 	return openLedgerBy(clock, dir, l, c.wall, testLog(t))
 }
 

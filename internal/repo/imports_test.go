@@ -59,12 +59,12 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay": {"internal/coord", "internal/durable", "internal/buildinfo", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
+	"relay": {"internal/coord", "internal/durable", "internal/buildinfo", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
 	// It writes user-data for an appliance, checked as that will check it.
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
@@ -99,6 +99,7 @@ var mayImport = map[string][]string{
 	"internal/download":            {},
 	"internal/statement":           {},
 	"internal/systemd":             {},
+	"internal/wallclock":           {"internal/buildinfo"},
 
 	// What keeps a machine up to date.
 	"internal/stateformat": {"internal/durable"},
