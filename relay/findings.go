@@ -53,7 +53,9 @@ func look(ctx context.Context, cfg Config, resolver string, keep bool) findings 
 	f := findings{at: time.Now(), version: buildinfo.Version(), built: buildinfo.Committed()}
 	f.interfaces, _ = interfaceIPs() // none is then what the requirement says
 	f.disk = diskOf(cfg.DataDir)
-	f.since = versionSince(cfg.DataDir, f.version)
+	if since := versionSince(cfg.DataDir, f.version); plausible(since, f.at, f.built) {
+		f.since = since
+	}
 	var wg sync.WaitGroup
 	if cfg.Domain != "" {
 		wg.Go(func() { f.records = lookUp(ctx, resolver, cfg.Domain) })
