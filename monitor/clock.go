@@ -3,8 +3,7 @@ package monitor
 import (
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -16,12 +15,7 @@ func sampleClock(begun, now time.Time) evidence.ClockSample {
 	drift := now.Round(0).Sub(begun.Round(0)) - now.Sub(begun)
 	return evidence.ClockSample{
 		At:           evidence.TimeOf(now),
-		Synchronised: clockSynchronised(),
+		Synchronised: wallclock.Kept(),
 		DriftMS:      drift.Milliseconds(),
 	}
-}
-
-func clockSynchronised() bool {
-	state, err := unix.Adjtimex(&unix.Timex{})
-	return err == nil && state != unix.TIME_ERROR
 }

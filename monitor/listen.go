@@ -19,6 +19,7 @@ import (
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/psf-relay/relay-appliance/internal/certstore"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -120,6 +121,8 @@ type certificate struct {
 	domain  string
 	log     *slog.Logger
 	manager *autocert.Manager
+	store   *certstore.Store
+	unkept  string // why what the CA issues cannot be stored; keep's own
 }
 
 func newCertificate(p PublicConfig, dataDir string, log *slog.Logger) (*certificate, error) {
@@ -130,17 +133,19 @@ func newCertificate(p PublicConfig, dataDir string, log *slog.Logger) (*certific
 	// What one CA issued is worth nothing under another one; a private CA may have
 	// the old URL and a new root.
 	sum := sha256.Sum256(append([]byte(p.ACME.Directory+"\n"), root...))
+	store := certstore.New(filepath.Join(dataDir, "acme", hex.EncodeToString(sum[:8])), p.Domain)
+	client.Transport = store.Transport(client.Transport)
 	m := &autocert.Manager{
 		Prompt:     autocert.AcceptTOS,
 		HostPolicy: autocert.HostWhitelist(p.Domain),
-		Cache:      autocert.DirCache(filepath.Join(dataDir, "acme", hex.EncodeToString(sum[:8]))),
+		Cache:      store,
 		Email:      p.ACME.Email,
 		Client:     &acme.Client{DirectoryURL: p.ACME.Directory, HTTPClient: client},
 	}
 	if p.HTTP != "" {
 		m.HTTPHandler(nil) // lets it try HTTP-01 where TLS-ALPN-01 fails
 	}
-	return &certificate{p.Domain, log, m}, nil
+	return &certificate{domain: p.Domain, log: log, manager: m, store: store}, nil
 }
 
 // trusting is a client that trusts the roots (PEM) in a file instead of the
@@ -196,6 +201,8 @@ const (
 	certFirst = time.Minute // a manager remembers a failure for so long
 	certLast  = 4 * time.Hour
 	certLook  = 12 * time.Hour
+	// storeLook is the pause between looks whether what the CA issued is stored.
+	storeLook = 10 * time.Second
 )
 
 // keep gets the certificate before the first visitor needs it and says what is
@@ -225,10 +232,34 @@ func (c *certificate) keep(ctx context.Context) {
 			pause = certFirst
 			c.log.Debug("certificate", "domain", c.domain)
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
+		look := time.NewTicker(storeLook)
+		due := time.After(wait)
+		for waiting := true; waiting; {
+			c.stored(c.store.Check())
+			select {
+			case <-ctx.Done():
+				look.Stop()
+				return
+			case <-look.C:
+			case <-due:
+				waiting = false
+			}
 		}
+		look.Stop()
 	}
+}
+
+// stored says once whether what the CA issues can be stored.
+func (c *certificate) stored(err error) {
+	var now string
+	if err != nil {
+		now = err.Error()
+	}
+	switch {
+	case now != "" && now != c.unkept:
+		c.log.Error("the folder for certificates cannot be written: what the CA issues is kept in memory, a restart would lose it, and no more is ordered than needed; make room, or mend the file system", "domain", c.domain, "err", err)
+	case now == "" && c.unkept != "":
+		c.log.Info("the folder for certificates can be written again, what the CA issued is in it", "domain", c.domain)
+	}
+	c.unkept = now
 }

@@ -188,6 +188,51 @@ func TestWithoutCertificate(t *testing.T) {
 	}
 }
 
+// A certificate that the disk does not take is served all the same, ordered once, and
+// said to be in memory only.
+func TestCertificateThatCannotBeStored(t *testing.T) {
+	h := newHouse(t, 1)
+	m := h.spots[0].m
+	m.cfg.Listen = ""
+	said := make(chan string, 100)
+	m.log = slog.New(slog.NewTextHandler(writerFunc(func(b []byte) { said <- string(b) }), nil))
+	folder := filepath.Join(m.cfg.DataDir, "acme")
+	must(t, os.WriteFile(folder, nil, 0o600)) // a file where the folder should be
+	client, url := byName(t, m, pebble.Options{TLSPort: freePort(t)})
+	stop, err := m.serve(t.Context())
+	must(t, err)
+	defer func() { stop() }()
+	serial := func() string {
+		client.CloseIdleConnections()
+		resp, err := client.Get(url + "/healthz")
+		must(t, err)
+		resp.Body.Close()
+		return resp.TLS.PeerCertificates[0].SerialNumber.String()
+	}
+	first := serial()
+	wait := func(text string) {
+		for deadline := time.After(time.Minute); ; {
+			select {
+			case line := <-said:
+				if strings.Contains(line, text) {
+					return
+				}
+			case <-deadline:
+				t.Fatalf("it does not say %q", text)
+			}
+		}
+	}
+	wait("the folder for certificates cannot be written")
+	must(t, os.Remove(folder))
+	wait("can be written again")
+	stop()
+	stop, err = m.serve(t.Context())
+	must(t, err)
+	if again := serial(); again != first {
+		t.Errorf("after a restart the certificate is %s, want %s", again, first)
+	}
+}
+
 type writerFunc func([]byte)
 
 func (f writerFunc) Write(b []byte) (int, error) {

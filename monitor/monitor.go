@@ -17,6 +17,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -58,7 +59,9 @@ type Monitor struct {
 
 	refusals []*listen.Refusals // of each listener
 
-	refused string // why changed files of the committee are not used; reread's own
+	clock   *wallclock.Clock // seal's own
+	doubted bool             // it was said that the clock is in doubt
+	refused string           // why changed files of the committee are not used; reread's own
 }
 
 // files are the committee's, byte for byte as they were read: a bundle carries them.
@@ -91,6 +94,7 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 		gate:   make(chan struct{}, cfg.Concurrency),
 		seen:   map[string]*evidence.Attempt{},
 		latest: map[string]*evidence.Attempt{},
+		clock:  wallclock.New(),
 	}
 	if err := errors.Join(m.readRules(), m.readRoster(), m.follow()); err != nil {
 		return nil, err
@@ -349,6 +353,9 @@ func (m *Monitor) seal(now time.Time) {
 	if m.store.Held() {
 		return // whoever holds it has said so
 	}
+	if m.leaps(now) {
+		return
+	}
 	headers, err := m.store.Seal(now)
 	if err != nil {
 		m.log.Error("seal", "err", err)
@@ -357,6 +364,29 @@ func (m *Monitor) seal(now time.Time) {
 	for _, h := range headers {
 		m.log.Info("sealed", "hour", h.Hour, "state", h.State, "records", h.Records)
 	}
+}
+
+// leapHours is by how many hours the clock may be ahead of the log and is believed in
+// any case: one is under way, and one may not be closed yet.
+const leapHours = 2
+
+// leaps says whether the clock is far ahead of the log and not to be believed. Sealing
+// by it would close hours that are still to come: nothing more could be written of them.
+func (m *Monitor) leaps(now time.Time) bool {
+	if m.clock == nil {
+		return false // a test's own time
+	}
+	why := m.clock.Doubt(now)
+	ahead := evidence.HourOf(now) - m.store.First() - evidence.Hour(m.store.Size())
+	if why == "" || ahead <= leapHours {
+		m.doubted = false
+		return false
+	}
+	if !m.doubted {
+		m.doubted = true
+		m.log.Warn("not sealing: the clock is ahead of the log, and may be wrong; switch a time service on (timedatectl set-ntp true)", "hours", ahead, "clock", now.UTC().Format(time.RFC3339), "why", why)
+	}
+	return true
 }
 
 func (m *Monitor) noteClock() {

@@ -54,13 +54,9 @@ func (r *Relay) startExamining(ctx context.Context, h host.Host, wg *sync.WaitGr
 }
 
 func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
-	since, err := noteVersion(r.config().DataDir, buildinfo.Version(), time.Now())
-	if err != nil {
-		r.log.Warn("could not note the version", "error", err)
-	}
 	c := &r.checkup
 	c.mu.Lock()
-	c.reach, c.since = reach, since
+	c.reach = reach
 	c.mu.Unlock()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -95,7 +91,19 @@ func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
 	})
 }
 
+// noteVersion keeps since when this version runs here.
+func (r *Relay) noteVersion() {
+	since, err := noteVersion(r.config().DataDir, buildinfo.Version(), time.Now())
+	if err != nil {
+		r.log.Warn("could not note the version", "error", err)
+	}
+	r.checkup.mu.Lock()
+	defer r.checkup.mu.Unlock()
+	r.checkup.since = since
+}
+
 func (r *Relay) lookAround(ctx context.Context) {
+	r.noteVersion() // again: by now the clock may be right
 	f := look(ctx, r.config(), "", true)
 	r.checkup.mu.Lock()
 	defer r.checkup.mu.Unlock()

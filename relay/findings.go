@@ -37,6 +37,7 @@ type findings struct {
 	presented  presented
 	outside    *presented // the same where the domain leads; nil: nobody could be asked
 	clock      clock
+	built      time.Time // the program; zero: not known
 	disk       disk
 	version    string
 	since      time.Time // when version was first run
@@ -55,11 +56,13 @@ const lookTime = 8 * time.Second
 func look(ctx context.Context, cfg Config, resolver string, keep bool) findings {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	f := findings{at: time.Now(), version: buildinfo.Version()}
+	f := findings{at: time.Now(), version: buildinfo.Version(), built: buildinfo.Committed()}
 	f.looked = f.at
 	f.interfaces, _ = interfaceIPs() // none is then what the requirement says
 	f.disk = diskOf(cfg.DataDir)
-	f.since = versionSince(cfg.DataDir, f.version)
+	if since := versionSince(cfg.DataDir, f.version); plausible(since, f.at, f.built) {
+		f.since = since
+	}
 	var wg sync.WaitGroup
 	if cfg.Domain != "" {
 		wg.Go(func() {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,10 +19,14 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 )
 
-// trafficFile keeps the month's count across restarts.
+// trafficFile keeps the counts by month across restarts.
 const trafficFile = "traffic.json"
+
+// maxMonths bounds how many months before the current one are kept.
+const maxMonths = 12
 
 // How many requests a peer and an address may make: a burst, and what refills it
 // per second. A RESERVE costs about 0.2 ms of CPU.
@@ -42,9 +48,13 @@ type ledger struct {
 	monthMax atomic.Int64
 
 	mu     sync.Mutex
+	clock  *wallclock.Clock
 	limits Limits
-	month  string
+	months months
+	doubt  string // why the clock is not believed; empty: it is
 	saved  int64
+	stale  bool   // the file says something else than the count besides
+	fault  string // why the file could not be written
 	warned bool
 	peers  map[peer.ID]*account
 	ips    map[netip.Prefix]*account
@@ -59,42 +69,214 @@ type account struct {
 	open     int           // circuits
 }
 
-type traffic struct {
-	Month string `json:"month"`
-	Bytes int64  `json:"bytes"`
+// months says how much was carried in which month. A month's count falls in one case
+// only: the clock is set back before it. What was counted is then of the month that
+// the clock was set back to; it is kept aside too, for the case that this was the
+// mistake.
+type months struct {
+	Month string    `json:"month"` // the current one
+	Bytes int64     `json:"bytes"` // in it; the ledger has the newest number
+	At    time.Time `json:"at,omitzero"`
+	// Unsure of the bytes were carried while the clock was in doubt.
+	Unsure  int64            `json:"unsure,omitempty"`
+	Earlier map[string]count `json:"earlier,omitempty"`
+	// Ahead are later months that the clock was in before it was set back. At that time
+	// the current month had Before bytes; Moved bytes were added to them, which had
+	// been counted for later months.
+	Ahead  map[string]count `json:"ahead,omitempty"`
+	Before int64            `json:"before,omitempty"`
+	Moved  int64            `json:"moved,omitempty"`
+}
+
+// count is what was carried in a month.
+type count struct {
+	Bytes int64     `json:"bytes"`
+	At    time.Time `json:"at,omitzero"` // when a clock that was believed was last in it
 }
 
 func openLedger(dataDir string, l Limits, now time.Time, log *slog.Logger) *ledger {
+	return openLedgerBy(wallclock.New(), dataDir, l, now, log)
+}
+
+func openLedgerBy(clock *wallclock.Clock, dataDir string, l Limits, now time.Time, log *slog.Logger) *ledger {
 	b := &ledger{
 		path: filepath.Join(dataDir, trafficFile), log: log,
-		limits: l, month: monthOf(now),
+		clock: clock, limits: l,
 		peers: map[peer.ID]*account{}, ips: map[netip.Prefix]*account{},
 	}
 	b.monthMax.Store(int64(l.Month))
-	data, err := os.ReadFile(b.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return b
-	}
-	var t traffic
-	if err == nil {
-		err = json.Unmarshal(data, &t)
-	}
-	if err == nil && t.Bytes < 0 {
-		err = fmt.Errorf("%d bytes", t.Bytes)
-	}
-	if err != nil {
-		// A wrong count must not keep a relay from serving.
-		log.Error("this month's traffic count is unreadable, counting from zero", "file", b.path, "error", err)
-		return b
-	}
-	if t.Month == b.month {
-		b.used.Store(t.Bytes)
-		b.saved = t.Bytes
-	}
+	b.read()
+	b.used.Store(b.months.Bytes)
+	b.saved = b.months.Bytes
+	b.turn(now)
 	return b
 }
 
-func monthOf(t time.Time) string { return t.UTC().Format("2006-01") }
+// read reads the file. Without one there is no month yet.
+func (b *ledger) read() {
+	data, err := os.ReadFile(b.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var m months
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err == nil {
+		err = m.check()
+	}
+	if err != nil {
+		// A wrong count must not keep a relay from serving.
+		b.log.Error("this month's traffic count is unreadable, counting from zero", "file", b.path, "error", err)
+		return
+	}
+	b.months = m
+}
+
+func (m months) check() error {
+	names := append(slices.Collect(maps.Keys(m.Earlier)), slices.Collect(maps.Keys(m.Ahead))...)
+	for _, name := range append(names, m.Month) {
+		if _, err := time.Parse(monthForm, name); err != nil {
+			return fmt.Errorf("month %q", name)
+		}
+	}
+	numbers := []int64{m.Bytes, m.Before, m.Moved, m.Unsure}
+	for _, c := range append(slices.Collect(maps.Values(m.Earlier)), slices.Collect(maps.Values(m.Ahead))...) {
+		numbers = append(numbers, c.Bytes)
+	}
+	if least := slices.Min(numbers); least < 0 {
+		return fmt.Errorf("%d bytes", least)
+	}
+	if parts := max(m.Before+m.Moved, m.Unsure); parts > m.Bytes {
+		return fmt.Errorf("%d bytes, of which %d are of other months or in doubt", m.Bytes, parts)
+	}
+	return nil
+}
+
+const monthForm = "2006-01"
+
+func monthOf(t time.Time) string { return t.UTC().Format(monthForm) }
+
+// turn looks at the clock and begins the month that it says, if it is believed. The
+// caller holds the lock.
+func (b *ledger) turn(now time.Time) {
+	why := b.clock.Doubt(now)
+	m, name := &b.months, monthOf(now)
+	if m.Month == "" { // the first start: nothing contradicts the clock but the program itself
+		m.Month = name
+		if now.Before(b.clock.Built) && why != "" {
+			m.Month = monthOf(b.clock.Built)
+		}
+	}
+	used := b.used.Load()
+	if b.doubt != "" {
+		m.Unsure += used - m.Bytes // carried since the last look
+	}
+	m.Bytes = used
+	if why != "" && (name != m.Month || now.Before(m.At.Add(-time.Hour))) {
+		if now.Before(m.At) {
+			why = fmt.Sprintf("the last count was written on %s", m.At.UTC().Format(time.DateOnly))
+		}
+		b.doubtful(fmt.Sprintf("the clock says %s, but %s: traffic is counted for %s until the clock can be believed", now.UTC().Format("2006-01-02 15:04 MST"), why, m.Month))
+		return
+	}
+	b.doubtful("")
+	if name != m.Month {
+		b.log.Info("another month is counted", "month", name, "before", m.Month, "carried", Bytes(used).String())
+		m.move(name, now)
+		b.used.Add(m.Bytes - used) // more may be carried meanwhile
+		b.warned, b.stale = false, true
+	}
+	m.Unsure = 0
+	if why == "" {
+		m.At = now.UTC().Truncate(time.Second)
+	}
+}
+
+// doubtful notes whether the clock is in doubt, and says so once.
+func (b *ledger) doubtful(why string) {
+	switch {
+	case why != "" && b.doubt == "":
+		b.log.Warn(why)
+	case why == "" && b.doubt != "":
+		b.log.Info("the clock is believed again")
+	}
+	b.doubt = why
+}
+
+// move makes another month the current one.
+func (m *months) move(name string, now time.Time) {
+	if m.Earlier == nil {
+		m.Earlier = map[string]count{}
+	}
+	if name < m.Month {
+		m.back(name)
+	} else {
+		m.on(name, now)
+	}
+	m.Month = name
+	for len(m.Earlier) > maxMonths {
+		delete(m.Earlier, slices.Min(slices.Collect(maps.Keys(m.Earlier))))
+	}
+}
+
+// back is for a clock that is set back before the current month: what was counted
+// for later months was carried by now.
+func (m *months) back(name string) {
+	known := m.Bytes - m.Unsure
+	ahead := map[string]count{m.Month: {max(0, known-m.Moved), m.At}}
+	maps.Copy(ahead, m.Ahead)
+	m.Moved = known
+	for k, c := range m.Earlier {
+		if k > name {
+			ahead[k] = c
+			m.Moved += c.Bytes
+			delete(m.Earlier, k)
+		}
+	}
+	m.Ahead, m.Before = ahead, m.Earlier[name].Bytes
+	delete(m.Earlier, name)
+	m.Bytes = m.Before + m.Moved + m.Unsure
+}
+
+// on is for time that goes on into a later month.
+func (m *months) on(name string, now time.Time) {
+	// If time has gone on from where a later month was left, setting the clock back was
+	// the mistake. Such months have their own counts again, and what was carried since
+	// then is of the month that begins.
+	lived := map[string]count{}
+	for k, c := range m.Ahead {
+		if !c.At.IsZero() && !now.Before(c.At) {
+			lived[k] = c
+		}
+	}
+	since := m.Bytes - m.Before - m.Moved
+	if len(lived) == 0 {
+		m.Earlier[m.Month] = count{m.Bytes - m.Unsure, m.At}
+		m.Bytes = m.Unsure
+	} else {
+		m.Earlier[m.Month] = count{m.Before, m.At}
+		m.Bytes = since
+	}
+	m.Before, m.Moved = lived[name].Bytes, 0
+	ahead := map[string]count{}
+	for k, c := range m.Ahead {
+		_, was := lived[k]
+		switch {
+		case k > name:
+			ahead[k] = c
+			if len(lived) > 0 {
+				m.Moved += c.Bytes
+				m.Bytes += c.Bytes
+			}
+		case was && k < name:
+			m.Earlier[k] = c
+		case len(lived) > 0:
+			m.Bytes += c.Bytes
+		}
+	}
+	m.Ahead = ahead
+}
 
 // admit says whether a request may be served now, and charges it.
 func (b *ledger) admit(p peer.ID, ip netip.Prefix, now time.Time) error {
@@ -243,14 +425,11 @@ func (b *ledger) change(l Limits) {
 }
 
 // tend keeps the ledger: a new month begins, idle accounts are forgotten, the
-// count is written down.
+// counts are written down.
 func (b *ledger) tend(now time.Time) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if m := monthOf(now); m != b.month {
-		b.month, b.warned = m, false
-		b.used.Store(0)
-	}
+	b.turn(now)
 	for k, a := range b.peers {
 		if a.idle(now) {
 			delete(b.peers, k)
@@ -267,17 +446,28 @@ func (b *ledger) tend(now time.Time) error {
 		b.log.Warn("80 % of the month's transfer budget is used; when it is spent, new reservations and circuits are refused until the month ends",
 			"used", Bytes(used).String(), "budget", Bytes(budget).String())
 	}
-	if used == b.saved {
+	if used == b.saved && !b.stale {
 		return nil
 	}
-	data, err := json.Marshal(traffic{b.month, used})
+	m := b.months
+	m.Bytes = used
+	data, err := json.Marshal(m)
 	if err == nil {
 		err = durable.Replace(b.path, append(data, '\n'), 0o600)
 	}
 	if err != nil {
-		return fmt.Errorf("write the month's traffic count: %w", err)
+		err = fmt.Errorf("write the month's traffic count: %w", err)
+		said := "the month's traffic count cannot be written (" + reason(err) + "): it would be lost by a restart"
+		if said != b.fault {
+			b.log.Error(said, "error", err)
+		}
+		b.fault = said
+		return err
 	}
-	b.saved = used
+	if b.fault != "" {
+		b.log.Info("the month's traffic count can be written again")
+	}
+	b.saved, b.stale, b.fault = used, false, ""
 	return nil
 }
 
@@ -285,5 +475,5 @@ func (b *ledger) tend(now time.Time) error {
 func (b *ledger) state() Traffic {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return Traffic{Month: b.month, Bytes: b.used.Load(), Budget: b.monthMax.Load()}
+	return Traffic{Month: b.months.Month, Bytes: b.used.Load(), Budget: b.monthMax.Load(), Doubt: b.doubt, StoreError: b.fault}
 }

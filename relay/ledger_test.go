@@ -15,7 +15,8 @@ func TestLedgerMonth(t *testing.T) {
 	dir := t.TempDir()
 	march := time.Date(2026, 3, 31, 23, 59, 0, 0, time.UTC)
 	l := Limits{Month: 1000, CircuitsPerIP: 9}
-	b := openLedger(dir, l, march, testLog(t))
+	c := &testClock{wall: march, kept: true}
+	b := c.open(t, dir, l)
 	tab, err := b.open("a", ipOf(1), march)
 	must(t, err)
 	if err := tab.charge(900); err != nil {
@@ -35,25 +36,27 @@ func TestLedgerMonth(t *testing.T) {
 	must(t, b.tend(march))
 
 	// After a restart in the same month it is still spent, in the next it is not.
-	b = openLedger(dir, l, march, testLog(t))
+	b = c.open(t, dir, l)
 	if err := b.admit("b", ipOf(2), march); !errors.Is(err, errMonthSpent) {
 		t.Errorf("after a restart: %v", err)
 	}
-	must(t, b.tend(march.Add(time.Hour)))
+	c.run(time.Hour)
+	must(t, b.tend(c.wall))
 	if s := b.state(); s.Month != "2026-04" || s.Bytes != 0 {
 		t.Errorf("in April %+v", s)
 	}
 	if err := b.admit("b", ipOf(2), march.Add(time.Hour)); err != nil {
 		t.Errorf("in April: %v", err)
 	}
-	if s := openLedger(dir, l, march.Add(time.Hour), testLog(t)).state(); s.Bytes != 0 {
+	if s := c.open(t, dir, l).state(); s.Bytes != 0 {
 		t.Errorf("April's count on disk: %+v", s)
 	}
 }
 
 // A count that cannot be read does not keep the relay from serving.
 func TestLedgerDamaged(t *testing.T) {
-	for _, text := range []string{"", "{", `{"month":"2026-03","bytes":-5}`, `[]`} {
+	for _, text := range []string{"", "{", `{"month":"2026-03","bytes":-5}`, `[]`, `{"month":"x","bytes":5}`,
+		`{"month":"2026-03","bytes":5,"unsure":6}`, `{"month":"2026-03","bytes":5,"before":5,"moved":1}`} {
 		dir := t.TempDir()
 		must(t, os.WriteFile(filepath.Join(dir, trafficFile), []byte(text), 0o600))
 		b := openLedger(dir, Limits{Month: 1000, CircuitsPerIP: 9}, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), testLog(t))

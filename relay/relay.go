@@ -269,9 +269,7 @@ func (r *Relay) tend(ctx context.Context, g *gate) {
 			return
 		case now := <-chores.C:
 			g.places.sweep(now)
-			if err := r.ledger.tend(now); err != nil {
-				r.log.Error("could not keep the traffic count", "error", err)
-			}
+			_ = r.ledger.tend(now) // it tells in the log and in the status
 		case <-look.C:
 			switch changed, err := r.banned.reload(); {
 			case err != nil:

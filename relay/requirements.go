@@ -467,6 +467,10 @@ func (j judge) clock() Requirement {
 	const cure = "Switch a time service on: timedatectl set-ntp true (systemd-timesyncd), or chrony."
 	c := j.f.clock
 	switch off := c.offset.Round(time.Second); {
+	case j.s != nil && j.s.Traffic.Doubt != "":
+		return notMet(cure, "%s", j.s.Traffic.Doubt)
+	case !c.synced && j.f.at.Before(j.f.built):
+		return notMet(cure, "it says %s, but this program was made on %s", j.f.at.UTC().Format("2006-01-02 15:04 MST"), j.f.built.UTC().Format(time.DateOnly))
 	case c.synced:
 		return met("kept by a time service, to within %s", max(c.within, time.Millisecond).Round(time.Millisecond))
 	case c.err != nil:
@@ -479,6 +483,15 @@ func (j judge) clock() Requirement {
 
 func (j judge) disk() Requirement {
 	d := j.f.disk
+	const room = "Make room (journalctl --vacuum-size=100M, apt-get clean), or mend the file system. relayd writes again by itself as soon as it can."
+	if j.s != nil {
+		if c := j.s.Certificate; c != nil && c.StoreError != "" {
+			return notMet(room, "%s", c.StoreError)
+		}
+		if said := j.s.Traffic.StoreError; said != "" {
+			return notMet(room, "%s", said)
+		}
+	}
 	switch {
 	case d.err != nil:
 		return unknown("See that data_dir exists and can be read.", "%v", d.err)

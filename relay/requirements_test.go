@@ -136,16 +136,22 @@ func TestFaultsAreFound(t *testing.T) {
 			f.updates = published(f.at, "v9.0.0", 40)
 			f.updates.list.Products[0].Agent = "other/*"
 		}, "software", Unknown, "no list of releases says how old it is; here", "updates"},
-		"clock off":     {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: -90 * time.Second} }, "clock", NotMet, "1m30s", "timedatectl"},
-		"clock unkept":  {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: time.Second} }, "clock", Met, "no time service", ""},
-		"clock unknown": {func(_ *Config, _ *Status, f *findings) { f.clock = clock{err: errors.New("no route")} }, "clock", Unknown, "no route", "timedatectl"},
-		"disk full":     {func(_ *Config, _ *Status, f *findings) { f.disk.free = 1 << 20 }, "disk", NotMet, "1.05 MB free", "Make room"},
-		"no inodes":     {func(_ *Config, _ *Status, f *findings) { f.disk.files = 0 }, "disk", NotMet, "inode", "Remove"},
-		"no disk":       {func(_ *Config, _ *Status, f *findings) { f.disk.err = errors.New("no such folder") }, "disk", Unknown, "no such folder", "data_dir"},
-		"few files":     {func(_ *Config, s *Status, _ *findings) { s.Capacity.OpenFiles = 1024 }, "files", NotMet, "1024 open files", "LimitNOFILE"},
-		"small machine": {func(_ *Config, s *Status, _ *findings) { s.Capacity.Connections = 500 }, "files", NotMet, "500 connections", "limits.reservations"},
-		"budget spent":  {func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes = 1e12 }, "budget", NotMet, "all of 1 TB", "limits.month"},
-		"no budget":     {func(_ *Config, s *Status, _ *findings) { s.Traffic.Budget = 0 }, "budget", Met, "no budget", ""},
+		"clock off":      {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: -90 * time.Second} }, "clock", NotMet, "1m30s", "timedatectl"},
+		"clock unkept":   {func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: time.Second} }, "clock", Met, "no time service", ""},
+		"clock unknown":  {func(_ *Config, _ *Status, f *findings) { f.clock = clock{err: errors.New("no route")} }, "clock", Unknown, "no route", "timedatectl"},
+		"clock in doubt": {func(_ *Config, s *Status, _ *findings) { s.Traffic.Doubt = "the clock says 1970" }, "clock", NotMet, "1970", "timedatectl"},
+		"clock before the build": {func(_ *Config, _ *Status, f *findings) {
+			f.clock, f.built = clock{err: errors.New("no route")}, f.at.Add(time.Hour)
+		}, "clock", NotMet, "but this program was made on 2026-11-23", "timedatectl"},
+		"certificate not stored": {func(_ *Config, s *Status, _ *findings) { s.Certificate.StoreError = "no space left on device" }, "disk", NotMet, "no space left", "Make room"},
+		"count not stored":       {func(_ *Config, s *Status, _ *findings) { s.Traffic.StoreError = "read-only file system" }, "disk", NotMet, "read-only", "mend the file system"},
+		"disk full":              {func(_ *Config, _ *Status, f *findings) { f.disk.free = 1 << 20 }, "disk", NotMet, "1.05 MB free", "Make room"},
+		"no inodes":              {func(_ *Config, _ *Status, f *findings) { f.disk.files = 0 }, "disk", NotMet, "inode", "Remove"},
+		"no disk":                {func(_ *Config, _ *Status, f *findings) { f.disk.err = errors.New("no such folder") }, "disk", Unknown, "no such folder", "data_dir"},
+		"few files":              {func(_ *Config, s *Status, _ *findings) { s.Capacity.OpenFiles = 1024 }, "files", NotMet, "1024 open files", "LimitNOFILE"},
+		"small machine":          {func(_ *Config, s *Status, _ *findings) { s.Capacity.Connections = 500 }, "files", NotMet, "500 connections", "limits.reservations"},
+		"budget spent":           {func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes = 1e12 }, "budget", NotMet, "all of 1 TB", "limits.month"},
+		"no budget":              {func(_ *Config, s *Status, _ *findings) { s.Traffic.Budget = 0 }, "budget", Met, "no budget", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, s, f := sound(t)

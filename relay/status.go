@@ -80,6 +80,10 @@ type Traffic struct {
 	Month  string `json:"month"`
 	Bytes  int64  `json:"bytes"`
 	Budget int64  `json:"budget"` // 0: none
+	// Doubt says why the clock is not believed; until it is, traffic counts for Month.
+	Doubt string `json:"doubt,omitempty"`
+	// StoreError says why the count cannot be written.
+	StoreError string `json:"store_error,omitempty"`
 }
 
 // Serving is the light on top of the status page: a relay that offers reservations
@@ -127,6 +131,11 @@ func (r *Relay) Status() Status {
 		AbuseContact: cfg.AbuseContact,
 		Warnings:     cfg.warnings(r.id),
 		Capacity:     Capacity{Connections: capacity.connections, OpenFiles: capacity.files},
+	}
+	for _, said := range []string{s.Traffic.Doubt, s.Traffic.StoreError} {
+		if said != "" {
+			s.Warnings = append(s.Warnings, said)
+		}
 	}
 	for _, a := range r.Addrs() {
 		s.Addrs = append(s.Addrs, a.String())

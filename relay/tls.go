@@ -15,12 +15,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
+	"github.com/psf-relay/relay-appliance/internal/certstore"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 )
 
@@ -44,12 +47,14 @@ type certs struct {
 	own        *ownCertificate          // nil: from the CA
 	newManager func() *autocert.Manager // nil: the operator's own
 	ca         *caWatch
+	store      *certstore.Store // of what the CA issued
 
 	mu      sync.Mutex
 	manager *autocert.Manager
 	leaf    *x509.Certificate // in use
 	err     error             // of the last attempt, nil after a success
 	retry   time.Time         // of the next attempt after err
+	unkept  string            // why what the CA issues cannot be stored
 }
 
 // Certificate is the state of the certificate, for people and programs.
@@ -61,6 +66,8 @@ type Certificate struct {
 	DaysLeft  int       `json:"days_left"` // below 0: expired; 0 without a certificate
 	Error     string    `json:"error,omitempty"`
 	NextTry   time.Time `json:"next_try,omitzero"`
+	// StoreError says why the folder for certificates cannot be written.
+	StoreError string `json:"store_error,omitempty"`
 }
 
 // Loaded says whether there is a certificate at all.
@@ -83,17 +90,17 @@ func newCerts(cfg Config, log *slog.Logger) (*certs, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.ca = &caWatch{next: client.Transport}
-	client.Transport = c.ca
 	// What one CA issued is worth nothing under another one; a private CA may
 	// have the old URL and a new root.
 	sum := sha256.Sum256(append([]byte(cfg.ACME.Directory+"\n"), root...))
-	cache := autocert.DirCache(filepath.Join(cfg.DataDir, "acme", hex.EncodeToString(sum[:8])))
+	c.store = certstore.New(filepath.Join(cfg.DataDir, "acme", hex.EncodeToString(sum[:8])), cfg.Domain)
+	c.ca = &caWatch{next: client.Transport}
+	client.Transport = c.store.Transport(c.ca)
 	c.newManager = func() *autocert.Manager {
 		m := &autocert.Manager{
 			Prompt:     autocert.AcceptTOS,
 			HostPolicy: autocert.HostWhitelist(cfg.Domain),
-			Cache:      cache,
+			Cache:      c.store,
 			Email:      cfg.ACME.Email,
 			Client:     &acme.Client{DirectoryURL: cfg.ACME.Directory, HTTPClient: client, RetryBackoff: acmeBackoff},
 		}
@@ -151,10 +158,21 @@ func (c *certs) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return c.own.get(), nil
 	}
 	cert, err := c.fromManager(hello, time.Now())
-	if err != nil {
-		c.log.Debug("no certificate for a client", "server_name", hello.ServerName, "error", err)
+	if err == nil {
+		return cert, nil
 	}
-	return cert, err
+	// The visitor's clock decides about the last certificate, and not this machine's,
+	// which may be wrong.
+	if last := c.store.Certificate(); last != nil && strings.EqualFold(hello.ServerName, c.domain) && !validates(hello) {
+		return last, nil
+	}
+	c.log.Debug("no certificate for a client", "server_name", hello.ServerName, "error", err)
+	return nil, err
+}
+
+// validates says whether it is the CA that asks, to see who answers under the domain.
+func validates(hello *tls.ClientHelloInfo) bool {
+	return slices.Equal(hello.SupportedProtos, []string{acme.ALPNProto})
 }
 
 var errPaused = errors.New("there is no certificate, and the next attempt is not due")
@@ -166,8 +184,8 @@ func (c *certs) fromManager(hello *tls.ClientHelloInfo, now time.Time) (*tls.Cer
 	c.mu.Lock()
 	m, usable, paused := c.manager, c.leaf != nil && now.Before(c.leaf.NotAfter), now.Before(c.retry)
 	c.mu.Unlock()
-	if slices.Equal(hello.SupportedProtos, []string{acme.ALPNProto}) {
-		return m.GetCertificate(hello) // the CA's own validation
+	if validates(hello) {
+		return m.GetCertificate(hello)
 	}
 	if paused && !usable {
 		return nil, errPaused
@@ -217,6 +235,9 @@ func (c *certs) keep(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		wait := c.check(ctx, time.Now())
+		if c.store != nil {
+			c.stored(c.store.Check())
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(wait):
@@ -283,6 +304,33 @@ func (c *certs) check(ctx context.Context, now time.Time) time.Duration {
 	return look
 }
 
+// stored notes whether what the CA issues can be stored, and says so once.
+func (c *certs) stored(err error) {
+	var now string
+	if err != nil {
+		now = "the folder for certificates cannot be written (" + reason(err) + "): what the CA issues is kept in memory, and no more is ordered than needed"
+	}
+	c.mu.Lock()
+	was := c.unkept
+	c.unkept = now
+	c.mu.Unlock()
+	switch {
+	case now != "" && now != was:
+		c.log.Error("certificate: "+now+"; a restart would lose it: make room, or mend the file system", "error", err)
+	case now == "" && was != "":
+		c.log.Info("certificate: the folder for certificates can be written again, what the CA issued is in it")
+	}
+}
+
+// reason is why the system refused something, without the path.
+func reason(err error) string {
+	var no syscall.Errno
+	if errors.As(err, &no) {
+		return no.Error()
+	}
+	return err.Error()
+}
+
 func (c *certs) renewManager() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -326,7 +374,7 @@ func modern(serverName string) *tls.ClientHelloInfo {
 func (c *certs) state(now time.Time) Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Certificate{Domain: c.domain, NextTry: c.retry}
+	s := Certificate{Domain: c.domain, NextTry: c.retry, StoreError: c.unkept}
 	if c.leaf != nil {
 		s.Issuer, s.NotBefore, s.NotAfter = c.leaf.Issuer.CommonName, c.leaf.NotBefore, c.leaf.NotAfter
 		left := c.leaf.NotAfter.Sub(now)

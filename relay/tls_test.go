@@ -203,6 +203,76 @@ func TestCertificateRenewal(t *testing.T) {
 	}
 }
 
+// A certificate that the disk does not take is served from memory, and said to be
+// there; it is written as soon as the folder can be, and a restart uses it.
+func TestCertificateThatCannotBeStored(t *testing.T) {
+	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	c.retryFirst = 300 * time.Millisecond
+	_, _, err := loadOrCreateIdentity(c.DataDir)
+	must(t, err)
+	folder := filepath.Join(c.DataDir, "acme")
+	must(t, os.WriteFile(folder, nil, 0o600)) // a file where the folder should be
+	r := start(t, c)
+	eventually(t, "the status says so", func() bool {
+		return strings.Contains(r.Status().Certificate.StoreError, "not a directory")
+	})
+	first := r.Status().Certificate
+	if first.DaysLeft != 89 || first.Error != "" {
+		t.Errorf("certificate %+v", first)
+	}
+	resp, page := get(t, r.Relay, ca.RootPEM, "/")
+	if !strings.Contains(page, "not a directory") {
+		t.Error("the status page does not say so")
+	}
+	serial := resp.TLS.PeerCertificates[0].SerialNumber
+	for range 3 {
+		r.certs.renewManager() // as after a failure
+		r.certs.check(t.Context(), time.Now())
+	}
+	if n := ca.Orders(); n != 1 {
+		t.Errorf("the CA saw %d orders, want 1", n)
+	}
+	must(t, os.Remove(folder))
+	eventually(t, "it is stored", func() bool { return r.Status().Certificate.StoreError == "" })
+	must(t, r.stop())
+	r = start(t, c)
+	resp, _ = get(t, r.Relay, ca.RootPEM, "/healthz")
+	if got := resp.TLS.PeerCertificates[0].SerialNumber; got.Cmp(serial) != 0 || ca.Orders() != 1 {
+		t.Errorf("after a restart the certificate is %s with %d orders in all, want %s with one", got, ca.Orders(), serial)
+	}
+}
+
+// By a clock that is wrong the certificate may seem expired, or not valid yet. The
+// visitors' clocks decide, and nothing is ordered.
+func TestCertificateByAWrongClock(t *testing.T) {
+	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	r := start(t, c)
+	must(t, r.stop())
+	r2, err := New(c, testLog(t))
+	must(t, err)
+	// autocert refuses what it holds to be out of its time; an error of the manager
+	// stands for that here, since its clock cannot be set.
+	hello := modern(domain)
+	r2.certs.retry = time.Now().Add(time.Hour)
+	cert, err := r2.certs.get(hello)
+	must(t, err)
+	if !cert.Leaf.Equal(r.certs.leaf) {
+		t.Error("the certificate on disk is not served")
+	}
+	for _, other := range []string{"another.test", ""} {
+		if _, err := r2.certs.get(modern(other)); err == nil {
+			t.Errorf("it is served for %q", other)
+		}
+	}
+	hello.SupportedProtos = []string{"acme-tls/1"}
+	if _, err := r2.certs.get(hello); err == nil {
+		t.Error("it is served to the CA's validation")
+	}
+	if n := ca.Orders(); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+}
+
 // A certificate that expired since the CA would not renew it is renewed as soon
 // as the CA does.
 func TestCertificateExpires(t *testing.T) {

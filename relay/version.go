@@ -6,7 +6,9 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 )
 
 // versionFile says since when this data folder is served by which version: the
@@ -18,10 +20,21 @@ type versionNote struct {
 	Since   time.Time `json:"since"`
 }
 
-// noteVersion is called at the start. It returns since when version runs here.
+// noteVersion returns since when version runs here, and notes it if that is not
+// known.
 func noteVersion(dataDir, version string, now time.Time) (time.Time, error) {
-	if since := versionSince(dataDir, version); !since.IsZero() {
+	return noteVersionBy(dataDir, version, now, buildinfo.Committed(), wallclock.Kept())
+}
+
+// noteVersionBy knows when the program was made, and whether a time service keeps the
+// clock. What a wrong clock noted is noted anew as soon as the clock is right.
+func noteVersionBy(dataDir, version string, now, built time.Time, kept bool) (time.Time, error) {
+	since := versionSince(dataDir, version)
+	switch {
+	case plausible(since, now, built):
 		return since, nil
+	case !kept && (now.Before(built) || now.Before(since)):
+		return since, nil // it may be now that the clock is wrong
 	}
 	n := versionNote{version, now.UTC().Truncate(time.Second)}
 	data, err := json.Marshal(n)
@@ -29,6 +42,11 @@ func noteVersion(dataDir, version string, now time.Time) (time.Time, error) {
 		err = durable.Replace(filepath.Join(dataDir, versionFile), append(data, '\n'), 0o600)
 	}
 	return n.Since, err
+}
+
+// plausible says whether a version that was built then can run since then.
+func plausible(since, now, built time.Time) bool {
+	return !since.IsZero() && !since.Before(built) && !since.After(now.Add(time.Hour))
 }
 
 // versionSince is zero when the folder was not yet served by version, or by an

@@ -9,12 +9,17 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // linked is set by the release build with
 // -ldflags "-X github.com/psf-relay/relay-appliance/internal/buildinfo.linked=v1.2.3".
 var linked string
+
+// committed is set in the same way, to the commit's time in seconds since 1970.
+var committed string
 
 // Version is the program's version, such as "v1.2.3", or "v0.0.0-dev+0123456789ab"
 // for a build from a checkout without a tag. It never is empty.
@@ -41,6 +46,25 @@ func Version() string {
 		}
 	}
 	return "v0.0.0-dev" + commit + dirty
+}
+
+// Committed is the time of the commit that was built, from which on alone the program
+// can run: a clock that is before it is wrong. The zero time: it is not known.
+func Committed() time.Time {
+	if seconds, err := strconv.ParseInt(committed, 10, 64); err == nil {
+		return time.Unix(seconds, 0).UTC()
+	}
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			at, _ := time.Parse(time.RFC3339, s.Value)
+			return at
+		}
+	}
+	return time.Time{}
 }
 
 // Agent is the agent version a program announces in libp2p identify,

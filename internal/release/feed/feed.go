@@ -128,8 +128,9 @@ type Feed struct {
 }
 
 type kept struct {
-	list *release.List
-	file []byte
+	list   *release.List
+	file   []byte
+	stored bool
 }
 
 // Years is how many lists to keep for somebody who is asked for old ones: some years
@@ -164,7 +165,7 @@ func Follow(cfg Config, dir, agent string, keep int) (*Feed, error) {
 		if err != nil {
 			return nil, fmt.Errorf("a release list that was kept is damaged: remove the file, and the newest is fetched anew: %w", err)
 		}
-		f.lists = append(f.lists, kept{l, file})
+		f.lists = append(f.lists, kept{l, file, true})
 	}
 	slices.SortFunc(f.lists, func(a, b kept) int {
 		return cmp.Or(cmp.Compare(releases(a.list), releases(b.list)), a.list.ValidUntil.Compare(b.list.ValidUntil.Time))
@@ -205,23 +206,38 @@ func (f *Feed) take(l *release.List, file []byte) error {
 		if newest.Follows(l) == nil {
 			// The same. Anybody can add signatures by keys that nobody knows: taken as
 			// new, such files would push out those that are asked for.
-			return nil
+			return f.store()
 		}
 	}
-	if f.keep > 0 {
-		if err := os.MkdirAll(f.dir, 0o755); err != nil {
-			return fmt.Errorf("keep the release list: %w", err)
-		}
-		if err := errors.Join(durable.Replace(f.path(l), file, 0o644), durable.SyncDir(filepath.Dir(f.dir))); err != nil {
-			return fmt.Errorf("keep the release list: %w", err)
-		}
+	// It counts even if it cannot be stored: else an older one would.
+	f.lists = append(f.lists, kept{l, file, false})
+	if err := f.store(); err != nil {
+		return err
 	}
-	f.lists = append(f.lists, kept{l, file})
 	for f.keep > 0 && len(f.lists) > f.keep {
 		if err := os.Remove(f.path(f.lists[0].list)); err != nil {
 			return fmt.Errorf("let go of an old release list: %w", err)
 		}
 		f.lists = f.lists[1:]
+	}
+	return nil
+}
+
+// store writes the lists that are not in the folder yet.
+func (f *Feed) store() error {
+	for i := range f.lists {
+		k := &f.lists[i]
+		if k.stored || f.keep == 0 {
+			continue
+		}
+		err := os.MkdirAll(f.dir, 0o755)
+		if err == nil {
+			err = errors.Join(durable.Replace(f.path(k.list), k.file, 0o644), durable.SyncDir(filepath.Dir(f.dir)))
+		}
+		if err != nil {
+			return fmt.Errorf("keep the release list: %w", err)
+		}
+		k.stored = true
 	}
 	return nil
 }

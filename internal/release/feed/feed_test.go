@@ -128,6 +128,36 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A list that the disk does not take counts all the same, and is stored later.
+func TestListThatCannotBeStored(t *testing.T) {
+	site, cfg := newSite(t)
+	dir := filepath.Join(t.TempDir(), "releases")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil { // a file where the folder should be
+		t.Fatal(err)
+	}
+	f := &Feed{cfg: cfg, dir: dir, agent: "test/1", keep: 1}
+	for _, version := range []string{"v1.0.0", "v1.1.0"} {
+		site.Publish(version, day(0))
+		for range 2 {
+			if err := f.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), "keep the release list") {
+				t.Errorf("the fault is not told: %v", err)
+			}
+			if got := newest(t, f); got != version {
+				t.Errorf("newest: got %q, want %q", got, version)
+			}
+		}
+	}
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Fetch(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := newest(t, follow(t, cfg, dir)); got != "v1.1.0" {
+		t.Errorf("after a restart: %q", got)
+	}
+}
+
 // Who serves the list can add signatures to it, as many as he likes.
 func TestForeignSignaturesAreNothingNew(t *testing.T) {
 	site, cfg := newSite(t)

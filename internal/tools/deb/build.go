@@ -47,9 +47,10 @@ func (b *build) programs() error {
 }
 
 func (b *build) compile(into, arch string) error {
+	info := module + "/internal/buildinfo."
 	args := []string{"build", "-trimpath", "-buildvcs=false", "-mod=readonly",
 		// Without symbol tables; stack traces and `go version -m` do not need them.
-		"-ldflags=-s -w -buildid= -X " + module + "/internal/buildinfo.linked=" + b.linked,
+		"-ldflags=-s -w -buildid= -X " + info + "linked=" + b.linked + " -X " + info + "committed=" + strconv.FormatInt(b.epoch.Unix(), 10),
 		"-o", filepath.Join(b.stage, into) + "/"}
 	for _, c := range commands {
 		args = append(args, c.path)
