@@ -51,7 +51,7 @@ func (r *Relay) joinPSF(ctx context.Context, cfg Config, h host.Host, g *gate, w
 		return fail(err)
 	}
 	m, err := coord.Join(coord.MemberConfig{
-		PubSub: ps, ID: r.id, Key: key, Announcement: r.announcement, Log: r.log,
+		PubSub: ps, ID: r.id, Key: key, OldTopic: cfg.PSF.IPFSCoord, Announcement: r.announcement, Log: r.log,
 	})
 	if err != nil {
 		return fail(err)

@@ -91,6 +91,7 @@ type Network struct {
 // PSF is the part the relay takes in the PSF coordination network.
 type PSF struct {
 	Enabled       bool           `yaml:"enabled"`
+	IPFSCoord     bool           `yaml:"ipfs_coord"`
 	Bootstrap     []ma.Multiaddr `yaml:"bootstrap"`
 	BootstrapList string         `yaml:"bootstrap_list"`
 }

@@ -49,12 +49,16 @@ var (
 	descNeighbours   = desc("psf_neighbours", "Connected peers on the PSF coordination topic.")
 	descMembers      = desc("psf_members", "Peers known as members of the PSF network.")
 	descAnnounced    = desc("psf_announced_seconds", "When the relay announced itself last, as Unix time; 0: not yet.")
+	descSpeakers     = desc("psf_speakers", "Connected peers that speak gossipsub, on whatever topic.")
+	descSilent       = desc("psf_silent", "1 if such peers are connected and for minutes none of them was a neighbour.")
+	descDropped      = desc("psf_dropped_total", "Messages of the PSF network that were not passed on, by reason.", "reason")
+	descDroppedBytes = desc("psf_dropped_bytes_total", "Their bytes.", "reason")
 	descMeasured     = desc("psf_measured_seconds", "When a PSF peer last measured the relay, as Unix time; 0: not yet.")
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
 	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
 	allDescs         = []*prometheus.Desc{
 		descBuild, descReservations, descPlaces, descCircuits, descRefused, descEnded, descTurnedAway, descMonth, descBudget, descExpiry, descReady, descStarted,
-		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descAnnounced, descMeasured, descRequirement, descTakenBack,
+		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descSpeakers, descSilent, descDropped, descDroppedBytes, descAnnounced, descMeasured, descRequirement, descTakenBack,
 	}
 )
 
@@ -97,6 +101,16 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	if s.PSF != nil {
 		gauge(descNeighbours, float64(s.PSF.Neighbours))
 		gauge(descMembers, float64(s.PSF.Members))
+		gauge(descSpeakers, float64(s.PSF.Speakers))
+		var silent float64
+		if !s.PSF.Silent.IsZero() {
+			silent = 1
+		}
+		gauge(descSilent, silent)
+		for reason, d := range s.PSF.Dropped {
+			out <- prometheus.MustNewConstMetric(descDropped, prometheus.CounterValue, float64(d.Messages), reason)
+			out <- prometheus.MustNewConstMetric(descDroppedBytes, prometheus.CounterValue, float64(d.Bytes), reason)
+		}
 		gauge(descAnnounced, unixSeconds(s.PSF.LastAnnounced))
 		gauge(descMeasured, unixSeconds(s.PSF.LastMeasured))
 	}

@@ -114,6 +114,8 @@ func (j judge) service() Requirement {
 		return notMet("Free the ports as said, then start relayd.", "relayd does not run, and could not listen: %s", oneLine(j.f.ports))
 	case j.s == nil:
 		return notMet("Start it (systemctl start relayd); if it ends by itself, its log says why (journalctl -u relayd).", "relayd does not run: %s", j.f.silent)
+	case j.s.PSF != nil && j.s.PSF.Lost:
+		return notMet("Start it again; systemd does, where it watches over relayd.", "all PSF neighbours were lost, though %d peers are connected", j.s.PSF.Speakers)
 	case !j.s.Healthy:
 		return notMet("Look into the log (journalctl -u relayd) and start it again.", "relayd runs, but offers no reservations")
 	}
@@ -416,6 +418,8 @@ func (j judge) announcement() Requirement {
 		return notMet("Start relayd again: it runs with another configuration.", "relayd is not in the PSF network")
 	}
 	switch {
+	case !p.Silent.IsZero():
+		return notMet("If psf.bootstrap names peers that live, start relayd again; look into the log.", "%d peers that speak gossipsub are connected, and for %s none of them is on the coordination topic: announced, and nobody heard", p.Speakers, inWords(j.f.at.Sub(p.Silent)))
 	case p.Neighbours == 0:
 		return notMet("See that the machine may dial out (TCP 4001 and 443), and that psf.bootstrap names peers that live.", "no PSF peer is connected that could hear it")
 	case p.LastAnnounced.IsZero():

@@ -111,10 +111,16 @@ func TestFaultsAreFound(t *testing.T) {
 		"CA says no": {func(_ *Config, s *Status, f *findings) {
 			f.presented.err, s.Certificate.Error = errors.New("handshake failure"), "the CA refused: rateLimited"
 		}, "certificate", NotMet, "rateLimited", "ports 443 and 80"},
-		"not renewed":         {func(_ *Config, _ *Status, f *findings) { f.presented.notAfter = f.at.AddDate(0, 0, 5) }, "certificate", NotMet, "expires on 2026-11-28", "443"},
-		"PSF off":             {func(c *Config, _ *Status, _ *findings) { c.PSF.Enabled = false }, "announcement", NotMet, "switched off", "psf.enabled"},
-		"alone":               {func(_ *Config, s *Status, _ *findings) { s.PSF.Neighbours = 0 }, "announcement", NotMet, "no PSF peer", "psf.bootstrap"},
-		"silent":              {func(_ *Config, s *Status, _ *findings) { s.PSF.LastAnnounced = time.Time{} }, "announcement", NotMet, "not announced", "Wait"},
+		"not renewed": {func(_ *Config, _ *Status, f *findings) { f.presented.notAfter = f.at.AddDate(0, 0, 5) }, "certificate", NotMet, "expires on 2026-11-28", "443"},
+		"PSF off":     {func(c *Config, _ *Status, _ *findings) { c.PSF.Enabled = false }, "announcement", NotMet, "switched off", "psf.enabled"},
+		"alone":       {func(_ *Config, s *Status, _ *findings) { s.PSF.Neighbours = 0 }, "announcement", NotMet, "no PSF peer", "psf.bootstrap"},
+		"silent":      {func(_ *Config, s *Status, _ *findings) { s.PSF.LastAnnounced = time.Time{} }, "announcement", NotMet, "not announced", "Wait"},
+		"deaf": {func(_ *Config, s *Status, f *findings) {
+			s.PSF.Neighbours, s.PSF.Speakers, s.PSF.Silent = 0, 3, f.at.Add(-7*time.Minute)
+		}, "announcement", NotMet, "3 peers that speak gossipsub", "psf.bootstrap"},
+		"lost": {func(_ *Config, s *Status, _ *findings) {
+			s.Healthy, s.PSF.Neighbours, s.PSF.Speakers, s.PSF.Lost = false, 0, 3, true
+		}, "service", NotMet, "neighbours were lost", "again"},
 		"stuck":               {func(_ *Config, s *Status, f *findings) { s.PSF.LastAnnounced = f.at.Add(-time.Hour) }, "announcement", NotMet, "60 min ago", "log"},
 		"nobody measures":     {func(_ *Config, s *Status, _ *findings) { s.PSF.LastMeasured = time.Time{} }, "announcement", Unknown, "none has measured", "ten minutes"},
 		"peer ID with quic":   {func(c *Config, _ *Status, _ *findings) { c.Domain = "quick-relay.example.org" }, "names", NotMet, "\"quic\"", "choose another"},

@@ -19,6 +19,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
+	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
 )
 
@@ -29,7 +30,7 @@ type Status struct {
 	PeerID       string       `json:"peer_id"`
 	Version      string       `json:"version"`
 	Addrs        []string     `json:"addrs"`
-	Healthy      bool         `json:"healthy"` // reservations are served
+	Healthy      bool         `json:"healthy"` // reservations are served, and PSF peers were not all lost
 	Ready        bool         `json:"ready"`   // and the certificate is there, or was waited for
 	Started      time.Time    `json:"started,omitzero"`
 	Connections  int          `json:"connections"`
@@ -112,8 +113,41 @@ func (t Traffic) Percent() int {
 type PSFStatus struct {
 	Neighbours    int       `json:"neighbours"`
 	Members       int       `json:"members"`
-	LastAnnounced time.Time `json:"last_announced,omitzero"`
-	LastMeasured  time.Time `json:"last_measured,omitzero"` // by a PSF peer, which had heard the relay
+	LastAnnounced time.Time `json:"last_announced,omitzero"` // to neighbours
+	Unheard       time.Time `json:"unheard,omitzero"`        // the last announcement, if nobody was there to hear it
+	LastMeasured  time.Time `json:"last_measured,omitzero"`  // by a PSF peer, which had heard the relay
+	// Connected peers that speak gossipsub, and since when none of them is a neighbour,
+	// if for minutes.
+	Speakers int       `json:"speakers"`
+	Silent   time.Time `json:"silent_since,omitzero"`
+	// All neighbours were lost, though peers are connected: the relay is not healthy.
+	Lost    bool                     `json:"lost,omitempty"`
+	Dropped map[string]coord.Dropped `json:"dropped"` // messages not passed on since the start, by reason
+}
+
+// When peers are connected, and none of them is a neighbour. Strangers can bring this
+// about where nobody else is: they connect, speak gossipsub, and stay off the topic.
+// So it is said everywhere, but the watchdog restarts the relay only if it had
+// several neighbours at once, has at least as many such peers now, and is up for so
+// long that strangers who play this game bring about one restart in that time. While
+// one honest peer is a neighbour they bring about none.
+const (
+	silentAfter = 5 * time.Minute
+	lostLeast   = 3
+	lostAfter   = time.Hour
+)
+
+// psfStatus judges what a member counted.
+func psfStatus(m coord.MemberStats, started, now time.Time) *PSFStatus {
+	s := &PSFStatus{
+		Neighbours: m.Neighbours, Members: m.Members, Speakers: m.Speakers,
+		LastAnnounced: m.LastAnnounced, Unheard: m.Unheard, Dropped: m.Dropped,
+	}
+	if !m.Silent.IsZero() && now.Sub(m.Silent) >= silentAfter {
+		s.Silent = m.Silent
+		s.Lost = min(m.Most, m.Speakers) >= lostLeast && now.Sub(started) >= lostAfter
+	}
+	return s
 }
 
 // Status is the relay's state now.
@@ -158,8 +192,8 @@ func (r *Relay) Status() Status {
 		s.Certificate = &c
 	}
 	if m != nil {
-		stats := m.Stats()
-		s.PSF = &PSFStatus{Neighbours: stats.Neighbours, Members: stats.Members, LastAnnounced: stats.LastAnnounced}
+		s.PSF = psfStatus(m.Stats(), started, time.Now())
+		s.Healthy = s.Healthy && !s.PSF.Lost
 	}
 	r.checkup.addTo(&s, cfg, r.id, time.Now())
 	switch n, err := maintenance.Read(cfg.Maintenance, time.Now()); {
@@ -252,7 +286,11 @@ func (r *Relay) web() http.Handler {
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		if !r.Status().Healthy {
+		switch s := r.Status(); {
+		case s.PSF != nil && s.PSF.Lost:
+			http.Error(w, "all PSF neighbours were lost, though peers are connected", http.StatusServiceUnavailable)
+			return
+		case !s.Healthy:
 			http.Error(w, "reservations are not served", http.StatusServiceUnavailable)
 			return
 		}

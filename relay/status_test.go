@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/coord"
 )
 
 // visit is what a visitor gets of a relay that does not run.
@@ -166,6 +168,31 @@ func TestInWords(t *testing.T) {
 	} {
 		if got := inWords(d); got != want {
 			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// Peers that are connected and stay off the topic are told of after some minutes; the
+// watchdog is told only where neighbours were there, and only in a relay that is up for
+// long, so that strangers cannot have it restarted again and again.
+func TestWhenNeighboursAreLost(t *testing.T) {
+	now := time.Now()
+	old, young := now.Add(-2*lostAfter), now.Add(-lostAfter/2)
+	long, short := now.Add(-2*silentAfter), now.Add(-silentAfter/2)
+	for name, c := range map[string]struct {
+		stats        coord.MemberStats
+		started      time.Time
+		silent, lost bool
+	}{
+		"nobody is connected":       {coord.MemberStats{Most: 5}, old, false, false},
+		"a moment":                  {coord.MemberStats{Most: 5, Speakers: 5, Silent: short}, old, false, false},
+		"all were lost":             {coord.MemberStats{Most: 5, Speakers: 5, Silent: long}, old, true, true},
+		"strangers, never any more": {coord.MemberStats{Speakers: 50, Silent: long}, old, true, false},
+		"one stranger is left":      {coord.MemberStats{Most: 5, Speakers: 1, Silent: long}, old, true, false},
+		"restarted not long ago":    {coord.MemberStats{Most: 5, Speakers: 5, Silent: long}, young, true, false},
+	} {
+		if s := psfStatus(c.stats, c.started, now); !s.Silent.IsZero() != c.silent || s.Lost != c.lost {
+			t.Errorf("%s: silent since %v, lost %v", name, s.Silent, s.Lost)
 		}
 	}
 }

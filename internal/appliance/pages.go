@@ -83,7 +83,7 @@ func (r *Relaying) text(line func(string, ...any)) {
 		line("  %-12s %s", "Peer ID", r.PeerID)
 	}
 	if v := r.Running; v != nil {
-		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "offers reservations", false: "offers no reservations"}[v.Healthy])
+		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "healthy", false: "not healthy"}[v.Healthy])
 		// Those with hashes of certificates in them are for programs, and long.
 		short := slices.DeleteFunc(slices.Clone(v.Addrs), func(a string) bool { return strings.Contains(a, "/certhash/") })
 		for i, a := range short {

@@ -30,7 +30,8 @@ type directory struct {
 }
 
 type entry struct {
-	subscribed time.Time // since when it is on the topic, as our neighbour; zero: it is not
+	subscribed time.Time // since when it is on a topic, as our neighbour; zero: it is not
+	topics     []string  // the coordination topics it is on, as our neighbour
 	heard      time.Time // when its last announcement arrived; zero: none did
 	sent       time.Time // the time that stood in it
 	key        *secp256k1.PublicKey
@@ -50,8 +51,8 @@ func (e *entry) member(now time.Time) bool {
 // near says whether the peer is our neighbour.
 func (e *entry) near() bool { return !e.subscribed.IsZero() }
 
-// subscribe notes that a neighbour came to the topic.
-func (d *directory) subscribe(id peer.ID, now time.Time) {
+// subscribe notes that a neighbour came to a topic.
+func (d *directory) subscribe(id peer.ID, topic string, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	e := d.peers[id]
@@ -60,16 +61,23 @@ func (d *directory) subscribe(id peer.ID, now time.Time) {
 			return
 		}
 	}
+	if !slices.Contains(e.topics, topic) {
+		e.topics = append(slices.Clone(e.topics), topic) // get hands out copies of the entry
+	}
 	if e.subscribed.IsZero() {
 		e.subscribed = now
 	}
 }
 
-// leave notes that a neighbour left the topic, or its connection.
-func (d *directory) leave(id peer.ID) {
+// leave notes that a neighbour left a topic, or its connection.
+func (d *directory) leave(id peer.ID, topic string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if e := d.peers[id]; e != nil {
+		e.topics = slices.DeleteFunc(slices.Clone(e.topics), func(t string) bool { return t == topic })
+		if len(e.topics) > 0 {
+			return
+		}
 		e.subscribed = time.Time{}
 		if e.heard.IsZero() {
 			delete(d.peers, id)

@@ -21,16 +21,16 @@ func TestMembership(t *testing.T) {
 		return ok && e.member(start.Add(at))
 	}
 
-	d.subscribe("silent", start)
+	d.subscribe("silent", Topic, start)
 	if !is("silent", newcomerTime) || is("silent", newcomerTime+time.Second) {
 		t.Error("a peer on the topic is not a member for just its first ten minutes")
 	}
-	d.subscribe("silent", start.Add(time.Hour))
+	d.subscribe("silent", Topic, start.Add(time.Hour))
 	if is("silent", time.Hour) {
 		t.Error("subscribed twice, and new again")
 	}
 
-	d.subscribe("speaks", start)
+	d.subscribe("speaks", Topic, start)
 	d.announce(heardOf("speaks", "speaks", start.Add(20*time.Minute)))
 	if !is("speaks", 20*time.Minute+MaxAge) || is("speaks", 20*time.Minute+MaxAge+time.Second) {
 		t.Error("a peer that announced itself is not a member for just MaxAge")
@@ -47,7 +47,7 @@ func TestMembership(t *testing.T) {
 		t.Error("not forgotten")
 	}
 
-	d.leave("silent")
+	d.leave("silent", Topic)
 	if _, ok := d.get("silent"); ok {
 		t.Error("left, and not forgotten")
 	}
@@ -77,7 +77,7 @@ func TestDirectoryIsBounded(t *testing.T) {
 		t.Fatalf("many neighbours filled %d places, want %d", got, maxDistant)
 	}
 	for i := range maxPeers + 10 {
-		d.subscribe(peer.ID(fmt.Sprint("neighbour ", i)), now)
+		d.subscribe(peer.ID(fmt.Sprint("neighbour ", i)), Topic, now)
 	}
 	if got := len(d.peers); got != maxPeers {
 		t.Fatalf("%d peers, want %d", got, maxPeers)
@@ -88,9 +88,24 @@ func TestDirectoryIsBounded(t *testing.T) {
 	}
 	// Neighbours that leave make room again, and no more than there is.
 	for i := range maxPeers {
-		d.leave(peer.ID(fmt.Sprint("neighbour ", i)))
+		d.leave(peer.ID(fmt.Sprint("neighbour ", i)), Topic)
 	}
 	if got := len(d.peers); got != 0 {
 		t.Fatalf("%d peers left", got)
+	}
+}
+
+// A neighbour on both coordination topics is one until it has left both.
+func TestNeighbourOnTwoTopics(t *testing.T) {
+	d, now := newDirectory(), time.Now()
+	d.subscribe("both", Topic, now)
+	d.subscribe("both", OldTopic, now.Add(time.Second))
+	d.leave("both", Topic)
+	if e, ok := d.get("both"); !ok || !e.near() || !e.subscribed.Equal(now) {
+		t.Errorf("left one of two topics: %+v, %v", e, ok)
+	}
+	d.leave("both", OldTopic)
+	if _, ok := d.get("both"); ok {
+		t.Error("left both, and is not forgotten")
 	}
 }

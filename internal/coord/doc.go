@@ -11,6 +11,7 @@ package coord
 // on a topic that is named by its peer ID.
 const (
 	Topic         = "psf-ipfs-coordination-003"
+	OldTopic      = "psf-ipfs-coordination-002" // of ipfs-coord-esm 9.1.13, with the same announcements
 	ChatTopic     = "psf-ipfs-chat-001"
 	CoinJoinTopic = "bch-coinjoin-001"
 )

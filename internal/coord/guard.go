@@ -1,7 +1,6 @@
 package coord
 
 import (
-	"fmt"
 	"sync"
 	"time"
 
@@ -13,37 +12,43 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// What a neighbour may send, and what all of them may together. An honest peer
-// sends one announcement in two minutes, and the private messages of its user;
-// a neighbouring relay forwards what its own peers send.
+// The budgets of a neighbour, and of all of them together. An honest peer
+// sends one announcement in two minutes, and the private messages of its user. A
+// service (ipfs-service-provider, a P2WDB, a bch-consumer's provider) answers with
+// the JSON of an RPC, encrypted and in hex, which doubles it: mostly some KiB, at
+// times 100 to 1,000 KiB, and a page that loads asks for twenty at once. A
+// neighbouring relay forwards what its own peers send. Every burst has room for two
+// of the largest messages.
 const (
 	peerMessages, peerMessagesBurst = 50, 500
-	peerBytes, peerBytesBurst       = 64 << 10, 4 * MaxMessage
+	peerBytes, peerBytesBurst       = 256 << 10, 2 * MaxMessage
 	allMessages, allMessagesBurst   = 300, 4000
-	allBytes, allBytesBurst         = 1 << 20, 4 << 20
-	// What a neighbour signs itself is not for others to crowd out: so much of it
-	// is taken whatever the others send.
+	allBytes, allBytesBurst         = 1 << 20, 4 * MaxMessage
+	// Messages that a neighbour signs itself are not for others to crowd out: so many
+	// are taken whatever the others send, if they are no larger than an announcement.
 	ownMessages, ownMessagesBurst = 0.2, 20
+	ownLargest                    = MaxAnnouncement + 512
 )
 
 // How many subscriptions of others are remembered. A helia-coord node subscribes
 // to the private topic of every peer that it ever heard of.
 const (
-	peerSubscriptions   = 256
-	allSubscriptions    = 32 << 10
-	subscriptionsPerRPC = 4096
+	peerSubscriptions = 256
+	allSubscriptions  = 32 << 10
 )
 
 // guard bounds what gossipsub takes from others before it spends anything on it:
 // messages and bytes by a token bucket for each neighbour and one for all, and
 // subscriptions by kind of topic and number.
 type guard struct {
-	net   network.Network
-	now   func() time.Time
-	mu    sync.Mutex
-	all   budget
-	peers map[peer.ID]*neighbour
-	subs  int // over all peers
+	net    network.Network
+	now    func() time.Time
+	drops  *drops
+	looked func(from peer.ID) // an RPC came to inspect
+	mu     sync.Mutex
+	all    budget
+	peers  map[peer.ID]*neighbour
+	subs   int // over all peers
 }
 
 type neighbour struct {
@@ -56,10 +61,12 @@ type budget struct{ messages, bytes *rate.Limiter }
 
 func newGuard(h host.Host) *guard {
 	g := &guard{
-		net:   h.Network(),
-		now:   clock,
-		all:   budget{rate.NewLimiter(allMessages, allMessagesBurst), rate.NewLimiter(allBytes, allBytesBurst)},
-		peers: make(map[peer.ID]*neighbour),
+		net:    h.Network(),
+		now:    clock,
+		drops:  newDrops(),
+		looked: func(peer.ID) {},
+		all:    budget{rate.NewLimiter(allMessages, allMessagesBurst), rate.NewLimiter(allBytes, allBytesBurst)},
+		peers:  make(map[peer.ID]*neighbour),
 	}
 	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(n network.Network, c network.Conn) {
 		if n.Connectedness(c.RemotePeer()) != network.Connected {
@@ -73,14 +80,18 @@ func newGuard(h host.Host) *guard {
 func (g *guard) neighbour(id peer.ID) *neighbour {
 	n := g.peers[id]
 	if n == nil && g.net.Connectedness(id) == network.Connected {
-		n = &neighbour{
-			budget: budget{rate.NewLimiter(peerMessages, peerMessagesBurst), rate.NewLimiter(peerBytes, peerBytesBurst)},
-			own:    rate.NewLimiter(ownMessages, ownMessagesBurst),
-			topics: make(map[string]struct{}),
-		}
+		n = newNeighbour()
 		g.peers[id] = n
 	}
 	return n
+}
+
+func newNeighbour() *neighbour {
+	return &neighbour{
+		budget: budget{rate.NewLimiter(peerMessages, peerMessagesBurst), rate.NewLimiter(peerBytes, peerBytesBurst)},
+		own:    rate.NewLimiter(ownMessages, ownMessagesBurst),
+		topics: make(map[string]struct{}),
+	}
 }
 
 func (g *guard) forget(id peer.ID) {
@@ -92,9 +103,18 @@ func (g *guard) forget(id peer.ID) {
 	}
 }
 
+// affords says whether a neighbour may send so much now, before anything is kept of it.
+func (g *guard) affords(from peer.ID, size int) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.neighbour(from)
+	return n != nil && n.bytes.TokensAt(g.now()) >= float64(size)
+}
+
 // inspect takes the messages out of an RPC that exceed the budget. What else the
 // RPC holds stays: a flooded peer must still learn who subscribes and who leaves.
 func (g *guard) inspect(from peer.ID, rpc *pubsub.RPC) error {
+	g.looked(from)
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	n, now := g.neighbour(from), g.now()
@@ -104,11 +124,15 @@ func (g *guard) inspect(from peer.ID, rpc *pubsub.RPC) error {
 		// The neighbour's budget first, or one flood would spend everybody's. The
 		// author is not verified yet, but a forger spends its own budget only.
 		if n == nil || !n.take(now, size) {
+			g.drops.count(dropPeerBudget, size)
 			continue
 		}
-		if peer.ID(m.GetFrom()) == from && n.own.AllowN(now, 1) || g.all.take(now, size) {
-			kept = append(kept, m)
+		own := peer.ID(m.GetFrom()) == from && size <= ownLargest && n.own.AllowN(now, 1)
+		if !own && !g.all.take(now, size) {
+			g.drops.count(dropAllBudget, size)
+			continue
 		}
+		kept = append(kept, m)
 	}
 	clear(rpc.Publish[len(kept):])
 	rpc.Publish = kept
@@ -119,10 +143,18 @@ func (b budget) take(now time.Time, size int) bool {
 	return b.messages.AllowN(now, 1) && b.bytes.AllowN(now, size)
 }
 
+// common says whether a topic is everybody's.
+func common(topic string) bool {
+	switch topic {
+	case Topic, OldTopic, ChatTopic, CoinJoinTopic:
+		return true
+	}
+	return false
+}
+
 // CanSubscribe says whether a topic is of this network.
 func (g *guard) CanSubscribe(topic string) bool {
-	switch topic {
-	case Topic, ChatTopic, CoinJoinTopic:
+	if common(topic) {
 		return true
 	}
 	if len(topic) > 64 {
@@ -135,9 +167,6 @@ func (g *guard) CanSubscribe(topic string) bool {
 // FilterIncomingSubscriptions keeps the network's own topics and the peer's
 // private topic always, and others' private topics as long as there is room.
 func (g *guard) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts) ([]*pb.RPC_SubOpts, error) {
-	if len(subs) > subscriptionsPerRPC {
-		return nil, fmt.Errorf("%d subscriptions at once: %w", len(subs), pubsub.ErrTooManySubscriptions)
-	}
 	subs = pubsub.FilterSubscriptions(subs, g.CanSubscribe)
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -150,7 +179,7 @@ func (g *guard) FilterIncomingSubscriptions(from peer.ID, subs []*pb.RPC_SubOpts
 	for _, s := range subs {
 		topic := s.GetTopicid()
 		switch {
-		case topic == Topic || topic == ChatTopic || topic == CoinJoinTopic || topic == own:
+		case common(topic) || topic == own:
 		case !s.GetSubscribe():
 			if _, ok := n.topics[topic]; ok {
 				delete(n.topics, topic)

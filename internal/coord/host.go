@@ -1,15 +1,32 @@
 package coord
 
 import (
+	"context"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 )
 
 // routerHost is a host as gossipsub gets to see it.
-type routerHost struct{ host.Host }
+type routerHost struct {
+	host.Host
+	streams *streams
+}
+
+// SetStreamHandler puts a bound of memory before gossipsub.
+func (h routerHost) SetStreamHandler(p protocol.ID, read network.StreamHandler) {
+	h.Host.SetStreamHandler(p, func(s network.Stream) { h.streams.serve(s, read) })
+}
+
+// NewStream puts one behind it.
+func (h routerHost) NewStream(ctx context.Context, p peer.ID, protocols ...protocol.ID) (network.Stream, error) {
+	return h.streams.open(ctx, p, protocols)
+}
 
 // ConnManager keeps gossipsub from the connection manager: it would protect every
 // peer of every mesh from trimming, and any stranger can enter a mesh. Whom to

@@ -46,7 +46,7 @@ func testContext(t testing.TB) context.Context {
 }
 
 // newNode is a host on loopback with a pubsub of this package.
-func newNode(t testing.TB, opts ...pubsub.Option) (host.Host, *pubsub.PubSub) {
+func newNode(t testing.TB, opts ...pubsub.Option) (host.Host, *PubSub) {
 	t.Helper()
 	h, ps, _ := newGuarded(t, opts...)
 	return h, ps
@@ -63,7 +63,7 @@ func newHost(t testing.TB) host.Host {
 	return h
 }
 
-func newGuarded(t testing.TB, opts ...pubsub.Option) (host.Host, *pubsub.PubSub, *guard) {
+func newGuarded(t testing.TB, opts ...pubsub.Option) (host.Host, *PubSub, *guard) {
 	t.Helper()
 	h := newHost(t)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -137,7 +137,7 @@ func TestGossipsubDoesNotHearWherePeersAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer before.Close()
-	sub, err := routerHost{here}.EventBus().Subscribe([]any{want})
+	sub, err := routerHost{Host: here}.EventBus().Subscribe([]any{want})
 	if err != nil {
 		t.Fatal(err)
 	}

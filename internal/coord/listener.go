@@ -24,6 +24,7 @@ type Heard struct {
 // Listener is on the coordination topic and hands out what is announced there.
 type Listener struct {
 	ps    *pubsub.PubSub
+	name  string // of the topic
 	topic *pubsub.Topic
 	sub   *pubsub.Subscription
 	stop  context.CancelFunc
@@ -34,15 +35,19 @@ type Listener struct {
 // Listen joins the coordination topic of ps and calls heard for each valid
 // announcement, one after the other, until Close. What is published through ps
 // itself is heard too. A pubsub has room for one Listener or one Member.
-func Listen(ps *pubsub.PubSub, heard func(Heard)) (*Listener, error) {
-	if err := ps.RegisterTopicValidator(Topic, validate, pubsub.WithValidatorInline(true)); err != nil {
+func Listen(ps *PubSub, heard func(Heard)) (*Listener, error) {
+	return listen(ps.PubSub, Topic, heard)
+}
+
+func listen(ps *pubsub.PubSub, topic string, heard func(Heard)) (*Listener, error) {
+	if err := ps.RegisterTopicValidator(topic, validate, pubsub.WithValidatorInline(true)); err != nil {
 		return nil, fmt.Errorf("listen on the coordination topic: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Listener{ps: ps, stop: stop, done: make(chan struct{})}
+	l := &Listener{ps: ps, name: topic, stop: stop, done: make(chan struct{})}
 	if err := l.join(); err != nil {
 		stop()
-		_ = ps.UnregisterTopicValidator(Topic)
+		_ = ps.UnregisterTopicValidator(topic)
 		return nil, fmt.Errorf("listen on the coordination topic: %w", err)
 	}
 	go l.loop(ctx, heard)
@@ -50,7 +55,7 @@ func Listen(ps *pubsub.PubSub, heard func(Heard)) (*Listener, error) {
 }
 
 func (l *Listener) join() (err error) {
-	if l.topic, err = l.ps.Join(Topic); err != nil {
+	if l.topic, err = l.ps.Join(l.name); err != nil {
 		return err
 	}
 	// The queue is bounded by number, so that what waits in it is below 2 MiB.
@@ -81,7 +86,7 @@ func (l *Listener) Close() error {
 		l.stop()
 		<-l.done
 		l.sub.Cancel()
-		_ = l.ps.UnregisterTopicValidator(Topic)
+		_ = l.ps.UnregisterTopicValidator(l.name)
 		if err = l.topic.Close(); err != nil {
 			err = fmt.Errorf("leave the coordination topic: %w", err)
 		}
@@ -102,7 +107,7 @@ func validate(_ context.Context, _ peer.ID, m *pubsub.Message) pubsub.Validation
 }
 
 // Hear waits on ps for the next announcement of one peer.
-func Hear(ctx context.Context, ps *pubsub.PubSub, of peer.ID) (Heard, error) {
+func Hear(ctx context.Context, ps *PubSub, of peer.ID) (Heard, error) {
 	found := make(chan Heard, 1)
 	l, err := Listen(ps, func(h Heard) {
 		if h.PeerID == of {

@@ -8,7 +8,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-func joined(t testing.TB, ps *pubsub.PubSub, name string) *pubsub.Topic {
+func joined(t testing.TB, ps *PubSub, name string) *pubsub.Topic {
 	t.Helper()
 	topic, err := ps.Join(name)
 	if err != nil {

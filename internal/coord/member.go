@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,11 +26,16 @@ const (
 	peerAnswersEvery, peerAnswersBurst = 5 * time.Second, 10
 )
 
+// maxInbox bounds a private message to the relay itself; a measurement has 700 bytes.
+const maxInbox = 32 << 10
+
 // MemberConfig is what a Member needs. Log may be nil.
 type MemberConfig struct {
-	PubSub *pubsub.PubSub // of NewPubSub
-	ID     peer.ID        // of the host under it
-	Key    *Key           // kept by the caller: peers remember its public half
+	PubSub *PubSub
+	ID     peer.ID // of the host under it
+	Key    *Key    // kept by the caller: peers remember its public half
+	// OldTopic has the member be on OldTopic, too.
+	OldTopic bool
 	// Announcement says what is to be announced now. Peer ID, time and key are
 	// filled in. It is first called after Ready.
 	Announcement func() Announcement
@@ -51,8 +58,8 @@ const MemberMemory = 32 << 20
 type Member struct {
 	cfg       MemberConfig
 	dir       *directory
-	listener  *Listener
-	events    *pubsub.TopicEventHandler
+	listeners []*Listener
+	events    []*pubsub.TopicEventHandler
 	inbox     *pubsub.Subscription
 	inboxOf   *pubsub.Topic
 	courtesy  []relayedTopic
@@ -71,11 +78,16 @@ type Member struct {
 
 // MemberStats are numbers for a status page.
 type MemberStats struct {
-	Neighbours    int       // connected peers on the coordination topic
+	Neighbours    int       // connected peers on a coordination topic
+	Most          int       // neighbours there were at the same time since the start
+	Speakers      int       // connected peers that speak gossipsub, on whatever topic
 	Members       int       // neighbours and others that count as members
 	PrivateTopics int       // relayed
-	LastAnnounced time.Time // zero: not yet, or nobody was there to hear it
+	LastAnnounced time.Time // to neighbours; zero: not yet
+	Unheard       time.Time // the last announcement, if there was no neighbour to hear it
+	Silent        time.Time // since when no speaker is a neighbour; zero: one is, or there is no speaker
 	Answered      uint64    // latency measurements answered
+	Dropped       map[string]Dropped
 }
 
 // reply is a message to a peer's private topic.
@@ -95,7 +107,7 @@ func Join(cfg MemberConfig) (*Member, error) {
 	m := &Member{
 		cfg:       cfg,
 		dir:       newDirectory(),
-		topics:    newTopics(cfg.PubSub, cfg.Log),
+		topics:    newTopics(cfg.PubSub.PubSub, cfg.Log),
 		replies:   make(chan reply, answersBurst),
 		newcomers: make(chan struct{}, 1),
 		changed:   make(chan struct{}, 1),
@@ -106,7 +118,9 @@ func Join(cfg MemberConfig) (*Member, error) {
 	if err := m.join(); err != nil {
 		return nil, errors.Join(fmt.Errorf("join the coordination topic: %w", err), m.Close())
 	}
-	m.wg.Go(func() { m.watch(ctx) })
+	for i, events := range m.events {
+		m.wg.Go(func() { m.watch(ctx, m.listeners[i].name, events) })
+	}
 	m.wg.Go(func() { m.keep(ctx) })
 	m.wg.Go(func() { m.announce(ctx) })
 	m.wg.Go(func() { m.read(ctx) })
@@ -114,11 +128,21 @@ func Join(cfg MemberConfig) (*Member, error) {
 }
 
 func (m *Member) join() (err error) {
-	if m.listener, err = Listen(m.cfg.PubSub, m.heard); err != nil {
-		return err
+	names := []string{Topic}
+	if m.cfg.OldTopic {
+		names = append(names, OldTopic)
 	}
-	if m.events, err = m.listener.topic.EventHandler(); err != nil {
-		return err
+	for _, name := range names {
+		l, err := listen(m.cfg.PubSub.PubSub, name, m.heard)
+		if err != nil {
+			return err
+		}
+		m.listeners = append(m.listeners, l)
+		events, err := l.topic.EventHandler()
+		if err != nil {
+			return err
+		}
+		m.events = append(m.events, events)
 	}
 	for _, name := range []string{ChatTopic, CoinJoinTopic} {
 		topic, err := m.cfg.PubSub.Join(name)
@@ -134,8 +158,10 @@ func (m *Member) join() (err error) {
 	if m.inboxOf, err = m.cfg.PubSub.Join(m.cfg.ID.String()); err != nil {
 		return err
 	}
-	// By bytes this queue is bounded only together with MaxMessage: keep it short.
-	m.inbox, err = m.inboxOf.Subscribe(pubsub.WithBufferSize(16))
+	// What a relay is told in private is short: the queue is below 1 MiB with that.
+	m.inbox, err = m.inboxOf.Subscribe(pubsub.WithBufferSize(16), pubsub.WithMessageFilter(func(msg *pubsub.Message) bool {
+		return len(msg.GetData()) <= maxInbox
+	}))
 	return err
 }
 
@@ -159,11 +185,11 @@ func (m *Member) Close() error {
 	if m.inboxOf != nil {
 		errs = append(errs, m.inboxOf.Close())
 	}
-	if m.events != nil {
-		m.events.Cancel()
+	for _, e := range m.events {
+		e.Cancel()
 	}
-	if m.listener != nil {
-		errs = append(errs, m.listener.Close())
+	for _, l := range m.listeners {
+		errs = append(errs, l.Close())
 	}
 	return errors.Join(errs...)
 }
@@ -196,10 +222,11 @@ func (m *Member) Stats() MemberStats {
 	defer m.mu.Unlock()
 	s := m.stats
 	s.Members = len(near) + len(distant)
+	s.Speakers, s.Dropped = m.cfg.PubSub.streams.speakers(), m.cfg.PubSub.Dropped()
 	return s
 }
 
-// heard is called for each announcement, one after the other.
+// heard is called for each announcement, one after the other on each topic.
 func (m *Member) heard(h Heard) {
 	if h.PeerID == m.cfg.ID {
 		return
@@ -208,19 +235,19 @@ func (m *Member) heard(h Heard) {
 	wake(m.changed)
 }
 
-// watch follows who comes to the coordination topic and who leaves.
-func (m *Member) watch(ctx context.Context) {
+// watch follows who comes to a coordination topic and who leaves.
+func (m *Member) watch(ctx context.Context, topic string, events *pubsub.TopicEventHandler) {
 	for {
-		e, err := m.events.NextPeerEvent(ctx)
+		e, err := events.NextPeerEvent(ctx)
 		if err != nil {
 			return
 		}
 		switch e.Type {
 		case pubsub.PeerJoin:
-			m.dir.subscribe(e.Peer, clock())
+			m.dir.subscribe(e.Peer, topic, clock())
 			wake(m.newcomers)
 		case pubsub.PeerLeave:
-			m.dir.leave(e.Peer)
+			m.dir.leave(e.Peer, topic)
 		}
 		wake(m.changed)
 	}
@@ -229,9 +256,11 @@ func (m *Member) watch(ctx context.Context) {
 // keep has the right private topics relayed, and sends the replies, for which it
 // holds the topics.
 func (m *Member) keep(ctx context.Context) {
-	tick := time.NewTicker(time.Second)
+	tick, tell := time.NewTicker(time.Second), time.NewTicker(tellEvery)
 	defer tick.Stop()
+	defer tell.Stop()
 	var settled <-chan time.Time
+	told := m.cfg.PubSub.Dropped()
 	for {
 		select {
 		case <-ctx.Done():
@@ -247,19 +276,47 @@ func (m *Member) keep(ctx context.Context) {
 				settled = time.After(50 * time.Millisecond)
 			}
 			continue
+		case <-tell.C:
+			told = m.tell(told)
+			continue
 		case <-settled:
 			settled = nil
 		case <-tick.C: // members expire, and the rate of joining may allow more
 		}
 		now := clock()
 		m.dir.expire(now)
-		near, distant := m.dir.members(now)
-		m.topics.relay(near, distant, now)
+		members, distant := m.dir.members(now)
+		m.topics.relay(members, distant, now)
+		near, speakers := m.dir.neighbours(), m.cfg.PubSub.streams.speakers()
 		m.mu.Lock()
 		m.stats.PrivateTopics = len(m.topics.relayed)
-		m.stats.Neighbours = m.dir.neighbours()
+		m.stats.Neighbours, m.stats.Most = near, max(near, m.stats.Most)
+		switch {
+		case near > 0 || speakers == 0:
+			m.stats.Silent = time.Time{}
+		case m.stats.Silent.IsZero():
+			m.stats.Silent = now
+		}
 		m.mu.Unlock()
 	}
+}
+
+// tellEvery is how often the log says what was not passed on.
+const tellEvery = time.Minute
+
+// tell says what was not passed on since told.
+func (m *Member) tell(told map[string]Dropped) map[string]Dropped {
+	now := m.cfg.PubSub.Dropped()
+	var found []any
+	for _, why := range slices.Sorted(maps.Keys(now)) {
+		if n := now[why].Messages - told[why].Messages; n > 0 {
+			found = append(found, slog.Group(why, "messages", n, "bytes", now[why].Bytes-told[why].Bytes))
+		}
+	}
+	if len(found) > 0 {
+		m.cfg.Log.Warn("some messages of PSF peers were not passed on in the last minute", found...)
+	}
+	return now
 }
 
 func (m *Member) send(ctx context.Context, r reply) error {
@@ -281,30 +338,34 @@ func (m *Member) announce(ctx context.Context) {
 	case <-ctx.Done():
 		return
 	}
-	repeat(ctx, m.newcomers, func() bool {
-		if m.dir.neighbours() == 0 {
-			return false
-		}
-		if err := m.announceOnce(ctx); err != nil && ctx.Err() == nil {
+	repeat(ctx, m.newcomers, func() (heard bool) {
+		heard = m.dir.neighbours() > 0
+		if err := m.announceOnce(ctx, heard); err != nil && ctx.Err() == nil {
 			m.cfg.Log.Error("could not announce the relay to the PSF network", "error", err)
 		}
-		return true
+		return heard
 	})
 }
 
-func (m *Member) announceOnce(ctx context.Context) error {
+// announceOnce announces on every topic. A relay without neighbours does it, too:
+// there may be peers that listen and of whom it does not know that.
+func (m *Member) announceOnce(ctx context.Context, heard bool) error {
 	a := m.cfg.Announcement()
 	a.PeerID, a.BroadcastedAt, a.EncryptPubKey = m.cfg.ID, clock(), m.cfg.Key.Public()
 	data, err := a.Encode()
 	if err != nil {
 		return err
 	}
-	if err := m.listener.topic.Publish(ctx, data); err != nil {
-		return err
+	for _, l := range m.listeners {
+		if err := l.topic.Publish(ctx, data); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
-	m.stats.LastAnnounced = a.BroadcastedAt
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	if m.stats.Unheard = a.BroadcastedAt; heard {
+		m.stats.LastAnnounced, m.stats.Unheard = a.BroadcastedAt, time.Time{}
+	}
 	return nil
 }
 

@@ -36,7 +36,7 @@ func newRouter(t testing.TB) router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m, err := Join(MemberConfig{PubSub: ps, ID: h.ID(), Key: key, Announcement: func() Announcement {
+	m, err := Join(MemberConfig{PubSub: ps, ID: h.ID(), Key: key, OldTopic: true, Announcement: func() Announcement {
 		return Announcement{IsCircuitRelay: true, JSONLD: JSONLD{Name: "router"}}
 	}})
 	if err != nil {
@@ -55,7 +55,7 @@ func newRouter(t testing.TB) router {
 type node struct {
 	host.Host
 	t     testing.TB
-	ps    *pubsub.PubSub
+	ps    *PubSub
 	key   *Key
 	coord *pubsub.Topic
 	inbox *pubsub.Subscription
@@ -64,7 +64,9 @@ type node struct {
 	of    map[peer.ID]*pubsub.Topic
 }
 
-func newClient(t testing.TB) *node {
+func newClient(t testing.TB) *node { return newClientOn(t, Topic) }
+
+func newClientOn(t testing.TB, topic string) *node {
 	t.Helper()
 	h, ps := newNode(t, pubsub.WithFloodPublish(true))
 	key, err := NewKey()
@@ -72,7 +74,7 @@ func newClient(t testing.TB) *node {
 		t.Fatal(err)
 	}
 	n := &node{Host: h, t: t, ps: ps, key: key, of: make(map[peer.ID]*pubsub.Topic)}
-	n.coord = joined(t, ps, Topic)
+	n.coord = joined(t, ps, topic)
 	sub, err := n.coord.Subscribe()
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +307,7 @@ func TestMemberKnowsMembers(t *testing.T) {
 
 func TestTopicsAreBounded(t *testing.T) {
 	_, ps := newNode(t)
-	ts := newTopics(ps, newRouter(t).cfg.Log)
+	ts := newTopics(ps.PubSub, newRouter(t).cfg.Log)
 	now := time.Now()
 	ids := make([]peer.ID, 3*maxTopics)
 	for i := range ids {

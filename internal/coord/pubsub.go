@@ -12,10 +12,15 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// MaxMessage bounds what one peer may send at once: a private message carries
-// the JSON of an RPC, encrypted and in hex. The reader reserves this much memory
-// for each peer that begins to send, so that it is also a bound on memory.
-const MaxMessage = 256 << 10
+// PubSub is gossipsub with bounds.
+type PubSub struct {
+	*pubsub.PubSub
+	guard   *guard
+	streams *streams
+}
+
+// Dropped is what was not passed on since the start, by reason.
+func (p *PubSub) Dropped() map[string]Dropped { return p.guard.drops.counts() }
 
 // NewPubSub starts gossipsub as the network's JavaScript peers run it, with the
 // bounds of a public router. opts come last, so that they can change anything.
@@ -24,21 +29,22 @@ const MaxMessage = 256 << 10
 // nanoseconds: helia-coord drops a message whose number was among the last 100
 // of any peer, so that small numbers or a counter that starts at one would make
 // peers deaf to one another.
-func NewPubSub(ctx context.Context, h host.Host, opts ...pubsub.Option) (*pubsub.PubSub, error) {
+func NewPubSub(ctx context.Context, h host.Host, opts ...pubsub.Option) (*PubSub, error) {
 	return newPubSub(ctx, h, newGuard(h), opts...)
 }
 
-func newPubSub(ctx context.Context, h host.Host, g *guard, opts ...pubsub.Option) (*pubsub.PubSub, error) {
+func newPubSub(ctx context.Context, h host.Host, g *guard, opts ...pubsub.Option) (*PubSub, error) {
 	params := pubsub.DefaultGossipSubParams()
 	// A relay is often the only router of its peers, and a private message that
 	// its reader misses is never sent again: a wider mesh than the library's.
 	params.D, params.Dlo, params.Dhi, params.Dscore, params.Dout = 10, 6, 24, 6, 2
 	params.GossipFactor = 0.5
 	// What one peer can make us keep between two heartbeats.
-	params.MaxIHaveLength = 1000
 	params.MaxIDontWantMessages = 64
 
-	ps, err := pubsub.NewGossipSub(ctx, routerHost{h}, append([]pubsub.Option{
+	streams := newStreams(h, g)
+	g.looked = streams.inspected
+	ps, err := pubsub.NewGossipSub(ctx, routerHost{h, streams}, append([]pubsub.Option{
 		pubsub.WithGossipSubParams(params),
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithMessageIdFn(messageID),
@@ -50,17 +56,18 @@ func newPubSub(ctx context.Context, h host.Host, g *guard, opts ...pubsub.Option
 		// subscriptions waits in a goroutine of its own.
 		pubsub.WithPeerOutboundQueueSize(4 * topicsBurst),
 		pubsub.WithMaxMessageSize(MaxMessage),
-		pubsub.WithMaxControlMessageSize(MaxMessage / 4),
+		pubsub.WithMaxControlMessageSize(maxControl),
 		pubsub.WithValidateQueueSize(256),
 		pubsub.WithValidateThrottle(256),
 		pubsub.WithSeenMessagesTTL(2 * time.Minute),
 		pubsub.WithSubscriptionFilter(g),
 		pubsub.WithAppSpecificRpcInspector(g.inspect),
+		pubsub.WithRawTracer(queues{g.drops}),
 	}, opts...)...)
 	if err != nil {
 		return nil, fmt.Errorf("start gossipsub: %w", err)
 	}
-	return ps, nil
+	return &PubSub{ps, g, streams}, nil
 }
 
 // messageID names a message as js-libp2p does, by the author's public key and

@@ -2,6 +2,7 @@ package psf
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -88,6 +89,10 @@ type peerConfig struct {
 	Relay   bool     `json:"relay"` // helia-coord's own relay mode
 	Seeds   []string `json:"seeds"`
 	Seconds int      `json:"seconds"` // period of its timers; 0: those of upstream
+	Script  string   `json:"-"`       // empty: peer.mjs
+	// For gossip.mjs.
+	Via    string   `json:"via,omitempty"`
+	Topics []string `json:"topics,omitempty"`
 }
 
 // newPeer starts a peer and waits until helia-coord is up. env is added to its
@@ -116,7 +121,7 @@ func newPeer(t *testing.T, cfg peerConfig, env ...string) *peer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("node", "--import", "./register.mjs", "peer.mjs", string(arg))
+	cmd := exec.Command("node", "--import", "./register.mjs", cmp.Or(cfg.Script, "peer.mjs"), string(arg))
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	in, err := cmd.StdinPipe()
