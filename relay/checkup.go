@@ -117,13 +117,15 @@ func (r *Relay) tryPlace(ctx context.Context) {
 	if s.Reservations.Members+s.Reservations.Guests > 0 {
 		return
 	}
-	t := reserveOnTrial(ctx, r.id, localAddrs(r.config(), &s))
-	if ctx.Err() != nil {
-		return
+	done := make(chan trial, 1)
+	go func() { done <- reserveOnTrial(ctx, r.id, localAddrs(r.config(), &s)) }()
+	select {
+	case t := <-done:
+		r.checkup.mu.Lock()
+		defer r.checkup.mu.Unlock()
+		r.checkup.trial = t
+	case <-ctx.Done(): // a stop does not wait until the visitor has closed
 	}
-	r.checkup.mu.Lock()
-	defer r.checkup.mu.Unlock()
-	r.checkup.trial = t
 }
 
 func (r *Relay) countFiles() {
