@@ -33,6 +33,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, err
 	}
+	limits.tally = r.tally
 	trimmer, err := c.connectionManager(cfg.Limits, cfg.loopbackCounts)
 	if err != nil {
 		return nil, err

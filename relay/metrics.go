@@ -35,7 +35,7 @@ var (
 	descReservations = desc("reservations", "Reservations held, by class.", "class")
 	descPlaces       = desc("places", "Places for reservations, by class.", "class")
 	descCircuits     = desc("circuits", "Open circuits, by class.", "class")
-	descRefused      = desc("refused_total", "Requests refused, by the status that the peer was told and the reason.", "status", "reason")
+	descRefused      = desc("refused_total", "Requests and connections refused, by the status that the peer was told (none: its connection was closed) and the reason.", "status", "reason")
 	descEnded        = desc("ended_total", "Connections, reservations and circuits that the relay ended by itself, by reason.", "reason")
 	descMonth        = desc("month_bytes", "Bytes carried in this calendar month (UTC).")
 	descBudget       = desc("month_budget_bytes", "The month's transfer budget; 0: none.")
@@ -111,16 +111,10 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 			gauge(descTakenBack, unixSeconds(at), what[0], what[1])
 		}
 	}
-	r.mu.Lock()
-	g := r.gate
-	r.mu.Unlock()
-	if g == nil {
-		return
-	}
-	for by, count := range g.refusals() {
+	for by, count := range r.tally.refusals() {
 		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), by.status, by.reason)
 	}
-	ended := g.endings()
+	ended := r.tally.endings()
 	for _, reason := range endedReasons {
 		out <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(ended[reason]), reason)
 	}

@@ -58,6 +58,7 @@ type Relay struct {
 	ready chan struct{}
 
 	checkup checkup
+	tally   *tally
 
 	mu       sync.Mutex
 	cfg      Config // but for what Reload changes, as it was at the start
@@ -92,7 +93,7 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 	if created {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
-	r := &Relay{cfg: cfg, log: log, key: key, id: id, ready: make(chan struct{})}
+	r := &Relay{cfg: cfg, log: log, key: key, id: id, tally: newTally(log), ready: make(chan struct{})}
 	r.checkup.observers = newObservers(cfg.public)
 	if r.banned, err = openBans(cfg.DataDir); err != nil {
 		return nil, err
@@ -173,7 +174,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		cancel()
 		err = errors.Join(err, within(closeTime, "close the network", h.Close))
 	}()
-	gate, err := newGate(h, cfg, r.ledger, r.banned, r.log)
+	gate, err := newGate(h, cfg, r.ledger, r.banned, r.tally, r.log)
 	if err != nil {
 		return err
 	}
