@@ -341,6 +341,9 @@ func TestAbuseStalledReaders(t *testing.T) {
 	if n := a.gate.relieve(later, 10*perStall-1); n != 10 {
 		t.Errorf("%d circuits were cut, want 10", n)
 	}
+	if n := a.tally.endings()[endedMemory]; n != 10 {
+		t.Errorf("%d circuits were counted, want 10", n)
+	}
 	for range 10 {
 		if err := <-ended; err == nil {
 			t.Error("64 MiB went to a peer that reads nothing")

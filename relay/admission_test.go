@@ -145,11 +145,11 @@ func TestTrimmingTakesIdleConnectionsOnly(t *testing.T) {
 // somebody new behind it, such as a monitor, finds room.
 func TestTrimmingOfOneAddress(t *testing.T) {
 	c := limitConfig(t)
-	c.Limits.ConnectionsPerIP = 10
+	c.Limits.ConnectionsPerIP = 16 // nine tenths are 14
 	r, members, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := dialable(t, r.Relay)["tcp"]
 	var hosts []host.Host
-	for range 10 {
+	for range 15 {
 		h := newClientAt(t, "127.0.1.1")
 		must(t, h.Connect(testContext(t), relay))
 		hosts = append(hosts, h)

@@ -1,9 +1,13 @@
 package relay
 
 import (
+	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 )
 
@@ -59,33 +63,101 @@ func TestLimitsWorkedOut(t *testing.T) {
 }
 
 func TestConnectionsPerAddress(t *testing.T) {
+	const limit = 16
 	c := limitConfig(t)
-	c.Limits.ConnectionsPerIP, c.Limits.ConnectsPerSecond = 3, 0.001
+	c.Limits.ConnectionsPerIP = limit
 	r := start(t, c)
 	relay := dialable(t, r.Relay)["tcp"]
 	connect := func(ip string) error { return newClientAt(t, ip).Connect(testContext(t), relay) }
-	for n := range 3 {
+	for n := range limit {
 		if err := connect("127.0.1.1"); err != nil {
-			t.Fatalf("connection %d of 3: %v", n+1, err)
+			t.Fatalf("connection %d of %d: %v", n+1, limit, err)
 		}
 	}
 	if connect("127.0.1.1") == nil {
-		t.Error("a fourth connection from one address")
+		t.Error("one connection more than the limit from one address")
 	}
 	must(t, connect("127.0.1.2"))
+	if r.tally.refusals()[refusedBy{"", "connections_per_ip"}] == 0 {
+		t.Errorf("counted %v, want a refusal for connections_per_ip", r.tally.refusals())
+	}
+}
 
-	// Who comes and goes is slowed down, however few it has at a time.
-	h := newClientAt(t, "127.0.1.3")
-	var err error
-	n := 0
-	for ; n < 20 && err == nil; n++ {
-		if err = h.Connect(testContext(t), relay); err == nil {
-			must(t, h.Network().ClosePeer(relay.ID))
-			eventually(t, "the relay saw it go", func() bool { return r.host.Network().Connectedness(h.ID()) != network.Connected })
+// Each connection that the resource manager does not take is counted by the limit that
+// was reached, and each stream that it refuses.
+func TestRefusedConnectionsAreCounted(t *testing.T) {
+	log := &page{}
+	l := DefaultConfig().Limits
+	l.ConnectionsPerIP, l.ConnectsPerSecond, l.Connections = 48, 1e-6, 64
+	m, err := capacity{memory: 512 << 20, files: 4096}.derive(l).resourceManager(l, true)
+	must(t, err)
+	defer m.Close()
+	m.tally = newTally(slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	open := func(ip, p string) (network.ConnManagementScope, error) {
+		s, err := m.OpenConnection(network.DirInbound, true, multiaddrs(t, "/ip4/"+ip+"/tcp/1")[0])
+		if err == nil && p != "" {
+			if err = s.SetPeer(peer.ID(p)); err != nil {
+				s.Done()
+			}
+		}
+		return s, err
+	}
+	want := func(word string, err error) {
+		t.Helper()
+		if err == nil || m.tally.refusals()[refusedBy{"", word}] != 1 || !strings.Contains(log.String(), "reason="+word+" ") {
+			t.Errorf("%s: got %v, counted %v, log %s", word, err, m.tally.refusals(), log.String())
 		}
 	}
-	if err == nil || n <= 3 {
-		t.Errorf("connection %d of one that comes and goes: %v", n, err)
+	var scopes []network.ConnManagementScope
+	hold := func(ip, p string) {
+		t.Helper()
+		s, err := open(ip, p)
+		must(t, err)
+		scopes = append(scopes, s)
+	}
+	for n := range 8 {
+		hold("203.0.113.1", "one peer")
+		if n == 7 {
+			_, err = open("203.0.113.1", "one peer")
+			want("connections_per_peer", err)
+		}
+	}
+	for range m.perIP {
+		hold("203.0.113.2", "")
+	}
+	_, err = open("203.0.113.2", "")
+	want("unfinished", err)
+	for n := range 48 - 8 {
+		hold("203.0.113.1", fmt.Sprint("peer ", n))
+	}
+	_, err = open("203.0.113.1", "")
+	want("connections_per_ip", err)
+	for n := range 64 - 48 - m.perIP {
+		hold("203.0.113.3", fmt.Sprint("another ", n))
+	}
+	_, err = open("203.0.113.4", "")
+	want("connections", err)
+
+	// What comes and goes is slowed down, however few it has at a time.
+	for _, s := range scopes {
+		s.Done()
+	}
+	for range 2 * 48 {
+		s, err := open("203.0.113.5", "")
+		must(t, err)
+		s.Done()
+	}
+	_, err = open("203.0.113.5", "")
+	want("connects_per_second", err)
+
+	for err = error(nil); err == nil; {
+		_, err = m.OpenStream("a peer", network.DirInbound)
+	}
+	want("resources", err)
+	for _, limit := range []string{"connections", "connections_per_ip", "connects_per_second"} {
+		if !strings.Contains(log.String(), "level=WARN msg=\"requests or connections are refused: a limit is reached\" limit=limits."+limit+" ") {
+			t.Errorf("no warning names limits.%s: %s", limit, log.String())
+		}
 	}
 }
 

@@ -90,6 +90,7 @@ type circuit struct {
 
 	mu    sync.Mutex
 	ended bool
+	cause bool // why the relay ends it was counted
 	hop   network.Stream
 	stop  network.Stream // nil until the service opened it
 	timer *time.Timer    // of the limit, or of the newcomer
@@ -177,7 +178,7 @@ func (c *circuit) begin() {
 	after, then := c.gate.newcomerTime, c.settle
 	switch {
 	case c.limit != nil:
-		after, then = c.limit.time, c.cut
+		after, then = c.limit.time, func() { c.cut(endedTime) }
 	case of != ofNewcomer:
 		return
 	}
@@ -193,9 +194,7 @@ func (c *circuit) begin() {
 func (c *circuit) settle() {
 	g := c.gate
 	if !g.member(c.src) && !g.member(c.dest) {
-		g.log.Debug("ended", "reason", endedNewcomer, "peer", c.src.String())
-		g.note(endedNewcomer, 1)
-		c.cut()
+		c.cut(endedNewcomer)
 		return
 	}
 	g.mu.Lock()
@@ -228,6 +227,7 @@ func (c *circuit) read(from io.Reader, p []byte, carried *int64) (int, error) {
 	if n > 0 {
 		var cut error
 		if n, cut = c.carry(n, carried); cut != nil {
+			c.because(reasonFor(cut))
 			return n, cut
 		}
 		c.gate.turns.take(c.payer, n)
@@ -235,8 +235,28 @@ func (c *circuit) read(from io.Reader, p []byte, carried *int64) (int, error) {
 	return n, err
 }
 
+// reasonFor is the word for what ends a circuit while it carries.
+func reasonFor(cut error) string {
+	if errors.Is(cut, errGuestLimit) {
+		return endedData
+	}
+	return wordOf(cut)
+}
+
+// because counts once why the relay ends the circuit.
+func (c *circuit) because(reason string) {
+	c.mu.Lock()
+	first := !c.ended && !c.cause
+	c.cause = true
+	c.mu.Unlock()
+	if first {
+		c.gate.end(reason, peerAttr(c.src))
+	}
+}
+
 // cut ends the circuit for both peers at once.
-func (c *circuit) cut() {
+func (c *circuit) cut(reason string) {
+	c.because(reason)
 	c.mu.Lock()
 	hop, stop := c.hop, c.stop
 	c.mu.Unlock()

@@ -236,6 +236,15 @@ func (c Config) Validate() error {
 	return errors.Join(faults...)
 }
 
+// Below these a monitor does not get through its look at the relay. It keeps one
+// connection, makes two more for a look, and as many when the relay is a control for
+// another one; README.md has the figures. A minute without newcomers behind its
+// address must be enough for the rate to let it in again.
+const (
+	minConnsPerIP = 16
+	minDay        = 64 << 10
+)
+
 func (l Limits) validate() (faults []error) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("limits."+format, args...)) }
 	for _, n := range []struct {
@@ -251,7 +260,7 @@ func (l Limits) validate() (faults []error) {
 		{"circuits_per_peer", l.CircuitsPerPeer, 1, 1 << 17},
 		{"circuits_per_ip", l.CircuitsPerIP, 1, 1 << 17},
 		{"connections", l.Connections, 0, 1 << 20},
-		{"connections_per_ip", l.ConnectionsPerIP, 1, 1 << 20},
+		{"connections_per_ip", l.ConnectionsPerIP, minConnsPerIP, 1 << 20},
 	} {
 		if n.v < n.min || n.v > n.max {
 			fault("%s: want %d to %d, not %d", n.name, n.min, n.max, n.v)
@@ -277,14 +286,22 @@ func (l Limits) validate() (faults []error) {
 	}
 	for _, n := range []struct {
 		name string
+		v    Bytes
+	}{{"peer_day", l.PeerDay}, {"ip_day", l.IPDay}} {
+		if n.v > 0 && n.v < minDay {
+			fault("%s: want %s or more, or 0 for no budget, not %s: a monitor's look takes some KiB", n.name, Bytes(minDay), n.v)
+		}
+	}
+	for _, n := range []struct {
+		name string
 		v    time.Duration
 	}{{"guest_circuit_time", l.GuestCircuitTime}, {"guest_reservation_time", l.GuestReservationTime}} {
 		if n.v < 10*time.Second || n.v > 24*time.Hour {
 			fault("%s: want 10s to 24h, not %s", n.name, n.v)
 		}
 	}
-	if !(l.ConnectsPerSecond > 0 && l.ConnectsPerSecond <= 1e6) {
-		fault("connects_per_second: want more than 0, at most 1000000, not %v", l.ConnectsPerSecond)
+	if !(l.ConnectsPerSecond >= 1 && l.ConnectsPerSecond <= 1e6) {
+		fault("connects_per_second: want 1 to 1000000, not %v", l.ConnectsPerSecond)
 	}
 	return faults
 }

@@ -85,7 +85,10 @@ func TestValidateNamesEveryFault(t *testing.T) {
 		"limits.guest_circuit_data":  `limits: {guest_circuit_data: 256B}`,
 		"limits.guest_circuit_time":  `limits: {guest_circuit_time: 1s}`,
 		"limits.buffer":              `limits: {buffer: 1KiB}`,
-		"limits.connects_per_second": `limits: {connects_per_second: 0}`,
+		"limits.connects_per_second": `limits: {connects_per_second: 0.5}`,
+		"limits.connections_per_ip":  `limits: {connections_per_ip: 15}`,
+		"limits.peer_day":            `limits: {peer_day: 1KiB}`,
+		"limits.ip_day":              `limits: {ip_day: 1B}`,
 		"metrics.listen":             `metrics: {listen: here}`,
 		"log.format":                 `log: {format: xml}`,
 	} {

@@ -162,8 +162,8 @@ func TestCrowds(t *testing.T) {
 		}
 		return body
 	}
-	refused := func(listener string) func() int {
-		re := regexp.MustCompile(`(?m)^relayd_connections_refused_total\{listener="` + listener + `",.*\} (\d+)$`)
+	count := func(metric string) func() int {
+		re := regexp.MustCompile(`(?m)^` + metric + `.*\} (\d+)$`)
 		return func() (n int) {
 			for _, m := range re.FindAllStringSubmatch(numbers(), -1) {
 				k, err := strconv.Atoi(m[1])
@@ -173,6 +173,10 @@ func TestCrowds(t *testing.T) {
 			return n
 		}
 	}
+	refused := func(listener string) func() int {
+		return count(`relayd_connections_refused_total\{listener="` + listener + `"`)
+	}
+	unfinished := count(`relayd_refused_total\{reason="unfinished"`)
 	// over says something by TLS, and waits for the beginning of the answer.
 	over := func(request string) func(net.Conn) error {
 		return func(raw net.Conn) error {
@@ -199,12 +203,12 @@ func TestCrowds(t *testing.T) {
 			Served: asked("http://"+plain+"/x", http.StatusFound)}},
 		{"metrics", listentest.Crowd{Addr: metrics, Conns: crowd, Bound: metricsBounds.PerAddress, Refused: refused("metrics"),
 			Served: asked("http://"+metrics+"/healthz", http.StatusOK)}},
-		{"443 before TLS", listentest.Crowd{Addr: wss, Conns: crowd, Bound: 32, Refused: refused("libp2p"),
+		{"443 before TLS", listentest.Crowd{Addr: wss, Conns: crowd, Bound: 32, Refused: unfinished,
 			Served: asked("https://"+domain+"/healthz", http.StatusOK)}},
-		{"443 after TLS", listentest.Crowd{Addr: wss, Conns: crowd, Bound: 32, Refused: refused("libp2p"),
+		{"443 after TLS", listentest.Crowd{Addr: wss, Conns: crowd, Bound: 32, Refused: unfinished,
 			Greet:  over("GET /healthz HTTP/1.1\r\nHost: " + domain + "\r\n\r\n"),
 			Served: asked("https://"+domain+"/healthz", http.StatusOK)}},
-		{"tcp before the handshake", listentest.Crowd{Addr: tcp, Conns: crowd, Bound: 32, Refused: refused("libp2p"), Served: connected}},
+		{"tcp before the handshake", listentest.Crowd{Addr: tcp, Conns: crowd, Bound: 32, Refused: unfinished, Served: connected}},
 		{"upstream", listentest.Crowd{Addr: wss, Conns: maxUpstreamConns, Bound: upstreamBounds.PerAddress, Stays: true, Refused: refused("upstream"),
 			Greet:  over("GET /monitor/held HTTP/1.1\r\nHost: " + domain + "\r\n\r\n"),
 			Served: asked("https://"+domain+"/monitor/x", http.StatusOK)}},

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"sync"
 	"time"
@@ -20,7 +19,6 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	msmux "github.com/multiformats/go-multistream"
-	"golang.org/x/time/rate"
 )
 
 // Membership is what is known of the PSF network's peers. It is a hint and proves
@@ -57,6 +55,7 @@ const (
 // status that says what is so (an ACL can only deny permission).
 type gate struct {
 	host.Host
+	*tally
 	log    *slog.Logger
 	ledger *ledger
 	banned *bans
@@ -74,29 +73,20 @@ type gate struct {
 	newcomers int             // of the guests' circuits: those without a limit
 	perPeer   map[peer.ID]int // ends of circuits
 	awaiting  map[[2]peer.ID][]*circuit
-	refused   map[refusedBy]uint64
-	ended     map[string]uint64 // what the relay ended by itself, by reason
-	said      map[string]*rate.Sometimes
 }
 
-// refusedBy is a status and the word for its reason.
-type refusedBy struct{ status, reason string }
-
-func newGate(h host.Host, cfg Config, l *ledger, b *bans, log *slog.Logger) (*gate, error) {
+func newGate(h host.Host, cfg Config, l *ledger, b *bans, t *tally, log *slog.Logger) (*gate, error) {
 	turns, err := newTurns()
 	if err != nil {
 		return nil, err
 	}
 	g := &gate{
-		Host: h, log: log, ledger: l, banned: b, turns: turns, lanes: newLanes(turns.idle),
+		Host: h, tally: t, log: log, ledger: l, banned: b, turns: turns, lanes: newLanes(turns.idle),
 		newcomerTime: cmp.Or(cfg.newcomerTime, newcomerTime),
 		limits:       cfg.Limits,
 		circuits:     map[*circuit]struct{}{},
 		perPeer:      map[peer.ID]int{},
 		awaiting:     map[[2]peer.ID][]*circuit{},
-		refused:      map[refusedBy]uint64{},
-		ended:        map[string]uint64{},
-		said:         map[string]*rate.Sometimes{},
 	}
 	g.places = newPlaces(cfg.Limits, reservationTTL, g.member, g.inCircuit, func(p peer.ID, held bool) {
 		if held {
@@ -294,8 +284,7 @@ func (g *gate) takePlace(conn network.Conn, ip netip.Prefix, now time.Time) (gon
 
 // giveWay ends the connections of a guest whose place another one has now.
 func (g *gate) giveWay(p peer.ID) {
-	g.log.Debug("ended", "reason", endedGuest, "peer", p.String())
-	g.note(endedGuest, 1)
+	g.end(endedGuest, peerAttr(p))
 	for _, c := range g.Host.Network().ConnsToPeer(p) {
 		go c.CloseWithError(network.ConnResourceLimitExceeded)
 	}
@@ -343,7 +332,7 @@ func (g *gate) change(l Limits) {
 
 // refuse answers a request that does not reach the service.
 func (g *gate) refuse(s network.Stream, status pbv2.Status, why error) {
-	g.countRefusal(s, status, why)
+	g.refusal(status.String(), why, peerAttr(s.Conn().RemotePeer()))
 	_ = s.SetDeadline(time.Now().Add(requestTime)) // a stream that cannot have one fails on write
 	answer, err := frame(&pbv2.HopMessage{Type: pbv2.HopMessage_STATUS.Enum(), Status: status.Enum()})
 	if err == nil {
@@ -359,53 +348,8 @@ func (g *gate) refuse(s network.Stream, status pbv2.Status, why error) {
 // answered counts what the service itself refuses.
 func (g *gate) answered(s network.Stream, status pbv2.Status) {
 	if status != pbv2.Status_OK {
-		g.countRefusal(s, status, because(status))
+		g.refusal(status.String(), because(status), peerAttr(s.Conn().RemotePeer()))
 	}
-}
-
-// countRefusal counts a refusal, and logs it by the word that the metric has. A limit
-// that is reached is said to the operator, too, but seldom.
-func (g *gate) countRefusal(s network.Stream, status pbv2.Status, why error) {
-	word := wordOf(why)
-	g.log.Debug("refused", "reason", word, "status", status.String(), "peer", s.Conn().RemotePeer().String(), "error", why)
-	g.mu.Lock()
-	key := refusedBy{status.String(), word}
-	g.refused[key]++
-	n := g.refused[key]
-	g.mu.Unlock()
-	switch why {
-	case errNoPlace, errNoGuestPlace, errNoPlaceForIP, errTooManyCircuits, errGuestCircuits, errIPCircuits, errMonthSpent:
-		g.seldom(word).Do(func() {
-			g.log.Warn("requests are refused: a limit is reached", "limit", "limits."+limitOf(word), "reason", why.Error(), "refused", n)
-		})
-	}
-}
-
-// limitOf is the limit in the configuration that stands behind a reason.
-func limitOf(word string) string {
-	if word == errMonthSpent.word {
-		return "month"
-	}
-	return word
-}
-
-// seldom is what paces the log lines about one thing.
-func (g *gate) seldom(what string) *rate.Sometimes {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	s := g.said[what]
-	if s == nil {
-		s = &rate.Sometimes{First: 1, Interval: sayAgain}
-		g.said[what] = s
-	}
-	return s
-}
-
-// note counts what the relay ended by itself.
-func (g *gate) note(reason string, n int) {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.ended[reason] += uint64(n)
 }
 
 // enforceBans ends what banned peers have: their circuits and connections.
@@ -413,6 +357,7 @@ func (g *gate) enforceBans() {
 	for _, c := range g.Host.Network().Conns() {
 		if g.banned.bans(c.RemotePeer(), c.RemoteMultiaddr()) {
 			g.places.left(c, nil)
+			g.end(endedBanned, peerAttr(c.RemotePeer()))
 			_ = c.CloseWithError(network.ConnGated)
 		}
 	}
@@ -444,18 +389,4 @@ func (g *gate) count() (members, guests int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return len(g.circuits) - g.guests, g.guests
-}
-
-// refusals counts what was refused, by status and reason.
-func (g *gate) refusals() map[refusedBy]uint64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return maps.Clone(g.refused)
-}
-
-// endings counts what the relay ended by itself, by reason.
-func (g *gate) endings() map[string]uint64 {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return maps.Clone(g.ended)
 }

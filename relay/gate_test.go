@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -245,6 +246,7 @@ func TestGuestLimit(t *testing.T) {
 	if err := echo(t, newClientAt(t, "127.0.1.3"), guest, relay, 80<<10); err == nil {
 		t.Error("guest to guest: 80 KiB came through a limit of 64 KiB")
 	}
+	wantEnded(t, r, endedData)
 	if err := echo(t, newClientAt(t, "127.0.1.3"), member, relay, 1<<20); err != nil {
 		t.Errorf("guest to member, 1 MiB: %v", err)
 	}
@@ -303,6 +305,17 @@ func TestCircuitShares(t *testing.T) {
 	must(t, echo(t, newClientAt(t, "127.0.1.6"), member, relay, 16))
 }
 
+// wantEnded wants one ending that is counted under this word.
+func wantEnded(t *testing.T, r *running, word string) {
+	t.Helper()
+	if got := r.tally.endings(); got[word] != 1 {
+		t.Errorf("ended %v, want one for %s", got, word)
+	}
+	if !slices.Contains(endedReasons, word) {
+		t.Errorf("the metrics leave %s out", word)
+	}
+}
+
 func TestGuestTime(t *testing.T) {
 	c := limitConfig(t)
 	r, _ := startWithClub(t, c)
@@ -315,6 +328,7 @@ func TestGuestTime(t *testing.T) {
 	must(t, err)
 	must(t, echo(t, from, to, relay, 16))
 	eventually(t, "the circuit ends by itself", func() bool { return len(from.Network().ConnsToPeer(to.ID())) == 0 })
+	wantEnded(t, r, endedTime)
 }
 
 // A thousand clients behind one address, when the operator allows for it; and no
@@ -384,6 +398,7 @@ func TestMonthBudget(t *testing.T) {
 	if err := echo(t, from, to, relay, 1<<20); err == nil {
 		t.Fatal("1 MiB came through a budget of 256 KiB")
 	}
+	wantEnded(t, r, "month_budget")
 	used := r.Status().Traffic.Bytes
 	if used < 256<<10 || used > 400<<10 {
 		t.Errorf("counted %d bytes", used)
@@ -420,6 +435,7 @@ func TestPeerBudget(t *testing.T) {
 	if err := echo(t, hog, to, relay, 1<<20); err == nil {
 		t.Fatal("1 MiB came through a budget of 128 KiB")
 	}
+	wantEnded(t, r, "peer_budget")
 	if m := connectStatus(t, hog, relay, to.ID()); m.GetStatus() != pbv2.Status_RESOURCE_LIMIT_EXCEEDED {
 		t.Errorf("the peer that spent its budget: %s", m.GetStatus())
 	}
@@ -441,6 +457,7 @@ func TestBan(t *testing.T) {
 	must(t, Ban(dir, bad.ID().String()))
 	must(t, Ban(dir, "127.0.1.64/26"))
 	eventually(t, "the banned peer is thrown out", func() bool { return bad.Network().Connectedness(relay.ID) != network.Connected })
+	wantEnded(t, r, endedBanned)
 	if r.gate.places.has(bad.ID()) {
 		t.Error("the banned peer still has its place")
 	}

@@ -2,8 +2,8 @@ package relay
 
 import (
 	"container/list"
-	"errors"
 	"io"
+	"log/slog"
 	"net/netip"
 	"sync"
 
@@ -12,11 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
-
-	"github.com/psf-relay/relay-appliance/internal/listen"
 )
-
-var errHalfOpen = errors.New("too many unfinished connections from this address")
 
 // halfOpen keeps connections that never finish their handshake from filling the
 // room that all newcomers share. Of those, each address has only so many; and when
@@ -25,12 +21,13 @@ var errHalfOpen = errors.New("too many unfinished connections from this address"
 // alone for fifteen.
 //
 // It is the connection gater, too, since that is who sees a connection before it
-// is counted.
+// is counted; and it counts what the resource manager refuses, since the library does
+// not say which limit it was.
 type halfOpen struct {
 	network.ResourceManager
 	perIP, all int
 	exempt     func(netip.Addr) bool
-	refused    *listen.Refusals
+	tally      *tally
 
 	mu    sync.Mutex
 	n     int // unfinished connections
@@ -47,7 +44,7 @@ type newcomers struct {
 
 func newHalfOpen(m network.ResourceManager, perIP, all int) *halfOpen {
 	return &halfOpen{
-		ResourceManager: m, perIP: max(8, perIP), all: all,
+		ResourceManager: m, perIP: max(8, perIP), all: all, tally: newTally(slog.New(slog.DiscardHandler)),
 		addrs: map[netip.Prefix]*newcomers{}, seen: map[string]io.Closer{},
 	}
 }
@@ -64,6 +61,27 @@ func (h *halfOpen) InterceptAccept(c network.ConnMultiaddrs) bool {
 
 // OpenConnection counts an incoming connection until it says who it is.
 func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
+	scope, err := h.openConnection(dir, usefd, endpoint)
+	if err != nil && dir == network.DirInbound {
+		why := errUnfinished
+		if err != error(errUnfinished) {
+			why = whyNotTaken(err)
+		}
+		h.tally.refusal("", why, slog.String("address", endpoint.String()))
+	}
+	return scope, err
+}
+
+// OpenStream counts the streams that are refused.
+func (h *halfOpen) OpenStream(p peer.ID, dir network.Direction) (network.StreamManagementScope, error) {
+	scope, err := h.ResourceManager.OpenStream(p, dir)
+	if err != nil && dir == network.DirInbound {
+		h.tally.refusal("", errResources, peerAttr(p))
+	}
+	return scope, err
+}
+
+func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
 	ip, err := prefixOf(endpoint)
 	if dir != network.DirInbound || err != nil {
 		return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
@@ -83,8 +101,7 @@ func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma
 	}
 	if from.n >= h.perIP {
 		h.mu.Unlock()
-		h.refused.Add(listen.Address, ip.Addr())
-		return nil, errHalfOpen
+		return nil, errUnfinished
 	}
 	h.n++
 	from.n++
@@ -93,26 +110,26 @@ func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma
 		place = from.oldest.PushBack(conn)
 	}
 	var leave io.Closer
+	var of netip.Prefix
 	if h.n > h.all {
-		leave = h.pick()
+		leave, of = h.pick()
 	}
 	h.mu.Unlock()
 	if leave != nil {
+		h.tally.end(endedUnfinished, slog.String("address", of.String()))
 		_ = leave.Close() // its handshake fails, which settles it
-		h.refused.Add(listen.Full, ip.Addr())
 	}
 	settle := sync.OnceFunc(func() { h.settled(from, place) })
 	scope, err := h.ResourceManager.OpenConnection(dir, usefd, endpoint)
 	if err != nil {
 		settle()
-		h.refused.Add(listen.Limits, ip.Addr())
 		return nil, err
 	}
-	return &halfOpenScope{ConnManagementScope: scope, settle: settle}, nil
+	return &halfOpenScope{ConnManagementScope: scope, settle: settle, tally: h.tally}, nil
 }
 
 // pick is the oldest connection of the address with most of them.
-func (h *halfOpen) pick() io.Closer {
+func (h *halfOpen) pick() (io.Closer, netip.Prefix) {
 	var most *newcomers
 	for _, a := range h.addrs {
 		if most == nil || a.oldest.Len() > most.oldest.Len() {
@@ -120,9 +137,9 @@ func (h *halfOpen) pick() io.Closer {
 		}
 	}
 	if most == nil || most.oldest.Len() == 0 {
-		return nil
+		return nil, netip.Prefix{}
 	}
-	return most.oldest.Remove(most.oldest.Front()).(io.Closer)
+	return most.oldest.Remove(most.oldest.Front()).(io.Closer), most.ip
 }
 
 // settled forgets a connection, whether it finished or ended.
@@ -149,14 +166,17 @@ func (h *halfOpen) InterceptUpgraded(network.Conn) (bool, control.DisconnectReas
 type halfOpenScope struct {
 	network.ConnManagementScope
 	settle func()
+	tally  *tally
 }
 
 func (s *halfOpenScope) SetPeer(p peer.ID) error {
 	err := s.ConnManagementScope.SetPeer(p)
-	if err == nil {
-		s.settle()
+	if err != nil {
+		s.tally.refusal("", errPeerConns, peerAttr(p))
+		return err
 	}
-	return err
+	s.settle()
+	return nil
 }
 
 func (s *halfOpenScope) Done() {

@@ -86,6 +86,9 @@ func TestHalfOpenGreediestGives(t *testing.T) {
 	if !three[0].done || done(three) != 1 {
 		t.Error("not the oldest one of the greediest address had to go")
 	}
+	if n := m.tally.endings()[endedUnfinished]; n != 1 {
+		t.Errorf("%d are counted as ended, want 1", n)
+	}
 	three[0].scope.Done()
 	for n := range 8 {
 		open(5+n, 1).scope.Done()

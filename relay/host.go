@@ -34,8 +34,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, err
 	}
-	limits.refused = listen.NewRefusals("libp2p", r.log)
-	r.counted(limits.refused)
+	limits.tally = r.tally
 	trimmer, err := c.connectionManager(cfg.Limits, cfg.loopbackCounts)
 	if err != nil {
 		return nil, err

@@ -35,9 +35,9 @@ var (
 	descReservations = desc("reservations", "Reservations held, by class.", "class")
 	descPlaces       = desc("places", "Places for reservations, by class.", "class")
 	descCircuits     = desc("circuits", "Open circuits, by class.", "class")
-	descRefused      = desc("refused_total", "Requests refused, by the status that the peer was told and the reason.", "status", "reason")
+	descRefused      = desc("refused_total", "Requests and connections refused, by the status that the peer was told (none: its connection was closed) and the reason.", "status", "reason")
 	descEnded        = desc("ended_total", "Connections, reservations and circuits that the relay ended by itself, by reason.", "reason")
-	descTurnedAway   = desc("connections_refused_total", "Connections refused, or closed to make room for others, by listener (libp2p, http, metrics; upstream: requests) and reason (address, full, files, limits).", "listener", "reason")
+	descTurnedAway   = desc("connections_refused_total", "Connections refused, or closed to make room for others, by listener (http, metrics; upstream: requests) and reason (address, full, files). Those of peers are in relayd_refused_total.", "listener", "reason")
 	descMonth        = desc("month_bytes", "Bytes carried in this calendar month (UTC).")
 	descBudget       = desc("month_budget_bytes", "The month's transfer budget; 0: none.")
 	descExpiry       = desc("certificate_not_after_seconds", "When the certificate expires, as Unix time; 0: there is none.")
@@ -127,20 +127,17 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	r.mu.Lock()
-	g, refusals := r.gate, r.refusals
+	refusals := r.refusals
 	r.mu.Unlock()
 	for _, l := range refusals {
 		for reason, count := range l.Counts() {
 			out <- prometheus.MustNewConstMetric(descTurnedAway, prometheus.CounterValue, float64(count), l.Name(), reason)
 		}
 	}
-	if g == nil {
-		return
-	}
-	for by, count := range g.refusals() {
+	for by, count := range r.tally.refusals() {
 		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), by.status, by.reason)
 	}
-	ended := g.endings()
+	ended := r.tally.endings()
 	for _, reason := range endedReasons {
 		out <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(ended[reason]), reason)
 	}

@@ -61,6 +61,7 @@ type Relay struct {
 	passed *listen.Room // requests that are passed on to http_upstream
 
 	checkup checkup
+	tally   *tally
 
 	mu       sync.Mutex
 	cfg      Config // but for what Reload changes, as it was at the start
@@ -96,7 +97,7 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 	if created {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
-	r := &Relay{cfg: cfg, log: log, key: key, id: id, ready: make(chan struct{})}
+	r := &Relay{cfg: cfg, log: log, key: key, id: id, tally: newTally(log), ready: make(chan struct{})}
 	bounds := upstreamBounds
 	bounds.LoopbackCounts = cfg.loopbackCounts
 	r.passed = listen.NewRoom("upstream", bounds, log)
@@ -192,7 +193,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		cancel()
 		err = errors.Join(err, within(closeTime, "close the network", h.Close))
 	}()
-	gate, err := newGate(h, cfg, r.ledger, r.banned, r.log)
+	gate, err := newGate(h, cfg, r.ledger, r.banned, r.tally, r.log)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,6 @@ func (g *gate) guardMemory(ctx context.Context) {
 		case now := <-look.C:
 			if excess := memoryExcess(); excess > 0 {
 				if n := g.relieve(now, excess); n > 0 {
-					g.note(endedMemory, n)
 					g.log.Warn("memory is short: cut circuits whose reader had stopped", "circuits", n)
 				}
 			}
@@ -81,7 +80,7 @@ func (g *gate) relieve(now time.Time, excess int64) int {
 	slices.SortFunc(all, func(a, b stall) int { return cmp.Compare(a.since.UnixNano(), b.since.UnixNano()) })
 	all = all[:min(len(all), int((excess+perStall-1)/perStall))]
 	for _, s := range all {
-		s.c.cut()
+		s.c.cut(endedMemory)
 	}
 	return len(all)
 }

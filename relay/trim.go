@@ -184,11 +184,10 @@ func (g *gate) close(conns []trimmed) {
 	count := map[string]int{}
 	for _, c := range conns {
 		count[c.reason]++
-		g.log.Debug("ended", "reason", c.reason, "peer", c.conn.RemotePeer().String())
+		g.end(c.reason, peerAttr(c.conn.RemotePeer()))
 		go c.conn.CloseWithError(network.ConnGarbageCollected)
 	}
 	for reason, n := range count {
-		g.note(reason, n)
 		g.seldom("idle " + reason).Do(func() {
 			g.log.Warn("idle connections are closed to make room for newcomers", "limit", "limits."+reason, slog.Int("closed", n))
 		})

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/psf-relay/relay-appliance/internal/bench/lab"
 )
 
 var update = flag.Bool("update", false, "write what the scripts print into their golden files")
@@ -30,6 +32,13 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	var err error
+	if bin = os.Getenv(envPrograms); bin != "" {
+		if err := lab.Furnish(); err != nil {
+			fmt.Fprintln(os.Stderr, "furnish the namespace:", err)
+			return 1
+		}
+		return m.Run()
+	}
 	if bin, err = os.MkdirTemp("", "relay-appliance-bin-"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

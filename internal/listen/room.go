@@ -24,10 +24,9 @@ const (
 	Address = "address" // its address has as many as it may
 	Full    = "full"    // it was closed to make room for another
 	Files   = "files"   // the process has no open file left
-	Limits  = "limits"  // a limit of libp2p's resource manager
 )
 
-var reasons = []string{Address, Full, Files, Limits}
+var reasons = []string{Address, Full, Files}
 
 // Room keeps visitors within bounds. It never makes anybody wait, and nobody can
 // fill it for others: when it is full, the address with most visitors in it loses

@@ -132,7 +132,7 @@ var classes = []struct {
 	{WrongPeer, "another peer ID answers there", "correct the peer ID in the multiaddr, or restore the relay's key"},
 	{HandshakeTimeout, "the port is open but the libp2p handshake does not finish", "check that libp2p listens there, and that the server is not overloaded"},
 	{HandshakeFailed, "no libp2p peer with Noise and yamux answers there", "check that libp2p listens there with Noise and yamux"},
-	{Dropped, "the relay closed the connection right after it was made", "check the relay's connection limits and its block list"},
+	{Dropped, "the relay closed the connection right after it was made", "check the relay's limits of connections, in all and per address (this machine may share its address with others), and its block list; behind a proxy, check that the relay runs"},
 	{IdentifyTimeout, "the relay does not answer the identify protocol in time", "check the server's load"},
 	{IdentifyFailed, "the relay does not speak the identify protocol properly", "update its libp2p"},
 	{PingFailed, "the relay does not answer libp2p ping", "switch the ping protocol on (/ipfs/ping/1.0.0)"},

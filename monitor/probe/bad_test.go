@@ -363,7 +363,7 @@ var badRelays = []badRelay{
 		}},
 	{name: "accepts and says nothing", rung: "tcp4", outcome: evidence.Fail, class: evidence.HandshakeTimeout,
 		meet: hurried("tcp4", tcp4Server(silent)), also: wssIsOK},
-	{name: "accepts and hangs up", rung: "tcp4", outcome: evidence.Fail, class: evidence.HandshakeFailed,
+	{name: "accepts and hangs up", rung: "tcp4", outcome: evidence.Fail, class: evidence.Dropped,
 		meet: tcp4Server(hangUp), also: wssIsOK},
 	{name: "speaks something else", rung: "tcp4", outcome: evidence.Fail, class: evidence.HandshakeFailed,
 		meet: tcp4Server(func(c net.Conn) { io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); c.Close() }), also: wssIsOK},
@@ -458,8 +458,16 @@ var badRelays = []badRelay{
 		})},
 	{name: "TLS hangs", rung: "wss", outcome: evidence.Fail, class: evidence.TLSTimeout,
 		meet: hurried("wss", behind(func(t *testing.T, l net.Listener, _ tls.Certificate) { accept(t, l, silent) }))},
-	{name: "hangs up in TLS", rung: "wss", outcome: evidence.Fail, class: evidence.TLSFailed,
+	{name: "accepts and hangs up before TLS", rung: "wss", outcome: evidence.Fail, class: evidence.Dropped,
 		meet: behind(func(t *testing.T, l net.Listener, _ tls.Certificate) { accept(t, l, hangUp) })},
+	{name: "hangs up in TLS", rung: "wss", outcome: evidence.Fail, class: evidence.TLSFailed,
+		meet: behind(func(t *testing.T, l net.Listener, _ tls.Certificate) {
+			accept(t, l, func(c net.Conn) {
+				io.ReadFull(c, make([]byte, 5)) // the head of a record
+				c.Write([]byte{22, 3, 3, 0, 100})
+				c.Close()
+			})
+		})},
 
 	// wss: the upgrade
 	{name: "HTTP 200 instead of an upgrade", rung: "wss", outcome: evidence.Fail, class: evidence.NoUpgrade,

@@ -8,11 +8,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -45,7 +47,48 @@ func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	if err != nil {
 		return nil, tcpFault(err)
 	}
-	return conn, nil
+	return &listened{Conn: conn}, nil
+}
+
+// listened is a connection that notes whether the other end ever said a word on it. A
+// relay that does not take a connection, since one of its limits is reached, can only
+// close it; what speaks and then closes is something else.
+type listened struct {
+	net.Conn
+	word, closed atomic.Bool
+}
+
+func (c *listened) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.word.Store(true)
+	}
+	c.note(err)
+	return n, err
+}
+
+func (c *listened) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.note(err)
+	return n, err
+}
+
+func (c *listened) note(err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE) {
+		c.closed.Store(true)
+	}
+}
+
+// dropped says whether the other end closed the connection without a word.
+func (c *listened) dropped() bool { return c.closed.Load() && !c.word.Load() }
+
+// dropped says the same of a connection that a way to the relay has made.
+func dropped(conn net.Conn) bool {
+	if l, ok := conn.(located); ok {
+		conn = l.Conn
+	}
+	l, ok := conn.(*listened)
+	return ok && l.dropped()
 }
 
 func tcpFault(err error) *fault {
@@ -189,6 +232,8 @@ func (d dialer) tls(ctx context.Context, raw net.Conn, name string) (*tls.Conn, 
 		op     *net.OpError
 	)
 	switch {
+	case dropped(raw):
+		return nil, fail(evidence.Dropped, fmt.Errorf("%w: %w", errDropped, err))
 	case errors.As(err, &cert):
 		d.seen(cert.UnverifiedCertificates[0])
 		return nil, fail(certClass(cert.UnverifiedCertificates, cert.Err), err)

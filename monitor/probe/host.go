@@ -209,6 +209,9 @@ func (h *peerHost) adopt(ctx context.Context, conn manet.Conn, id peer.ID) (netw
 		if ctx.Err() != nil {
 			return nil, fail(evidence.HandshakeTimeout, fmt.Errorf("libp2p handshake: %w", ctx.Err()))
 		}
+		if dropped(conn) {
+			return nil, fail(evidence.Dropped, fmt.Errorf("%w: libp2p handshake: %w", errDropped, err))
+		}
 		return nil, timeoutOr(evidence.HandshakeTimeout, evidence.HandshakeFailed, fmt.Errorf("libp2p handshake: %w", err))
 	}
 	h.ready.Store(&capable)

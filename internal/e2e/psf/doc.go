@@ -16,6 +16,9 @@
 // go-libp2p, stand beside relayd before the monitor's probe and the bounty's rules:
 // how each is voted for, and why, is tested too.
 //
+// Two nodes of helia that are no members fetch a file by bitswap through the relay: it
+// comes through with guest_circuit_data: 0, and does not over a circuit with a limit.
+//
 // RELAYD names a program to try instead of the one that is built, PSF_LOGS a
 // folder in which the logs of all programs are kept.
 package psf

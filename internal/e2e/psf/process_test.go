@@ -87,6 +87,7 @@ type peerConfig struct {
 	WSPort  int      `json:"wsPort"`
 	IP      string   `json:"ip,omitempty"`
 	Relay   bool     `json:"relay"` // helia-coord's own relay mode
+	Guest   bool     `json:"guest"` // helia alone, outside the PSF network
 	Seeds   []string `json:"seeds"`
 	Seconds int      `json:"seconds"` // period of its timers; 0: those of upstream
 	Script  string   `json:"-"`       // empty: peer.mjs
@@ -155,7 +156,7 @@ func newPeer(t *testing.T, cfg peerConfig, env ...string) *peer {
 			}
 		}
 	}()
-	if _, err := p.wait(up, time.Minute); err != nil {
+	if _, err := p.wait(up, 3*time.Minute); err != nil {
 		t.Fatalf("%s: %v", cfg.Name, err)
 	}
 	p.id = p.state().ID

@@ -10,6 +10,7 @@ import { multiaddr } from '@multiformats/multiaddr'
 import { peerIdFromString } from '@libp2p/peer-id'
 import IpfsCoord from 'helia-coord'
 import CreateHeliaNode from 'helia-coord/create-helia-node'
+import { CID } from 'multiformats/cid'
 import SlpWallet from 'minimal-slp-wallet'
 
 const config = JSON.parse(process.argv[2])
@@ -72,7 +73,8 @@ await libp2p.handle(sink, ({ stream }) => {
     yield Buffer.from(JSON.stringify({ bytes, sha256: hash.digest('hex') }))
   })()).catch(err => console.error('sink:', err))
 }, { runOnLimitedConnection: true })
-await coord.start()
+// A guest has the same software, but takes no part in the PSF network.
+if (!config.guest) await coord.start()
 
 const commands = {
   async state () {
@@ -82,8 +84,8 @@ const commands = {
       connections: libp2p.getConnections().map(c => ({ peer: c.remotePeer.toString(), addr: c.remoteAddr.toString(), limited: c.limits != null })),
       // What gossipsub thinks of its neighbours; it stops listening to one below -10.
       scores: Object.fromEntries(libp2p.getPeers().map(p => [p.toString(), libp2p.services.pubsub.score.score(p.toString())])),
-      relays: coord.thisNode.relayData.map(r => ({ id: r.ipfsId, addr: r.multiaddr, connected: r.connected, samples: r.metrics.aboutLatency, score: r.latencyScore })),
-      peers: coord.thisNode.peerData.map(p => p.from),
+      relays: (coord.thisNode?.relayData ?? []).map(r => ({ id: r.ipfsId, addr: r.multiaddr, connected: r.connected, samples: r.metrics.aboutLatency, score: r.latencyScore })),
+      peers: (coord.thisNode?.peerData ?? []).map(p => p.from),
       inbox
     }
   },
@@ -120,6 +122,23 @@ const commands = {
     const milliseconds = performance.now() - start
     await stream.close()
     return { ...JSON.parse(answer), sent: hash.digest('hex'), via: connection.remoteAddr.toString(), limited: connection.limits != null, milliseconds }
+  },
+
+  // Keeps a file in blocks, for others to fetch by bitswap.
+  async keep ({ bytes }) {
+    const data = randomBytes(bytes)
+    return { cid: (await ipfs.fs.addBytes(data)).toString(), sha256: createHash('sha256').update(data).digest('hex') }
+  },
+
+  // Fetches a file by bitswap from whoever is connected.
+  async fetch ({ cid, seconds }) {
+    const hash = createHash('sha256')
+    let bytes = 0
+    for await (const chunk of ipfs.fs.cat(CID.parse(cid), { signal: AbortSignal.timeout(seconds * 1000) })) {
+      hash.update(chunk)
+      bytes += chunk.length
+    }
+    return { bytes, sha256: hash.digest('hex') }
   },
 
   // Sends an encrypted private message, as helia-coord does for its users.
