@@ -90,9 +90,10 @@ func (c Config) wssPort() int {
 	return 0
 }
 
-// addrPort is the address and TCP port that a multiaddr begins with.
+// addrPort is the address and TCP port that a multiaddr begins with. A domain is
+// none: the library would look it up, which takes its time, and peers could name any.
 func addrPort(a ma.Multiaddr) (netip.AddrPort, bool) {
-	if len(a) < 2 || a[1].Protocol().Code != ma.P_TCP {
+	if len(a) < 2 || a[0].Protocol().Code != ma.P_IP4 && a[0].Protocol().Code != ma.P_IP6 || a[1].Protocol().Code != ma.P_TCP {
 		return netip.AddrPort{}, false
 	}
 	na, err := manet.ToNetAddr(a[:2])

@@ -377,6 +377,13 @@ func TestArrivals(t *testing.T) {
 	}
 }
 
+// What a peer names is not looked up: identify waits meanwhile, of all peers.
+func TestNoDomainIsLookedUp(t *testing.T) {
+	if ap, ok := addrPort(multiaddrs(t, "/dns4/localhost/tcp/4001")[0]); ok {
+		t.Errorf("a domain became %s", ap)
+	}
+}
+
 // A visit counts for a day. The relay's own machine is no stranger, by whichever of
 // its addresses it comes: it passes no firewall.
 func TestStrangersOnly(t *testing.T) {
