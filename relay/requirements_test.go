@@ -81,6 +81,7 @@ func TestFaultsAreFound(t *testing.T) {
 	}{
 		"no HOP":               {func(_ *Config, s *Status, _ *findings) { s.Healthy = false }, "service", NotMet, "no reservations", "journalctl"},
 		"full":                 {func(_ *Config, s *Status, _ *findings) { s.Reservations.Guests = 1021 }, "service", NotMet, "all 1024 places", "limits.reservations"},
+		"guests full":          {func(_ *Config, s *Status, _ *findings) { s.Reservations.Guests = 256 }, "service", NotMet, "all 256 places for guests", "limits.guest_reservations"},
 		"1:1 NAT":              {func(_ *Config, _ *Status, f *findings) { f.interfaces[1] = ip("10.0.0.5") }, "ipv4", NotMet, "3 peers see 198.41.0.4", "announce.ip4: 198.41.0.4"},
 		"behind CGNAT, unseen": {func(_ *Config, s *Status, f *findings) { f.interfaces[1], s.Observed = ip("100.64.0.5"), nil }, "ipv4", NotMet, "no public IPv4", "announce.ip4"},
 		"seen as another": {func(c *Config, s *Status, f *findings) {
