@@ -1,11 +1,11 @@
 package coord
 
 import (
+	"sync"
+
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
-
-	"sync"
 )
 
 // drop is why something was not passed on. The words are for metrics.
