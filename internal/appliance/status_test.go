@@ -32,7 +32,7 @@ func TestStatus(t *testing.T) {
 	}
 	motd, issue := f.text(motdPath), f.text(issuePath)
 	for _, want := range []string{
-		": both, relay.test\n", "relayd       active\n", "relaymon     active\n", "Peer ID      12D3KooW\n", "Relay        v1.2.3, offers reservations\n", "  As of        20",
+		": both, relay.test\n", "relayd       active\n", "relaymon     active\n", "Peer ID      12D3KooW\n", "Relay        v1.2.3, healthy\n", "  As of        20",
 		"Software     relayd v1.2.3, here since 2026-11-20, for ", " days; the newest is v1.2.4, out for ", "signed until soon\n",
 		"Addresses    /ip4/192.0.2.1/tcp/4001\n", "             /dns4/relay.test/tcp/443/wss\n               and 1 for WebTransport and WebRTC: ", "Certificate  until 2027-01-02 03:04 UTC, by Pebble\n",
 		"Bounty       met      Reservations are served\n", "not met  The domain leads to that address\n", "-> Make an A record.\n",
