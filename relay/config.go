@@ -266,6 +266,9 @@ func (l Limits) validate() (faults []error) {
 			fault("%s: want %d to %d, not %d", n.name, n.min, n.max, n.v)
 		}
 	}
+	if n := l.Connections; n > 0 && n < minConnsPerIP {
+		fault("connections: want %d or more, or 0 to have it worked out, not %d: one monitor needs that many", minConnsPerIP, n)
+	}
 	for _, n := range []struct {
 		name     string
 		v        Bytes

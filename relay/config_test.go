@@ -87,6 +87,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 		"limits.buffer":              `limits: {buffer: 1KiB}`,
 		"limits.connects_per_second": `limits: {connects_per_second: 0.5}`,
 		"limits.connections_per_ip":  `limits: {connections_per_ip: 15}`,
+		"limits.connections:":        `limits: {connections: 15}`,
 		"limits.peer_day":            `limits: {peer_day: 1KiB}`,
 		"limits.ip_day":              `limits: {ip_day: 1B}`,
 		"metrics.listen":             `metrics: {listen: here}`,

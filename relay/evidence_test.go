@@ -112,6 +112,9 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			"members only": func(_ *Config, s *Status, _ *findings) {
 				s.Traffic.Bytes, s.Reservations.Members, s.Reservations.GuestPlaces = 0, 1, 0
 			},
+			"circuits of members only": func(c *Config, s *Status, _ *findings) {
+				s.Traffic.Bytes, s.Reservations.Members, c.Limits.GuestCircuits = 0, 1, 0
+			},
 			"behind a proxy": func(_ *Config, s *Status, _ *findings) {
 				s.Traffic.Bytes, s.Reservations.Guests, s.Proxied = 0, 64, &Proxied{ip("172.17.0.1"), 64, 64, 64}
 			},
@@ -251,6 +254,9 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			"some left": func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes-- },
 		}, map[string]change{
 			"all spent": func(*Config, *Status, *findings) {},
+			"not all is counted": func(_ *Config, s *Status, f *findings) {
+				s.Traffic.Bytes, s.Traffic.Lost = s.Traffic.Bytes-1, f.at.Add(-time.Hour)
+			},
 		}},
 		// Only the monitors can tell.
 		"uptime": {nil, map[string]change{"up": func(*Config, *Status, *findings) {}}},

@@ -86,6 +86,9 @@ type months struct {
 	Ahead  map[string]count `json:"ahead,omitempty"`
 	Before int64            `json:"before,omitempty"`
 	Moved  int64            `json:"moved,omitempty"`
+	// Lost is when the file could not be read: what the current month had carried
+	// before is not counted.
+	Lost time.Time `json:"lost,omitzero"`
 }
 
 // count is what was carried in a month.
@@ -105,7 +108,7 @@ func openLedgerBy(clock *wallclock.Clock, dataDir string, l Limits, now time.Tim
 		peers: map[peer.ID]*account{}, ips: map[netip.Prefix]*account{},
 	}
 	b.monthMax.Store(int64(l.Month))
-	b.read()
+	b.read(now)
 	b.used.Store(b.months.Bytes)
 	b.saved = b.months.Bytes
 	b.turn(now)
@@ -113,7 +116,7 @@ func openLedgerBy(clock *wallclock.Clock, dataDir string, l Limits, now time.Tim
 }
 
 // read reads the file. Without one there is no month yet.
-func (b *ledger) read() {
+func (b *ledger) read(now time.Time) {
 	data, err := os.ReadFile(b.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -128,6 +131,7 @@ func (b *ledger) read() {
 	if err != nil {
 		// A wrong count must not keep a relay from serving.
 		b.log.Error("this month's traffic count is unreadable, counting from zero", "file", b.path, "error", err)
+		b.months.Lost, b.stale = now.UTC().Truncate(time.Second), true
 		return
 	}
 	b.months = m
@@ -213,6 +217,7 @@ func (m *months) move(name string, now time.Time) {
 		m.back(name)
 	} else {
 		m.on(name, now)
+		m.Lost = time.Time{}
 	}
 	m.Month = name
 	for len(m.Earlier) > maxMonths {
@@ -475,5 +480,5 @@ func (b *ledger) tend(now time.Time) error {
 func (b *ledger) state() Traffic {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return Traffic{Month: b.months.Month, Bytes: b.used.Load(), Budget: b.monthMax.Load(), Doubt: b.doubt, StoreError: b.fault}
+	return Traffic{Month: b.months.Month, Bytes: b.used.Load(), Budget: b.monthMax.Load(), Lost: b.months.Lost, Doubt: b.doubt, StoreError: b.fault}
 }

@@ -57,11 +57,21 @@ func TestLedgerMonth(t *testing.T) {
 func TestLedgerDamaged(t *testing.T) {
 	for _, text := range []string{"", "{", `{"month":"2026-03","bytes":-5}`, `[]`, `{"month":"x","bytes":5}`,
 		`{"month":"2026-03","bytes":5,"unsure":6}`, `{"month":"2026-03","bytes":5,"before":5,"moved":1}`} {
-		dir := t.TempDir()
+		dir, start := t.TempDir(), time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 		must(t, os.WriteFile(filepath.Join(dir, trafficFile), []byte(text), 0o600))
-		b := openLedger(dir, Limits{Month: 1000, CircuitsPerIP: 9}, time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), testLog(t))
+		b := openLedger(dir, Limits{Month: 1000, CircuitsPerIP: 9}, start, testLog(t))
 		if s := b.state(); s.Bytes != 0 {
 			t.Errorf("%q: %+v", text, s)
+		}
+		// That something is missing in the count is known until the month is over.
+		must(t, b.tend(start))
+		b = openLedger(dir, Limits{Month: 1000, CircuitsPerIP: 9}, start.Add(time.Hour), testLog(t))
+		if s := b.state(); !s.Lost.Equal(start) {
+			t.Errorf("%q: after a restart: %+v", text, s)
+		}
+		b.months.move("2026-04", start.AddDate(0, 1, 0))
+		if s := b.state(); !s.Lost.IsZero() {
+			t.Errorf("%q: in the next month: %+v", text, s)
 		}
 	}
 }

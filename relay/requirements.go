@@ -128,6 +128,8 @@ func (j judge) service() Requirement {
 		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no place reads the relay as busy.", "all %d places are taken", r.Places)
 	case r.GuestPlaces == 0:
 		return notMet("Raise limits.guest_reservations: anybody must be able to reserve a place.", "limits.guest_reservations is 0, so that strangers are refused")
+	case limits.GuestCircuits == 0:
+		return notMet("Raise limits.guest_circuits: anybody must be able to use a place.", "limits.guest_circuits is 0, so that circuits between strangers are refused")
 	case t.Budget > 0 && t.Bytes >= t.Budget:
 		return notMet(budgetCure, "reservations are refused as busy: the month's transfer is spent")
 	case j.s.Proxied != nil && min(limits.ReservationsPerIP, limits.ConnectionsPerIP) < r.Places:
@@ -541,6 +543,8 @@ func (j judge) budget() Requirement {
 		return met("%s carried, no budget is set", Bytes(t.Bytes).Short())
 	case t.Bytes >= t.Budget:
 		return notMet(budgetCure, "%s carried, all of %s", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short())
+	case !t.Lost.IsZero():
+		return unknown("Ask the provider how much was carried in this month.", "%s of %s counted since %s, when the count before that could not be read", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short(), t.Lost.Format("2006-01-02 15:04 MST"))
 	}
 	return met("%s of %s carried (%d %%)", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short(), t.Percent())
 }

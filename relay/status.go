@@ -81,6 +81,8 @@ type Traffic struct {
 	Month  string `json:"month"`
 	Bytes  int64  `json:"bytes"`
 	Budget int64  `json:"budget"` // 0: none
+	// Lost is when the count could not be read: what was carried before is not in Bytes.
+	Lost time.Time `json:"lost,omitzero"`
 	// Doubt says why the clock is not believed; until it is, traffic counts for Month.
 	Doubt string `json:"doubt,omitempty"`
 	// StoreError says why the count cannot be written.

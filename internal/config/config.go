@@ -223,7 +223,10 @@ func (d *decoder) leaf(n ast.Node, v reflect.Value, path string) {
 	case encoding.TextUnmarshaler:
 		err = u.UnmarshalText([]byte(text))
 	case *time.Duration:
-		if *u, err = time.ParseDuration(text); err != nil {
+		// The default stays if this is none, so that no later check complains of a 0.
+		if span, fault := time.ParseDuration(text); fault == nil {
+			*u = span
+		} else {
 			err = fmt.Errorf("want a time span such as 90s, 10m or 2h, not %q", text)
 		}
 	case *string:
@@ -233,13 +236,29 @@ func (d *decoder) leaf(n ast.Node, v reflect.Value, path string) {
 			*u = s.Value
 		}
 	default:
-		if yaml.NodeToValue(n, v.Addr().Interface(), yaml.Strict()) != nil {
+		into := reflect.New(v.Type())
+		if yaml.NodeToValue(n, into.Interface(), yaml.Strict()) == nil && !cut(n, into.Elem()) {
+			v.Set(into.Elem())
+		} else {
 			err = fmt.Errorf("want %s, not %q", kindWords(v.Kind()), text)
 		}
 	}
 	if err != nil {
 		d.fault(n, "%s%v", at(path), err)
 	}
+}
+
+// cut says whether whole is what is left of a number with a fraction: the library cuts
+// that off without a word.
+func cut(n ast.Node, whole reflect.Value) bool {
+	var number float64
+	switch {
+	case whole.CanInt():
+		return yaml.NodeToValue(n, &number) == nil && number != float64(whole.Int())
+	case whole.CanUint():
+		return yaml.NodeToValue(n, &number) == nil && number != float64(whole.Uint())
+	}
+	return false
 }
 
 type entry struct {

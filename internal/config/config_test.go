@@ -98,6 +98,9 @@ func TestFaults(t *testing.T) {
 				"f:3:3: unknown key \"listen.tpc\"; did you mean \"tcp\"?\n" +
 				"f:4:7: port: want a whole number, not below 0, not \"many\""},
 		{"nothing near", "zzzzzzzzzz: 1\n", "known here: addr, by_addr, deep, listen"},
+		{"fraction", "port: 16.5\n", "f:1:7: port: want a whole number, not below 0, not \"16.5\""},
+		{"fraction in quotes", "port: \"16.5\"\n", "f:1:7: port: want a whole number"},
+		{"fraction with an exponent", "port: 165e-1\n", "f:1:7: port: want a whole number"},
 		{"range", "port: 70000\n", "f:1:7: port: want a whole number"},
 		{"negative", "port: -1\n", "f:1:7: port: want"},
 		{"bool", "quiet: maybe\n", "f:1:8: quiet: want true or false, not \"maybe\""},
@@ -125,6 +128,20 @@ func TestFaults(t *testing.T) {
 				t.Fatalf("got  %v\nwant %s", err, c.want)
 			}
 		})
+	}
+}
+
+// A value that is none leaves the default as it is: what checks the values afterwards
+// would name a fault that nobody made.
+func TestFaultsKeepTheDefault(t *testing.T) {
+	before := sample{Port: 4001, Quiet: true, Ratio: 0.5, Wait: 90 * time.Second}
+	got := before
+	err := Decode("f", []byte("port: 16.5\nquiet: maybe\nratio: much\nwait: 1 h\n"), &got)
+	if err == nil || strings.Count(err.Error(), "\n") != 3 {
+		t.Errorf("got %v", err)
+	}
+	if d := cmp.Diff(before, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Error(d)
 	}
 }
 
