@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"syscall"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
@@ -37,5 +38,9 @@ func (c *banCmd) Run(out *cli.IO) error {
 	for _, who := range c.Who {
 		faults = append(faults, edit(cfg.DataDir, who))
 	}
-	return cli.BadInput(errors.Join(faults...))
+	err = errors.Join(faults...)
+	if errno := syscall.Errno(0); errors.As(err, &errno) {
+		return err // the disk's fault, not the input's
+	}
+	return cli.BadInput(err)
 }
