@@ -22,6 +22,7 @@ type streams struct {
 	sending *room
 
 	mendAfter, mendAgain time.Duration // the constants, or others in tests
+	sleep                func(time.Duration)
 
 	mu     sync.Mutex
 	from   map[peer.ID]network.Stream
@@ -51,7 +52,7 @@ const (
 
 func newStreams(h host.Host, g *guard) *streams {
 	s := &streams{
-		host: h, guard: g, drops: g.drops, mendAfter: mendAfter, mendAgain: mendAgain,
+		host: h, guard: g, drops: g.drops, mendAfter: mendAfter, mendAgain: mendAgain, sleep: time.Sleep,
 		reading: newRoom(readingRoom), sending: newRoom(sendingRoom),
 		from: make(map[peer.ID]network.Stream), to: make(map[peer.ID]network.Stream),
 		frames: make(map[peer.ID][]*frame), mends: make(map[peer.ID]mends),
