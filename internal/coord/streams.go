@@ -126,11 +126,12 @@ func (s *streams) serve(stream network.Stream, read network.StreamHandler) {
 
 // mend has a neighbour that fell silent begin anew.
 func (s *streams) mend(id peer.ID) {
-	if s.host.Network().Connectedness(id) != network.Connected {
-		return
-	}
 	now := clock()
 	s.mu.Lock()
+	if s.host.Network().Connectedness(id) != network.Connected { // else nothing would forget its entry
+		s.mu.Unlock()
+		return
+	}
 	to, silent, m := s.to[id], s.from[id] == nil, s.mends[id]
 	if now.Sub(m.last) > mendsAfter {
 		m.n = 0
