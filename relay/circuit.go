@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -88,6 +87,8 @@ type circuit struct {
 
 	class class // of the gate's mutex
 
+	paired func() // the stop stream is found, or the circuit has ended
+
 	mu    sync.Mutex
 	ended bool
 	cause bool // why the relay ends it was counted
@@ -126,8 +127,7 @@ func (g *gate) openCircuit(s *hopStream, src, dest peer.ID, ip netip.Prefix, of 
 			g.Host.ConnManager().Protect(p, circuitTag)
 		}
 	}
-	key := [2]peer.ID{src, dest}
-	g.awaiting[key] = append(g.awaiting[key], c)
+	g.awaiting[pair{src, dest}] = c
 	return c, nil
 }
 
@@ -141,32 +141,65 @@ func (g *gate) countClass(of class, n int) {
 	}
 }
 
-// claim finds the circuit that a stop stream belongs to. Those that one peer has
-// asked for to one other at the same time are of one class and one payer, so any
-// of them will do.
-func (g *gate) claim(src, dest peer.ID, stop network.Stream) *circuit {
-	g.mu.Lock()
-	key := [2]peer.ID{src, dest}
-	var c *circuit
-	if list := g.awaiting[key]; len(list) > 0 {
-		c = list[0]
-		g.forget(key, c)
-	}
-	g.mu.Unlock()
-	if c != nil {
-		c.mu.Lock()
-		c.stop = stop
-		c.mu.Unlock()
-	}
-	return c
+// pair is the two ends of a circuit: who asked for it, and who holds the reservation.
+type pair struct{ src, dest peer.ID }
+
+// pairing lets the circuits of a pair ask for their other end one after the other.
+type pairing struct {
+	turn  chan struct{}
+	users int
 }
 
-func (g *gate) forget(key [2]peer.ID, c *circuit) {
-	if list := slices.DeleteFunc(g.awaiting[key], func(o *circuit) bool { return o == c }); len(list) > 0 {
-		g.awaiting[key] = list
-	} else {
-		delete(g.awaiting, key)
+// alone waits until no other circuit between the two is on its way to its other end.
+// All that the library tells of a stop stream is between whom it is. Were it given to
+// another circuit of the same two, and that one refused, nobody would count what the
+// stream carries.
+func (g *gate) alone(key pair) (done func(), err error) {
+	g.mu.Lock()
+	p := g.pairings[key]
+	if p == nil {
+		p = &pairing{turn: make(chan struct{}, 1)}
+		g.pairings[key] = p
 	}
+	if p.users >= g.limits.CircuitsPerPeer {
+		g.mu.Unlock()
+		return nil, errPeerCircuits
+	}
+	p.users++
+	g.mu.Unlock()
+	leave := func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		if p.users--; p.users == 0 {
+			delete(g.pairings, key)
+		}
+	}
+	// It lasts only while that peer takes no stream.
+	wait := time.NewTimer(requestTime)
+	defer wait.Stop()
+	select {
+	case p.turn <- struct{}{}:
+		return sync.OnceFunc(func() { <-p.turn; leave() }), nil
+	case <-wait.C:
+		leave()
+		return nil, errNotTaken
+	}
+}
+
+// claim finds the circuit that a stop stream belongs to.
+func (g *gate) claim(key pair, stop network.Stream) *circuit {
+	g.mu.Lock()
+	c := g.awaiting[key]
+	delete(g.awaiting, key)
+	g.mu.Unlock()
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	c.stop = stop
+	c.mu.Unlock()
+	c.paired()
+	return c
 }
 
 // begin starts the circuit's time, if it has one: both ends have agreed.
@@ -282,12 +315,15 @@ func (c *circuit) end() {
 	c.gate.turns.leave(c.payer)
 	c.gate.lanes.leave(c.to)
 	c.gate.lanes.leave(c.back)
+	defer c.paired() // with the gate unlocked
 	g := c.gate
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.circuits, c)
 	g.countClass(c.class, -1)
-	g.forget([2]peer.ID{c.src, c.dest}, c)
+	if key := (pair{c.src, c.dest}); g.awaiting[key] == c {
+		delete(g.awaiting, key)
+	}
 	for _, p := range []peer.ID{c.src, c.dest} {
 		if g.perPeer[p]--; g.perPeer[p] <= 0 {
 			delete(g.perPeer, p)
@@ -422,7 +458,7 @@ func (s *stopStream) Write(p []byte) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("the relay service's request: %w", err)
 	}
-	if s.circuit = s.gate.claim(src, s.dest, s.Stream); s.circuit == nil {
+	if s.circuit = s.gate.claim(pair{src, s.dest}, s.Stream); s.circuit == nil {
 		return 0, errors.New("the circuit has ended")
 	}
 	m.Limit = s.circuit.limit.message()

@@ -51,6 +51,9 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			s.Traffic.Bytes = 0
 		}
 	}
+	refused := func(addr string, age time.Duration) change { // by two peers that need not speak the truth
+		return func(_ *Config, s *Status, f *findings) { s.Reach = []Reach{{addr, NotMet, f.at.Add(-age)}} }
+	}
 	both := func(changes ...change) change {
 		return func(c *Config, s *Status, f *findings) {
 			for _, ch := range changes {
@@ -146,18 +149,20 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 		}},
 		"tcp": {map[string]change{
 			"dialled back": reach(tcp, 23*time.Hour), "a stranger came": visited(tcp, "ip4", 23*time.Hour),
+			"a stranger came, since peers could not": both(refused(tcp, time.Hour), visited(tcp, "ip4", minute)),
 		}, map[string]change{
-			"dialled back long ago":         reach(tcp, day),
-			"dialled back tomorrow":         reach(tcp, -time.Hour),
-			"IPv6 dialled back":             reach("/ip6/2001:7fd::1/tcp/4001", minute),
-			"QUIC dialled back":             reach("/ip4/198.41.0.4/udp/4001/quic-v1", minute),
-			"another port dialled back":     reach("/ip4/198.41.0.4/tcp/14001", minute),
-			"WSS dialled back":              reach(wss, minute),
-			"a stranger by IPv6":            visited("/ip6/2001:7fd::1/tcp/4001", "ip6", minute),
-			"a stranger by WSS":             visited("/ip4/198.41.0.4/tcp/443/tls/ws", "ip4", minute),
-			"a stranger at another port":    visited("/ip4/198.41.0.4/tcp/14001", "ip4", minute),
-			"a stranger at another address": visited("/ip4/198.41.0.40/tcp/4001", "ip4", minute),
-			"a stranger long ago":           visited(tcp, "ip4", day),
+			"peers could not, since a stranger came": both(refused(tcp, minute), visited(tcp, "ip4", time.Hour)),
+			"dialled back long ago":                  reach(tcp, day),
+			"dialled back tomorrow":                  reach(tcp, -time.Hour),
+			"IPv6 dialled back":                      reach("/ip6/2001:7fd::1/tcp/4001", minute),
+			"QUIC dialled back":                      reach("/ip4/198.41.0.4/udp/4001/quic-v1", minute),
+			"another port dialled back":              reach("/ip4/198.41.0.4/tcp/14001", minute),
+			"WSS dialled back":                       reach(wss, minute),
+			"a stranger by IPv6":                     visited("/ip6/2001:7fd::1/tcp/4001", "ip6", minute),
+			"a stranger by WSS":                      visited("/ip4/198.41.0.4/tcp/443/tls/ws", "ip4", minute),
+			"a stranger at another port":             visited("/ip4/198.41.0.4/tcp/14001", "ip4", minute),
+			"a stranger at another address":          visited("/ip4/198.41.0.40/tcp/4001", "ip4", minute),
+			"a stranger long ago":                    visited(tcp, "ip4", day),
 		}},
 		"wss": {map[string]change{
 			"dialled back":              both(tls, reach(wss, 23*time.Hour)),

@@ -69,10 +69,11 @@ type gate struct {
 	limits    Limits
 	members   Membership
 	circuits  map[*circuit]struct{}
-	guests    int             // of the circuits
-	newcomers int             // of the guests' circuits: those without a limit
-	perPeer   map[peer.ID]int // ends of circuits
-	awaiting  map[[2]peer.ID][]*circuit
+	guests    int               // of the circuits
+	newcomers int               // of the guests' circuits: those without a limit
+	perPeer   map[peer.ID]int   // ends of circuits
+	awaiting  map[pair]*circuit // those whose other end is not reached yet
+	pairings  map[pair]*pairing
 }
 
 func newGate(h host.Host, cfg Config, l *ledger, b *bans, t *tally, log *slog.Logger) (*gate, error) {
@@ -86,7 +87,8 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, t *tally, log *slog.Lo
 		limits:       cfg.Limits,
 		circuits:     map[*circuit]struct{}{},
 		perPeer:      map[peer.ID]int{},
-		awaiting:     map[[2]peer.ID][]*circuit{},
+		awaiting:     map[pair]*circuit{},
+		pairings:     map[pair]*pairing{},
 	}
 	g.places = newPlaces(cfg.Limits, reservationTTL, g.member, g.inCircuit, func(p peer.ID, held bool) {
 		if held {
@@ -103,7 +105,14 @@ func newGate(h host.Host, cfg Config, l *ledger, b *bans, t *tally, log *slog.Lo
 
 // left takes note that a connection has ended.
 func (g *gate) left(c network.Conn) {
-	g.places.left(c, latest(g.Host.Network().ConnsToPeer(c.RemotePeer()), c))
+	for c != nil {
+		other := latest(g.Host.Network().ConnsToPeer(c.RemotePeer()), c)
+		g.places.left(c, other)
+		if other == nil || !other.IsClosed() {
+			return
+		}
+		c = other // its own end may have been noted before the place was on it
+	}
 }
 
 // latest is the newest of the connections but one; nil: there is no other.
@@ -228,6 +237,10 @@ func (g *gate) serveHop(s network.Stream, service network.StreamHandler) {
 		}
 	}
 	service(hop)
+	if hop.hidden && hop.answer != nil {
+		// The service reset the stream without an answer, such as one that ended meanwhile.
+		hop.answer(&pbv2.HopMessage{Status: pbv2.Status_RESOURCE_LIMIT_EXCEEDED.Enum()})
+	}
 }
 
 func (g *gate) reserve(s *hopStream, p peer.ID, ip netip.Prefix) (pbv2.Status, error) {
@@ -298,10 +311,20 @@ func (g *gate) connect(s *hopStream, src peer.ID, ip netip.Prefix, dest peer.ID)
 	if !g.places.has(dest) {
 		return pbv2.Status_NO_RESERVATION, errNoHolder
 	}
-	c, err := g.openCircuit(s, src, dest, ip, g.classOf(src, dest, now), now)
-	if err != nil {
+	paired, err := g.alone(pair{src, dest})
+	switch {
+	case errors.Is(err, errNotTaken):
+		return pbv2.Status_CONNECTION_FAILED, err
+	case err != nil:
 		return pbv2.Status_RESOURCE_LIMIT_EXCEEDED, err
 	}
+	now = time.Now()
+	c, err := g.openCircuit(s, src, dest, ip, g.classOf(src, dest, now), now)
+	if err != nil {
+		paired()
+		return pbv2.Status_RESOURCE_LIMIT_EXCEEDED, err
+	}
+	c.paired = paired
 	s.circuit = c
 	s.answer = func(m *pbv2.HopMessage) {
 		g.answered(s.Stream, m.GetStatus())

@@ -59,7 +59,7 @@ type said struct {
 }
 
 const (
-	maxObservers = 256
+	maxObservers = 256 // of each family
 	// evidenceFor is how long it counts what others have shown of the relay. Nobody
 	// tells when a firewall is closed.
 	evidenceFor = 24 * time.Hour
@@ -124,17 +124,22 @@ func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direc
 			delete(o.incoming, v)
 		}
 	}
-	ip, err := manet.ToIP(observed)
-	if err != nil {
+	saw, err := manet.ToIP(observed)
+	// Over IPv6 nobody sees the IPv4 address, and who has IPv6 has many networks.
+	is4 := from.Addr().Is4()
+	if err != nil || plainIP(saw).Is4() != is4 {
 		return
 	}
+	others := 0
 	for p, s := range o.said {
 		if now.Sub(s.at) > evidenceFor {
 			delete(o.said, p)
+		} else if p.Addr().Is4() == is4 {
+			others++
 		}
 	}
-	if _, known := o.said[from]; known || len(o.said) < maxObservers {
-		o.said[from] = said{plainIP(ip), now}
+	if _, known := o.said[from]; known || others < maxObservers {
+		o.said[from] = said{plainIP(saw), now}
 	}
 }
 

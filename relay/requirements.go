@@ -331,21 +331,21 @@ func (j judge) wss() Requirement {
 // arrived by the family that was asked for), or that a stranger came to it.
 func (j judge) reached(addr, port string) Requirement {
 	bare, _, _ := strings.Cut(addr, "/p2p/")
-	for _, r := range j.s.Reach {
-		if r.Addr != bare || !j.lately(r.At, evidenceFor) {
-			continue
-		}
-		switch r.Outcome {
-		case Met:
-			return met("%s: a peer dialled back over IPv4 %s ago", bare, ago(j.f.at, r.At))
-		case NotMet:
-			return notMet(fmt.Sprintf(openPort, "TCP port "+port), "%s: peers could not dial back over IPv4 (%s ago)", bare, ago(j.f.at, r.At))
-		}
-	}
 	seen := map[string]time.Time{} // the last visit, by family
 	for _, in := range j.s.Incoming {
 		if j.leadsTo(bare, in.Addr, port) && j.lately(in.Last, evidenceFor) && in.Last.After(seen[in.Family]) {
 			seen[in.Family] = in.Last
+		}
+	}
+	for _, r := range j.s.Reach {
+		if r.Addr != bare || !j.lately(r.At, evidenceFor) {
+			continue
+		}
+		switch {
+		case r.Outcome == Met:
+			return met("%s: a peer dialled back over IPv4 %s ago", bare, ago(j.f.at, r.At))
+		case r.Outcome == NotMet && !seen["ip4"].After(r.At): // anybody may say that it could not
+			return notMet(fmt.Sprintf(openPort, "TCP port "+port), "%s: peers could not dial back over IPv4 (%s ago)", bare, ago(j.f.at, r.At))
 		}
 	}
 	if at := seen["ip4"]; !at.IsZero() {

@@ -2,7 +2,9 @@ package relay
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +204,28 @@ func TestObservers(t *testing.T) {
 		t.Errorf("%d kept, %v", len(o.said), seen)
 	}
 	o.note(ma.Multiaddr{}, local, nil, network.DirInbound, now)
+}
+
+// Over IPv6 nobody sees the relay's IPv4 address, whatever it says of it; and who has
+// many networks of IPv6 takes no room from those who do see it.
+func TestObserversOfAnotherFamily(t *testing.T) {
+	o := newObservers(DefaultConfig(), func() []ma.Multiaddr { return nil })
+	now := time.Now()
+	local := multiaddrs(t, "/ip6/2001:503:c27::2:30/tcp/4001")[0]
+	note := func(remote, observed string) {
+		o.note(multiaddrs(t, remote)[0], local, multiaddrs(t, observed)[0], network.DirOutbound, now)
+	}
+	for i := range 2 * maxObservers {
+		liar := fmt.Sprintf("/ip6/2001:500:2f:%x::1/tcp/1", i)
+		note(liar, "/ip4/9.9.9.9/tcp/1")
+		note(liar, "/ip6/2001:503:c27::2:30/tcp/1")
+	}
+	note("/ip4/198.41.0.4/tcp/1", "/ip4/192.5.5.241/tcp/443")
+	seen, _ := o.seen(now)
+	want := []Observed{{netip.MustParseAddr("2001:503:c27::2:30"), maxObservers}, {netip.MustParseAddr("192.5.5.241"), 1}}
+	if !slices.Equal(seen, want) {
+		t.Errorf("seen %v, want %v", seen, want)
+	}
 }
 
 // One relay that dials back serves another that asks, at the address it comes

@@ -91,7 +91,8 @@ func (s *Store) Get(_ context.Context, key string) ([]byte, error) {
 		return nil, autocert.ErrCacheMiss
 	case ok:
 		return bytes.Clone(have), nil
-	case errors.Is(err, syscall.ENOTDIR):
+	case errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ENAMETOOLONG), errors.Is(err, syscall.EINVAL):
+		// The latter two are of names that strangers make up: to them autocert shows the error.
 		return nil, autocert.ErrCacheMiss
 	}
 	return nil, fmt.Errorf("read what the CA issued: %w", err)

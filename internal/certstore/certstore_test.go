@@ -375,3 +375,14 @@ func TestKeepsLittle(t *testing.T) {
 		t.Errorf("%d kept, %d not saved after all was deleted", len(s.kept), len(s.unsaved))
 	}
 }
+
+// Strangers ask for tokens by names of their own. Nothing of the file system stands in the
+// answer, which is autocert's text of the error.
+func TestNamesOfStrangers(t *testing.T) {
+	s := New(t.TempDir(), "relay.test")
+	for _, name := range []string{strings.Repeat("x", 300), "x\x00", "..", "."} {
+		if _, err := s.Get(t.Context(), name+"+http-01"); err != autocert.ErrCacheMiss {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

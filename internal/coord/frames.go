@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	pb "github.com/libp2p/go-libp2p-pubsub/pb"
 	"github.com/libp2p/go-libp2p/core/network"
@@ -47,8 +48,9 @@ type frameReader struct {
 	streams *streams
 	out     []byte // what is handed on: a frame with its length
 	at      int
-	handed  *frame // the last that was handed on; nil: gossipsub has it
-	err     error  // the end; gossipsub asks twice
+	handed  *frame        // the last that was handed on; nil: gossipsub has it
+	wait    time.Duration // before the next frame is read
+	err     error         // the end; gossipsub asks twice
 }
 
 // frame is one that was handed on and that gossipsub has not looked at yet.
@@ -60,6 +62,9 @@ func (r *frameReader) Read(p []byte) (int, error) {
 		// Gossipsub asks for the next frame when it has queued the last one.
 		r.handed, r.out, r.at = nil, nil, 0
 		if r.err == nil {
+			if r.wait > 0 {
+				r.streams.sleep(r.wait)
+			}
 			r.err = r.next()
 		}
 		if r.err != nil {
@@ -76,9 +81,12 @@ func (r *frameReader) Read(p []byte) (int, error) {
 // next reads one frame. It leaves nothing to hand on where the frame was skipped.
 func (r *frameReader) next() error {
 	size, err := binary.ReadUvarint(oneByOne{r.Stream})
-	switch {
-	case err != nil:
+	if err != nil {
 		return err
+	}
+	named := 0
+	defer func() { r.wait = r.streams.guard.handles(r.Conn().RemotePeer(), 1+named) }()
+	switch {
 	case size > senseless:
 		return fmt.Errorf("a frame of %d bytes is announced", size)
 	case size == 0:
@@ -98,7 +106,9 @@ func (r *frameReader) next() error {
 		return err
 	case data == nil:
 		return r.skip(n, left, dropReading)
-	case !sensible(data[len(data)-n:]):
+	}
+	var ok bool
+	if named, ok = sensible(data[len(data)-n:]); !ok {
 		c.release()
 		r.streams.drops.count(dropControl, n)
 		return nil
@@ -185,15 +195,12 @@ func (r *frameReader) ended() {
 	}
 }
 
-// sensible says whether gossipsub can read a frame without much memory: it would
-// reset the stream over one with too much beside the messages.
-func sensible(data []byte) bool {
-	if pb.ValidateRawRPCControlMessageSize(data, maxControl) != nil {
-		// Also for a frame that is no protobuf. A js-libp2p peer ignores such a one.
-		return false
-	}
-	n, ok := entries(data, 2, 0)
-	return ok && n <= maxEntries
+// sensible says how many things a frame names, and whether gossipsub can read it without
+// much memory: it would reset the stream over one with too much beside the messages.
+func sensible(data []byte) (named int, ok bool) {
+	named, ok = entries(data, 2, 0)
+	// The size is wrong also of a frame that is no protobuf. A js-libp2p peer ignores such a one.
+	return named, ok && named <= maxEntries && pb.ValidateRawRPCControlMessageSize(data, maxControl) == nil
 }
 
 // entries counts the fields of length-delimited kind down to depth: subscriptions,

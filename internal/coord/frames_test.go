@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -268,6 +269,40 @@ func TestStalledFramesAreBounded(t *testing.T) {
 
 func (r router) streams() *streams { return r.cfg.PubSub.streams }
 
+// Gossipsub looks at all that frames name in one loop, for all neighbours: a peer that
+// sends full frames, or very many, waits between them. One that sends two does not.
+func TestFullFramesAreSlowed(t *testing.T) {
+	full := rpc(t, &pb.RPC{Subscriptions: slices.Repeat([]*pb.RPC_SubOpts{{}}, maxEntries)})
+	tiny := []byte{2, 0x1a, 0} // an empty control message
+	for name, c := range map[string]struct {
+		frame []byte
+		free  int // so many come without a pause
+	}{
+		"full":        {full, 2},
+		"too full":    {rpc(t, &pb.RPC{Subscriptions: slices.Repeat([]*pb.RPC_SubOpts{{}}, maxEntries+1)}), 2},
+		"tiny":        {tiny, peerNamesBurst / 2},
+		"of length 0": {[]byte{0}, peerNamesBurst},
+	} {
+		t.Run(name, func(t *testing.T) {
+			id, now := randomID(t), clock()
+			var slept []time.Duration
+			s := &streams{drops: newDrops(), reading: newRoom(readingRoom), frames: map[peer.ID][]*frame{}, sleep: func(d time.Duration) { slept = append(slept, d) }}
+			s.guard = &guard{now: func() time.Time { return now }, drops: s.drops, peers: map[peer.ID]*neighbour{id: newNeighbour()}}
+			r := &frameReader{Stream: given{Reader: bytes.NewReader(bytes.Repeat(c.frame, c.free)), id: id}, streams: s}
+			if _, err := io.Copy(io.Discard, r); err != nil || len(slept) != 0 {
+				t.Fatalf("%d frames: %v, pauses %v", c.free, err, slept)
+			}
+			r = &frameReader{Stream: given{Reader: bytes.NewReader(bytes.Repeat(c.frame, 2)), id: id}, streams: s}
+			if _, err := io.Copy(io.Discard, r); err != nil || len(slept) == 0 {
+				t.Errorf("and two more: %v, pauses %v", err, slept)
+			}
+			if most := 2 * time.Second * (maxEntries + 2) / peerNames; len(slept) > 0 && slices.Max(slept) > most {
+				t.Errorf("pauses %v, want none above %s", slept, most)
+			}
+		})
+	}
+}
+
 // Reading a frame never takes more than came, whatever is written, and what is handed
 // on is what gossipsub can read.
 func FuzzFrames(f *testing.F) {
@@ -281,7 +316,7 @@ func FuzzFrames(f *testing.F) {
 	f.Add(subscribing(f, Topic, id.String()))
 	f.Add(append(subscribing(f, Topic), rpc(f, &pb.RPC{Publish: []*pb.Message{{Data: make([]byte, 10000), Topic: proto.String(Topic)}}})...))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := &streams{drops: newDrops(), reading: newRoom(readingRoom), frames: map[peer.ID][]*frame{}}
+		s := &streams{drops: newDrops(), reading: newRoom(readingRoom), frames: map[peer.ID][]*frame{}, sleep: func(time.Duration) {}}
 		s.guard = &guard{now: clock, drops: s.drops, peers: map[peer.ID]*neighbour{id: newNeighbour()}}
 		r := &frameReader{Stream: given{Reader: bytes.NewReader(data), id: id}, streams: s}
 		out, _ := io.ReadAll(r)

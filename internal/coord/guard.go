@@ -28,6 +28,10 @@ const (
 	// are taken whatever the others send, if they are no larger than an announcement.
 	ownMessages, ownMessagesBurst = 0.2, 20
 	ownLargest                    = MaxAnnouncement + 512
+	// What frames name, and the frames: gossipsub looks at all of it in one loop, and at
+	// nothing else meanwhile. A peer that sends more waits. In IHAVE alone js-libp2p may
+	// name 5,000 a second; two full frames may come at once.
+	peerNames, peerNamesBurst = 5000, 2 * (maxEntries + 2)
 )
 
 // How many subscriptions of others are remembered. A helia-coord node subscribes
@@ -54,6 +58,7 @@ type guard struct {
 type neighbour struct {
 	budget
 	own    *rate.Limiter
+	names  *rate.Limiter
 	topics map[string]struct{}
 }
 
@@ -90,6 +95,7 @@ func newNeighbour() *neighbour {
 	return &neighbour{
 		budget: budget{rate.NewLimiter(peerMessages, peerMessagesBurst), rate.NewLimiter(peerBytes, peerBytesBurst)},
 		own:    rate.NewLimiter(ownMessages, ownMessagesBurst),
+		names:  rate.NewLimiter(peerNames, peerNamesBurst),
 		topics: make(map[string]struct{}),
 	}
 }
@@ -109,6 +115,19 @@ func (g *guard) affords(from peer.ID, size int) bool {
 	defer g.mu.Unlock()
 	n := g.neighbour(from)
 	return n != nil && n.bytes.TokensAt(g.now()) >= float64(size)
+}
+
+// handles notes that a neighbour sent something that names so many things, and says how
+// long it has to wait before the next is read: as long as one full frame costs at most.
+func (g *guard) handles(from peer.ID, names int) time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := g.neighbour(from)
+	if n == nil {
+		return 0
+	}
+	now := g.now()
+	return n.names.ReserveN(now, names).DelayFrom(now)
 }
 
 // inspect takes the messages out of an RPC that exceed the budget. What else the

@@ -22,6 +22,7 @@ type streams struct {
 	sending *room
 
 	mendAfter, mendAgain time.Duration // the constants, or others in tests
+	sleep                func(time.Duration)
 
 	mu     sync.Mutex
 	from   map[peer.ID]network.Stream
@@ -51,7 +52,7 @@ const (
 
 func newStreams(h host.Host, g *guard) *streams {
 	s := &streams{
-		host: h, guard: g, drops: g.drops, mendAfter: mendAfter, mendAgain: mendAgain,
+		host: h, guard: g, drops: g.drops, mendAfter: mendAfter, mendAgain: mendAgain, sleep: time.Sleep,
 		reading: newRoom(readingRoom), sending: newRoom(sendingRoom),
 		from: make(map[peer.ID]network.Stream), to: make(map[peer.ID]network.Stream),
 		frames: make(map[peer.ID][]*frame), mends: make(map[peer.ID]mends),
@@ -125,11 +126,12 @@ func (s *streams) serve(stream network.Stream, read network.StreamHandler) {
 
 // mend has a neighbour that fell silent begin anew.
 func (s *streams) mend(id peer.ID) {
-	if s.host.Network().Connectedness(id) != network.Connected {
-		return
-	}
 	now := clock()
 	s.mu.Lock()
+	if s.host.Network().Connectedness(id) != network.Connected { // else nothing would forget its entry
+		s.mu.Unlock()
+		return
+	}
 	to, silent, m := s.to[id], s.from[id] == nil, s.mends[id]
 	if now.Sub(m.last) > mendsAfter {
 		m.n = 0

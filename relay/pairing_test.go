@@ -1,0 +1,78 @@
+package relay
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
+)
+
+// Of many circuits that one peer asks for at the same time, the other one takes a single
+// one, whichever: what goes through that is counted in both directions.
+func TestCircuitsAskedForAtOnceAreCounted(t *testing.T) {
+	const tries, atOnce, carried = 60, 32, 64 << 10
+	r, members := startWithClub(t, limitConfig(t))
+	relay := dialable(t, r.Relay)["tcp"]
+	to := newClientAt(t, "127.0.1.1")
+	members.admit(to.ID())
+	_, err := reserve(t, to, relay)
+	must(t, err)
+	var mu sync.Mutex
+	taken := false
+	to.SetStreamHandler(proto.ProtoIDv2Stop, func(s network.Stream) {
+		var m pbv2.StopMessage
+		if _, err := readFrame(s, &m); err != nil {
+			_ = s.Reset()
+			return
+		}
+		mu.Lock()
+		first := !taken
+		taken = true
+		mu.Unlock()
+		if !first {
+			_ = s.Reset()
+			return
+		}
+		yes := &pbv2.StopMessage{Type: pbv2.StopMessage_STATUS.Enum(), Status: pbv2.Status_OK.Enum()}
+		_ = util.NewDelimitedWriter(s).WriteMsg(yes)
+		_, _ = io.CopyN(s, endless{}, carried)
+		_ = s.Close()
+	})
+	for try := range tries {
+		from := newClientAt(t, fmt.Sprintf("127.0.2.%d", try)) // each may ask for so many only
+		must(t, from.Connect(testContext(t), relay))
+		taken = false
+		before := r.ledger.used.Load()
+		var wg sync.WaitGroup
+		opened := make(chan struct{}, atOnce)
+		for range atOnce {
+			wg.Go(func() {
+				s, err := openRaw(t.Context(), from, relay.ID, to.ID())
+				if err != nil {
+					return
+				}
+				opened <- struct{}{}
+				if n, err := io.Copy(io.Discard, s); n != carried {
+					t.Errorf("%d bytes came: %v", n, err)
+				}
+				_ = s.Reset()
+			})
+		}
+		wg.Wait()
+		if len(opened) != 1 {
+			t.Fatalf("%d circuits were opened, want 1", len(opened))
+		}
+		if n := r.ledger.used.Load() - before; n != carried {
+			t.Errorf("try %d: %d bytes were counted of %d", try, n, carried)
+		}
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
