@@ -17,6 +17,7 @@ import (
 // A guest keeps its place for limits.guest_reservation_time. Then it gives way, when
 // the guests' share is full and another one asks. Without that time, more askers than
 // places would take them from one another without end: each that is cut comes back.
+// It gives way earlier only to a site that has far fewer places than its own.
 type places struct {
 	ttl    time.Duration
 	member func(peer.ID) bool
@@ -85,6 +86,9 @@ func (p *places) take(id peer.ID, conn network.Conn, ip netip.Prefix, now time.T
 			return "", false, errNoPlace
 		}
 		if leaves = p.guestThatLeaves(now); leaves == nil {
+			leaves = p.guestOfMost(siteOf(ip))
+		}
+		if leaves == nil {
 			return "", false, errNoGuestPlace
 		}
 	}
@@ -145,6 +149,49 @@ func (p *places) guestThatLeaves(now time.Time) (leaves *place) {
 		pl := e.Value.(*place)
 		if now.Sub(pl.since) >= p.limits.GuestReservationTime && (leaves == nil || pl.since.Before(leaves.since)) && !p.busy(pl.peer) {
 			leaves = pl
+		}
+	}
+	return leaves
+}
+
+// fairGap is how many guests' places a site must have above another one, before it
+// gives one up to it. It is more than what a household has.
+const fairGap = 8
+
+// siteOf is what one operator has at little cost: an IPv4 address, or an IPv6 /48.
+func siteOf(ip netip.Prefix) netip.Prefix {
+	if ip.Addr().Is6() {
+		ip, _ = ip.Addr().Prefix(48) // is none only if ip is none
+	}
+	return ip
+}
+
+// guestOfMost is the guest of the site with most of the guests' places that has had
+// its place for longest, an idle one before one with a circuit; nil: that site has
+// hardly more than the one that asks. Neither time nor a circuit protects it, or a
+// few sites could hold all the places among them for good. Nobody is cut twice for
+// this: who comes back to it comes from the site that has most.
+func (p *places) guestOfMost(asks netip.Prefix) (leaves *place) {
+	count := map[netip.Prefix]int{}
+	most := asks
+	for e := p.guests.Front(); e != nil; e = e.Next() {
+		site := siteOf(e.Value.(*place).ip)
+		if count[site]++; count[site] > count[most] {
+			most = site
+		}
+	}
+	if count[most] < count[asks]+fairGap {
+		return nil
+	}
+	idle := false
+	for e := p.guests.Front(); e != nil; e = e.Next() {
+		pl := e.Value.(*place)
+		if siteOf(pl.ip) != most {
+			continue
+		}
+		switch free := !p.busy(pl.peer); {
+		case leaves == nil, free && !idle, free == idle && pl.since.Before(leaves.since):
+			leaves, idle = pl, free
 		}
 	}
 	return leaves

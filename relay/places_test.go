@@ -149,6 +149,55 @@ func TestGuestsKeepTheirTime(t *testing.T) {
 	}
 }
 
+// Four addresses, or four networks of one IPv6 site, do not hold all the guests'
+// places for good, though each of their peers has a circuit: others get theirs, and
+// those that had to go do not get them back.
+func TestGuestsOfManyPlacesGiveWay(t *testing.T) {
+	for name, from := range map[string]func(n int) netip.Prefix{
+		"four IPv4 addresses": func(n int) netip.Prefix { return ipOf(n % 4) },
+		"an IPv6 /62": func(n int) netip.Prefix {
+			return netip.MustParsePrefix(fmt.Sprintf("2001:db8:0:%d::/64", n%4))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			table := newTable(Limits{Reservations: 512, GuestReservations: 256, GuestReservationTime: time.Hour, ReservationsPerIP: 64})
+			for n := range 256 {
+				id := peer.ID(fmt.Sprint("attacker", n))
+				table.busy[id] = true
+				_, _, err := table.take(id, from(n), now.Add(time.Duration(n)*time.Second))
+				must(t, err)
+			}
+			now = now.Add(10 * time.Minute)
+			table.busy["attacker200"] = false
+			for n := range 50 {
+				gone, _, err := table.take(peer.ID(fmt.Sprint("monitor", n)), ipOf(1000+n), now)
+				if err != nil || gone == "" {
+					t.Fatalf("newcomer %d: got %q, %v, want a place", n, gone, err)
+				}
+				if n == 0 && name == "an IPv6 /62" && gone != "attacker200" {
+					t.Errorf("got %q, want the idle one to go first", gone)
+				}
+				again, _, err := table.take(gone, from(n), now)
+				if again != "" || !errors.Is(err, errNoGuestPlace) && !errors.Is(err, errNoPlaceForIP) {
+					t.Fatalf("one that had to go: got %q, %v, want a refusal", again, err)
+				}
+			}
+		})
+	}
+
+	// Where none has far more than the others, all stay.
+	now := time.Now()
+	table := newTable(Limits{Reservations: 64, GuestReservations: 16, GuestReservationTime: time.Hour, ReservationsPerIP: 64})
+	for n := range 16 {
+		_, _, err := table.take(peer.ID(fmt.Sprint(n)), ipOf(n%3), now)
+		must(t, err)
+	}
+	if gone, _, err := table.take("one more", ipOf(9), now); gone != "" || !errors.Is(err, errNoGuestPlace) {
+		t.Errorf("got %q, %v, want a refusal", gone, err)
+	}
+}
+
 // Whatever comes in whatever order, the table adds up.
 func TestPlacesAddUp(t *testing.T) {
 	const peers = 60

@@ -103,7 +103,7 @@ const (
 	endedIdle       = "connections"        // an idle connection, as the relay has nearly all it may have
 	endedIdleForIP  = "connections_per_ip" // the same for one address
 	endedUnfinished = "unfinished"         // a connection without a handshake, as those fill the room for newcomers
-	endedGuest      = "guest_reservation_time"
+	endedGuest      = "guest_reservations" // a reservation, for another guest's
 	endedBanned     = "banned"             // a connection of a peer or an address that was banned meanwhile
 	endedData       = "guest_circuit_data" // a circuit between guests
 	endedTime       = "guest_circuit_time"

@@ -52,8 +52,8 @@ var refusals = map[string]struct {
 	reach  func(*standing)
 }{
 	"connections": {
-		"connections: 8, reservations: 8, guest_reservations: 8",
-		func(s *standing) { s.reserve(8) },
+		"connections: 16, reservations: 16, guest_reservations: 16",
+		func(s *standing) { s.reserve(16) },
 	},
 	"connections_per_ip": {
 		"connections_per_ip: 16",
