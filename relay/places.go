@@ -169,8 +169,8 @@ func siteOf(ip netip.Prefix) netip.Prefix {
 // guestOfMost is the guest of the site with most of the guests' places that has had
 // its place for longest, an idle one before one with a circuit; nil: that site has
 // hardly more than the one that asks. Neither time nor a circuit protects it, or a
-// few sites could hold all the places among them for good. Nobody is cut twice for
-// this: who comes back to it comes from the site that has most.
+// few sites could hold all the places among them for good. It settles: a guest that was
+// cut comes back from the site that has most, and is refused.
 func (p *places) guestOfMost(asks netip.Prefix) (leaves *place) {
 	count := map[netip.Prefix]int{}
 	most := asks

@@ -139,7 +139,7 @@ func (j judge) service() Requirement {
 		}
 		return q
 	case r.Guests >= r.GuestPlaces:
-		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy until one of them has had its place for limits.guest_reservation_time.", "all %d places for guests are taken", r.GuestPlaces)
+		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy unless one of them gives way (limits.guest_reservation_time).", "all %d places for guests are taken", r.GuestPlaces)
 	case j.lately(j.f.trial.at, lookLate) && j.f.trial.err != nil:
 		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a place could not be reserved on trial: %s", oneLine(j.f.trial.err))
 	case j.lately(j.f.trial.at, lookLate):
