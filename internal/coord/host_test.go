@@ -15,10 +15,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/event"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 )
 
 // patience bounds what a test waits for; nothing is measured by it.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func randomKey(t testing.TB) crypto.PrivKey {
 	t.Helper()
@@ -52,10 +53,14 @@ func newNode(t testing.TB, opts ...pubsub.Option) (host.Host, *PubSub) {
 	return h, ps
 }
 
+// patientDials is for a busy machine: the library gives up after five seconds on a
+// loopback address.
+var patientDials = libp2p.SwarmOpts(swarm.WithDialTimeout(patience), swarm.WithDialTimeoutLocal(patience))
+
 // newHost is a host on loopback.
 func newHost(t testing.TB) host.Host {
 	t.Helper()
-	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.2/tcp/0"), libp2p.DisableRelay())
+	h, err := libp2p.New(libp2p.ListenAddrStrings("/ip4/127.0.0.2/tcp/0"), libp2p.DisableRelay(), patientDials)
 	if err != nil {
 		t.Fatal(err)
 	}
