@@ -13,7 +13,7 @@ import (
 )
 
 // patience bounds what is waited for; nothing is measured by it.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 // Crowd is many connections from one address to one listener, all of which stay.
 type Crowd struct {
