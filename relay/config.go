@@ -49,8 +49,8 @@ type Config struct {
 	// loopbackCounts lifts the exemption of loopback addresses from the limits
 	// per address, which otherwise no test could reach.
 	loopbackCounts bool
-	// retryFirst, certificateWait and newcomerTime shorten the times of these names.
-	retryFirst, certificateWait, newcomerTime time.Duration
+	// These take the place of the times of their names, in tests.
+	retryFirst, certificateWait, newcomerTime, strangerStays, closeTime time.Duration
 }
 
 // Listen is where the relay listens, by transport.

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -39,6 +40,7 @@ func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, e
 	if err != nil {
 		return nil, err
 	}
+	trimmer.stays = cmp.Or(cfg.strangerStays, strangerStays)
 	book, err := newPeerbook()
 	if err != nil {
 		return nil, err

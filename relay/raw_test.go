@@ -28,6 +28,7 @@ func acceptRaw(h host.Host, serve func(network.Stream)) {
 			_ = s.Reset()
 			return
 		}
+		_ = s.SetDeadline(time.Time{}) // it ends with the host
 		serve(s)
 	})
 }

@@ -179,7 +179,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	defer func() { // the last thing that was counted must be kept
 		cancel()
 		err = errors.Join(err,
-			within(closeTime/3, "end what runs beside", func() error { wg.Wait(); return nil }),
+			within(cmp.Or(cfg.closeTime, closeTime)/3, "end what runs beside", func() error { wg.Wait(); return nil }),
 			r.ledger.tend(time.Now()))
 	}()
 	capacity := measureCapacity(cfg.Limits)
@@ -191,7 +191,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	}
 	defer func() {
 		cancel()
-		err = errors.Join(err, within(closeTime, "close the network", h.Close))
+		err = errors.Join(err, within(cmp.Or(cfg.closeTime, closeTime), "close the network", h.Close))
 	}()
 	gate, err := newGate(h, cfg, r.ledger, r.banned, r.tally, r.log)
 	if err != nil {

@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
@@ -35,7 +38,7 @@ import (
 )
 
 // patience bounds what a test waits for; nothing is measured by it.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 const domain = "relay.test"
 
@@ -78,19 +81,31 @@ func labConfig(t testing.TB) Config {
 	c.Network.AllowPrivate = true
 	c.PSF.Bootstrap, c.PSF.BootstrapList = nil, ""
 	c.Metrics.Listen = ""
+	c.closeTime = patience
 	return c
 }
 
+// nextPort is where freePort goes on, from somewhere.
+var nextPort atomic.Uint32
+
+func init() { nextPort.Store(mathrand.Uint32N(20000)) }
+
 // freePort is a TCP port of 127.0.0.2 that nobody uses: the CA must know the
-// port before the relay listens on it.
+// port before the relay listens on it. It is below those that the kernel gives to
+// others meanwhile, and no test gets it twice.
 func freePort(t testing.TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.2:0")
-	if err != nil {
-		t.Fatal(err)
+	var err error
+	for range 20000 {
+		port := 10000 + int(nextPort.Add(1)%20000)
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.2:%d", port)); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatal(err)
+	return 0
 }
 
 // withDomain gives the relay a domain and a CA that can reach it.
@@ -149,7 +164,7 @@ func startLogging(t testing.TB, c Config, log *slog.Logger) *running {
 		select {
 		case err := <-done:
 			return err
-		case <-time.After(patience):
+		case <-time.After(2 * patience): // with what it says itself after closeTime
 			return fmt.Errorf("the relay does not stop")
 		}
 	}}
@@ -172,6 +187,10 @@ func startLogging(t testing.TB, c Config, log *slog.Logger) *running {
 	return run
 }
 
+// patientDials is for peers on a busy machine: the library gives up after five seconds
+// on a loopback address, and after fifteen elsewhere.
+var patientDials = libp2p.SwarmOpts(swarm.WithDialTimeout(patience), swarm.WithDialTimeoutLocal(patience))
+
 // newPeer is an ordinary libp2p host that listens nowhere. root is the CA it
 // trusts for WSS besides the system's.
 func newPeer(t testing.TB, root []byte, opts ...libp2p.Option) host.Host {
@@ -182,6 +201,7 @@ func newPeer(t testing.TB, root []byte, opts ...libp2p.Option) host.Host {
 		libp2p.NoListenAddrs,
 		libp2p.EnableRelay(),
 		libp2p.DisableMetrics(),
+		patientDials,
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(quic.NewTransport),
 		libp2p.Transport(webtransport.New),

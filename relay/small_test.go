@@ -134,7 +134,7 @@ func newClientOver(t testing.TB, root []byte) host.Host {
 	pool.AppendCertsFromPEM(root)
 	h, err := libp2p.New(
 		libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.DisableMetrics(), libp2p.Ping(false),
-		libp2p.DisableIdentifyAddressDiscovery(), libp2p.ResourceManager(&network.NullResourceManager{}),
+		libp2p.DisableIdentifyAddressDiscovery(), libp2p.ResourceManager(&network.NullResourceManager{}), patientDials,
 		libp2p.Transport(websocket.New, websocket.WithTLSClientConfig(&tls.Config{RootCAs: pool})),
 	)
 	must(t, err)

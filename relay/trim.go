@@ -37,6 +37,7 @@ type trimmer struct {
 	*connmgr.BasicConnMgr
 	all, perIP int // above these idle connections are closed
 	exempt     func(netip.Addr) bool
+	stays      time.Duration // strangerStays, or another in tests
 
 	mu   sync.Mutex
 	n    int
@@ -132,7 +133,7 @@ func (t *trimmer) pick(conns []network.Conn, member func(peer.ID) bool, now time
 		if t.IsProtected(p, "") {
 			continue
 		}
-		i, stays := idle{c, member(p)}, strangerStays
+		i, stays := idle{c, member(p)}, t.stays
 		if i.member {
 			stays = memberStays
 		}
