@@ -36,6 +36,7 @@ func loggedAt(t testing.TB, c Config, level slog.Level) (*running, *club, *page)
 // talk sends a few bytes through a raw circuit whose other end sends them back.
 func talk(s network.Stream) error {
 	const word = "still here"
+	_ = s.SetDeadline(time.Now().Add(patience))
 	if _, err := io.WriteString(s, word); err != nil {
 		return err
 	}
@@ -56,6 +57,7 @@ func sendBack(s network.Stream) { _, _ = io.Copy(s, s); _ = s.Close() }
 func TestTrimmingTakesIdleConnectionsOnly(t *testing.T) {
 	c := limitConfig(t)
 	c.Limits.Connections, c.Limits.Reservations, c.Limits.GuestReservations, c.Limits.CircuitsPerPeer = 100, 60, 60, 200
+	c.Limits.GuestCircuitTime = time.Hour
 	r, members, log := loggedAt(t, c, slog.LevelInfo)
 	relay := dialable(t, r.Relay)["tcp"]
 	n := 0
@@ -390,6 +392,11 @@ func TestNewcomersCircuits(t *testing.T) {
 	if unlimited("127.0.1.3") {
 		t.Error("one more for an address that had its share")
 	}
+	eventually(t, "those that are over have given their share back", func() bool {
+		r.gate.mu.Lock()
+		defer r.gate.mu.Unlock()
+		return r.gate.newcomers == 1
+	})
 	var open []network.Stream
 	for i := range 20 {
 		h := newClientAt(t, fmt.Sprintf("127.0.1.%d", 10+i))
@@ -618,7 +625,10 @@ func TestReservationMovesToAnotherConnection(t *testing.T) {
 	must(t, second.Connect(testContext(t), relay))
 	eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(h.ID())) == 2 })
 	must(t, h.Close())
-	eventually(t, "the first is gone", func() bool { return len(r.host.Network().ConnsToPeer(h.ID())) == 1 })
+	eventually(t, "the reservation has moved", func() bool {
+		conns := r.host.Network().ConnsToPeer(h.ID())
+		return len(conns) == 1 && r.gate.places.conn(h.ID()) == conns[0]
+	})
 	acceptRaw(second, sendBack)
 	from := newClientAt(t, "127.0.1.3")
 	must(t, from.Connect(testContext(t), relay))

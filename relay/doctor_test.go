@@ -213,7 +213,7 @@ func TestDoctorDoesNotHear(t *testing.T) {
 		return s != nil && s.Neighbours > 0 && !s.LastAnnounced.IsZero()
 	})
 	c.PSF.Bootstrap = []ma.Multiaddr{bootstrapOf(t, there)}
-	d, err := Examine(testContext(t), c, Examination{Time: 6 * time.Second})
+	d, err := Examine(testContext(t), c, Examination{Time: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -91,10 +91,7 @@ func TestListensOnIPv6(t *testing.T) {
 
 // WebRTC, WebTransport and QUIC share one UDP port, as the defaults have it.
 func TestSharedUDPPort(t *testing.T) {
-	udp, err := net.ListenPacket("udp", "127.0.0.2:0")
-	must(t, err)
-	port := udp.LocalAddr().(*net.UDPAddr).Port
-	must(t, udp.Close())
+	port := freePort(t)
 	c := labConfig(t)
 	c.PSF.Enabled = false
 	c.Listen.TCP = nil

@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
@@ -137,7 +138,11 @@ func TestStatusNamesNoPeer(t *testing.T) {
 
 // One address that asks without end is told so; others are answered.
 func TestStatusPageIsForAll(t *testing.T) {
-	page := newRelay(t, func(*Config) {}).web()
+	r := newRelay(t, func(*Config) {})
+	synctest.Test(t, func(t *testing.T) { isForAll(t, r.web()) }) // time stands still
+}
+
+func isForAll(t *testing.T, page http.Handler) {
 	ask := func(from string) int {
 		req := httptest.NewRequest(http.MethodGet, "/", nil)
 		req.RemoteAddr = from

@@ -187,7 +187,8 @@ func TestCertificateRenewal(t *testing.T) {
 	first := r.Status().Certificate
 	h := newPeer(t, ca.RootPEM)
 	wss := dialable(t, r.Relay)["wss"]
-	must(t, h.Connect(testContext(t), wss))
+	// Were the machine so slow that the first certificate has expired, the next one would do.
+	eventually(t, "it connects", func() bool { return h.Connect(testContext(t), wss) == nil })
 	conn := h.Network().ConnsToPeer(r.ID())[0]
 	eventually(t, "another certificate is in use, and the first one has expired", func() bool {
 		return time.Now().After(first.NotAfter) && r.Status().Certificate.NotAfter.After(time.Now())
@@ -361,12 +362,11 @@ func TestOwnCertificate(t *testing.T) {
 		t.Error("the old certificate did not stay")
 	}
 	write(domain)
-	eventually(t, "the new certificate is read", func() bool { return r.certs.own.get().Leaf.SerialNumber.String() != before })
+	eventually(t, "the new certificate is read", func() bool {
+		return r.certs.own.get().Leaf.SerialNumber.String() != before && r.Status().Certificate.Error == ""
+	})
 	if serial() == before {
 		t.Error("the new certificate is not served")
-	}
-	if s := r.Status().Certificate; s.Error != "" {
-		t.Errorf("certificate %+v", s)
 	}
 	if _, err := reserve(t, newPeer(t, readFile(t, c.TLS.Cert)), dialable(t, r.Relay)["wss"]); err != nil {
 		t.Errorf("by wss: %v", err)

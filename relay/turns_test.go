@@ -115,24 +115,27 @@ func TestTurnsCarryEverything(t *testing.T) {
 	})
 	data := make([]byte, 2<<20)
 	_, _ = rand.Read(data)
-	var wg sync.WaitGroup
+	var circuits []network.Stream
 	for range 3 {
 		from := newPeer(t, nil)
 		must(t, from.Connect(testContext(t), relay))
 		for range 6 {
-			s := mustOpenRaw(t, from, relay.ID, to.ID())
-			wg.Go(func() {
-				if _, err := s.Write(data); err != nil {
-					t.Error(err)
-				}
-				_ = s.CloseWrite()
-			})
-			wg.Go(func() {
-				if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, data) {
-					t.Errorf("%d bytes came back, %v, want the %d that were sent", len(got), err, len(data))
-				}
-			})
+			circuits = append(circuits, mustOpenRaw(t, from, relay.ID, to.ID()))
 		}
+	}
+	var wg sync.WaitGroup
+	for _, s := range circuits {
+		wg.Go(func() {
+			if _, err := s.Write(data); err != nil {
+				t.Error(err)
+			}
+			_ = s.CloseWrite()
+		})
+		wg.Go(func() {
+			if got, err := io.ReadAll(s); err != nil || !bytes.Equal(got, data) {
+				t.Errorf("%d bytes came back, %v, want the %d that were sent", len(got), err, len(data))
+			}
+		})
 	}
 	wg.Wait()
 	turns := r.gate.turns

@@ -13,7 +13,7 @@ import (
 )
 
 // patience bounds what a test waits for; nothing is measured by it.
-const patience = 40 * time.Second
+const patience = 2 * time.Minute
 
 const labYAML = `name: %s
 data_dir: %s

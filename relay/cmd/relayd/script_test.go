@@ -43,7 +43,7 @@ func TestScripts(t *testing.T) {
 
 func await(url string) error {
 	var err error
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
 		var resp *http.Response
 		if resp, err = http.Get(url); err != nil {
 			continue
