@@ -41,7 +41,7 @@ import (
 // written there.
 var screenshots = flag.String("screenshots", "", "write what the pages look like to this folder")
 
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()
