@@ -129,7 +129,7 @@ func startPeers(t *testing.T, relay string, number int, ca string) *nodePeers {
 // wait until so many peers hold a place; it returns the peers' IDs once all do.
 func (p *nodePeers) wait(t *testing.T, reserved int) (ids []string) {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(3 * patience) // for a hundred
 	last, reached := -1, false
 	for {
 		select {
