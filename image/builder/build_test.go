@@ -64,7 +64,7 @@ func TestCancelledBuild(t *testing.T) {
 		if _, err := io.ReadFull(r, make([]byte, len("started\n"))); err != nil {
 			return err
 		}
-		during = len(tinytree.Leftovers(t, b.config.Output))
+		during = len(tinytree.Running(t, b.config.Output))
 		cancel()
 		if code := cmd.Wait(); code != 137 {
 			t.Errorf("the command ended with %d", code)

@@ -104,7 +104,7 @@ func TestCancel(t *testing.T) {
 			if _, err := io.ReadFull(r, make([]byte, len("started\n"))); err != nil {
 				t.Fatal(err)
 			}
-			if len(tinytree.Leftovers(t, tree)) == 0 {
+			if len(tinytree.Running(t, tree)) == 0 {
 				t.Fatal("nothing runs: the test looks for processes in the wrong way")
 			}
 			cancel()

@@ -65,7 +65,7 @@ func TestIssues(t *testing.T) {
 	}
 	pool.AddCert(root)
 	d := tls.Dialer{Config: &tls.Config{ServerName: name, RootCAs: pool}}
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	conn, err := d.DialContext(ctx, "tcp", l.Addr().String())
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -326,12 +327,31 @@ func TestItWaitsForDpkg(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*lockTry)
 	defer cancel()
-	r.looks = 0
-	if err := r.gate.Run(ctx); !errors.Is(err, context.DeadlineExceeded) || r.looks > 0 {
-		t.Fatalf("%v after %d looks", err, r.looks)
+	if _, err := r.gate.Machine.frontend(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("got %v", err)
 	}
+
+	var held atomic.Bool
+	held.Store(true)
+	checks := r.gate.Checks
+	r.gate.Checks = func() []Check {
+		if held.Load() {
+			t.Error("it looks while somebody installs packages")
+		}
+		return checks()
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- r.gate.Run(t.Context()) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("it does not wait: %v", err)
+	case <-time.After(3 * lockTry):
+	}
+	held.Store(false)
 	holder()
-	r.run(nil)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
 	r.wantGood("2.0")
 }
 

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	cdp "github.com/chromedp/cdproto/browser"
 	cdproto "github.com/chromedp/cdproto/cdp"
@@ -33,6 +34,9 @@ import (
 // Programs are the names that a Chromium goes by, in the order in which they are
 // looked for.
 var Programs = []string{"chromium", "chromium-browser", "google-chrome-stable", "google-chrome"}
+
+// startTime is what a browser may take to start, on a small machine that is busy.
+const startTime = time.Minute
 
 // Options says how the browser is run. The zero value is that of any visitor.
 type Options struct {
@@ -124,6 +128,7 @@ func (o Options) flags(program, home string) []chromedp.ExecAllocatorOption {
 		chromedp.Headless,
 		chromedp.NoFirstRun,
 		chromedp.NoDefaultBrowserCheck,
+		chromedp.WSURLReadTimeout(startTime),
 		chromedp.Flag("disable-gpu", true),
 		chromedp.Flag("disable-dev-shm-usage", true),
 		chromedp.Flag("disable-extensions", true),

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"testing"
+	"time"
 )
 
 // programs are this machine's, with their libraries.
@@ -73,9 +74,20 @@ func file(t testing.TB, from, to string) {
 	}
 }
 
-// Leftovers are the processes whose root lies below dir or whose command line names it,
-// and the mounts there.
+// Leftovers is [Running], when nothing more ends: who kills a process has not seen it
+// end yet, nor what ends with it.
 func Leftovers(t testing.TB, dir string) []string {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		if found := Running(t, dir); len(found) == 0 || time.Now().After(end) {
+			return found
+		}
+	}
+}
+
+// Running are the processes whose root lies below dir or whose command line names it,
+// and the mounts there.
+func Running(t testing.TB, dir string) []string {
 	t.Helper()
 	var found []string
 	processes, err := filepath.Glob("/proc/[0-9]*")

@@ -33,7 +33,7 @@ import (
 )
 
 // patience bounds what a test waits for; nothing is measured by it.
-const patience = 90 * time.Second
+const patience = 3 * time.Minute
 
 // The names, and where they lead. Not 127.0.0.1: PSF software drops that one.
 const (

@@ -26,10 +26,18 @@ func TestHundredPeersComeBack(t *testing.T) {
 	address := wss(t, r)
 	peers := startPeers(t, address, crowd, c.ACME.CAFile)
 	ids := peers.wait(t, crowd)
-	places := func() int { return r.Status().Reservations.Guests }
-	if got := places(); got != crowd {
+	// A peer that is starved for a while gives up its connection, and comes back.
+	places := func() {
+		t.Helper()
+		var got int
+		for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if got = r.Status().Reservations.Guests; got == crowd {
+				return
+			}
+		}
 		t.Errorf("the relay counts %d places taken, the peers %d", got, crowd)
 	}
+	places()
 
 	stop()
 	peers.wait(t, 0)
@@ -39,9 +47,7 @@ func TestHundredPeersComeBack(t *testing.T) {
 		t.Fatalf("the relay came back as %s, not %s", got, address)
 	}
 	peers.wait(t, crowd)
-	if got := places(); got != crowd {
-		t.Errorf("after the restart the relay counts %d places taken, the peers %d", got, crowd)
-	}
+	places()
 
 	// A place that cannot be reached is none: a browser looks up some of the peers.
 	b := startBrowser(t, ca.RootPEM)
@@ -123,7 +129,7 @@ func startPeers(t *testing.T, relay string, number int, ca string) *nodePeers {
 // wait until so many peers hold a place; it returns the peers' IDs once all do.
 func (p *nodePeers) wait(t *testing.T, reserved int) (ids []string) {
 	t.Helper()
-	late := time.After(patience)
+	late := time.After(3 * patience) // for a hundred
 	last, reached := -1, false
 	for {
 		select {
