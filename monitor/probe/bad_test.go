@@ -332,7 +332,7 @@ var badRelays = []badRelay{
 	{name: "nobody listens", rung: "tcp4", outcome: evidence.Fail, class: evidence.Refused,
 		meet: func(t *testing.T, _ *authority, _ *Options) Target {
 			id, _ := newID(t)
-			port := int(unusedAddr(t).Port())
+			_, port := boundSocket(t)
 			return Target{id, tcp4At(port), wssAt(port)}
 		},
 		also: func(t *testing.T, a evidence.Attempt) {
@@ -685,19 +685,10 @@ func tcp4Server(handle func(net.Conn)) func(*testing.T, *authority, *Options) Ta
 // deafPort listens, but its queue is full: the kernel answers no SYN.
 func deafPort(t *testing.T) int {
 	t.Helper()
-	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM, 0)
-	if err != nil {
+	fd, port := boundSocket(t)
+	if err := syscall.Listen(fd, 0); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { syscall.Close(fd) })
-	if err := errors.Join(syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), syscall.Listen(fd, 0)); err != nil {
-		t.Fatal(err)
-	}
-	name, err := syscall.Getsockname(fd)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := name.(*syscall.SockaddrInet4).Port
 	for range 8 {
 		c, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.1:%d", port), soon)
 		if err != nil {
