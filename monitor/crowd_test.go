@@ -22,7 +22,7 @@ func TestCrowds(t *testing.T) {
 	o := pebble.Options{TLSPort: freePort(t), HTTPPort: freePort(t)}
 	trusting, url := byName(t, m, o)
 	m.cfg.loopbackCounts = true
-	m.cfg.Listen = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	m.cfg.Listen = fmt.Sprintf("%s:%d", home, freePort(t))
 	stop, err := m.serve(t.Context())
 	must(t, err)
 	defer stop()

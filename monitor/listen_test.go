@@ -19,13 +19,24 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/pebble"
 )
 
-// freePort is one that the kernel just chose; a CA has to know it beforehand.
+// home is an address of this process alone: on 127.0.0.1 any connection of another
+// might take a port between its choice and its use.
+var home = fmt.Sprintf("127.%d.%d.%d", 64+os.Getpid()>>16&63, os.Getpid()>>8&255, os.Getpid()&255)
+
+var chosen = map[int]bool{}
+
+// freePort is one of home that the kernel just chose; a CA has to know it beforehand.
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	for {
+		l, err := net.Listen("tcp", home+":0")
+		must(t, err)
+		l.Close()
+		if port := l.Addr().(*net.TCPAddr).Port; !chosen[port] {
+			chosen[port] = true
+			return port
+		}
+	}
 }
 
 // byName is a monitor that serves under a name of its own, with the certificate
@@ -33,19 +44,19 @@ func freePort(t *testing.T) int {
 func byName(t *testing.T, m *Monitor, o pebble.Options) (client *http.Client, url string) {
 	t.Helper()
 	const domain = "monitor.test"
-	o.Names = map[string]netip.Addr{domain: netip.MustParseAddr("127.0.0.1")}
+	o.Names = map[string]netip.Addr{domain: netip.MustParseAddr(home)}
 	ca, err := pebble.Start(t.Context(), o)
 	must(t, err)
 	t.Cleanup(func() { ca.Close() })
 	roots := filepath.Join(t.TempDir(), "ca.pem")
 	must(t, os.WriteFile(roots, ca.RootPEM, 0o600))
-	addr := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	addr := fmt.Sprintf("%s:%d", home, freePort(t))
 	if o.TLSPort != 0 {
-		addr = fmt.Sprintf("127.0.0.1:%d", o.TLSPort)
+		addr = fmt.Sprintf("%s:%d", home, o.TLSPort)
 	}
 	m.cfg.Public = PublicConfig{Domain: domain, HTTPS: addr, ACME: ACMEConfig{Directory: ca.DirectoryURL, CAFile: roots}}
 	if o.HTTPPort != 0 {
-		m.cfg.Public.HTTP = fmt.Sprintf("127.0.0.1:%d", o.HTTPPort)
+		m.cfg.Public.HTTP = fmt.Sprintf("%s:%d", home, o.HTTPPort)
 	}
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(ca.RootPEM)
@@ -77,7 +88,7 @@ func TestPublicByName(t *testing.T) {
 			m.cfg.Listen = ""
 			client, url := byName(t, m, o)
 			if o.HTTPPort != 0 {
-				m.cfg.Public.HTTPS = fmt.Sprintf("127.0.0.1:%d", o.TLSPort)
+				m.cfg.Public.HTTPS = fmt.Sprintf("%s:%d", home, o.TLSPort)
 			}
 			stop, err := m.serve(t.Context())
 			must(t, err)

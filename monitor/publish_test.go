@@ -113,18 +113,24 @@ func TestPublishFails(t *testing.T) {
 func TestPublishIsBounded(t *testing.T) {
 	m, month, out := published(t, "sh", "-c", `yes | head -c 100000; echo $$ > "OUT/pid"; sleep 600 & echo $! > "OUT/child"; wait`, "; touch OUT/shell")
 	old := publishTimeout
-	publishTimeout = 500 * time.Millisecond
 	defer func() { publishTimeout = old }()
 	q := BundleRequest{Relay: m.roster.Relays[0].PeerID, Month: month, AsOf: month.End().Start().Add(100 * time.Hour)}
-	err := m.publishOne(context.Background(), q, bundle.Name(q.Relay, month))
+	var err error
+	var child []byte
+	// On a busy machine the command has not come to its end within half a second.
+	for publishTimeout = 500 * time.Millisecond; len(child) == 0 && publishTimeout < time.Minute; publishTimeout *= 4 {
+		err = m.publishOne(context.Background(), q, bundle.Name(q.Relay, month))
+		child, _ = os.ReadFile(filepath.Join(out, "child"))
+	}
 	if err == nil || !strings.Contains(err.Error(), "it was given") || len(err.Error()) > maxOutput+1000 {
 		t.Errorf("error of %d bytes: %.300v", len(err.Error()), err)
 	}
 	if _, err := os.Stat(filepath.Join(out, "shell")); err == nil {
 		t.Error("an argument was run by a shell")
 	}
-	child, err := os.ReadFile(filepath.Join(out, "child"))
-	must(t, err)
+	if len(child) == 0 {
+		t.Fatal("the command did not come so far")
+	}
 	// Ended, or about to be reaped by whoever does that here; the kernel takes a moment.
 	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(child)) + "/stat")

@@ -34,7 +34,7 @@ func TestControls(t *testing.T) {
 	web := listenAnd(t, func(l net.Listener) { status(http.StatusNotFound)(t, l, cert) })
 	untrusted := listenAnd(t, func(l net.Listener) { status(http.StatusOK)(t, l, newAuthority(t).leaf(t, nil)) })
 	mute := listenAnd(t, func(l net.Listener) { overTLS(func(c *tls.Conn) { c.Close() })(t, l, cert) })
-	closed := int(unusedAddr(t).Port())
+	_, closed := boundSocket(t)
 	relay := newRelay(t, cert, false, nil).Target
 	impostor := relay
 	impostor.PeerID, _ = newID(t)

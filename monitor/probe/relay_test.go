@@ -9,8 +9,8 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
-	"net"
 	"net/netip"
+	"syscall"
 	"testing"
 	"time"
 
@@ -213,15 +213,22 @@ func statusMessage(status pb.Status) *pb.HopMessage {
 	return &pb.HopMessage{Type: pb.HopMessage_STATUS.Enum(), Status: status.Enum()}
 }
 
-// port0 reserves a port on which nobody listens.
-func unusedAddr(t testing.TB) netip.AddrPort {
+// boundSocket has a port of its own, on which nobody listens and nobody else can.
+func boundSocket(t testing.TB) (fd, port int) {
 	t.Helper()
-	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return netip.MustParseAddrPort(l.Addr().String())
+	t.Cleanup(func() { syscall.Close(fd) })
+	if err := syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	addr, err := syscall.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fd, addr.(*syscall.SockaddrInet4).Port
 }
 
 func newID(t testing.TB) (peer.ID, crypto.PrivKey) {
