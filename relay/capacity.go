@@ -166,7 +166,7 @@ func (c capacity) resourceManager(l Limits, loopbackCounts bool) (*halfOpen, err
 	if err != nil {
 		return nil, fmt.Errorf("set the limits: %w", err)
 	}
-	h := newHalfOpen(m, min(l.ConnectionsPerIP/4, unfinished/16), unfinished*7/8)
+	h := newHalfOpen(m, min(l.ConnectionsPerIP/4, unfinished/16), unfinished*7/8, unfinished)
 	if !loopbackCounts {
 		h.exempt = netip.Addr.IsLoopback
 	}

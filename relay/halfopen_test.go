@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
@@ -56,7 +58,7 @@ func TestHalfOpenShare(t *testing.T) {
 // When many addresses have filled the room, the one with most of it gives way, and
 // nobody who has but one connection.
 func TestHalfOpenGreediestGives(t *testing.T) {
-	m := newHalfOpen(&network.NullResourceManager{}, 8, 16)
+	m := newHalfOpen(&network.NullResourceManager{}, 8, 16, 1000)
 	open := func(ip, port int) *closed {
 		t.Helper()
 		c := &closed{remote: multiaddrs(t, fmt.Sprintf("/ip4/203.0.113.%d/tcp/%d", ip, port))[0]}
@@ -103,6 +105,55 @@ func TestHalfOpenGreediestGives(t *testing.T) {
 	if len(m.addrs) != 1 || m.n != 1 || len(m.seen) != 0 {
 		t.Errorf("left over: %d of %d addresses, %d", m.n, len(m.addrs), len(m.seen))
 	}
+}
+
+// Where those that have to go take their time to end, newcomers are taken all the same;
+// and one that never ends holds them up for a moment only.
+func TestHalfOpenWaitsForThoseThatGo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := DefaultConfig().Limits
+		m, err := capacity{memory: 512 << 20, files: 2048}.derive(l).resourceManager(l, true)
+		must(t, err)
+		defer m.Close()
+		var takes time.Duration // of one that was closed; 0: it never ends
+		open := func(ip string, port int) error {
+			c := &slow{closed: closed{remote: multiaddrs(t, fmt.Sprintf("/ip4/%s/tcp/%d", ip, port))[0]}, takes: takes}
+			m.InterceptAccept(c)
+			c.scope, err = m.OpenConnection(network.DirInbound, true, c.remote)
+			return err
+		}
+		takes = 50 * time.Millisecond
+		for n := range m.all {
+			must(t, open(fmt.Sprintf("203.0.113.%d", n/m.perIP), n+1))
+		}
+		for i := range m.all / 2 {
+			if err := open(fmt.Sprintf("198.51.%d.%d", i/200, i%200), 1); err != nil {
+				t.Fatalf("the only one of its address, after %d others: %v", i, err)
+			}
+		}
+		takes = 0
+		for i := range m.all {
+			begun := time.Now()
+			_ = open(fmt.Sprintf("192.0.%d.%d", i/200, i%200), 1)
+			if waited := time.Since(begun); waited > leaveTime {
+				t.Fatalf("it waited %v for one that does not end", waited)
+			}
+		}
+		time.Sleep(time.Second)
+	})
+}
+
+// slow is a connection that ends some time after it was closed.
+type slow struct {
+	closed
+	takes time.Duration
+}
+
+func (c *slow) Close() error {
+	if c.takes > 0 {
+		time.AfterFunc(c.takes, func() { c.scope.Done() })
+	}
+	return nil
 }
 
 // closed is a connection that knows whether it was closed.
