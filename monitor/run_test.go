@@ -92,8 +92,8 @@ func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []s
 		t.Fatal(err)
 	}
 	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
-	// Of the plans that chance makes, one in a thousand has an attempt before the first
-	// tick, or in the second of another one's retry.
+	// The schedule is always the same. One in a thousand random ones has an attempt before
+	// the first tick, or in the same second as a retry.
 	must(t, os.MkdirAll(m.secrets.dir, 0o700))
 	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
 	m.planner = newPlanner(m.secrets.of)

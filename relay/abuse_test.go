@@ -91,7 +91,7 @@ func (a *attacked) isQuiet(t *testing.T) {
 	})
 }
 
-// saysLittle bounds the log: each message may repeat itself in each minute.
+// saysLittle bounds the log: each message may stand in it once a minute.
 func (a *attacked) saysLittle(t *testing.T) {
 	t.Helper()
 	minutes := 1 + int(time.Now().Truncate(time.Minute).Sub(a.from.Truncate(time.Minute))/time.Minute)

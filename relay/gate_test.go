@@ -465,7 +465,7 @@ func TestBan(t *testing.T) {
 		must(t, err)
 	}
 	must(t, Ban(dir, "127.0.1.64/26"))
-	must(t, Ban(dir, bad.ID().String())) // last: with its end the relay has read all, and ends nothing more
+	must(t, Ban(dir, bad.ID().String())) // last: when its connection ends, the relay has read both
 	eventually(t, "the banned peer is thrown out", func() bool { return bad.Network().Connectedness(relay.ID) != network.Connected })
 	wantEnded(t, r, endedBanned)
 	if r.gate.places.has(bad.ID()) {

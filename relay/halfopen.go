@@ -29,7 +29,7 @@ import (
 type halfOpen struct {
 	network.ResourceManager
 	perIP, all int
-	crowded    int // with so many a newcomer waits for the one that gives way to it
+	crowded    int // above it a newcomer waits for the one that gives way to it
 	exempt     func(netip.Addr) bool
 	tally      *tally
 
@@ -56,8 +56,8 @@ type unfinished struct {
 // 13,000 of them ended within 174 ms.
 const leaveTime = time.Second
 
-// newHalfOpen takes at most all unfinished connections at once, somewhat fewer than m's
-// own bound.
+// newHalfOpen makes room for all unfinished connections, which are fewer than m's own
+// bound.
 func newHalfOpen(m network.ResourceManager, perIP, all, bound int) *halfOpen {
 	return &halfOpen{
 		ResourceManager: m, perIP: max(8, perIP), all: all, crowded: all + (bound-all)/2, tally: newTally(slog.New(slog.DiscardHandler)),

@@ -107,8 +107,8 @@ func TestHalfOpenGreediestGives(t *testing.T) {
 	}
 }
 
-// Where those that have to go take their time to end, newcomers are taken all the same;
-// and one that never ends holds them up for a moment only.
+// Newcomers are taken although those that give way take a while to end. One that never
+// ends holds a newcomer up for leaveTime at most.
 func TestHalfOpenWaitsForThoseThatGo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := DefaultConfig().Limits

@@ -187,7 +187,7 @@ func TestCertificateRenewal(t *testing.T) {
 	first := r.Status().Certificate
 	h := newPeer(t, ca.RootPEM)
 	wss := dialable(t, r.Relay)["wss"]
-	// Were the machine so slow that the first certificate has expired, the next one would do.
+	// On a slow machine the first certificate may expire meanwhile. The next one will do.
 	eventually(t, "it connects", func() bool { return h.Connect(testContext(t), wss) == nil })
 	conn := h.Network().ConnsToPeer(r.ID())[0]
 	eventually(t, "another certificate is in use, and the first one has expired", func() bool {

@@ -162,8 +162,8 @@ func TestRenewedWhileTheDiskFillsUp(t *testing.T) {
 	before := h.tried.Load()
 	_, err = h.serve(s, true)
 	must(t, err)
-	// To one that is eager the next renewal is due at once: it is refused, and made again
-	// half an hour later at the earliest.
+	// An eager library wants the next renewal at once. It is refused, and tries again
+	// after half an hour at the earliest.
 	eventually(t, "the library renews, and wants to again", func() bool { return h.tried.Load() == before+2 })
 	if s.Certificate().Leaf.Equal(first) {
 		t.Fatal("the renewed certificate is not current")

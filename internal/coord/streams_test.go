@@ -50,7 +50,7 @@ func TestStreamThatWasResetIsMended(t *testing.T) {
 		return s.from[peer.ID()]
 	}
 	for range mostMends {
-		// Between the two it is none, but a busy machine may look too late to see that.
+		// For a moment it is no neighbour. On a busy machine the test may miss that moment.
 		before := stream()
 		_ = before.Reset()
 		eventually(t, "a neighbour again", func() bool {

@@ -36,7 +36,7 @@ func TestKilled(t *testing.T) {
 	acked := make(map[string]bool)
 	signed := make(map[string]bool)
 	lives := 0
-	// By chance, or on a slow disk, so many lives may see little: then some more are lived.
+	// By chance, or on a slow disk, n lives may show too little. Then there are more.
 	for ; lives < n || lives < 20*n && (len(acked) < n || len(signed) < 2); lives++ {
 		child := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.count=1")
 		child.Env = append(os.Environ(), "KILLED_LOG="+dir)

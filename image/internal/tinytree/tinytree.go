@@ -74,8 +74,8 @@ func file(t testing.TB, from, to string) {
 	}
 }
 
-// Leftovers is [Running], when nothing more ends: who kills a process has not seen it
-// end yet, nor what ends with it.
+// Leftovers are what is still [Running] after a minute. A process that was killed takes a
+// moment to end.
 func Leftovers(t testing.TB, dir string) []string {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
