@@ -122,7 +122,7 @@ func (a *appliance) watch(ctx context.Context, t *testing.T) (stop func() time.D
 	ctx, cancel := context.WithCancel(ctx)
 	longest := make(chan time.Duration, 1)
 	c := a.client(t)
-	c.Timeout = 5 * time.Second
+	c.Timeout = time.Second
 	go func() {
 		var gap time.Duration
 		last := time.Now()
