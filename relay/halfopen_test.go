@@ -143,6 +143,38 @@ func TestHalfOpenWaitsForThoseThatGo(t *testing.T) {
 	})
 }
 
+// A place is counted as free when it is free, and not before.
+func TestHalfOpenCountsWhatIsTaken(t *testing.T) {
+	places := &counted{}
+	m := newHalfOpen(places, 8, 16, 32)
+	places.of = m
+	s, err := m.OpenConnection(network.DirInbound, true, multiaddrs(t, "/ip4/203.0.113.1/tcp/1")[0])
+	must(t, err)
+	s.Done()
+	if places.left != 1 || m.n != 0 {
+		t.Errorf("%d were counted when the place was given back, and %d afterwards, want 1 and 0", places.left, m.n)
+	}
+}
+
+// counted is a resource manager that looks at how many are counted when a place is given
+// back to it.
+type counted struct {
+	network.NullResourceManager
+	of   *halfOpen
+	left int
+}
+
+func (c *counted) OpenConnection(network.Direction, bool, ma.Multiaddr) (network.ConnManagementScope, error) {
+	return countedScope{&network.NullScope{}, c}, nil
+}
+
+type countedScope struct {
+	*network.NullScope
+	of *counted
+}
+
+func (s countedScope) Done() { s.of.left = s.of.of.n }
+
 // slow is a connection that ends some time after it was closed.
 type slow struct {
 	closed
