@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"os"
@@ -20,7 +21,7 @@ import (
 type ladder struct {
 	opts     probe.Options
 	listener *probe.Listener
-	controls []probe.ControlHost
+	lookout  *lookout      // nil: the roster names no controls
 	wait     time.Duration // for an announcement that was not heard yet
 }
 
@@ -35,13 +36,6 @@ func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
 		Pace:         probe.NewPace(spacing),
 	}}
 	var err error
-	for _, c := range roster.Controls {
-		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
-		if err != nil {
-			return nil, fmt.Errorf("the roster's controls: %w", err)
-		}
-		l.controls = append(l.controls, h)
-	}
 	if cfg.Lab.CA != "" {
 		pem, err := os.ReadFile(cfg.Lab.CA)
 		if err != nil {
@@ -50,6 +44,9 @@ func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
 		if l.opts.ExtraCAs, err = probe.ParseCAs(pem); err != nil {
 			return nil, fmt.Errorf("the lab's CA %s: %w", cfg.Lab.CA, err)
 		}
+	}
+	if err := l.control(roster); err != nil {
+		return nil, err
 	}
 	// One identity for as long as the process runs, and none that is stored: to
 	// the relays the listener is one more member of the topic.
@@ -67,13 +64,43 @@ func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) 
 	o.ProbeKey, o.NoRelay = key, key == nil
 	o.AnnounceWait = l.wait
 	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf.Raw) }
+	if l.lookout == nil {
+		// Without controls in the roster no failure counts (rule R5).
+		return probe.Run(ctx, t, o), leaves
+	}
+	w := l.lookout.watch()
+	o.OnRung = w.rung
 	a := probe.Run(ctx, t, o)
-	// A failure counts only if the monitor's own line is seen to work now (rule
-	// R5); without controls in the roster none counts, and there is nothing to show.
-	if needed := probe.Needed(a); len(needed) > 0 && len(l.controls) > 0 && ctx.Err() == nil {
-		a.Controls = probe.Controls(ctx, l.controls, needed, l.opts)
+	if ctx.Err() == nil {
+		a.Controls = w.controls(ctx, a)
 	}
 	return a, leaves
+}
+
+// control makes the lookout for the roster's controls.
+func (l *ladder) control(roster *bounty.Roster) error {
+	var hosts []probe.ControlHost
+	for _, c := range roster.Controls {
+		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
+		if err != nil {
+			return fmt.Errorf("the roster's controls: %w", err)
+		}
+		hosts = append(hosts, h)
+	}
+	if len(hosts) == 0 {
+		return nil
+	}
+	o := l.opts
+	var err error
+	// One identity for as long as the process runs, so that no more than one place
+	// is reserved at a control that is a relay.
+	if o.ProbeKey, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
+		return err
+	}
+	l.lookout = newLookout(func(ctx context.Context, components []evidence.Component) []evidence.Control {
+		return probe.Controls(ctx, hosts, components, o)
+	})
+	return nil
 }
 
 // watch keeps the listener connected to these relays.
@@ -91,4 +118,9 @@ func (l *ladder) announced(id string) string {
 	return ""
 }
 
-func (l *ladder) close() error { return l.listener.Close() }
+func (l *ladder) close() error {
+	if l.lookout != nil {
+		l.lookout.end()
+	}
+	return l.listener.Close()
+}

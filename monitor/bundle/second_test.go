@@ -101,6 +101,8 @@ type secondRecord struct {
 			Component string    `json:"component"`
 			Outcome   string    `json:"outcome"`
 			Started   time.Time `json:"started"`
+			Sent      int64     `json:"sent"`
+			Resent    int64     `json:"resent"`
 		} `json:"controls"`
 	} `json:"attempts"`
 }
@@ -521,20 +523,33 @@ func (s *second) rawVote(h secondHour) string {
 			if a.Results[c].Outcome != "fail" {
 				continue
 			}
-			var end int64
+			var start, end int64
 			for _, r := range a.Rungs {
-				if r.Component == c && r.Outcome != "skipped" {
-					end = max(end, r.OffsetUS+r.DurationUS)
+				if r.Component == c && r.Outcome != "skipped" && r.OffsetUS+r.DurationUS >= end {
+					start, end = r.OffsetUS, r.OffsetUS+r.DurationUS
 				}
 			}
-			at := a.Started.Add(time.Duration(end) * time.Microsecond)
-			ok := map[string]bool{}
+			at := a.Started.Add(time.Duration(end) * time.Microsecond).Truncate(time.Millisecond)
+			beside, after := map[string]bool{}, map[string]bool{}
+			var sent, resent int64
 			for _, x := range a.Controls {
-				if x.Component == c && x.Outcome == "ok" && x.Started.Sub(at).Abs() <= 120*time.Second {
-					ok[x.Name] = true
+				if x.Component != c || x.Outcome != "ok" {
+					continue
 				}
+				switch {
+				case x.Started.Before(a.Started.Add(time.Duration(start) * time.Microsecond)), x.Started.Sub(at) > 120*time.Second:
+					continue
+				case x.Started.Before(at):
+					beside[x.Name] = true
+				default:
+					after[x.Name] = true
+				}
+				sent, resent = sent+x.Sent, resent+x.Resent
 			}
-			counted = counted || len(ok)*3 >= len(s.roster.Controls)*2 && len(s.roster.Controls) > 0
+			enough := func(ok map[string]bool) bool {
+				return len(ok)*3 >= len(s.roster.Controls)*2 && len(s.roster.Controls) > 0
+			}
+			counted = counted || enough(after) && (end-start < 10_000_000 || enough(beside)) && resent*100 <= sent*3
 		}
 		if counted {
 			failed = append(failed, a.Started)

@@ -19,6 +19,7 @@ const (
 	maxAttempt  = 256 << 10 // bytes of canonical JSON
 	maxAttempts = 32        // on one relay in one hour
 	maxControls = 256       // in the header of one block
+	maxPackets  = 1 << 30   // of one control
 	maxSchedule = 16
 	maxRecords  = 100_000 // in one block
 	saltSize    = 32
@@ -82,6 +83,9 @@ func checkControl(c Control) error {
 	}
 	if err := checkOutcome(c.Outcome); err != nil {
 		return fmt.Errorf("control %q: %w", c.Name, err)
+	}
+	if c.Resent < 0 || c.Resent > c.Sent || c.Sent > maxPackets {
+		return fmt.Errorf("control %q: %d packets sent, %d of them again", c.Name, c.Sent, c.Resent)
 	}
 	return nil
 }

@@ -140,7 +140,9 @@ func (s *Story) attempt(i int, a evidence.Attempt) {
 	if len(a.Controls) > 0 {
 		type sum struct{ ok, all int }
 		sums := map[evidence.Component]*sum{}
+		var sent, resent int64
 		for _, c := range a.Controls {
+			sent, resent = sent+c.Sent, resent+c.Resent
 			if sums[c.Component] == nil {
 				sums[c.Component] = &sum{}
 			}
@@ -155,7 +157,7 @@ func (s *Story) attempt(i int, a evidence.Attempt) {
 				words = append(words, fmt.Sprintf("%s %d of %d ok", c, x.ok, x.all))
 			}
 		}
-		s.say("  Controls, to tell the relay's failure from one of the monitor's own line: %s.", strings.Join(words, ", "))
+		s.say("  Controls, to tell the relay's failure from one of the monitor's own line: %s; %d of %d packets to them were sent again.", strings.Join(words, ", "), resent, sent)
 	}
 }
 
