@@ -124,9 +124,20 @@ func (m *Monitor) browse(ctx context.Context, j job, a *evidence.Attempt) {
 	defer m.browsing.end()
 	looking, cancel := context.WithTimeout(ctx, browseTimeout)
 	defer cancel()
+	var w *watch
+	if m.ladder != nil && m.ladder.lookout != nil {
+		w = m.ladder.lookout.watch()
+		w.rung(evidence.Rung{Component: evidence.WSS})
+	}
 	rung := m.browsing.look(looking, a.WSSAddr)
-	rung.OffsetUS = max(0, now.Sub(a.Started.Time)).Microseconds()
+	rung.OffsetUS, rung.DurationUS = max(0, now.Sub(a.Started.Time)).Microseconds(), time.Since(now).Microseconds()
 	a.Rungs = append(a.Rungs, rung)
+	if w != nil {
+		w.rung(evidence.Rung{Component: evidence.WSS, Outcome: rung.Outcome})
+		if rung.Outcome == evidence.Fail {
+			a.Controls = append(a.Controls, w.controls(looking, evidence.WSS)...)
+		}
+	}
 	m.browsing.note(*a)
 	m.log.Info("browser", "relay", j.relay, "outcome", rung.Outcome, "class", rung.Class, "detail", rung.Detail)
 }

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // When the roster's controls are tried (rule R5).
@@ -122,10 +121,9 @@ func (w *watch) rung(r evidence.Rung) {
 	}
 }
 
-// controls are those that the attempt needs: the ones beside it, and one more round
-// that begins now, when it is over.
-func (w *watch) controls(ctx context.Context, a evidence.Attempt) []evidence.Control {
-	needed := probe.Needed(a)
+// controls are those of the components that failed: the ones beside the attempt, and
+// one more round that begins now, when it is over.
+func (w *watch) controls(ctx context.Context, needed ...evidence.Component) []evidence.Control {
 	if n := len(needed); n > 0 && needed[n-1] == evidence.Relay {
 		needed = needed[n-1:] // its rounds try all three
 	}

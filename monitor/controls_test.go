@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // line is a monitor's own line in tests: it works or not, and each round of controls
@@ -94,7 +95,7 @@ func TestControlsBesideAndAfter(t *testing.T) {
 				l := &line{takes: s, works: test.works, start: start}
 				look := newLookout(l.try)
 				w := look.watch()
-				got := words(w.controls(t.Context(), climbs(w, test.rungs...)), start)
+				got := words(w.controls(t.Context(), probe.Needed(climbs(w, test.rungs...))...), start)
 				time.Sleep(time.Minute) // no round comes later
 				look.end()
 				synctest.Wait()
@@ -123,7 +124,7 @@ func TestControlsAreShared(t *testing.T) {
 				w := look.watch()
 				a := climbs(w, "tcp4!", 15*time.Second, "wss!", 30*time.Second)
 				ended := time.Now()
-				list := w.controls(t.Context(), a)
+				list := w.controls(t.Context(), probe.Needed(a)...)
 				after := 0
 				for _, c := range list {
 					if !c.Started.Before(ended.Truncate(time.Millisecond)) {
@@ -153,11 +154,11 @@ func TestControlsEnd(t *testing.T) {
 		a := climbs(w, "tcp4!", 5*time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if list := w.controls(ctx, a); len(list) != 0 {
+		if list := w.controls(ctx, probe.Needed(a)...); len(list) != 0 {
 			t.Errorf("got %+v, want none", list)
 		}
 		look.end()
-		if list := look.watch().controls(t.Context(), a); len(list) != 0 {
+		if list := look.watch().controls(t.Context(), probe.Needed(a)...); len(list) != 0 {
 			t.Errorf("after the end: got %+v, want none", list)
 		}
 	})

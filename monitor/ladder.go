@@ -72,7 +72,7 @@ func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) 
 	o.OnRung = w.rung
 	a := probe.Run(ctx, t, o)
 	if ctx.Err() == nil {
-		a.Controls = w.controls(ctx, a)
+		a.Controls = w.controls(ctx, probe.Needed(a)...)
 	}
 	return a, leaves
 }

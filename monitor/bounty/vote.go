@@ -228,7 +228,10 @@ const (
 // the line was during it.
 func (r *Rules) controlled(roster *Roster, relay *Relay, a *evidence.Attempt, c evidence.Component, more []evidence.Control) controlState {
 	began, failed := lastRung(a, c)
-	all := slices.Concat(a.Controls, more)
+	return r.lineWorked(roster, relay, c, began, failed, slices.Concat(a.Controls, more))
+}
+
+func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, began, failed time.Time, all []evidence.Control) controlState {
 	parts := [][]evidence.Control{startedWithin(all, failed, failed.Add(r.ControlWithin+time.Nanosecond))}
 	if failed.Sub(began) >= r.ControlBeside {
 		parts = append(parts, startedWithin(all, began, failed))
@@ -322,10 +325,12 @@ func lastRung(a *evidence.Attempt, c evidence.Component) (began, ended time.Time
 			from, to = r.OffsetUS, r.OffsetUS+r.DurationUS
 		}
 	}
-	at := func(us int64) time.Time {
-		return evidence.TimeOf(a.Started.Add(time.Duration(us) * time.Microsecond)).Time
-	}
-	return at(from), at(to)
+	return timeIn(a, from), timeIn(a, to)
+}
+
+// timeIn is so many microseconds after the start of an attempt.
+func timeIn(a *evidence.Attempt, us int64) time.Time {
+	return evidence.TimeOf(a.Started.Add(time.Duration(us) * time.Microsecond)).Time
 }
 
 // sameAddr compares multiaddrs, of which some forms have two spellings.

@@ -408,16 +408,19 @@ func TestAppendRefuses(t *testing.T) {
 		"outcome":             {func(a *Attempt) { a.Results[WSS] = Result{Outcome: "up"} }, firstHour, nil, `outcome "up"`},
 		"rung":                {func(a *Attempt) { a.Rungs[0].Outcome = "" }, firstHour, nil, `outcome ""`},
 		"rung's component":    {func(a *Attempt) { a.Rungs[0].Component = "udp" }, firstHour, nil, `component "udp"`},
-		"control":             {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4}} }, firstHour, nil, `control "c"`},
-		"level":               {func(a *Attempt) { a.Level = 5 }, firstHour, nil, "level 5"},
-		"not UTF-8":           {func(a *Attempt) { a.Facts.AgentVersion = "\xff" }, firstHour, nil, "not UTF-8"},
-		"2^53+1":              {func(a *Attempt) { a.Facts.Reservation.LimitBytes = 1<<53 + 1 }, firstHour, nil, "beyond 2^53"},
-		"too long":            {func(a *Attempt) { a.Facts.AgentVersion = strings.Repeat("x", maxAttempt) }, firstHour, nil, "too long"},
-		"no leaf":             {func(a *Attempt) { a.Facts.Certificate = cert }, firstHour, nil, "no such file"},
-		"wrong leaf":          {func(a *Attempt) { c := *cert; c.Issuer = "CN=x"; a.Facts.Certificate = &c }, firstHour, [][]byte{der}, "the record says"},
-		"bad hash":            {func(a *Attempt) { c := *cert; c.SHA256 = "../log.key"; a.Facts.Certificate = &c }, firstHour, nil, "not a SHA-256"},
-		"leaf for nothing":    {nil, firstHour, [][]byte{der}, "refers to none"},
-		"far year":            {func(a *Attempt) { a.Facts.Reservation.Expires = TimeOf(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)) }, firstHour, nil, "year 10000"},
+		"packets": {func(a *Attempt) {
+			a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK, Sent: 3, Resent: 4}}
+		}, firstHour, nil, "3 packets sent, 4 of them again"},
+		"control":          {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4}} }, firstHour, nil, `control "c"`},
+		"level":            {func(a *Attempt) { a.Level = 5 }, firstHour, nil, "level 5"},
+		"not UTF-8":        {func(a *Attempt) { a.Facts.AgentVersion = "\xff" }, firstHour, nil, "not UTF-8"},
+		"2^53+1":           {func(a *Attempt) { a.Facts.Reservation.LimitBytes = 1<<53 + 1 }, firstHour, nil, "beyond 2^53"},
+		"too long":         {func(a *Attempt) { a.Facts.AgentVersion = strings.Repeat("x", maxAttempt) }, firstHour, nil, "too long"},
+		"no leaf":          {func(a *Attempt) { a.Facts.Certificate = cert }, firstHour, nil, "no such file"},
+		"wrong leaf":       {func(a *Attempt) { c := *cert; c.Issuer = "CN=x"; a.Facts.Certificate = &c }, firstHour, [][]byte{der}, "the record says"},
+		"bad hash":         {func(a *Attempt) { c := *cert; c.SHA256 = "../log.key"; a.Facts.Certificate = &c }, firstHour, nil, "not a SHA-256"},
+		"leaf for nothing": {nil, firstHour, [][]byte{der}, "refers to none"},
+		"far year":         {func(a *Attempt) { a.Facts.Reservation.Expires = TimeOf(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)) }, firstHour, nil, "year 10000"},
 	} {
 		a := good()
 		if c.change != nil {
