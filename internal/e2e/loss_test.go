@@ -72,7 +72,7 @@ const lossAtOnce = 40
 // table only says how often they do.
 //
 // "make loss-table" makes all the attempts, and prints the table in Markdown; to have
-// one rate only: RELAY_LOSS_TABLE=1 go test -v -timeout 3h -run TestLoss/35 ./internal/e2e
+// one rate only: RELAY_LOSS_TABLE=1 go test -v -timeout 3h -run 'TestLoss/^35$' ./internal/e2e
 func TestLoss(t *testing.T) {
 	rows, whole := someLoss, os.Getenv(envLossTable) != ""
 	if whole {
@@ -96,33 +96,29 @@ func TestLoss(t *testing.T) {
 func (row lossRow) run(t *testing.T) {
 	l := newLossLab(t)
 	l.lose(row.percent)
-	var plans []lossPlan
-	for i := range row.healthy {
-		plans = append(plans, lossPlan{healthy, l.relays[healthy][i%len(l.relays[healthy])], row.times})
-	}
-	for _, kind := range []string{dead, silent} {
-		for i := range row.broken {
-			plans = append(plans, lossPlan{kind, l.relays[kind][i%len(l.relays[kind])], 1})
+	l.look(row.percent, row.plans(l, kinds...))
+	// What must be seen where nothing is lost is looked for again: a machine that is
+	// busy may make a control late, and the attempt is blind then.
+	for range 10 {
+		if again := slices.DeleteFunc(slices.Clone(kinds), l.sawAsItIs); row.percent == 0 && len(again) > 0 {
+			l.look(row.percent, row.plans(l, again...))
 		}
 	}
-	sums := l.look(row.percent, plans)
 	text := ""
-	for _, kind := range []string{healthy, dead, silent} {
-		sum := sums[kind]
-		if sum == nil {
+	for _, kind := range kinds {
+		sum := l.sums[kind]
+		if sum.attempts == 0 {
 			continue
 		}
 		text += sum.row(row.percent, kind)
-		switch {
-		case kind == healthy && row.percent <= maxLossCounted && sum.counted > 0:
+		if kind == healthy && row.percent <= maxLossCounted && sum.counted > 0 {
 			t.Errorf("%d %% loss: %d of %d attempts at healthy relays counted as failed, want none", row.percent, sum.counted, sum.attempts)
-		case kind == healthy && row.percent == 0 && sum.up == 0:
-			t.Errorf("no loss: none of %d attempts found a healthy relay up", sum.attempts)
-		case kind != healthy && row.percent == 0 && sum.votes[bounty.Down] == 0:
-			t.Errorf("no loss: no vote on a %s relay is DOWN, want that: %+v", kind, *sum)
 		}
 		if kind == healthy && sum.votes[bounty.Down] > 0 {
 			t.Errorf("%d %% loss: %d votes on healthy relays are DOWN, want none", row.percent, sum.votes[bounty.Down])
+		}
+		if row.percent == 0 && !l.sawAsItIs(kind) {
+			t.Errorf("no loss: the votes on a %s relay are not what it is: %+v", kind, *sum)
 		}
 	}
 	write(t, lossRows(row.percent), text)
@@ -132,6 +128,28 @@ func (row lossRow) run(t *testing.T) {
 			t.Errorf("relay %s refused %v times, want 0: this test's limits are too low to say anything", s.ip, n)
 		}
 	}
+}
+
+// plans are those of the row for these kinds of relays.
+func (row lossRow) plans(l *lossLab, kinds ...string) (plans []lossPlan) {
+	for _, kind := range kinds {
+		monitors, times := row.broken, 1
+		if kind == healthy {
+			monitors, times = row.healthy, row.times
+		}
+		for i := range monitors {
+			plans = append(plans, lossPlan{kind, l.relays[kind][i%len(l.relays[kind])], times})
+		}
+	}
+	return plans
+}
+
+// sawAsItIs says whether there was a vote UP on a healthy relay, or DOWN on another one.
+func (l *lossLab) sawAsItIs(kind string) bool {
+	if kind == healthy {
+		return l.sums[kind].votes[bounty.Up] > 0
+	}
+	return l.sums[kind].votes[bounty.Down] > 0
 }
 
 // lossRows is where the process inside the namespace leaves its part of the table: in
@@ -159,6 +177,8 @@ const (
 	silent  = "silent" // connections are taken, and that is all
 )
 
+var kinds = []string{healthy, dead, silent}
+
 // lossLab is a network with relays, controls and a DNS server.
 type lossLab struct {
 	t        *testing.T
@@ -169,12 +189,14 @@ type lossLab struct {
 	relays   map[string][]bounty.Relay // by kind
 	controls string                    // as the roster has them
 	monitors int
+	sums     map[string]*lossSum // by kind
 }
 
 func newLossLab(t *testing.T) *lossLab {
 	t.Helper()
 	need.Tools(t, "ip", "nft")
-	l := &lossLab{t: t, ca: newAuthority(t), from: evidence.HourOf(time.Now()), relays: map[string][]bounty.Relay{}}
+	l := &lossLab{t: t, ca: newAuthority(t), from: evidence.HourOf(time.Now()), relays: map[string][]bounty.Relay{},
+		sums: map[string]*lossSum{healthy: {}, dead: {}, silent: {}}}
 	// As on a line: a packet that is lost is one of 1,500 bytes.
 	l.command("ip", "link", "set", "dev", "lo", "mtu", "1500", "gso_max_segs", "1")
 	l.serveDNS()
@@ -388,7 +410,7 @@ func (s *lossSum) row(percent int, kind string) string {
 }
 
 // look has the monitors look, and judges what is in their logs.
-func (l *lossLab) look(percent int, plans []lossPlan) map[string]*lossSum {
+func (l *lossLab) look(percent int, plans []lossPlan) {
 	l.t.Helper()
 	type looked struct {
 		cfg      monitor.Config
@@ -406,8 +428,7 @@ func (l *lossLab) look(percent int, plans []lossPlan) map[string]*lossSum {
 	}
 	var group errgroup.Group
 	group.SetLimit(lossAtOnce)
-	sums := map[string]*lossSum{}
-	var mu sync.Mutex // over sums
+	var mu sync.Mutex // over the sums
 	done := 0
 	for i, p := range plans {
 		group.Go(func() (err error) {
@@ -424,21 +445,23 @@ func (l *lossLab) look(percent int, plans []lossPlan) map[string]*lossSum {
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			sum := cmp.Or(sums[p.kind], &lossSum{})
-			sums[p.kind] = sum
+			sum := l.sums[p.kind]
 			for j, a := range v.attempts {
 				sum.add(l.t, p, v.roster, a, v.took[j])
 			}
-			if done++; percent > 0 {
-				l.t.Logf("%d %%: %d of %d monitors are done; %s: %d attempts, %d failed, %d counted", percent, done, len(plans), p.kind, sum.attempts, sum.failed, sum.counted)
-			}
+			done++
+			l.t.Logf("%d %%: %d of %d monitors are done; %s: %d attempts, %d failed, %d counted", percent, done, len(plans), p.kind, sum.attempts, sum.failed, sum.counted)
 			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
 		l.t.Fatal(err)
 	}
-	l.t.Logf("%d %%: %s", percent, l.lost())
+	lost := l.lost()
+	l.t.Logf("%d %%: %s", percent, lost)
+	if none := strings.Contains(lost, "counter lost { packets 0 "); none != (percent == 0) {
+		l.t.Errorf("%d %% loss: %s", percent, lost)
+	}
 
 	// Three attempts at one relay are an hour's. Those of one monitor stand together.
 	threes := map[string]*[]evidence.Attempt{}
@@ -448,7 +471,7 @@ func (l *lossLab) look(percent int, plans []lossPlan) map[string]*lossSum {
 			threes[a.PeerID] = three
 			if *three = append(*three, a); len(*three) == 3 {
 				ballot := lossVote(bounty.Defaults().DownAttempts, all[i].roster, &p.relay, *three...)
-				sums[p.kind].votes[ballot.Value]++
+				l.sums[p.kind].votes[ballot.Value]++
 				if ballot.Value == bounty.Down && p.kind == healthy {
 					l.t.Logf("a vote is DOWN: %v", ballot.Causes)
 				}
@@ -456,7 +479,6 @@ func (l *lossLab) look(percent int, plans []lossPlan) map[string]*lossSum {
 			}
 		}
 	}
-	return sums
 }
 
 // add counts an attempt.
