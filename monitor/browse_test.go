@@ -42,8 +42,8 @@ func TestBrowseWeekly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{took: 5 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 3, 8)
-		m.climb = func(ctx context.Context, target probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
-			a, certs := f.climb(ctx, target, key)
+		m.climb = func(ctx context.Context, target probe.Target, _ []probe.ControlHost, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+			a, certs := f.climb(ctx, target, nil, key)
 			a.WSSAddr = a.PeerID
 			return a, certs
 		}

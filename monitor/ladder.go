@@ -10,7 +10,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
@@ -20,7 +19,6 @@ import (
 type ladder struct {
 	opts     probe.Options
 	listener *probe.Listener
-	controls []probe.ControlHost
 	wait     time.Duration // for an announcement that was not heard yet
 }
 
@@ -28,20 +26,13 @@ type ladder struct {
 // than five connections a second from one address, which would look like an outage.
 const spacing = time.Second
 
-func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
+func newLadder(cfg Config) (*ladder, error) {
 	l := &ladder{opts: probe.Options{
 		Resolve:      cfg.Lab.Resolve,
 		AllowPrivate: cfg.Network == evidence.Lab,
 		Pace:         probe.NewPace(spacing),
 	}}
 	var err error
-	for _, c := range roster.Controls {
-		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
-		if err != nil {
-			return nil, fmt.Errorf("the roster's controls: %w", err)
-		}
-		l.controls = append(l.controls, h)
-	}
 	if cfg.Lab.CA != "" {
 		pem, err := os.ReadFile(cfg.Lab.CA)
 		if err != nil {
@@ -61,7 +52,7 @@ func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
 }
 
 // climb makes one attempt, without a reservation if there is no key for it; it returns the leaf certificates that were seen, too.
-func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+func (l *ladder) climb(ctx context.Context, t probe.Target, controls []probe.ControlHost, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 	var leaves [][]byte
 	o := l.opts
 	o.ProbeKey, o.NoRelay = key, key == nil
@@ -70,8 +61,8 @@ func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) 
 	a := probe.Run(ctx, t, o)
 	// A failure counts only if the monitor's own line is seen to work now (rule
 	// R5); without controls in the roster none counts, and there is nothing to show.
-	if needed := probe.Needed(a); len(needed) > 0 && len(l.controls) > 0 && ctx.Err() == nil {
-		a.Controls = probe.Controls(ctx, l.controls, needed, l.opts)
+	if needed := probe.Needed(a); len(needed) > 0 && len(controls) > 0 && ctx.Err() == nil {
+		a.Controls = probe.Controls(ctx, controls, needed, l.opts)
 	}
 	return a, leaves
 }
