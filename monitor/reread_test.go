@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -186,5 +188,174 @@ func TestChangesAreBounded(t *testing.T) {
 	got := fmt.Sprint(changes(&basis{roster: &bounty.Roster{}, rules: bounty.Defaults()}, &basis{roster: is, rules: bounty.Defaults()})...)
 	if !strings.Contains(got, " and 4990 more") || len(got) > 1000 {
 		t.Errorf("%d bytes: %s", len(got), got)
+	}
+}
+
+// Rosters that change all the time, under load and while everybody looks: each half
+// minute at most one is read, and every relay has its one attempt an hour.
+func TestRostersUnderLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: 40 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 30, 2)
+		var adopted int
+		m.log = slog.New(counting{m.log.Handler(), "are in force from now on", &adopted})
+		relays := map[string][]int{}
+		for _, id := range ids {
+			relays[id] = []int{4001}
+		}
+		byFile(t, m, relays)
+		good := rosterFile(m, m.store.Key(), relays, 0)
+		first := evidence.HourOf(time.Now())
+		const hours = 2
+		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour-time.Second)
+		defer cancel()
+		var others sync.WaitGroup
+		others.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				// Now and then a relay is out of it for a while.
+				next := fmt.Appendf(bytes.Clone(good), "# %d\n", i)
+				if i%4 == 0 {
+					next = bytes.Replace(next, []byte("enrolled: \""+(first-1).String()), []byte("enrolled: \""+(first+1000).String()), 1)
+				}
+				must(t, os.WriteFile(m.cfg.Roster, next, 0o600))
+				time.Sleep(7 * time.Second)
+			}
+		})
+		others.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := m.overview(time.Now()); err != nil {
+					t.Error(err)
+				}
+				for _, id := range ids[:3] {
+					if _, err := m.month(id, first.Month(), time.Now()); err != nil {
+						t.Error(err)
+					}
+				}
+				m.fetchBeacons(ctx)
+				time.Sleep(47 * time.Second)
+			}
+		})
+		must(t, m.Run(ctx))
+		others.Wait()
+		if adopted < 60*hours || adopted > 2*60*hours {
+			t.Errorf("in %d hours %d rosters were taken over, want one each half minute at most, and most of these", hours, adopted)
+		}
+		for h := first; h < first+hours-1; h++ {
+			records, err := m.store.Records(h)
+			must(t, err)
+			if len(records) != len(ids) {
+				t.Errorf("%s: %d relays have records, want %d", h, len(records), len(ids))
+			}
+			for _, r := range records {
+				if len(r.Attempts) != 1 {
+					t.Errorf("%s: %d attempts at %s, want one", h, len(r.Attempts), r.PeerID)
+				}
+			}
+			if head, err := m.store.Header(h); err != nil || head.State != evidence.StateOK {
+				t.Errorf("%s is %q (%v), want ok", h, head.State, err)
+			}
+		}
+	})
+}
+
+// counting counts what is logged with a message.
+type counting struct {
+	slog.Handler
+	what string
+	n    *int
+}
+
+func (c counting) Enabled(context.Context, slog.Level) bool { return true }
+
+func (c counting) Handle(_ context.Context, r slog.Record) error {
+	if strings.Contains(r.Message, c.what) {
+		*c.n++
+	}
+	return nil
+}
+
+// rewrite makes the roster of a house name only some of its monitors, and has one of
+// them read it.
+func (h *house) rewrite(m *Monitor, only func(line string) bool) {
+	h.t.Helper()
+	all, err := os.ReadFile(h.roster)
+	must(h.t, err)
+	var kept strings.Builder
+	for line := range strings.Lines(string(all)) {
+		if !strings.HasPrefix(line, "- ") || only(line) {
+			kept.WriteString(line)
+		}
+	}
+	must(h.t, os.WriteFile(h.roster, []byte(kept.String()), 0o644))
+	m.reread(h.t.Context(), time.Now())
+	m.running.Wait()
+	must(h.t, os.WriteFile(h.roster, all, 0o644))
+}
+
+// A witness that is named no more is not asked, one that is named anew is, both
+// without a restart.
+func TestNewRosterNamesOtherWitnesses(t *testing.T) {
+	h := newHouse(t, 3)
+	m := h.spots[0].m
+	h.seal(m, 1)
+	wantCosigned(t, m, 1, 2)
+	h.rewrite(m, func(line string) bool { return !strings.Contains(line, "name: m3") })
+	h.seal(m, 2)
+	wantCosigned(t, m, 2, 1)
+	m.reread(t.Context(), time.Now())
+	m.running.Wait()
+	h.seal(m, 3)
+	wantCosigned(t, m, 3, 2)
+	if keys := m.cosigned(); len(keys) != 2 {
+		t.Errorf("it cosigns %d logs, want those of the two others", len(keys))
+	}
+}
+
+// A log that waits for its witnesses waits for none that the roster does not name any
+// more: it has come out of no backup.
+func TestNewRosterEndsTheWaitForWitnesses(t *testing.T) {
+	h := newHouse(t, 2)
+	s := h.spots[0]
+	h.stop(h.spots[1])
+	h.stop(s)
+	m := h.start(s)
+	m.askWitnesses(t.Context())
+	if !m.store.Held() {
+		t.Fatal("the log does not wait for its witness")
+	}
+	h.rewrite(m, func(line string) bool { return strings.Contains(line, "name: m1") })
+	m.askWitnesses(t.Context())
+	if m.store.Held() {
+		t.Errorf("the log waits for a witness that the roster does not name: %s", h.overview(m).Held)
+	}
+}
+
+// The listener for announcements goes to the relays of the new roster, and to where
+// they are by it.
+func TestNewRosterMovesTheListener(t *testing.T) {
+	h := newHouse(t, 1)
+	m := h.spots[0].m
+	m.begun = time.Now() // it is running
+	key, _, err := crypto.GenerateEd25519Key(deterministic(1))
+	must(t, err)
+	id, err := peer.IDFromPrivateKey(key)
+	must(t, err)
+	all, err := os.ReadFile(h.roster)
+	must(t, err)
+	for range 2 {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		must(t, err)
+		defer l.Close()
+		relay := fmt.Sprintf("relays:\n- {peer_id: %s, operator: them, ipv4: 127.0.0.1, tcp_port: %d, domain: relay.test, enrolled: %q}\n",
+			id, l.Addr().(*net.TCPAddr).Port, h.first)
+		must(t, os.WriteFile(h.roster, append(bytes.Clone(all), relay...), 0o644))
+		m.reread(t.Context(), time.Now())
+		m.running.Wait()
+		must(t, l.(*net.TCPListener).SetDeadline(time.Now().Add(5*time.Minute)))
+		c, err := l.Accept()
+		if err != nil {
+			t.Fatalf("the listener did not come to %s: %v", l.Addr(), err)
+		}
+		must(t, c.Close())
 	}
 }
