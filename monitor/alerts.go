@@ -101,16 +101,11 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 
 // required are the witnesses that must cosign hour h; none if there is none (rule R9).
 func (m *Monitor) required(h evidence.Hour) int {
-	if m.witnessing == nil || len(m.witnessing.inForce(h)) == 0 {
+	b := m.basis()
+	if m.witnessing == nil || len(m.witnessing.inForce(b.roster, h)) == 0 {
 		return 0
 	}
-	n := 0
-	for i := range m.roster.Monitors {
-		if m.roster.Monitors[i].Holds(h) {
-			n++
-		}
-	}
-	return m.rules.WitnessesRequired.Of(n)
+	return b.required(h)
 }
 
 // cosignedBy counts the witnesses whose last cosignature covers hour h.
@@ -166,7 +161,7 @@ func (m *Monitor) relayAlerts(r *web.Relay, now time.Time) ([]alert.Alert, error
 		c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore.Time)/6 {
 		list = append(list, m.newAlert("CertificateNearExpiry", "warning", r, "the certificate of relay %s of %s is valid until %s and was not renewed", r.PeerID, r.Operator, c.NotAfter))
 	}
-	if l := r.Release; l != nil && l.Installed != "" && l.Installed != l.Newest && now.Sub(l.Published.Time) >= m.rules.ReleaseGrace {
+	if l := r.Release; l != nil && l.Installed != "" && l.Installed != l.Newest && now.Sub(l.Published.Time) >= m.basis().rules.ReleaseGrace {
 		list = append(list, m.newAlert("RelayOutdated", "warning", r, "relay %s of %s runs %s, although %s is out for %d days (R13)", r.PeerID, r.Operator, l.Installed, l.Newest, l.Days))
 	}
 	if c := r.Count; c.Spare < 0 && c.Needed > 0 {
@@ -195,7 +190,7 @@ func (m *Monitor) downSince(id string, this evidence.Hour) (evidence.Hour, error
 		if h.Month() != month {
 			month = h.Month()
 			var err error
-			if of, err = m.history.Month(id, month); err != nil {
+			if of, err = m.basis().history.Month(id, month); err != nil {
 				return 0, err
 			}
 		}

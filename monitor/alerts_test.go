@@ -16,7 +16,6 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
@@ -66,15 +65,15 @@ func (p *pager) told(what string) (hours []int) {
 // with addresses and controls.
 func fallible(t *testing.T, m *Monitor, outcome func(hour int) (relay, control evidence.Outcome)) {
 	t.Helper()
-	m.roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
+	m.basis().roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
 	start := time.Now()
-	m.climb = func(_ context.Context, target probe.Target, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+	m.climb = func(_ context.Context, target probe.Target, _ *lookout, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
 		id := target.PeerID.String()
 		now := time.Now()
 		relay, control := outcome(int(now.Sub(start).Hours()))
 		a := attempt(now, relay)
 		a.PeerID, a.Rungs = id, []evidence.Rung{}
-		a.TCP4Addr, a.WSSAddr = m.roster.Relay(id).Multiaddrs(id)
+		a.TCP4Addr, a.WSSAddr = m.basis().roster.Relay(id).Multiaddrs(id)
 		if relay == evidence.OK {
 			a.Level = evidence.LevelEchoed
 			return a, nil
@@ -90,8 +89,7 @@ func fallible(t *testing.T, m *Monitor, outcome func(hour int) (relay, control e
 func alerted(t *testing.T, p *pager, hours int, required int, outcome func(hour int) (relay, control evidence.Outcome)) *Monitor {
 	t.Helper()
 	m, _ := newTestMonitor(t, &fakeNet{}, 1, 8)
-	m.history = history.New(m.store, m.rules, m.roster)
-	m.rules.HoursRequired = required
+	m.basis().rules.HoursRequired = required
 	fallible(t, m, outcome)
 	p.start = time.Now()
 	var err error
@@ -184,7 +182,6 @@ func TestAlertsOfTheMonitor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 1, 8)
-		m.history = history.New(m.store, m.rules, m.roster)
 		var err error
 		if m.alerts, err = alert.New(filepath.Join(t.TempDir(), "alerts.json"), m.log, &pager{}); err != nil {
 			t.Fatal(err)
@@ -221,16 +218,16 @@ func TestAlertsOfTheMonitor(t *testing.T) {
 		}
 		// Of three monitors one other must have cosigned the hour (rule R9).
 		for _, name := range []string{"m1", "m2", "m3"} {
-			m.roster.Monitors = append(m.roster.Monitors, bounty.Monitor{Name: name, WitnessKey: "k", WitnessURL: "https://" + name})
+			m.basis().roster.Monitors = append(m.basis().roster.Monitors, bounty.Monitor{Name: name, WitnessKey: "k", WitnessURL: "https://" + name})
 		}
-		m.witnessing = &witnessing{name: "m1", roster: m.roster}
+		m.witnessing = &witnessing{name: "m1", basis: m.basis}
 		for size, want := range map[int64]int{0: 1, 1: 0} {
 			o := &web.Overview{Witnesses: []web.Witness{{Name: "m2", Size: size}, {Name: "m3"}}}
 			if list := m.monitorAlerts(o, now.Add(91*time.Minute)); len(list) != want || want > 0 && list[0].Name != "HourUnsealed" {
 				t.Errorf("%d hours cosigned: %v", size, list)
 			}
 		}
-		m.witnessing, m.roster.Monitors = nil, nil
+		m.witnessing, m.basis().roster.Monitors = nil, nil
 		// A certificate of ninety days with ten left was not renewed.
 		cert := &evidence.Certificate{SHA256: strings.Repeat("ab", 32), NotBefore: evidence.TimeOf(now.Add(-80 * 24 * time.Hour)), NotAfter: evidence.TimeOf(now.Add(10 * 24 * time.Hour))}
 		r := overviewRelay(t, m, ids[0])

@@ -115,7 +115,7 @@ func (b *browsing) end() {
 
 // browse adds a look through a real browser to an attempt, where one is due and
 // can add something: a relay without wss is known to be of no use to browsers.
-func (m *Monitor) browse(ctx context.Context, j job, a *evidence.Attempt) {
+func (m *Monitor) browse(ctx context.Context, j job, look *lookout, a *evidence.Attempt) {
 	now := time.Now()
 	if m.browsing == nil || a.Results[evidence.WSS].Outcome != evidence.OK || evidence.HourOf(now) != j.hour ||
 		!m.browsing.begin(j.relay, now) {
@@ -125,8 +125,8 @@ func (m *Monitor) browse(ctx context.Context, j job, a *evidence.Attempt) {
 	looking, cancel := context.WithTimeout(ctx, browseTimeout)
 	defer cancel()
 	var w *watch
-	if m.ladder != nil && m.ladder.lookout != nil {
-		w = m.ladder.lookout.watch()
+	if look != nil && m.ladder != nil {
+		w = look.watch(m.ladder.try)
 		w.rung(evidence.Rung{Component: evidence.WSS})
 	}
 	rung := m.browsing.look(looking, a.WSSAddr)

@@ -16,6 +16,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -34,13 +35,22 @@ type BundleRequest struct {
 // monitor's log beside a monitor that may be running.
 func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (err error) {
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	if err := errors.Join(m.readRules(), m.readRoster(), m.follow()); err != nil {
+	if err := m.follow(); err != nil {
 		return err
 	}
-	if err := m.readReleases(); err != nil {
+	_, rulesFile, err := readRules(cfg)
+	if err != nil {
 		return err
 	}
-	if m.roster.Relay(q.Relay) == nil {
+	roster, rosterFile, err := readRoster(cfg)
+	if err != nil {
+		return err
+	}
+	releases, err := m.readReleases(roster)
+	if err != nil {
+		return err
+	}
+	if roster.Relay(q.Relay) == nil {
 		return fmt.Errorf("relay %s is not in the roster %s", q.Relay, cfg.Roster)
 	}
 	l, err := openForReading(cfg)
@@ -48,13 +58,13 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	own, err := m.export(l, q)
+	own, err := export(l, roster, q)
 	if err != nil {
 		return err
 	}
 	logs := []evidence.MonitorMonth{own}
 	for _, source := range q.From {
-		others, err := m.otherLogs(ctx, q, source)
+		others, err := otherLogs(ctx, roster, q, source)
 		if err != nil {
 			return fmt.Errorf("logs from %s: %w", source, err)
 		}
@@ -74,9 +84,9 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	}
 	var b bytes.Buffer
 	if err := bundle.Write(&b, bundle.Input{
-		Rules:    m.files.rules,
-		Roster:   m.files.roster,
-		Releases: m.files.releases,
+		Rules:    rulesFile,
+		Roster:   rosterFile,
+		Releases: releases,
 		Relay:    q.Relay,
 		Month:    q.Month,
 		AsOf:     q.AsOf,
@@ -91,13 +101,13 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	return durable.Replace(file, b.Bytes(), 0o644)
 }
 
-func (m *Monitor) export(l *evidence.Log, q BundleRequest) (evidence.MonitorMonth, error) {
-	return l.Month(q.Month, q.Relay, q.AsOf, m.roster.WitnessKeys(q.Month)...)
+func export(l *evidence.Log, roster *bounty.Roster, q BundleRequest) (evidence.MonitorMonth, error) {
+	return l.Month(q.Month, q.Relay, q.AsOf, roster.WitnessKeys(q.Month)...)
 }
 
 // otherLogs reads what a source holds of the month. Its own report, if it has
 // one, is nothing to us: evidence is taken over, verdicts are recomputed.
-func (m *Monitor) otherLogs(ctx context.Context, q BundleRequest, source string) ([]evidence.MonitorMonth, error) {
+func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, source string) ([]evidence.MonitorMonth, error) {
 	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
 		ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 		defer cancel()
@@ -126,7 +136,7 @@ func (m *Monitor) otherLogs(ctx context.Context, q BundleRequest, source string)
 	if err != nil {
 		return nil, err
 	}
-	month, err := m.export(l, q)
+	month, err := export(l, roster, q)
 	return []evidence.MonitorMonth{month}, errors.Join(err, l.Close())
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // When the roster's controls are tried (rule R5).
@@ -22,22 +23,25 @@ const (
 	roundEvery = 5 * time.Second
 )
 
-// lookout tries the controls, in rounds.
+// lookout tries the controls of one roster, in rounds.
 type lookout struct {
-	try func(context.Context, []evidence.Component) []evidence.Control
-	ctx context.Context // ends what is under way
-	end context.CancelFunc
+	hosts []probe.ControlHost
 
 	mu     sync.Mutex
 	coming map[evidence.Component]*round // called for, and not begun yet
 	begun  map[evidence.Component]time.Time
 }
 
-func newLookout(try func(context.Context, []evidence.Component) []evidence.Control) *lookout {
-	l := &lookout{try: try, coming: map[evidence.Component]*round{}, begun: map[evidence.Component]time.Time{}}
-	l.ctx, l.end = context.WithCancel(context.Background())
-	return l
+// newLookout is nil without hosts.
+func newLookout(hosts []probe.ControlHost) *lookout {
+	if len(hosts) == 0 {
+		return nil
+	}
+	return &lookout{hosts: hosts, coming: map[evidence.Component]*round{}, begun: map[evidence.Component]time.Time{}}
 }
+
+// trier tries the hosts for each of the components, once.
+type trier func([]probe.ControlHost, []evidence.Component) []evidence.Control
 
 // round is one try of all controls. The results are there when done is closed.
 type round struct {
@@ -54,7 +58,7 @@ func tried(c evidence.Component) []evidence.Component {
 }
 
 // call returns the next round of the component, which begins after the call.
-func (l *lookout) call(c evidence.Component) *round {
+func (l *lookout) call(c evidence.Component, try trier) *round {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if r := l.coming[c]; r != nil {
@@ -68,34 +72,26 @@ func (l *lookout) call(c evidence.Component) *round {
 	}
 	go func() {
 		defer close(r.done)
-		select {
-		case <-time.After(wait):
-		case <-l.ctx.Done():
-		}
+		time.Sleep(wait)
 		l.mu.Lock()
 		delete(l.coming, c)
 		l.begun[c] = time.Now()
 		l.mu.Unlock()
-		if l.ctx.Err() != nil {
-			return
-		}
-		ctx, cancel := context.WithTimeout(l.ctx, controlsTimeout)
-		defer cancel()
-		r.results = l.try(ctx, tried(c))
+		r.results = try(l.hosts, tried(c))
 	}()
 	return r
 }
 
 // watch accompanies one attempt: it calls for controls while a rung takes long.
 type watch struct {
-	lookout *lookout
-	mu      sync.Mutex
-	timer   *time.Timer // of the rung under way
-	rounds  map[evidence.Component][]*round
+	call   func(evidence.Component) *round
+	mu     sync.Mutex
+	timer  *time.Timer // of the rung under way
+	rounds map[evidence.Component][]*round
 }
 
-func (l *lookout) watch() *watch {
-	return &watch{lookout: l, rounds: map[evidence.Component][]*round{}}
+func (l *lookout) watch(try trier) *watch {
+	return &watch{call: func(c evidence.Component) *round { return l.call(c, try) }, rounds: map[evidence.Component][]*round{}}
 }
 
 // rung is told when a rung begins and ends, as [probe.Options.OnRung] is.
@@ -114,7 +110,7 @@ func (w *watch) rung(r evidence.Rung) {
 			if w.timer != t {
 				return // it has just ended
 			}
-			w.rounds[r.Component] = append(w.rounds[r.Component], w.lookout.call(r.Component))
+			w.rounds[r.Component] = append(w.rounds[r.Component], w.call(r.Component))
 			t.Reset(watchedEvery)
 		})
 		w.timer = t
@@ -129,7 +125,7 @@ func (w *watch) controls(ctx context.Context, needed ...evidence.Component) []ev
 	}
 	after := make([]*round, len(needed))
 	for i, c := range needed {
-		after[i] = w.lookout.call(c)
+		after[i] = w.call(c)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -23,7 +23,7 @@ type line struct {
 	start  time.Time
 }
 
-func (l *line) try(ctx context.Context, components []evidence.Component) []evidence.Control {
+func (l *line) try(_ []probe.ControlHost, components []evidence.Component) []evidence.Control {
 	l.mu.Lock()
 	began := time.Since(l.start)
 	l.rounds = append(l.rounds, fmt.Sprint(components[len(components)-1], " ", began))
@@ -36,12 +36,11 @@ func (l *line) try(ctx context.Context, components []evidence.Component) []evide
 		}
 		list = append(list, x)
 	}
-	select {
-	case <-time.After(l.takes):
-	case <-ctx.Done():
-	}
+	time.Sleep(l.takes)
 	return list
 }
+
+func aLookout() *lookout { return newLookout(make([]probe.ControlHost, 3)) }
 
 // climbs makes an attempt of which these rungs took so long and failed if they are so
 // marked with "!".
@@ -93,12 +92,9 @@ func TestControlsBesideAndAfter(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				start := time.Now()
 				l := &line{takes: s, works: test.works, start: start}
-				look := newLookout(l.try)
-				w := look.watch()
+				w := aLookout().watch(l.try)
 				got := words(w.controls(t.Context(), probe.Needed(climbs(w, test.rungs...))...), start)
 				time.Sleep(time.Minute) // no round comes later
-				look.end()
-				synctest.Wait()
 				if got != test.want {
 					t.Errorf("got %s, want %s", got, test.want)
 				}
@@ -115,13 +111,13 @@ func TestControlsBesideAndAfter(t *testing.T) {
 func TestControlsAreShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &line{takes: 2 * time.Second, start: time.Now()}
-		look := newLookout(l.try)
+		look := aLookout()
 		const attempts, span = 600, time.Minute
 		var all sync.WaitGroup
 		for i := range attempts {
 			all.Go(func() {
 				time.Sleep(span * time.Duration(i) / attempts)
-				w := look.watch()
+				w := look.watch(l.try)
 				a := climbs(w, "tcp4!", 15*time.Second, "wss!", 30*time.Second)
 				ended := time.Now()
 				list := w.controls(t.Context(), probe.Needed(a)...)
@@ -141,25 +137,19 @@ func TestControlsAreShared(t *testing.T) {
 		if n := len(l.rounds); n > most {
 			t.Errorf("got %d rounds, want %d at most", n, most)
 		}
-		look.end()
 	})
 }
 
-// An attempt that is given up waits for no controls, and the lookout ends with the ladder.
+// An attempt that is given up waits for no controls.
 func TestControlsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &line{takes: time.Hour, start: time.Now()}
-		look := newLookout(l.try)
-		w := look.watch()
+		w := aLookout().watch(l.try)
 		a := climbs(w, "tcp4!", 5*time.Second)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if list := w.controls(ctx, probe.Needed(a)...); len(list) != 0 {
 			t.Errorf("got %+v, want none", list)
-		}
-		look.end()
-		if list := look.watch().controls(t.Context(), probe.Needed(a)...); len(list) != 0 {
-			t.Errorf("after the end: got %+v, want none", list)
 		}
 	})
 }

@@ -139,9 +139,14 @@ func (m *Monitor) fetchBeacons(ctx context.Context) {
 	now := time.Now()
 	this := evidence.HourOf(now)
 	hours := []evidence.Hour{this}
+	b := m.basis()
 	m.mu.Lock()
-	for _, relay := range m.targets(this) {
-		if h := m.identityHour(job{relay, this}); !slices.Contains(hours, h) {
+	for i := range b.roster.Relays {
+		relay := &b.roster.Relays[i]
+		if !relay.EnrolledAt(this) {
+			continue
+		}
+		if h := m.identityHour(b.roster, relay, this); !slices.Contains(hours, h) {
 			hours = append(hours, h)
 		}
 	}

@@ -3,7 +3,6 @@ package monitor
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"time"
 
@@ -16,11 +15,15 @@ import (
 // monitor's log: with the cosignatures and the relay's own signatures checked. It
 // reads the log beside a monitor that may be running.
 func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story history.Story, err error) {
-	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
+	rules, _, err := readRules(cfg)
+	if err != nil {
 		return story, err
 	}
-	entry := m.roster.Relay(relay)
+	roster, _, err := readRoster(cfg)
+	if err != nil {
+		return story, err
+	}
+	entry := roster.Relay(relay)
 	if entry == nil {
 		return story, fmt.Errorf("relay %s is not in the roster %s", relay, cfg.Roster)
 	}
@@ -32,15 +35,15 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 	if hour < l.First() {
 		return story, fmt.Errorf("the log begins with %s: nothing is known of %s", l.First(), hour)
 	}
-	exported, err := m.export(l, BundleRequest{Relay: relay, Month: hour.Month(), AsOf: now})
+	exported, err := export(l, roster, BundleRequest{Relay: relay, Month: hour.Month(), AsOf: now})
 	if err != nil {
 		return story, err
 	}
-	month, err := evidence.VerifyMonth(exported, evidence.Keys{Log: l.Key(), Witnesses: m.roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()})
+	month, err := evidence.VerifyMonth(exported, evidence.Keys{Log: l.Key(), Witnesses: roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()})
 	if err != nil {
 		return story, fmt.Errorf("the log does not verify: %w: see \"relaymon log check\"", err)
 	}
-	f := history.Facts{Monitor: cfg.Name, Rules: m.rules, Roster: m.roster, Relay: entry, Hour: hour, Now: now, Cosigned: true}
+	f := history.Facts{Monitor: cfg.Name, Rules: rules, Roster: roster, Relay: entry, Hour: hour, Now: now, Cosigned: true}
 	if i := slices.IndexFunc(month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour }); i >= 0 {
 		f.Verified, f.Record = &month.Hours[i], month.Hours[i].Record
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -140,31 +141,30 @@ func (s *identities) restore(r evidence.Record) {
 }
 
 // identify chooses the identity for an attempt. The caller holds the lock.
-func (m *Monitor) identify(j job) (identity, error) {
-	i, n, frugal := m.seat(j)
-	if !reserves(j.hour, i, n, frugal) {
+func (m *Monitor) identify(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (identity, error) {
+	i, n, frugal := m.seat(roster, relay, h)
+	if !reserves(h, i, n, frugal) {
 		return identity{}, nil
 	}
-	return m.identities.of(j.relay, made(j.hour, i, n, frugal))
+	return m.identities.of(relay.PeerID, made(h, i, n, frugal))
 }
 
 // identityHour is the hour for which that identity is made. The caller holds the lock.
-func (m *Monitor) identityHour(j job) evidence.Hour {
-	i, n, frugal := m.seat(j)
-	return made(j.hour, i, n, frugal)
+func (m *Monitor) identityHour(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) evidence.Hour {
+	i, n, frugal := m.seat(roster, relay, h)
+	return made(h, i, n, frugal)
 }
 
 // seat is this monitor's number among those that judge the relay, their number,
 // and what kind of relay it is. The caller holds the lock.
-func (m *Monitor) seat(j job) (i, n int, careful bool) {
-	relay := m.roster.Relay(j.relay)
-	bench := m.roster.Bench(relay, j.hour)
+func (m *Monitor) seat(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (i, n int, careful bool) {
+	bench := roster.Bench(relay, h)
 	for k, other := range bench {
 		if other.Name == m.cfg.Name {
 			i = k
 		}
 	}
-	return i, max(1, len(bench)), frugal(m.seen[j.relay])
+	return i, max(1, len(bench)), frugal(m.seen[relay.PeerID])
 }
 
 // sign adds to an attempt what proves how its identity was made.

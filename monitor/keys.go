@@ -26,17 +26,17 @@ func Keys(cfg Config) (PublicKeys, error) {
 // CheckLog verifies the whole store, also while it is running, with the
 // cosignatures of all witnesses that the roster names.
 func CheckLog(cfg Config) (evidence.CheckReport, error) {
-	m := &Monitor{cfg: cfg}
-	if err := m.readRoster(); err != nil {
+	roster, _, err := readRoster(cfg)
+	if err != nil {
 		return evidence.CheckReport{}, err
 	}
 	var witnesses []string
-	for _, o := range m.roster.Monitors {
+	for _, o := range roster.Monitors {
 		if o.WitnessKey != "" {
 			witnesses = append(witnesses, o.WitnessKey)
 		}
 	}
-	for _, w := range m.roster.Witnesses {
+	for _, w := range roster.Witnesses {
 		witnesses = append(witnesses, w.Key)
 	}
 	return evidence.Check(logDir(cfg), witnesses...)

@@ -11,7 +11,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
@@ -21,15 +20,17 @@ import (
 type ladder struct {
 	opts     probe.Options
 	listener *probe.Listener
-	lookout  *lookout      // nil: the roster names no controls
-	wait     time.Duration // for an announcement that was not heard yet
+	live     context.Context // until close
+	end      context.CancelFunc
+	key      crypto.PrivKey // with which controls that are relays are asked for a place
+	wait     time.Duration  // for an announcement that was not heard yet
 }
 
 // spacing is between two dials to one relay (rule R2): js-libp2p refuses more
 // than five connections a second from one address, which would look like an outage.
 const spacing = time.Second
 
-func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
+func newLadder(cfg Config) (*ladder, error) {
 	l := &ladder{opts: probe.Options{
 		Resolve:      cfg.Lab.Resolve,
 		AllowPrivate: cfg.Network == evidence.Lab,
@@ -45,9 +46,12 @@ func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
 			return nil, fmt.Errorf("the lab's CA %s: %w", cfg.Lab.CA, err)
 		}
 	}
-	if err := l.control(roster); err != nil {
+	// One for as long as the process runs, so that a control that is a relay gives it
+	// one place and no more.
+	if l.key, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
 		return nil, err
 	}
+	l.live, l.end = context.WithCancel(context.Background())
 	// One identity for as long as the process runs, and none that is stored: to
 	// the relays the listener is one more member of the topic.
 	if l.listener, err = probe.NewListener(nil, l.opts); err != nil {
@@ -58,17 +62,17 @@ func newLadder(cfg Config, roster *bounty.Roster) (*ladder, error) {
 }
 
 // climb makes one attempt, without a reservation if there is no key for it; it returns the leaf certificates that were seen, too.
-func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+func (l *ladder) climb(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 	var leaves [][]byte
 	o := l.opts
 	o.ProbeKey, o.NoRelay = key, key == nil
 	o.AnnounceWait = l.wait
 	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf.Raw) }
-	if l.lookout == nil {
+	if look == nil {
 		// Without controls in the roster no failure counts (rule R5).
 		return probe.Run(ctx, t, o), leaves
 	}
-	w := l.lookout.watch()
+	w := look.watch(l.try)
 	o.OnRung = w.rung
 	a := probe.Run(ctx, t, o)
 	if ctx.Err() == nil {
@@ -77,30 +81,14 @@ func (l *ladder) climb(ctx context.Context, t probe.Target, key crypto.PrivKey) 
 	return a, leaves
 }
 
-// control makes the lookout for the roster's controls.
-func (l *ladder) control(roster *bounty.Roster) error {
-	var hosts []probe.ControlHost
-	for _, c := range roster.Controls {
-		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
-		if err != nil {
-			return fmt.Errorf("the roster's controls: %w", err)
-		}
-		hosts = append(hosts, h)
-	}
-	if len(hosts) == 0 {
-		return nil
-	}
+// try makes one round of controls. It is bounded by the ladder's life and not by that
+// of the attempt which called for it: others may share it.
+func (l *ladder) try(hosts []probe.ControlHost, components []evidence.Component) []evidence.Control {
+	ctx, cancel := context.WithTimeout(l.live, controlsTimeout)
+	defer cancel()
 	o := l.opts
-	var err error
-	// One identity for as long as the process runs, so that no more than one place
-	// is reserved at a control that is a relay.
-	if o.ProbeKey, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
-		return err
-	}
-	l.lookout = newLookout(func(ctx context.Context, components []evidence.Component) []evidence.Control {
-		return probe.Controls(ctx, hosts, components, o)
-	})
-	return nil
+	o.ProbeKey = l.key
+	return probe.Controls(ctx, hosts, components, o)
 }
 
 // watch keeps the listener connected to these relays.
@@ -119,8 +107,6 @@ func (l *ladder) announced(id string) string {
 }
 
 func (l *ladder) close() error {
-	if l.lookout != nil {
-		l.lookout.end()
-	}
+	l.end()
 	return l.listener.Close()
 }

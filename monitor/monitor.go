@@ -8,20 +8,18 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/listen"
-	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
-	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
@@ -30,16 +28,13 @@ type Monitor struct {
 	cfg    Config
 	log    *slog.Logger
 	store  *evidence.Log
-	rules  *bounty.Rules
-	roster *bounty.Roster
-	files  files
 	ladder *ladder
 	climb  climber       // the ladder's, or a test's
 	gate   chan struct{} // a place for each probe that may run at the same time
 
-	browsing *browsing // nil: no browser is at hand
-	history  *history.History
-	alerts   *alert.Keeper // nil: nobody is to be told
+	inForce  atomic.Pointer[basis] // see [Monitor.basis]
+	browsing *browsing             // nil: no browser is at hand
+	alerts   *alert.Keeper         // nil: nobody is to be told
 
 	witness    *evidence.Witness // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
@@ -62,10 +57,8 @@ type Monitor struct {
 	clock   *wallclock.Clock // seal's own
 	doubted bool             // it was said that the clock is in doubt
 	refused string           // why changed files of the committee are not used; reread's own
+	warming func()           // ends the reading of the running month; reread's own
 }
-
-// files are the committee's, byte for byte as they were read: a bundle carries them.
-type files struct{ rules, roster, releases []byte }
 
 // Init makes the evidence log of a new monitor, with its keys. It is done once,
 // on purpose: a log that is there already is left alone and reported (fs.ErrExist).
@@ -96,7 +89,7 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 		latest: map[string]*evidence.Attempt{},
 		clock:  wallclock.New(),
 	}
-	if err := errors.Join(m.readRules(), m.readRoster(), m.follow()); err != nil {
+	if err := m.follow(); err != nil {
 		return nil, err
 	}
 	var err error
@@ -111,14 +104,18 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 
 // prepare gets what a monitor with an open log needs to begin.
 func (m *Monitor) prepare() (err error) {
-	if err := m.checkPlace(time.Now()); err != nil {
+	b, err := readBasis(m.cfg, m.store)
+	if err != nil {
 		return err
 	}
-	if m.ladder, err = newLadder(m.cfg, m.roster); err != nil {
+	if err := m.checkPlace(b.roster, evidence.HourOf(time.Now())); err != nil {
+		return err
+	}
+	m.inForce.Store(b)
+	if m.ladder, err = newLadder(m.cfg); err != nil {
 		return err
 	}
 	m.climb = m.ladder.climb
-	m.history = history.New(m.store, m.rules, m.roster)
 	if m.alerts, err = m.newAlerts(); err != nil {
 		return err
 	}
@@ -147,86 +144,9 @@ func (m *Monitor) Close() error {
 	return errors.Join(err, m.store.Close())
 }
 
-func (m *Monitor) readRules() (err error) {
-	m.files.rules = bounty.DefaultRules
-	name := "the default rules"
-	if m.cfg.Rules != "" {
-		name = m.cfg.Rules
-		if m.files.rules, err = os.ReadFile(m.cfg.Rules); err != nil {
-			return fmt.Errorf("read the rules: %w", err)
-		}
-	}
-	// The program's own rules need no signature: the verifier brings his.
-	committee := m.cfg.Committee
-	if m.cfg.Rules == "" {
-		committee = ""
-	}
-	m.rules, _, err = bounty.OpenRules(name, m.files.rules, committee)
-	if err != nil {
-		return err
-	}
-	if m.rules.Network != m.cfg.Network {
-		return fmt.Errorf("%s: its network is %s, this monitor's is %s", name, m.rules.Network, m.cfg.Network)
-	}
-	return nil
-}
-
-func (m *Monitor) readRoster() (err error) {
-	if m.files.roster, err = os.ReadFile(m.cfg.Roster); err != nil {
-		return fmt.Errorf("read the roster: %w", err)
-	}
-	m.roster, _, err = bounty.OpenRoster(m.cfg.Roster, m.files.roster, m.cfg.Committee)
-	if err != nil {
-		return err
-	}
-	if m.roster.Network != m.cfg.Network {
-		return fmt.Errorf("%s: its network is %s, this monitor's is %s", m.cfg.Roster, m.roster.Network, m.cfg.Network)
-	}
-	return nil
-}
-
-// readReleases reads the release list (rule R13): the operator's file or else, of
-// those that were fetched, the one that the roster names.
-func (m *Monitor) readReleases() (err error) {
-	if m.cfg.Releases == "" {
-		m.files.releases = m.updates.Named(m.roster.Releases)
-		return nil
-	}
-	if m.files.releases, err = os.ReadFile(m.cfg.Releases); err != nil {
-		return fmt.Errorf("read the release list: %w", err)
-	}
-	_, err = release.Parse(m.cfg.Releases, m.files.releases)
-	return err
-}
-
-// checkPlace compares this monitor with its entry in the roster.
-func (m *Monitor) checkPlace(now time.Time) error {
-	switch entry := m.roster.Monitor(m.cfg.Name, evidence.HourOf(now)); {
-	case entry == nil:
-		m.log.Warn("not in the roster at this hour: what is written now counts nowhere", "name", m.cfg.Name, "roster", m.cfg.Roster)
-	case entry.LogKey != m.store.Key():
-		return fmt.Errorf("the roster names another log key for %s:\n  roster: %s\n  here:   %s\nlet the committee enter the key of this log, or restore the log that the roster names", m.cfg.Name, entry.LogKey, m.store.Key())
-	}
-	return nil
-}
-
-// targets are the relays that are under judgement at h.
-func (m *Monitor) targets(h evidence.Hour) []string {
-	var out []string
-	for i := range m.roster.Relays {
-		if r := &m.roster.Relays[i]; r.EnrolledAt(h) {
-			out = append(out, r.PeerID)
-		}
-	}
-	return out
-}
-
 // Run probes, seals and serves until ctx ends, and returns nil then. Attempts
-// under way at that moment are given up. It returns [ErrChanged] when the
-// committee's files have changed.
+// under way at that moment are given up.
 func (m *Monitor) Run(ctx context.Context) error {
-	ctx, end := context.WithCancelCause(ctx)
-	defer end(nil)
 	stop, err := m.serve(ctx)
 	if err != nil {
 		return err
@@ -246,31 +166,25 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
 		"30 17 * * * *":   func() { m.fetchReleases(ctx) },
-		"5/30 * * * * *":  func() { m.reread(time.Now(), func() { end(ErrChanged) }) },
+		"5/30 * * * * *":  func() { m.reread(ctx, time.Now()) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
 			return fmt.Errorf("schedule: %w", err)
 		}
 	}
-	m.log.Info("watching", "relays", len(m.targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
+	m.log.Info("watching", "relays", len(m.basis().targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	c.Start()
 	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
-	m.running.Go(func() { m.warm(ctx) })
+	m.running.Go(func() { m.warm(ctx, m.basis()) })
 	m.running.Go(func() { m.fetchReleases(ctx) })
 	if m.alerts != nil {
 		m.running.Go(func() { m.alerts.Run(ctx) })
 	}
 	systemd.Ready(m.log)
 	<-ctx.Done()
-	changed := errors.Is(context.Cause(ctx), ErrChanged)
-	if !changed {
-		systemd.Stopping(m.log)
-	}
+	systemd.Stopping(m.log)
 	<-c.Stop().Done()
 	m.running.Wait()
-	if changed {
-		return ErrChanged
-	}
 	return nil
 }
 
@@ -293,7 +207,7 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) {
 		}
 	}
 	m.lastly = now
-	for _, j := range m.planner.due(now, m.targets(h)) {
+	for _, j := range m.planner.due(now, m.basis().targets(h)) {
 		m.running.Add(1)
 		go func() {
 			defer m.running.Done()
@@ -329,8 +243,9 @@ func (m *Monitor) listen(h evidence.Hour) {
 		return // a test's own prober
 	}
 	var targets []probe.Target
-	for _, id := range m.targets(h) {
-		if t, err := m.target(id, h); err == nil {
+	b := m.basis()
+	for _, id := range b.targets(h) {
+		if t, err := target(id, b.roster.Relay(id).At(h)); err == nil {
 			targets = append(targets, t)
 		}
 	}

@@ -35,9 +35,9 @@ func TestOwnHostIsNeverEvidence(t *testing.T) {
 			f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 			m, ids := newTestMonitor(t, f, 3, 8)
 			m.cfg.Network = network
-			m.roster.Relays[0].IPv4 = own
-			m.roster.Relays[1].IPv4 = "127.0.0.1"
-			m.roster.Relays[2].IPv4 = "198.41.0.4"
+			m.basis().roster.Relays[0].IPv4 = own
+			m.basis().roster.Relays[1].IPv4 = "127.0.0.1"
+			m.basis().roster.Relays[2].IPv4 = "198.41.0.4"
 			first := evidence.HourOf(time.Now())
 			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour+closeAfter+5*time.Minute)
 			defer cancel()
@@ -64,7 +64,7 @@ func TestOwnHostIsNeverEvidence(t *testing.T) {
 						want = 0
 					}
 					if logged[id] != want {
-						t.Errorf("%s, %s: %d attempts at relay %d (%s) in the log, want %d", network, h, logged[id], i, m.roster.Relays[i].IPv4, want)
+						t.Errorf("%s, %s: %d attempts at relay %d (%s) in the log, want %d", network, h, logged[id], i, m.basis().roster.Relays[i].IPv4, want)
 					}
 				}
 			}

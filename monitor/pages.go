@@ -24,9 +24,9 @@ const shownHours = 24
 func (m *Monitor) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() (wss []string) {
-		h := evidence.HourOf(time.Now())
-		for _, id := range m.targets(h) {
-			_, addr := m.roster.Relay(id).At(h).Multiaddrs(id)
+		h, b := evidence.HourOf(time.Now()), m.basis()
+		for _, id := range b.targets(h) {
+			_, addr := b.roster.Relay(id).At(h).Multiaddrs(id)
 			wss = append(wss, addr)
 		}
 		return wss
@@ -49,7 +49,7 @@ func (s source) Hour(relay string, hour evidence.Hour) (history.Story, error) {
 }
 
 func (m *Monitor) overview(now time.Time) (web.Overview, error) {
-	this := evidence.HourOf(now)
+	this, b := evidence.HourOf(now), m.basis()
 	o := web.Overview{
 		Monitor: m.cfg.Name,
 		Origin:  m.store.Origin(),
@@ -67,17 +67,17 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 	}
 	m.mu.Unlock()
 	m.addWitnesses(&o)
-	for _, id := range m.targets(this) {
-		r := m.roster.Relay(id)
+	for _, id := range b.targets(this) {
+		r := b.roster.Relay(id)
 		tcp4, wss := r.At(this).Multiaddrs(id)
 		relay := web.Relay{PeerID: id, Operator: r.Operator, TCP4: tcp4, WSS: wss, Announced: m.announced(id), Last: m.last(id)}
-		known, err := m.history.Month(id, this.Month())
+		known, err := b.history.Month(id, this.Month())
 		if err != nil {
 			return o, err
 		}
 		before := known
 		if from := this - shownHours + 1; !this.Month().Contains(from) {
-			if before, err = m.history.Month(id, from.Month()); err != nil {
+			if before, err = b.history.Month(id, from.Month()); err != nil {
 				return o, err
 			}
 		}
@@ -88,7 +88,7 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 			}
 			relay.Hours = append(relay.Hours, hourShown(h, of.Hours[h-h.Month().First()]))
 		}
-		relay.Count = web.NewCount(this.Month(), m.count(r, this.Month(), known, now).Hours, m.rules.HoursRequired)
+		relay.Count = web.NewCount(this.Month(), m.count(b, r, this.Month(), known, now).Hours, b.rules.HoursRequired)
 		if known := append(before.Certificates, known.Certificates...); len(known) > 0 {
 			newest := slices.MaxFunc(known, func(a, b bounty.CertificateSeen) int { return int(a.Last - b.Last) })
 			relay.Certificate = &newest
@@ -103,11 +103,8 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 }
 
 // warm reads the running month before the first visitor comes.
-func (m *Monitor) warm(ctx context.Context) {
-	if m.history == nil {
-		return // a test's
-	}
-	if err := m.history.Warm(ctx, evidence.MonthOf(time.Now())); err != nil && ctx.Err() == nil {
+func (m *Monitor) warm(ctx context.Context, b *basis) {
+	if err := b.history.Warm(ctx, evidence.MonthOf(time.Now())); err != nil && ctx.Err() == nil {
 		m.log.Error("read the running month", "err", err)
 	}
 }
@@ -142,35 +139,36 @@ func hourShown(h evidence.Hour, known history.Hour) web.Hour {
 
 // count counts a month as if this monitor were the only one: others' votes are
 // not known here.
-func (m *Monitor) count(relay *bounty.Relay, month evidence.Month, known history.Relay, now time.Time) bounty.Uptime {
+func (m *Monitor) count(b *basis, relay *bounty.Relay, month evidence.Month, known history.Relay, now time.Time) bounty.Uptime {
 	// Without an operator nobody is recused, so that there is something to see.
-	alone := &bounty.Roster{Network: m.roster.Network, Monitors: []bounty.Monitor{{Name: m.cfg.Name}}}
+	alone := &bounty.Roster{Network: b.roster.Network, Monitors: []bounty.Monitor{{Name: m.cfg.Name}}}
 	votes := bounty.NewSheet(month)
 	for i, h := range known.Hours {
 		votes.Set(m.cfg.Name, month.First()+evidence.Hour(i), bounty.Vote{Value: h.Vote, Why: h.Why})
 	}
-	return bounty.CountUptime(m.rules, alone, relay, votes, now)
+	return bounty.CountUptime(b.rules, alone, relay, votes, now)
 }
 
 // month is one relay's month for people and machines to look at.
 func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Month, error) {
-	relay := m.roster.Relay(id)
+	b := m.basis()
+	relay := b.roster.Relay(id)
 	first, this := max(m.store.First(), relayFrom(relay)).Month(), evidence.MonthOf(now)
 	if relay == nil || month < first || month > this {
 		return web.Month{}, web.ErrNotFound
 	}
-	known, err := m.history.Month(id, month)
+	known, err := b.history.Month(id, month)
 	if err != nil {
 		return web.Month{}, err
 	}
-	up := m.count(relay, month, known, now)
+	up := m.count(b, relay, month, known, now)
 	out := web.Month{
 		Monitor: m.cfg.Name, Network: m.cfg.Network, Now: evidence.TimeOf(now), PeerID: id, Operator: relay.Operator, Enrolled: relay.Enrolled,
-		Count: web.NewCount(month, up.Hours, m.rules.HoursRequired), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
+		Count: web.NewCount(month, up.Hours, b.rules.HoursRequired), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
 		Certificates: nonNil(known.Certificates), Agents: nonNil(known.Agents), More: known.More,
 	}
 	out.TCP4, out.WSS = relay.At(min(month.End()-1, evidence.HourOf(now))).Multiaddrs(id)
-	if entry := m.roster.Monitor(m.cfg.Name, min(month.End()-1, evidence.HourOf(now))); entry != nil {
+	if entry := b.roster.Monitor(m.cfg.Name, min(month.End()-1, evidence.HourOf(now))); entry != nil {
 		out.Recused = entry.Recused(relay)
 	}
 	for i, c := range up.Counts {
@@ -238,11 +236,12 @@ func latency(month evidence.Month, known history.Relay) []web.Latency {
 // story is one hour, told from what the running monitor has at hand. Cosignatures
 // and vouchers are left to "relaymon explain", which verifies the month for them.
 func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.Story, error) {
-	relay := m.roster.Relay(id)
+	b := m.basis()
+	relay := b.roster.Relay(id)
 	if relay == nil || hour < m.store.First() || hour > evidence.HourOf(now) {
 		return history.Story{}, web.ErrNotFound
 	}
-	f := history.Facts{Monitor: m.cfg.Name, Rules: m.rules, Roster: m.roster, Relay: relay, Hour: hour, Now: now}
+	f := history.Facts{Monitor: m.cfg.Name, Rules: b.rules, Roster: b.roster, Relay: relay, Hour: hour, Now: now}
 	header, err := m.store.Header(hour)
 	switch {
 	case err == nil:

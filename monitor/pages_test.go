@@ -12,7 +12,6 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -20,11 +19,12 @@ import (
 func TestCheckPage(t *testing.T) {
 	this := evidence.HourOf(time.Now())
 	before := this - 1
-	m := &Monitor{log: slog.New(slog.DiscardHandler), roster: &bounty.Roster{Relays: []bounty.Relay{
+	m := &Monitor{log: slog.New(slog.DiscardHandler)}
+	m.inForce.Store(&basis{roster: &bounty.Roster{Relays: []bounty.Relay{
 		{PeerID: "here", Enrolled: before, Address: bounty.Address{Domain: "old.test"},
 			Moves: []bounty.Move{{From: before, Address: bounty.Address{Domain: "new.test", WSSPort: 4443}}}},
 		{PeerID: "gone", Enrolled: before - 1, Until: &before, Address: bounty.Address{Domain: "gone.test"}},
-	}}}
+	}}})
 	w := httptest.NewRecorder()
 	m.pages().ServeHTTP(w, httptest.NewRequest("GET", "/check/", nil))
 	page := w.Body.String()
@@ -41,10 +41,9 @@ func TestMonthsThatAreShown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 2, 8)
-		m.history = history.New(m.store, m.rules, m.roster)
 		this := evidence.MonthOf(time.Now())
-		m.roster.Relays[1].Enrolled = (this + 1).First() + 5
-		m.roster.Monitors = []bounty.Monitor{{Name: "m1", Operator: "another"}}
+		m.basis().roster.Relays[1].Enrolled = (this + 1).First() + 5
+		m.basis().roster.Monitors = []bounty.Monitor{{Name: "m1", Operator: "another"}}
 		later := (this + 1).First().Start().Add(10 * time.Hour)
 		for _, c := range []struct {
 			id    string

@@ -54,11 +54,11 @@ func TestFiveMonitorsLeaveRoomAtAJSRelay(t *testing.T) {
 			m, ids := newTestMonitor(t, &fakeNet{}, 1, 1)
 			m.cfg.Name = fmt.Sprint("m", i)
 			for k := range n {
-				m.roster.Monitors = append(m.roster.Monitors, bounty.Monitor{Name: fmt.Sprint("m", k), Term: bounty.Term{From: first}})
+				m.basis().roster.Monitors = append(m.basis().roster.Monitors, bounty.Monitor{Name: fmt.Sprint("m", k), Term: bounty.Term{From: first}})
 			}
 			for h := first; h < first+hours; h++ {
 				m.seen[ids[0]] = last
-				id, err := m.identify(job{ids[0], h})
+				id, err := m.identify(m.basis().roster, m.basis().roster.Relay(ids[0]), h)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -53,15 +54,16 @@ func (m *Monitor) publish(ctx context.Context, now time.Time) {
 		return
 	}
 	this := evidence.MonthOf(now)
-	for i := range m.roster.Relays {
-		r := &m.roster.Relays[i]
+	b := m.basis()
+	for i := range b.roster.Relays {
+		r := &b.roster.Relays[i]
 		for _, month := range []evidence.Month{this - 1, this} {
 			if r.Enrolled >= month.End() || r.Until != nil && *r.Until <= month.First() || m.store.First() >= month.End() {
 				continue
 			}
 			name := bundle.Name(r.PeerID, month)
 			p := known[name]
-			final := !now.Before(month.End().Start().Add(m.rules.FinalAfter))
+			final := !now.Before(month.End().Start().Add(b.rules.FinalAfter))
 			if p.Final || !final && !m.cfg.Publish.Daily || now.Sub(p.Tried) < publishEvery && now.After(p.Tried) {
 				continue
 			}
@@ -73,7 +75,7 @@ func (m *Monitor) publish(ctx context.Context, now time.Time) {
 				m.log.Error("publish", "bundle", name, "err", err)
 			}
 			known[name] = publication{Tried: now.UTC(), Final: final && err == nil}
-			if err := m.keepPublications(known, this); err != nil {
+			if err := m.keepPublications(b.roster, known, this); err != nil {
 				m.log.Error("publish", "err", err)
 				return // or it would be published again and again
 			}
@@ -99,9 +101,9 @@ func (m *Monitor) publications() (map[string]publication, error) {
 }
 
 // keepPublications forgets the months that are not looked at any more.
-func (m *Monitor) keepPublications(known map[string]publication, this evidence.Month) error {
+func (m *Monitor) keepPublications(roster *bounty.Roster, known map[string]publication, this evidence.Month) error {
 	keep := map[string]publication{}
-	for _, r := range m.roster.Relays {
+	for _, r := range roster.Relays {
 		for _, month := range []evidence.Month{this - 1, this} {
 			if p, ok := known[bundle.Name(r.PeerID, month)]; ok {
 				keep[bundle.Name(r.PeerID, month)] = p

@@ -45,13 +45,13 @@ func (m *Monitor) tried(t *testing.T, month evidence.Month) publication {
 	t.Helper()
 	known, err := m.publications()
 	must(t, err)
-	return known[bundle.Name(m.roster.Relays[0].PeerID, month)]
+	return known[bundle.Name(m.basis().roster.Relays[0].PeerID, month)]
 }
 
 func TestPublishWhenFinal(t *testing.T) {
 	m, month, out := published(t, "cp", "-t", "OUT")
 	end := month.End().Start()
-	file := filepath.Join(out, bundle.Name(m.roster.Relays[0].PeerID, month))
+	file := filepath.Join(out, bundle.Name(m.basis().roster.Relays[0].PeerID, month))
 	m.publish(t.Context(), end.Add(71*time.Hour))
 	if _, err := os.Stat(file); err == nil {
 		t.Fatal("published before it was final")
@@ -114,7 +114,7 @@ func TestPublishIsBounded(t *testing.T) {
 	m, month, out := published(t, "sh", "-c", `yes | head -c 100000; echo $$ > "OUT/pid"; sleep 600 & echo $! > "OUT/child"; wait`, "; touch OUT/shell")
 	old := publishTimeout
 	defer func() { publishTimeout = old }()
-	q := BundleRequest{Relay: m.roster.Relays[0].PeerID, Month: month, AsOf: month.End().Start().Add(100 * time.Hour)}
+	q := BundleRequest{Relay: m.basis().roster.Relays[0].PeerID, Month: month, AsOf: month.End().Start().Add(100 * time.Hour)}
 	var err error
 	var child []byte
 	// On a busy machine the command has not come to its end within half a second.

@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -24,11 +22,15 @@ func Report(ctx context.Context, cfg Config, q BundleRequest, file string) ([]by
 	if err != nil {
 		return nil, err
 	}
-	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
-	if err := errors.Join(m.readRules(), m.readRoster()); err != nil {
+	_, rulesFile, err := readRules(cfg)
+	if err != nil {
 		return nil, err
 	}
-	o := bundle.Options{Rules: m.files.rules, Roster: m.files.roster, Committee: cfg.Committee}
+	_, rosterFile, err := readRoster(cfg)
+	if err != nil {
+		return nil, err
+	}
+	o := bundle.Options{Rules: rulesFile, Roster: rosterFile, Committee: cfg.Committee}
 	rules := "--rules rules.yaml"
 	if cfg.Rules == "" {
 		o.Committee = "" // the program's own rules are signed by nobody

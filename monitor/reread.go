@@ -2,28 +2,33 @@ package monitor
 
 import (
 	"bytes"
-	"errors"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// ErrChanged is what [Monitor.Run] ends with when the committee's files are no
-// longer those that were read. Whoever runs a monitor then opens it anew: between
-// two attempts that costs nothing.
-var ErrChanged = errors.New("the committee's files have changed")
-
-// reread looks for a new roster or new rules, and calls end when they are good
-// and no probe is under way. Those that are not good change nothing: a monitor goes
-// on with what it has, and says so.
-func (m *Monitor) reread(now time.Time, end func()) {
-	if isStill(m.cfg.Rules, m.files.rules) && isStill(m.cfg.Roster, m.files.roster) {
+// reread looks for a new roster or new rules. Those that are good are in force for
+// whatever begins from now on; an attempt that is under way ends with those that it
+// began with, and is recorded. Those that are not good change nothing: the monitor
+// goes on with what it has, and says so once.
+func (m *Monitor) reread(ctx context.Context, now time.Time) {
+	old := m.basis()
+	if ctx.Err() != nil || isStill(m.cfg.Rules, old.files.rules) && isStill(m.cfg.Roster, old.files.roster) {
 		m.refused = ""
 		return
 	}
-	next := &Monitor{cfg: m.cfg, log: m.log, store: m.store}
-	err := errors.Join(next.readRules(), next.readRoster())
+	h := evidence.HourOf(now)
+	b, err := readBasis(m.cfg, m.store)
 	if err == nil {
-		err = next.checkPlace(now)
+		err = m.checkPlace(b.roster, h)
 	}
 	if err != nil {
 		if m.refused != err.Error() {
@@ -32,13 +37,35 @@ func (m *Monitor) reread(now time.Time, end func()) {
 		}
 		return
 	}
+	m.refused = ""
+	m.adopt(b, h, now)
+	m.log.Info("the committee's files have changed and are in force from now on", changes(old, b)...)
+	if m.warming != nil {
+		m.warming() // nobody will ask for it again
+	}
+	ctx, m.warming = context.WithCancel(ctx)
+	m.running.Go(func() { m.warm(ctx, b) })
+}
+
+// adopt puts b in force, together with all that follows the roster by itself.
+func (m *Monitor) adopt(b *basis, h evidence.Hour, now time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if len(m.planner.busy) > 0 {
-		return // in half a minute again
+	old := m.inForce.Swap(b)
+	// An hour that was settled at the old address is not settled at the new one.
+	m.planner.reopen(func(j job) bool {
+		before, after := old.roster.Relay(j.relay), b.roster.Relay(j.relay)
+		return before != nil && after != nil && before.At(j.hour) != after.At(j.hour)
+	})
+	if !m.begun.IsZero() {
+		m.listen(h)
 	}
-	m.log.Info("the committee's files have changed: reading them anew")
-	end()
+	// As after a restart: of a relay that is gone the last day is remembered.
+	for _, known := range []map[string]*evidence.Attempt{m.seen, m.latest} {
+		maps.DeleteFunc(known, func(id string, a *evidence.Attempt) bool {
+			return b.roster.Relay(id) == nil && now.Sub(a.Started.Time) > 24*time.Hour
+		})
+	}
 }
 
 // isStill says whether a file holds what was read from it; without a name it is
@@ -49,4 +76,63 @@ func isStill(name string, read []byte) bool {
 	}
 	now, err := os.ReadFile(name)
 	return err == nil && bytes.Equal(now, read)
+}
+
+// changes says for the log what is new.
+func changes(old, b *basis) []any {
+	out := []any{"roster", b.roster.SHA256, "rules", b.rules.SHA256}
+	was, is := old.roster, b.roster
+	relay := func(r bounty.Relay) string { return r.PeerID }
+	monitor := func(m bounty.Monitor) string { return m.Name }
+	witness := func(w bounty.Witness) string { return w.Name }
+	control := func(c bounty.ControlHost) string { return c.Name }
+	for _, c := range []struct {
+		what    string
+		was, is map[string]string
+	}{
+		{"relays", entries(was.Relays, relay), entries(is.Relays, relay)},
+		{"monitors", entries(was.Monitors, monitor), entries(is.Monitors, monitor)},
+		{"witnesses", entries(was.Witnesses, witness), entries(is.Witnesses, witness)},
+		{"controls", entries(was.Controls, control), entries(is.Controls, control)},
+	} {
+		lists := map[string][]string{}
+		for name, text := range c.is {
+			if before, known := c.was[name]; !known {
+				lists["added"] = append(lists["added"], name)
+			} else if before != text {
+				lists["changed"] = append(lists["changed"], name)
+			}
+		}
+		for name := range c.was {
+			if _, stays := c.is[name]; !stays {
+				lists["removed"] = append(lists["removed"], name)
+			}
+		}
+		for _, how := range slices.Sorted(maps.Keys(lists)) {
+			out = append(out, c.what+"_"+how, some(lists[how]))
+		}
+	}
+	return out
+}
+
+// entries are those of a list, by name; a monitor may have several of one name.
+func entries[T any](list []T, name func(T) string) map[string]string {
+	out := map[string]string{}
+	for _, e := range list {
+		text, _ := json.Marshal(e) // follows pointers
+		out[name(e)] += string(text)
+	}
+	return out
+}
+
+// mostNamed bounds how many of a kind are named in one line of the log.
+const mostNamed = 10
+
+// some names the first of a list and says how many there are besides.
+func some(names []string) string {
+	slices.Sort(names)
+	if n := len(names) - mostNamed; n > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:mostNamed], ", "), n)
+	}
+	return strings.Join(names, ", ")
 }

@@ -10,13 +10,14 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
-// climber climbs the ladder once; it returns what was seen and the leaf
-// certificates (DER) that the attempt refers to.
-type climber func(ctx context.Context, t probe.Target, key crypto.PrivKey) (evidence.Attempt, [][]byte)
+// climber climbs the ladder once, with the roster's controls; it returns what was
+// seen and the leaf certificates (DER) that the attempt refers to.
+type climber func(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte)
 
 // attempt makes a planned attempt, when there is a place for it.
 func (m *Monitor) attempt(ctx context.Context, j job) {
@@ -47,23 +48,23 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 // observe makes one attempt and puts it into the log: it counts when it is
 // there, and not before. What also sees besides is recorded with it. The result is
 // nil if none was made.
-func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *evidence.Attempt)) (*evidence.Attempt, error) {
-	target, id, err := m.prepared(j)
-	if err != nil {
+func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *lookout, *evidence.Attempt)) (*evidence.Attempt, error) {
+	e, err := m.equip(m.basis(), j)
+	if err != nil || e == nil {
 		return nil, err
 	}
 	climbing, cancel := context.WithDeadline(ctx, deadline(j.hour, time.Now()))
 	defer cancel()
-	a, certs := m.climb(climbing, target, id.key)
-	also(ctx, j, &a)
+	a, certs := m.climb(climbing, e.target, e.lookout, e.identity.key)
+	also(ctx, j, e.lookout, &a)
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
-	id.sign(&a, j.hour)
+	e.identity.sign(&a, j.hour)
 	m.log.Info("attempt", "relay", j.relay, "hour", j.hour,
 		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,
 		"relayed", a.Results[evidence.Relay].Outcome, "level", a.Level)
-	if m.cfg.Network != evidence.Lab && m.onOwnHost(m.roster.Relay(j.relay).At(j.hour).IPv4) {
+	if m.cfg.Network != evidence.Lab && m.onOwnHost(e.address.IPv4) {
 		return &a, nil // watched, but never evidence
 	}
 	if err := m.store.Append(j.hour, a, certs...); err != nil {
@@ -82,26 +83,29 @@ func deadline(h evidence.Hour, now time.Time) time.Time {
 	return end
 }
 
-// prepared is what an attempt starts from: where the relay is, and who asks.
-func (m *Monitor) prepared(j job) (probe.Target, identity, error) {
-	target, err := m.target(j.relay, j.hour)
-	if err != nil {
-		return target, identity{}, err
+// errand is a job with all that it needs: what the roster says is looked up once.
+type errand struct {
+	address  bounty.Address
+	target   probe.Target
+	lookout  *lookout
+	identity identity
+}
+
+// equip looks up what a job needs; nil: the relay is not under judgement in that hour.
+func (m *Monitor) equip(b *basis, j job) (*errand, error) {
+	relay := b.roster.Relay(j.relay)
+	if relay == nil || !relay.EnrolledAt(j.hour) {
+		return nil, nil
+	}
+	e := &errand{address: relay.At(j.hour), lookout: b.lookout}
+	var err error
+	if e.target, err = target(j.relay, e.address); err != nil {
+		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	id, err := m.identify(j)
-	return target, id, err
-}
-
-// target is where a relay is registered at hour h.
-func (m *Monitor) target(id string, h evidence.Hour) (probe.Target, error) {
-	tcp4, wss := m.roster.Relay(id).At(h).Multiaddrs(id)
-	t, err := probe.ParseTarget([]string{tcp4, wss})
-	if err != nil {
-		return t, fmt.Errorf("the roster's addresses of %s: %w", id, err)
-	}
-	return t, nil
+	e.identity, err = m.identify(b.roster, relay, j.hour)
+	return e, err
 }
 
 // inTime says whether a job may still start: a first attempt only in its hour.
@@ -163,8 +167,8 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	}
 	m.ladder.wait = announceWait
 	var out []evidence.Attempt
-	for _, relay := range m.targets(h) {
-		a, err := m.observe(ctx, job{relay, h}, func(context.Context, job, *evidence.Attempt) {})
+	for _, relay := range m.basis().targets(h) {
+		a, err := m.observe(ctx, job{relay, h}, func(context.Context, job, *lookout, *evidence.Attempt) {})
 		if err != nil {
 			return out, err
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
@@ -30,7 +31,7 @@ type fakeNet struct {
 	most    int // probes at the same time
 }
 
-func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ *lookout, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
 	f.mu.Lock()
 	f.climbs++
 	f.running++
@@ -81,13 +82,12 @@ func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []s
 		cfg:    Config{Name: "m1", Network: evidence.Lab, DataDir: dir, Concurrency: concurrency},
 		log:    slog.New(slog.DiscardHandler),
 		store:  store,
-		rules:  bounty.Defaults(),
-		roster: roster,
 		climb:  f.climb,
 		gate:   make(chan struct{}, concurrency),
 		seen:   map[string]*evidence.Attempt{},
 		latest: map[string]*evidence.Attempt{},
 	}
+	goBy(m, bounty.Defaults(), roster)
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
 	}
@@ -99,6 +99,11 @@ func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []s
 	m.planner = newPlanner(m.secrets.of)
 	m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
 	return m, ids
+}
+
+// goBy puts rules and a roster in force that are in no file.
+func goBy(m *Monitor, rules *bounty.Rules, roster *bounty.Roster) {
+	m.inForce.Store(&basis{rules: rules, roster: roster, history: history.New(m.store, rules, roster)})
 }
 
 // deterministic is a source of bytes for test keys.

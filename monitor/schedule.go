@@ -126,6 +126,16 @@ func (p *planner) end(j job, a *evidence.Attempt) {
 	}
 }
 
+// reopen makes what is known of some jobs ask for one more attempt, if one may still
+// be made in their hour.
+func (p *planner) reopen(which func(job) bool) {
+	for j, s := range p.hours {
+		if which(j) {
+			s.done = false
+		}
+	}
+}
+
 // forget drops what can no longer be due.
 func (p *planner) forget(before evidence.Hour) {
 	for j := range p.hours {

@@ -85,8 +85,8 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 	m := q.m
 	now := time.Now()
 	j := job{id, evidence.HourOf(now)}
-	relay := m.roster.Relay(id)
-	if relay == nil || !relay.EnrolledAt(j.hour) {
+	b := m.basis()
+	if relay := b.roster.Relay(id); relay == nil || !relay.EnrolledAt(j.hour) {
 		return nil, errNotEnrolled
 	}
 	last, free := q.begin(j, now)
@@ -102,7 +102,7 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 		delete(m.planner.busy, id)
 		<-m.gate
 	}()
-	a, err := m.peek(ctx, j)
+	a, err := m.peek(ctx, b, j)
 	if err != nil {
 		return nil, err
 	}
@@ -114,14 +114,14 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 
 // peek makes an attempt that goes nowhere. It reserves with the identity that
 // the hour's attempt has used, and so takes no second place.
-func (m *Monitor) peek(ctx context.Context, j job) (*evidence.Attempt, error) {
-	target, id, err := m.prepared(j)
+func (m *Monitor) peek(ctx context.Context, b *basis, j job) (*evidence.Attempt, error) {
+	e, err := m.equip(b, j)
 	if err != nil {
 		return nil, err
 	}
 	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	a, _ := m.climb(climbing, target, id.key)
+	a, _ := m.climb(climbing, e.target, e.lookout, e.identity.key)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("the probe was given up: allow it a longer time: %w", err)
 	}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 )
 
 func fetch(h http.Handler, path string) (int, string) {
@@ -30,7 +29,6 @@ func TestScrapesDialSeldom(t *testing.T) {
 			return evidence.OK
 		}}
 		m, ids := newTestMonitor(t, f, 2, 8)
-		m.history = history.New(m.store, m.rules, m.roster)
 		pages := m.local(m.public())
 		first := evidence.HourOf(time.Now())
 		const hours = 6
@@ -78,9 +76,8 @@ func TestProbeIsForEnrolledTargetsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 2, 8)
-		m.history = history.New(m.store, m.rules, m.roster)
 		gone := evidence.HourOf(time.Now())
-		m.roster.Relays[1].Enrolled, m.roster.Relays[1].Until = gone-2, &gone
+		m.basis().roster.Relays[1].Enrolled, m.basis().roster.Relays[1].Until = gone-2, &gone
 		pages := m.local(m.public())
 		for _, target := range []string{"", "nobody", "127.0.0.1:22", ids[1]} {
 			if code, body := fetch(pages, "/probe?target="+target); code != http.StatusBadRequest || !strings.Contains(body, "enrolled") {
@@ -111,7 +108,6 @@ func TestMetrics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 1, 8)
-		m.history = history.New(m.store, m.rules, m.roster)
 		m.climb = f.climb
 		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Hour)
 		defer cancel()

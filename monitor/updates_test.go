@@ -8,7 +8,6 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/release/releasetest"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -28,7 +27,6 @@ func TestReleasesAreFollowed(t *testing.T) {
 
 	f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 	m, _ := newTestMonitor(t, f, 1, 1)
-	m.history = history.New(m.store, m.rules, m.roster)
 	m.cfg.Updates = site.File()
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
@@ -90,19 +88,20 @@ func TestReleasesAreFollowed(t *testing.T) {
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
 	}
-	m.roster.Releases = first.SHA256
-	if err := m.readReleases(); err != nil {
+	m.basis().roster.Releases = first.SHA256
+	kept, err := m.readReleases(m.basis().roster)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if l, err := release.Parse("kept", m.files.releases); err != nil || l.SHA256 != first.SHA256 {
+	if l, err := release.Parse("kept", kept); err != nil || l.SHA256 != first.SHA256 {
 		t.Errorf("for the bundle: %+v, %v", l, err)
 	}
 	m.fetchReleases(t.Context())
 	if o, r := show("relayd/1.1.0"); !strings.Contains(o.Updates, "410") || r.Release == nil || r.Release.Installed != "v1.1.0" {
 		t.Errorf("without the site: %q, %+v", o.Updates, r.Release)
 	}
-	m.roster.Releases = strings.Repeat("0", 64)
-	if err := m.readReleases(); err != nil || m.files.releases != nil {
-		t.Errorf("a list that was never fetched: %q, %v", m.files.releases, err)
+	m.basis().roster.Releases = strings.Repeat("0", 64)
+	if none, err := m.readReleases(m.basis().roster); err != nil || none != nil {
+		t.Errorf("a list that was never fetched: %q, %v", none, err)
 	}
 }

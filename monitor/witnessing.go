@@ -35,18 +35,18 @@ const (
 
 // witnessing is a monitor's dealings with its witnesses.
 type witnessing struct {
-	name   string // the monitor's own: nobody is his own witness
-	store  *evidence.Log
-	roster *bounty.Roster
-	rules  *bounty.Rules
-	http   *http.Client
-	log    *slog.Logger
+	name  string // the monitor's own: nobody is his own witness
+	store *evidence.Log
+	basis func() *basis
+	http  *http.Client
+	log   *slog.Logger
 
 	mu    sync.Mutex
 	peers []*cosigner // those in force, in the roster's order
 	since time.Time   // of the first pass while the log was held
 	held  error       // why nothing is signed; nil: it is
 	final bool        // held will not pass by itself
+	older bool        // the log was held before: it came out of a backup
 }
 
 // cosigner is a witness of the roster.
@@ -65,8 +65,8 @@ type cosigner struct {
 
 // newWitnessing makes the log sign nothing until its witnesses were asked.
 func newWitnessing(m *Monitor, client *http.Client) *witnessing {
-	w := &witnessing{name: m.cfg.Name, store: m.store, roster: m.roster, rules: m.rules, http: client, log: m.log}
-	if len(w.inForce(evidence.HourOf(time.Now()))) > 0 {
+	w := &witnessing{name: m.cfg.Name, store: m.store, basis: m.basis, http: client, log: m.log, older: m.store.Held()}
+	if len(w.inForce(m.basis().roster, evidence.HourOf(time.Now()))) > 0 {
 		w.store.Hold()
 	}
 	return w
@@ -74,14 +74,14 @@ func newWitnessing(m *Monitor, client *http.Client) *witnessing {
 
 // inForce are the witnesses of the roster in hour h that have an address, but for
 // this monitor itself.
-func (w *witnessing) inForce(h evidence.Hour) []*cosigner {
+func (w *witnessing) inForce(roster *bounty.Roster, h evidence.Hour) []*cosigner {
 	var out []*cosigner
-	for _, m := range w.roster.Monitors {
+	for _, m := range roster.Monitors {
 		if m.Name != w.name && m.WitnessKey != "" && m.WitnessURL != "" && m.Holds(h) {
 			out = append(out, &cosigner{name: m.Name, url: m.WitnessURL, key: m.WitnessKey})
 		}
 	}
-	for _, e := range w.roster.Witnesses {
+	for _, e := range roster.Witnesses {
 		if e.URL != "" && e.Holds(h) {
 			out = append(out, &cosigner{name: e.Name, url: e.URL, key: e.Key})
 		}
@@ -93,7 +93,7 @@ func (w *witnessing) inForce(h evidence.Hour) []*cosigner {
 func (w *witnessing) update(h evidence.Hour) []*cosigner {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	now := w.inForce(h)
+	now := w.inForce(w.basis().roster, h)
 	for i, p := range now {
 		same := func(o *cosigner) bool { return o.url == p.url && o.key == p.key && o.name == p.name }
 		if old := slices.IndexFunc(w.peers, same); old >= 0 {
@@ -272,10 +272,9 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 	if final {
 		return
 	}
-	n := len(slices.DeleteFunc(slices.Clone(w.roster.Monitors), func(m bounty.Monitor) bool { return !m.Holds(evidence.HourOf(now)) }))
-	required := w.rules.WitnessesRequired.Of(n)
+	required := w.basis().required(evidence.HourOf(now))
 	switch {
-	case len(peers) == 0:
+	case len(peers) == 0 && w.older:
 		w.wait(errors.New("the log came out of a backup, and the roster names no witness to ask whether it is the newest copy: if it is, say so with \"relaymon log release\""))
 		return
 	case len(missing) > 0 && waited < patience:
@@ -285,7 +284,7 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 		w.wait(fmt.Errorf("%d of %d witnesses have told what they cosigned last, the rules require %d: waiting for %s", len(told), len(peers), required, missing))
 		return
 	case len(told) == 0:
-		told = [][]byte{nil} // the rules require none
+		told = [][]byte{nil} // the rules require none, or the roster names none any more
 	}
 	if err := w.store.Confront(told...); err != nil {
 		_ = w.hold(err)
@@ -335,7 +334,7 @@ func (w *witnessing) state() (list []web.Witness, held string, final bool) {
 func (m *Monitor) cosigned() []string {
 	h := evidence.HourOf(time.Now())
 	var list []bounty.Monitor
-	for _, o := range m.roster.Monitors {
+	for _, o := range m.basis().roster.Monitors {
 		if o.Name != m.cfg.Name && (o.Holds(h) || o.Holds(h-1)) {
 			list = append(list, o)
 		}

@@ -389,13 +389,14 @@ func TestRestoredWithoutWitnesses(t *testing.T) {
 func TestWhoIsCosigned(t *testing.T) {
 	now := evidence.HourOf(time.Now())
 	at := func(h evidence.Hour) *evidence.Hour { return &h }
-	m := &Monitor{cfg: Config{Name: "me"}, roster: &bounty.Roster{Monitors: []bounty.Monitor{
+	m := &Monitor{cfg: Config{Name: "me"}}
+	m.inForce.Store(&basis{roster: &bounty.Roster{Monitors: []bounty.Monitor{
 		{Name: "me", LogKey: "mine", Term: bounty.Term{From: 1}},
 		{Name: "a", LogKey: "new", Term: bounty.Term{From: now}},
 		{Name: "a", LogKey: "old", Term: bounty.Term{From: 1, Until: at(now)}},
 		{Name: "b", LogKey: "gone", Term: bounty.Term{From: 1, Until: at(now - 1)}},
 		{Name: "c", LogKey: "coming", Term: bounty.Term{From: now + 2}},
-	}}}
+	}}})
 	if got := strings.Join(m.cosigned(), " "); got != "old new" {
 		t.Errorf("cosigned are %q, want old and then new", got)
 	}
@@ -440,8 +441,8 @@ func TestRunWitnessed(t *testing.T) {
 			m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: store.Mark}
 			m.planner = newPlanner(m.secrets.of)
 			m.identities.monitor = store.Key()
-			roster.Relays = m.roster.Relays
-			m.roster = roster
+			roster.Relays = m.basis().roster.Relays
+			goBy(m, m.basis().rules, roster)
 			roster.Monitors = append(roster.Monitors, bounty.Monitor{
 				Name: name, Operator: name, LogKey: store.Key(), WitnessKey: store.WitnessKey(), WitnessURL: "http://" + name + "/witness",
 				Term: bounty.Term{From: first},
@@ -490,7 +491,7 @@ func TestRunWitnessed(t *testing.T) {
 			}
 			for i := range v.Hours {
 				h := v.Hours[i].Header.Hour
-				sealed := bounty.Sealed(m.rules, roster, m.cfg.Name, 3, &v.Hours[i])
+				sealed := bounty.Sealed(m.basis().rules, roster, m.cfg.Name, 3, &v.Hours[i])
 				want := 2
 				// It could have been cosigned from 16 minutes after its end on, for 44 minutes.
 				if m.cfg.Name != "m2" && !h.End().Add(closeAfter).Before(from) && !h.End().Add(time.Hour).After(to) {

@@ -33,16 +33,11 @@ func (c *initCmd) Run(out *cli.IO) error {
 type runCmd struct{ configFlag }
 
 func (c *runCmd) Run(ctx context.Context, out *cli.IO) error {
-	for {
-		m, err := c.open(out)
-		if err != nil {
-			return err
-		}
-		err = m.Run(ctx)
-		if closed := m.Close(); !errors.Is(err, monitor.ErrChanged) || closed != nil {
-			return errors.Join(err, closed)
-		}
+	m, err := c.open(out)
+	if err != nil {
+		return err
 	}
+	return errors.Join(m.Run(ctx), m.Close())
 }
 
 func (f configFlag) open(out *cli.IO) (*monitor.Monitor, error) {
