@@ -43,8 +43,8 @@ type Header struct {
 // closed (rule R9).
 type Clock struct {
 	Samples int `json:"samples"`
-	// Synchronised: the kernel said so in every sample, of which there is one. Right
-	// after a step it says so of no clock, and is not asked.
+	// Synchronised: the kernel said so in every sample, of which there is one, or in
+	// the next. Right after a step it says so of no clock, and is not asked.
 	Synchronised bool `json:"synchronised"`
 	// DriftMS is how far the wall clock moved in all against one that never steps:
 	// the largest difference of the two less the smallest.
@@ -101,21 +101,25 @@ func (c Clock) Fault() string {
 func sumUpClock(samples []ClockSample) Clock {
 	c := Clock{Samples: len(samples), Synchronised: len(samples) > 0}
 	var last, low, high int64
+	doubt := false // the last sample was not synchronised; one without a step after it may vouch for it
 	for i, s := range samples {
 		ahead, stepped := s.ahead(), false
 		if i == 0 || s.Boot != samples[i-1].Boot {
 			last, low, high = ahead, ahead, ahead
+			c.Synchronised = c.Synchronised && !doubt
 		}
 		if by := ahead - last; max(by, -by) >= MinStep.Milliseconds() {
 			stepped = true
+			c.Synchronised = c.Synchronised && !doubt
 			if len(c.Steps) < MaxSteps {
 				c.Steps = append(c.Steps, ClockStep{s.At, by})
 			}
 		}
 		last, low, high = ahead, min(low, ahead), max(high, ahead)
 		c.DriftMS = max(c.DriftMS, high-low)
-		c.Synchronised = c.Synchronised && (s.Synchronised || stepped)
+		doubt = !s.Synchronised && !stepped
 	}
+	c.Synchronised = c.Synchronised && !doubt
 	return c
 }
 

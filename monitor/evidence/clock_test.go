@@ -44,7 +44,11 @@ func TestSumUpClock(t *testing.T) {
 			Clock{3, true, 4000, []ClockStep{step(10*min, 4*s, 4*s)}}, true},
 		"later it is": {[]ClockSample{look(0, 0), look(10*min, 4*s), unsynchronised(look(20*min, 4*s))},
 			Clock{3, false, 4000, []ClockStep{step(10*min, 4*s, 4*s)}}, true},
-		"another boot": {[]ClockSample{look(0, 0), rebooted(look(10*min, 0)), look(20*min, 0)}, Clock{3, true, 0, nil}, false},
+		"the next sample vouches": {[]ClockSample{unsynchronised(look(0, 0)), look(10*min, 0)}, Clock{2, true, 0, nil}, false},
+		"but not after a step": {[]ClockSample{unsynchronised(look(0, 0)), look(10*min, s), look(20*min, s)},
+			Clock{3, false, 1000, []ClockStep{step(10*min, s, s)}}, false},
+		"nor after a boot": {[]ClockSample{unsynchronised(look(0, 0)), rebooted(look(10*min, 0))}, Clock{2, false, 0, nil}, false},
+		"another boot":     {[]ClockSample{look(0, 0), rebooted(look(10*min, 0)), look(20*min, 0)}, Clock{3, true, 0, nil}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := sumUpClock(c.samples)

@@ -52,7 +52,10 @@
 // a second or more between two looks is a step: at is the wall clock after it, by_ms
 // how far it went, below 0 if back; it is never more than drift_ms. A step between
 // two hours, or between two runs of the monitor in one boot, stands in each hour that
-// was begun before it and not closed by then. No more than 16 steps are told. A clock
+// was begun before it and not closed by then. No more than 16 steps are told. The
+// kernel is asked whether a time service keeps the clock: synchronised says that it
+// did in every sample, or in the next one if there was no step in between; right after a step
+// it is not asked. A clock
 // that time services only slew has no drift: they slew both.
 //
 // The member schedule publishes when attempts were due: the SHA-256 of the secret
