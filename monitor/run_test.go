@@ -3,6 +3,7 @@ package monitor
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -25,7 +26,9 @@ type fakeNet struct {
 	mu      sync.Mutex
 	outcome func(relay string, at time.Time) evidence.Outcome
 	took    time.Duration
-	set     time.Duration // how far the wall clock was set
+	set     time.Duration // how far the wall clock was set ...
+	slept   time.Duration // ... and for how long the machine has slept
+	boots   int
 	climbs  int
 	running int
 	most    int // probes at the same time
@@ -36,7 +39,7 @@ func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ crypto.PrivKey) (
 	f.climbs++
 	f.running++
 	f.most = max(f.most, f.running)
-	start := time.Now().Add(f.set)
+	start := time.Now().Add(f.slept + f.set)
 	f.mu.Unlock()
 	select {
 	case <-time.After(f.took):
@@ -51,17 +54,22 @@ func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ crypto.PrivKey) (
 	return a, nil
 }
 
-// machine has clocks that go by the bubble's time, with the wall's set.
+// machine has clocks that go by the bubble's time, with the wall's set. It is as if
+// made in the last boot.
 func (f *fakeNet) machine() machine {
 	start := time.Now()
+	f.mu.Lock()
+	start = start.Add(f.slept)
+	f.mu.Unlock()
 	return machine{
 		now: func() moment {
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			return moment{time.Now().Add(f.set).Round(0), time.Since(start)}
+			now := time.Now().Add(f.slept)
+			return moment{now.Add(f.set).Round(0), now.Sub(start)}
 		},
 		kept: func() bool { return true },
-		boot: "test",
+		boot: fmt.Sprint("boot ", f.boots),
 	}
 }
 

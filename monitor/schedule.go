@@ -24,6 +24,7 @@ var retries = []time.Duration{6 * time.Minute, 13 * time.Minute}
 // progress is how far one relay's hour has come.
 type progress struct {
 	first    time.Duration // start of the first attempt, by the steady clock
+	last     time.Duration // start of the last one
 	attempts int
 	done     bool // every component was ok: no retry is needed
 }
@@ -39,7 +40,10 @@ func (p progress) next(now moment, h evidence.Hour, offset time.Duration) (due, 
 		return h.Start().Add(offset), h.End(), true
 	default:
 		// A retry may run past the hour's end, but must have ended before the hour closes.
-		return now.wall.Add(p.first + retries[p.attempts-1] - now.steady), h.End().Add(closeAfter - attemptTimeout), true
+		// One that was held up, by a machine that slept or a clock that was set back,
+		// is not followed by the next at once.
+		due := max(p.first+retries[p.attempts-1], p.last+retries[0])
+		return now.wall.Add(due - now.steady), h.End().Add(closeAfter - attemptTimeout), true
 	}
 }
 
@@ -88,6 +92,7 @@ func (p *planner) note(j job, a evidence.Attempt, began time.Duration) {
 		s = &progress{first: began}
 		p.hours[j] = s
 	}
+	s.last = began
 	s.attempts++
 	s.done = s.done || complete(a)
 }

@@ -51,6 +51,8 @@ func TestVoteOfAClockThatWasSet(t *testing.T) {
 		want     Vote
 	}{
 		{"no step, dead", good, dead, Vote{Value: Down}},
+		{"no step, one failure", good, dead[:1], Vote{Why: OneFailure}},
+		{"forward an hour, one failure", setClock(time.Hour), dead[:1], Vote{Why: Clock}},
 		{"no step, up", good, []evidence.Attempt{up}, Vote{Value: Up}},
 		{"a drift of 1999 ms, dead", setClock(1999 * time.Millisecond), dead, Vote{Value: Down}},
 		{"forward 2 s, dead", setClock(2 * time.Second), dead, Vote{Why: Clock}},

@@ -35,7 +35,7 @@ func (s Sealing) Of(rules *Rules, b Ballot) Vote {
 // synchronised; that matters where no witness is asked.
 func (r *Rules) ByClock(c evidence.Clock, b Ballot) Vote {
 	switch {
-	case b.Value == Unknown || b.Value == Up:
+	case b.Value == Up || b.Value == Unknown && b.Why != OneFailure:
 		return b.Vote
 	case c.Moved(r.ClockDrift), astray(c) && slices.ContainsFunc(b.Causes, seenByClock):
 		return Vote{Why: Clock}
