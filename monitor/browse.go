@@ -100,7 +100,8 @@ func (b *browsing) note(a evidence.Attempt) {
 func (b *browsing) begin(relay string, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.busy || now.Before(b.next[relay]) {
+	// One that is due later than ever was planned is of a clock that was set back since.
+	if wait := b.next[relay].Sub(now); b.busy || 0 < wait && wait <= browseEvery {
 		return false
 	}
 	b.busy = true

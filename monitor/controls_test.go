@@ -151,5 +151,6 @@ func TestControlsEnd(t *testing.T) {
 		if list := w.controls(ctx, probe.Needed(a)...); len(list) != 0 {
 			t.Errorf("got %+v, want none", list)
 		}
+		time.Sleep(2 * l.takes) // the rounds end by themselves
 	})
 }

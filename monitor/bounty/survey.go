@@ -149,15 +149,16 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		n := len(c.Roster.Bench(relay, h))
 		seal := Sealed(c.Rules, c.Roster, m.Name, n, vh)
 		x.witnesses = seal.Witnesses
-		// Only a lab may choose its moment.
-		early := c.Roster.Network != evidence.Lab && plan.early(c.Rules, vh)
+		// Only a lab may choose its moment. A clock that was set may show a retry
+		// before the first attempt.
+		early := c.Roster.Network != evidence.Lab && !vh.Header.Clock.Moved(c.Rules.ClockDrift) && plan.early(c.Rules, vh)
 		switch {
 		case log.Void != "":
 			x.vote = Vote{Why: Void}
 		case early && x.vote.Value != Unknown:
 			x.vote = Vote{Why: Early}
-		case seal.Why != None && x.vote.Value != Unknown:
-			x.vote = Vote{Why: seal.Why}
+		default:
+			x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
 		}
 		hours[h] = x
 		s.votes.Set(m.Name, h, x.vote)

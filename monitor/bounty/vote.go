@@ -98,7 +98,8 @@ type Ballot struct {
 	UpAttempt int
 }
 
-// VoteOf judges one record by rules R2 to R6. The controls are those of the
+// VoteOf judges one record by rules R2 to R6. An attempt during which the monitor's
+// clock was set counts for nothing (rule R9). The controls are those of the
 // hour's header, besides the attempts' own. With vouchers given (one an
 // attempt), an attempt whose voucher is bad makes nothing up.
 func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, controls []evidence.Control, vouchers []evidence.VoucherCheck) Ballot {
@@ -111,6 +112,7 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 		first, last                  time.Time // starts of attempts with a counted failure
 		blind, none, unasked         bool
 		elsewhere, badVoucher, tried bool
+		stepped                      bool
 	)
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
@@ -118,6 +120,10 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 			continue // rule R1: it belongs to another hour, or to none
 		}
 		tried = true
+		if a.Stepped {
+			stepped = true
+			continue // rule R9: no time in it can be relied on
+		}
 		if a.PeerID != relay.PeerID || a.TCP4Addr != "" && !sameAddr(a.TCP4Addr, tcp4) || a.WSSAddr != "" && !sameAddr(a.WSSAddr, wss) {
 			elsewhere = true
 			continue
@@ -172,7 +178,7 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 		b.Value = Busy
 	default:
 		b.Why = firstOf(
-			reason{failures > 0, OneFailure}, reason{blind, BlindLine}, reason{none, NoControls},
+			reason{stepped, Clock}, reason{failures > 0, OneFailure}, reason{blind, BlindLine}, reason{none, NoControls},
 			reason{badVoucher, BadVoucher}, reason{elsewhere, OtherAddr}, reason{unasked, NotAsked}, reason{!tried, Missed}, reason{true, NotAsked})
 	}
 	return b

@@ -74,6 +74,7 @@ type secondHour struct {
 			Samples      int   `json:"samples"`
 			Synchronised bool  `json:"synchronised"`
 			DriftMS      int64 `json:"drift_ms"`
+			Steps        []any `json:"steps"`
 		} `json:"clock"`
 		Records int64  `json:"records"`
 		Root    string `json:"root"`
@@ -86,6 +87,7 @@ type secondRecord struct {
 	PeerID   string `json:"peer_id"`
 	Attempts []struct {
 		Started time.Time `json:"started"`
+		Stepped bool      `json:"stepped"`
 		Level   int       `json:"level"`
 		Results map[string]struct {
 			Outcome string `json:"outcome"`
@@ -504,7 +506,10 @@ func (s *second) vote(monitor, witnessKey string, h secondHour, n int) string {
 			}
 		}
 	}
-	if len(s.roster.Monitors) > 1 && (before > after || inTime < n/2 || h.header.Clock.Samples == 0 || !h.header.Clock.Synchronised || h.header.Clock.DriftMS >= 2000) {
+	if len(s.roster.Monitors) > 1 && (before > after || inTime < n/2 || h.header.Clock.Samples == 0 || !h.header.Clock.Synchronised) {
+		return "unknown"
+	}
+	if vote != "up" && (h.header.Clock.DriftMS >= 2000 || len(h.header.Clock.Steps) == 16) {
 		return "unknown"
 	}
 	return vote
@@ -514,6 +519,9 @@ func (s *second) rawVote(h secondHour) string {
 	var failed []time.Time
 	busy := false
 	for _, a := range h.record.Attempts {
+		if a.Stepped {
+			continue
+		}
 		if a.Results["tcp4"].Outcome == "ok" && a.Results["wss"].Outcome == "ok" && a.Results["relay"].Outcome == "ok" && a.Level == 4 {
 			return "up"
 		}
@@ -660,7 +668,7 @@ func golden(t *testing.T, name, file string) []byte {
 }
 
 func TestSecondVerifierAgrees(t *testing.T) {
-	for _, name := range []string{"eligible", "mixed", "lab"} {
+	for _, name := range []string{"eligible", "mixed", "lab", "stepped"} {
 		t.Run(name, func(t *testing.T) {
 			archive, rules, roster := golden(t, name, "bundle.zip"), golden(t, name, "rules.yaml"), golden(t, name, "roster.yaml")
 			committee := string(golden(t, name, "committee.txt"))

@@ -57,6 +57,9 @@ type Attempt struct {
 	Facts Facts `json:"facts"`
 	// Controls are what the monitor's own line did near this attempt (rule R5).
 	Controls []Control `json:"controls,omitempty"`
+	// Stepped says that the monitor's clock was set while the attempt or its controls
+	// were under way: no time in it can be relied on (rule R9).
+	Stepped bool `json:"stepped,omitempty"`
 }
 
 // Result is the outcome of a component: that of its last rung that was climbed.
