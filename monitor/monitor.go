@@ -39,6 +39,7 @@ type Monitor struct {
 
 	browsing *browsing // nil: no browser is at hand
 	history  *history.History
+	rows     rows          // of the overview
 	alerts   *alert.Keeper // nil: nobody is to be told
 
 	witness    *evidence.Witness // cosigns others' checkpoints
