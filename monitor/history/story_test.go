@@ -24,6 +24,9 @@ func TestTell(t *testing.T) {
 		a.Controls = []evidence.Control{{Name: "c1", Component: evidence.WSS, Outcome: evidence.OK, Started: a.Started}}
 		return a
 	}
+	lied := fail(10)
+	lied.Results[evidence.WSS] = evidence.Result{Outcome: evidence.Blind, Class: evidence.Resolver}
+	lied.Facts.Lookups = []evidence.Lookup{{Resolver: evidence.OwnResolver, IPv4: []string{"203.0.113.9"}}, {Resolver: "1.1.1.1#cloudflare-dns.com", Class: evidence.Resolver}}
 	blind := fail(20)
 	blind.Controls[0].Outcome = evidence.Fail
 	sealed := func(clock evidence.Clock, by ...time.Time) *evidence.VerifiedHour {
@@ -55,9 +58,11 @@ func TestTell(t *testing.T) {
 			[]string{"watched the whole hour", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "cosigned by 1 witnesses before", "1 are required"}},
 		"one failure": {sealed(good, soon), record(fail(10)), late, bounty.Unknown, bounty.OneFailure, []string{"(one failure)", "far enough apart"}},
 		"blind":       {sealed(good, soon), record(blind), late, bounty.Unknown, bounty.BlindLine, []string{"own line worked"}},
-		"late":        {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
-		"clock":       {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was not to be trusted"}},
-		"missed":      {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
+		"resolver": {sealed(good, soon), record(lied), late, bounty.Unknown, bounty.BlindLine,
+			[]string{"own resolver: own: 203.0.113.9; 1.1.1.1#cloudflare-dns.com: no answer"}},
+		"late":   {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
+		"clock":  {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was not to be trusted"}},
+		"missed": {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: c.now, Verified: c.verified, Record: c.record, Cosigned: true})
