@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // DefaultConfig is the file with the defaults: the one place where each field is
@@ -42,6 +44,7 @@ type Config struct {
 	Maintenance string           `yaml:"maintenance"`
 	Publish     PublishConfig    `yaml:"publish"`
 	Concurrency int              `yaml:"concurrency"`
+	Second      []string         `yaml:"second_resolvers"`
 	Browser     string           `yaml:"browser"`
 	LogLevel    slog.Level       `yaml:"log_level"`
 	Lab         LabConfig        `yaml:"lab"`
@@ -109,6 +112,34 @@ func ParseConfig(name string, data []byte) (Config, error) {
 	return c, err
 }
 
+// maxSecond bounds the resolvers that are asked at once.
+const maxSecond = 8
+
+// SecondResolvers are those that are asked for a second opinion (see [DefaultConfig]):
+// none in a lab that pins its names, which nobody else knows.
+func (c *Config) SecondResolvers() ([]probe.NameServer, error) {
+	if len(c.Lab.Resolve) > 0 {
+		return nil, nil
+	}
+	list := make([]probe.NameServer, len(c.Second))
+	for i, s := range c.Second {
+		var err error
+		if list[i], err = probe.ParseNameServer(s); err != nil {
+			return nil, fmt.Errorf("second_resolvers[%d]: %w", i, err)
+		}
+	}
+	return list, nil
+}
+
+// DefaultResolvers are the second resolvers of a monitor whose operator chose none.
+func DefaultResolvers() ([]probe.NameServer, error) {
+	var c Config
+	if err := config.Decode("default.yaml", DefaultConfig, &c); err != nil {
+		return nil, err
+	}
+	return c.SecondResolvers()
+}
+
 var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
 
 var domainPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -159,6 +190,13 @@ func (c *Config) Validate() error {
 		want(err == nil, "alerts.alertmanagers[%d]: %v", i, err)
 	}
 	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
+	want(len(c.Second) <= maxSecond, "second_resolvers: want %d at most, not %d", maxSecond, len(c.Second))
+	want(len(c.Second) > 0 || c.Network == evidence.Lab, "second_resolvers: want one at least: without a second opinion nothing that goes by a relay's name can fail")
+	for i, s := range c.Second {
+		_, err := probe.ParseNameServer(s)
+		want(err == nil, "second_resolvers[%d]: %v", i, err)
+		want(slices.Index(c.Second, s) == i, "second_resolvers[%d]: %q stands there twice", i, s)
+	}
 	want(c.Browser != "", "browser: want auto, none or the path of a Chromium")
 	if c.Network != evidence.Lab {
 		want(c.Lab.CA == "" && len(c.Lab.Resolve) == 0, "lab: only a lab network may trust a CA of its own or pin names")

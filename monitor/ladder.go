@@ -37,6 +37,9 @@ func newLadder(cfg Config) (*ladder, error) {
 		Pace:         probe.NewPace(spacing),
 	}}
 	var err error
+	if l.opts.Second, err = cfg.SecondResolvers(); err != nil {
+		return nil, err
+	}
 	if cfg.Lab.CA != "" {
 		pem, err := os.ReadFile(cfg.Lab.CA)
 		if err != nil {

@@ -83,6 +83,9 @@ func (r *Relay) Rung(version string) evidence.Rung {
 		return g
 	}
 	switch g.Class = s.Class; s.Class {
+	case evidence.NameLookup:
+		// It is looked at only after the ladder has found the name, and asks no other resolver.
+		g.Outcome, g.Class = evidence.Blind, evidence.Resolver
 	case evidence.OwnFault, evidence.Stopped:
 		g.Outcome = evidence.Blind
 	case evidence.ReserveRefused, evidence.ReserveLimit, evidence.CircuitBusy:
@@ -135,6 +138,18 @@ var classes = map[string]evidence.Class{
 	"net::ERR_CONNECTION_TIMED_OUT":                   evidence.ConnectTimeout,
 	"net::ERR_ADDRESS_UNREACHABLE":                    evidence.Unreachable,
 	"net::ERR_NAME_NOT_RESOLVED":                      evidence.NameLookup,
+	"net::ERR_NAME_RESOLUTION_FAILED":                 evidence.NameLookup,
+	"net::ERR_DNS_TIMED_OUT":                          evidence.NameLookup,
+	"net::ERR_DNS_SERVER_FAILED":                      evidence.NameLookup,
+	"net::ERR_DNS_MALFORMED_RESPONSE":                 evidence.NameLookup,
+	"net::ERR_INSUFFICIENT_RESOURCES":                 evidence.OwnFault,
+	"net::ERR_OUT_OF_MEMORY":                          evidence.OwnFault,
+	"net::ERR_NO_BUFFER_SPACE":                        evidence.OwnFault,
+	"net::ERR_ACCESS_DENIED":                          evidence.OwnFault,
+	"net::ERR_NETWORK_ACCESS_DENIED":                  evidence.OwnFault,
+	"net::ERR_NETWORK_IO_SUSPENDED":                   evidence.OwnFault,
+	"net::ERR_ADDRESS_IN_USE":                         evidence.OwnFault,
+	"net::ERR_PROXY_CONNECTION_FAILED":                evidence.OwnFault,
 	"net::ERR_INTERNET_DISCONNECTED":                  evidence.OwnFault,
 	"net::ERR_NETWORK_CHANGED":                        evidence.OwnFault,
 	"net::ERR_BLOCKED_BY_LOCAL_NETWORK_ACCESS_CHECKS": evidence.OwnFault,

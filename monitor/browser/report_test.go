@@ -31,6 +31,11 @@ func TestRung(t *testing.T) {
 			t.Errorf("got %+v\nwant %+v", got, want)
 		}
 	}
+	// Whether a name exists is not for the browser's own resolver to say.
+	unknown := relay(evidence.NameLookup, "net::ERR_NAME_NOT_RESOLVED")
+	if got := unknown.Rung(version); got.Outcome != evidence.Blind || got.Class != evidence.Resolver {
+		t.Errorf("a name that is not resolved: got %+v, want blind (resolver)", got)
+	}
 	long := relay(evidence.ReserveFailed, strings.Repeat("é", 300))
 	if got := long.Rung(version); len(got.Detail) > maxDetail || !strings.HasSuffix(got.Detail, "é") {
 		t.Errorf("detail of %d bytes: %q", len(got.Detail), got.Detail)

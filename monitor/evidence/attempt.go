@@ -1,5 +1,7 @@
 package evidence
 
+import "strings"
+
 // Outcome is what came of a rung, a component or a control (rule R4).
 type Outcome string
 
@@ -85,12 +87,17 @@ type Rung struct {
 
 // Facts is what was seen on the way, also when it ended in failure.
 type Facts struct {
-	AgentVersion string       `json:"agent_version,omitempty"` // self-reported by identify
-	Protocols    []string     `json:"protocols,omitempty"`     // from identify, sorted
-	ResolvedIPv4 []string     `json:"resolved_ipv4,omitempty"` // A records of the wss name, sorted
-	Certificate  *Certificate `json:"certificate,omitempty"`   // the leaf that was shown
-	HTTPStatus   int          `json:"http_status,omitempty"`   // answer to the websocket upgrade
-	PingUS       []int64      `json:"ping_us,omitempty"`       // libp2p ping over tcp4, in order
+	AgentVersion string   `json:"agent_version,omitempty"` // self-reported by identify
+	Protocols    []string `json:"protocols,omitempty"`     // from identify, sorted
+	ResolvedIPv4 []string `json:"resolved_ipv4,omitempty"` // A records of the wss name, sorted
+	// LookupRetries is how often the name was asked for again, since no answer came.
+	LookupRetries int `json:"lookup_retries,omitempty"`
+	// Lookups are there when wss had failed and other resolvers were asked: first the
+	// monitor's own word, then theirs, at most 9.
+	Lookups     []Lookup     `json:"lookups,omitempty"`
+	Certificate *Certificate `json:"certificate,omitempty"` // the leaf that was shown
+	HTTPStatus  int          `json:"http_status,omitempty"` // answer to the websocket upgrade
+	PingUS      []int64      `json:"ping_us,omitempty"`     // libp2p ping over tcp4, in order
 	// HopReserve and HopConnect are the circuit v2 status codes; 0: none was received.
 	HopReserve  int32        `json:"hop_reserve,omitempty"`
 	HopConnect  int32        `json:"hop_connect,omitempty"`
@@ -98,6 +105,29 @@ type Facts struct {
 	CircuitAddr string       `json:"circuit_addr,omitempty"` // remote multiaddr of the connection that carried the echo
 	Announced   string       `json:"announced,omitempty"`    // broadcastedAt of the announcement that was heard
 }
+
+// Lookup is what one resolver says of the wss name: addresses or a class.
+type Lookup struct {
+	// Resolver is "own" or ADDR#NAME or ADDR:PORT#NAME, at most 256 bytes.
+	Resolver string   `json:"resolver"`
+	IPv4     []string `json:"ipv4,omitempty"` // A records, sorted, at most 16
+	// Class is name-not-found, no-a-record or name-lookup, or resolver if it said nothing.
+	Class Class `json:"class,omitempty"`
+}
+
+// Words are the answer for a person.
+func (l Lookup) Words() string {
+	if l.Class == Resolver {
+		return "no answer"
+	}
+	if l.Class != "" {
+		return string(l.Class)
+	}
+	return strings.Join(l.IPv4, " ")
+}
+
+// OwnResolver stands for the resolver of the monitor's own machine.
+const OwnResolver = "own"
 
 // Certificate is the leaf a server showed, whether or not it was accepted.
 type Certificate struct {

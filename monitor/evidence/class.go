@@ -18,6 +18,7 @@ const (
 	NameNotFound Class = "name-not-found"
 	NoARecord    Class = "no-a-record"
 	NameLookup   Class = "name-lookup"
+	Resolver     Class = "resolver"
 )
 
 // TCP.
@@ -105,7 +106,8 @@ var classes = []struct {
 	{NotPublic, "the address is private or special-purpose, and so cannot be reached from the internet", "put the server's public IPv4 address into the multiaddr and into the A record"},
 	{NameNotFound, "the domain name does not exist", "create the A record, or correct the name in the multiaddr"},
 	{NoARecord, "the domain name exists but has no IPv4 address", "add an A record with the server's public IPv4 address"},
-	{NameLookup, "the name servers gave no usable answer", "check the domain's name servers, and this machine's resolver"},
+	{NameLookup, "the resolvers say that the domain's name servers give no usable answer", "check the domain's name servers"},
+	{Resolver, "this machine's resolver gives no answer, or other resolvers do not confirm what it says: nothing is known of the relay", "look at the detail and at this machine's resolver, and see that it reaches second_resolvers"},
 
 	{Refused, "nobody listens on the port", "start the relay, or correct its port in the multiaddr"},
 	{ConnectTimeout, "no answer to the TCP connection", "open the port in the firewall and in the provider's security group, and check that the server is up"},

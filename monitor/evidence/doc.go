@@ -29,6 +29,17 @@
 // later than the 16 minutes. Each has results for exactly tcp4, wss and relay. An
 // attempt is marked stepped if the monitor's clock was set while it was under way.
 //
+// A failure on the way by the relay's name is one only if resolvers agree on the
+// name. The monitor asks those that its operator has chosen, over TLS, and facts
+// have the member lookups: its own resolver's word, "own", and that of each other
+// one. Another resolver agrees if it has all the addresses of the first or, where
+// the first has none, none either: name-not-found and no-a-record are one,
+// name-lookup only agrees with itself. A resolver that says nothing has the class
+// resolver, and neither agrees nor disagrees. If none agrees, or one disagrees, the
+// outcome is blind and its class resolver; facts then hold no addresses, certificate
+// or HTTP status, since they may be another's. Nobody is dialled at an address that
+// only another resolver gave.
+//
 // A relay is named by its peer ID in base58 ("12D3Koo...", "Qm...").
 //
 // # Blocks

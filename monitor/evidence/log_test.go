@@ -100,14 +100,14 @@ func (r testRelay) attempt(t testing.TB, monitorKey string, h Hour, after time.D
 		Facts: Facts{
 			AgentVersion: "relayd/1.2.3 <&> ünïcode",
 			Protocols:    []string{"/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", "/libp2p/circuit/relay/0.2.0/hop"},
-			ResolvedIPv4: []string{"203.0.113.7"},
-			Certificate:  cert,
-			HTTPStatus:   101,
-			PingUS:       []int64{40_100, 39_900, 40_000},
-			HopReserve:   100,
-			HopConnect:   100,
-			Reservation:  r.reservation(t, monitorKey, h, at),
-			CircuitAddr:  "/ip4/203.0.113.7/tcp/4001/p2p/" + r.id.String() + "/p2p-circuit",
+			ResolvedIPv4: []string{"203.0.113.7"}, LookupRetries: 2,
+			Certificate: cert,
+			HTTPStatus:  101,
+			PingUS:      []int64{40_100, 39_900, 40_000},
+			HopReserve:  100,
+			HopConnect:  100,
+			Reservation: r.reservation(t, monitorKey, h, at),
+			CircuitAddr: "/ip4/203.0.113.7/tcp/4001/p2p/" + r.id.String() + "/p2p-circuit",
 		},
 	}
 }

@@ -3,6 +3,7 @@ package evidence
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 	maxPackets  = 1 << 30   // of one control
 	maxSchedule = 16
 	maxRecords  = 100_000 // in one block
+	maxLookups  = 9
+	maxIPv4     = 16
+	maxText     = 256
 	saltSize    = 32
 	maxBoot     = 64 // bytes
 )
@@ -67,6 +71,9 @@ func checkAttempt(a Attempt, h Hour) error {
 			return fmt.Errorf("rung %q: component %q is not known", r.Name, r.Component)
 		}
 	}
+	if err := checkLookups(a.Facts); err != nil {
+		return err
+	}
 	for _, c := range a.Controls {
 		if err := checkControl(c); err != nil {
 			return err
@@ -74,6 +81,42 @@ func checkAttempt(a Attempt, h Hour) error {
 	}
 	if a.Level < LevelNone || a.Level > LevelEchoed {
 		return fmt.Errorf("level %d is not known", a.Level)
+	}
+	return nil
+}
+
+// checkLookups bounds what resolvers said.
+func checkLookups(f Facts) error {
+	if f.LookupRetries < 0 {
+		return fmt.Errorf("lookup_retries: %d", f.LookupRetries)
+	}
+	if len(f.Lookups) > maxLookups {
+		return fmt.Errorf("%d lookups, want %d at most", len(f.Lookups), maxLookups)
+	}
+	for i, l := range f.Lookups {
+		if (l.Resolver == OwnResolver) != (i == 0) || l.Resolver == "" || len(l.Resolver) > maxText {
+			return fmt.Errorf("lookups[%d]: resolver %.40q: want %s first, then others", i, l.Resolver, OwnResolver)
+		}
+		if len(l.IPv4) > maxIPv4 {
+			return fmt.Errorf("lookups[%d]: %d addresses, want %d at most", i, len(l.IPv4), maxIPv4)
+		}
+		for _, s := range l.IPv4 {
+			if ip, err := netip.ParseAddr(s); err != nil || !ip.Is4() || ip.String() != s {
+				return fmt.Errorf("lookups[%d]: %.40q is not an IPv4 address", i, s)
+			}
+		}
+		switch l.Class {
+		case "":
+			if len(l.IPv4) == 0 {
+				return fmt.Errorf("lookups[%d]: want addresses or a class", i)
+			}
+		case NameNotFound, NoARecord, NameLookup, Resolver:
+			if len(l.IPv4) > 0 {
+				return fmt.Errorf("lookups[%d]: addresses and class %s", i, l.Class)
+			}
+		default:
+			return fmt.Errorf("lookups[%d]: class %.40q is not one of a look-up", i, l.Class)
+		}
 	}
 	return nil
 }

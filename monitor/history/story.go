@@ -145,6 +145,13 @@ func (s *Story) attempt(i int, a evidence.Attempt) {
 	if a.Level > evidence.LevelNone && a.Level < evidence.LevelEchoed {
 		s.say("  The relaying came as far as level %d of %d: %s.", a.Level, evidence.LevelEchoed, levelWords[a.Level])
 	}
+	if len(a.Facts.Lookups) > 0 {
+		var words []string
+		for _, l := range a.Facts.Lookups {
+			words = append(words, l.Resolver+": "+l.Words())
+		}
+		s.say("  What resolvers say of the name, to tell the relay's failure from one of the monitor's own resolver: %s.", strings.Join(words, "; "))
+	}
 	if len(a.Controls) > 0 {
 		type sum struct{ ok, all int }
 		sums := map[evidence.Component]*sum{}

@@ -24,6 +24,9 @@ func TestTell(t *testing.T) {
 		a.Controls = []evidence.Control{{Name: "c1", Component: evidence.WSS, Outcome: evidence.OK, Started: a.Started}}
 		return a
 	}
+	lied := fail(10)
+	lied.Results[evidence.WSS] = evidence.Result{Outcome: evidence.Blind, Class: evidence.Resolver}
+	lied.Facts.Lookups = []evidence.Lookup{{Resolver: evidence.OwnResolver, IPv4: []string{"203.0.113.9"}}, {Resolver: "1.1.1.1#cloudflare-dns.com", Class: evidence.Resolver}}
 	blind := fail(20)
 	blind.Controls[0].Outcome = evidence.Fail
 	sealed := func(clock evidence.Clock, by ...time.Time) *evidence.VerifiedHour {
@@ -55,8 +58,10 @@ func TestTell(t *testing.T) {
 			[]string{"was watching", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "cosigned by 1 witnesses before", "1 are required"}},
 		"one failure": {sealed(good, soon), record(fail(10)), late, bounty.Unknown, bounty.OneFailure, []string{"(one failure)", "far enough apart"}},
 		"blind":       {sealed(good, soon), record(blind), late, bounty.Unknown, bounty.BlindLine, []string{"own line worked"}},
-		"late":        {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
-		"clock":       {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was set within the hour, or was not to be trusted"}},
+		"resolver": {sealed(good, soon), record(lied), late, bounty.Unknown, bounty.BlindLine,
+			[]string{"own resolver: own: 203.0.113.9; 1.1.1.1#cloudflare-dns.com: no answer"}},
+		"late":  {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
+		"clock": {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was set within the hour, or was not to be trusted"}},
 		"set": {sealed(evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 360_000, Steps: []evidence.ClockStep{{At: evidence.TimeOf(first.Start().Add(20 * time.Minute)), ByMS: 360_000}}}, soon),
 			record(fail(10), fail(16)), late, bounty.Unknown, bounty.Clock, []string{"Its clock was set by +360.0 s, to 22:20:00 UTC", "vote is down", "unknown (clock)"}},
 		"missed": {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},

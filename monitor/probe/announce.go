@@ -17,6 +17,9 @@ func (c *climb) announce(ctx context.Context) error {
 		heard, ok = c.opts.Listener.Wait(within, c.target.PeerID)
 	}
 	if !ok {
+		if err := c.opts.Listener.ownFault(c.target.PeerID); err != nil {
+			return fmt.Errorf("listen through %s: %w", c.target.PeerID, err)
+		}
 		return fail(evidence.NotHeard, fmt.Errorf("nothing heard of %s on %s in the last %s", c.target.PeerID, coord.Topic, coord.MaxAge))
 	}
 	c.attempt.Facts.Announced = evidence.TimeOf(heard.BroadcastedAt).String()

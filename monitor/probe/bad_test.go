@@ -407,7 +407,7 @@ var badRelays = []badRelay{
 	{name: "name not found", rung: "wss", outcome: evidence.Fail, class: evidence.NameNotFound, meet: named("gone.test")},
 	{name: "no A record", rung: "wss", outcome: evidence.Fail, class: evidence.NoARecord, meet: named("six.test")},
 	{name: "name servers fail", rung: "wss", outcome: evidence.Fail, class: evidence.NameLookup, meet: named("broken.test")},
-	{name: "name servers are silent", rung: "wss", outcome: evidence.Fail, class: evidence.NameLookup, meet: hurried("wss", named("silent.test"))},
+	{name: "name servers are silent", rung: "wss", outcome: evidence.Blind, class: evidence.Resolver, meet: hurried("wss", named("silent.test"))},
 	{name: "name of a private address", rung: "wss", outcome: evidence.Fail, class: evidence.NotPublic,
 		meet: func(t *testing.T, ca *authority, o *Options) Target {
 			tgt := named("private.test")(t, ca, o)

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"sync/atomic"
 	"syscall"
@@ -45,7 +44,7 @@ func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 		return nil, fail(evidence.NotPublic, fmt.Errorf("%s is not a public IPv4 address: not dialled", to.Addr()))
 	}
 	start := time.Now()
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", to.String())
+	conn, err := d.socket(ctx, "tcp4", to)
 	if err != nil {
 		if isTimeout(err) {
 			d.line.add(unanswered(time.Since(start)))
@@ -145,7 +144,6 @@ func (d dialer) wss(ctx context.Context, t Target) (manet.Conn, error) {
 
 // secured connects to the target's name up to the end of the TLS handshake.
 func (d dialer) secured(ctx context.Context, t Target) (*tls.Conn, error) {
-	d.facts.ResolvedIPv4 = nil // of an earlier connection
 	ips, err := d.lookup(ctx, t.host(), port(t.WSS))
 	if err != nil {
 		return nil, err
@@ -178,53 +176,6 @@ func share(ctx context.Context, parts int) time.Duration {
 		return MaxAttempt
 	}
 	return time.Until(end) / time.Duration(parts)
-}
-
-// lookup finds the A records of name, or its pin.
-func (d dialer) lookup(ctx context.Context, name string, port uint16) ([]netip.Addr, error) {
-	var ips []netip.Addr
-	if ip, ok := d.opts.pin(name, port); ok {
-		ips = []netip.Addr{ip}
-	} else {
-		resolver := d.opts.Resolver
-		if resolver == nil {
-			resolver = net.DefaultResolver
-		}
-		// The final dot keeps the system's search domains out.
-		found, err := resolver.LookupNetIP(ctx, "ip4", name+".")
-		if err != nil {
-			return nil, lookupFault(ctx, resolver, name, err)
-		}
-		for _, ip := range found {
-			ips = append(ips, ip.Unmap())
-		}
-	}
-	slices.SortFunc(ips, netip.Addr.Compare)
-	if len(ips) > maxIPs {
-		ips = ips[:maxIPs]
-	}
-	for _, ip := range ips {
-		d.facts.ResolvedIPv4 = append(d.facts.ResolvedIPv4, ip.String())
-	}
-	for _, ip := range ips {
-		if !d.opts.AllowPrivate && !IsPublic(ip) {
-			return nil, fail(evidence.NotPublic, fmt.Errorf("%s has the address %s, which is not public: not dialled", name, ip))
-		}
-	}
-	return ips, nil
-}
-
-// lookupFault tells a name that does not exist from one without an A record: the
-// resolver says "not found" for both.
-func lookupFault(ctx context.Context, resolver *net.Resolver, name string, err error) *fault {
-	var dns *net.DNSError
-	if !errors.As(err, &dns) || !dns.IsNotFound {
-		return fail(evidence.NameLookup, err)
-	}
-	if six, err := resolver.LookupNetIP(ctx, "ip6", name+"."); err == nil && len(six) > 0 {
-		return fail(evidence.NoARecord, fmt.Errorf("%s has only IPv6 addresses", name))
-	}
-	return fail(evidence.NameNotFound, err)
 }
 
 // tls does the handshake and keeps the certificate, accepted or not.

@@ -48,11 +48,14 @@ func asFault(err error) *fault {
 	return f
 }
 
-// ownFault tells the errors that only this machine can be the reason of.
+// ownFault tells the errors that only this machine can be the reason of: no packet
+// from elsewhere makes the kernel return them.
 func ownFault(err error) bool {
 	for _, own := range []error{
 		syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS, syscall.EADDRNOTAVAIL,
-		syscall.EACCES, syscall.EPERM, network.ErrResourceLimitExceeded,
+		syscall.EACCES, syscall.EPERM, syscall.EADDRINUSE, syscall.EAGAIN, syscall.ENOSPC, syscall.ENETDOWN,
+		syscall.EINVAL, syscall.EAFNOSUPPORT, syscall.EPROTONOSUPPORT, syscall.ENOSYS, syscall.EBADF, syscall.EIO,
+		network.ErrResourceLimitExceeded,
 	} {
 		if errors.Is(err, own) {
 			return true

@@ -145,7 +145,7 @@ func TestSeveralARecords(t *testing.T) {
 	ca := newAuthority(t)
 	r := newRelay(t, ca.leaf(t, nil), true, nil)
 	o := ca.options()
-	o.Resolve, o.Resolver = nil, resolver(t)
+	lookedUp(&o, nameServer(t, answerDNS))
 	a := Run(within(t), r.Target, o)
 	if got := fmt.Sprint(a.Facts.ResolvedIPv4); a.Level != evidence.LevelEchoed || got != "[127.0.0.1 127.0.0.3]" {
 		t.Errorf("level %d with %s: %+v", a.Level, got, a.Rungs)

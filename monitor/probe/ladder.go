@@ -19,6 +19,7 @@ type rung struct {
 	part      func(*climb) bool // whether it is part of this attempt at all
 	asked     func(Target) bool // else it is skipped
 	dials     func(*climb) bool // whether it connects to the relay, and so waits for its turn
+	named     func(*climb) bool // whether it goes by the relay's name, so that a resolver may be why it failed
 	climb     func(*climb, context.Context) error
 }
 
@@ -28,9 +29,9 @@ const circuitDeadline = 30 * time.Second
 var ladder = []rung{
 	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, dials: always, climb: (*climb).tcp4},
 	{name: "identify", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: (*climb).identify, needs: []string{"tcp4"}},
-	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, dials: always, climb: (*climb).wss},
-	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, dials: withoutWeb, climb: (*climb).reserve, needs: []string{"tcp4", "identify", "wss"}},
-	{name: "circuit", component: evidence.Relay, deadline: circuitDeadline, part: always, asked: hasAny, dials: withoutTCP, climb: (*climb).circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
+	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, dials: always, named: always, climb: (*climb).wss},
+	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, dials: withoutWeb, named: triedAgain, climb: (*climb).reserve, needs: []string{"tcp4", "identify", "wss"}},
+	{name: "circuit", component: evidence.Relay, deadline: circuitDeadline, part: always, asked: hasAny, dials: withoutTCP, named: withoutTCP, climb: (*climb).circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
 	{name: "announce", part: listens, asked: hasAny, climb: (*climb).announce},
 }
 
@@ -38,6 +39,7 @@ func always(*climb) bool       { return true }
 func listens(c *climb) bool    { return c.opts.Listener != nil }
 func withoutWeb(c *climb) bool { return c.web == nil }
 func withoutTCP(c *climb) bool { return c.tcp == nil }
+func triedAgain(c *climb) bool { return c.try > 1 } // it may have connected by the name anew
 func hasTCP4(t Target) bool    { return t.TCP4 != nil }
 func hasWSS(t Target) bool     { return t.WSS != nil }
 func hasAny(t Target) bool     { return hasTCP4(t) || hasWSS(t) }
@@ -119,6 +121,9 @@ func (c *climb) run(ctx context.Context, r rung) (_ evidence.Outcome, _ evidence
 		if !again(within, f, time.Since(start)) {
 			break
 		}
+	}
+	if f != nil && f.outcome == evidence.Fail && r.named != nil && r.named(c) && ctx.Err() == nil {
+		f = asFault(c.confirm(ctx, f)) // has its own time
 	}
 	switch {
 	case f == nil:

@@ -39,6 +39,7 @@ type Listener struct {
 type watch struct {
 	target Target
 	stop   context.CancelFunc
+	err    error // of the last dial
 }
 
 // A relay that cannot be reached, or that closes our connections, is tried again
@@ -126,7 +127,13 @@ func (l *Listener) stay(ctx context.Context, t Target) {
 	wait := l.redial
 	for ctx.Err() == nil {
 		start := time.Now()
-		if gone, err := l.connect(ctx, t); err == nil {
+		gone, err := l.connect(ctx, t)
+		l.mu.Lock()
+		if w := l.watched[t.PeerID]; w != nil && ctx.Err() == nil {
+			w.err = err
+		}
+		l.mu.Unlock()
+		if err == nil {
 			select {
 			case <-gone:
 			case <-ctx.Done():
@@ -237,6 +244,19 @@ func (l *Listener) News() <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.news
+}
+
+// ownFault is why the last dial to a watched relay failed, if that was this
+// machine's fault: what is not heard through it is then not the relay's silence.
+func (l *Listener) ownFault(id peer.ID) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w := l.watched[id]; w != nil {
+		if f := asFault(w.err); f != nil && f.outcome == evidence.Blind {
+			return f
+		}
+	}
+	return nil
 }
 
 // Connected counts the watched relays to which there is a connection now.

@@ -13,6 +13,9 @@
 //	circuit   peer B, connected over tcp4, dials A through the relay; 4 KiB echoed
 //	announce  the relay's announcement on the coordination topic: a fact, no vote
 //
+// What went by the relay's name and failed is the relay's failure only if other
+// resolvers say of the name what this machine's says; see [Options.Second].
+//
 // A rung is one function in a file of its own and one line in the ladder's table;
 // deadlines and panics are the runner's business.
 //
@@ -26,7 +29,6 @@ package probe
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -48,11 +50,15 @@ type Options struct {
 	ExtraCAs []*x509.Certificate
 	// Resolve pins names, as curl does; see [ParsePin].
 	Resolve map[string]netip.Addr
-	// Resolver looks up the other names; nil: the system's.
-	Resolver *net.Resolver
+	// Resolver names the resolvers of the other names; nil: those of /etc/resolv.conf.
+	Resolver func() ([]NameServer, error)
+	// Second are asked for a second opinion when something fails that went by a
+	// relay's name and that name is not pinned; without one nothing is doubted.
+	Second []NameServer
 	// AllowPrivate admits addresses that are not public. Never for evidence.
 	AllowPrivate bool
-	// Deadlines replace those of the ladder, by the rung's name.
+	// Deadlines replace those of the ladder, by the rung's name, and that of a second
+	// opinion, by "second".
 	Deadlines map[string]time.Duration
 	// Pace keeps the dials to one relay apart, across attempts and listeners that
 	// share it; nil: this attempt's own, at OneOffPace.
@@ -72,6 +78,8 @@ type Options struct {
 
 	// meddle, in tests, spoils the two peers before the circuit is asked for.
 	meddle func(a, b *peerHost)
+	// control, in tests, lets sockets fail.
+	control controlFunc
 }
 
 // OneOffPace is for probes by hand. js-libp2p refuses more than 5 inbound

@@ -171,13 +171,16 @@ func parsePort(addr, host ma.Multiaddr) (ma.Multiaddr, error) {
 	return append(append(ma.Multiaddr{}, host...), tcp), nil
 }
 
+// maxName bounds a DNS name as text.
+const maxName = 253
+
 // checkName refuses what cannot stand in a certificate for one host.
 func checkName(name string) error {
 	if _, err := netip.ParseAddr(name); err == nil {
 		return errors.New("a certificate is for a name: /dns4 holds an IP address")
 	}
-	if len(name) > 253 {
-		return errors.New("the name has more than 253 bytes")
+	if len(name) > maxName {
+		return fmt.Errorf("the name has more than %d bytes", maxName)
 	}
 	for label := range strings.SplitSeq(name, ".") {
 		ok := label != "" && len(label) <= 63 && label[0] != '-' && label[len(label)-1] != '-'

@@ -134,8 +134,13 @@ func TestMonthPage(t *testing.T) {
 }
 
 func TestHourPage(t *testing.T) {
-	body := get(t, serve(sample(), nil), "/relay/12D3KooWsample/hour/2026-11-03T14").Body.String()
-	for _, want := range []string{"▼ down", "It is &lt;dead&gt;.", "fail (cert-expired)", "2026-11-03 14:00 UTC"} {
+	o := sample()
+	o.Relays[0].Last.Facts.LookupRetries = 2
+	o.Relays[0].Last.Facts.Lookups = []evidence.Lookup{
+		{Resolver: evidence.OwnResolver, IPv4: []string{"203.0.113.8", "203.0.113.9"}}, {Resolver: "1.1.1.1#cloudflare-dns.com", Class: evidence.NameNotFound},
+	}
+	body := get(t, serve(o, nil), "/relay/12D3KooWsample/hour/2026-11-03T14").Body.String()
+	for _, want := range []string{"own: <code>203.0.113.8 203.0.113.9</code>", "1.1.1.1#cloudflare-dns.com: <code>name-not-found</code>", "asked again</dt><dd>2", "▼ down", "It is &lt;dead&gt;.", "fail (cert-expired)", "2026-11-03 14:00 UTC"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page does not hold %q", want)
 		}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
@@ -44,7 +45,8 @@ func (probeCmd) Help() string {
   circuit   a second peer, connected over tcp4, dials the first one through the relay; 4 KiB come back
   announce  the relay's announcement was heard (with --announce)
 
-Outcomes are raw: no controls run, so a fault of this machine's own line looks like one of the relay.
+Outcomes are raw: no controls run, so a fault of this machine's own line looks like one of the relay. Only the
+name is looked up at other resolvers, too, when wss fails and it is not pinned.
 
 The component relay has a level: 0 none, 1 reserved, 2 connect answered ok, 3 end-to-end handshake done, 4 bytes echoed.
 
@@ -111,6 +113,9 @@ func (p *probeCmd) read() (probe.Target, probe.Options, error) {
 		if err == nil {
 			opts.Resolve[name] = ip
 		}
+		faults = append(faults, err)
+	}
+	if opts.Second, err = monitor.DefaultResolvers(); err != nil {
 		faults = append(faults, err)
 	}
 	if p.CA != "" {
@@ -224,6 +229,12 @@ func printAttempt(w io.Writer, a evidence.Attempt) error {
 			continue
 		}
 		fmt.Fprintf(&b, "\n%s %s: %s\n  seen: %s\n  to do: %s\n", r.Name, word(r), r.Class.Meaning(), r.Detail, r.Class.Advice())
+	}
+	if len(a.Facts.Lookups) > 0 {
+		b.WriteString("\nwhat resolvers say of the name:\n")
+		for _, l := range a.Facts.Lookups {
+			fmt.Fprintf(&b, "  %s: %s\n", l.Resolver, l.Words())
+		}
 	}
 	_, err := io.WriteString(w, trimLines(b.String()))
 	return err

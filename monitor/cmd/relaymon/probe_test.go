@@ -130,3 +130,17 @@ func startRelay(t *testing.T) (host.Host, []byte) {
 		}
 	}
 }
+
+// What other resolvers said stands below the ladder.
+func TestPrintLookups(t *testing.T) {
+	a := evidence.Attempt{Rungs: []evidence.Rung{{Name: "wss", Outcome: evidence.Blind, Class: evidence.Resolver, Detail: "seen"}}, Facts: evidence.Facts{
+		Lookups: []evidence.Lookup{{Resolver: evidence.OwnResolver, IPv4: []string{"203.0.113.9"}}, {Resolver: "1.1.1.1#cloudflare-dns.com", Class: evidence.NameNotFound}},
+	}}
+	var b strings.Builder
+	if err := printAttempt(&b, a); err != nil {
+		t.Fatal(err)
+	}
+	if want := "what resolvers say of the name:\n  own: 203.0.113.9\n  1.1.1.1#cloudflare-dns.com: name-not-found\n"; !strings.HasSuffix(b.String(), want) {
+		t.Errorf("got %s\nwant at its end %s", b.String(), want)
+	}
+}
