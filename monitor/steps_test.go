@@ -277,7 +277,7 @@ func TestStepInAnHour(t *testing.T) {
 
 // A day of steps, sleeps and starts at random.
 func TestADayOfSteps(t *testing.T) {
-	seeds := 4
+	seeds := 2
 	if testing.Short() {
 		seeds = 1
 	}
