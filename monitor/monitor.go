@@ -198,6 +198,10 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) {
 	if ctx.Err() != nil {
 		return
 	}
+	if err := m.store.Room(m.cfg.Concurrency); err != nil {
+		m.interrupt(err)
+		return
+	}
 	h := evidence.HourOf(now)
 	// The wall clock on purpose: the monotonic one stands still while a host sleeps.
 	gap := now.Round(0).Sub(m.lastly.Round(0))
@@ -227,11 +231,11 @@ func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 		}
 		err = m.secrets.turn(h, begun)
 	}
-	m.setFault(err)
 	if err != nil {
-		m.begun = time.Time{}
+		m.interrupt(err)
 		return err
 	}
+	m.setFault(nil)
 	m.begun = now
 	m.listen(h)
 	return nil
@@ -250,6 +254,12 @@ func (m *Monitor) listen(h evidence.Hour) {
 		}
 	}
 	m.ladder.watch(targets)
+}
+
+// interrupt ends the judging until a later tick has begun anew. The caller holds the lock.
+func (m *Monitor) interrupt(err error) {
+	m.setFault(err)
+	m.begun = time.Time{}
 }
 
 // setFault remembers why nothing can be judged, and says so once. The caller
@@ -313,7 +323,7 @@ func (m *Monitor) noteClock() {
 	now := time.Now()
 	sample := sampleClock(m.begun, now)
 	if err := m.store.Mark(evidence.HourOf(m.begun), evidence.Mark{Clock: &sample}); err != nil {
-		m.setFault(err)
+		m.interrupt(err)
 	}
 }
 

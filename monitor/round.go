@@ -34,8 +34,7 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err != nil {
-		m.setFault(err)
-		m.begun = time.Time{} // the next tick tries the log again
+		m.interrupt(err)
 	}
 	if a != nil {
 		m.remember(*a)
@@ -117,7 +116,8 @@ func (m *Monitor) inTime(j job, now time.Time) bool {
 		p = *known
 	}
 	_, late, ok := p.next(j.hour, 0)
-	return ok && now.Before(late) && evidence.HourOf(now) >= j.hour
+	// While nothing can be kept, nothing is tried.
+	return ok && m.fault == nil && now.Before(late) && evidence.HourOf(now) >= j.hour
 }
 
 // onOwnHost says whether the address is one of this machine's: a monitor never
