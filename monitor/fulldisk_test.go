@@ -151,3 +151,29 @@ func (d *desk) Send(_ context.Context, alerts []alert.Alert) error {
 	}
 	return nil
 }
+
+// A mark of the clock that is refused ends the judging like an attempt that is: else
+// the fault would be shown until the next hour begins, whatever the log takes by then.
+func TestRefusedMarkEndsTheJudging(t *testing.T) {
+	m, _ := newTestMonitor(t, &fakeNet{}, 0, 1)
+	now := time.Now()
+	m.tick(t.Context(), now)
+	if m.begun.IsZero() || m.fault != nil {
+		t.Fatalf("begun %s, fault %v", m.begun, m.fault)
+	}
+	store := m.store
+	must(t, store.Close())
+	m.noteClock()
+	if !m.begun.IsZero() || m.fault == nil {
+		t.Errorf("begun %s, fault %v, want none begun and a fault", m.begun, m.fault)
+	}
+	again, err := evidence.Open(logDir(m.cfg))
+	must(t, err)
+	defer again.Close()
+	m.store, m.secrets.mark = again, again.Mark
+	m.tick(t.Context(), now.Add(time.Second))
+	if m.begun.IsZero() || m.fault != nil {
+		t.Errorf("with a log again: begun %s, fault %v, want an hour begun and no fault", m.begun, m.fault)
+	}
+	m.running.Wait()
+}

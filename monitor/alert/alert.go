@@ -78,6 +78,7 @@ type Keeper struct {
 	mu      sync.Mutex
 	alerts  map[string]*Alert
 	dropped bool // there were more than fit
+	unkept  bool // it was said that the state cannot be kept
 }
 
 // courier brings the alerts to one receiver.
@@ -186,9 +187,10 @@ func (k *Keeper) save() {
 	if err == nil {
 		err = durable.Replace(k.file, b, 0o600)
 	}
-	if err != nil {
-		k.log.Error("keep what alerts were sent", "err", err)
+	if err != nil && !k.unkept {
+		k.log.Error("what alerts were sent cannot be kept: they go out all the same, and after a restart a second time; make room, or mend the disk", "err", err)
 	}
+	k.unkept = err != nil
 }
 
 // list are copies of alerts, the oldest first. The caller holds the lock.
