@@ -14,7 +14,7 @@ DIST ?= dist
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
-.PHONY: help run test plugin image plain-image image-test test-image-full race bench soak build deb release repo-refresh deps fuzz vuln clean
+.PHONY: help run test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ image-test: deps ## Build the image twice, boot it, look at it and update it (ro
 test-image-full: deps ## The same with all there is to boot; writes image/TESTED.md (an hour, where nothing else runs)
 	RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$(CURDIR)/image/TESTED.md \
 	  go test -v -count=1 -timeout 5h ./internal/e2e/image
+
+loss-table: ## How a monitor judges over a line that loses packets: TestLoss with all its attempts (root; an hour)
+	RELAY_LOSS_TABLE=1 go test -v -count=1 -timeout 5h -run '^TestLoss$$' ./internal/e2e
 
 race: ## The tests of concurrent parts, with the race detector
 	CGO_ENABLED=1 go test -race -short -timeout 30m $(RACE)

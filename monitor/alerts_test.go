@@ -67,7 +67,7 @@ func fallible(t *testing.T, m *Monitor, outcome func(hour int) (relay, control e
 	t.Helper()
 	m.basis().roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
 	start := time.Now()
-	m.climb = func(_ context.Context, target probe.Target, _ []probe.ControlHost, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+	m.climb = func(_ context.Context, target probe.Target, _ *lookout, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
 		id := target.PeerID.String()
 		now := time.Now()
 		relay, control := outcome(int(now.Sub(start).Hours()))

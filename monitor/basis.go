@@ -15,11 +15,11 @@ import (
 // that never changes: new files make a new one, see [Monitor.reread]. A job takes it
 // once, at its start, and keeps to it, so that no job works by two rosters.
 type basis struct {
-	files    files
-	rules    *bounty.Rules
-	roster   *bounty.Roster
-	controls []probe.ControlHost
-	history  *history.History
+	files   files
+	rules   *bounty.Rules
+	roster  *bounty.Roster
+	lookout *lookout // nil: the roster names no controls
+	history *history.History
 }
 
 // files are the committee's, byte for byte as they were read: a bundle carries them.
@@ -38,13 +38,15 @@ func readBasis(cfg Config, log history.Log) (*basis, error) {
 	if b.roster, b.files.roster, err = readRoster(cfg); err != nil {
 		return nil, err
 	}
+	var controls []probe.ControlHost
 	for _, c := range b.roster.Controls {
 		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
 		if err != nil {
 			return nil, fmt.Errorf("%s: controls: %w", cfg.Roster, err)
 		}
-		b.controls = append(b.controls, h)
+		controls = append(controls, h)
 	}
+	b.lookout = newLookout(controls)
 	b.history = history.New(log, b.rules, b.roster)
 	return b, nil
 }

@@ -100,7 +100,8 @@ func (b *browsing) note(a evidence.Attempt) {
 func (b *browsing) begin(relay string, now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.busy || now.Before(b.next[relay]) {
+	// One that is due later than ever was planned is of a clock that was set back since.
+	if wait := b.next[relay].Sub(now); b.busy || 0 < wait && wait <= browseEvery {
 		return false
 	}
 	b.busy = true
@@ -115,7 +116,7 @@ func (b *browsing) end() {
 
 // browse adds a look through a real browser to an attempt, where one is due and
 // can add something: a relay without wss is known to be of no use to browsers.
-func (m *Monitor) browse(ctx context.Context, j job, a *evidence.Attempt) {
+func (m *Monitor) browse(ctx context.Context, j job, look *lookout, a *evidence.Attempt) {
 	now := time.Now()
 	if m.browsing == nil || a.Results[evidence.WSS].Outcome != evidence.OK || evidence.HourOf(now) != j.hour ||
 		!m.browsing.begin(j.relay, now) {
@@ -124,9 +125,20 @@ func (m *Monitor) browse(ctx context.Context, j job, a *evidence.Attempt) {
 	defer m.browsing.end()
 	looking, cancel := context.WithTimeout(ctx, browseTimeout)
 	defer cancel()
+	var w *watch
+	if look != nil && m.ladder != nil {
+		w = look.watch(m.ladder.try)
+		w.rung(evidence.Rung{Component: evidence.WSS})
+	}
 	rung := m.browsing.look(looking, a.WSSAddr)
-	rung.OffsetUS = max(0, now.Sub(a.Started.Time)).Microseconds()
+	rung.OffsetUS, rung.DurationUS = max(0, now.Sub(a.Started.Time)).Microseconds(), time.Since(now).Microseconds()
 	a.Rungs = append(a.Rungs, rung)
+	if w != nil {
+		w.rung(evidence.Rung{Component: evidence.WSS, Outcome: rung.Outcome})
+		if rung.Outcome == evidence.Fail {
+			a.Controls = append(a.Controls, w.controls(looking, evidence.WSS)...)
+		}
+	}
 	m.browsing.note(*a)
 	m.log.Info("browser", "relay", j.relay, "outcome", rung.Outcome, "class", rung.Class, "detail", rung.Detail)
 }

@@ -42,7 +42,7 @@ func TestBrowseWeekly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeNet{took: 5 * time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 3, 8)
-		m.climb = func(ctx context.Context, target probe.Target, _ []probe.ControlHost, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+		m.climb = func(ctx context.Context, target probe.Target, _ *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 			a, certs := f.climb(ctx, target, nil, key)
 			a.WSSAddr = a.PeerID
 			return a, certs
@@ -134,7 +134,7 @@ func TestBrowseNeedsWSS(t *testing.T) {
 		"the hour ended": {evidence.OK, evidence.HourOf(now) - 1},
 	} {
 		a := attempt(now, tc.outcome)
-		if m.browse(t.Context(), job{"relay", tc.hour}, &a); len(a.Rungs) > 0 {
+		if m.browse(t.Context(), job{"relay", tc.hour}, nil, &a); len(a.Rungs) > 0 {
 			t.Errorf("%s: %v", name, a.Rungs)
 		}
 	}

@@ -1,21 +1,128 @@
 package monitor
 
 import (
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// sampleClock looks at this machine's clock (rule R9): whether the kernel says
-// that it is synchronised, and how far the wall clock has moved away from the
-// monotonic one since begun.
-func sampleClock(begun, now time.Time) evidence.ClockSample {
-	// Round(0) strips the monotonic reading, so that Sub takes the wall clock.
-	drift := now.Round(0).Sub(begun.Round(0)) - now.Sub(begun)
-	return evidence.ClockSample{
-		At:           evidence.TimeOf(now),
-		Synchronised: wallclock.Kept(),
-		DriftMS:      drift.Milliseconds(),
+// moment is one instant by two clocks. The wall's names hours and is what the log
+// shows; it may be set, in either direction, at any time. What lies between two
+// moments is told by the steady one alone.
+type moment struct {
+	wall   time.Time     // without a monotonic reading, so that Sub takes the wall's
+	steady time.Duration // never steps, and goes on while the machine sleeps
+}
+
+// stepped says whether the wall clock was set between two moments.
+func (m moment) stepped(since moment) bool {
+	return (m.wall.Sub(since.wall) - (m.steady - since.steady)).Abs() >= evidence.MinStep
+}
+
+// machine is where a monitor reads the time.
+type machine struct {
+	now  func() moment
+	kept func() bool // by a time service
+	boot string      // since which the steady clock counts
+}
+
+func thisMachine() machine {
+	return machine{
+		now: func() moment {
+			wall, up := wallclock.Now()
+			return moment{wall, up}
+		},
+		kept: wallclock.Kept,
+		boot: wallclock.Boot(),
 	}
+}
+
+// sample is what the log keeps of a moment (rule R9).
+func (c machine) sample(at moment) evidence.ClockSample {
+	return evidence.ClockSample{At: evidence.TimeOf(at.wall), Synchronised: c.kept(), UpMS: at.steady.Milliseconds(), Boot: c.boot}
+}
+
+// watchClock notes in the log when the clock was set since the last look, be it by
+// another process: in every hour that was begun and in which something can still
+// happen, by the clock before or by the one after. The caller holds the lock.
+func (m *Monitor) watchClock(now moment) error {
+	last := m.looked
+	m.looked = now
+	if last != (moment{}) && now.stepped(last) {
+		m.steps++
+		m.log.Warn("the clock was set: hours in which it was count only where a relay is up", "by", now.wall.Sub(last.wall)-(now.steady-last.steady), "clock", now.wall.UTC().Format(time.RFC3339))
+	}
+	sample := m.machine.sample(now)
+	for _, h := range m.store.Unsealed() {
+		if last != (moment{}) && isClosed(h, last.wall) && isClosed(h, now.wall) {
+			continue
+		}
+		if len(m.store.Clock(h, sample).Steps) == len(m.store.Clock(h).Steps) {
+			continue
+		}
+		if err := m.store.Mark(h, evidence.Mark{Clock: &sample}); err != nil && !errors.Is(err, evidence.ErrSealed) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isClosed says whether nothing more can happen in an hour.
+func isClosed(h evidence.Hour, wall time.Time) bool { return !wall.Before(h.End().Add(closeAfter)) }
+
+// noteClock takes one of the hour's samples.
+func (m *Monitor) noteClock() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.begun.IsZero() {
+		return
+	}
+	if err := m.sampleInto(evidence.HourOf(m.begun)); err != nil {
+		m.interrupt(err)
+	}
+}
+
+func (m *Monitor) sampleInto(h evidence.Hour) error {
+	sample := m.machine.sample(m.machine.now())
+	return m.store.Mark(h, evidence.Mark{Clock: &sample})
+}
+
+// leapHours is by how many hours the clock may be ahead of the log and is believed in
+// any case: one is under way, and one may not be closed yet.
+const leapHours = 2
+
+// leaps says by how many hours the clock is ahead of the log, and why it is not to be
+// believed that it is; empty: it is. Sealing by such a clock would close hours that
+// are still to come, and an attempt would stand in one of them. The caller holds the lock.
+func (m *Monitor) leaps(wall time.Time) (ahead evidence.Hour, why string) {
+	if m.clock == nil {
+		return 0, "" // a test's own time
+	}
+	why = m.clock.Doubt(wall)
+	if ahead = evidence.HourOf(wall) - m.store.First() - evidence.Hour(m.store.Size()); ahead <= leapHours {
+		return ahead, ""
+	}
+	return ahead, why
+}
+
+// misnamed says why the clock names an hour that it cannot be; nil: it may be. A lab's
+// hours are worth nothing, and it may have no time service.
+func (m *Monitor) misnamed(wall time.Time) error {
+	ahead, why := m.leaps(wall)
+	at := wall.UTC().Format(time.RFC3339)
+	for _, h := range m.store.Unsealed() {
+		if evidence.HourOf(wall)-h <= leapHours {
+			why = "" // it goes on from an hour that was begun
+		}
+	}
+	switch {
+	case ahead < 0:
+		return fmt.Errorf("the clock says %s, and that hour is sealed: the clock is behind, or was set back; see that a time service keeps it (timedatectl set-ntp true)", at)
+	case why != "" && m.cfg.Network != evidence.Lab:
+		return fmt.Errorf("the clock says %s, %d hours ahead of the log, and may be wrong: %s; switch a time service on (timedatectl set-ntp true)", at, ahead, why)
+	}
+	return nil
 }

@@ -1,7 +1,10 @@
 package monitor
 
 import (
+	"context"
+	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
@@ -40,4 +43,96 @@ func TestAWrongClockSealsNothing(t *testing.T) {
 	if n := m.store.First() + evidence.Hour(m.store.Size()); n != evidence.HourOf(now)-1 {
 		t.Errorf("sealed up to %s", n)
 	}
+}
+
+// A machine that starts in 1970, or far ahead, probes nothing by that clock and writes
+// nothing into the hour that it names; set right, it goes on. A lab, and a machine that
+// no time service keeps, are of use all the same.
+func TestAWrongClockProbesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		network evidence.Network
+		set     time.Duration
+		kept    bool
+		settled bool   // the clock has run evenly for longer than wallclock.Settle
+		want    string // a part of the fault; empty: it probes
+	}{
+		"right, kept":            {evidence.PSF, 0, true, false, ""},
+		"right, not kept":        {evidence.PSF, 0, false, false, ""},
+		"an hour ahead":          {evidence.PSF, time.Hour, false, false, ""},
+		"a month ahead":          {evidence.PSF, 30 * 24 * time.Hour, false, false, "ahead of the log"},
+		"a month ahead, settled": {evidence.PSF, 30 * 24 * time.Hour, false, true, ""},
+		"off for a month, kept":  {evidence.PSF, 30 * 24 * time.Hour, true, false, ""},
+		"a lab, off for a month": {evidence.Lab, 30 * 24 * time.Hour, false, false, ""},
+		"in the past":            {evidence.PSF, -30 * 24 * time.Hour, false, false, "that hour is sealed"},
+		"in the past, kept":      {evidence.PSF, -30 * 24 * time.Hour, true, true, "that hour is sealed"},
+		"in the past, in a lab":  {evidence.Lab, -30 * 24 * time.Hour, false, false, "that hour is sealed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeNet{outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+				m, _ := newTestMonitor(t, f, 1, 1)
+				m.cfg.Network = c.network
+				m.machine.kept = func() bool { return c.kept }
+				m.clock = &wallclock.Clock{Kept: m.machine.kept, Uptime: func() time.Duration { return m.machine.now().steady }}
+				tick := func() {
+					t.Helper()
+					time.Sleep(time.Second)
+					m.tick(t.Context(), m.machine.now())
+				}
+				f.set = c.set
+				if c.settled {
+					m.clock.Doubt(m.machine.now().wall)
+					time.Sleep(wallclock.Settle)
+				}
+				tick()
+				if got := m.fault; (got == nil) != (c.want == "") || got != nil && !strings.Contains(got.Error(), c.want) {
+					t.Fatalf("got fault %v, want %q", got, c.want)
+				}
+				wrong := evidence.HourOf(m.machine.now().wall)
+				if open := m.store.Unsealed(); (len(open) == 0) != (c.want != "") {
+					t.Errorf("hours %v were begun at %s", open, wrong)
+				}
+				if c.want == "" {
+					return
+				}
+				f.set = 0
+				tick()
+				right := evidence.HourOf(m.machine.now().wall)
+				if open := m.store.Unsealed(); m.fault != nil || len(open) != 1 || open[0] != right {
+					t.Errorf("set right: fault %v, hours %v, want none and %s", m.fault, open, right)
+				}
+			})
+		})
+	}
+}
+
+// A job that waits by the wall clock is told when that was set.
+func TestBeatTellsOfSteps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{}
+		m, _ := newTestMonitor(t, f, 1, 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		ticks, steps := 0, 0
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			m.beat(ctx, func() { ticks++ }, func() { steps++ })
+		}()
+		for _, by := range []time.Duration{0, -time.Hour, 500 * time.Millisecond, 24 * time.Hour} {
+			time.Sleep(10*time.Second + 500*time.Millisecond)
+			f.mu.Lock()
+			f.set += by
+			f.mu.Unlock()
+		}
+		time.Sleep(10 * time.Second)
+		f.mu.Lock()
+		f.slept = time.Hour // no step
+		f.mu.Unlock()
+		time.Sleep(10 * time.Second)
+		cancel()
+		<-done
+		if ticks != 62 || steps != 2 {
+			t.Errorf("%d ticks and %d steps in 62 s with 2 steps", ticks, steps)
+		}
+	})
 }

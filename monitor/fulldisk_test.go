@@ -156,8 +156,7 @@ func (d *desk) Send(_ context.Context, alerts []alert.Alert) error {
 // the fault would be shown until the next hour begins, whatever the log takes by then.
 func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	m, _ := newTestMonitor(t, &fakeNet{}, 0, 1)
-	now := time.Now()
-	m.tick(t.Context(), now)
+	m.tick(t.Context(), m.machine.now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Fatalf("begun %s, fault %v", m.begun, m.fault)
 	}
@@ -171,7 +170,7 @@ func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	must(t, err)
 	defer again.Close()
 	m.store, m.secrets.mark = again, again.Mark
-	m.tick(t.Context(), now.Add(time.Second))
+	m.tick(t.Context(), m.machine.now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Errorf("with a log again: begun %s, fault %v, want an hour begun and no fault", m.begun, m.fault)
 	}

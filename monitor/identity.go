@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strings"
 	"time"
 
@@ -181,8 +180,8 @@ func (id identity) sign(a *evidence.Attempt, hour evidence.Hour) {
 
 // recall reads the last day of the log: what was tried in the hours that are
 // still open, which identities hold a place, and what each relay is.
-func (m *Monitor) recall(now time.Time) error {
-	this := evidence.HourOf(now)
+func (m *Monitor) recall(now moment) error {
+	this := evidence.HourOf(now.wall)
 	for h := this - 24; h <= this; h++ {
 		records, err := m.store.Records(h)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -193,27 +192,36 @@ func (m *Monitor) recall(now time.Time) error {
 		}
 		for _, r := range records {
 			m.identities.restore(r)
-			for _, a := range slices.Backward(r.Attempts) {
+			for _, a := range r.Attempts {
 				m.remember(a)
-			}
-			if h >= this-1 {
-				m.planner.restore(r)
 			}
 		}
 	}
 	return nil
 }
 
-// remember keeps the last attempt, and the last that got a reservation: it tells
-// what kind of relay it is. The caller holds the lock.
+// resume tells the planner what was tried in an hour and the one before, where it
+// does not know. The caller holds the lock.
+func (m *Monitor) resume(h evidence.Hour, now moment) error {
+	sample := m.machine.sample(now)
+	for _, h := range []evidence.Hour{h - 1, h} {
+		records, err := m.store.Records(h)
+		if err != nil {
+			return err
+		}
+		even := m.store.Even(h, sample)
+		for _, r := range records {
+			m.planner.restore(r, now, even)
+		}
+	}
+	return nil
+}
+
+// remember keeps the attempt that was made last, and the last that got a
+// reservation: it tells what kind of relay it is. The caller holds the lock.
 func (m *Monitor) remember(a evidence.Attempt) {
-	if last := m.latest[a.PeerID]; last == nil || last.Started.Before(a.Started.Time) {
-		m.latest[a.PeerID] = &a
-	}
-	if a.Facts.Reservation == nil {
-		return
-	}
-	if last := m.seen[a.PeerID]; last == nil || last.Started.Before(a.Started.Time) {
+	m.latest[a.PeerID] = &a
+	if a.Facts.Reservation != nil {
 		m.seen[a.PeerID] = &a
 	}
 }

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"os"
@@ -19,7 +20,10 @@ import (
 type ladder struct {
 	opts     probe.Options
 	listener *probe.Listener
-	wait     time.Duration // for an announcement that was not heard yet
+	live     context.Context // until close
+	end      context.CancelFunc
+	key      crypto.PrivKey // with which controls that are relays are asked for a place
+	wait     time.Duration  // for an announcement that was not heard yet
 }
 
 // spacing is between two dials to one relay (rule R2): js-libp2p refuses more
@@ -42,6 +46,12 @@ func newLadder(cfg Config) (*ladder, error) {
 			return nil, fmt.Errorf("the lab's CA %s: %w", cfg.Lab.CA, err)
 		}
 	}
+	// One for as long as the process runs, so that a control that is a relay gives it
+	// one place and no more.
+	if l.key, _, err = crypto.GenerateEd25519Key(rand.Reader); err != nil {
+		return nil, err
+	}
+	l.live, l.end = context.WithCancel(context.Background())
 	// One identity for as long as the process runs, and none that is stored: to
 	// the relays the listener is one more member of the topic.
 	if l.listener, err = probe.NewListener(nil, l.opts); err != nil {
@@ -52,19 +62,33 @@ func newLadder(cfg Config) (*ladder, error) {
 }
 
 // climb makes one attempt, without a reservation if there is no key for it; it returns the leaf certificates that were seen, too.
-func (l *ladder) climb(ctx context.Context, t probe.Target, controls []probe.ControlHost, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+func (l *ladder) climb(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 	var leaves [][]byte
 	o := l.opts
 	o.ProbeKey, o.NoRelay = key, key == nil
 	o.AnnounceWait = l.wait
 	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf.Raw) }
+	if look == nil {
+		// Without controls in the roster no failure counts (rule R5).
+		return probe.Run(ctx, t, o), leaves
+	}
+	w := look.watch(l.try)
+	o.OnRung = w.rung
 	a := probe.Run(ctx, t, o)
-	// A failure counts only if the monitor's own line is seen to work now (rule
-	// R5); without controls in the roster none counts, and there is nothing to show.
-	if needed := probe.Needed(a); len(needed) > 0 && len(controls) > 0 && ctx.Err() == nil {
-		a.Controls = probe.Controls(ctx, controls, needed, l.opts)
+	if ctx.Err() == nil {
+		a.Controls = w.controls(ctx, probe.Needed(a)...)
 	}
 	return a, leaves
+}
+
+// try makes one round of controls. It is bounded by the ladder's life and not by that
+// of the attempt which called for it: others may share it.
+func (l *ladder) try(hosts []probe.ControlHost, components []evidence.Component) []evidence.Control {
+	ctx, cancel := context.WithTimeout(l.live, controlsTimeout)
+	defer cancel()
+	o := l.opts
+	o.ProbeKey = l.key
+	return probe.Controls(ctx, hosts, components, o)
 }
 
 // watch keeps the listener connected to these relays.
@@ -82,4 +106,7 @@ func (l *ladder) announced(id string) string {
 	return ""
 }
 
-func (l *ladder) close() error { return l.listener.Close() }
+func (l *ladder) close() error {
+	l.end()
+	return l.listener.Close()
+}

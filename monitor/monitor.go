@@ -49,12 +49,15 @@ type Monitor struct {
 	latest     map[string]*evidence.Attempt // by peer ID: the last attempt
 	begun      time.Time                    // when the current hour was begun; the zero time: it was not
 	lastly     time.Time                    // the last tick
+	looked     moment                       // the last look at the clock
+	steps      int                          // how many times the clock was seen to be set
 	fault      error                        // why nothing is judged at present; nil: all is well
 	running    sync.WaitGroup
 
 	refusals []*listen.Refusals // of each listener
 
-	clock   *wallclock.Clock // seal's own
+	machine machine
+	clock   *wallclock.Clock // under mu; nil: the clock is never in doubt
 	doubted bool             // it was said that the clock is in doubt
 	refused string           // why changed files of the committee are not used; reread's own
 	warming func()           // ends the reading of the running month; reread's own
@@ -63,13 +66,17 @@ type Monitor struct {
 // Init makes the evidence log of a new monitor, with its keys. It is done once,
 // on purpose: a log that is there already is left alone and reported (fs.ErrExist).
 func Init(cfg Config) error {
+	now := time.Now()
+	if built := buildinfo.Committed(); now.Before(built) && cfg.Network != evidence.Lab {
+		return fmt.Errorf("the clock says %s, and this program was made on %s: set the clock, for the log begins with the hour that it names", now.UTC().Format(time.RFC3339), built.UTC().Format(time.DateOnly))
+	}
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
 	l, err := evidence.Create(logDir(cfg), evidence.Options{
 		Name:    cfg.Name,
 		Network: cfg.Network,
-		First:   evidence.HourOf(time.Now()),
+		First:   evidence.HourOf(now),
 	})
 	if err != nil {
 		return err
@@ -82,12 +89,13 @@ func logDir(cfg Config) string { return filepath.Join(cfg.DataDir, "log") }
 // Open opens the monitor's log and reads rules and roster.
 func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 	m := &Monitor{
-		cfg:    cfg,
-		log:    log,
-		gate:   make(chan struct{}, cfg.Concurrency),
-		seen:   map[string]*evidence.Attempt{},
-		latest: map[string]*evidence.Attempt{},
-		clock:  wallclock.New(),
+		cfg:     cfg,
+		log:     log,
+		gate:    make(chan struct{}, cfg.Concurrency),
+		seen:    map[string]*evidence.Attempt{},
+		latest:  map[string]*evidence.Attempt{},
+		machine: thisMachine(),
+		clock:   wallclock.New(),
 	}
 	if err := m.follow(); err != nil {
 		return nil, err
@@ -122,7 +130,7 @@ func (m *Monitor) prepare() (err error) {
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
-	now := time.Now()
+	now := m.machine.now()
 	if err := m.recall(now); err != nil {
 		return err
 	}
@@ -132,7 +140,7 @@ func (m *Monitor) prepare() (err error) {
 	if m.browsing, err = newBrowsing(m.cfg, m.log); err != nil || m.browsing == nil {
 		return err
 	}
-	return m.browsing.restore(m.store.Records, now)
+	return m.browsing.restore(m.store.Records, now.wall)
 }
 
 // Close ends the listener and lets go of the log.
@@ -158,8 +166,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		// In this order: with Recover outside, a panic would keep the job's place for ever.
 		cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(logger)))
 	for spec, job := range map[string]func(){
-		"* * * * * *":     func() { m.tick(ctx, time.Now()) },
-		"20 * * * * *":    func() { m.seal(time.Now()) },
+		"20 * * * * *":    func() { m.seal(m.machine.now().wall) },
 		"40 */10 * * * *": m.noteClock,
 		"*/10 * * * * *":  func() { m.askWitnesses(ctx) },
 		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
@@ -174,6 +181,12 @@ func (m *Monitor) Run(ctx context.Context) error {
 	}
 	m.log.Info("watching", "relays", len(m.basis().targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	c.Start()
+	beating := make(chan struct{})
+	tick := cron.Recover(logger)(cron.FuncJob(func() { m.tick(ctx, m.machine.now()) }))
+	go func() {
+		defer close(beating)
+		m.beat(ctx, tick.Run, func() { c.Stop(); c.Start() })
+	}()
 	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
 	m.running.Go(func() { m.warm(ctx, m.basis()) })
 	m.running.Go(func() { m.fetchReleases(ctx) })
@@ -183,6 +196,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	systemd.Ready(m.log)
 	<-ctx.Done()
 	systemd.Stopping(m.log)
+	<-beating
 	<-c.Stop().Done()
 	m.running.Wait()
 	return nil
@@ -191,26 +205,50 @@ func (m *Monitor) Run(ctx context.Context) error {
 // asleep is the span without a tick from which on the monitor was not watching.
 const asleep = 30 * time.Second
 
+// beat calls tick every second, until ctx ends, and again when the clock was set: cron
+// waits by the wall clock, and after a step back it would do nothing for as long.
+func (m *Monitor) beat(ctx context.Context, tick, again func()) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for last := m.machine.now(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		now := m.machine.now()
+		if now.stepped(last) {
+			again()
+		}
+		last = now
+		tick()
+	}
+}
+
 // tick starts the attempts that are due.
-func (m *Monitor) tick(ctx context.Context, now time.Time) {
+func (m *Monitor) tick(ctx context.Context, now moment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ctx.Err() != nil {
 		return
 	}
-	if err := m.store.Room(m.cfg.Concurrency); err != nil {
-		m.interrupt(err)
-		return
-	}
-	h := evidence.HourOf(now)
-	// The wall clock on purpose: the monotonic one stands still while a host sleeps.
-	gap := now.Round(0).Sub(m.lastly.Round(0))
-	if m.begun.IsZero() || evidence.HourOf(m.begun) != h || gap > asleep || gap < 0 {
-		if err := m.begin(h, now); err != nil {
+	m.lastly = time.Now()
+	h := evidence.HourOf(now.wall)
+	for _, ready := range []func() error{
+		func() error { return m.misnamed(now.wall) },
+		func() error { return m.watchClock(now) },
+		func() error { return m.store.Room(m.cfg.Concurrency) },
+	} {
+		if err := ready(); err != nil {
+			m.interrupt(err)
 			return
 		}
 	}
-	m.lastly = now
+	if m.begun.IsZero() || evidence.HourOf(m.begun) != h {
+		if err := m.begin(h, now.wall); err != nil {
+			return
+		}
+	}
 	for _, j := range m.planner.due(now, m.basis().targets(h)) {
 		m.running.Add(1)
 		go func() {
@@ -224,6 +262,12 @@ func (m *Monitor) tick(ctx context.Context, now time.Time) {
 // log cannot be written nothing is probed: what cannot be kept is not judged.
 func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 	err := m.store.Begin(h, now, buildinfo.Agent("relaymon"))
+	if err == nil {
+		err = m.sampleInto(h)
+	}
+	if err == nil {
+		err = m.resume(h, m.machine.now())
+	}
 	if err == nil {
 		var begun evidence.Hour
 		if !m.begun.IsZero() {
@@ -267,9 +311,9 @@ func (m *Monitor) interrupt(err error) {
 func (m *Monitor) setFault(err error) {
 	switch {
 	case err != nil && (m.fault == nil || m.fault.Error() != err.Error()):
-		m.log.Error("not judging: the evidence log cannot be written", "err", err)
+		m.log.Error("not judging", "err", err)
 	case err == nil && m.fault != nil:
-		m.log.Info("judging again: the evidence log can be written")
+		m.log.Info("judging again")
 	}
 	m.fault = err
 }
@@ -278,7 +322,15 @@ func (m *Monitor) seal(now time.Time) {
 	if m.store.Held() {
 		return // whoever holds it has said so
 	}
-	if m.leaps(now) {
+	m.mu.Lock()
+	ahead, why := m.leaps(now)
+	doubted := m.doubted
+	m.doubted = why != ""
+	m.mu.Unlock()
+	if why != "" {
+		if !doubted {
+			m.log.Warn("not sealing: the clock is ahead of the log, and may be wrong; switch a time service on (timedatectl set-ntp true)", "hours", ahead, "clock", now.UTC().Format(time.RFC3339), "why", why)
+		}
 		return
 	}
 	headers, err := m.store.Seal(now)
@@ -288,42 +340,6 @@ func (m *Monitor) seal(now time.Time) {
 	}
 	for _, h := range headers {
 		m.log.Info("sealed", "hour", h.Hour, "state", h.State, "records", h.Records)
-	}
-}
-
-// leapHours is by how many hours the clock may be ahead of the log and is believed in
-// any case: one is under way, and one may not be closed yet.
-const leapHours = 2
-
-// leaps says whether the clock is far ahead of the log and not to be believed. Sealing
-// by it would close hours that are still to come: nothing more could be written of them.
-func (m *Monitor) leaps(now time.Time) bool {
-	if m.clock == nil {
-		return false // a test's own time
-	}
-	why := m.clock.Doubt(now)
-	ahead := evidence.HourOf(now) - m.store.First() - evidence.Hour(m.store.Size())
-	if why == "" || ahead <= leapHours {
-		m.doubted = false
-		return false
-	}
-	if !m.doubted {
-		m.doubted = true
-		m.log.Warn("not sealing: the clock is ahead of the log, and may be wrong; switch a time service on (timedatectl set-ntp true)", "hours", ahead, "clock", now.UTC().Format(time.RFC3339), "why", why)
-	}
-	return true
-}
-
-func (m *Monitor) noteClock() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.begun.IsZero() {
-		return
-	}
-	now := time.Now()
-	sample := sampleClock(m.begun, now)
-	if err := m.store.Mark(evidence.HourOf(m.begun), evidence.Mark{Clock: &sample}); err != nil {
-		m.interrupt(err)
 	}
 }
 

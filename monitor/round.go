@@ -15,17 +15,19 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
-// climber climbs the ladder once, with these hosts as controls; it returns what was
+// climber climbs the ladder once, with the roster's controls; it returns what was
 // seen and the leaf certificates (DER) that the attempt refers to.
-type climber func(ctx context.Context, t probe.Target, controls []probe.ControlHost, key crypto.PrivKey) (evidence.Attempt, [][]byte)
+type climber func(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte)
 
 // attempt makes a planned attempt, when there is a place for it.
 func (m *Monitor) attempt(ctx context.Context, j job) {
 	var a *evidence.Attempt
 	var err error
+	var began moment
 	select {
 	case m.gate <- struct{}{}:
-		if m.inTime(j, time.Now()) { // else it waited too long for a place
+		began = m.machine.now()
+		if m.inTime(j, began) { // else it waited too long for a place, or the clock was set
 			a, err = m.observe(ctx, j, m.browse)
 		}
 		<-m.gate
@@ -33,7 +35,9 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err != nil {
+	if errors.Is(err, evidence.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
+		m.log.Warn("an attempt counts nowhere: by the clock its hour is another", "err", err)
+	} else if err != nil {
 		m.interrupt(err)
 	}
 	if a != nil {
@@ -41,21 +45,24 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	}
 	// An attempt that could not be kept was made all the same: the relay is not
 	// to be dialled again for it.
-	m.planner.end(j, a)
+	m.planner.end(j, a, began.steady)
 }
 
 // observe makes one attempt and puts it into the log: it counts when it is
 // there, and not before. What also sees besides is recorded with it. The result is
 // nil if none was made.
-func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *evidence.Attempt)) (*evidence.Attempt, error) {
+func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *lookout, *evidence.Attempt)) (*evidence.Attempt, error) {
 	e, err := m.equip(m.basis(), j)
 	if err != nil || e == nil {
 		return nil, err
 	}
-	climbing, cancel := context.WithDeadline(ctx, deadline(j.hour, time.Now()))
+	began, steps := m.look()
+	climbing, cancel := context.WithTimeout(ctx, timeLeft(j.hour, began.wall))
 	defer cancel()
-	a, certs := m.climb(climbing, e.target, e.controls, e.identity.key)
-	also(ctx, j, &a)
+	a, certs := m.climb(climbing, e.target, e.lookout, e.identity.key)
+	also(ctx, j, e.lookout, &a)
+	ended, more := m.look()
+	a.Stepped = more != steps || ended.stepped(began)
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
@@ -72,21 +79,24 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 	return &a, nil
 }
 
-// deadline is when an attempt must be over, its controls included: what is not in
-// the log when the hour is sealed counts nowhere.
-func deadline(h evidence.Hour, now time.Time) time.Time {
-	end, closed := now.Add(attemptTimeout+controlsTimeout), h.End().Add(closeAfter-10*time.Second)
-	if end.After(closed) {
-		return closed
-	}
-	return end
+// look is a look at the clocks, and how many times the wall's was set so far.
+func (m *Monitor) look() (now moment, steps int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.machine.now(), m.steps
+}
+
+// timeLeft is how long an attempt may take, its controls included: what is not in the
+// log when the hour is sealed counts nowhere.
+func timeLeft(h evidence.Hour, wall time.Time) time.Duration {
+	return min(attemptTimeout+controlsTimeout, h.End().Add(closeAfter-10*time.Second).Sub(wall))
 }
 
 // errand is a job with all that it needs: what the roster says is looked up once.
 type errand struct {
 	address  bounty.Address
 	target   probe.Target
-	controls []probe.ControlHost
+	lookout  *lookout
 	identity identity
 }
 
@@ -96,7 +106,7 @@ func (m *Monitor) equip(b *basis, j job) (*errand, error) {
 	if relay == nil || !relay.EnrolledAt(j.hour) {
 		return nil, nil
 	}
-	e := &errand{address: relay.At(j.hour), controls: b.controls}
+	e := &errand{address: relay.At(j.hour), lookout: b.lookout}
 	var err error
 	if e.target, err = target(j.relay, e.address); err != nil {
 		return nil, err
@@ -107,17 +117,18 @@ func (m *Monitor) equip(b *basis, j job) (*errand, error) {
 	return e, err
 }
 
-// inTime says whether a job may still start: a first attempt only in its hour.
-func (m *Monitor) inTime(j job, now time.Time) bool {
+// inTime says whether a job may start now: not too late, and, if the clock was set
+// back meanwhile, not before it is due.
+func (m *Monitor) inTime(j job, now moment) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var p progress
 	if known := m.planner.hours[j]; known != nil {
 		p = *known
 	}
-	_, late, ok := p.next(j.hour, 0)
+	due, late, ok := p.next(now, j.hour, evidence.Offset(m.planner.secret(j.hour), j.relay, j.hour))
 	// While nothing can be kept, nothing is tried.
-	return ok && m.fault == nil && now.Before(late) && evidence.HourOf(now) >= j.hour
+	return ok && m.fault == nil && !now.wall.Before(due) && now.wall.Before(late) && evidence.HourOf(now.wall) >= j.hour
 }
 
 // onOwnHost says whether the address is one of this machine's: a monitor never
@@ -151,7 +162,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	if m.cfg.Network != evidence.Lab {
 		return nil, fmt.Errorf("once is for a lab: in network %s the schedule decides when a relay is probed (rule R2): use \"relaymon run\", or \"relaymon probe\" for a look that counts nowhere", m.cfg.Network)
 	}
-	now := time.Now()
+	now := m.machine.now().wall
 	h := evidence.HourOf(now)
 	m.askWitnesses(ctx)
 	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, evidence.ErrHeld) {
@@ -168,7 +179,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	m.ladder.wait = announceWait
 	var out []evidence.Attempt
 	for _, relay := range m.basis().targets(h) {
-		a, err := m.observe(ctx, job{relay, h}, func(context.Context, job, *evidence.Attempt) {})
+		a, err := m.observe(ctx, job{relay, h}, func(context.Context, job, *lookout, *evidence.Attempt) {})
 		if err != nil {
 			return out, err
 		}

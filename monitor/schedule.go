@@ -23,14 +23,15 @@ var retries = []time.Duration{6 * time.Minute, 13 * time.Minute}
 
 // progress is how far one relay's hour has come.
 type progress struct {
-	first    time.Time // start of the first attempt
+	first    time.Duration // start of the first attempt, by the steady clock
+	last     time.Duration // start of the last one
 	attempts int
 	done     bool // every component was ok: no retry is needed
 }
 
 // next says when the next attempt of the hour is due, and when it is too late
-// for it. None is due if ok is false.
-func (p progress) next(h evidence.Hour, offset time.Duration) (due, late time.Time, ok bool) {
+// for it, by the wall clock as it stands now. None is due if ok is false.
+func (p progress) next(now moment, h evidence.Hour, offset time.Duration) (due, late time.Time, ok bool) {
 	switch {
 	case p.done || p.attempts > len(retries):
 		return due, late, false
@@ -39,7 +40,10 @@ func (p progress) next(h evidence.Hour, offset time.Duration) (due, late time.Ti
 		return h.Start().Add(offset), h.End(), true
 	default:
 		// A retry may run past the hour's end, but must have ended before the hour closes.
-		return p.first.Add(retries[p.attempts-1]), h.End().Add(closeAfter - attemptTimeout), true
+		// One that was held up, by a machine that slept or a clock that was set back,
+		// is not followed by the next at once.
+		due := max(p.first+retries[p.attempts-1], p.last+retries[0])
+		return now.wall.Add(due - now.steady), h.End().Add(closeAfter - attemptTimeout), true
 	}
 }
 
@@ -49,8 +53,9 @@ type job struct {
 	hour  evidence.Hour
 }
 
-// planner knows what was begun and says what is due. It holds no clock: a time
-// that steps, in either direction, only changes what is due, never what was done.
+// planner knows what was begun and says what is due. It holds no clock: a wall clock
+// that steps, in either direction, only changes when a first attempt is due, never
+// what was done, nor how long ago.
 type planner struct {
 	// secret gives the schedule's secret of the day in which an hour lies.
 	secret func(evidence.Hour) []byte
@@ -62,20 +67,32 @@ func newPlanner(secret func(evidence.Hour) []byte) *planner {
 	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}}
 }
 
-// restore takes over what the log holds of a relay and an hour: after a restart
-// no attempt is made a second time.
-func (p *planner) restore(r evidence.Record) {
+// restore takes over what the log holds of a relay and an hour, of which nothing is
+// known yet: no attempt is made a second time, after a restart or a clock that came
+// back. Unless the clock ran evenly since the hour began, nobody knows how long ago an
+// attempt was, and the retries are counted from now.
+func (p *planner) restore(r evidence.Record, now moment, even bool) {
+	j := job{r.PeerID, r.Hour}
+	if p.hours[j] != nil {
+		return
+	}
 	for _, a := range r.Attempts {
-		p.note(job{r.PeerID, r.Hour}, a)
+		began := now.steady
+		if even {
+			began -= max(0, now.wall.Sub(a.Started.Time))
+		}
+		p.note(j, a, began)
 	}
 }
 
-func (p *planner) note(j job, a evidence.Attempt) {
+// note takes over an attempt that began so by the steady clock.
+func (p *planner) note(j job, a evidence.Attempt, began time.Duration) {
 	s := p.hours[j]
 	if s == nil {
-		s = &progress{first: a.Started.Time}
+		s = &progress{first: began}
 		p.hours[j] = s
 	}
+	s.last = began
 	s.attempts++
 	s.done = s.done || complete(a)
 }
@@ -93,8 +110,8 @@ func complete(a evidence.Attempt) bool {
 
 // due lists the attempts to start now, at most one for each relay, and marks
 // their relays busy until [planner.end].
-func (p *planner) due(now time.Time, relays []string) []job {
-	this := evidence.HourOf(now)
+func (p *planner) due(now moment, relays []string) []job {
+	this := evidence.HourOf(now.wall)
 	var out []job
 	for _, relay := range relays {
 		// The hour before first: its retries are bound to a time.
@@ -107,8 +124,8 @@ func (p *planner) due(now time.Time, relays []string) []job {
 			if known := p.hours[j]; known != nil {
 				s = *known
 			}
-			due, late, ok := s.next(h, evidence.Offset(p.secret(h), relay, h))
-			if ok && !now.Before(due) && now.Before(late) {
+			due, late, ok := s.next(now, h, evidence.Offset(p.secret(h), relay, h))
+			if ok && !now.wall.Before(due) && now.wall.Before(late) {
 				p.busy[relay] = true
 				out = append(out, j)
 			}
@@ -118,11 +135,12 @@ func (p *planner) due(now time.Time, relays []string) []job {
 	return out
 }
 
-// end takes the outcome of a job; nil: the attempt was not made.
-func (p *planner) end(j job, a *evidence.Attempt) {
+// end takes the outcome of a job that began so by the steady clock; nil: the attempt
+// was not made.
+func (p *planner) end(j job, a *evidence.Attempt, began time.Duration) {
 	delete(p.busy, j.relay)
 	if a != nil {
-		p.note(j, *a)
+		p.note(j, *a, began)
 	}
 }
 

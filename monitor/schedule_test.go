@@ -25,12 +25,16 @@ func attempt(at time.Time, outcome evidence.Outcome) evidence.Attempt {
 	return evidence.Attempt{Started: evidence.TimeOf(at), Results: results}
 }
 
+// at is a moment by clocks that were never set.
+func at(wall time.Time) moment { return moment{wall, wall.Sub(time.Unix(0, 0))} }
+
 // play walks a planner through time, second by second; outcome says what each
 // attempt comes to. It returns the starts.
 func play(p *planner, from, to time.Time, took time.Duration, outcome func(n int) evidence.Outcome) (starts []time.Time, jobs []job) {
 	type running struct {
 		j    job
 		a    evidence.Attempt
+		from moment
 		ends time.Time
 	}
 	var under []running
@@ -41,11 +45,11 @@ func play(p *planner, from, to time.Time, took time.Duration, outcome func(n int
 				rest = append(rest, r)
 				continue
 			}
-			p.end(r.j, &r.a)
+			p.end(r.j, &r.a, r.from.steady)
 		}
 		under = rest
-		for _, j := range p.due(now, []string{"relay"}) {
-			under = append(under, running{j, attempt(now, outcome(len(starts))), now.Add(took)})
+		for _, j := range p.due(at(now), []string{"relay"}) {
+			under = append(under, running{j, attempt(now, outcome(len(starts))), at(now), now.Add(took)})
 			starts, jobs = append(starts, now), append(jobs, j)
 		}
 	}
@@ -132,7 +136,7 @@ func TestRetriesRunPastTheHour(t *testing.T) {
 	h := hourly("2026-11-03T13:00:00Z")
 	p := newPlanner(constantSecret)
 	first := h.End().Add(-2 * time.Second)
-	p.note(job{"relay", h}, attempt(first, evidence.Fail))
+	p.note(job{"relay", h}, attempt(first, evidence.Fail), at(first).steady)
 	starts, jobs := play(p, first.Add(time.Second), h.End().Add(closeAfter), time.Second, func(int) evidence.Outcome { return evidence.Fail })
 	var past int
 	for i, j := range jobs {
@@ -154,13 +158,13 @@ func TestMissedFirstAttempt(t *testing.T) {
 	p := newPlanner(constantSecret)
 	// Awake again with ten seconds of the hour left: at once.
 	if late := h.End().Add(-10 * time.Second); late.After(due) {
-		if jobs := p.due(late, []string{"relay"}); len(jobs) != 1 || jobs[0].hour != h {
+		if jobs := p.due(at(late), []string{"relay"}); len(jobs) != 1 || jobs[0].hour != h {
 			t.Errorf("jobs %v, want one for %v", jobs, h)
 		}
 	}
 	// Awake again in the next hour: the hour is lost, nothing is invented for it.
 	p = newPlanner(constantSecret)
-	for _, j := range p.due(h.End(), []string{"relay"}) {
+	for _, j := range p.due(at(h.End()), []string{"relay"}) {
 		if j.hour == h {
 			t.Errorf("an attempt for %v at %v", h, h.End())
 		}
@@ -182,11 +186,11 @@ func TestOneAttemptAtATime(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
 	p := newPlanner(constantSecret)
 	first := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
-	if jobs := p.due(first, []string{"relay"}); len(jobs) != 1 {
+	if jobs := p.due(at(first), []string{"relay"}); len(jobs) != 1 {
 		t.Fatalf("jobs %v", jobs)
 	}
 	for _, later := range []time.Duration{0, time.Minute, 10 * time.Minute, time.Hour} {
-		if jobs := p.due(first.Add(later), []string{"relay"}); len(jobs) != 0 {
+		if jobs := p.due(at(first.Add(later)), []string{"relay"}); len(jobs) != 0 {
 			t.Errorf("while one is under way: %v", jobs)
 		}
 	}
@@ -194,10 +198,10 @@ func TestOneAttemptAtATime(t *testing.T) {
 
 func TestRestoreMakesNoAttemptTwice(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
-	at := h.Start().Add(time.Minute)
+	first := h.Start().Add(time.Minute)
 	p := newPlanner(constantSecret)
-	p.restore(evidence.Record{PeerID: "relay", Hour: h, Attempts: []evidence.Attempt{attempt(at, evidence.OK)}})
-	if starts, _ := play(p, at, h.End(), time.Second, func(int) evidence.Outcome { return evidence.OK }); len(starts) != 0 {
+	p.restore(evidence.Record{PeerID: "relay", Hour: h, Attempts: []evidence.Attempt{attempt(first, evidence.OK)}}, at(first), true)
+	if starts, _ := play(p, first, h.End(), time.Second, func(int) evidence.Outcome { return evidence.OK }); len(starts) != 0 {
 		t.Errorf("%d attempts after the restart", len(starts))
 	}
 }

@@ -31,7 +31,7 @@ func (m *Monitor) local(public http.Handler) http.Handler {
 	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 25 * time.Second}))
-	mux.Handle("GET /probe", &asked{m: m, last: map[string]*evidence.Attempt{}, next: map[string]time.Time{}})
+	mux.Handle("GET /probe", &asked{m: m, last: map[string]*evidence.Attempt{}, next: map[string]time.Duration{}})
 	mux.Handle("/", public)
 	return mux
 }
@@ -41,7 +41,7 @@ type asked struct {
 	m    *Monitor
 	mu   sync.Mutex
 	last map[string]*evidence.Attempt // by peer ID: the last attempt made here
-	next map[string]time.Time         // by peer ID: not before
+	next map[string]time.Duration     // by peer ID: not before, by the steady clock
 }
 
 var (
@@ -83,8 +83,8 @@ func (s seen) Collect(out chan<- prometheus.Metric) { probeDescs.collect(out, s.
 // neither the relay nor the plan, or else the last one.
 func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error) {
 	m := q.m
-	now := time.Now()
-	j := job{id, evidence.HourOf(now)}
+	now := m.machine.now()
+	j := job{id, evidence.HourOf(now.wall)}
 	b := m.basis()
 	if relay := b.roster.Relay(id); relay == nil || !relay.EnrolledAt(j.hour) {
 		return nil, errNotEnrolled
@@ -121,7 +121,7 @@ func (m *Monitor) peek(ctx context.Context, b *basis, j job) (*evidence.Attempt,
 	}
 	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
 	defer cancel()
-	a, _ := m.climb(climbing, e.target, e.controls, e.identity.key)
+	a, _ := m.climb(climbing, e.target, e.lookout, e.identity.key)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("the probe was given up: allow it a longer time: %w", err)
 	}
@@ -130,7 +130,7 @@ func (m *Monitor) peek(ctx context.Context, b *basis, j job) (*evidence.Attempt,
 
 // begin gives the newest attempt there is, and says whether a new one may be made
 // now. If so, the relay is marked busy and a place is taken.
-func (q *asked) begin(j job, now time.Time) (last *evidence.Attempt, free bool) {
+func (q *asked) begin(j job, now moment) (last *evidence.Attempt, free bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	m := q.m
@@ -140,7 +140,7 @@ func (q *asked) begin(j job, now time.Time) (last *evidence.Attempt, free bool) 
 	if mine := q.last[j.relay]; mine != nil && (last == nil || last.Started.Before(mine.Started.Time)) {
 		last = mine
 	}
-	if now.Before(q.next[j.relay]) || last != nil && now.Sub(last.Started.Time) < askedEvery || !m.planner.idle(j, now) {
+	if now.steady < q.next[j.relay] || last != nil && now.wall.Sub(last.Started.Time).Abs() < askedEvery || !m.planner.idle(j, now) {
 		return last, false
 	}
 	select {
@@ -149,13 +149,13 @@ func (q *asked) begin(j job, now time.Time) (last *evidence.Attempt, free bool) 
 		return last, false // all places are taken by planned attempts
 	}
 	m.planner.busy[j.relay] = true
-	q.next[j.relay] = now.Add(askedEvery)
+	q.next[j.relay] = now.steady + askedEvery
 	return last, true
 }
 
 // idle says whether the hour's first attempt was made and no planned one might
 // begin before one begun now has ended.
-func (p *planner) idle(j job, now time.Time) bool {
+func (p *planner) idle(j job, now moment) bool {
 	if p.busy[j.relay] || p.hours[j] == nil {
 		return false
 	}
@@ -164,8 +164,8 @@ func (p *planner) idle(j job, now time.Time) bool {
 		if known := p.hours[job{j.relay, h}]; known != nil {
 			s = *known
 		}
-		due, late, ok := s.next(h, evidence.Offset(p.secret(h), j.relay, h))
-		if ok && now.Before(late) && due.Before(now.Add(attemptTimeout+10*time.Second)) {
+		due, late, ok := s.next(now, h, evidence.Offset(p.secret(h), j.relay, h))
+		if ok && now.wall.Before(late) && due.Before(now.wall.Add(attemptTimeout+10*time.Second)) {
 			return false
 		}
 	}

@@ -48,6 +48,9 @@ func TestFullDisk(t *testing.T) {
 // idle machine.
 const patience = 15 * time.Minute
 
+// places is how many relays are tried at the same time.
+const places = 4
+
 func fullDisk(t *testing.T, fill func(t *testing.T, dir string)) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 	defer cancel()
@@ -78,8 +81,8 @@ func fullDisk(t *testing.T, fill func(t *testing.T, dir string)) {
 	}()
 	pages := freePort(t)
 	m := &watcher{t: t, program: filepath.Join(bin, "relaymon"), config: filepath.Join(dir, "config.yaml"), data: filepath.Join(disk, "data"), url: "http://127.0.0.1:" + fmt.Sprint(pages.Port())}
-	write(t, m.config, fmt.Sprintf("name: m1\nnetwork: lab\ndata_dir: %s\nrules: %s\nroster: %s\nlisten: 127.0.0.1:%d\nbrowser: none\nconcurrency: 4\nalerts: {webhooks: [%q]}\nlab: {resolve: {%s: 127.0.0.1}}\n",
-		m.data, filepath.Join(dir, "rules.yaml"), filepath.Join(dir, "roster.yaml"), pages.Port(), desk.srv.URL, domain))
+	write(t, m.config, fmt.Sprintf("name: m1\nnetwork: lab\ndata_dir: %s\nrules: %s\nroster: %s\nlisten: 127.0.0.1:%d\nbrowser: none\nconcurrency: %d\nalerts: {webhooks: [%q]}\nlab: {resolve: {%s: 127.0.0.1}}\n",
+		m.data, filepath.Join(dir, "rules.yaml"), filepath.Join(dir, "roster.yaml"), pages.Port(), places, desk.srv.URL, domain))
 	write(t, filepath.Join(dir, "rules.yaml"), "network: lab\n")
 	m.command("init")
 	var keys struct {
@@ -118,6 +121,10 @@ func fullDisk(t *testing.T, fill func(t *testing.T, dir string)) {
 	run.eventually("an alert", func() bool { return desk.count("firing") >= 1 })
 	m.wantFault()
 	kept := m.attempts()
+	_, after, _ := strings.Cut(run.said(), "not judging")
+	if n := strings.Count(after, "msg=attempt"); n > places {
+		t.Errorf("it made %d attempts after it had said that it cannot keep any, want at most the %d under way", n, places)
+	}
 	if n := strings.Count(run.said(), "judging again"); n > 0 {
 		t.Errorf("while the disk was full it began %d times anew:\n%s", n, run.said())
 	}

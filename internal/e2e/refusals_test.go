@@ -127,7 +127,7 @@ func TestRefusals(t *testing.T) {
 			if !ok {
 				t.Fatal("this test does not know how to come to this refusal")
 			}
-			s := ca.standing(t, i+1, how.limits)
+			s := ca.standing(t, i+1, "debug", how.limits)
 			if r.word == "month_budget" {
 				write(t, filepath.Join(s.data, "traffic.json"), fmt.Sprintf(`{"month":%q,"bytes":1000000}`, time.Now().UTC().Format("2006-01")))
 			}
@@ -160,7 +160,7 @@ func TestSmallestLimits(t *testing.T) {
 	if !isolated(t) {
 		return
 	}
-	s := newAuthority(t).standing(t, 100, `connections_per_ip: 16, connects_per_second: 1, reservations: 1, guest_reservations: 1,
+	s := newAuthority(t).standing(t, 100, "debug", `connections_per_ip: 16, connects_per_second: 1, reservations: 1, guest_reservations: 1,
   reservations_per_ip: 1, circuits: 1, guest_circuits: 1, circuits_per_peer: 1, circuits_per_ip: 1,
   guest_circuit_data: 16KiB, guest_circuit_time: 10s, peer_day: 64KiB, ip_day: 64KiB`)
 	s.start()
@@ -184,7 +184,7 @@ func TestMonitorsBehindOneAddress(t *testing.T) {
 		return
 	}
 	ca := newAuthority(t)
-	s := ca.standing(t, 101, "")
+	s := ca.standing(t, 101, "debug", "")
 	s.start()
 	target, err := probe.ParseTarget(s.addrs())
 	if err != nil {
@@ -195,7 +195,7 @@ func TestMonitorsBehindOneAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	look := func(pace time.Duration) (probe.Options, func() (evidence.Attempt, []evidence.Control)) {
-		o := probe.Options{ExtraCAs: roots, AllowPrivate: true, Resolve: map[string]netip.Addr{domain: s.ip}, Pace: probe.NewPace(pace)}
+		o := probe.Options{ExtraCAs: roots, AllowPrivate: true, Resolve: map[string]netip.Addr{s.domain: s.ip}, Pace: probe.NewPace(pace)}
 		l, err := probe.NewListener(nil, o)
 		if err != nil {
 			t.Fatal(err)
@@ -348,6 +348,7 @@ type seen struct {
 type standing struct {
 	t      *testing.T
 	ip     netip.Addr
+	domain string
 	ca     *authority
 	dir    string
 	data   string
@@ -359,15 +360,15 @@ type standing struct {
 const logFile = "relayd.log"
 
 // standing prepares a relay.
-func (a *authority) standing(t *testing.T, n int, limits string) *standing {
+func (a *authority) standing(t *testing.T, n int, logLevel, limits string) *standing {
 	t.Helper()
 	dir := t.TempDir()
 	s := &standing{
-		t: t, ip: netip.AddrFrom4([4]byte{198, 18, 1, byte(n)}), ca: a, dir: dir,
+		t: t, ip: netip.AddrFrom4([4]byte{198, 18, 1, byte(n)}), domain: fmt.Sprintf("relay%d.test", n), ca: a, dir: dir,
 		data: filepath.Join(dir, "data"), config: filepath.Join(dir, "relayd.yaml"),
 	}
 	write(t, filepath.Join(dir, "ca.pem"), string(a.pem))
-	a.issue(t, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
+	a.issue(t, s.domain, filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem"))
 	write(t, s.config, fmt.Sprintf(`
 data_dir: %s
 domain: %s
@@ -376,9 +377,9 @@ tls: {cert: %[4]s/cert.pem, key: %[4]s/key.pem}
 network: {allow_private: true}
 psf: {bootstrap: [], bootstrap_list: ""}
 metrics: {listen: "%[3]s:9464"}
-log: {level: debug}
-limits: {%[5]s}
-`, s.data, domain, s.ip, dir, limits))
+log: {level: %[5]s}
+limits: {%[6]s}
+`, s.data, s.domain, s.ip, dir, logLevel, limits))
 	s.run("relayd", "init", "--config", s.config)
 	id, err := peer.Decode(strings.TrimSpace(s.run("relayd", "id", "--config", s.config)))
 	if err != nil {
@@ -572,14 +573,14 @@ func (s *standing) circuit() network.Stream {
 
 // addrs are the relay's two addresses.
 func (s *standing) addrs() []string {
-	return []string{s.relay.Addrs[0].String() + "/p2p/" + s.relay.ID.String(), "/dns4/" + domain + "/tcp/443/wss/p2p/" + s.relay.ID.String()}
+	return []string{s.relay.Addrs[0].String() + "/p2p/" + s.relay.ID.String(), "/dns4/" + s.domain + "/tcp/443/wss/p2p/" + s.relay.ID.String()}
 }
 
 // probe runs `relaymon probe` once.
 func (s *standing) probe() (got seen) {
 	s.t.Helper()
 	cmd := exec.CommandContext(s.t.Context(), filepath.Join(bin, "relaymon"), append([]string{"probe", "--json", "--allow-private",
-		"--ca", filepath.Join(s.dir, "ca.pem"), "--resolve", domain + ":" + s.ip.String()}, s.addrs()...)...)
+		"--ca", filepath.Join(s.dir, "ca.pem"), "--resolve", s.domain + ":" + s.ip.String()}, s.addrs()...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -598,7 +599,7 @@ func (s *standing) probe() (got seen) {
 func (s *standing) vote(got seen) bounty.Ballot {
 	const name, other = "control", "another"
 	roster := &bounty.Roster{Network: evidence.Lab, Controls: []bounty.ControlHost{{Name: name, Operator: other, TCP4: "/ip4/198.18.0.9/tcp/1", WSS: "/dns4/control.test/tcp/1/wss"}}}
-	relay := bounty.Relay{PeerID: got.PeerID, Operator: "somebody", Address: bounty.Address{IPv4: s.ip.String(), TCPPort: 4001, Domain: domain, WSSPort: 443}}
+	relay := bounty.Relay{PeerID: got.PeerID, Operator: "somebody", Address: bounty.Address{IPv4: s.ip.String(), TCPPort: 4001, Domain: s.domain, WSSPort: 443}}
 	roster.Relays = []bounty.Relay{relay}
 	rules := bounty.Defaults()
 	rec := &evidence.Record{PeerID: got.PeerID, Hour: evidence.HourOf(got.Started.Time)}
@@ -647,8 +648,8 @@ func newAuthority(t *testing.T) *authority {
 	return a
 }
 
-// issue writes a certificate for the relay's domain, and its key.
-func (a *authority) issue(t *testing.T, certFile, keyFile string) {
+// issue writes a certificate for a domain, and its key.
+func (a *authority) issue(t *testing.T, domain, certFile, keyFile string) {
 	t.Helper()
 	leaf := &x509.Certificate{
 		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: domain}, NotBefore: a.cert.NotBefore, NotAfter: a.cert.NotAfter, DNSNames: []string{domain},

@@ -37,8 +37,7 @@ type Clock struct {
 
 // New is a Clock that looks at this machine's.
 func New() *Clock {
-	start := time.Now()
-	return &Clock{Built: buildinfo.Committed(), Kept: Kept, Uptime: func() time.Duration { return time.Since(start) }}
+	return &Clock{Built: buildinfo.Committed(), Kept: Kept, Uptime: Up}
 }
 
 // Kept says whether the kernel has the time from a time service.

@@ -55,8 +55,6 @@ func TestSealed(t *testing.T) {
 		{"more are required", 3, good, cosigned("m2", hourMin), 2, Late, 1},
 		{"none is required", 3, good, nil, 0, None, 0},
 		{"no other witness: the rule is off", 1, evidence.Clock{}, nil, Half, None, 0},
-		{"the clock drifted", 3, evidence.Clock{Samples: 60, Synchronised: true, DriftMS: 2000}, cosigned("m2", hourMin), Half, Clock, 1},
-		{"the clock drifted back", 3, evidence.Clock{Samples: 60, Synchronised: true, DriftMS: -2000}, cosigned("m2", hourMin), Half, Clock, 1},
 		{"the clock was not synchronised", 3, evidence.Clock{Samples: 60}, cosigned("m2", hourMin), Half, Clock, 1},
 		{"nobody looked at the clock", 3, evidence.Clock{Synchronised: true}, cosigned("m2", hourMin), Half, Clock, 1},
 		{"the witness is 5 s behind", 3, good, cosigned("m2", sealedAt.Add(-5*time.Second)), Half, None, 1},

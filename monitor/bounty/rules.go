@@ -29,6 +29,8 @@ type Rules struct {
 	RelayLevel        int              `yaml:"relay_level"`
 	ControlWithin     time.Duration    `yaml:"control_within"`
 	ControlShare      Share            `yaml:"control_share"`
+	ControlBeside     time.Duration    `yaml:"control_beside"`
+	LineLoss          int              `yaml:"line_loss"`
 	DownAttempts      int              `yaml:"down_attempts"`
 	DownSpacing       time.Duration    `yaml:"down_spacing"`
 	BusyCap           int              `yaml:"busy_cap"`
@@ -164,6 +166,8 @@ func (r *Rules) Validate() error {
 	span("attempt_close", r.AttemptClose, 0, time.Hour)
 	number("relay_level", r.RelayLevel, int(evidence.LevelReserved), int(evidence.LevelEchoed))
 	span("control_within", r.ControlWithin, time.Second, time.Hour)
+	span("control_beside", r.ControlBeside, time.Second, time.Hour)
+	number("line_loss", r.LineLoss, 0, 100)
 	number("down_attempts", r.DownAttempts, 1, 10)
 	span("down_spacing", r.DownSpacing, 0, time.Hour)
 	number("busy_cap", r.BusyCap, 0, 744)

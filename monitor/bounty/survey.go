@@ -144,20 +144,21 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		if vh.Record != nil {
 			x.ballot = VoteOf(c.Rules, c.Roster, relay, vh.Record, vh.Header.Controls, vh.Vouchers)
 			x.vote = x.ballot.Vote
-			s.facts(relay, report, x, vh.Record.Attempts, vh.Vouchers, h)
+			s.facts(c, relay, report, x, vh.Record.Attempts, vh.Vouchers, h)
 		}
 		n := len(c.Roster.Bench(relay, h))
 		seal := Sealed(c.Rules, c.Roster, m.Name, n, vh)
 		x.witnesses = seal.Witnesses
-		// Only a lab may choose its moment.
-		early := c.Roster.Network != evidence.Lab && plan.early(c.Rules, vh)
+		// Only a lab may choose its moment. A clock that was set may show a retry
+		// before the first attempt.
+		early := c.Roster.Network != evidence.Lab && !vh.Header.Clock.Moved(c.Rules.ClockDrift) && plan.early(c.Rules, vh)
 		switch {
 		case log.Void != "":
 			x.vote = Vote{Why: Void}
 		case early && x.vote.Value != Unknown:
 			x.vote = Vote{Why: Early}
-		case seal.Why != None && x.vote.Value != Unknown:
-			x.vote = Vote{Why: seal.Why}
+		default:
+			x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
 		}
 		hours[h] = x
 		s.votes.Set(m.Name, h, x.vote)
@@ -181,7 +182,7 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 }
 
 // facts keeps what the attempts of an hour saw besides the vote.
-func (s *survey) facts(relay *Relay, report *MonitorReport, x *seen, attempts []evidence.Attempt, vouchers []evidence.VoucherCheck, h evidence.Hour) {
+func (s *survey) facts(c *Case, relay *Relay, report *MonitorReport, x *seen, attempts []evidence.Attempt, vouchers []evidence.VoucherCheck, h evidence.Hour) {
 	for i := range attempts {
 		a := &attempts[i]
 		report.Attempts++
@@ -220,9 +221,14 @@ func (s *survey) facts(relay *Relay, report *MonitorReport, x *seen, attempts []
 			s.certificate(cert, h, a.Results[evidence.WSS].Outcome == evidence.OK)
 		}
 		for _, r := range a.Rungs {
-			if r.Name == BrowserRung && (r.Outcome == evidence.OK || r.Outcome == evidence.Fail) {
-				at := evidence.TimeOf(a.Started.Add(time.Duration(r.OffsetUS) * time.Microsecond))
-				s.browser = append(s.browser, browserCheck{at, r.Outcome == evidence.OK})
+			if r.Name != BrowserRung {
+				continue
+			}
+			at := timeIn(a, r.OffsetUS)
+			ok := r.Outcome == evidence.OK
+			// A browser that fails for want of a line says nothing of the relay (rule R5).
+			if ok || r.Outcome == evidence.Fail && c.Rules.lineWorked(c.Roster, relay, evidence.WSS, at, timeIn(a, r.OffsetUS+r.DurationUS), a.Controls) == controlsOK {
+				s.browser = append(s.browser, browserCheck{evidence.TimeOf(at), ok})
 			}
 		}
 	}

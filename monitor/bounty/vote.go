@@ -98,7 +98,8 @@ type Ballot struct {
 	UpAttempt int
 }
 
-// VoteOf judges one record by rules R2 to R6. The controls are those of the
+// VoteOf judges one record by rules R2 to R6. An attempt during which the monitor's
+// clock was set counts for nothing (rule R9). The controls are those of the
 // hour's header, besides the attempts' own. With vouchers given (one an
 // attempt), an attempt whose voucher is bad makes nothing up.
 func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, controls []evidence.Control, vouchers []evidence.VoucherCheck) Ballot {
@@ -111,6 +112,7 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 		first, last                  time.Time // starts of attempts with a counted failure
 		blind, none, unasked         bool
 		elsewhere, badVoucher, tried bool
+		stepped                      bool
 	)
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
@@ -118,6 +120,10 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 			continue // rule R1: it belongs to another hour, or to none
 		}
 		tried = true
+		if a.Stepped {
+			stepped = true
+			continue // rule R9: no time in it can be relied on
+		}
 		if a.PeerID != relay.PeerID || a.TCP4Addr != "" && !sameAddr(a.TCP4Addr, tcp4) || a.WSSAddr != "" && !sameAddr(a.WSSAddr, wss) {
 			elsewhere = true
 			continue
@@ -172,7 +178,7 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 		b.Value = Busy
 	default:
 		b.Why = firstOf(
-			reason{failures > 0, OneFailure}, reason{blind, BlindLine}, reason{none, NoControls},
+			reason{stepped, Clock}, reason{failures > 0, OneFailure}, reason{blind, BlindLine}, reason{none, NoControls},
 			reason{badVoucher, BadVoucher}, reason{elsewhere, OtherAddr}, reason{unasked, NotAsked}, reason{!tried, Missed}, reason{true, NotAsked})
 	}
 	return b
@@ -223,53 +229,114 @@ const (
 )
 
 // controlled says whether the monitor's own line was seen to work when the
-// component failed (rule R5).
+// component failed (rule R5): after the failure, and beside it, too, where that took
+// long enough to be looked at. What a host says after the failure does not show how
+// the line was during it.
 func (r *Rules) controlled(roster *Roster, relay *Relay, a *evidence.Attempt, c evidence.Component, more []evidence.Control) controlState {
-	failed := failedAt(a, c)
-	from, to := failed.Add(-r.ControlWithin), failed.Add(r.ControlWithin)
+	began, failed := lastRung(a, c)
+	return r.lineWorked(roster, relay, c, began, failed, slices.Concat(a.Controls, more))
+}
+
+func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, began, failed time.Time, all []evidence.Control) controlState {
+	parts := [][]evidence.Control{startedWithin(all, failed, failed.Add(r.ControlWithin+time.Nanosecond))}
+	if failed.Sub(began) >= r.ControlBeside {
+		parts = append(parts, startedWithin(all, began, failed))
+	}
 	kinds := []evidence.Component{c}
 	if c == evidence.Relay {
-		// A circuit needs both ways to the relay, and a failure in it may be the
-		// monitor's own: its controls must have worked afterwards.
-		from, kinds = failed, []evidence.Component{evidence.TCP4, evidence.WSS}
+		kinds = []evidence.Component{evidence.TCP4, evidence.WSS} // a circuit needs both ways
 	}
-	passed := func(name string, kind evidence.Component) bool {
-		ok := func(x evidence.Control) bool {
-			return x.Name == name && x.Component == kind && x.Outcome == evidence.OK &&
-				!x.Started.Before(from) && !x.Started.After(to)
-		}
-		return slices.ContainsFunc(a.Controls, ok) || slices.ContainsFunc(more, ok)
-	}
-	for _, kind := range kinds {
-		names := roster.controlsFor(relay, kind)
-		if len(names) == 0 {
-			return controlsNone
-		}
-		n := 0
-		for _, name := range names {
-			if passed(name, kind) {
+	var counted []evidence.Control // by which the line is judged
+	for _, part := range parts {
+		for _, kind := range kinds {
+			names := roster.controlsFor(relay, kind)
+			if len(names) == 0 {
+				return controlsNone
+			}
+			n := 0
+			for _, name := range names {
+				if !passed(part, name, kind) || c == evidence.Relay && failedIn(part, name, evidence.Relay) {
+					continue
+				}
 				n++
+				for _, x := range part {
+					if x.Name == name && x.Component == kind {
+						counted = append(counted, x)
+					}
+				}
+			}
+			if n < r.ControlShare.Of(len(names)) {
+				return controlsBad
 			}
 		}
-		if n < r.ControlShare.Of(len(names)) {
-			return controlsBad
-		}
 	}
-	if c == evidence.Relay && !passed(LoopbackControl, evidence.Relay) {
+	// A failure in a circuit may be one of the monitor's own peers.
+	if c == evidence.Relay && !passed(parts[0], LoopbackControl, evidence.Relay) {
+		return controlsBad
+	}
+	if r.lossy(counted) {
 		return controlsBad
 	}
 	return controlsOK
 }
 
-// failedAt is when the component's last rung ended.
-func failedAt(a *evidence.Attempt, c evidence.Component) time.Time {
-	var end int64
-	for _, r := range a.Rungs {
-		if r.Component == c && r.Outcome != evidence.Skipped {
-			end = max(end, r.OffsetUS+r.DurationUS)
+// lossy says whether the line lost so many of the packets to controls that passed that
+// what it lost may be why something failed. Those that did not pass say nothing: a
+// host that is down answers none.
+func (r *Rules) lossy(controls []evidence.Control) bool {
+	var sent, resent int64
+	for _, c := range controls {
+		sent += c.Sent
+		resent += c.Resent
+	}
+	return resent*100 > sent*int64(r.LineLoss)
+}
+
+func startedWithin(list []evidence.Control, from, before time.Time) []evidence.Control {
+	var out []evidence.Control
+	for _, c := range list {
+		if !c.Started.Before(from) && c.Started.Before(before) {
+			out = append(out, c)
 		}
 	}
-	return evidence.TimeOf(a.Started.Add(time.Duration(end) * time.Microsecond)).Time
+	return out
+}
+
+// passed says whether a control answered whenever it was tried, once at least.
+func passed(list []evidence.Control, name string, kind evidence.Component) bool {
+	ok := false
+	for _, c := range list {
+		if c.Name == name && c.Component == kind {
+			ok = true
+			if c.Outcome != evidence.OK {
+				return false
+			}
+		}
+	}
+	return ok
+}
+
+// failedIn says whether a control failed. One that was busy, or not tried, did not.
+func failedIn(list []evidence.Control, name string, kind evidence.Component) bool {
+	return slices.ContainsFunc(list, func(c evidence.Control) bool {
+		return c.Name == name && c.Component == kind && c.Outcome != evidence.OK && c.Outcome != evidence.Busy
+	})
+}
+
+// lastRung is when the component's last rung that was climbed began and ended.
+func lastRung(a *evidence.Attempt, c evidence.Component) (began, ended time.Time) {
+	var from, to int64
+	for _, r := range a.Rungs {
+		if r.Component == c && r.Outcome != evidence.Skipped && r.OffsetUS+r.DurationUS >= to {
+			from, to = r.OffsetUS, r.OffsetUS+r.DurationUS
+		}
+	}
+	return timeIn(a, from), timeIn(a, to)
+}
+
+// timeIn is so many microseconds after the start of an attempt.
+func timeIn(a *evidence.Attempt, us int64) time.Time {
+	return evidence.TimeOf(a.Started.Add(time.Duration(us) * time.Microsecond)).Time
 }
 
 // sameAddr compares multiaddrs, of which some forms have two spellings.

@@ -53,6 +53,17 @@ func controlsAt(at time.Time, names ...string) []evidence.Control {
 	return append(out, evidence.Control{Name: LoopbackControl, Component: evidence.Relay, Outcome: evidence.OK, Started: evidence.TimeOf(at)})
 }
 
+// lose gives the controls of tcp4, in order, these numbers of packets sent and sent again.
+func lose(a *evidence.Attempt, packets ...int64) {
+	i := 0
+	for j := range a.Controls {
+		if a.Controls[j].Component == evidence.TCP4 {
+			a.Controls[j].Sent, a.Controls[j].Resent = packets[i], packets[i+1]
+			i += 2
+		}
+	}
+}
+
 func TestVote(t *testing.T) {
 	rules, roster, relay, h := stage(t)
 	at := func(d time.Duration) time.Time { return h.Start().Add(d) }
@@ -128,19 +139,57 @@ func TestVoteNeedsControls(t *testing.T) {
 		want     Vote
 	}{
 		{"all passed", "fss", func(*evidence.Attempt, time.Time) {}, nil, Vote{Value: Down}},
-		{"two of three", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1", "c3") }, nil, Vote{Value: Down}},
-		{"one of three", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1") }, nil, Vote{Why: BlindLine}},
-		{"one of three, thrice", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "c1", "c1", "c1") }, nil, Vote{Why: BlindLine}},
+		{"two of three", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(failed(at), "c1", "c3") }, nil, Vote{Value: Down}},
+		{"one of three", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(failed(at), "c1") }, nil, Vote{Why: BlindLine}},
+		{"one of three, thrice", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(failed(at), "c1", "c1", "c1") }, nil, Vote{Why: BlindLine}},
 		{"none ran", "fss", func(a *evidence.Attempt, _ time.Time) { a.Controls = nil }, nil, Vote{Why: BlindLine}},
-		{"strangers", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(at, "x", "y", "z") }, nil, Vote{Why: BlindLine}},
+		{"strangers", "fss", func(a *evidence.Attempt, at time.Time) { a.Controls = controlsAt(failed(at), "x", "y", "z") }, nil, Vote{Why: BlindLine}},
 		{"120 s after", "fss", func(a *evidence.Attempt, at time.Time) {
 			a.Controls = controlsAt(failed(at).Add(120*time.Second), "c1", "c2")
 		}, nil, Vote{Value: Down}},
 		{"later than that", "fss", func(a *evidence.Attempt, at time.Time) {
 			a.Controls = controlsAt(failed(at).Add(120*time.Second+time.Millisecond), "c1", "c2")
 		}, nil, Vote{Why: BlindLine}},
-		{"120 s before", "fss", func(a *evidence.Attempt, at time.Time) {
-			a.Controls = controlsAt(failed(at).Add(-120*time.Second), "c1", "c2")
+		{"before", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = controlsAt(failed(at).Add(-time.Millisecond), "c1", "c2", "c3")
+		}, nil, Vote{Why: BlindLine}},
+		{"a long failure needs them beside it", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6
+		}, nil, Vote{Why: BlindLine}},
+		{"beside it and after it", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6
+			a.Controls = append(controlsAt(at.Add(3*time.Second), "c1", "c2"), a.Controls...)
+		}, nil, Vote{Value: Down}},
+		{"beside it only", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6
+			a.Controls = controlsAt(at.Add(3*time.Second), "c1", "c2")
+		}, nil, Vote{Why: BlindLine}},
+		{"just not so long", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6 - 1000
+		}, nil, Vote{Value: Down}},
+		{"one answered late, and not beside it", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6
+			beside := controlsAt(at.Add(3*time.Second), "c1", "c2")
+			beside[0].Outcome = evidence.Fail
+			a.Controls = append(beside, a.Controls...)
+		}, nil, Vote{Why: BlindLine}},
+		{"one answered, then not", "fss", func(a *evidence.Attempt, at time.Time) {
+			again := controlsAt(at.Add(40*time.Second), "c1", "c2", "c3")
+			again[0].Outcome, again[2].Outcome = evidence.Fail, evidence.Fail
+			a.Controls = append(a.Controls, again...)
+		}, nil, Vote{Why: BlindLine}},
+		{"3 of 100 packets sent again", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 1, 30, 1, 30, 1)
+		}, nil, Vote{Value: Down}},
+		{"4 of 100 packets sent again", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 4, 30, 0, 30, 0)
+		}, nil, Vote{Why: BlindLine}},
+		{"all sent again to a host that is down", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 5, 4, 50, 1, 50, 0)
+			a.Controls[0].Outcome = evidence.Fail
+		}, nil, Vote{Value: Down}},
+		{"packets of another component", "ofs", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 4, 30, 0, 30, 0)
 		}, nil, Vote{Value: Down}},
 		{"the others' component", "fss", func(a *evidence.Attempt, _ time.Time) {
 			a.Controls = slices.DeleteFunc(a.Controls, func(c evidence.Control) bool { return c.Component == evidence.TCP4 })
@@ -168,6 +217,21 @@ func TestVoteNeedsControls(t *testing.T) {
 		{"relay, after it failed", "oof", func(a *evidence.Attempt, at time.Time) {
 			a.Controls = controlsAt(at.Add(4*time.Second), "c1", "c2")
 		}, nil, Vote{Value: Down}},
+		{"relay, over a lossy line", "oof", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 4, 30, 0, 30, 0)
+		}, nil, Vote{Why: BlindLine}},
+		{"relay, and a control's circuit failed", "oof", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = append(controlsAt(at.Add(4*time.Second), "c1", "c2"), evidence.Control{
+				Name: "c2", Component: evidence.Relay, Outcome: evidence.Fail, Started: evidence.TimeOf(at.Add(5 * time.Second))})
+		}, nil, Vote{Why: BlindLine}},
+		{"relay, and one control's of three", "oof", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = append(controlsAt(at.Add(4*time.Second), "c1", "c2", "c3"), evidence.Control{
+				Name: "c2", Component: evidence.Relay, Outcome: evidence.Fail, Started: evidence.TimeOf(at.Add(5 * time.Second))})
+		}, nil, Vote{Value: Down}},
+		{"relay, and a control's relay was full", "oof", func(a *evidence.Attempt, at time.Time) {
+			a.Controls = append(controlsAt(at.Add(4*time.Second), "c1", "c2"), evidence.Control{
+				Name: "c2", Component: evidence.Relay, Outcome: evidence.Busy, Started: evidence.TimeOf(at.Add(5 * time.Second))})
+		}, nil, Vote{Value: Down}},
 		{"relay, without the loopback relay", "oof", func(a *evidence.Attempt, _ time.Time) {
 			a.Controls = slices.DeleteFunc(a.Controls, func(c evidence.Control) bool { return c.Name == LoopbackControl })
 		}, nil, Vote{Why: BlindLine}},
@@ -186,7 +250,7 @@ func TestVoteNeedsControls(t *testing.T) {
 	t.Run("in the hour's header", func(t *testing.T) {
 		_, roster, relay, _ := stage(t)
 		attempts := both("fss", func(a *evidence.Attempt, _ time.Time) { a.Controls = nil })
-		header := append(controlsAt(first, "c1", "c2"), controlsAt(second, "c2", "c3")...)
+		header := append(controlsAt(failed(first), "c1", "c2"), controlsAt(failed(second), "c2", "c3")...)
 		rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: attempts}
 		if got := VoteOf(rules, roster, relay, rec, header, nil); got.Value != Down {
 			t.Errorf("got %s (%s)", got.Value, got.Why)

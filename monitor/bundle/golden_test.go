@@ -23,6 +23,7 @@ var goldens = map[string]struct {
 	"eligible": {goldenEligible, "ELIGIBLE"},
 	"mixed":    {goldenMixed, "REVIEW"},
 	"lab":      {goldenLab, "LAB, PROVISIONAL"},
+	"stepped":  {goldenStepped, "REVIEW"},
 }
 
 func goldenEligible(t *testing.T) (*scene, Input) {
@@ -68,6 +69,26 @@ func goldenMixed(t *testing.T) (*scene, Input) {
 	return w, w.input()
 }
 
+// goldenStepped has hours in which the monitors' clocks were set.
+func goldenStepped(t *testing.T) (*scene, Input) {
+	w := newScene(t, evidence.PSF, 3)
+	w.set = func(_ *watcher, h evidence.Hour) time.Duration {
+		return []time.Duration{0, -3 * time.Second, 6 * time.Minute, 1500 * time.Millisecond, 0, -time.Hour}[h-w.first]
+	}
+	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+		up := w.attempt(m, h, 10*time.Minute)
+		switch h - w.first {
+		case 1, 3: // unknown, and down
+			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+		case 4, 5: // unknown, though up in the end
+			up.Stepped = true
+			return []evidence.Attempt{w.down(m, h, 4*time.Minute), up}
+		}
+		return []evidence.Attempt{up} // up, set or not
+	})
+	return w, w.input()
+}
+
 func goldenLab(t *testing.T) (*scene, Input) {
 	w := newScene(t, evidence.Lab, 1)
 	w.observe(w.monitors[0], w.first, []evidence.Attempt{w.attempt(w.monitors[0], w.first, time.Minute)})
@@ -107,5 +128,17 @@ func TestGolden(t *testing.T) {
 				t.Errorf("got %s, version %d, want %s", res.Verdict.Headline, res.Verdict.Version, g.want)
 			}
 		})
+	}
+}
+
+// A clock that was set leaves an hour up or unknown, never down; what the log says of
+// it reaches the verdict.
+func TestStepsInABundle(t *testing.T) {
+	w, in := goldenStepped(t)
+	v := judged(t, w, in)
+	for i, want := range []string{"up", "unknown: clock", "up", "down", "unknown: clock", "unknown: clock"} {
+		if got := at(v, w.first+evidence.Hour(i)).Votes["m1.example.org"]; got != want {
+			t.Errorf("hour %d: got %q, want %q", i, got, want)
+		}
 	}
 }

@@ -50,6 +50,8 @@ type scene struct {
 	releases                      []byte
 	place                         string // of all monitors, YAML
 	notes                         string // YAML
+
+	set func(*watcher, evidence.Hour) time.Duration // how far the clock was set within the hour; nil: never
 }
 
 type watcher struct {
@@ -229,6 +231,11 @@ func (w *scene) observe(m *watcher, h evidence.Hour, attempts []evidence.Attempt
 	w.t.Helper()
 	w.must(m.log.Begin(h, h.Start(), "relaymon/test"))
 	w.must(m.log.Mark(h, evidence.Mark{Clock: &evidence.ClockSample{At: evidence.TimeOf(h.Start()), Synchronised: true}}))
+	if w.set != nil {
+		by := w.set(m, h)
+		later := evidence.ClockSample{At: evidence.TimeOf(h.Start().Add(30*time.Minute + by)), Synchronised: true, UpMS: (30 * time.Minute).Milliseconds()}
+		w.must(m.log.Mark(h, evidence.Mark{Clock: &later}))
+	}
 	for _, a := range attempts {
 		if a.Facts.Certificate != nil {
 			w.must(m.log.Append(h, a, w.der))

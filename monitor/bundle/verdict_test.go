@@ -106,8 +106,9 @@ func TestSchedule(t *testing.T) {
 
 // TestWhoseWordIsNone: the operator's own monitor and one that signed two
 // histories say nothing about the region or the browsers, either.
+// Nor does a browser that failed while the monitor's line was not seen to work.
 func TestWhoseWordIsNone(t *testing.T) {
-	for _, kind := range []string{"counts", "recused", "void"} {
+	for _, kind := range []string{"counts", "recused", "void", "blind"} {
 		t.Run(kind, func(t *testing.T) {
 			w := newScene(t, evidence.PSF, 4)
 			w.place = "{lat: 1.3521, lon: 103.8198}"
@@ -124,6 +125,9 @@ func TestWhoseWordIsNone(t *testing.T) {
 				if m == liar {
 					a.Facts.PingUS = []int64{100}
 					a.Rungs = append(a.Rungs, evidence.Rung{Name: bounty.BrowserRung, Outcome: evidence.Fail})
+					if kind != "blind" {
+						a.Controls = w.down(m, h, 10*time.Minute).Controls
+					}
 				}
 				return []evidence.Attempt{a}
 			})
@@ -135,7 +139,8 @@ func TestWhoseWordIsNone(t *testing.T) {
 			region, browser := finding(t, v, "R14"), finding(t, v, "R15")
 			heard := slices.ContainsFunc(v.Disks, func(d bounty.Disk) bool { return d.Monitor == liar.name })
 			strong := strings.Contains(strings.Join(region.Reasons, "; "), "strong")
-			if want := kind == "counts"; heard != want || strong != want || (browser.Outcome != bounty.Pass) != want {
+			counts := kind == "counts" || kind == "blind"
+			if heard != counts || strong != counts || (browser.Outcome != bounty.Pass) != (kind == "counts") {
 				t.Errorf("disk %v, region %s %q, browser %s %q", heard, region.Outcome, region.Reasons, browser.Outcome, browser.Reasons)
 			}
 		})

@@ -57,6 +57,9 @@ type Attempt struct {
 	Facts Facts `json:"facts"`
 	// Controls are what the monitor's own line did near this attempt (rule R5).
 	Controls []Control `json:"controls,omitempty"`
+	// Stepped says that the monitor's clock was set while the attempt or its controls
+	// were under way: no time in it can be relied on (rule R9).
+	Stepped bool `json:"stepped,omitempty"`
 }
 
 // Result is the outcome of a component: that of its last rung that was climbed.
@@ -75,6 +78,9 @@ type Rung struct {
 	Detail     string    `json:"detail,omitempty"` // why, for a person; at most 300 bytes
 	OffsetUS   int64     `json:"offset_us"`
 	DurationUS int64     `json:"duration_us"`
+	// Tries is how often it was tried, if more than once: what timed out is tried again
+	// while the rung's time lasts.
+	Tries int `json:"tries,omitempty"`
 }
 
 // Facts is what was seen on the way, also when it ended in failure.
@@ -115,13 +121,20 @@ type Reservation struct {
 	LimitSeconds int64    `json:"limit_seconds,omitempty"` // 0: no limit
 }
 
-// Control is one dial to a host of the roster's control list: it tells whether
-// the monitor's own line worked.
+// Control is what was tried at a host of the roster's control list, in as many round
+// trips as a relay is: it tells whether the monitor's own line worked. Tried several
+// times beside one rung, it is ok if it was every time; Started is then of the first
+// time, DurationUS the longest, and the packets are those of all.
 type Control struct {
-	Name      string    `json:"name"`
-	Component Component `json:"component"`
-	Outcome   Outcome   `json:"outcome"`
-	Started   Time      `json:"started"`
+	Name       string    `json:"name"`
+	Component  Component `json:"component"`
+	Outcome    Outcome   `json:"outcome"`
+	Started    Time      `json:"started"`
+	DurationUS int64     `json:"duration_us"`
+	// Sent are the packets that the monitor sent for it, Resent those of them that
+	// it sent again since no answer came.
+	Sent   int64 `json:"sent,omitempty"`
+	Resent int64 `json:"resent,omitempty"`
 }
 
 // Record is all that one monitor holds of one relay and one hour.

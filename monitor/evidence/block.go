@@ -10,14 +10,13 @@ import (
 // Hash is a hash of the log's or of a block's Merkle tree (RFC 6962).
 type Hash = tlog.Hash
 
-// State says how much of an hour the monitor watched.
+// State says whether the monitor watched an hour.
 type State string
 
 // The states of a block.
 const (
-	StateOK      State = "ok"      // begun with the hour and not interrupted
-	StatePartial State = "partial" // watched for a part of the hour
-	StateGap     State = "gap"     // not watched
+	StateOK  State = "ok"  // watched, if only for a part of the hour
+	StateGap State = "gap" // not watched
 )
 
 // Header is the head of an hour's block and, as canonical JSON, one leaf of the log.
@@ -40,22 +39,51 @@ type Header struct {
 	Root     Hash     `json:"root"` // Merkle root over the records, sorted by peer ID
 }
 
-// Clock sums up the samples of the monitor's clock within an hour (rule R9).
+// Clock sums up the samples of the monitor's clock, from the hour's begin until it
+// closed (rule R9).
 type Clock struct {
-	Samples      int   `json:"samples"`
-	Synchronised bool  `json:"synchronised"` // the kernel said so in every sample, of which there is one
-	DriftMS      int64 `json:"drift_ms"`     // largest difference of wall and monotonic clock, without sign
+	Samples int `json:"samples"`
+	// Synchronised: the kernel said so in every sample, of which there is one, or in
+	// the next. Right after a step it says so of no clock, and is not asked.
+	Synchronised bool `json:"synchronised"`
+	// DriftMS is how far the wall clock moved in all against one that never steps:
+	// the largest difference of the two less the smallest.
+	DriftMS int64 `json:"drift_ms"`
+	// Steps are the moves of a second and more, in order. The list ends at [MaxSteps].
+	Steps []ClockStep `json:"steps,omitempty"`
 }
 
-// ClockSample is one look at the monitor's clock.
+// ClockStep is a move of the wall clock at once: somebody or something has set it.
+type ClockStep struct {
+	At   Time  `json:"at"`    // the wall clock when it was seen, after the step
+	ByMS int64 `json:"by_ms"` // above 0: forward
+}
+
+// ClockSample is one look at the monitor's clocks.
 type ClockSample struct {
-	At           Time  `json:"at"`
-	Synchronised bool  `json:"synchronised"` // the kernel's clock is disciplined (adjtimex)
-	DriftMS      int64 `json:"drift_ms"`     // wall against monotonic clock since the hour began
+	At           Time `json:"at"`
+	Synchronised bool `json:"synchronised"` // the kernel's clock is disciplined (adjtimex)
+	// UpMS is a clock that never steps, and goes on while the machine sleeps; Boot is
+	// since when it runs. Readings of two boots cannot be compared.
+	UpMS int64  `json:"up_ms"`
+	Boot string `json:"boot,omitempty"`
 }
 
-// MaxDrift is how far the wall clock may move against the monotonic one within an hour (rule R9).
-const MaxDrift = 2 * time.Second
+const (
+	// MaxDrift is how far the wall clock may move against one that never steps within
+	// an hour (rule R9).
+	MaxDrift = 2 * time.Second
+	// MinStep is the smallest move that is called a step.
+	MinStep = time.Second
+	// MaxSteps is how many steps a header tells. One that tells so many may have had
+	// more, and its clock is not trusted.
+	MaxSteps = 16
+)
+
+// Moved says whether the clock moved within the hour by limit or more.
+func (c Clock) Moved(limit time.Duration) bool {
+	return max(c.DriftMS, -c.DriftMS) >= limit.Milliseconds() || len(c.Steps) >= MaxSteps
+}
 
 // Fault says why the clock is not to be trusted (rule R9); empty if it is.
 func (c Clock) Fault() string {
@@ -64,7 +92,7 @@ func (c Clock) Fault() string {
 		return "the monitor's clock was not looked at"
 	case !c.Synchronised:
 		return "the monitor's clock was not synchronised"
-	case c.DriftMS >= MaxDrift.Milliseconds():
+	case c.Moved(MaxDrift):
 		return "the monitor's clock was moved"
 	}
 	return ""
@@ -72,12 +100,31 @@ func (c Clock) Fault() string {
 
 func sumUpClock(samples []ClockSample) Clock {
 	c := Clock{Samples: len(samples), Synchronised: len(samples) > 0}
-	for _, s := range samples {
-		c.Synchronised = c.Synchronised && s.Synchronised
-		c.DriftMS = max(c.DriftMS, s.DriftMS, -s.DriftMS)
+	var last, low, high int64
+	doubt := false // the last sample was not synchronised; one without a step after it may vouch for it
+	for i, s := range samples {
+		ahead, stepped := s.ahead(), false
+		if i == 0 || s.Boot != samples[i-1].Boot {
+			last, low, high = ahead, ahead, ahead
+			c.Synchronised = c.Synchronised && !doubt
+		}
+		if by := ahead - last; max(by, -by) >= MinStep.Milliseconds() {
+			stepped = true
+			c.Synchronised = c.Synchronised && !doubt
+			if len(c.Steps) < MaxSteps {
+				c.Steps = append(c.Steps, ClockStep{s.At, by})
+			}
+		}
+		last, low, high = ahead, min(low, ahead), max(high, ahead)
+		c.DriftMS = max(c.DriftMS, high-low)
+		doubt = !s.Synchronised && !stepped
 	}
+	c.Synchronised = c.Synchronised && !doubt
 	return c
 }
+
+// ahead is how many milliseconds the wall clock is ahead of the one that never steps.
+func (s ClockSample) ahead() int64 { return s.At.UnixMilli() - s.UpMS }
 
 // Secret is the schedule's secret of one day: first its SHA-256, a day later itself.
 type Secret struct {
@@ -93,22 +140,11 @@ type Mark struct {
 	Schedule *Secret      `json:"schedule,omitempty"`
 }
 
-// beginGrace is how late in an hour a monitor may begin it and still have watched it all.
-const beginGrace = time.Minute
-
-// state is ok if this process began the hour in time and was not interrupted.
-func (w *openWAL) state() State {
-	if w.here && len(w.begins) == 1 && w.begins[0].At.Before(w.hour.Start().Add(beginGrace)) {
-		return StateOK
-	}
-	return StatePartial
-}
-
 // header makes the head of a block out of the hour's write-ahead log, nil for a gap.
 func (w *openWAL) header(h Hour, at time.Time, records *tree) (Header, error) {
 	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: records.size}
 	if w != nil {
-		head.State = w.state()
+		head.State = StateOK
 		if n := len(w.begins); n > 0 {
 			head.Software = w.begins[n-1].Software
 		}

@@ -19,8 +19,7 @@ type CheckReport struct {
 	Key         string `json:"key"`
 	First       Hour   `json:"first"`
 	Blocks      int64  `json:"blocks"`
-	OK          int64  `json:"ok"`
-	Partial     int64  `json:"partial"`
+	Watched     int64  `json:"watched"`
 	Gaps        int64  `json:"gaps"`
 	Records     int64  `json:"records"`
 	Attempts    int64  `json:"attempts"`
@@ -115,13 +114,10 @@ func (c *checker) blocks() {
 }
 
 func (c *checker) block(h Header) {
-	switch h.State {
-	case StateOK:
-		c.r.OK++
-	case StatePartial:
-		c.r.Partial++
-	case StateGap:
+	if h.State == StateGap {
 		c.r.Gaps++
+	} else {
+		c.r.Watched++
 	}
 	if h.Records > 0 {
 		c.known[c.l.recordsPath(h.Hour)] = true

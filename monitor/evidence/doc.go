@@ -26,7 +26,8 @@
 // 16 minutes after the hour's end. A [Record] is all that one monitor holds of one
 // relay and one hour. It has at least one attempt; all are on the record's peer
 // ID, in the order of their start, the first within the hour, none before it or
-// later than the 16 minutes. Each has results for exactly tcp4, wss and relay.
+// later than the 16 minutes. Each has results for exactly tcp4, wss and relay. An
+// attempt is marked stepped if the monitor's clock was set while it was under way.
 //
 // A relay is named by its peer ID in base58 ("12D3Koo...", "Qm...").
 //
@@ -40,9 +41,22 @@
 //	root of no leaves = SHA-256()
 //
 // and the [Header], with their number and root, is the head of the hour's block.
-// State "gap" is an hour the monitor did not watch (no records), "partial" one it
-// watched in part, "ok" one that it began within a minute and watched without
-// interruption. A relay without a record in a block is unknown in that hour.
+// State "gap" is an hour the monitor did not watch (no records), "ok" one that it
+// watched, if only for a part. A relay without a record in a block is unknown in
+// that hour.
+//
+// The member clock sums up how the monitor's clock went from when it began to watch
+// the hour until the hour closed. The wall clock is compared with one that no one
+// can set and that goes on while the machine sleeps: drift_ms is the largest
+// difference of the two less the smallest, within one boot of the machine. A move of
+// a second or more between two looks is a step: at is the wall clock after it, by_ms
+// how far it went, below 0 if back; it is never more than drift_ms. A step between
+// two hours, or between two runs of the monitor in one boot, stands in each hour that
+// was begun before it and not closed by then. No more than 16 steps are told. The
+// kernel is asked whether a time service keeps the clock: synchronised says that it
+// did in every sample, or in the next one if there was no step in between; right after a step
+// it is not asked. A clock
+// that time services only slew has no drift: they slew both.
 //
 // The member schedule publishes when attempts were due: the SHA-256 of the secret
 // of a day stands in a header before or at the start of that day, the secret
@@ -173,7 +187,7 @@
 // hours that no checkpoint before covers, and for no others); when the first attempt
 // was due, if the month's headers hold its commitment and its secret; the vouchers; and whether the monitor's clock
 // is to be trusted: at least one sample, all of them synchronised, drift below 2 s,
-// and no witness cosigned the first checkpoint over the hour more than 5 s before
+// fewer than 16 steps, and no witness cosigned the first checkpoint over the hour more than 5 s before
 // the time at which the monitor says it sealed it.
 //
 // # Statements
@@ -201,8 +215,7 @@
 // harmless: records (nothing refers to them yet), header (from now on it is a leaf
 // and never changes), checkpoint (made once; its bytes follow from the leaves), and
 // only then the write-ahead file goes. A torn last line was never acknowledged and
-// does not count; an hour that another process had begun is sealed partial; hours
-// nobody watched become gaps.
+// does not count; hours nobody watched become gaps.
 //
 // A backup or snapshot that is restored knows nothing of what was signed after it.
 // Going on from it would fork the log, which nobody can repair. So a monitor with

@@ -105,7 +105,7 @@ func TestKilled(t *testing.T) {
 		}
 	}
 	r := sound(t, dir)
-	t.Logf("killed %d times: %d attempts acknowledged, %d found, %d blocks, %d of them partial", lives, len(acked), len(found), r.Blocks, r.Partial)
+	t.Logf("killed %d times: %d attempts acknowledged, %d found, %d blocks, %d of them gaps", lives, len(acked), len(found), r.Blocks, r.Gaps)
 }
 
 // writeUntilKilled goes on where the log ends: five attempts an hour, then the seal.

@@ -14,6 +14,8 @@ import (
 var (
 	// ErrSealed is wrapped by the refusal of an entry for an hour that is sealed.
 	ErrSealed = errors.New("hour is sealed")
+	// ErrOutside is wrapped by the refusal of an attempt that started outside its hour.
+	ErrOutside = errors.New("does not belong to hour")
 	// ErrHeld is wrapped by [Log.Seal] between [Log.Hold] and [Log.Confront].
 	ErrHeld = errors.New("nothing is signed until the witnesses have been asked for this log's last checkpoint")
 	// ErrReadOnly is wrapped when a log that is closed, or was opened by [OpenRead], is to be written.
@@ -45,7 +47,6 @@ type Log struct {
 type openWAL struct {
 	*wal
 	file segment
-	here bool // begun by this process and not before
 }
 
 // Close lets go of the log; attempts and blocks are on disk already.
@@ -95,10 +96,9 @@ func (l *Log) Size() int64 {
 // next is the hour of the next block.
 func (l *Log) next() Hour { return l.meta.First + Hour(l.tree.size) }
 
-// Begin notes that the monitor is watching hour h from at on. It is called once
-// at the start of every hour, and again after any interruption (a start, a
-// suspended host): an hour that was begun late or twice is sealed partial, one
-// that was not begun and holds nothing is a gap.
+// Begin notes that the monitor is watching hour h from at on. It is called at the
+// start of every hour, and again after a start within it. An hour that was not begun
+// and holds nothing is a gap.
 func (l *Log) Begin(h Hour, at time.Time, software string) error {
 	return l.write(h, entry{Begin: &begin{TimeOf(at), software}})
 }
@@ -145,7 +145,7 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 	}
 	w := l.wals[h]
 	if w == nil {
-		w = &openWAL{wal: newWAL(h), file: segment{disk: l.disk, path: l.walPath(h)}, here: true}
+		w = &openWAL{wal: newWAL(h), file: segment{disk: l.disk, path: l.walPath(h)}}
 	}
 	if e.Mark != nil && e.Mark.Schedule != nil && w.says(*e.Mark.Schedule) {
 		return nil
@@ -164,6 +164,28 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 	}
 	w.add(e, line)
 	l.wals[h] = w
+	return nil
+}
+
+// Clock sums up the clock samples of an hour that is not sealed, and more.
+func (l *Log) Clock(h Hour, more ...ClockSample) Clock {
+	return sumUpClock(append(l.samples(h), more...))
+}
+
+// Even says whether the clock ran evenly from the first sample of hour h up to now:
+// in one boot, and without a step. What was measured by it since then holds.
+func (l *Log) Even(h Hour, now ClockSample) bool {
+	list := l.samples(h)
+	other := func(s ClockSample) bool { return s.Boot != now.Boot }
+	return len(list) > 0 && !slices.ContainsFunc(list, other) && !sumUpClock(append(list, now)).Moved(MinStep)
+}
+
+func (l *Log) samples(h Hour) []ClockSample {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if w := l.wals[h]; w != nil {
+		return slices.Clone(w.clock)
+	}
 	return nil
 }
 

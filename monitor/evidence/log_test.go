@@ -146,7 +146,7 @@ func newLog(t testing.TB) (*Log, string) {
 func watch(t testing.TB, l *Log, h Hour) {
 	t.Helper()
 	must(t, l.Begin(h, h.Start().Add(time.Second), "relaymon/test"))
-	must(t, l.Mark(h, Mark{Clock: &ClockSample{At: TimeOf(h.Start().Add(2 * time.Second)), Synchronised: true, DriftMS: -3}}))
+	must(t, l.Mark(h, Mark{Clock: &ClockSample{At: TimeOf(h.Start().Add(2 * time.Second)), Synchronised: true, UpMS: 5}}))
 }
 
 // closing is the first moment at which hour h may be sealed.
@@ -243,7 +243,7 @@ func TestLogFromEndToEnd(t *testing.T) {
 	must(t, l.Append(open, relay.attempt(t, l.Key(), open, 5*time.Minute, cert)))
 
 	report := sound(t, dir)
-	if report.Blocks != 8 || report.OK != 6 || report.Gaps != 2 || report.Records != 13 || report.Attempts != 19 ||
+	if report.Blocks != 8 || report.Watched != 6 || report.Gaps != 2 || report.Records != 13 || report.Attempts != 19 ||
 		report.Checkpoints != 7 || report.Others != 12 || report.Certificates != 1 || len(report.Open) != 1 {
 		t.Fatalf("check: %+v", report)
 	}
@@ -408,16 +408,19 @@ func TestAppendRefuses(t *testing.T) {
 		"outcome":             {func(a *Attempt) { a.Results[WSS] = Result{Outcome: "up"} }, firstHour, nil, `outcome "up"`},
 		"rung":                {func(a *Attempt) { a.Rungs[0].Outcome = "" }, firstHour, nil, `outcome ""`},
 		"rung's component":    {func(a *Attempt) { a.Rungs[0].Component = "udp" }, firstHour, nil, `component "udp"`},
-		"control":             {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4}} }, firstHour, nil, `control "c"`},
-		"level":               {func(a *Attempt) { a.Level = 5 }, firstHour, nil, "level 5"},
-		"not UTF-8":           {func(a *Attempt) { a.Facts.AgentVersion = "\xff" }, firstHour, nil, "not UTF-8"},
-		"2^53+1":              {func(a *Attempt) { a.Facts.Reservation.LimitBytes = 1<<53 + 1 }, firstHour, nil, "beyond 2^53"},
-		"too long":            {func(a *Attempt) { a.Facts.AgentVersion = strings.Repeat("x", maxAttempt) }, firstHour, nil, "too long"},
-		"no leaf":             {func(a *Attempt) { a.Facts.Certificate = cert }, firstHour, nil, "no such file"},
-		"wrong leaf":          {func(a *Attempt) { c := *cert; c.Issuer = "CN=x"; a.Facts.Certificate = &c }, firstHour, [][]byte{der}, "the record says"},
-		"bad hash":            {func(a *Attempt) { c := *cert; c.SHA256 = "../log.key"; a.Facts.Certificate = &c }, firstHour, nil, "not a SHA-256"},
-		"leaf for nothing":    {nil, firstHour, [][]byte{der}, "refers to none"},
-		"far year":            {func(a *Attempt) { a.Facts.Reservation.Expires = TimeOf(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)) }, firstHour, nil, "year 10000"},
+		"packets": {func(a *Attempt) {
+			a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK, Sent: 3, Resent: 4}}
+		}, firstHour, nil, "3 packets sent, 4 of them again"},
+		"control":          {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4}} }, firstHour, nil, `control "c"`},
+		"level":            {func(a *Attempt) { a.Level = 5 }, firstHour, nil, "level 5"},
+		"not UTF-8":        {func(a *Attempt) { a.Facts.AgentVersion = "\xff" }, firstHour, nil, "not UTF-8"},
+		"2^53+1":           {func(a *Attempt) { a.Facts.Reservation.LimitBytes = 1<<53 + 1 }, firstHour, nil, "beyond 2^53"},
+		"too long":         {func(a *Attempt) { a.Facts.AgentVersion = strings.Repeat("x", maxAttempt) }, firstHour, nil, "too long"},
+		"no leaf":          {func(a *Attempt) { a.Facts.Certificate = cert }, firstHour, nil, "no such file"},
+		"wrong leaf":       {func(a *Attempt) { c := *cert; c.Issuer = "CN=x"; a.Facts.Certificate = &c }, firstHour, [][]byte{der}, "the record says"},
+		"bad hash":         {func(a *Attempt) { c := *cert; c.SHA256 = "../log.key"; a.Facts.Certificate = &c }, firstHour, nil, "not a SHA-256"},
+		"leaf for nothing": {nil, firstHour, [][]byte{der}, "refers to none"},
+		"far year":         {func(a *Attempt) { a.Facts.Reservation.Expires = TimeOf(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)) }, firstHour, nil, "year 10000"},
 	} {
 		a := good()
 		if c.change != nil {
@@ -460,7 +463,7 @@ func TestStates(t *testing.T) {
 	watch(t, l, h+5) // 5: all is well
 	must(t, l.Mark(h+5, Mark{Control: &Control{Name: "c1", Component: TCP4, Outcome: OK, Started: TimeOf((h + 5).Start())}}))
 	must(t, l.Mark(h+5, Mark{Schedule: &Secret{Day: "2026-10-31", Secret: []byte("secret")}}))
-	must(t, l.Mark(h+5, Mark{Clock: &ClockSample{At: TimeOf((h + 5).End()), DriftMS: 2500}}))
+	must(t, l.Mark(h+5, Mark{Clock: &ClockSample{At: TimeOf((h + 5).End()), UpMS: 3600_000 - 4495}}))
 	got, err := l.Seal(closing(h + 5))
 	must(t, err)
 	var states []State
@@ -472,18 +475,20 @@ func TestStates(t *testing.T) {
 			t.Error(d)
 		}
 	}
-	want := []State{StatePartial, StatePartial, StatePartial, StateGap, StatePartial, StateOK}
+	want := []State{StateOK, StateOK, StateOK, StateGap, StateOK, StateOK}
 	if d := cmp.Diff(want, states); d != "" {
 		t.Fatal(d)
 	}
 	last := got[5]
 	if last.Software != "relaymon/test" || len(last.Controls) != 1 || len(last.Schedule) != 1 ||
-		last.Clock != (Clock{Samples: 2, DriftMS: 2500}) {
+		!cmp.Equal(last.Clock, Clock{Samples: 2, Synchronised: true, DriftMS: 2500, Steps: []ClockStep{{TimeOf((h + 5).End()), 2500}}}) {
 		t.Fatalf("header %+v", last)
 	}
 	for _, m := range []Mark{
 		{},
 		{Clock: &ClockSample{}, Control: &Control{}},
+		{Clock: &ClockSample{UpMS: -1}},
+		{Clock: &ClockSample{Boot: strings.Repeat("x", maxBoot+1)}},
 		{Control: &Control{Name: "c", Component: "x", Outcome: OK}},
 		{Schedule: &Secret{Day: "2026-10-32", Secret: []byte("x")}},
 		{Schedule: &Secret{Day: "2026-10-31"}},

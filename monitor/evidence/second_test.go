@@ -38,6 +38,7 @@ type fact struct {
 	cosigned    string
 	due         int64 // seconds since 1970; 0: not known
 	voucher     string
+	clock       bool // it is to be trusted
 }
 
 func (s second) sum(parts ...[]byte) []byte {
@@ -429,6 +430,16 @@ func (s second) verify() (facts []fact, err error) {
 	for sha, missing := range certs {
 		must(!missing, "certificate "+sha)
 	}
+	// Hours under a checkpoint that a witness cosigned before it was sealed.
+	ahead := make([]bool, len(headers))
+	for i := len(headers) - 1; i >= 0; i-- {
+		if i+1 < len(headers) && headers[i]["signed"] != true {
+			ahead[i] = ahead[i+1]
+		}
+		for _, at := range times[i] {
+			ahead[i] = ahead[i] || time.Unix(at+5, 0).Before(s.time(headers[i]["sealed_at"]))
+		}
+	}
 	first, wrong := map[string]int64{}, map[string]int64{}
 	for i := len(headers) - 1; i >= 0; i-- {
 		if headers[i]["signed"].(bool) {
@@ -448,6 +459,9 @@ func (s second) verify() (facts []fact, err error) {
 			f.cosigned += fmt.Sprintf("%s %d\n", w, both[w])
 		}
 		f.due = s.due(headers[:i+1], headers)
+		clock := headers[i]["clock"].(map[string]any)
+		steps, _ := clock["steps"].([]any)
+		f.clock = !ahead[i] && s.int(clock["samples"]) > 0 && clock["synchronised"] == true && s.int(clock["drift_ms"]) < 2000 && len(steps) < 16
 		if line, ok := byHour[f.hour]; ok {
 			f.record = hex.EncodeToString(s.sum([]byte(line)))
 			for _, a := range s.object([]byte(line))["attempts"].([]any) {
@@ -463,7 +477,7 @@ func (s second) verify() (facts []fact, err error) {
 // factsOf are the same facts as the first verifier has them.
 func factsOf(v VerifiedMonth) (facts []fact) {
 	for _, h := range v.Hours {
-		f := fact{hour: h.Header.Hour.String(), state: string(h.Header.State)}
+		f := fact{hour: h.Header.Hour.String(), state: string(h.Header.State), clock: h.ClockFault == ""}
 		for _, c := range h.Cosigned {
 			f.cosigned += fmt.Sprintf("%s %d\n", c.Witness, c.At.Unix())
 		}

@@ -19,9 +19,11 @@ const (
 	maxAttempt  = 256 << 10 // bytes of canonical JSON
 	maxAttempts = 32        // on one relay in one hour
 	maxControls = 256       // in the header of one block
+	maxPackets  = 1 << 30   // of one control
 	maxSchedule = 16
 	maxRecords  = 100_000 // in one block
 	saltSize    = 32
+	maxBoot     = 64 // bytes
 )
 
 // checkPeer accepts the one spelling of a peer ID.
@@ -43,7 +45,7 @@ func checkAttempt(a Attempt, h Hour) error {
 		return err
 	}
 	if a.Started.Before(h.Start()) || !a.Started.Before(h.End().Add(CloseAfter)) {
-		return fmt.Errorf("attempt of %s does not belong to hour %s", a.Started, h)
+		return fmt.Errorf("attempt of %s: %w %s", a.Started, ErrOutside, h)
 	}
 	if len(a.Results) != len(Components) {
 		return fmt.Errorf("attempt has %d results, want one for each of %v", len(a.Results), Components)
@@ -82,6 +84,9 @@ func checkControl(c Control) error {
 	}
 	if err := checkOutcome(c.Outcome); err != nil {
 		return fmt.Errorf("control %q: %w", c.Name, err)
+	}
+	if c.Resent < 0 || c.Resent > c.Sent || c.Sent > maxPackets {
+		return fmt.Errorf("control %q: %d packets sent, %d of them again", c.Name, c.Sent, c.Resent)
 	}
 	return nil
 }
@@ -136,7 +141,7 @@ func decodeHeader(b []byte) (Header, error) {
 		return Header{}, err
 	}
 	switch h.State {
-	case StateOK, StatePartial:
+	case StateOK:
 	case StateGap:
 		if h.Records != 0 {
 			return Header{}, fmt.Errorf("block %s is a gap with records", h.Hour)
@@ -149,6 +154,9 @@ func decodeHeader(b []byte) (Header, error) {
 	}
 	if len(h.Controls) > maxControls || len(h.Schedule) > maxSchedule {
 		return Header{}, fmt.Errorf("block %s: too many controls or secrets", h.Hour)
+	}
+	if err := h.Clock.check(); err != nil {
+		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	for _, c := range h.Controls {
 		if err := checkControl(c); err != nil {
@@ -164,6 +172,27 @@ func decodeHeader(b []byte) (Header, error) {
 		return Header{}, fmt.Errorf("block %s was sealed at %s, before its hour had closed", h.Hour, h.SealedAt)
 	}
 	return h, nil
+}
+
+// check refuses a clock with steps that its drift does not show.
+func (c Clock) check() error {
+	if c.Samples < 0 || c.DriftMS < 0 || len(c.Steps) > MaxSteps {
+		return fmt.Errorf("clock: %d samples, drift of %d ms, %d steps", c.Samples, c.DriftMS, len(c.Steps))
+	}
+	for _, s := range c.Steps {
+		if by := max(s.ByMS, -s.ByMS); by < MinStep.Milliseconds() || by > c.DriftMS {
+			return fmt.Errorf("clock: a step of %d ms in a drift of %d ms", s.ByMS, c.DriftMS)
+		}
+	}
+	return nil
+}
+
+// check accepts a look at the clocks.
+func (s ClockSample) check() error {
+	if s.UpMS < 0 || len(s.Boot) > maxBoot {
+		return fmt.Errorf("clock: up for %d ms since boot %.80q", s.UpMS, s.Boot)
+	}
+	return nil
 }
 
 // checkSecret accepts a day's commitment or its secret.

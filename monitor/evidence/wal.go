@@ -43,7 +43,7 @@ func (e entry) check(h Hour) error {
 func (m Mark) check() error {
 	switch {
 	case m.Clock != nil && m.Control == nil && m.Schedule == nil:
-		return nil
+		return m.Clock.check()
 	case m.Clock == nil && m.Control != nil && m.Schedule == nil:
 		return checkControl(*m.Control)
 	case m.Clock == nil && m.Control == nil && m.Schedule != nil:
@@ -120,7 +120,7 @@ func (w *wal) admits(e entry) error {
 		}
 		inHour := func(a logged) bool { return a.Started.Before(w.hour.End()) }
 		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
-			return fmt.Errorf("first attempt of %s is after hour %s", e.Attempt.Started, w.hour)
+			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, ErrOutside, w.hour)
 		}
 	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxControls,
 		e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule:

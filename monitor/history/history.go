@@ -131,7 +131,7 @@ func (h *History) Month(relay string, m evidence.Month) (Relay, error) {
 		}
 		for j := range records {
 			if records[j].PeerID == relay {
-				out.add(h.rules, h.roster, r, &records[j], nil, Open)
+				out.add(h.rules, h.roster, r, &records[j], evidence.Header{}, Open)
 			}
 		}
 	}
@@ -200,7 +200,7 @@ func (h *History) read(ctx context.Context, known *month, m evidence.Month) erro
 			}
 			for j := range records {
 				if r := h.roster.Relay(records[j].PeerID); r != nil {
-					known.relay(r.PeerID, m).add(h.rules, h.roster, r, &records[j], head.Controls, kind)
+					known.relay(r.PeerID, m).add(h.rules, h.roster, r, &records[j], head, kind)
 				}
 			}
 		}
@@ -244,11 +244,15 @@ func (h *History) forget(but evidence.Month) {
 	}
 }
 
-// add takes over what a record holds.
-func (r *Relay) add(rules *bounty.Rules, roster *bounty.Roster, relay *bounty.Relay, rec *evidence.Record, controls []evidence.Control, kind Kind) {
+// add takes over what a record holds, of an hour with this header.
+func (r *Relay) add(rules *bounty.Rules, roster *bounty.Roster, relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) {
 	hour := &r.Hours[rec.Hour-rec.Hour.Month().First()]
-	ballot := bounty.VoteOf(rules, roster, relay, rec, controls, nil)
-	*hour = Hour{Kind: kind, Vote: ballot.Value, Why: ballot.Why, Attempts: uint8(len(rec.Attempts))}
+	ballot := bounty.VoteOf(rules, roster, relay, rec, head.Controls, nil)
+	vote := ballot.Vote
+	if kind == Sealed {
+		vote = rules.ByClock(head.Clock, ballot)
+	}
+	*hour = Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}
 	agent := ""
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]

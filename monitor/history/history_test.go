@@ -238,3 +238,31 @@ func BenchmarkMonth(b *testing.B) {
 		}
 	})
 }
+
+// The pages show what an hour in which the clock was set comes to.
+func TestHourOfAClockThatWasSet(t *testing.T) {
+	log, roster := newLog(t, 1, first)
+	relay := &roster.Relays[0]
+	roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
+	for h := first; h < first+2; h++ {
+		must(t, log.Begin(h, h.Start(), "test"))
+		for i := range 2 {
+			after := time.Duration(10*i) * time.Minute
+			by := time.Duration(i) * 6 * time.Minute * time.Duration(h-first) // only in the second hour
+			must(t, log.Mark(h, evidence.Mark{Clock: &evidence.ClockSample{At: evidence.TimeOf(h.Start().Add(after + by)), Synchronised: true, UpMS: after.Milliseconds()}}))
+			a := up(relay, h.Start().Add(after+time.Minute))
+			a.Level, a.Results[evidence.WSS] = 0, evidence.Result{Outcome: evidence.Fail}
+			a.Controls = []evidence.Control{{Name: "c1", Component: evidence.WSS, Outcome: evidence.OK, Started: a.Started}}
+			must(t, log.Append(h, a))
+		}
+		seal(t, log, h)
+	}
+	history := New(log, bounty.Defaults(), roster)
+	for h, want := range map[evidence.Hour]bounty.Vote{first: {Value: bounty.Down}, first + 1: {Why: bounty.Clock}} {
+		got, err := hourOf(history, relay.PeerID, h)
+		must(t, err)
+		if (bounty.Vote{Value: got.Vote, Why: got.Why}) != want {
+			t.Errorf("%s: got %s (%s), want %s (%s)", h, got.Vote, got.Why, want.Value, want.Why)
+		}
+	}
+}

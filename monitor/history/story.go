@@ -81,8 +81,12 @@ func Tell(f Facts) Story {
 		s.Causes = append(s.Causes, ballot.Causes...)
 	}
 	s.voted(f)
-	if f.Cosigned && f.Verified != nil {
+	switch {
+	case f.Verified == nil:
+	case f.Cosigned:
 		s.sealed(f)
+	default:
+		s.becomes(f.Rules.ByClock(f.Verified.Header.Clock, s.ballot()))
 	}
 	return s
 }
@@ -107,16 +111,20 @@ func (s *Story) watched(f Facts) {
 	s.State, s.SealedAt, s.Software = h.State, h.SealedAt, h.Software
 	switch h.State {
 	case evidence.StateOK:
-		s.say("The monitor (%s) watched the whole hour.", h.Software)
-	case evidence.StatePartial:
-		s.say("The monitor (%s) watched a part of the hour: it was started late, or interrupted.", h.Software)
+		s.say("The monitor (%s) was watching.", h.Software)
 	default:
 		s.say("Nobody watched: the monitor was off. A gap is neither up nor down.")
+	}
+	for _, step := range h.Clock.Steps {
+		s.say("Its clock was set by %+.1f s, to %s.", float64(step.ByMS)/1000, clock(step.At.Time))
 	}
 }
 
 func (s *Story) attempt(i int, a evidence.Attempt) {
 	s.say("Attempt %d began at %s.", i+1, clock(a.Started.Time))
+	if a.Stepped {
+		s.say("  The monitor's clock was set while it was under way: it counts for nothing (R9).")
+	}
 	for _, r := range a.Rungs {
 		words := fmt.Sprintf("%s: %s", r.Name, r.Outcome)
 		if r.Class != "" {
@@ -140,7 +148,9 @@ func (s *Story) attempt(i int, a evidence.Attempt) {
 	if len(a.Controls) > 0 {
 		type sum struct{ ok, all int }
 		sums := map[evidence.Component]*sum{}
+		var sent, resent int64
 		for _, c := range a.Controls {
+			sent, resent = sent+c.Sent, resent+c.Resent
 			if sums[c.Component] == nil {
 				sums[c.Component] = &sum{}
 			}
@@ -155,7 +165,7 @@ func (s *Story) attempt(i int, a evidence.Attempt) {
 				words = append(words, fmt.Sprintf("%s %d of %d ok", c, x.ok, x.all))
 			}
 		}
-		s.say("  Controls, to tell the relay's failure from one of the monitor's own line: %s.", strings.Join(words, ", "))
+		s.say("  Controls, to tell the relay's failure from one of the monitor's own line: %s; %d of %d packets to them were sent again.", strings.Join(words, ", "), resent, sent)
 	}
 }
 
@@ -204,9 +214,18 @@ func (s *Story) sealed(f Facts) {
 		s.say("It was sealed at %s and cosigned by %d witnesses before %s; %d are required (R9).",
 			clock(s.SealedAt.Time), len(seal.Witnesses), clock(f.Hour.End().Add(f.Rules.SealWithin)), required)
 	}
-	if seal.Why != bounty.None && s.Vote != bounty.Unknown {
-		s.Vote, s.Why = bounty.Unknown, seal.Why
-		s.say("So the vote does not count, and is unknown (%s): %s (R9).", seal.Why, WhyWords(seal.Why))
+	s.becomes(seal.Of(f.Rules, s.ballot()))
+}
+
+func (s *Story) ballot() bounty.Ballot {
+	return bounty.Ballot{Vote: bounty.Vote{Value: s.Vote, Why: s.Why}, Causes: s.Causes}
+}
+
+// becomes takes over what rule R9 makes of the vote.
+func (s *Story) becomes(v bounty.Vote) {
+	if v.Value != s.Vote {
+		s.Vote, s.Why = v.Value, v.Why
+		s.say("So the vote does not count, and is unknown (%s): %s (R9).", s.Why, WhyWords(s.Why))
 	}
 }
 
@@ -222,7 +241,7 @@ func WhyWords(w bounty.Why) string {
 		bounty.OtherAddr:  "the attempts went to another address than the registered one",
 		bounty.BadVoucher: "the relay's signature does not show what it should",
 		bounty.Late:       "too few witnesses cosigned the hour in time",
-		bounty.Clock:      "the monitor's clock was not to be trusted",
+		bounty.Clock:      "the monitor's clock was set within the hour, or was not to be trusted",
 		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
 		bounty.Void:       "the monitor signed two histories",
 	}[w]

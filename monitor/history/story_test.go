@@ -52,12 +52,14 @@ func TestTell(t *testing.T) {
 		"to come":       {nil, nil, first.Start().Add(-time.Minute), bounty.Unknown, bounty.Missing, []string{"has not begun"}},
 		"never sealed":  {nil, nil, late, bounty.Unknown, bounty.Missing, []string{"was not running"}},
 		"down": {sealed(good, soon), record(fail(10), fail(16)), late, bounty.Down, bounty.None,
-			[]string{"watched the whole hour", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "cosigned by 1 witnesses before", "1 are required"}},
+			[]string{"was watching", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "cosigned by 1 witnesses before", "1 are required"}},
 		"one failure": {sealed(good, soon), record(fail(10)), late, bounty.Unknown, bounty.OneFailure, []string{"(one failure)", "far enough apart"}},
 		"blind":       {sealed(good, soon), record(blind), late, bounty.Unknown, bounty.BlindLine, []string{"own line worked"}},
 		"late":        {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
-		"clock":       {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was not to be trusted"}},
-		"missed":      {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
+		"clock":       {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was set within the hour, or was not to be trusted"}},
+		"set": {sealed(evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 360_000, Steps: []evidence.ClockStep{{At: evidence.TimeOf(first.Start().Add(20 * time.Minute)), ByMS: 360_000}}}, soon),
+			record(fail(10), fail(16)), late, bounty.Unknown, bounty.Clock, []string{"Its clock was set by +360.0 s, to 22:20:00 UTC", "vote is down", "unknown (clock)"}},
+		"missed": {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: c.now, Verified: c.verified, Record: c.record, Cosigned: true})

@@ -28,6 +28,9 @@ const roomy = 32 << 10
 
 // circuit lets peer B, connected over tcp4, dial A through the relay.
 func (c *climb) circuit(ctx context.Context) error {
+	if err := c.reconnect(ctx, &c.tcp, overTCP4, dials, nil); err != nil {
+		return err
+	}
 	b, over := c.tcp, ""
 	if b == nil {
 		h, err := c.connect(ctx, overWSS, dials, nil)

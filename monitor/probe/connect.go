@@ -22,7 +22,7 @@ var (
 // connect makes a host and connects it to the relay. It returns a host only when
 // it is connected.
 func (c *climb) connect(ctx context.Context, w way, as role, key crypto.PrivKey) (*peerHost, error) {
-	conn, err := w(dialer{&c.opts, &c.attempt.Facts}, ctx, c.target)
+	conn, err := w(c.dialer(), ctx, c.target)
 	if err != nil {
 		return nil, err
 	}
@@ -38,6 +38,8 @@ func (c *climb) connect(ctx context.Context, w way, as role, key crypto.PrivKey)
 	return h, nil
 }
 
+func (c *climb) dialer() dialer { return dialer{&c.opts, &c.attempt.Facts, &c.line} }
+
 // toRelay is the connection of h to the relay, or nil when it is gone.
 func (c *climb) toRelay(h *peerHost) network.Conn {
 	for _, conn := range h.Network().ConnsToPeer(c.target.PeerID) {
@@ -45,6 +47,21 @@ func (c *climb) toRelay(h *peerHost) network.Conn {
 			return conn
 		}
 	}
+	return nil
+}
+
+// reconnect gives a peer that has lost its connection a new one, when the rung that
+// needs it is tried again. A peer that was never connected stays so.
+func (c *climb) reconnect(ctx context.Context, h **peerHost, w way, as role, key crypto.PrivKey) error {
+	if c.try == 1 || *h == nil || c.toRelay(*h) != nil {
+		return nil
+	}
+	(*h).Network().Close() // else two hosts of one key would be there
+	again, err := c.connect(ctx, w, as, key)
+	if err != nil {
+		return err
+	}
+	*h = again
 	return nil
 }
 

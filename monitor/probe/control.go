@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -38,11 +38,8 @@ func ParseControl(name string, addrs ...string) (ControlHost, error) {
 // process.
 const LoopbackName = "loopback"
 
-// Bounds of one control, and of how many run at once.
-const (
-	controlDeadline = 20 * time.Second
-	controlsAtOnce  = 6
-)
+// loopbackDeadline bounds that control.
+const loopbackDeadline = 20 * time.Second
 
 // Needed are the components whose controls an attempt calls for: those that
 // failed, and for relay all three, since a circuit goes both ways (rule R5).
@@ -56,98 +53,157 @@ func Needed(a evidence.Attempt) []evidence.Component {
 	return list
 }
 
-// Controls tries each host for each component, and a loopback relay for relay.
-// It is to run right after the attempt that called for it. The order is that of
-// the hosts, whatever answers first. At most 20 s pass for each round of six.
+// Controls tries every host for each component, all at the same time, and a loopback
+// relay for relay. A control is no easier than what it stands for: it makes as many
+// round trips, of the same kind, within the same deadlines. A host with a peer ID
+// climbs the ladder as the relay does, and where it is a relay, through circuits as
+// well. The order is that of the hosts, whatever answers first.
 func Controls(ctx context.Context, hosts []ControlHost, components []evidence.Component, o Options) []evidence.Control {
-	var tries []func() evidence.Control
+	if o.Pace == nil {
+		o.Pace = NewPace(OneOffPace)
+	}
+	// What the relay's own attempt is told is not for its controls.
+	o.Listener, o.OnCertificate, o.OnRung = nil, nil, nil
+	var tries []func() []evidence.Control
 	for _, h := range hosts {
-		for _, c := range components {
-			if c == evidence.TCP4 && h.TCP4 != nil || c == evidence.WSS && h.WSS != nil {
-				tries = append(tries, func() evidence.Control { return Control(ctx, h, c, o) })
+		switch {
+		case h.PeerID != "" && h.TCP4 != nil && h.WSS != nil && slices.Contains(components, evidence.Relay):
+			tries = append(tries, func() []evidence.Control { return h.climb(ctx, h.Target, false, o) })
+		case h.PeerID != "":
+			if h.TCP4 != nil && slices.Contains(components, evidence.TCP4) {
+				tries = append(tries, func() []evidence.Control {
+					return h.climb(ctx, Target{PeerID: h.PeerID, TCP4: h.TCP4}, true, o)
+				})
+			}
+			if h.WSS != nil && slices.Contains(components, evidence.WSS) {
+				tries = append(tries, func() []evidence.Control {
+					return h.climb(ctx, Target{PeerID: h.PeerID, WSS: h.WSS}, true, o)
+				})
+			}
+		default:
+			if h.TCP4 != nil && slices.Contains(components, evidence.TCP4) {
+				tries = append(tries, func() []evidence.Control { return []evidence.Control{h.plain(ctx, evidence.TCP4, o)} })
+			}
+			if h.WSS != nil && slices.Contains(components, evidence.WSS) {
+				tries = append(tries, func() []evidence.Control { return []evidence.Control{h.plain(ctx, evidence.WSS, o)} })
 			}
 		}
 	}
 	if slices.Contains(components, evidence.Relay) {
-		tries = append(tries, func() evidence.Control { return Loopback(ctx) })
+		tries = append(tries, func() []evidence.Control { return []evidence.Control{Loopback(ctx)} })
 	}
-	list := make([]evidence.Control, len(tries))
-	var group errgroup.Group
-	group.SetLimit(controlsAtOnce)
+	results := make([][]evidence.Control, len(tries))
+	var all sync.WaitGroup
 	for i, try := range tries {
-		group.Go(func() error {
-			list[i] = try()
-			return nil
-		})
+		all.Go(func() { results[i] = try() })
 	}
-	_ = group.Wait() // none returns an error
+	all.Wait()
+	return slices.Concat(results...)
+}
+
+// climb climbs the ladder of a host that is a libp2p peer. It need not be a relay:
+// then it has no result for that component.
+func (h ControlHost) climb(ctx context.Context, t Target, noRelay bool, o Options) []evidence.Control {
+	o.NoRelay = noRelay
+	c := newClimb(t, o)
+	defer c.close()
+	c.all(ctx)
+	var list []evidence.Control
+	for _, component := range evidence.Components {
+		result := c.attempt.Results[component]
+		if result.Outcome == evidence.Skipped || result.Class == evidence.NoHop {
+			continue
+		}
+		control := evidence.Control{
+			Name: h.Name, Component: component, Outcome: result.Outcome, DurationUS: result.DurationUS,
+			Started: c.attempt.Started, Sent: c.traffic[component].sent, Resent: c.traffic[component].resent,
+		}
+		for _, r := range c.attempt.Rungs {
+			if r.Component == component {
+				control.Started = evidence.TimeOf(c.attempt.Started.Add(time.Duration(r.OffsetUS) * time.Microsecond))
+				break
+			}
+		}
+		list = append(list, control)
+	}
 	return list
 }
 
-// Control tries one host for tcp4 or wss, in the way in which a relay is tried:
-// with a peer ID up to the libp2p handshake, else up to the TCP connection, or
-// over wss up to an HTTP answer under a trusted certificate, whatever it says.
-func Control(ctx context.Context, h ControlHost, component evidence.Component, o Options) evidence.Control {
-	if o.Pace == nil {
-		o.Pace = NewPace(OneOffPace)
-	}
-	key := string(h.PeerID) // a control may be a relay that is probed as well
-	if key == "" {
-		key = "control " + h.Name
-	}
-	waited := o.Pace.wait(ctx, key)
-	ctx, cancel := context.WithTimeout(ctx, controlDeadline)
-	defer cancel()
-	result := evidence.Control{Name: h.Name, Component: component, Started: evidence.TimeOf(time.Now())}
-	c := &climb{target: h.Target, opts: o}
+// The round trips of a control without a peer ID, which stand for those of the ladder.
+// Over tcp4 these are the connection, the choice of the security protocol and its
+// handshake, the choice of identify, identify, and the first ping; over wss the first
+// four are the name, TCP, TLS and the upgrade, and the same four again stand for the
+// security protocol, its handshake, the stream and the question on it.
+const (
+	plainConnections = 6
+	plainUpgrades    = 2
+)
+
+// plain tries a host of which only this is known that it takes TCP connections, or that
+// it answers HTTP under a trusted certificate, whatever it says.
+func (h ControlHost) plain(ctx context.Context, component evidence.Component, o Options) evidence.Control {
+	c := newClimb(h.Target, o)
 	defer c.close()
-	r := rung{climb: func(c *climb, ctx context.Context) error {
-		if waited != nil {
-			return blind(evidence.Stopped, waited)
-		}
-		return c.control(ctx, component)
-	}}
-	result.Outcome, _, _ = c.run(ctx, r)
-	return result
+	r := rung{name: string(component), climb: (*climb).connections}
+	if component == evidence.WSS {
+		r.climb = (*climb).upgrades
+	}
+	// The deadline is that of the rung of the same name.
+	r.deadline = ladder[slices.IndexFunc(ladder, func(l rung) bool { return l.name == r.name })].deadline
+	waited := c.opts.Pace.wait(ctx, "control "+h.Name)
+	start := time.Now()
+	control := evidence.Control{Name: h.Name, Component: component, Started: evidence.TimeOf(start), Outcome: evidence.Blind}
+	if waited == nil {
+		control.Outcome, _, _ = c.run(ctx, r)
+	}
+	t := c.line.total()
+	control.DurationUS, control.Sent, control.Resent = time.Since(start).Microseconds(), t.sent, t.resent
+	return control
 }
 
-func (c *climb) control(ctx context.Context, component evidence.Component) error {
-	d := dialer{&c.opts, &c.attempt.Facts}
-	switch {
-	case component == evidence.TCP4 && c.target.PeerID != "":
-		_, err := c.connect(ctx, overTCP4, dials, nil)
-		return err
-	case component == evidence.WSS && c.target.PeerID != "":
-		_, err := c.connect(ctx, overWSS, dials, nil)
-		return err
-	case component == evidence.TCP4:
-		conn, err := d.tcp4(ctx, c.target)
-		if err == nil {
-			conn.Close()
-		}
-		return err
-	case component == evidence.WSS:
-		secured, err := d.secured(ctx, c.target)
+func (c *climb) connections(ctx context.Context) error {
+	for range plainConnections {
+		conn, err := c.dialer().tcp4(ctx, c.target)
 		if err != nil {
 			return err
 		}
-		defer secured.NetConn().Close()
-		ws, err := d.upgrade(ctx, secured, c.target.host(), port(c.target.WSS))
-		if err == nil {
-			ws.Close()
+		conn.Close()
+	}
+	return nil
+}
+
+func (c *climb) upgrades(ctx context.Context) error {
+	for range plainUpgrades {
+		if err := c.upgradeOnce(ctx); err != nil {
+			return err
 		}
-		if c.attempt.Facts.HTTPStatus != 0 {
-			return nil
-		}
+	}
+	return nil
+}
+
+func (c *climb) upgradeOnce(ctx context.Context) error {
+	d := c.dialer()
+	secured, err := d.secured(ctx, c.target)
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("no control host for component %s", component)
+	defer secured.NetConn().Close()
+	c.attempt.Facts.HTTPStatus = 0
+	ws, err := d.upgrade(ctx, secured, c.target.host(), port(c.target.WSS))
+	if err == nil {
+		ws.Close()
+	}
+	if c.attempt.Facts.HTTPStatus != 0 {
+		return nil
+	}
+	return err
 }
 
 // Loopback climbs the ladder of a relay that runs in this process for as long as
 // that takes: it shows that the monitor's own part of a circuit works.
 func Loopback(ctx context.Context) evidence.Control {
-	result := evidence.Control{Name: LoopbackName, Component: evidence.Relay, Started: evidence.TimeOf(time.Now()), Outcome: evidence.Blind}
+	start := time.Now()
+	result := evidence.Control{Name: LoopbackName, Component: evidence.Relay, Started: evidence.TimeOf(start), Outcome: evidence.Blind}
 	h, err := newPeerHost(nil, serves)
 	if err != nil {
 		return result
@@ -158,9 +214,10 @@ func Loopback(ctx context.Context) evidence.Control {
 		return result
 	}
 	defer relay.Close()
-	ctx, cancel := context.WithTimeout(ctx, controlDeadline)
+	ctx, cancel := context.WithTimeout(ctx, loopbackDeadline)
 	defer cancel()
 	a := Run(ctx, Target{PeerID: h.ID(), TCP4: h.Network().ListenAddresses()[0]}, Options{AllowPrivate: true, Pace: NewPace(0)})
 	result.Outcome = a.Results[evidence.Relay].Outcome
+	result.DurationUS = time.Since(start).Microseconds()
 	return result
 }

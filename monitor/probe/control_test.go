@@ -8,9 +8,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -35,7 +38,8 @@ func TestControls(t *testing.T) {
 	untrusted := listenAnd(t, func(l net.Listener) { status(http.StatusOK)(t, l, newAuthority(t).leaf(t, nil)) })
 	mute := listenAnd(t, func(l net.Listener) { overTLS(func(c *tls.Conn) { c.Close() })(t, l, cert) })
 	_, closed := boundSocket(t)
-	relay := newRelay(t, cert, false, nil).Target
+	peerOnly := newRelay(t, cert, false, nil).Target
+	relay := newRelay(t, cert, true, []relayv2.Option{everyAddr}).Target
 	impostor := relay
 	impostor.PeerID, _ = newID(t)
 
@@ -48,7 +52,7 @@ func TestControls(t *testing.T) {
 	}
 	hosts := []ControlHost{
 		at("web", web, web), at("untrusted", untrusted, untrusted), at("mute", mute, mute), at("closed", closed, closed),
-		{"peer", relay}, {"impostor", impostor}, {"half", Target{TCP4: relay.TCP4}},
+		{"peer", peerOnly}, {"relay", relay}, {"impostor", impostor}, {"half", Target{TCP4: relay.TCP4}},
 	}
 	want := []string{
 		"web tcp4 ok", "web wss ok",
@@ -56,6 +60,7 @@ func TestControls(t *testing.T) {
 		"mute tcp4 ok", "mute wss fail",
 		"closed tcp4 fail", "closed wss fail",
 		"peer tcp4 ok", "peer wss ok",
+		"relay tcp4 ok", "relay wss ok", "relay relay ok",
 		"impostor tcp4 fail", "impostor wss fail",
 		"half tcp4 ok",
 		"loopback relay ok",
@@ -77,15 +82,69 @@ func TestControls(t *testing.T) {
 	// Without AllowPrivate a control on loopback is not dialled either.
 	o := ca.options()
 	o.AllowPrivate = false
-	if c := Control(within(t), hosts[0], evidence.TCP4, o); c.Outcome != evidence.Fail {
-		t.Errorf("%+v", c)
+	if list := Controls(within(t), hosts[:1], []evidence.Component{evidence.TCP4}, o); list[0].Outcome != evidence.Fail {
+		t.Errorf("got %+v, want a failure", list)
 	}
 	// A control that was cut off says nothing of the line.
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	if c := Control(stopped, hosts[0], evidence.TCP4, ca.options()); c.Outcome != evidence.Blind {
-		t.Errorf("%+v", c)
+	for _, c := range Controls(stopped, hosts, evidence.Components, ca.options()) {
+		if c.Outcome != evidence.Blind && c.Outcome != evidence.Skipped {
+			t.Errorf("stopped: got %+v, want blind or skipped", c)
+		}
 	}
+}
+
+// A control makes as many round trips as what it stands for: one connection would tell
+// little of a line that loses packets.
+func TestControlIsNoEasier(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	cert := ca.leaf(t, nil)
+	var accepted atomic.Int32
+	count := func(l net.Listener) net.Listener { return countingListener{l, &accepted} }
+	web := listenAnd(t, func(l net.Listener) { status(http.StatusNotFound)(t, count(l), cert) })
+	h, err := ParseControl("web", tcp4At(web).String(), wssAt(web).String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for component, want := range map[evidence.Component]int32{evidence.TCP4: plainConnections, evidence.WSS: plainUpgrades} {
+		accepted.Store(0)
+		list := Controls(within(t), []ControlHost{h}, []evidence.Component{component}, ca.options())
+		if len(list) != 1 || list[0].Outcome != evidence.OK {
+			t.Fatalf("got %+v, want one that is ok", list)
+		}
+		if c := list[0]; c.Sent < 2*int64(want) || c.Resent != 0 || c.DurationUS <= 0 {
+			t.Errorf("%s: got %d packets sent, %d again, in %d us, want at least %d, none again", component, c.Sent, c.Resent, c.DurationUS, 2*want)
+		}
+		// The server may not have taken the last connection yet.
+		for end := time.Now().Add(2 * time.Minute); accepted.Load() < want && time.Now().Before(end); {
+			time.Sleep(time.Millisecond)
+		}
+		if got := accepted.Load(); got != want {
+			t.Errorf("%s: got %d connections, want %d", component, got, want)
+		}
+	}
+	// A peer climbs the ladder: what was sent is more than a connection takes.
+	relay := newRelay(t, cert, false, nil).Target
+	for _, c := range Controls(within(t), []ControlHost{{"peer", relay}}, []evidence.Component{evidence.TCP4, evidence.WSS}, ca.options()) {
+		if c.Outcome != evidence.OK || c.Sent < 10 {
+			t.Errorf("got %+v, want ok after at least 10 packets", c)
+		}
+	}
+}
+
+type countingListener struct {
+	net.Listener
+	n *atomic.Int32
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err == nil {
+		l.n.Add(1)
+	}
+	return c, err
 }
 
 func TestNeeded(t *testing.T) {

@@ -36,6 +36,7 @@ const (
 type dialer struct {
 	opts  *Options
 	facts *evidence.Facts
+	line  *line
 }
 
 // tcp dials one address and nothing else.
@@ -43,11 +44,17 @@ func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 	if !d.opts.AllowPrivate && !IsPublic(to.Addr()) {
 		return nil, fail(evidence.NotPublic, fmt.Errorf("%s is not a public IPv4 address: not dialled", to.Addr()))
 	}
+	start := time.Now()
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp4", to.String())
 	if err != nil {
+		if isTimeout(err) {
+			d.line.add(unanswered(time.Since(start)))
+		}
 		return nil, tcpFault(err)
 	}
-	return &listened{Conn: conn}, nil
+	c := &listened{Conn: conn}
+	d.line.watch(c)
+	return c, nil
 }
 
 // listened is a connection that notes whether the other end ever said a word on it. A
@@ -55,7 +62,14 @@ func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
 // close it; what speaks and then closes is something else.
 type listened struct {
 	net.Conn
+	line         *line
 	word, closed atomic.Bool
+}
+
+// Close lets the line count before the kernel forgets.
+func (c *listened) Close() error {
+	c.line.closing(c)
+	return c.Conn.Close()
 }
 
 func (c *listened) Read(p []byte) (int, error) {
@@ -131,6 +145,7 @@ func (d dialer) wss(ctx context.Context, t Target) (manet.Conn, error) {
 
 // secured connects to the target's name up to the end of the TLS handshake.
 func (d dialer) secured(ctx context.Context, t Target) (*tls.Conn, error) {
+	d.facts.ResolvedIPv4 = nil // of an earlier connection
 	ips, err := d.lookup(ctx, t.host(), port(t.WSS))
 	if err != nil {
 		return nil, err

@@ -103,7 +103,8 @@ func newPeerHost(key crypto.PrivKey, as role) (_ *peerHost, err error) {
 	if err != nil {
 		return nil, err
 	}
-	up, err := upgrader.New([]sec.SecureTransport{security}, muxers, nil, limiter, nil)
+	// The handshake through a circuit has as long as the rung, at both ends.
+	up, err := upgrader.New([]sec.SecureTransport{security}, muxers, nil, limiter, nil, upgrader.WithAcceptTimeout(circuitDeadline))
 	if err != nil {
 		return nil, err
 	}

@@ -25,6 +25,13 @@ var errDropped = errors.New("the relay closed the connection that it had accepte
 
 // identify asks the relay who it is, and measures round trips.
 func (c *climb) identify(ctx context.Context) error {
+	if c.try > 1 { // go-libp2p asks once on each connection
+		h, err := c.connect(ctx, overTCP4, dials, nil)
+		if err != nil {
+			return err
+		}
+		c.tcp, c.attempt.Facts.PingUS = h, nil
+	}
 	conn := c.toRelay(c.tcp)
 	if conn == nil {
 		return fail(evidence.Dropped, errDropped)

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -21,13 +22,15 @@ type rung struct {
 	climb     func(*climb, context.Context) error
 }
 
+const circuitDeadline = 30 * time.Second
+
 // The ladder, from the bottom. Neither of tcp4 and wss skips the other.
 var ladder = []rung{
 	{name: "tcp4", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, dials: always, climb: (*climb).tcp4},
 	{name: "identify", component: evidence.TCP4, deadline: 15 * time.Second, part: always, asked: hasTCP4, climb: (*climb).identify, needs: []string{"tcp4"}},
 	{name: "wss", component: evidence.WSS, deadline: 30 * time.Second, part: always, asked: hasWSS, dials: always, climb: (*climb).wss},
 	{name: "reserve", component: evidence.Relay, deadline: 25 * time.Second, part: always, asked: hasAny, dials: withoutWeb, climb: (*climb).reserve, needs: []string{"tcp4", "identify", "wss"}},
-	{name: "circuit", component: evidence.Relay, deadline: 30 * time.Second, part: always, asked: hasAny, dials: withoutTCP, climb: (*climb).circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
+	{name: "circuit", component: evidence.Relay, deadline: circuitDeadline, part: always, asked: hasAny, dials: withoutTCP, climb: (*climb).circuit, needs: []string{"tcp4", "identify", "wss", "reserve"}},
 	{name: "announce", part: listens, asked: hasAny, climb: (*climb).announce},
 }
 
@@ -70,8 +73,13 @@ func (c *climb) step(ctx context.Context, r rung) {
 	case ctx.Err() != nil:
 		note.Outcome, note.Class = evidence.Skipped, evidence.Stopped
 	default:
+		before := c.line.total()
 		note.Outcome, note.Class, note.Detail = c.run(ctx, r)
 		note.DurationUS = time.Since(start).Microseconds()
+		if c.try > 1 {
+			note.Tries = c.try
+		}
+		c.traffic[r.component] = c.traffic[r.component].plus(c.line.total().minus(before))
 	}
 	c.attempt.Rungs = append(c.attempt.Rungs, note)
 	if c.opts.OnRung != nil {
@@ -88,20 +96,31 @@ func (c *climb) standing(needs []string) bool {
 	return true
 }
 
+// deadlineOf is how long a rung may take; 0: as long as it likes.
+func (o *Options) deadlineOf(r rung) time.Duration {
+	if d, ok := o.Deadlines[r.name]; ok {
+		return d
+	}
+	return r.deadline
+}
+
 // run turns whatever a rung does into an outcome.
 func (c *climb) run(ctx context.Context, r rung) (_ evidence.Outcome, _ evidence.Class, detail string) {
 	within := ctx
-	deadline := r.deadline
-	if d, ok := c.opts.Deadlines[r.name]; ok {
-		deadline = d
-	}
-	if deadline > 0 {
+	if deadline := c.opts.deadlineOf(r); deadline > 0 {
 		var cancel context.CancelFunc
 		within, cancel = context.WithTimeout(ctx, deadline)
 		defer cancel()
 	}
-	err := c.guarded(within, r)
-	switch f := asFault(err); {
+	var f *fault
+	for c.try = 1; ; c.try++ {
+		start := time.Now()
+		f = asFault(c.guarded(within, r))
+		if !again(within, f, time.Since(start)) {
+			break
+		}
+	}
+	switch {
 	case f == nil:
 		return evidence.OK, "", ""
 	case f.class == "": // a remark, see remark
@@ -111,6 +130,26 @@ func (c *climb) run(ctx context.Context, r rung) (_ evidence.Outcome, _ evidence
 	default:
 		return f.outcome, f.class, clean(f.Error(), maxDetail)
 	}
+}
+
+// slow is how long something must have taken before it is tried again.
+const slow = 4 * time.Second
+
+// unheard are the failures in which the relay said nothing, as when packets are lost.
+var unheard = []evidence.Class{
+	evidence.NameLookup, evidence.ConnectTimeout, evidence.TLSTimeout, evidence.UpgradeTimeout,
+	evidence.HandshakeTimeout, evidence.Dropped, evidence.IdentifyTimeout, evidence.PingFailed,
+	evidence.ReserveTimeout, evidence.CircuitTimeout, evidence.CircuitCut, evidence.CircuitNotConnected,
+}
+
+// again says whether a rung is tried again that failed after so long: it gave up waiting
+// under a bound of its own, such as the 5 s of go-libp2p's identify or the 10 s of its
+// multiplexer. A packet that was lost in one try need not be lost in the next. The
+// rung's time is the bound.
+func again(ctx context.Context, f *fault, took time.Duration) bool {
+	end, bounded := ctx.Deadline()
+	return f != nil && f.outcome == evidence.Fail && slices.Contains(unheard, f.class) &&
+		took >= slow && bounded && ctx.Err() == nil && time.Until(end) >= slow
 }
 
 // guarded lets no panic of one rung end a monitor that watches many relays.

@@ -160,7 +160,7 @@ func (l *Listener) connect(ctx context.Context, t Target) (<-chan struct{}, erro
 	if t.TCP4 == nil {
 		w = overWSS
 	}
-	conn, err := w(dialer{&l.opts, new(evidence.Facts)}, ctx, t)
+	conn, err := w(dialer{&l.opts, new(evidence.Facts), new(line)}, ctx, t)
 	if err != nil {
 		return nil, err
 	}

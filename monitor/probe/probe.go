@@ -122,6 +122,13 @@ func (p *Pace) wait(ctx context.Context, host string) error {
 // o.AnnounceWait), or soon after ctx ends; the rungs that this cuts off are
 // blind or skipped, never failed.
 func Run(ctx context.Context, t Target, o Options) evidence.Attempt {
+	c := newClimb(t, o)
+	defer c.close()
+	c.all(ctx)
+	return c.attempt
+}
+
+func newClimb(t Target, o Options) *climb {
 	c := &climb{
 		target: t,
 		opts:   o,
@@ -132,12 +139,17 @@ func Run(ctx context.Context, t Target, o Options) evidence.Attempt {
 			WSSAddr:  t.with(t.WSS),
 			Results:  map[evidence.Component]evidence.Result{},
 		},
-		began: time.Now(),
+		began:   time.Now(),
+		traffic: map[evidence.Component]traffic{},
 	}
 	if c.opts.Pace == nil {
 		c.opts.Pace = NewPace(OneOffPace)
 	}
-	defer c.close()
+	return c
+}
+
+// all climbs every rung.
+func (c *climb) all(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, MaxAttempt)
 	defer cancel()
 	for _, r := range ladder {
@@ -153,7 +165,6 @@ func Run(ctx context.Context, t Target, o Options) evidence.Attempt {
 	for _, component := range evidence.Components {
 		c.attempt.Results[component] = result(c.attempt.Rungs, component)
 	}
-	return c.attempt
 }
 
 // result is that of the component's last rung that was climbed.
@@ -181,6 +192,9 @@ type climb struct {
 	attempt evidence.Attempt
 	began   time.Time
 	hosts   []*peerHost
+	line    line
+	traffic map[evidence.Component]traffic // what each component's rungs sent
+	try     int                            // of the present rung, from 1
 
 	tcp *peerHost // connected over tcp4: peer B
 	web *peerHost // connected over wss: peer A

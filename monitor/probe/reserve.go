@@ -18,6 +18,9 @@ import (
 // reserve lets peer A ask for a reservation. It is connected over wss, as a
 // browser is; where no wss address was given, over tcp4.
 func (c *climb) reserve(ctx context.Context) error {
+	if err := c.reconnect(ctx, &c.web, overWSS, takesCircuit, c.opts.ProbeKey); err != nil {
+		return err
+	}
 	c.a = c.web
 	if c.a == nil {
 		h, err := c.connect(ctx, overTCP4, takesCircuit, c.opts.ProbeKey)

@@ -208,13 +208,15 @@ func (e explanation) print(w io.Writer) {
 				fmt.Fprintf(w, "    %-10s %-8s %8.1f ms  %s\n", plain(r.Name), r.Outcome, float64(r.DurationUS)/1000, plain(strings.TrimSpace(string(r.Class)+" "+r.Detail)))
 			}
 			passed := 0
+			var sent, resent int64
 			for _, c := range a.Controls {
+				sent, resent = sent+c.Sent, resent+c.Resent
 				if c.Outcome == evidence.OK {
 					passed++
 				}
 			}
 			if len(a.Controls) > 0 {
-				fmt.Fprintf(w, "    controls   %d of %d passed\n", passed, len(a.Controls))
+				fmt.Fprintf(w, "    controls   %d of %d passed, %d of %d packets to them were sent again\n", passed, len(a.Controls), resent, sent)
 			}
 			if i < len(t.Vouchers) {
 				fmt.Fprintf(w, "    the relay's signature for this hour: %s\n", t.Vouchers[i])

@@ -62,8 +62,8 @@ func (c *logCheckCmd) Run(out *cli.IO) error {
 	if c.JSON {
 		err = out.JSON(report)
 	} else {
-		fmt.Fprintf(out.Stdout, "%s: %d sealed hours since %s (%d ok, %d partial, %d gaps), %d records, %d attempts, %d checkpoints\n",
-			report.Origin, report.Blocks, report.First, report.OK, report.Partial, report.Gaps, report.Records, report.Attempts, report.Checkpoints)
+		fmt.Fprintf(out.Stdout, "%s: %d sealed hours since %s (%d watched, %d gaps), %d records, %d attempts, %d checkpoints\n",
+			report.Origin, report.Blocks, report.First, report.Watched, report.Gaps, report.Records, report.Attempts, report.Checkpoints)
 		for _, f := range report.Faults {
 			fmt.Fprintf(out.Stdout, "fault: %s\n", f)
 		}
