@@ -9,7 +9,6 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -40,10 +39,6 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 		return
 	}
 	o, err := m.overview(now)
-	if err != nil {
-		m.log.Error("look for alerts", "err", err)
-		return
-	}
 	m.mu.Lock()
 	begun := m.begun
 	m.mu.Unlock()
@@ -51,24 +46,30 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 		return // just started: it has not looked yet
 	}
 	list := append(m.monitorAlerts(&o, now), m.heldAlerts(now)...)
+	if err != nil {
+		// What is known of the monitor is told all the same; of the relays nothing new is.
+		m.log.Error("look for alerts about relays", "err", err)
+		m.alerts.Add(now, list)
+		return
+	}
 	for i := range o.Relays {
-		more, err := m.relayAlerts(&o.Relays[i], now)
-		if err != nil {
-			m.log.Error("look for alerts", "err", err)
-			return
-		}
-		list = append(list, more...)
+		list = append(list, m.relayAlerts(&o.Relays[i], now)...)
 	}
 	m.alerts.Set(now, list)
 }
 
-// newAlert is an alert of this monitor, about a relay unless that is nil.
-func (m *Monitor) newAlert(name, severity string, relay *web.Relay, format string, args ...any) alert.Alert {
+// newAlert is an alert about this monitor itself.
+func (m *Monitor) newAlert(name, severity, format string, args ...any) alert.Alert {
 	labels := map[string]string{"monitor": m.cfg.Name, "network": string(m.cfg.Network), "severity": severity}
-	if relay != nil {
-		labels["relay"], labels["operator"] = relay.PeerID, relay.Operator
-	}
 	return alert.Alert{Name: name, Labels: labels, Summary: fmt.Sprintf(format, args...)}
+}
+
+// relayAlert is an alert about a relay. Many of a kind become one: many says what is
+// said of them all, such as "relays are down".
+func (m *Monitor) relayAlert(name, severity string, r *web.Relay, many, format string, args ...any) alert.Alert {
+	a := m.newAlert(name, severity, "relay %s of %s "+format, append([]any{r.PeerID, r.Operator}, args...)...)
+	a.Of, a.Many = map[string]string{"relay": r.PeerID, "operator": r.Operator}, many
+	return a
 }
 
 // unsealedAfter is how long after its end an hour may be unsealed before somebody
@@ -79,21 +80,21 @@ const unsealedAfter = 30 * time.Minute
 func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 	var list []alert.Alert
 	if o.Fault != "" {
-		list = append(list, m.newAlert("MonitorNotJudging", "critical", nil, "monitor %s judges nothing: %s", m.cfg.Name, o.Fault))
+		list = append(list, m.newAlert("MonitorNotJudging", "critical", "monitor %s judges nothing: %s", m.cfg.Name, o.Fault))
 	}
-	if h, why := m.blind(o); why != "" {
-		list = append(list, m.newAlert("MonitorBlind", "critical", nil, "monitor %s cannot tell whose fault it is (%s): of no relay could it tell anything in %s, so look at its own line", m.cfg.Name, why, h))
+	if h, blind, tried := m.blind(o); 2*blind > tried {
+		list = append(list, m.newAlert("MonitorBlind", "critical", "monitor %s cannot tell whose fault it is (%s): of %d of the %d relays it tried it could tell nothing in %s, so look at its own line", m.cfg.Name, bounty.BlindLine, blind, tried, h))
 	}
 	// The last hour that should be sealed by now.
 	due := evidence.HourOf(now.Add(-time.Hour - unsealedAfter))
 	if sealed := m.store.First() + evidence.Hour(m.store.Size()) - 1; due >= m.store.First() && sealed < due {
-		list = append(list, m.newAlert("HourUnsealed", "critical", nil, "monitor %s has not sealed %s: without a checkpoint in time its votes do not count (R9)", m.cfg.Name, sealed+1))
+		list = append(list, m.newAlert("HourUnsealed", "critical", "monitor %s has not sealed %s: without a checkpoint in time its votes do not count (R9)", m.cfg.Name, sealed+1))
 	} else if n := m.cosignedBy(o, due); n < m.required(due) {
-		list = append(list, m.newAlert("HourUnsealed", "critical", nil, "%d of the %d required witnesses have cosigned monitor %s's hour %s: its votes will not count (R9)", n, m.required(due), m.cfg.Name, due))
+		list = append(list, m.newAlert("HourUnsealed", "critical", "%d of the %d required witnesses have cosigned monitor %s's hour %s: its votes will not count (R9)", n, m.required(due), m.cfg.Name, due))
 	}
 	if releases, _ := m.updates.Newest(); releases != nil {
 		if ends := releases.Ends(now); ends != "" {
-			list = append(list, m.newAlert("UpdatesNearExpiry", "warning", nil, "%s", ends))
+			list = append(list, m.newAlert("UpdatesNearExpiry", "warning", "%s", ends))
 		}
 	}
 	return list
@@ -119,12 +120,10 @@ func (m *Monitor) cosignedBy(o *web.Overview, h evidence.Hour) int {
 	return n
 }
 
-// blind looks at the last hour in which anything was tried: if no relay of it can
-// be judged for want of controls that worked, the line is to blame.
-func (m *Monitor) blind(o *web.Overview) (evidence.Hour, string) {
-	for i := shownHours - 2; i >= 0; i-- { // the last but one: the current hour is not over
-		tried, blind := 0, 0
-		var h evidence.Hour
+// blind looks at the last hour in which anything was tried: if most relays of it
+// cannot be judged for want of controls that worked, the line is to blame.
+func (m *Monitor) blind(o *web.Overview) (h evidence.Hour, blind, tried int) {
+	for i := shownHours - 2; i >= 0 && tried == 0; i-- { // the last but one: the current hour is not over
 		for _, r := range o.Relays {
 			hour := r.Hours[i]
 			h = hour.Hour
@@ -135,40 +134,58 @@ func (m *Monitor) blind(o *web.Overview) (evidence.Hour, string) {
 				blind++
 			}
 		}
-		if tried > 0 {
-			if blind == tried {
-				return h, bounty.BlindLine.String()
-			}
-			return h, ""
-		}
 	}
-	return 0, ""
+	return h, blind, tried
 }
 
 // relayAlerts are those about one relay.
-func (m *Monitor) relayAlerts(r *web.Relay, now time.Time) ([]alert.Alert, error) {
-	var list []alert.Alert
-	since, err := m.downSince(r.PeerID, evidence.HourOf(now))
-	if err != nil {
-		return nil, err
+func (m *Monitor) relayAlerts(r *web.Relay, now time.Time) (list []alert.Alert) {
+	if r.DownSince != 0 {
+		list = append(list, m.relayAlert("RelayDown", "critical", r, "relays are down", "is down since %s", r.DownSince))
 	}
-	if since != 0 {
-		list = append(list, m.newAlert("RelayDown", "critical", r, "relay %s of %s is down since %s", r.PeerID, r.Operator, since))
+	if expiring(r, now) {
+		list = append(list, m.relayAlert("CertificateNearExpiry", "warning", r, "relays did not renew their certificates", "has a certificate that is valid until %s and was not renewed", r.Certificate.NotAfter))
 	}
-	// The newest certificate, near its end: renewal is due when a third of its life
-	// is left, so that something is wrong when half of that has passed.
-	if c := r.Certificate; c != nil && r.Last != nil && r.Last.Facts.Certificate != nil && c.SHA256 == r.Last.Facts.Certificate.SHA256 &&
-		c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore.Time)/6 {
-		list = append(list, m.newAlert("CertificateNearExpiry", "warning", r, "the certificate of relay %s of %s is valid until %s and was not renewed", r.PeerID, r.Operator, c.NotAfter))
+	if l := r.Release; m.outdated(r, now) {
+		list = append(list, m.relayAlert("RelayOutdated", "warning", r, "relays run a version that is too old (R13)", "runs %s, although %s is out for %d days (R13)", l.Installed, l.Newest, l.Days))
 	}
-	if l := r.Release; l != nil && l.Installed != "" && l.Installed != l.Newest && now.Sub(l.Published.Time) >= m.basis().rules.ReleaseGrace {
-		list = append(list, m.newAlert("RelayOutdated", "warning", r, "relay %s of %s runs %s, although %s is out for %d days (R13)", r.PeerID, r.Operator, l.Installed, l.Newest, l.Days))
+	if c := r.Count; c.Lost() {
+		list = append(list, m.relayAlert("MonthOutOfReach", "warning", r, fmt.Sprintf("relays cannot reach %d hours in %s any more", c.Required, c.Month), "cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts",
+			c.Required, c.Month, c.Up, c.Unknown, c.Remaining, m.cfg.Name))
 	}
-	if c := r.Count; c.Spare < 0 && c.Needed > 0 {
-		list = append(list, m.newAlert("MonthOutOfReach", "warning", r, "relay %s of %s cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts",
-			r.PeerID, r.Operator, c.Required, c.Month, c.Up, c.Unknown, c.Remaining, m.cfg.Name))
+	return list
+}
+
+// expiring says whether the newest certificate is near its end: renewal is due when a
+// third of its life is left, so that something is wrong when half of that has passed.
+func expiring(r *web.Relay, now time.Time) bool {
+	c := r.Certificate
+	return c != nil && r.Last != nil && r.Last.Facts.Certificate != nil && c.SHA256 == r.Last.Facts.Certificate.SHA256 &&
+		c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore.Time)/6
+}
+
+// outdated says whether the relay should have been brought up to date by now.
+func (m *Monitor) outdated(r *web.Relay, now time.Time) bool {
+	l := r.Release
+	return l != nil && l.Installed != "" && l.Installed != l.Newest && now.Sub(l.Published.Time) >= m.basis().rules.ReleaseGrace
+}
+
+// needs says why somebody should look at the relay, the most urgent first.
+func (m *Monitor) needs(r *web.Relay, now time.Time) (list []web.Need) {
+	last := evidence.HourOf(now) - 1
+	switch v := r.Standing(); {
+	case v == bounty.Down:
+		list = append(list, web.NeedDown)
+	case v == bounty.Unknown && last >= r.Enrolled && last >= m.store.First():
+		list = append(list, web.NeedUnknown)
 	}
-	return list, nil
+	if expiring(r, now) {
+		list = append(list, web.NeedCertificate)
+	}
+	if m.outdated(r, now) {
+		list = append(list, web.NeedUpdate)
+	}
+	return list
 }
 
 const (
@@ -181,30 +198,22 @@ const (
 // downSince is the first of the hours that are down up to now, if they are as many
 // as make an alert; 0: they are not. Hours of which nothing is known neither begin
 // nor end it.
-func (m *Monitor) downSince(id string, this evidence.Hour) (evidence.Hour, error) {
+func (r *row) downSince(begun evidence.Hour) evidence.Hour {
 	var first evidence.Hour
-	var of history.Relay
-	month := evidence.Month(-1)
 	down := 0
-	for h := this; h > this-recallHours && h >= m.store.First(); h-- {
-		if h.Month() != month {
-			month = h.Month()
-			var err error
-			if of, err = m.basis().history.Month(id, month); err != nil {
-				return 0, err
-			}
-		}
-		switch of.Hours[h-month.First()].Vote {
+	for h := r.hour; h > r.hour-recallHours && h >= begun; h-- {
+		switch r.at(h).Vote {
 		case bounty.Down:
 			down++
 			first = h
+			continue
 		case bounty.Unknown:
-		default:
-			h = this - recallHours // it was there: the end of the row
+			continue
 		}
+		h = begun // it was there: the end of the row
 	}
 	if down < downHours {
-		return 0, nil
+		return 0
 	}
-	return first, nil
+	return first
 }

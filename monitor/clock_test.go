@@ -136,3 +136,30 @@ func TestBeatTellsOfSteps(t *testing.T) {
 		}
 	})
 }
+
+// An attempt that waits for a place while the clock is set back does not begin before
+// it is due, and is made when it is.
+func TestNoAttemptIsEarly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 1, 1)
+		h := evidence.HourOf(time.Now())
+		must(t, m.secrets.turn(h, 0))
+		due := h.Start().Add(evidence.Offset(m.secrets.of(h), ids[0], h))
+		m.gate <- struct{}{} // all places are taken
+		time.Sleep(time.Until(due))
+		m.tick(t.Context(), m.machine.now())
+		f.set = -2 * time.Second
+		<-m.gate
+		m.running.Wait()
+		if f.climbs != 0 {
+			t.Fatalf("got %d attempts before %s, want none", f.climbs, due)
+		}
+		time.Sleep(2 * time.Second)
+		m.tick(t.Context(), m.machine.now())
+		m.running.Wait()
+		if f.climbs != 1 {
+			t.Errorf("got %d attempts when it was due, want 1", f.climbs)
+		}
+	})
+}

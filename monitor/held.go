@@ -16,8 +16,8 @@ func (m *Monitor) heldAlerts(now time.Time) []alert.Alert {
 	}
 	var list []alert.Alert
 	for _, h := range n.Held {
-		a := m.newAlert("UpdateTakenBack", "warning", nil, "the update to %s %s on the machine of monitor %s was taken back at %s: %s", h.Package, h.Version, m.cfg.Name, h.Since.UTC().Format("2006-01-02 15:04 MST"), h.Why)
-		a.Labels["package"], a.Labels["version"] = h.Package, h.Version
+		a := m.newAlert("UpdateTakenBack", "warning", "the update to %s %s on the machine of monitor %s was taken back at %s: %s", h.Package, h.Version, m.cfg.Name, h.Since.UTC().Format("2006-01-02 15:04 MST"), h.Why)
+		a.Of, a.Many = map[string]string{"package": h.Package, "version": h.Version}, "updates were taken back"
 		list = append(list, a)
 	}
 	return list

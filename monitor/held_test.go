@@ -28,7 +28,7 @@ func TestAlertOfAnUpdateTakenBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	list := m.heldAlerts(now)
-	if len(list) != 2 || list[0].Name != "UpdateTakenBack" || list[0].Labels["package"] != "relayd" || list[1].Labels["package"] != "relaymon" ||
+	if len(list) != 2 || list[0].Name != "UpdateTakenBack" || list[0].Of["package"] != "relayd" || list[1].Of["package"] != "relaymon" ||
 		!strings.Contains(list[0].Summary, "relayd 1.3.0 on the machine of monitor m1 was taken back") {
 		t.Errorf("%+v", list)
 	}

@@ -98,6 +98,8 @@ var (
 	descSealed     = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
 	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
 	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
+	descWaiting    = prometheus.NewDesc("relaymon_alerts_waiting", "Alerts, and their ends, that some receiver was not told of yet.", nil, nil)
+	descOutside    = prometheus.NewDesc("relaymon_alerts_without_room", "Alerts that hold and are told to nobody, because there are too many.", nil, nil)
 	descVote       = prometheus.NewDesc("relaymon_vote", "This monitor's vote of the last hour in which it has one: 1 up, 0.5 busy, 0 down; absent if the last day holds none.", relayLabels, nil)
 	descMonthHours = prometheus.NewDesc("relaymon_month_hours", "Hours of the running month, as this monitor alone counts them.", append(slices.Clone(relayLabels), "state"), nil)
 	descNeeded     = prometheus.NewDesc("relaymon_month_needed_hours", "Hours that must still be up in the running month.", relayLabels, nil)
@@ -109,7 +111,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descRefused, descVote, descMonthHours, descNeeded, descSpare) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descRefused, descWaiting, descOutside, descVote, descMonthHours, descNeeded, descSpare) {
 		out <- d
 	}
 }
@@ -140,6 +142,10 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 		for reason, count := range l.Counts() {
 			out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), l.Name(), reason)
 		}
+	}
+	if n.m.alerts != nil {
+		gauge(descWaiting, float64(n.m.alerts.Waiting()))
+		gauge(descOutside, float64(n.m.alerts.Outside()))
 	}
 	for _, r := range o.Relays {
 		id := []string{r.PeerID, r.Operator}

@@ -34,6 +34,7 @@ type Monitor struct {
 
 	inForce  atomic.Pointer[basis] // see [Monitor.basis]
 	browsing *browsing             // nil: no browser is at hand
+	rows     rows                  // of the overview
 	alerts   *alert.Keeper         // nil: nobody is to be told
 
 	witness    *evidence.Witness // cosigns others' checkpoints

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
@@ -16,18 +17,24 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
-// shownHours is how many hours the overview goes back.
-const shownHours = 24
+const (
+	// shownHours is how many hours the overview goes back.
+	shownHours = 24
+	// mostChecked is how many relays a visitor's browser is offered to check at first.
+	mostChecked = 20
+)
 
 // pages are the status pages, and the page on which visitors check relays with
-// their own browser: at first those under judgement.
+// their own browser: at first some of those under judgement.
 func (m *Monitor) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() (wss []string) {
 		h, b := evidence.HourOf(time.Now()), m.basis()
-		for _, id := range b.targets(h) {
-			_, addr := b.roster.Relay(id).At(h).Multiaddrs(id)
-			wss = append(wss, addr)
+		for i := range b.roster.Relays {
+			if r := &b.roster.Relays[i]; r.EnrolledAt(h) && len(wss) < mostChecked {
+				_, addr := r.At(h).Multiaddrs(r.PeerID)
+				wss = append(wss, addr)
+			}
 		}
 		return wss
 	})))
@@ -40,6 +47,8 @@ type source struct{ m *Monitor }
 
 func (s source) Overview() (web.Overview, error) { return s.m.overview(time.Now()) }
 
+func (s source) Fault() string { return s.m.self(time.Now()).Fault }
+
 func (s source) Month(relay string, month evidence.Month) (web.Month, error) {
 	return s.m.month(relay, month, time.Now())
 }
@@ -48,8 +57,8 @@ func (s source) Hour(relay string, hour evidence.Hour) (history.Story, error) {
 	return s.m.story(relay, hour, time.Now())
 }
 
-func (m *Monitor) overview(now time.Time) (web.Overview, error) {
-	this, b := evidence.HourOf(now), m.basis()
+// self is what there is to say of the monitor itself, relays left out.
+func (m *Monitor) self(now time.Time) web.Overview {
 	o := web.Overview{
 		Monitor: m.cfg.Name,
 		Origin:  m.store.Origin(),
@@ -67,39 +76,119 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 	}
 	m.mu.Unlock()
 	m.addWitnesses(&o)
-	for _, id := range b.targets(this) {
-		r := b.roster.Relay(id)
-		tcp4, wss := r.At(this).Multiaddrs(id)
-		relay := web.Relay{PeerID: id, Operator: r.Operator, TCP4: tcp4, WSS: wss, Announced: m.announced(id), Last: m.last(id)}
-		known, err := b.history.Month(id, this.Month())
-		if err != nil {
-			return o, err
-		}
-		before := known
-		if from := this - shownHours + 1; !this.Month().Contains(from) {
-			if before, err = b.history.Month(id, from.Month()); err != nil {
-				return o, err
-			}
-		}
-		for h := this - shownHours + 1; h <= this; h++ {
-			of := known
-			if !this.Month().Contains(h) {
-				of = before
-			}
-			relay.Hours = append(relay.Hours, hourShown(h, of.Hours[h-h.Month().First()]))
-		}
-		relay.Count = web.NewCount(this.Month(), m.count(b, r, this.Month(), known, now).Hours, b.rules.HoursRequired)
-		if known := append(before.Certificates, known.Certificates...); len(known) > 0 {
-			newest := slices.MaxFunc(known, func(a, b bounty.CertificateSeen) int { return int(a.Last - b.Last) })
-			relay.Certificate = &newest
-		}
-		if known := append(before.Agents, known.Agents...); len(known) > 0 {
-			relay.Agent = known[len(known)-1].Agent
-		}
-		o.Relays = append(o.Relays, relay)
+	return o
+}
+
+// overview is all relays at a glance. If the log cannot be read it tells of the
+// monitor only.
+func (m *Monitor) overview(now time.Time) (web.Overview, error) {
+	o := m.self(now)
+	relays, err := m.rows.list(m, evidence.HourOf(now))
+	if err != nil {
+		return o, err
+	}
+	o.Relays = relays
+	m.mu.Lock()
+	for i := range o.Relays {
+		o.Relays[i].Last = m.latest[o.Relays[i].PeerID]
+	}
+	m.mu.Unlock()
+	for i := range o.Relays {
+		o.Relays[i].Announced = m.announced(o.Relays[i].PeerID)
 	}
 	m.addReleases(&o, now)
+	for i := range o.Relays {
+		o.Relays[i].Needs = m.needs(&o.Relays[i], now)
+	}
+	o.Totals = web.Total(o.Relays)
 	return o, nil
+}
+
+// rows keeps what the overview shows of each relay's hours: of most of a thousand
+// relays nothing is new since somebody last looked.
+type rows struct {
+	mu    sync.Mutex
+	known map[string]row
+}
+
+// row is a relay of the overview, and what it was made from.
+type row struct {
+	hour        evidence.Hour
+	rules       *bounty.Rules
+	roster      *bounty.Roster
+	now, before *history.Relay
+	relay       web.Relay
+}
+
+// still says whether a row made from the same would be the same.
+func (r *row) still(o *row) bool {
+	return r.hour == o.hour && r.rules == o.rules && r.roster == o.roster && r.now == o.now && r.before == o.before
+}
+
+// list are the relays under judgement in this hour, in the roster's order, for the
+// caller to add to.
+func (r *rows) list(m *Monitor, this evidence.Hour) ([]web.Relay, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	b := m.basis()
+	now, err := b.history.Month(this.Month())
+	if err != nil {
+		return nil, err
+	}
+	before := now
+	// Alerts look further back than pages.
+	if from := this - recallHours + 1; !this.Month().Contains(from) {
+		if before, err = b.history.Month(from.Month()); err != nil {
+			return nil, err
+		}
+	}
+	rules, roster := b.rules, b.roster
+	known, list := map[string]row{}, []web.Relay{}
+	for i := range roster.Relays {
+		relay := &roster.Relays[i]
+		if !relay.EnrolledAt(this) {
+			continue
+		}
+		made := row{hour: this, rules: rules, roster: roster, now: now.Of(relay.PeerID), before: before.Of(relay.PeerID)}
+		if kept, ok := r.known[relay.PeerID]; ok && kept.still(&made) {
+			made = kept
+		} else {
+			made.fill(m, b, relay)
+		}
+		known[relay.PeerID] = made
+		list = append(list, made.relay)
+	}
+	r.known = known
+	return list, nil
+}
+
+// at is what is known of an hour of the two months.
+func (r *row) at(h evidence.Hour) history.Hour {
+	if r.hour.Month().Contains(h) {
+		return r.now.Hours[h-h.Month().First()]
+	}
+	return r.before.Hours[h-h.Month().First()]
+}
+
+// fill says what the hours come to.
+func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
+	tcp4, wss := relay.At(r.hour).Multiaddrs(relay.PeerID)
+	r.relay = web.Relay{PeerID: relay.PeerID, Operator: relay.Operator, Enrolled: relay.Enrolled, TCP4: tcp4, WSS: wss, DownSince: r.downSince(m.store.First())}
+	for h := r.hour - shownHours + 1; h <= r.hour; h++ {
+		r.relay.Hours = append(r.relay.Hours, hourShown(h, r.at(h)))
+	}
+	r.relay.Count = web.NewCount(r.hour.Month(), m.count(b, relay, r.hour.Month(), r.now, r.hour.Start()).Hours, b.rules.HoursRequired)
+	certificates, agents := r.now.Certificates, r.now.Agents
+	if r.before != r.now {
+		certificates, agents = slices.Concat(r.before.Certificates, certificates), slices.Concat(r.before.Agents, agents)
+	}
+	if len(certificates) > 0 {
+		newest := slices.MaxFunc(certificates, func(a, b bounty.CertificateSeen) int { return int(a.Last - b.Last) })
+		r.relay.Certificate = &newest
+	}
+	if len(agents) > 0 {
+		r.relay.Agent = agents[len(agents)-1].Agent
+	}
 }
 
 // warm reads the running month before the first visitor comes.
@@ -139,7 +228,7 @@ func hourShown(h evidence.Hour, known history.Hour) web.Hour {
 
 // count counts a month as if this monitor were the only one: others' votes are
 // not known here.
-func (m *Monitor) count(b *basis, relay *bounty.Relay, month evidence.Month, known history.Relay, now time.Time) bounty.Uptime {
+func (m *Monitor) count(b *basis, relay *bounty.Relay, month evidence.Month, known *history.Relay, now time.Time) bounty.Uptime {
 	// Without an operator nobody is recused, so that there is something to see.
 	alone := &bounty.Roster{Network: b.roster.Network, Monitors: []bounty.Monitor{{Name: m.cfg.Name}}}
 	votes := bounty.NewSheet(month)
@@ -157,10 +246,11 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 	if relay == nil || month < first || month > this {
 		return web.Month{}, web.ErrNotFound
 	}
-	known, err := b.history.Month(id, month)
+	relays, err := b.history.Month(month)
 	if err != nil {
 		return web.Month{}, err
 	}
+	known := relays.Of(id)
 	up := m.count(b, relay, month, known, now)
 	out := web.Month{
 		Monitor: m.cfg.Name, Network: m.cfg.Network, Now: evidence.TimeOf(now), PeerID: id, Operator: relay.Operator, Enrolled: relay.Enrolled,
@@ -211,7 +301,7 @@ func nonNil[T any](s []T) []T {
 }
 
 // latency are the medians of each day.
-func latency(month evidence.Month, known history.Relay) []web.Latency {
+func latency(month evidence.Month, known *history.Relay) []web.Latency {
 	var out []web.Latency
 	for d := 0; d < len(known.Hours); d += 24 {
 		day := known.Hours[d:min(d+24, len(known.Hours))]

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
@@ -33,6 +34,20 @@ func TestCheckPage(t *testing.T) {
 	}
 	if !strings.Contains(page, ">/dns4/new.test/tcp/4443/wss/p2p/here</textarea>") {
 		t.Errorf("the page does not offer just the one relay:\n%s", page)
+	}
+}
+
+// A visitor's browser is not sent to a thousand relays.
+func TestCheckPageOfALargeRoster(t *testing.T) {
+	m := &Monitor{log: slog.New(slog.DiscardHandler)}
+	m.inForce.Store(&basis{roster: &bounty.Roster{}})
+	for i := range 1000 {
+		m.basis().roster.Relays = append(m.basis().roster.Relays, bounty.Relay{PeerID: fmt.Sprint(i), Enrolled: 1, Address: bounty.Address{Domain: "r.test"}})
+	}
+	w := httptest.NewRecorder()
+	m.pages().ServeHTTP(w, httptest.NewRequest("GET", "/check/", nil))
+	if n := strings.Count(w.Body.String(), "/dns4/r.test/"); n != mostChecked {
+		t.Errorf("the page offers %d relays, want %d", n, mostChecked)
 	}
 }
 

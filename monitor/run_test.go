@@ -75,7 +75,7 @@ func (f *fakeNet) machine() machine {
 }
 
 // newTestMonitor makes a monitor of n relays with a real log on disk.
-func newTestMonitor(t *testing.T, f *fakeNet, n, concurrency int) (*Monitor, []string) {
+func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []string) {
 	t.Helper()
 	roster := &bounty.Roster{Network: evidence.Lab}
 	var ids []string

@@ -25,7 +25,7 @@ type stepped struct {
 	m             *Monitor
 	healthy, dead string
 	first         evidence.Hour
-	real          []time.Time // when each climb began, by a clock that is always right
+	real, sets    []time.Time // when each climb began, and the clock was set, by a clock that is always right
 	stop          func()
 }
 
@@ -112,6 +112,9 @@ func (s *stepped) set(by time.Duration) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
 	s.f.set += by
+	if by != 0 {
+		s.sets = append(s.sets, s.now())
+	}
 }
 
 func (s *stepped) sleep(d time.Duration) {
@@ -160,6 +163,17 @@ func (s *stepped) check() {
 			slices.SortFunc(list, func(a, b evidence.Attempt) int { return s.realOf(a).Compare(s.realOf(b)) })
 			if len(list) > 3 || relay == s.healthy && len(list) > 1 && !list[0].Stepped {
 				s.t.Errorf("%s: %d attempts on one relay, healthy: %v", h, len(list), relay == s.healthy)
+			}
+			for i, a := range list {
+				// The monitor may learn of it a second later.
+				began := s.realOf(a)
+				meanwhile := slices.ContainsFunc(s.sets, func(at time.Time) bool { return !at.Before(began) && !at.After(began.Add(s.f.took)) })
+				near := slices.ContainsFunc(s.sets, func(at time.Time) bool {
+					return !at.Before(began.Add(-time.Second)) && !at.After(began.Add(s.f.took+time.Second))
+				})
+				if meanwhile && !a.Stepped || a.Stepped && !near {
+					s.t.Errorf("%s: attempt %d is marked as one during which the clock was set: got %v, want %v", h, i+1, a.Stepped, meanwhile)
+				}
 			}
 			for i := range list[1:] {
 				// A tick is a second long, and an attempt begins a little later.

@@ -6,6 +6,10 @@
 // is what is still to be sent. So nothing is sent twice, what has passed before it
 // could be sent is not sent at all, and a receiver that is gone for a week costs
 // no more than the alerts there are.
+//
+// A thousand relays may be down at once. Of alerts that differ only in whom they are
+// about, many become one, with a count and a list (group.go); and those about the
+// monitor itself have room of their own and are sent first.
 package alert
 
 import (
@@ -32,12 +36,32 @@ type Alert struct {
 	// Name and Labels tell alerts apart.
 	Name   string            `json:"name"`
 	Labels map[string]string `json:"labels,omitempty"`
-	// Summary says it in a sentence. Of an alert that goes on the first one stays.
+	// Summary says it in a sentence. Of an alert that goes on the first one stays,
+	// unless it stands for many.
 	Summary string `json:"summary"`
+	// Of are the labels that say whom it is about, besides Labels; nil: it is the only
+	// one of its kind. Many is what is said of several, such as "relays are down". What
+	// a keeper gives out has them in Labels.
+	Of   map[string]string `json:"-"`
+	Many string            `json:"-"`
+	// Count is how many alerts it stands for; 0: it stands for itself.
+	Count int `json:"count,omitempty"`
 	// Since is set by the keeper.
 	Since time.Time `json:"since"`
 	// Ended is when it was over; zero: it goes on.
 	Ended time.Time `json:"ended,omitzero"`
+}
+
+// rank is the order in which alerts are sent: those about the monitor itself, those
+// that stand for many, and those about single relays. There are few of the first two.
+func (a Alert) rank() int {
+	switch {
+	case a.Labels["relay"] != "":
+		return 2
+	case a.Count > 0:
+		return 1
+	}
+	return 0
 }
 
 func (a Alert) id() string {
@@ -61,8 +85,10 @@ type Receiver interface {
 
 // Bounds and pauses.
 const (
-	maxAlerts   = 1000 // known at the same time, those included whose end is still to be told
-	maxMessage  = 100  // alerts in one message
+	// maxAlerts are known at the same time, those included whose end is still to be
+	// told, of each rank.
+	maxAlerts   = 1000
+	maxMessage  = 100 // alerts in one message
 	sendTimeout = 15 * time.Second
 	firstPause  = 5 * time.Second
 	lastPause   = 10 * time.Minute
@@ -77,14 +103,14 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	alerts  map[string]*Alert
-	dropped bool // there were more than fit
+	outside int  // alerts that hold and for which there is no room
 	unkept  bool // it was said that the state cannot be kept
 }
 
 // courier brings the alerts to one receiver.
 type courier struct {
 	Receiver
-	told   map[string]bool // by id: it knows that the alert holds
+	told   map[string]int // by id: it knows that the alert holds, for so many at least
 	wake   chan struct{}
 	failed string
 }
@@ -107,15 +133,13 @@ func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
 		return nil, fmt.Errorf("read what alerts were sent: %w: remove %s, and those that hold are sent again", err, file)
 	}
 	for _, a := range s.Alerts {
-		if len(k.alerts) < maxAlerts {
-			k.alerts[a.id()] = &a
-		}
+		k.alerts[a.id()] = &a
 	}
 	for _, r := range to {
-		c := &courier{Receiver: r, told: map[string]bool{}, wake: make(chan struct{}, 1)}
+		c := &courier{Receiver: r, told: map[string]int{}, wake: make(chan struct{}, 1)}
 		for _, id := range s.Told[r.Name()] {
-			if k.alerts[id] != nil {
-				c.told[id] = true
+			if a := k.alerts[id]; a != nil {
+				c.told[id] = max(a.Count, 1)
 			}
 		}
 		k.to = append(k.to, c)
@@ -124,42 +148,59 @@ func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
 }
 
 // Set says which alerts hold now. It returns at once, whatever the receivers do.
-func (k *Keeper) Set(now time.Time, holding []Alert) {
+func (k *Keeper) Set(now time.Time, holding []Alert) { k.set(now, holding, true) }
+
+// Add says that these hold, and that of others nothing new is known.
+func (k *Keeper) Add(now time.Time, holding []Alert) { k.set(now, holding, false) }
+
+func (k *Keeper) set(now time.Time, holding []Alert, all bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	changed := false
+	now = now.UTC().Truncate(time.Millisecond)
+	holding, grouped := k.group(holding)
+	changed, outside := false, 0
 	still := map[string]bool{}
+	room := [3]int{maxAlerts, maxAlerts, maxAlerts}
+	for _, a := range k.alerts {
+		room[a.rank()]--
+	}
 	for _, a := range holding {
 		id := a.id()
 		still[id] = true
 		switch known := k.alerts[id]; {
-		case known == nil && len(k.alerts) >= maxAlerts:
-			if !k.dropped {
-				k.dropped = true
-				k.log.Error("too many alerts at the same time: not all are sent", "most", maxAlerts)
+		case known == nil && room[a.rank()] <= 0:
+			if outside++; k.outside == 0 && outside == 1 {
+				k.log.Error("too many alerts at the same time: not all are sent", "most", maxAlerts, "name", a.Name, "summary", a.Summary)
 			}
 		case known == nil:
-			a.Since, a.Ended = now.UTC().Truncate(time.Millisecond), time.Time{}
+			a.Since, a.Ended = now, time.Time{}
 			k.alerts[id] = &a
+			room[a.rank()]--
 			changed = true
 			k.log.Warn("alert", "name", a.Name, "summary", a.Summary)
 		case !known.Ended.IsZero(): // again, before its end was told to everybody
-			known.Ended, known.Summary = time.Time{}, a.Summary
+			known.Ended, known.Summary, known.Count = time.Time{}, a.Summary, a.Count
+			changed = true
+		case known.Summary != a.Summary && a.Count > 0:
+			known.Summary, known.Count = a.Summary, a.Count
 			changed = true
 		}
 	}
 	for id, a := range k.alerts {
-		if a.Ended.IsZero() && !still[id] {
-			a.Ended = now.UTC().Truncate(time.Millisecond)
+		if all && a.Ended.IsZero() && !still[id] {
+			a.Ended = now
 			changed = true
+			if grouped[id] {
+				a.Summary += "; this goes on, and is told of together with the others from now on"
+			}
 			k.log.Info("alert is over", "name", a.Name, "summary", a.Summary)
 		}
 	}
+	k.outside = outside
 	if !changed {
 		return
 	}
 	k.forget()
-	k.dropped = k.dropped && len(k.alerts) >= maxAlerts
 	k.save()
 	for _, c := range k.to {
 		select {
@@ -172,7 +213,7 @@ func (k *Keeper) Set(now time.Time, holding []Alert) {
 // forget drops what is over and is owed to nobody. The caller holds the lock.
 func (k *Keeper) forget() {
 	maps.DeleteFunc(k.alerts, func(id string, a *Alert) bool {
-		return !a.Ended.IsZero() && !slices.ContainsFunc(k.to, func(c *courier) bool { return c.told[id] })
+		return !a.Ended.IsZero() && !slices.ContainsFunc(k.to, func(c *courier) bool { return c.told[id] > 0 })
 	})
 }
 
@@ -193,7 +234,7 @@ func (k *Keeper) save() {
 	k.unkept = err != nil
 }
 
-// list are copies of alerts, the oldest first. The caller holds the lock.
+// list are copies of alerts by their rank, the oldest first. The caller holds the lock.
 func (k *Keeper) list(want func(*Alert) bool) []Alert {
 	out := []Alert{}
 	for _, a := range k.alerts {
@@ -201,11 +242,13 @@ func (k *Keeper) list(want func(*Alert) bool) []Alert {
 			out = append(out, *a)
 		}
 	}
-	slices.SortFunc(out, func(a, b Alert) int { return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.id(), b.id())) })
+	slices.SortFunc(out, func(a, b Alert) int {
+		return cmp.Or(a.rank()-b.rank(), a.Since.Compare(b.Since), cmp.Compare(a.id(), b.id()))
+	})
 	return out
 }
 
-// Holding are the alerts that hold, the oldest first.
+// Holding are the alerts that hold, in the order in which they are sent.
 func (k *Keeper) Holding() []Alert {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -223,10 +266,21 @@ func (k *Keeper) Waiting() int {
 	return n
 }
 
-// news is what the receiver does not know: alerts that began, and ends of those it
-// was told of. The caller holds the lock.
+// Outside counts the alerts that hold and are not told, because there are too many.
+func (k *Keeper) Outside() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.outside
+}
+
+// news is what the receiver does not know: alerts that began, that stand for twice as
+// many as it was told or more, and ends of those it was told of. The caller holds the
+// lock.
 func (k *Keeper) news(c *courier) []Alert {
-	return k.list(func(a *Alert) bool { return a.Ended.IsZero() != c.told[a.id()] })
+	return k.list(func(a *Alert) bool {
+		told := c.told[a.id()]
+		return a.Ended.IsZero() != (told > 0) || a.Ended.IsZero() && a.Count >= 2*told
+	})
 }
 
 // Run sends until ctx ends.
@@ -294,38 +348,53 @@ func (k *Keeper) send(ctx context.Context, c *courier) (more bool, err error) {
 	k.mu.Lock()
 	message := k.news(c)
 	if c.Repeats() {
-		message = k.list(func(a *Alert) bool { return a.Ended.IsZero() || c.told[a.id()] })
+		message = k.list(func(a *Alert) bool { return a.Ended.IsZero() || c.told[a.id()] > 0 })
 	}
 	k.mu.Unlock()
-	if len(message) == 0 {
-		return false, nil
+	// Those about the monitor itself are a message of their own: whatever becomes of the
+	// others, they arrive.
+	own := len(message)
+	if i := slices.IndexFunc(message, func(a Alert) bool { return a.rank() > 0 }); i >= 0 {
+		own = i
 	}
-	if !c.Repeats() && len(message) > maxMessage {
-		message, more = message[:maxMessage], true
+	for _, part := range [][]Alert{message[:own], message[own:]} {
+		if len(part) == 0 {
+			continue
+		}
+		if !c.Repeats() && len(part) > maxMessage {
+			part, more = part[:maxMessage], true
+		}
+		if err := k.deliver(ctx, c, part); err != nil {
+			return false, err
+		}
 	}
+	return more, nil
+}
+
+// deliver sends one message and notes what the receiver knows by it.
+func (k *Keeper) deliver(ctx context.Context, c *courier, message []Alert) error {
 	sending, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	if err := c.Send(sending, message); err != nil {
-		return false, err
+		return err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	changed := false
 	for _, a := range message {
 		id := a.id()
-		switch known := c.told[id]; {
-		case a.Ended.IsZero() && !known:
-			c.told[id] = true
-		case !a.Ended.IsZero() && known:
+		switch told := c.told[id]; {
+		case a.Ended.IsZero():
+			changed = changed || told == 0
+			c.told[id] = max(told, a.Count, 1)
+		case told > 0:
 			delete(c.told, id)
-		default:
-			continue
+			changed = true
 		}
-		changed = true
 	}
 	if changed {
 		k.forget()
 		k.save()
 	}
-	return more, nil
+	return nil
 }

@@ -38,6 +38,9 @@ type Roster struct {
 
 	// SHA256 is the hash of the file that was read.
 	SHA256 string `yaml:"-"`
+
+	// places is where each relay of a roster that was read stands, by its peer ID.
+	places map[string]int
 }
 
 // Term is the span of hours in which an entry is in force: From inclusive,
@@ -182,11 +185,14 @@ func (r *Relay) EnrolledAt(h evidence.Hour) bool {
 	return Term{r.Enrolled, r.Until}.Holds(h)
 }
 
-// Relay finds a relay by its peer ID; nil: it is not in the roster.
+// Relay finds a relay by its peer ID; nil: it is not in the roster. Every record of a
+// month is looked up here, so that a search from relay to relay would be too slow.
 func (r *Roster) Relay(peerID string) *Relay {
-	i := slices.IndexFunc(r.Relays, func(e Relay) bool { return e.PeerID == peerID })
-	if i < 0 {
-		return nil
+	i, ok := r.places[peerID]
+	if !ok || i >= len(r.Relays) || r.Relays[i].PeerID != peerID { // none, or not where it was read
+		if i = slices.IndexFunc(r.Relays, func(e Relay) bool { return e.PeerID == peerID }); i < 0 {
+			return nil
+		}
 	}
 	return &r.Relays[i]
 }
@@ -277,6 +283,10 @@ func parseRoster(name string, file, text []byte, validate func(*Roster) error) (
 	r := &Roster{Version: 1}
 	if err := config.Decode(name, text, r); err != nil {
 		return nil, err
+	}
+	r.places = make(map[string]int, len(r.Relays))
+	for i, e := range r.Relays {
+		r.places[e.PeerID] = i
 	}
 	if err := validate(r); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

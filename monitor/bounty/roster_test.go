@@ -3,6 +3,7 @@ package bounty
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -266,4 +267,29 @@ func FuzzRoster(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A relay is found by its place in the file that was read, and wherever it has got to
+// since.
+func TestRosterFindsRelays(t *testing.T) {
+	r, err := ParseTerms("roster", []byte(`{relays: [{peer_id: a, enrolled: 2026-11-01T00:00:00Z}, {peer_id: b, enrolled: 2026-11-01T00:00:00Z}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(when string, relays ...string) {
+		t.Helper()
+		for _, id := range []string{"a", "b", "c"} {
+			got := r.Relay(id)
+			if is := slices.Contains(relays, id); is != (got != nil) || is && got.PeerID != id {
+				t.Errorf("%s: %s is %v, want it: %v", when, id, got, is)
+			}
+		}
+	}
+	want("as read", "a", "b")
+	r.Relays = append(r.Relays, Relay{PeerID: "c"})
+	want("one more", "a", "b", "c")
+	r.Relays = r.Relays[1:]
+	want("one less", "b", "c")
+	r.Relays = nil
+	want("none")
 }

@@ -62,8 +62,7 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 	c.blocks()
 	for h, w := range l.wals {
 		c.known[l.walPath(h)] = true
-		records, _ := w.records()
-		for _, r := range records {
+		for _, r := range w.records() {
 			if err := checkRecord(r, h); err != nil {
 				c.fault("open hour %s: %v", h, err)
 			}

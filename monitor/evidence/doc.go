@@ -46,17 +46,16 @@
 // that hour.
 //
 // The member clock sums up how the monitor's clock went from when it began to watch
-// the hour until the hour closed. The wall clock is compared with one that no one
-// can set and that goes on while the machine sleeps: drift_ms is the largest
-// difference of the two less the smallest, within one boot of the machine. A move of
-// a second or more between two looks is a step: at is the wall clock after it, by_ms
-// how far it went, below 0 if back; it is never more than drift_ms. A step between
-// two hours, or between two runs of the monitor in one boot, stands in each hour that
-// was begun before it and not closed by then. No more than 16 steps are told. The
-// kernel is asked whether a time service keeps the clock: synchronised says that it
-// did in every sample, or in the next one if there was no step in between; right after a step
-// it is not asked. A clock
-// that time services only slew has no drift: they slew both.
+// the hour until the hour closed. The wall clock is compared with one that nobody can
+// set and that goes on while the machine sleeps: drift_ms is the largest difference
+// of the two less the smallest, within one boot of the machine. A move of a second or
+// more between two looks is a step: at is the wall clock after it, by_ms how far it
+// went, below 0 if back, and no further than drift_ms. A step between two hours, or
+// between two runs of the monitor in one boot, stands in each hour that was begun
+// before it and not closed by then. No more than 16 steps are told. A time service
+// that only slews the clock slews both, and makes no drift. synchronised says that by
+// the kernel a time service kept the clock, in every sample or in the next one with no
+// step in between; right after a step the kernel is not asked.
 //
 // The member schedule publishes when attempts were due: the SHA-256 of the secret
 // of a day stands in a header before or at the start of that day, the secret

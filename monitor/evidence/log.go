@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -192,25 +193,73 @@ func (l *Log) samples(h Hour) []ClockSample {
 // Records are the records of hour h in the order of their peer IDs, sealed or not.
 func (l *Log) Records(h Hour) ([]Record, error) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	if w := l.wals[h]; w != nil {
-		records, _ := w.records()
-		return records, nil
+	w, next := l.wals[h], l.next()
+	if w != nil {
+		defer l.mu.Unlock()
+		return w.records(), nil
 	}
-	if h < l.meta.First || h >= l.next() {
+	l.mu.Unlock() // what is sealed does not change, and reading it takes a while
+	if h < l.meta.First || h >= next {
 		return nil, nil
 	}
-	lines, err := l.recordLines(h)
+	head, err := l.Header(h)
 	if err != nil {
 		return nil, err
 	}
+	return l.sealedRecords(head)
+}
+
+// sealedRecords are those of the hour of a header. They were checked when the hour was
+// sealed; that they are still the same the header's root tells, in a fraction of the time.
+func (l *Log) sealedRecords(head Header) ([]Record, error) {
+	if head.Records == 0 {
+		return nil, nil
+	}
+	damaged := func(err error) ([]Record, error) { return nil, l.errDamaged("records of %s: %w", head.Hour, err) }
+	lines, err := l.recordLines(head.Hour)
+	if err != nil {
+		return damaged(err)
+	}
+	t, err := recordTree(lines)
+	if err != nil {
+		return damaged(err)
+	}
+	if root, err := t.root(t.size); err != nil || root != head.Root {
+		return damaged(errors.New("they are not those that were sealed"))
+	}
 	list := make([]Record, len(lines))
 	for i, line := range lines {
-		if list[i], err = decodeRecord(line, h); err != nil {
-			return nil, l.errDamaged("records of %s: %w", h, err)
+		if err := json.Unmarshal(line, &list[i]); err != nil {
+			return damaged(err)
 		}
 	}
 	return list, nil
+}
+
+// Progress is how far a log has come. What is added to the log changes it.
+type Progress struct {
+	// Next is the hour of the next block: all before it are sealed.
+	Next Hour
+	// Unsealed are the hours that hold something and have no block yet, in order.
+	Unsealed []UnsealedHour
+}
+
+// UnsealedHour is an hour that may still grow, and how much was written of it.
+type UnsealedHour struct {
+	Hour  Hour
+	Bytes int64
+}
+
+// Progress tells how far the log has come, without reading any of it: whoever keeps
+// what it holds knows by this what to read again.
+func (l *Log) Progress() Progress {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := Progress{Next: l.next()}
+	for _, h := range l.unsealed() {
+		p.Unsealed = append(p.Unsealed, UnsealedHour{h, l.wals[h].file.good})
+	}
+	return p
 }
 
 // recordLines are the canonical records of a sealed hour.
@@ -285,6 +334,7 @@ func (l *Log) Unsealed() []Hour {
 	return l.unsealed()
 }
 
+// unsealed are the hours that hold something and have no block yet, in order.
 func (l *Log) unsealed() []Hour {
 	var list []Hour
 	for h := range l.wals {

@@ -650,3 +650,46 @@ func ExampleParseOrigin() {
 	// monitor.example.org psf <nil>
 	//   origin "monitor.example.org/relaymon/main": want <name>/relaymon/<lab or psf>
 }
+
+// Whoever keeps what a log holds is told what is new, and reads of sealed hours the same
+// as was written, or nothing.
+func TestProgressAndRecords(t *testing.T) {
+	l, dir := newLog(t)
+	relay, other := newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)
+	if p := l.Progress(); p.Next != firstHour || len(p.Unsealed) != 0 {
+		t.Fatalf("a new log: %+v", p)
+	}
+	watch(t, l, firstHour)
+	must(t, l.Append(firstHour, relay.attempt(t, l.Key(), firstHour, time.Minute, nil)))
+	before := l.Progress()
+	must(t, l.Append(firstHour, other.attempt(t, l.Key(), firstHour, 2*time.Minute, nil)))
+	watch(t, l, firstHour+1)
+	after := l.Progress()
+	if len(before.Unsealed) != 1 || len(after.Unsealed) != 2 || after.Unsealed[0].Hour != firstHour || after.Unsealed[1].Hour != firstHour+1 || after.Unsealed[0].Bytes <= before.Unsealed[0].Bytes {
+		t.Errorf("one attempt: %+v, then two: %+v", before, after)
+	}
+	open, err := l.Records(firstHour)
+	must(t, err)
+	_, err = l.Seal(closing(firstHour))
+	must(t, err)
+	if p := l.Progress(); p.Next != firstHour+1 || len(p.Unsealed) != 1 {
+		t.Errorf("sealed: %+v", p)
+	}
+	sealed, err := l.Records(firstHour)
+	must(t, err)
+	if len(sealed) != 2 || !cmp.Equal(sealed, open) {
+		t.Errorf("sealed %+v, want %+v", sealed, open)
+	}
+	must(t, l.Close())
+
+	// A byte on the disk turns.
+	file := l.recordsPath(firstHour)
+	b, err := os.ReadFile(file)
+	must(t, err)
+	must(t, os.WriteFile(file, []byte(strings.Replace(string(b), `"outcome":"ok"`, `"outcome":"no"`, 1)), 0o600))
+	again, err := OpenRead(dir)
+	must(t, err)
+	defer again.Close()
+	_, err = again.Records(firstHour)
+	wantError(t, err, "not those that were sealed")
+}

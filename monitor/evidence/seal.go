@@ -121,9 +121,8 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 	w := l.wals[h]
 	var lines [][]byte
 	if w != nil {
-		var records []Record
-		records, lines = w.records()
-		for _, r := range records {
+		lines = w.lines()
+		for _, r := range w.records() {
 			if err := checkRecord(r, h); err != nil {
 				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
 			}

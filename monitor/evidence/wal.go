@@ -156,23 +156,37 @@ func (w *wal) add(e entry, line []byte) {
 	}
 }
 
-// records are sorted by peer ID, their attempts by their start; lines are their
-// canonical encodings.
-func (w *wal) records() (records []Record, lines [][]byte) {
+// records are sorted by peer ID, their attempts by their start.
+func (w *wal) records() []Record {
+	records := make([]Record, 0, len(w.attempts))
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
-		attempts := slices.Clone(w.attempts[id])
-		slices.SortStableFunc(attempts, func(a, b logged) int { return a.Started.Compare(b.Started.Time) })
 		r := Record{PeerID: id, Hour: w.hour}
+		for _, a := range w.of(id) {
+			r.Attempts = append(r.Attempts, a.Attempt)
+		}
+		records = append(records, r)
+	}
+	return records
+}
+
+// of are the attempts on one relay by their start.
+func (w *wal) of(id string) []logged {
+	attempts := slices.Clone(w.attempts[id])
+	slices.SortStableFunc(attempts, func(a, b logged) int { return a.Started.Compare(b.Started.Time) })
+	return attempts
+}
+
+// lines are the canonical encodings of the records.
+func (w *wal) lines() (lines [][]byte) {
+	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
 		line := []byte(`{"attempts":[`)
-		for i, a := range attempts {
+		for i, a := range w.of(id) {
 			if i > 0 {
 				line = append(line, ',')
 			}
-			r.Attempts = append(r.Attempts, a.Attempt)
 			line = append(line, a.raw...)
 		}
-		line = fmt.Appendf(line, `],"hour":"%s","peer_id":"%s"}`, w.hour, id)
-		records, lines = append(records, r), append(lines, line)
+		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s"}`, w.hour, id))
 	}
-	return records, lines
+	return lines
 }

@@ -6,8 +6,7 @@ package history
 
 import (
 	"context"
-	"errors"
-	"io/fs"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -19,6 +18,8 @@ import (
 // Log is what is asked of an evidence log.
 type Log interface {
 	First() evidence.Hour
+	// Progress tells, at no cost, whether there is something new.
+	Progress() evidence.Progress
 	// Headers are those of a month's sealed hours, in order.
 	Headers(evidence.Month) ([]evidence.Header, error)
 	// Records are those of an hour, sealed or not.
@@ -47,10 +48,17 @@ type Hour struct {
 	PingUS, TCP4US, WSSUS, RelayUS uint32
 }
 
-// Relay is a relay's month.
+// Relay is a relay's month, as of a moment. Nobody may change it: when something new
+// is known another one takes its place, so that two equal pointers mean that nothing
+// has changed.
 type Relay struct {
 	// Hours has one entry for each hour of the month.
 	Hours []Hour
+	Seen
+}
+
+// Seen is what a relay showed in a month, besides being there.
+type Seen struct {
 	// Certificates are those that were shown, in the order of their first hour.
 	Certificates []bounty.CertificateSeen
 	// Agents are the versions that the relay reported, in order.
@@ -59,14 +67,36 @@ type Relay struct {
 	More bool
 }
 
+func (s Seen) clone() Seen {
+	return Seen{slices.Clone(s.Certificates), slices.Clone(s.Agents), s.More}
+}
+
+// Relays are the months of all relays.
+type Relays struct {
+	known map[string]*Relay
+	other *Relay
+}
+
+// Of is the month of one relay.
+func (r Relays) Of(relay string) *Relay {
+	if known := r.known[relay]; known != nil {
+		return known
+	}
+	return r.other
+}
+
 const (
 	// maxSeen bounds the certificates, and the versions, of a relay's month: a
 	// relay chooses them.
 	maxSeen = 64
-	// maxHours bounds what is kept of all relays and months together, some 25 MB.
+	// maxHours bounds what is kept of all relays and months together, some 20 MB. A
+	// large roster has as much as its relays need for three months: alerts look back a
+	// week, so that there are two in the first days of a month, and one is for visitors.
 	maxHours = 1 << 20
 	// maxMonths bounds the months, of which most may hold nothing.
 	maxMonths = 64
+	// manyHours is how many hours make a month that takes long to read.
+	manyHours = 24
 )
 
 // History answers from memory what it has read before. It is safe for use by
@@ -75,6 +105,10 @@ type History struct {
 	log    Log
 	rules  *bounty.Rules
 	roster *bounty.Roster
+
+	// reading is held while a month is read of which nothing is in memory, so that
+	// visitors who ask for old months keep one processor busy, and no more.
+	reading chan struct{}
 
 	mu     sync.Mutex
 	months map[evidence.Month]*month
@@ -86,82 +120,80 @@ type History struct {
 // that one that is not in memory keeps nobody waiting for another.
 type month struct {
 	sync.Mutex
-	kinds  []Kind // of the month's hours that were read and will not change
+	kinds  []Kind          // of the month's hours that were read and will not change
+	sealed map[string]Seen // what each relay showed in them
+	open   []*openHour     // the others that hold something, in order
 	relays map[string]*Relay
+	other  *Relay // one of which nothing was recorded
 
 	used, hours int // under the history's lock: last use, hours of all relays
 }
 
-// New is an empty history of a log, judged by these rules.
-func New(log Log, rules *bounty.Rules, roster *bounty.Roster) *History {
-	return &History{log: log, rules: rules, roster: roster, months: map[evidence.Month]*month{}, most: maxHours}
+// openHour is an hour that is not sealed.
+type openHour struct {
+	hour   evidence.Hour
+	bytes  int64                // written of it when it was read
+	relays map[string]*recorded // by peer ID
 }
 
-// Month is one relay's month, with the hours that are still open.
-func (h *History) Month(relay string, m evidence.Month) (Relay, error) {
-	out := Relay{Hours: make([]Hour, m.Hours())}
-	r := h.roster.Relay(relay)
-	if r == nil || m < h.log.First().Month() {
-		return out, nil
-	}
-	known := h.month(m)
-	known.Lock()
-	defer known.Unlock()
-	if err := h.read(context.Background(), known, m); err != nil {
-		return out, err
-	}
-	if kept := known.relays[relay]; kept != nil {
-		out = Relay{slices.Clone(kept.Hours), slices.Clone(kept.Certificates), slices.Clone(kept.Agents), kept.More}
-	}
-	for i, kind := range known.kinds {
-		if out.Hours[i].Kind != Absent || kind == Absent {
-			continue
-		}
-		out.Hours[i].Kind = kind
-		out.Hours[i].Why = bounty.Missed
-		if kind == Gap {
-			out.Hours[i].Why = bounty.Missing
-		}
-	}
-	// Of the others only those hold something that are not sealed yet.
-	for i := len(known.kinds); i < m.Hours(); i++ {
-		records, err := h.records(m.First() + evidence.Hour(i))
-		if err != nil {
-			return out, err
-		}
-		for j := range records {
-			if records[j].PeerID == relay {
-				out.add(h.rules, h.roster, r, &records[j], evidence.Header{}, Open)
-			}
-		}
-	}
-	return out, nil
+// recorded is what a record comes to.
+type recorded struct {
+	Hour
+	agent        string
+	certificates []certificate
 }
+
+type certificate struct {
+	*evidence.Certificate
+	accepted bool
+}
+
+// New is an empty history of a log, judged by these rules.
+func New(log Log, rules *bounty.Rules, roster *bounty.Roster) *History {
+	return &History{
+		log: log, rules: rules, roster: roster, reading: make(chan struct{}, 1), months: map[evidence.Month]*month{},
+		most: max(maxHours, 3*31*24*len(roster.Relays)),
+	}
+}
+
+// Month is what is known of a month, with the hours that are still open. What was
+// known before is not read again: it takes no longer for many relays than for one.
+func (h *History) Month(m evidence.Month) (Relays, error) { return h.month(context.Background(), m) }
 
 // Warm reads a month before anybody asks for it, until ctx ends.
 func (h *History) Warm(ctx context.Context, m evidence.Month) error {
-	known := h.month(m)
+	_, err := h.month(ctx, m)
+	return err
+}
+
+func (h *History) month(ctx context.Context, m evidence.Month) (Relays, error) {
+	if m < h.log.First().Month() {
+		return Relays{other: &Relay{Hours: make([]Hour, m.Hours())}}, nil
+	}
+	known := h.use(m)
 	known.Lock()
 	defer known.Unlock()
-	return h.read(ctx, known, m)
-}
-
-// records are those of an hour; an hour that is not there has none.
-func (h *History) records(hour evidence.Hour) ([]evidence.Record, error) {
-	records, err := h.log.Records(hour)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	progress := h.log.Progress()
+	changed, err := h.readSealed(ctx, known, m, progress.Next)
+	if err == nil {
+		var more map[string]bool
+		more, err = h.readOpen(known, m, progress)
+		maps.Copy(changed, more)
 	}
-	return records, err
+	for id := range changed {
+		known.put(id)
+	}
+	h.account(known, m)
+	return Relays{maps.Clone(known.relays), known.other}, err
 }
 
-// month is what is known of a month, which may be nothing.
-func (h *History) month(m evidence.Month) *month {
+// use is what is known of a month, which may be nothing.
+func (h *History) use(m evidence.Month) *month {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	known := h.months[m]
 	if known == nil {
-		known = &month{relays: map[string]*Relay{}}
+		known = &month{sealed: map[string]Seen{}, relays: map[string]*Relay{}, other: &Relay{Hours: make([]Hour, m.Hours())}}
 		h.months[m] = known
 	}
 	h.clock++
@@ -170,43 +202,138 @@ func (h *History) month(m evidence.Month) *month {
 	return known
 }
 
-// read brings a month up to date with the sealed hours of the log. The caller
-// holds the month's lock.
-func (h *History) read(ctx context.Context, known *month, m evidence.Month) error {
-	if len(known.kinds) == m.Hours() {
-		return nil
+// readSealed takes in the hours that were sealed since, up to next, and names the
+// relays that are to be put together anew. The caller holds the month's lock.
+func (h *History) readSealed(ctx context.Context, known *month, m evidence.Month, next evidence.Hour) (changed map[string]bool, err error) {
+	changed = map[string]bool{}
+	until := int(min(next, m.End()) - m.First())
+	if len(known.kinds) >= until {
+		return changed, nil
+	}
+	if until-len(known.kinds) > manyHours {
+		select {
+		case h.reading <- struct{}{}:
+			defer func() { <-h.reading }()
+		case <-ctx.Done():
+			return changed, ctx.Err()
+		}
 	}
 	headers, err := h.log.Headers(m)
-	if err != nil || len(headers) == 0 {
-		return err
+	if err != nil {
+		return changed, err
 	}
 	before := int(max(m.First(), h.log.First()) - m.First()) // the log had not begun
-	defer h.account(known, m)
-	for i := len(known.kinds); i < before+len(headers); i++ {
-		if err := ctx.Err(); err != nil {
-			return err // what was read stays
-		}
-		kind := Absent
-		if i >= before {
-			hour := m.First() + evidence.Hour(i)
-			head := headers[i-before]
-			kind = Sealed
-			if head.State == evidence.StateGap {
-				kind = Gap
-			}
-			records, err := h.records(hour)
-			if err != nil {
-				return err
-			}
-			for j := range records {
-				if r := h.roster.Relay(records[j].PeerID); r != nil {
-					known.relay(r.PeerID, m).add(h.rules, h.roster, r, &records[j], head, kind)
-				}
-			}
-		}
-		known.kinds = append(known.kinds, kind)
+	// Everybody's hours change. They are copied once, not once an hour.
+	hours := map[string][]Hour{}
+	for id, r := range known.relays {
+		hours[id] = slices.Clone(r.Hours)
+		changed[id] = true
 	}
-	return nil
+	other := slices.Clone(known.other.Hours)
+	defer func() {
+		for id, list := range hours {
+			known.relays[id] = &Relay{Hours: list}
+		}
+		known.other = &Relay{Hours: other}
+	}()
+	for i := len(known.kinds); i < min(until, before+len(headers)); i++ {
+		if err := ctx.Err(); err != nil {
+			return changed, err // what was read stays
+		}
+		if i < before {
+			known.kinds = append(known.kinds, Absent)
+			continue
+		}
+		head := &headers[i-before]
+		blank := Hour{Kind: Sealed, Why: bounty.Missed}
+		if head.State == evidence.StateGap {
+			blank = Hour{Kind: Gap, Why: bounty.Missing}
+		}
+		records, err := h.log.Records(head.Hour)
+		if err != nil {
+			return changed, err
+		}
+		for id := range hours {
+			hours[id][i] = blank
+		}
+		for j := range records {
+			r := h.roster.Relay(records[j].PeerID)
+			if r == nil {
+				continue
+			}
+			if hours[r.PeerID] == nil {
+				hours[r.PeerID] = slices.Clone(other)
+				changed[r.PeerID] = true
+			}
+			made := h.judge(r, &records[j], *head, blank.Kind)
+			hours[r.PeerID][i] = made.Hour
+			seen := known.sealed[r.PeerID]
+			seen.add(made, head.Hour)
+			known.sealed[r.PeerID] = seen
+		}
+		other[i] = blank
+		known.kinds = append(known.kinds, blank.Kind)
+	}
+	return changed, nil
+}
+
+// readOpen takes in what was written into the hours that are not sealed, and names
+// the relays that are to be put together anew. The caller holds the month's lock.
+func (h *History) readOpen(known *month, m evidence.Month, p evidence.Progress) (changed map[string]bool, err error) {
+	changed = map[string]bool{}
+	var open []*openHour
+	for _, u := range p.Unsealed {
+		if !m.Contains(u.Hour) || u.Hour < p.Next {
+			continue
+		}
+		o := &openHour{hour: u.Hour, bytes: u.Bytes}
+		old := &openHour{}
+		if i := slices.IndexFunc(known.open, func(o *openHour) bool { return o.hour == u.Hour }); i >= 0 {
+			old = known.open[i]
+		}
+		open = append(open, o)
+		if old.bytes == o.bytes {
+			o.relays = old.relays
+			continue
+		}
+		records, err := h.log.Records(u.Hour)
+		if err != nil {
+			return changed, err
+		}
+		o.relays = make(map[string]*recorded, len(records))
+		for j := range records {
+			rec := &records[j]
+			r := h.roster.Relay(rec.PeerID)
+			if r == nil {
+				continue
+			}
+			o.relays[r.PeerID] = old.relays[r.PeerID]
+			if o.relays[r.PeerID] == nil || int(o.relays[r.PeerID].Attempts) != len(rec.Attempts) {
+				o.relays[r.PeerID] = h.judge(r, rec, evidence.Header{}, Open)
+				changed[r.PeerID] = true
+			}
+		}
+	}
+	known.open = open
+	return changed, nil
+}
+
+// put makes a relay's month of its sealed hours and of those that are open. The
+// caller holds the month's lock.
+func (k *month) put(id string) {
+	base := k.relays[id]
+	if base == nil {
+		base = k.other
+	}
+	out := &Relay{slices.Clone(base.Hours), k.sealed[id].clone()}
+	for _, o := range k.open {
+		i := int(o.hour - o.hour.Month().First())
+		if made := o.relays[id]; made != nil && i >= len(k.kinds) {
+			out.Hours[i] = made.Hour
+			out.add(made, o.hour)
+		}
+	}
+	k.relays[id] = out
 }
 
 // account notes how much of a month is in memory now.
@@ -217,96 +344,99 @@ func (h *History) account(known *month, m evidence.Month) {
 	h.forget(m)
 }
 
-func (k *month) relay(id string, m evidence.Month) *Relay {
-	r := k.relays[id]
-	if r == nil {
-		r = &Relay{Hours: make([]Hour, m.Hours())}
-		k.relays[id] = r
-	}
-	return r
-}
-
-// forget drops the months that were not asked for the longest while there are
-// too many; the one asked for stays. The caller holds the history's lock.
+// forget drops the months that were not asked for the longest while there are too
+// many: the last two after all others, for they are asked for all the time. The one
+// asked for now stays. The caller holds the history's lock.
 func (h *History) forget(but evidence.Month) {
+	last := but
+	for m := range h.months {
+		last = max(last, m)
+	}
 	for {
-		hours, oldest := 0, but
+		hours, drop := 0, but
 		for m, k := range h.months {
 			hours += k.hours
-			if m != but && (oldest == but || k.used < h.months[oldest].used) {
-				oldest = m
+			old, older := m < last-1, drop < last-1
+			if m != but && (drop == but || old && !older || old == older && k.used < h.months[drop].used) {
+				drop = m
 			}
 		}
-		if hours <= h.most && len(h.months) <= maxMonths || oldest == but {
+		if hours <= h.most && len(h.months) <= maxMonths || drop == but {
 			return
 		}
-		delete(h.months, oldest)
+		delete(h.months, drop)
 	}
 }
 
-// add takes over what a record holds, of an hour with this header.
-func (r *Relay) add(rules *bounty.Rules, roster *bounty.Roster, relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) {
-	hour := &r.Hours[rec.Hour-rec.Hour.Month().First()]
-	ballot := bounty.VoteOf(rules, roster, relay, rec, head.Controls, nil)
+// judge says what a record comes to, of an hour with this header.
+func (h *History) judge(relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
+	ballot := bounty.VoteOf(h.rules, h.roster, relay, rec, head.Controls, nil)
 	vote := ballot.Vote
 	if kind == Sealed {
-		vote = rules.ByClock(head.Clock, ballot)
+		vote = h.rules.ByClock(head.Clock, ballot)
 	}
-	*hour = Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}
-	agent := ""
+	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
 		for _, c := range []struct {
 			into *uint32
 			of   evidence.Component
-		}{{&hour.TCP4US, evidence.TCP4}, {&hour.WSSUS, evidence.WSS}, {&hour.RelayUS, evidence.Relay}} {
+		}{{&out.TCP4US, evidence.TCP4}, {&out.WSSUS, evidence.WSS}, {&out.RelayUS, evidence.Relay}} {
 			if res := a.Results[c.of]; *c.into == 0 && res.Outcome == evidence.OK {
 				*c.into = micros(res.DurationUS)
 			}
 		}
 		for _, p := range a.Facts.PingUS {
-			if us := micros(p); us > 0 && (hour.PingUS == 0 || us < hour.PingUS) {
-				hour.PingUS = us
+			if us := micros(p); us > 0 && (out.PingUS == 0 || us < out.PingUS) {
+				out.PingUS = us
 			}
 		}
 		if c := a.Facts.Certificate; c != nil {
-			r.certificate(c, rec.Hour, a.Results[evidence.WSS].Outcome == evidence.OK)
+			out.certificates = append(out.certificates, certificate{c, a.Results[evidence.WSS].Outcome == evidence.OK})
 		}
 		if a.Facts.AgentVersion != "" {
-			agent = a.Facts.AgentVersion
+			out.agent = a.Facts.AgentVersion
 		}
 	}
-	if agent != "" {
-		r.agent(agent, rec.Hour)
-	}
+	return out
 }
 
 func micros(us int64) uint32 { return uint32(min(max(us, 0), math.MaxUint32)) }
 
-func (r *Relay) certificate(c *evidence.Certificate, h evidence.Hour, accepted bool) {
-	i := slices.IndexFunc(r.Certificates, func(s bounty.CertificateSeen) bool { return s.SHA256 == c.SHA256 })
-	if i < 0 {
-		if len(r.Certificates) == maxSeen {
-			r.More = true
-			return
-		}
-		i = len(r.Certificates)
-		r.Certificates = append(r.Certificates, bounty.CertificateSeen{
-			SHA256: c.SHA256, Issuer: c.Issuer, NotBefore: c.NotBefore, NotAfter: c.NotAfter, First: h})
+// add takes over what a relay showed in hour h. Hours come in order.
+func (s *Seen) add(r *recorded, h evidence.Hour) {
+	for _, c := range r.certificates {
+		s.certificate(c, h)
 	}
-	s := &r.Certificates[i]
-	s.Last = h
-	s.Accepted = s.Accepted || accepted
+	if r.agent != "" {
+		s.agent(r.agent, h)
+	}
 }
 
-func (r *Relay) agent(agent string, h evidence.Hour) {
-	if n := len(r.Agents); n > 0 && r.Agents[n-1].Agent == agent {
-		r.Agents[n-1].Until = h + 1
+func (s *Seen) certificate(c certificate, h evidence.Hour) {
+	i := slices.IndexFunc(s.Certificates, func(s bounty.CertificateSeen) bool { return s.SHA256 == c.SHA256 })
+	if i < 0 {
+		if len(s.Certificates) == maxSeen {
+			s.More = true
+			return
+		}
+		i = len(s.Certificates)
+		s.Certificates = append(s.Certificates, bounty.CertificateSeen{
+			SHA256: c.SHA256, Issuer: c.Issuer, NotBefore: c.NotBefore, NotAfter: c.NotAfter, First: h})
+	}
+	known := &s.Certificates[i]
+	known.Last = h
+	known.Accepted = known.Accepted || c.accepted
+}
+
+func (s *Seen) agent(agent string, h evidence.Hour) {
+	if n := len(s.Agents); n > 0 && s.Agents[n-1].Agent == agent {
+		s.Agents[n-1].Until = h + 1
 		return
 	}
-	if len(r.Agents) == maxSeen {
-		r.More = true
+	if len(s.Agents) == maxSeen {
+		s.More = true
 		return
 	}
-	r.Agents = append(r.Agents, bounty.AgentSeen{Agent: agent, Span: bounty.Span{From: h, Until: h + 1}})
+	s.Agents = append(s.Agents, bounty.AgentSeen{Agent: agent, Span: bounty.Span{From: h, Until: h + 1}})
 }

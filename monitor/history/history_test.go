@@ -2,7 +2,10 @@ package history
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"testing"
 	"time"
 
@@ -76,8 +79,8 @@ func seal(t testing.TB, log *evidence.Log, h evidence.Hour) {
 }
 
 func hourOf(h *History, relay string, hour evidence.Hour) (Hour, error) {
-	r, err := h.Month(relay, hour.Month())
-	return r.Hours[hour-hour.Month().First()], err
+	r, err := h.Month(hour.Month())
+	return r.Of(relay).Hours[hour-hour.Month().First()], err
 }
 
 func TestMonth(t *testing.T) {
@@ -104,8 +107,9 @@ func TestMonth(t *testing.T) {
 	watch(first+5, up(relay, (first+5).Start()))
 
 	for range 2 { // the second time out of memory
-		got, err := hist.Month(relay.PeerID, first.Month())
+		all, err := hist.Month(first.Month())
 		must(t, err)
+		got := all.Of(relay.PeerID)
 		at := int(first - first.Month().First())
 		want := []Hour{
 			{Kind: Sealed, Vote: bounty.Up, Attempts: 1, PingUS: 2100, TCP4US: 1000, WSSUS: 2000, RelayUS: 3000},
@@ -133,11 +137,8 @@ func TestMonth(t *testing.T) {
 	if got, err := hourOf(hist, relay.PeerID, first+5); err != nil || got.Kind != Sealed || got.Vote != bounty.Up {
 		t.Errorf("%+v, %v", got, err)
 	}
-	// The other relay was not tried; a stranger has no history.
+	// The other relay was not tried.
 	if got, err := hourOf(hist, roster.Relays[1].PeerID, first); err != nil || got.Vote != bounty.Unknown || got.Why != bounty.Missed {
-		t.Errorf("%+v, %v", got, err)
-	}
-	if got, err := hourOf(hist, "stranger", first); err != nil || got != (Hour{}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -160,8 +161,9 @@ func TestBounds(t *testing.T) {
 	}
 	for range 2 {
 		for m := first.Month(); m < first.Month()+2*maxMonths; m++ {
-			r, err := hist.Month(relay.PeerID, m)
+			all, err := hist.Month(m)
 			must(t, err)
+			r := all.Of(relay.PeerID)
 			if len(r.Agents) > maxSeen || (len(r.Agents) == maxSeen) != r.More {
 				t.Errorf("%s: %d versions, more: %v", m, len(r.Agents), r.More)
 			}
@@ -201,6 +203,112 @@ func TestWarm(t *testing.T) {
 	}
 }
 
+// counted counts how often an hour is read.
+type counted struct {
+	*evidence.Log
+	headers int
+	hours   map[evidence.Hour]int
+}
+
+func (c *counted) Headers(m evidence.Month) ([]evidence.Header, error) {
+	c.headers++
+	return c.Log.Headers(m)
+}
+
+func (c *counted) Records(h evidence.Hour) ([]evidence.Record, error) {
+	c.hours[h]++
+	return c.Log.Records(h)
+}
+
+// However many relays there are and however often somebody asks, an hour is read once,
+// and again only when something was written to it. What did not change is the same.
+func TestReadOnce(t *testing.T) {
+	log, roster := newLog(t, 20, first+48)
+	begun := first + 48
+	c := &counted{Log: log, hours: map[evidence.Hour]int{}}
+	hist := New(c, bounty.Defaults(), roster)
+	all := func() Relays {
+		t.Helper()
+		var got Relays
+		for range 3 {
+			for range roster.Relays { // as pages do that ask for each
+				var err error
+				got, err = hist.Month(begun.Month())
+				must(t, err)
+			}
+		}
+		return got
+	}
+	want := func(headers int, hours map[evidence.Hour]int) {
+		t.Helper()
+		if c.headers != headers || !maps.Equal(c.hours, hours) {
+			t.Errorf("headers read %d times, hours %v; want %d, %v", c.headers, c.hours, headers, hours)
+		}
+		c.headers, c.hours = 0, map[evidence.Hour]int{}
+	}
+	for h := begun; h < begun+4; h++ {
+		must(t, log.Begin(h, h.Start(), "test"))
+		for i := range roster.Relays {
+			must(t, log.Append(h, up(&roster.Relays[i], h.Start())))
+		}
+	}
+	seal(t, log, begun+1)
+	before := all()
+	want(1, map[evidence.Hour]int{begun: 1, begun + 1: 1, begun + 2: 1, begun + 3: 1})
+	all()
+	want(0, map[evidence.Hour]int{})
+
+	// A second attempt is seen at once, and is nothing new to the other relays.
+	again := up(&roster.Relays[0], (begun + 3).Start().Add(time.Minute))
+	again.Facts.AgentVersion = "relay/2"
+	must(t, log.Append(begun+3, again))
+	after := all()
+	want(0, map[evidence.Hour]int{begun + 3: 1})
+	for i := range roster.Relays {
+		id := roster.Relays[i].PeerID
+		if (before.Of(id) == after.Of(id)) == (i == 0) {
+			t.Errorf("relay %d: the same: %v", i, i > 0)
+		}
+	}
+	at := begun + 3 - begun.Month().First()
+	if got := after.Of(roster.Relays[0].PeerID); got.Hours[at].Attempts != 2 || len(got.Agents) != 2 {
+		t.Errorf("got %+v, versions %+v, want two attempts and two versions", got.Hours[at], got.Agents)
+	}
+	if got := before.Of(roster.Relays[0].PeerID); got.Hours[at].Attempts != 1 || len(got.Agents) != 1 {
+		t.Errorf("what was given out has changed: %+v, %+v", got.Hours[at], got.Agents)
+	}
+
+	// What is sealed is read once more, with the header's controls.
+	seal(t, log, begun+2)
+	all()
+	want(1, map[evidence.Hour]int{begun + 2: 1})
+	if got, err := hourOf(hist, roster.Relays[1].PeerID, begun+2); err != nil || got.Kind != Sealed {
+		t.Errorf("got %+v, %v, want a sealed hour", got, err)
+	}
+	want(0, map[evidence.Hour]int{})
+}
+
+// In the first days of a month the one before is asked for as often: of a large roster,
+// too, both stay, whatever visitors ask for.
+func TestTwoMonthsStay(t *testing.T) {
+	log, roster := newLog(t, 1, first)
+	for range maxHours / (31 * 24) {
+		roster.Relays = append(roster.Relays, bounty.Relay{})
+	}
+	hist := New(log, bounty.Defaults(), roster)
+	last := first.Month()
+	for _, m := range []evidence.Month{last, last - 1, last - 7, last - 8, last - 9, last - 7} {
+		known := hist.use(m)
+		for i := range roster.Relays {
+			known.relays[fmt.Sprint(i)] = known.other
+		}
+		hist.account(known, m)
+	}
+	if hist.months[last] == nil || hist.months[last-1] == nil || hist.months[last-7] == nil || len(hist.months) != 3 {
+		t.Errorf("months in memory: %v, want %s, %s and %s", slices.Sorted(maps.Keys(hist.months)), last, last-1, last-7)
+	}
+}
+
 // The first request for a month of 100 relays, and every later one.
 func BenchmarkMonth(b *testing.B) {
 	start := evidence.MonthOf(time.Date(2026, 10, 1, 0, 0, 0, 0, time.UTC)).First()
@@ -219,7 +327,7 @@ func BenchmarkMonth(b *testing.B) {
 			hist := New(log, bounty.Defaults(), roster)
 			runtime.GC()
 			runtime.ReadMemStats(&before)
-			_, err := hist.Month(roster.Relays[0].PeerID, start.Month())
+			_, err := hist.Month(start.Month())
 			must(b, err)
 			runtime.GC()
 			runtime.ReadMemStats(&after)
@@ -229,11 +337,11 @@ func BenchmarkMonth(b *testing.B) {
 		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/hours/100, "µs/record")
 	})
 	hist := New(log, bounty.Defaults(), roster)
-	_, err := hist.Month(roster.Relays[0].PeerID, start.Month())
+	_, err := hist.Month(start.Month())
 	must(b, err)
 	b.Run("warm", func(b *testing.B) {
 		for b.Loop() {
-			_, err := hist.Month(roster.Relays[0].PeerID, start.Month())
+			_, err := hist.Month(start.Month())
 			must(b, err)
 		}
 	})

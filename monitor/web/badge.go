@@ -31,7 +31,9 @@ func standing(m Month) (words, colour string) {
 	switch c := m.Count; {
 	case c.Needed == 0:
 		return fmt.Sprintf("%d of %d h up", c.Up, c.Required), "#1a7f37"
-	case c.Spare < 0:
+	case c.Late() && latest(m) != bounty.Down:
+		return fmt.Sprintf("%d h up, enrolled for %d", c.Up, c.Total-c.NotEnrolled), "#57606a"
+	case c.Lost():
 		return fmt.Sprintf("%d of %d h: out of reach", c.Up, c.Required), "#b3261e"
 	case latest(m) == bounty.Down:
 		return fmt.Sprintf("down, %d of %d h", c.Up, c.Required), "#b3261e"

@@ -25,6 +25,13 @@ func NewCount(m evidence.Month, h bounty.Hours, required int) Count {
 	}
 }
 
+// Late says that the relay was enrolled for too few of the month's hours: whatever it
+// did, they could not be enough.
+func (c Count) Late() bool { return c.Total-c.NotEnrolled < c.Required }
+
+// Lost says that the month could have been won and cannot any more.
+func (c Count) Lost() bool { return c.Spare < 0 && !c.Late() }
+
 // Month is one relay's month.
 type Month struct {
 	Monitor  string           `json:"monitor"`

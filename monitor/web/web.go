@@ -42,16 +42,23 @@ type Overview struct {
 	// Release is what the list tells of this monitor's own program; nil: nothing.
 	Release   *Release  `json:"release,omitempty"`
 	Witnesses []Witness `json:"witnesses"`
+	Totals    Totals    `json:"totals"`
 	Relays    []Relay   `json:"relays"`
 }
 
 // Relay is one relay under judgement.
 type Relay struct {
-	PeerID    string `json:"peer_id"`
-	Operator  string `json:"operator"`
-	TCP4      string `json:"tcp4"`
-	WSS       string `json:"wss"`
-	Announced string `json:"announced,omitempty"` // when its last announcement was heard
+	PeerID    string        `json:"peer_id"`
+	Operator  string        `json:"operator"`
+	Enrolled  evidence.Hour `json:"enrolled"`
+	TCP4      string        `json:"tcp4"`
+	WSS       string        `json:"wss"`
+	Announced string        `json:"announced,omitempty"` // when its last announcement was heard
+	// Needs say why somebody should look at it, the most urgent first.
+	Needs []Need `json:"needs,omitempty"`
+	// DownSince is the first of the hours that are down up to now; 0: they are not, or
+	// are too few to make an alert.
+	DownSince evidence.Hour `json:"down_since,omitempty"`
 	// Certificate is the newest that it showed, Agent how its software calls itself.
 	Certificate *bounty.CertificateSeen `json:"certificate,omitempty"`
 	Agent       string                  `json:"agent,omitempty"`
@@ -89,6 +96,8 @@ var ErrNotFound = errors.New("not found")
 // the log cannot be read.
 type Source interface {
 	Overview() (Overview, error)
+	// Fault says why nothing is judged at present; empty: all is well.
+	Fault() string
 	Month(relay string, month evidence.Month) (Month, error)
 	Hour(relay string, hour evidence.Hour) (history.Story, error)
 }
@@ -147,25 +156,28 @@ const hourLayout = "2006-01-02T15"
 type handler struct {
 	source Source
 	log    *slog.Logger
+	shared shared
 }
 
-// Handler serves the pages: / for people, /status.json for machines, /healthz
-// for watchdogs (503 while the monitor judges nothing); each relay's months and
-// hours, as pages and as JSON; and badges.
+// Handler serves the pages: / for people, /status.json for machines, both in parts of
+// 100 relays (?page=2), /healthz for watchdogs (503 while the monitor judges nothing);
+// each relay's months and hours, as pages and as JSON; and badges.
 func Handler(source Source, log *slog.Logger) http.Handler {
-	h := &handler{source, log}
+	h := &handler{source: source, log: log}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", h.overview(func(w http.ResponseWriter, o Overview) {
-		h.page(w, "overview.html", view{"./", "relaymon " + o.Monitor, true, o})
+	mux.HandleFunc("GET /{$}", h.overview("text/html; charset=utf-8", byNeed, func(b *bytes.Buffer, p part) error {
+		return pages.ExecuteTemplate(b, "overview.html", view{"./", "relaymon " + p.Monitor, true, p})
 	}))
-	mux.HandleFunc("GET /status.json", h.overview(func(w http.ResponseWriter, o Overview) { h.json(w, o) }))
-	mux.HandleFunc("GET /healthz", h.overview(func(w http.ResponseWriter, o Overview) {
-		if o.Fault != "" {
-			http.Error(w, o.Fault, http.StatusServiceUnavailable)
+	mux.HandleFunc("GET /status.json", h.overview("application/json", asIs, func(b *bytes.Buffer, p part) error {
+		return json.NewEncoder(b).Encode(p)
+	}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if fault := h.source.Fault(); fault != "" {
+			http.Error(w, fault, http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = w.Write([]byte("ok\n"))
-	}))
+	})
 	mux.HandleFunc("GET /relay/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../")) }))
 	mux.HandleFunc("GET /relay/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../../")) }))
 	mux.HandleFunc("GET /relay/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) {
@@ -178,16 +190,6 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	mux.Handle("GET /style.css", http.FileServerFS(files))
 	mux.Handle("GET /icon.svg", http.FileServerFS(files))
 	return secure(mux)
-}
-
-func (h *handler) overview(show func(http.ResponseWriter, Overview)) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		o, err := h.source.Overview()
-		if h.failed(w, err) {
-			return
-		}
-		show(w, o)
-	}
 }
 
 // month asks for the month of the path, or for the running one; the relay's name

@@ -1,15 +1,24 @@
 package web
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -55,7 +64,12 @@ type known struct {
 	err error
 }
 
-func (k known) Overview() (Overview, error) { return k.o, k.err }
+func (k known) Overview() (Overview, error) {
+	k.o.Totals = Total(k.o.Relays)
+	return k.o, k.err
+}
+
+func (k known) Fault() string { return k.o.Fault }
 
 func (k known) Month(relay string, m evidence.Month) (Month, error) {
 	if relay != k.o.Relays[0].PeerID || m != evidence.MonthOf(time.Now()) && m != sampleMonth().Count.Month {
@@ -186,9 +200,10 @@ func TestBadge(t *testing.T) {
 	up, down := []MonthHour{{Hour: Hour{Vote: bounty.Up}}, {}}, []MonthHour{{Hour: Hour{Vote: bounty.Down}}, {}}
 	for want, m := range map[string]Month{
 		"600 of 600 h up":           {Count: Count{Hours: bounty.Hours{Up: 600}, Required: 600}, Hours: up},
-		"10 of 600 h up":            {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 700}, 600), Hours: up},
-		"down, 10 of 600 h":         {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 700}, 600), Hours: down},
-		"10 of 600 h: out of reach": {Count: NewCount(0, bounty.Hours{Up: 10, Remaining: 10}, 600), Hours: up},
+		"10 of 600 h up":            {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 10, Remaining: 700}, 600), Hours: up},
+		"down, 10 of 600 h":         {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 10, Remaining: 700}, 600), Hours: down},
+		"10 of 600 h: out of reach": {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 700, Remaining: 10}, 600), Hours: up},
+		"10 h up, enrolled for 20":  {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, NotEnrolled: 700, Remaining: 10}, 600), Hours: up},
 	} {
 		if got, _ := standing(m); got != want {
 			t.Errorf("badge %q, want %q", got, want)
@@ -215,6 +230,159 @@ func TestOverview(t *testing.T) {
 	if strings.Contains(body, "<script>alert") {
 		t.Error("an operator's name is run as a script")
 	}
+}
+
+// large is an overview of n relays, of which some need a look.
+func large(n int) Overview {
+	o := sample()
+	one := o.Relays[0]
+	o.Relays = nil
+	for i := range n {
+		r := one
+		r.PeerID, r.Operator = fmt.Sprintf("12D3KooWrelay%04d", i), "o"
+		r.Hours = []Hour{{Hour: o.First, Vote: bounty.Up}, {Hour: o.First + 1, Vote: bounty.Unknown}}
+		switch i {
+		case n - 3:
+			r.Needs = []Need{NeedUpdate}
+		case n - 2:
+			r.Hours = []Hour{{Hour: o.First}, {Hour: o.First + 1}}
+			r.Needs = []Need{NeedUnknown, NeedUpdate}
+		case n - 1:
+			r.Hours = []Hour{{Hour: o.First, Vote: bounty.Down}, {Hour: o.First + 1}}
+			r.Needs = []Need{NeedDown}
+		}
+		o.Relays = append(o.Relays, r)
+	}
+	return o
+}
+
+// A large roster is shown page by page, those first that need a look.
+func TestPagesOfALargeRoster(t *testing.T) {
+	h := serve(large(250), nil)
+	shown := func(path string) (ids []string, body string) {
+		t.Helper()
+		w := get(t, h, path)
+		if w.Code != http.StatusOK {
+			t.Fatalf("%s: status %d: %s", path, w.Code, w.Body)
+		}
+		body = w.Body.String()
+		for _, m := range regexp.MustCompile(`<h2><a href="./relay/12D3KooWrelay(\d+)"`).FindAllStringSubmatch(body, -1) {
+			ids = append(ids, m[1])
+		}
+		return ids, body
+	}
+	first, body := shown("/")
+	if len(first) != perPage || strings.Join(first[:4], " ") != "0249 0248 0247 0000" {
+		t.Errorf("the first page shows %d relays, %v; want %d, those first that need a look", len(first), first[:4], perPage)
+	}
+	for _, want := range []string{
+		"sees of 250 relays", "<b>248</b> up", "<b>1</b> down", "<b>1</b> unknown", "need a look come first: 3.", "page 1 of 3", `href="./?page=2"`, `href="./?page=3"`, ">down</strong>",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("the first page does not hold %q", want)
+		}
+	}
+	second, _ := shown("/?page=2")
+	third, last := shown("/?page=3")
+	if len(second) != 100 || len(third) != 50 || second[0] != "0097" || third[49] != "0246" {
+		t.Errorf("pages of %d and %d relays, %v to %v", len(second), len(third), second[0], third[49])
+	}
+	if strings.Contains(last, `rel="next"`) || !strings.Contains(last, `rel="prev" href="./?page=2"`) {
+		t.Error("the pages do not lead to one another")
+	}
+	// Packed it is the same.
+	r := httptest.NewRequest(http.MethodGet, "/?page=2", nil)
+	r.Header.Set("Accept-Encoding", "gzip, br")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	z, err := gzip.NewReader(w.Body)
+	if err != nil || w.Header().Get("Content-Encoding") != "gzip" {
+		t.Fatalf("%v, headers %v", err, w.Header())
+	}
+	if plain, err := io.ReadAll(z); err != nil || !bytes.Contains(plain, []byte("page 2 of 3")) {
+		t.Errorf("%v, %d bytes", err, len(plain))
+	}
+	for _, page := range []string{"4", "0", "-1", "01", "+1", "1.0", "x", "99999999999999999999", "1%20"} {
+		for _, path := range []string{"/?page=", "/status.json?page="} {
+			if w := get(t, h, path+page); w.Code != http.StatusNotFound {
+				t.Errorf("%s%s: status %d, want 404", path, page, w.Code)
+			}
+		}
+	}
+	// For machines: in the roster's order, whatever happens to the relays meanwhile.
+	var all []string
+	for n := 1; ; n++ {
+		var p part
+		if err := json.Unmarshal(get(t, h, fmt.Sprintf("/status.json?page=%d", n)).Body.Bytes(), &p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Page != n || p.Pages != 3 || p.Totals != (Totals{Relays: 250, Up: 248, Down: 1, Unknown: 1, Needy: 3}) {
+			t.Errorf("page %d says page %d of %d, %+v", n, p.Page, p.Pages, p.Totals)
+		}
+		for _, r := range p.Relays {
+			all = append(all, r.PeerID)
+		}
+		if n == p.Pages {
+			break
+		}
+	}
+	if len(all) != 250 || !slices.IsSorted(all) || len(slices.Compact(all)) != 250 {
+		t.Errorf("%d relays in all pages", len(all))
+	}
+}
+
+// asked counts how often the overview is made.
+type asked struct {
+	known
+	times atomic.Int32
+}
+
+func (a *asked) Overview() (Overview, error) {
+	a.times.Add(1)
+	return a.known.Overview()
+}
+
+// A crowd costs as much as one visitor; and what he sees is not old.
+func TestSharedAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &asked{known: known{o: large(250)}}
+		h := Handler(a, slog.New(slog.DiscardHandler))
+		crowd := func(want int32) {
+			t.Helper()
+			var all sync.WaitGroup
+			for range 20 {
+				all.Go(func() {
+					if w := get(t, h, "/"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "page 1 of 3") {
+						t.Errorf("status %d", w.Code)
+					}
+				})
+			}
+			all.Wait()
+			if got := a.times.Load(); got != want {
+				t.Errorf("the overview was made %d times, want %d", got, want)
+			}
+		}
+		crowd(1)
+		crowd(1)
+		time.Sleep(sharedFor)
+		crowd(2)
+		get(t, h, "/?page=2")
+		get(t, h, "/status.json")
+		if got := a.times.Load(); got != 4 {
+			t.Errorf("the overview was made %d times, want 4: other pages are other answers", got)
+		}
+		if n := len(get(t, h, "/healthz").Body.String()); n == 0 || a.times.Load() != 4 {
+			t.Error("a watchdog has the overview made")
+		}
+		// What went wrong is asked for again.
+		time.Sleep(sharedFor)
+		a.known.err = errors.New("disk")
+		if w := get(t, h, "/"); w.Code != http.StatusInternalServerError {
+			t.Errorf("status %d, want 500", w.Code)
+		}
+		a.known.err = nil
+		crowd(6)
+	})
 }
 
 func TestEveryAnswerIsLockedDown(t *testing.T) {

@@ -370,7 +370,7 @@ func TestNumbers(t *testing.T) {
 		"/monitor/metrics":                       {404, ""},
 		"/monitor/probe?target=" + s.relays[0]:   {404, ""},
 		"/monitor/api/relays/" + s.relays[0]:     {200, `"required":600`},
-		"/monitor/badge/" + s.relays[0] + ".svg": {200, "of 600 h"},
+		"/monitor/badge/" + s.relays[0] + ".svg": {200, ">relay 20"},
 		"/monitor/relay/" + s.relays[0] + "/x":   {404, ""},
 		"/healthz":                               {200, "ok"},
 	} {
