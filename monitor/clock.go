@@ -81,7 +81,7 @@ func (m *Monitor) noteClock() {
 		return
 	}
 	if err := m.sampleInto(evidence.HourOf(m.begun)); err != nil {
-		m.setFault(err)
+		m.interrupt(err)
 	}
 }
 

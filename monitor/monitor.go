@@ -235,15 +235,15 @@ func (m *Monitor) tick(ctx context.Context, now moment) {
 	}
 	m.lastly = time.Now()
 	h := evidence.HourOf(now.wall)
-	if err := m.misnamed(now.wall); err != nil {
-		m.setFault(err)
-		m.begun = time.Time{}
-		return
-	}
-	if err := m.watchClock(now); err != nil {
-		m.setFault(err)
-		m.begun = time.Time{}
-		return
+	for _, ready := range []func() error{
+		func() error { return m.misnamed(now.wall) },
+		func() error { return m.watchClock(now) },
+		func() error { return m.store.Room(m.cfg.Concurrency) },
+	} {
+		if err := ready(); err != nil {
+			m.interrupt(err)
+			return
+		}
 	}
 	if m.begun.IsZero() || evidence.HourOf(m.begun) != h {
 		if err := m.begin(h, now.wall); err != nil {
@@ -276,11 +276,11 @@ func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 		}
 		err = m.secrets.turn(h, begun)
 	}
-	m.setFault(err)
 	if err != nil {
-		m.begun = time.Time{}
+		m.interrupt(err)
 		return err
 	}
+	m.setFault(nil)
 	m.begun = now
 	m.listen(h)
 	return nil
@@ -299,6 +299,12 @@ func (m *Monitor) listen(h evidence.Hour) {
 		}
 	}
 	m.ladder.watch(targets)
+}
+
+// interrupt ends the judging until a later tick has begun anew. The caller holds the lock.
+func (m *Monitor) interrupt(err error) {
+	m.setFault(err)
+	m.begun = time.Time{}
 }
 
 // setFault remembers why nothing can be judged, and says so once. The caller

@@ -31,9 +31,14 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 		err = m.checkPlace(b.roster, h)
 	}
 	if err != nil {
-		if m.refused != err.Error() {
-			m.refused = err.Error()
-			m.log.Error("the committee's files have changed and are not used: going on with those read before", "err", err)
+		// Each entry of a long roster may be at fault.
+		why := err.Error()
+		if len(why) > mostSaid {
+			why = strings.ToValidUTF8(why[:mostSaid], "") + " ..."
+		}
+		if m.refused != why {
+			m.refused = why
+			m.log.Error("the committee's files have changed and are not used: going on with those read before", "err", why)
 		}
 		return
 	}
@@ -125,8 +130,11 @@ func entries[T any](list []T, name func(T) string) map[string]string {
 	return out
 }
 
-// mostNamed bounds how many of a kind are named in one line of the log.
-const mostNamed = 10
+// Bounds of what one line of the log says of files: names of a kind, and bytes of faults.
+const (
+	mostNamed = 10
+	mostSaid  = 2000
+)
 
 // some names the first of a list and says how many there are besides.
 func some(names []string) string {

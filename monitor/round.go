@@ -38,8 +38,7 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	if errors.Is(err, evidence.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
 		m.log.Warn("an attempt counts nowhere: by the clock its hour is another", "err", err)
 	} else if err != nil {
-		m.setFault(err)
-		m.begun = time.Time{} // the next tick tries the log again
+		m.interrupt(err)
 	}
 	if a != nil {
 		m.remember(*a)
@@ -128,7 +127,8 @@ func (m *Monitor) inTime(j job, now moment) bool {
 		p = *known
 	}
 	due, late, ok := p.next(now, j.hour, evidence.Offset(m.planner.secret(j.hour), j.relay, j.hour))
-	return ok && !now.wall.Before(due) && now.wall.Before(late) && evidence.HourOf(now.wall) >= j.hour
+	// While nothing can be kept, nothing is tried.
+	return ok && m.fault == nil && !now.wall.Before(due) && now.wall.Before(late) && evidence.HourOf(now.wall) >= j.hour
 }
 
 // onOwnHost says whether the address is one of this machine's: a monitor never

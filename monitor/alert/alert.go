@@ -103,7 +103,8 @@ type Keeper struct {
 
 	mu      sync.Mutex
 	alerts  map[string]*Alert
-	outside int // alerts that hold and for which there is no room
+	outside int  // alerts that hold and for which there is no room
+	unkept  bool // it was said that the state cannot be kept
 }
 
 // courier brings the alerts to one receiver.
@@ -227,9 +228,10 @@ func (k *Keeper) save() {
 	if err == nil {
 		err = durable.Replace(k.file, b, 0o600)
 	}
-	if err != nil {
-		k.log.Error("keep what alerts were sent", "err", err)
+	if err != nil && !k.unkept {
+		k.log.Error("what alerts were sent cannot be kept: they go out all the same, and after a restart a second time; make room, or mend the disk", "err", err)
 	}
+	k.unkept = err != nil
 }
 
 // list are copies of alerts by their rank, the oldest first. The caller holds the lock.

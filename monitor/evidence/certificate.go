@@ -76,6 +76,7 @@ func (l *Log) keepCertificate(c *Certificate, ders [][]byte) error {
 		}
 	}
 	if err := l.disk.Create(l.certPath(c.SHA256), ders[0], 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		l.refused = true
 		return fmt.Errorf("keep certificate: %w", err)
 	}
 	return nil

@@ -320,7 +320,9 @@ func (s *story) end() {
 	l, err := open(s.disk, s.dir)
 	must(t, err)
 	s.log = l
-	_, err = l.Seal(s.lastNow.Add(time.Hour))
+	if _, err = l.Seal(s.lastNow.Add(time.Hour)); errors.Is(err, syscall.ENOSPC) {
+		_, err = l.Seal(s.lastNow.Add(time.Hour))
+	}
 	must(t, err)
 	s.look()
 	found := make(map[string]bool)

@@ -41,6 +41,7 @@ type Log struct {
 	headers map[Month]segment // where the next header goes on; one entry, the last month's
 	wals    map[Hour]*openWAL
 	held    bool
+	refused bool // the disk did not take the last write, see [Log.Room]
 }
 
 // openWAL is an hour's write-ahead log with the file it goes to.
@@ -159,6 +160,7 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 		}
 	}
 	if err := w.file.append(append(bytes.Clone(line), '\n')); err != nil {
+		l.refused = true
 		return fmt.Errorf("write to hour %s: %w", h, err)
 	}
 	w.add(e, line)
