@@ -158,7 +158,7 @@ func (c *Config) Validate() error {
 		err := alert.CheckURL(u)
 		want(err == nil, "alerts.alertmanagers[%d]: %v", i, err)
 	}
-	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
+	want(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "concurrency: want 1 to %d, not %d", maxConcurrency, c.Concurrency)
 	want(c.Browser != "", "browser: want auto, none or the path of a Chromium")
 	if c.Network != evidence.Lab {
 		want(c.Lab.CA == "" && len(c.Lab.Resolve) == 0, "lab: only a lab network may trust a CA of its own or pin names")
