@@ -146,11 +146,12 @@ func TestNoAttemptIsEarly(t *testing.T) {
 		h := evidence.HourOf(time.Now())
 		must(t, m.secrets.turn(h, 0))
 		due := h.Start().Add(evidence.Offset(m.secrets.of(h), ids[0], h))
-		m.gate <- struct{}{} // all places are taken
+		m.planner.busy["another"] = true // all places are taken
 		time.Sleep(time.Until(due))
 		m.tick(t.Context(), m.machine.now())
 		f.set = -2 * time.Second
-		<-m.gate
+		delete(m.planner.busy, "another")
+		m.tick(t.Context(), m.machine.now())
 		m.running.Wait()
 		if f.climbs != 0 {
 			t.Fatalf("got %d attempts before %s, want none", f.climbs, due)

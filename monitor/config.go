@@ -189,7 +189,7 @@ func (c *Config) Validate() error {
 		err := alert.CheckURL(u)
 		want(err == nil, "alerts.alertmanagers[%d]: %v", i, err)
 	}
-	want(c.Concurrency >= 1 && c.Concurrency <= 64, "concurrency: want 1 to 64, not %d", c.Concurrency)
+	want(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "concurrency: want 1 to %d, not %d", maxConcurrency, c.Concurrency)
 	want(len(c.Second) <= maxSecond, "second_resolvers: want %d at most, not %d", maxSecond, len(c.Second))
 	want(len(c.Second) > 0 || c.Network == evidence.Lab, "second_resolvers: want one at least: without a second opinion nothing that goes by a relay's name can fail")
 	for i, s := range c.Second {

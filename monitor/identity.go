@@ -179,7 +179,8 @@ func (id identity) sign(a *evidence.Attempt, hour evidence.Hour) {
 }
 
 // recall reads the last day of the log: what was tried in the hours that are
-// still open, which identities hold a place, and what each relay is.
+// still open, which relays failed of late, which identities hold a place, and what
+// each relay is.
 func (m *Monitor) recall(now moment) error {
 	this := evidence.HourOf(now.wall)
 	for h := this - 24; h <= this; h++ {
@@ -194,6 +195,7 @@ func (m *Monitor) recall(now moment) error {
 			m.identities.restore(r)
 			for _, a := range r.Attempts {
 				m.remember(a)
+				m.planner.places.learn(r.PeerID, a)
 			}
 		}
 	}

@@ -100,6 +100,12 @@ var (
 	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
 	descWaiting    = prometheus.NewDesc("relaymon_alerts_waiting", "Alerts, and their ends, that some receiver was not told of yet.", nil, nil)
 	descOutside    = prometheus.NewDesc("relaymon_alerts_without_room", "Alerts that hold and are told to nobody, because there are too many.", nil, nil)
+	descOverloaded = prometheus.NewDesc("relaymon_overloaded", "Whether the monitor could not keep up with its roster in the last hour: attempts are made late, or not at all.", nil, nil)
+	descPlaces     = prometheus.NewDesc("relaymon_places", "How many attempts may be under way at the same time.", nil, nil)
+	descPlacesUsed = prometheus.NewDesc("relaymon_places_used", "Attempts under way.", nil, nil)
+	descQueue      = prometheus.NewDesc("relaymon_attempts_waiting", "Attempts that are due and wait for a place.", nil, nil)
+	descLate       = prometheus.NewDesc("relaymon_attempts_late_total", "First attempts that began more than 5 minutes after they were due.", nil, nil)
+	descMissed     = prometheus.NewDesc("relaymon_attempts_missed_total", "Attempts that were not made for want of a place.", nil, nil)
 	descVote       = prometheus.NewDesc("relaymon_vote", "This monitor's vote of the last hour in which it has one: 1 up, 0.5 busy, 0 down; absent if the last day holds none.", relayLabels, nil)
 	descMonthHours = prometheus.NewDesc("relaymon_month_hours", "Hours of the running month, as this monitor alone counts them.", append(slices.Clone(relayLabels), "state"), nil)
 	descNeeded     = prometheus.NewDesc("relaymon_month_needed_hours", "Hours that must still be up in the running month.", relayLabels, nil)
@@ -111,7 +117,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descRefused, descWaiting, descOutside, descVote, descMonthHours, descNeeded, descSpare) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descRefused, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare) {
 		out <- d
 	}
 }
@@ -135,9 +141,18 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 	for _, w := range o.Witnesses {
 		gauge(descBehind, float64(w.Behind), w.Name)
 	}
+	gauge(descOverloaded, truth(o.Overload != ""))
 	n.m.mu.Lock()
 	refusals := n.m.refusals
+	places, used, waiting := n.m.planner.places.all, len(n.m.planner.busy), len(n.m.planner.places.waiting)
+	lates, misses := n.m.planner.places.lates, n.m.planner.places.misses
 	n.m.mu.Unlock()
+	gauge(descPlaces, float64(places))
+	gauge(descPlacesUsed, float64(used))
+	gauge(descQueue, float64(waiting))
+	for desc, total := range map[*prometheus.Desc]int{descLate: lates, descMissed: misses} {
+		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(total))
+	}
 	for _, l := range refusals {
 		for reason, count := range l.Counts() {
 			out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), l.Name(), reason)

@@ -29,8 +29,7 @@ type Monitor struct {
 	log    *slog.Logger
 	store  *evidence.Log
 	ladder *ladder
-	climb  climber       // the ladder's, or a test's
-	gate   chan struct{} // a place for each probe that may run at the same time
+	climb  climber // the ladder's, or a test's
 
 	inForce  atomic.Pointer[basis] // see [Monitor.basis]
 	browsing *browsing             // nil: no browser is at hand
@@ -46,6 +45,7 @@ type Monitor struct {
 	planner    *planner
 	secrets    *secrets
 	identities *identities
+	overloaded bool                         // it was said that the monitor does not keep up
 	seen       map[string]*evidence.Attempt // by peer ID: the last attempt that got a reservation
 	latest     map[string]*evidence.Attempt // by peer ID: the last attempt
 	begun      time.Time                    // when the current hour was begun; the zero time: it was not
@@ -92,7 +92,6 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 	m := &Monitor{
 		cfg:     cfg,
 		log:     log,
-		gate:    make(chan struct{}, cfg.Concurrency),
 		seen:    map[string]*evidence.Attempt{},
 		latest:  map[string]*evidence.Attempt{},
 		machine: thisMachine(),
@@ -130,6 +129,7 @@ func (m *Monitor) prepare() (err error) {
 	}
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
+	m.planner.places.all = m.cfg.Concurrency
 	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
 	now := m.machine.now()
 	if err := m.recall(now); err != nil {
@@ -257,6 +257,7 @@ func (m *Monitor) tick(ctx context.Context, now moment) {
 			m.attempt(ctx, j)
 		}()
 	}
+	m.noteLoad(now)
 }
 
 // begin notes in the log that the hour is being watched from now on. While the

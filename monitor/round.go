@@ -19,20 +19,10 @@ import (
 // seen and the leaf certificates (DER) that the attempt refers to.
 type climber func(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte)
 
-// attempt makes a planned attempt, when there is a place for it.
+// attempt makes a planned attempt.
 func (m *Monitor) attempt(ctx context.Context, j job) {
-	var a *evidence.Attempt
-	var err error
-	var began moment
-	select {
-	case m.gate <- struct{}{}:
-		began = m.machine.now()
-		if m.inTime(j, began) { // else it waited too long for a place, or the clock was set
-			a, err = m.observe(ctx, j, m.browse)
-		}
-		<-m.gate
-	case <-ctx.Done():
-	}
+	began := m.machine.now()
+	a, err := m.observe(ctx, j, m.browse)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if errors.Is(err, evidence.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
@@ -115,20 +105,6 @@ func (m *Monitor) equip(b *basis, j job) (*errand, error) {
 	defer m.mu.Unlock()
 	e.identity, err = m.identify(b.roster, relay, j.hour)
 	return e, err
-}
-
-// inTime says whether a job may start now: not too late, and, if the clock was set
-// back meanwhile, not before it is due.
-func (m *Monitor) inTime(j job, now moment) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	var p progress
-	if known := m.planner.hours[j]; known != nil {
-		p = *known
-	}
-	due, late, ok := p.next(now, j.hour, evidence.Offset(m.planner.secret(j.hour), j.relay, j.hour))
-	// While nothing can be kept, nothing is tried.
-	return ok && m.fault == nil && !now.wall.Before(due) && now.wall.Before(late) && evidence.HourOf(now.wall) >= j.hour
 }
 
 // onOwnHost says whether the address is one of this machine's: a monitor never

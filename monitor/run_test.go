@@ -30,6 +30,7 @@ type fakeNet struct {
 	set     time.Duration // how far the wall clock was set ...
 	slept   time.Duration // ... and for how long the machine has slept
 	boots   int
+	takes   func(relay string, at time.Time) time.Duration // nil: took
 	climbs  int
 	running int
 	most    int // probes at the same time
@@ -42,8 +43,12 @@ func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ *lookout, _ crypt
 	f.most = max(f.most, f.running)
 	start := time.Now().Add(f.slept + f.set)
 	f.mu.Unlock()
+	took := f.took
+	if f.takes != nil {
+		took = f.takes(t.PeerID.String(), start)
+	}
 	select {
-	case <-time.After(f.took):
+	case <-time.After(took):
 	case <-ctx.Done():
 	}
 	f.mu.Lock()
@@ -106,7 +111,6 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 		log:     slog.New(slog.DiscardHandler),
 		store:   store,
 		climb:   f.climb,
-		gate:    make(chan struct{}, concurrency),
 		seen:    map[string]*evidence.Attempt{},
 		latest:  map[string]*evidence.Attempt{},
 		machine: f.machine(),
@@ -121,6 +125,7 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	must(t, os.MkdirAll(m.secrets.dir, 0o700))
 	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
 	m.planner = newPlanner(m.secrets.of)
+	m.planner.places.all = concurrency
 	m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
 	return m, ids
 }
@@ -131,12 +136,13 @@ func goBy(m *Monitor, rules *bounty.Rules, roster *bounty.Roster) {
 }
 
 // deterministic is a source of bytes for test keys.
-type deterministic byte
+type deterministic int
 
 func (d deterministic) Read(b []byte) (int, error) {
 	for i := range b {
-		b[i] = byte(d) + byte(i)
+		b[i] = byte(int(d) + i)
 	}
+	b[0] ^= byte(d >> 8)
 	return len(b), nil
 }
 
@@ -287,6 +293,7 @@ func TestRunAfterAPause(t *testing.T) {
 		m.store, m.begun, m.lastly = store, time.Time{}, time.Time{}
 		m.secrets = &secrets{dir: m.secrets.dir, mark: store.Mark}
 		m.planner = newPlanner(m.secrets.of)
+		m.planner.places.all = m.cfg.Concurrency
 		if err := m.recall(m.machine.now()); err != nil {
 			t.Fatal(err)
 		}

@@ -61,10 +61,13 @@ type planner struct {
 	secret func(evidence.Hour) []byte
 	hours  map[job]*progress
 	busy   map[string]bool // relays with an attempt under way
+	places places
+
+	offsets map[job]time.Duration // of the hours at hand
 }
 
 func newPlanner(secret func(evidence.Hour) []byte) *planner {
-	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}}
+	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}, places: newPlaces(), offsets: map[job]time.Duration{}}
 }
 
 // restore takes over what the log holds of a relay and an hour, of which nothing is
@@ -95,6 +98,17 @@ func (p *planner) note(j job, a evidence.Attempt, began time.Duration) {
 	s.last = began
 	s.attempts++
 	s.done = s.done || complete(a)
+	p.places.learn(j.relay, a)
+}
+
+// offset is when in its hour the first attempt is due.
+func (p *planner) offset(j job) time.Duration {
+	o, ok := p.offsets[j]
+	if !ok {
+		o = evidence.Offset(p.secret(j.hour), j.relay, j.hour)
+		p.offsets[j] = o
+	}
+	return o
 }
 
 // complete says whether every component that was asked for was ok, so that the
@@ -108,30 +122,33 @@ func complete(a evidence.Attempt) bool {
 	return true
 }
 
-// due lists the attempts to start now, at most one for each relay, and marks
-// their relays busy until [planner.end].
+// due lists the attempts to start now, as far as there are places, at most one for
+// each relay, and marks their relays busy until [planner.end].
 func (p *planner) due(now moment, relays []string) []job {
 	this := evidence.HourOf(now.wall)
-	var out []job
+	var list []candidate
 	for _, relay := range relays {
-		// The hour before first: its retries are bound to a time.
 		for _, h := range []evidence.Hour{this - 1, this} {
-			if p.busy[relay] {
-				break
-			}
 			j := job{relay, h}
 			var s progress
 			if known := p.hours[j]; known != nil {
 				s = *known
 			}
-			due, late, ok := s.next(now, h, evidence.Offset(p.secret(h), relay, h))
-			if ok && !now.wall.Before(due) && now.wall.Before(late) {
-				p.busy[relay] = true
-				out = append(out, j)
+			due, late, ok := s.next(now, h, p.offset(j))
+			switch {
+			case !ok || now.wall.Before(due):
+			case !now.wall.Before(late):
+				p.places.expire(j, now)
+			default:
+				list = append(list, candidate{j, due, s.attempts > 0})
 			}
 		}
 	}
 	p.forget(this - 2)
+	out := p.places.choose(now, list, p.busy)
+	for _, j := range out {
+		p.busy[j.relay] = true
+	}
 	return out
 }
 
@@ -159,6 +176,11 @@ func (p *planner) forget(before evidence.Hour) {
 	for j := range p.hours {
 		if j.hour < before {
 			delete(p.hours, j)
+		}
+	}
+	for j := range p.offsets {
+		if j.hour < before {
+			delete(p.offsets, j)
 		}
 	}
 }

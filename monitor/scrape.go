@@ -100,7 +100,6 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		delete(m.planner.busy, id)
-		<-m.gate
 	}()
 	a, err := m.peek(ctx, b, j)
 	if err != nil {
@@ -143,10 +142,8 @@ func (q *asked) begin(j job, now moment) (last *evidence.Attempt, free bool) {
 	if now.steady < q.next[j.relay] || last != nil && now.wall.Sub(last.Started.Time).Abs() < askedEvery || !m.planner.idle(j, now) {
 		return last, false
 	}
-	select {
-	case m.gate <- struct{}{}:
-	default:
-		return last, false // all places are taken by planned attempts
+	if len(m.planner.busy) >= m.planner.places.all || len(m.planner.places.waiting) > 0 {
+		return last, false // the places are for planned attempts
 	}
 	m.planner.busy[j.relay] = true
 	q.next[j.relay] = now.steady + askedEvery

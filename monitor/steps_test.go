@@ -92,7 +92,7 @@ func (s *stepped) again(reboot bool) {
 	old := s.m
 	s.m = &Monitor{
 		cfg: old.cfg, log: old.log, store: store, climb: old.climb, machine: old.machine,
-		gate: make(chan struct{}, old.cfg.Concurrency), seen: map[string]*evidence.Attempt{}, latest: map[string]*evidence.Attempt{},
+		seen: map[string]*evidence.Attempt{}, latest: map[string]*evidence.Attempt{},
 	}
 	goBy(s.m, old.basis().rules, old.basis().roster)
 	if reboot {
@@ -102,6 +102,7 @@ func (s *stepped) again(reboot bool) {
 	must(s.t, s.m.follow())
 	s.m.secrets = &secrets{dir: old.secrets.dir, mark: store.Mark}
 	s.m.planner = newPlanner(s.m.secrets.of)
+	s.m.planner.places.all = old.cfg.Concurrency
 	s.m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
 	must(s.t, s.m.recall(s.m.machine.now()))
 	s.start()

@@ -137,13 +137,10 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		if !m.Holds(h) || !c.Month.Contains(h) || !relay.EnrolledAt(h) || h.End().After(c.AsOf) {
 			continue
 		}
-		x := &seen{vote: Vote{Why: Missing}}
-		if vh.Header.State != evidence.StateGap {
-			x.vote.Why = Missed
-		}
+		x := &seen{vote: Vote{Why: Unrecorded(vh.Header)}}
 		if vh.Record != nil {
 			x.ballot = VoteOf(c.Rules, c.Roster, relay, vh.Record, vh.Header.Controls, vh.Vouchers)
-			x.vote = x.ballot.Vote
+			x.vote = x.ballot.Vote.Overload(c.Rules, vh.Header, len(vh.Record.Attempts))
 			s.facts(c, relay, report, x, vh.Record.Attempts, vh.Vouchers, h)
 		}
 		n := len(c.Roster.Bench(relay, h))

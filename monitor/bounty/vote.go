@@ -57,9 +57,10 @@ const (
 	Clock          // the monitor's clock was not to be trusted (rule R9)
 	Early          // the first attempt was made before it was due (rule R2)
 	Void           // the monitor signed two histories
+	Overloaded     // the monitor had no place for the attempts that were due
 )
 
-var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void"}
+var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded"}
 
 func (w Why) String() string { return whyWords[w] }
 

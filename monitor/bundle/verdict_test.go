@@ -216,6 +216,35 @@ func TestHours(t *testing.T) {
 	}
 }
 
+// An overloaded monitor's hours are unknown for that reason, unless it made the
+// attempts that a vote takes.
+func TestOverloadedMonitor(t *testing.T) {
+	w := newScene(t, evidence.PSF, 3)
+	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+		if m != w.monitors[2] {
+			return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+		}
+		if h != w.first+2 {
+			w.must(m.log.Mark(h, evidence.Mark{Missed: 3}))
+		}
+		switch h - w.first {
+		case 0:
+			return nil
+		case 1, 2:
+			return []evidence.Attempt{w.down(m, h, 10*time.Minute)}
+		case 3:
+			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+		}
+		return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+	})
+	v := judged(t, w, w.input())
+	for i, want := range []string{"unknown: overloaded", "unknown: overloaded", "unknown: one failure", "down", "up"} {
+		if got := at(v, w.first+evidence.Hour(i)).Votes["m3.example.org"]; got != want {
+			t.Errorf("hour %d: got %q, want %q", i, got, want)
+		}
+	}
+}
+
 func TestLateMonitor(t *testing.T) {
 	w := newScene(t, evidence.PSF, 3)
 	late := w.monitors[2]

@@ -35,8 +35,11 @@ type Header struct {
 	Controls []Control `json:"controls,omitempty"`
 	// Schedule commits to the secret of a day to come or publishes that of a day past (rule R2).
 	Schedule []Secret `json:"schedule,omitempty"`
-	Records  int64    `json:"records"`
-	Root     Hash     `json:"root"` // Merkle root over the records, sorted by peer ID
+	// Missed attempts were due and not made: the monitor was overloaded and had no
+	// place for them.
+	Missed  int64 `json:"missed,omitempty"`
+	Records int64 `json:"records"`
+	Root    Hash  `json:"root"` // Merkle root over the records, sorted by peer ID
 }
 
 // Clock sums up the samples of the monitor's clock, from the hour's begin until it
@@ -138,6 +141,7 @@ type Mark struct {
 	Clock    *ClockSample `json:"clock,omitempty"`
 	Control  *Control     `json:"control,omitempty"`
 	Schedule *Secret      `json:"schedule,omitempty"`
+	Missed   int64        `json:"missed,omitempty"` // attempts not made for want of a place
 }
 
 // header makes the head of a block out of the hour's write-ahead log, nil for a gap.
@@ -148,7 +152,7 @@ func (w *openWAL) header(h Hour, at time.Time, records *tree) (Header, error) {
 		if n := len(w.begins); n > 0 {
 			head.Software = w.begins[n-1].Software
 		}
-		head.Clock, head.Controls, head.Schedule = sumUpClock(w.clock), w.controls, w.schedule
+		head.Clock, head.Controls, head.Schedule, head.Missed = sumUpClock(w.clock), w.controls, w.schedule, w.missed
 	}
 	var err error
 	head.Root, err = records.root(records.size)

@@ -68,6 +68,12 @@
 // the kernel a time service kept the clock, in every sample or in the next one with no
 // step in between; right after a step the kernel is not asked.
 //
+// The member missed is the number of attempts, first ones and retries on all relays
+// together, that were due in the hour and not made since the monitor was overloaded:
+// too many others were under way. It is absent if there were none, as in every gap,
+// and at most 3200000. A relay without a record in a block with this member counts as
+// one that was missed.
+//
 // The member schedule publishes when attempts were due: the SHA-256 of the secret
 // of a day stands in a header before or at the start of that day, the secret
 // itself in that of the day's last hour, which is sealed when the day is over, or

@@ -82,6 +82,7 @@ func FuzzWAL(f *testing.F) {
 	for _, e := range []entry{
 		{Begin: &begin{TimeOf(hour.Start()), "x"}},
 		{Mark: &Mark{Clock: &ClockSample{At: TimeOf(hour.Start())}}},
+		{Mark: &Mark{Missed: 2}},
 		{Attempt: &a},
 	} {
 		line, err := Encode(e)

@@ -464,6 +464,8 @@ func TestStates(t *testing.T) {
 	must(t, l.Mark(h+5, Mark{Control: &Control{Name: "c1", Component: TCP4, Outcome: OK, Started: TimeOf((h + 5).Start())}}))
 	must(t, l.Mark(h+5, Mark{Schedule: &Secret{Day: "2026-10-31", Secret: []byte("secret")}}))
 	must(t, l.Mark(h+5, Mark{Clock: &ClockSample{At: TimeOf((h + 5).End()), UpMS: 3600_000 - 4495}}))
+	must(t, l.Mark(h+5, Mark{Missed: 4})) // first attempts, at the hour's end
+	must(t, l.Mark(h+5, Mark{Missed: 3})) // retries, later
 	got, err := l.Seal(closing(h + 5))
 	must(t, err)
 	var states []State
@@ -480,7 +482,7 @@ func TestStates(t *testing.T) {
 		t.Fatal(d)
 	}
 	last := got[5]
-	if last.Software != "relaymon/test" || len(last.Controls) != 1 || len(last.Schedule) != 1 ||
+	if last.Software != "relaymon/test" || len(last.Controls) != 1 || len(last.Schedule) != 1 || last.Missed != 7 ||
 		!cmp.Equal(last.Clock, Clock{Samples: 2, Synchronised: true, DriftMS: 2500, Steps: []ClockStep{{TimeOf((h + 5).End()), 2500}}}) {
 		t.Fatalf("header %+v", last)
 	}
@@ -493,6 +495,9 @@ func TestStates(t *testing.T) {
 		{Schedule: &Secret{Day: "2026-10-32", Secret: []byte("x")}},
 		{Schedule: &Secret{Day: "2026-10-31"}},
 		{Schedule: &Secret{Day: "2026-10-31", SHA256: "00"}},
+		{Missed: -1},
+		{Missed: maxMissed + 1},
+		{Missed: 1, Clock: &ClockSample{}},
 	} {
 		if err := l.Mark(h+6, m); err == nil {
 			t.Errorf("took mark %+v", m)

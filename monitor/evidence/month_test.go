@@ -42,6 +42,9 @@ func newSmallMonth(t testing.TB) smallMonth {
 		watch(t, l, h)
 		must(t, l.Append(h, relay.attempt(t, l.Key(), h, 10*time.Minute, cert), der))
 		must(t, l.Append(h, other.attempt(t, l.Key(), h, 20*time.Minute, nil)))
+		if h == firstHour+6 {
+			must(t, l.Mark(h, Mark{Missed: 2}))
+		}
 		if h == open {
 			break
 		}
@@ -202,6 +205,9 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		"last header changed":   {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = StateGap; h.Records = 0 }) }, "its root is not that of the blocks"},
 		"state":                 {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = "x" }) }, `state "x"`},
 		"gap with records":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = StateGap }) }, "a gap with records"},
+		"gap with missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State, h.Records, h.Missed = StateGap, 0, 1 }) }, "or missed attempts"},
+		"negative missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Missed = -1 }) }, "-1 missed attempts"},
+		"too many missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Missed = maxMissed + 1 }) }, "missed attempts, want"},
 		"negative records":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Records = -1 }) }, "-1 records"},
 		"sealed too early":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.SealedAt = TimeOf(h.Hour.End()) }) }, "before its hour had closed"},
 		"last one not signed":   {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Signed = false }) }, "under no checkpoint"},

@@ -346,6 +346,10 @@ func (s second) verify() (facts []fact, err error) {
 		}
 		sealed := s.time(h["sealed_at"])
 		must(!sealed.Before(hour.Add(76*time.Minute)) && !sealed.After(asOf), "sealed")
+		if missed, ok := h["missed"]; ok {
+			n := s.int(missed)
+			must(n >= 1 && n <= 3200000 && h["state"] != "gap", "missed")
+		}
 		leaves, headers = append(leaves, s.sum([]byte{0}, []byte(line))), append(headers, h)
 	}
 	parts := strings.Split(string(s.files["checkpoints"]), "\n\n")

@@ -26,6 +26,7 @@ const (
 	maxLookups  = 9
 	maxIPv4     = 16
 	maxText     = 256
+	maxMissed   = maxAttempts * maxRecords
 	saltSize    = 32
 	maxBoot     = 64 // bytes
 )
@@ -186,14 +187,17 @@ func decodeHeader(b []byte) (Header, error) {
 	switch h.State {
 	case StateOK:
 	case StateGap:
-		if h.Records != 0 {
-			return Header{}, fmt.Errorf("block %s is a gap with records", h.Hour)
+		if h.Records != 0 || h.Missed != 0 {
+			return Header{}, fmt.Errorf("block %s is a gap with records or missed attempts", h.Hour)
 		}
 	default:
 		return Header{}, fmt.Errorf("block %s: state %q is not known", h.Hour, h.State)
 	}
 	if h.Records < 0 || h.Records > maxRecords {
 		return Header{}, fmt.Errorf("block %s: %d records", h.Hour, h.Records)
+	}
+	if err := checkMissed(h.Missed); err != nil {
+		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if len(h.Controls) > maxControls || len(h.Schedule) > maxSchedule {
 		return Header{}, fmt.Errorf("block %s: too many controls or secrets", h.Hour)
@@ -234,6 +238,13 @@ func (c Clock) check() error {
 func (s ClockSample) check() error {
 	if s.UpMS < 0 || len(s.Boot) > maxBoot {
 		return fmt.Errorf("clock: up for %d ms since boot %.80q", s.UpMS, s.Boot)
+	}
+	return nil
+}
+
+func checkMissed(n int64) error {
+	if n < 0 || n > maxMissed {
+		return fmt.Errorf("%d missed attempts, want 0 to %d", n, maxMissed)
 	}
 	return nil
 }

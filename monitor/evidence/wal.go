@@ -41,15 +41,23 @@ func (e entry) check(h Hour) error {
 }
 
 func (m Mark) check() error {
+	set := 0
+	for _, is := range []bool{m.Clock != nil, m.Control != nil, m.Schedule != nil, m.Missed != 0} {
+		if is {
+			set++
+		}
+	}
 	switch {
-	case m.Clock != nil && m.Control == nil && m.Schedule == nil:
+	case set != 1:
+		return errors.New("mark wants exactly one of clock, control, schedule, missed")
+	case m.Clock != nil:
 		return m.Clock.check()
-	case m.Clock == nil && m.Control != nil && m.Schedule == nil:
+	case m.Control != nil:
 		return checkControl(*m.Control)
-	case m.Clock == nil && m.Control == nil && m.Schedule != nil:
+	case m.Schedule != nil:
 		return checkSecret(*m.Schedule)
 	}
-	return errors.New("mark wants exactly one of clock, control, schedule")
+	return checkMissed(m.Missed)
 }
 
 func decodeEntry(line []byte, h Hour) (entry, error) {
@@ -68,6 +76,7 @@ type wal struct {
 	clock    []ClockSample
 	controls []Control
 	schedule []Secret
+	missed   int64
 	good     int64 // length of the lines that count
 }
 
@@ -123,7 +132,8 @@ func (w *wal) admits(e entry) error {
 			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, ErrOutside, w.hour)
 		}
 	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxControls,
-		e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule:
+		e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule,
+		e.Mark != nil && w.missed+e.Mark.Missed > maxMissed:
 		return fmt.Errorf("too many marks in hour %s", w.hour)
 	}
 	return nil
@@ -153,6 +163,8 @@ func (w *wal) add(e entry, line []byte) {
 		w.controls = append(w.controls, *e.Mark.Control)
 	case e.Mark.Schedule != nil:
 		w.schedule = append(w.schedule, *e.Mark.Schedule)
+	default:
+		w.missed += e.Mark.Missed
 	}
 }
 

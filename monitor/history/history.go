@@ -245,9 +245,9 @@ func (h *History) readSealed(ctx context.Context, known *month, m evidence.Month
 			continue
 		}
 		head := &headers[i-before]
-		blank := Hour{Kind: Sealed, Why: bounty.Missed}
+		blank := Hour{Kind: Sealed, Why: bounty.Unrecorded(*head)}
 		if head.State == evidence.StateGap {
-			blank = Hour{Kind: Gap, Why: bounty.Missing}
+			blank.Kind = Gap
 		}
 		records, err := h.log.Records(head.Hour)
 		if err != nil {
@@ -371,6 +371,7 @@ func (h *History) forget(but evidence.Month) {
 // judge says what a record comes to, of an hour with this header.
 func (h *History) judge(relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
 	ballot := bounty.VoteOf(h.rules, h.roster, relay, rec, head.Controls, nil)
+	ballot.Vote = ballot.Vote.Overload(h.rules, head, len(rec.Attempts))
 	vote := ballot.Vote
 	if kind == Sealed {
 		vote = h.rules.ByClock(head.Clock, ballot)

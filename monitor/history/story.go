@@ -65,8 +65,8 @@ func Tell(f Facts) Story {
 	}
 	if f.Record == nil {
 		s.Why = bounty.Missing
-		if f.Verified != nil && f.Verified.Header.State != evidence.StateGap {
-			s.Why = bounty.Missed
+		if f.Verified != nil {
+			s.Why = bounty.Unrecorded(f.Verified.Header)
 		}
 	} else {
 		s.Attempts = f.Record.Attempts
@@ -77,7 +77,11 @@ func Tell(f Facts) Story {
 			}
 		}
 		ballot := bounty.VoteOf(f.Rules, f.Roster, f.Relay, f.Record, controls, vouchers)
-		s.Vote, s.Why = ballot.Value, ballot.Why
+		vote := ballot.Vote
+		if f.Verified != nil {
+			vote = vote.Overload(f.Rules, f.Verified.Header, len(f.Record.Attempts))
+		}
+		s.Vote, s.Why = vote.Value, vote.Why
 		s.Causes = append(s.Causes, ballot.Causes...)
 	}
 	s.voted(f)
@@ -117,6 +121,9 @@ func (s *Story) watched(f Facts) {
 	}
 	for _, step := range h.Clock.Steps {
 		s.say("Its clock was set by %+.1f s, to %s.", float64(step.ByMS)/1000, clock(step.At.Time))
+	}
+	if h.Missed > 0 {
+		s.say("It was overloaded: %d attempts on all its relays together, due in this hour, were not made.", h.Missed)
 	}
 }
 
@@ -251,6 +258,7 @@ func WhyWords(w bounty.Why) string {
 		bounty.Clock:      "the monitor's clock was set within the hour, or was not to be trusted",
 		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
 		bounty.Void:       "the monitor signed two histories",
+		bounty.Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",
 	}[w]
 }
 

@@ -424,6 +424,14 @@ func TestHealth(t *testing.T) {
 	if body := get(t, serve(o, nil), "/").Body.String(); !strings.Contains(body, "Not judging") || !strings.Contains(body, "disk full") {
 		t.Error("the page does not say that nothing is judged")
 	}
+	o = sample()
+	o.Overload = "7 attempts wait"
+	if w := get(t, serve(o, nil), "/healthz"); w.Code != http.StatusOK {
+		t.Errorf("status %d while the monitor cannot keep up", w.Code)
+	}
+	if body := get(t, serve(o, nil), "/").Body.String(); !strings.Contains(body, "This monitor cannot keep up") || !strings.Contains(body, "7 attempts wait") {
+		t.Error("the page does not say that the monitor cannot keep up")
+	}
 	if w := get(t, serve(o, errors.New("secret path")), "/"); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("status %d, %q when the log cannot be read", w.Code, w.Body)
 	}
