@@ -37,6 +37,7 @@ func TestBountyMD(t *testing.T) {
 		fmt.Sprintf("The first %d busy hours of a month count as up", r.BusyCap),
 		fmt.Sprintf("cosigned it within %d minutes after the hour's end (%s of the monitors, rounded down)", minutes(r.SealWithin), r.WitnessesRequired),
 		fmt.Sprintf("drifted less than %d seconds and stood at most %d seconds ahead", seconds(r.ClockDrift), seconds(r.ClockAhead)),
+		fmt.Sprintf("in which it was set by %d seconds or more", seconds(r.ClockDrift)),
 		fmt.Sprintf("%d hours up: PASS", r.HoursRequired),
 		fmt.Sprintf("Below a coverage of %d %%", r.CoverageFlag),
 		fmt.Sprintf("At most %d change that was announced", r.AddressChanges),
