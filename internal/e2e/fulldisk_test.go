@@ -33,6 +33,7 @@ func TestFullDisk(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped with -short: alerts are looked for once a minute")
 	}
+	t.Parallel() // most of the time goes by in waiting
 	if !isolated(t) {
 		return
 	}

@@ -75,6 +75,7 @@ const lossAtOnce = 40
 // "make loss-table" makes all the attempts, and prints the table in Markdown; to have
 // one rate only: RELAY_LOSS_TABLE=1 go test -v -timeout 3h -run 'TestLoss/^35$' ./internal/e2e
 func TestLoss(t *testing.T) {
+	t.Parallel() // most of the time goes by in waiting
 	rows, whole := someLoss, os.Getenv(envLossTable) != ""
 	if whole {
 		rows = allLoss
@@ -85,7 +86,7 @@ func TestLoss(t *testing.T) {
 	for _, row := range rows {
 		t.Run(strconv.Itoa(row.percent), func(t *testing.T) {
 			if !whole {
-				t.Parallel() // most of the time goes by in waiting
+				t.Parallel()
 			}
 			if isolated(t) {
 				row.run(t)
