@@ -88,6 +88,12 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 	if h, blind, tried := m.blind(o); 2*blind > tried {
 		list = append(list, m.newAlert("MonitorBlind", "critical", "monitor %s cannot tell whose fault it is (%s): of %d of the %d relays it tried it could tell nothing in %s, so look at its own line", m.cfg.Name, bounty.BlindLine, blind, tried, h))
 	}
+	m.mu.Lock()
+	unheard := m.unheard
+	m.mu.Unlock()
+	if unheard != nil {
+		list = append(list, m.newAlert("SecondResolversSilent", "warning", "monitor %s: %v", m.cfg.Name, unheard))
+	}
 	// The last hour that should be sealed by now.
 	due := evidence.HourOf(now.Add(-time.Hour - unsealedAfter))
 	if sealed := m.store.First() + evidence.Hour(m.store.Size()) - 1; due >= m.store.First() && sealed < due {

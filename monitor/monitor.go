@@ -53,6 +53,7 @@ type Monitor struct {
 	looked     moment                       // the last look at the clock
 	steps      int                          // how many times the clock was seen to be set
 	fault      error                        // why nothing is judged at present; nil: all is well
+	unheard    error                        // why no second resolver answered; nil: one did
 	running    sync.WaitGroup
 
 	refusals []*listen.Refusals // of each listener
@@ -174,6 +175,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
 		"30 17 * * * *":   func() { m.fetchReleases(ctx) },
+		"10 5 * * * *":    func() { m.hearSecond(ctx) },
 		"5/30 * * * * *":  func() { m.reread(ctx, time.Now()) },
 	} {
 		if _, err := c.AddFunc(spec, job); err != nil {
@@ -191,6 +193,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
 	m.running.Go(func() { m.warm(ctx, m.basis()) })
 	m.running.Go(func() { m.fetchReleases(ctx) })
+	m.running.Go(func() { m.hearSecond(ctx) })
 	if m.alerts != nil {
 		m.running.Go(func() { m.alerts.Run(ctx) })
 	}

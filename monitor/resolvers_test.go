@@ -1,8 +1,13 @@
 package monitor
 
 import (
+	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
 func TestSecondResolvers(t *testing.T) {
@@ -55,5 +60,37 @@ func TestSecondResolvers(t *testing.T) {
 		if _, err := ParseConfig("x", []byte(base+"second_resolvers: ["+list+"]\n")); err == nil || !strings.Contains(err.Error(), "second_resolvers: want "+what) {
 			t.Errorf("got %v, want %s", err, what)
 		}
+	}
+}
+
+// A monitor without a second opinion says so, since all relays may be well for months.
+func TestSilentSecondResolvers(t *testing.T) {
+	closed := freePort(t)
+	m, _ := newTestMonitor(t, &fakeNet{}, 1, 1)
+	var said strings.Builder
+	m.log = slog.New(slog.NewTextHandler(&said, nil))
+	var err error
+	m.ladder, err = newLadder(Config{Network: evidence.Lab, Second: []string{fmt.Sprintf("127.0.0.1:%d#dns.test", closed)}})
+	must(t, err)
+	t.Cleanup(func() { _ = m.ladder.close() })
+	alerts := func() (names []string) {
+		for _, a := range m.monitorAlerts(&web.Overview{}, m.store.First().Start()) {
+			names = append(names, a.Name+": "+a.Summary)
+		}
+		return names
+	}
+	m.hearSecond(t.Context())
+	m.hearSecond(t.Context())
+	if got := alerts(); len(got) != 1 || !strings.Contains(got[0], "SecondResolversSilent: monitor m1: no failure on the way by a relay's name counts") || !strings.Contains(got[0], "refused") {
+		t.Errorf("got %q, want one alert that says why", got)
+	}
+	if n := strings.Count(said.String(), "second resolvers are silent"); n != 1 {
+		t.Errorf("got it said %d times, want once:\n%s", n, said.String())
+	}
+	m.ladder.opts.Second = nil // as in a lab that pins names
+	m.unheard = nil
+	m.hearSecond(t.Context())
+	if got := alerts(); len(got) != 0 {
+		t.Errorf("got %q, want none", got)
 	}
 }

@@ -442,5 +442,24 @@ func (c *climb) confirm(ctx context.Context, f *fault) *fault {
 	return blind(evidence.Resolver, fmt.Errorf("%s, and there is no second resolver: all of second_resolvers are this machine's own: %w", said, f))
 }
 
+// Unheard says of each second resolver that gives no answer why; each is asked for its
+// own name.
+func (o Options) Unheard(ctx context.Context) []error {
+	ctx, cancel := context.WithTimeout(ctx, secondDeadline)
+	defer cancel()
+	d := dialer{&o, new(evidence.Facts), new(line)}
+	faults := make([]error, len(o.Second))
+	var asking sync.WaitGroup
+	for i, s := range o.Second {
+		asking.Go(func() {
+			if a := d.ask(ctx, []NameServer{s}, s.Name); !a.said() {
+				faults[i] = a.err
+			}
+		})
+	}
+	asking.Wait()
+	return slices.DeleteFunc(faults, func(err error) bool { return err == nil })
+}
+
 // controlFunc is that of [net.Dialer].
 type controlFunc = func(network, address string, c syscall.RawConn) error

@@ -361,3 +361,22 @@ func TestParseNameServer(t *testing.T) {
 		}
 	}
 }
+
+// Which of the second resolvers do not answer, and why.
+func TestUnheard(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	o := ca.options()
+	o.Second = []NameServer{
+		secondServer(t, ca, rcode(dns.RcodeNameError)),
+		{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.53"), 1), secondName},
+		secondServer(t, newAuthority(t), says()),
+	}
+	var got []string
+	for _, err := range o.Unheard(within(t)) {
+		got = append(got, err.Error())
+	}
+	if len(got) != 2 || !strings.Contains(got[0], "refused") || !strings.Contains(got[1], "certificate") {
+		t.Errorf("got %q, want one that refuses and one with a certificate of another", got)
+	}
+}
