@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/web"
@@ -73,6 +74,7 @@ func TestSilentSecondResolvers(t *testing.T) {
 	m.ladder, err = newLadder(Config{Network: evidence.Lab, Second: []string{fmt.Sprintf("127.0.0.1:%d#dns.test", closed)}})
 	must(t, err)
 	t.Cleanup(func() { _ = m.ladder.close() })
+	m.ladder.opts.Deadlines = map[string]time.Duration{"second": time.Second}
 	alerts := func() (names []string) {
 		for _, a := range m.monitorAlerts(&web.Overview{}, m.store.First().Start()) {
 			names = append(names, a.Name+": "+a.Summary)

@@ -400,7 +400,7 @@ func (c *climb) confirm(ctx context.Context, f *fault) *fault {
 			others = append(others, s)
 		}
 	}
-	within, cancel := context.WithTimeout(ctx, c.opts.deadlineOf(rung{name: secondOpinion, deadline: secondDeadline}))
+	within, cancel := context.WithTimeout(ctx, c.opts.secondDeadline())
 	defer cancel()
 	heard := make([]answer, len(others))
 	var asking sync.WaitGroup
@@ -442,10 +442,14 @@ func (c *climb) confirm(ctx context.Context, f *fault) *fault {
 	return blind(evidence.Resolver, fmt.Errorf("%s, and there is no second resolver: all of second_resolvers are this machine's own: %w", said, f))
 }
 
+func (o *Options) secondDeadline() time.Duration {
+	return o.deadlineOf(rung{name: secondOpinion, deadline: secondDeadline})
+}
+
 // Unheard says of each second resolver that gives no answer why; each is asked for its
 // own name.
 func (o Options) Unheard(ctx context.Context) []error {
-	ctx, cancel := context.WithTimeout(ctx, secondDeadline)
+	ctx, cancel := context.WithTimeout(ctx, o.secondDeadline())
 	defer cancel()
 	d := dialer{&o, new(evidence.Facts), new(line)}
 	faults := make([]error, len(o.Second))
