@@ -86,8 +86,9 @@ func (l *lookout) call(c evidence.Component, try trier) *round {
 type watch struct {
 	call   func(evidence.Component) *round
 	mu     sync.Mutex
-	timer  *time.Timer // of the rung under way
-	rounds map[evidence.Component][]*round
+	timer  *time.Timer                     // of the rung under way
+	beside []*round                        // the rung under way
+	rounds map[evidence.Component][]*round // beside the last rung of each that was climbed
 }
 
 func (l *lookout) watch(try trier) *watch {
@@ -102,6 +103,12 @@ func (w *watch) rung(r evidence.Rung) {
 		w.timer.Stop()
 		w.timer = nil
 	}
+	// Rule R5 looks at the component's last rung alone: a control that was tried beside an
+	// earlier one, and again beside this, would stand in the log as of the earlier one.
+	if r.Outcome != "" && r.Outcome != evidence.Skipped {
+		w.rounds[r.Component] = w.beside
+	}
+	w.beside = nil
 	if r.Outcome == "" && r.Component != "" {
 		var t *time.Timer
 		t = time.AfterFunc(watchedAfter, func() {
@@ -110,7 +117,7 @@ func (w *watch) rung(r evidence.Rung) {
 			if w.timer != t {
 				return // it has just ended
 			}
-			w.rounds[r.Component] = append(w.rounds[r.Component], w.call(r.Component))
+			w.beside = append(w.beside, w.call(r.Component))
 			t.Reset(watchedEvery)
 		})
 		w.timer = t

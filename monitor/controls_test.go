@@ -86,6 +86,9 @@ func TestControlsBesideAndAfter(t *testing.T) {
 			[]any{"tcp4!", 15 * s, "wss", s}, "tcp4 3s, tcp4 13s, tcp4 18s", "tcp4@3s:fail:2/20 tcp4@18s:ok:1/10"},
 		{"a circuit needs all three", nil, []any{"tcp4", s, "wss", s, "relay!", 5 * s}, "relay 5s, relay 10s",
 			"tcp4@5s:ok:1/10 wss@5s:ok:1/10 relay@5s:ok:1/10 tcp4@10s:ok:1/10 wss@10s:ok:1/10 relay@10s:ok:1/10"},
+		// What was tried beside a rung that went well says nothing of the line later on.
+		{"slow, then fails after long", nil, []any{"tcp4", 5 * s, "tcp4!", 15 * s, "wss", s}, "tcp4 3s, tcp4 8s, tcp4 18s, tcp4 23s",
+			"tcp4@8s:ok:2/20 tcp4@23s:ok:1/10"},
 		{"two fail", nil, []any{"tcp4!", s, "wss!", s}, "tcp4 2s, wss 2s", "tcp4@2s:ok:1/10 wss@2s:ok:1/10"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -98,6 +101,8 @@ func TestControlsBesideAndAfter(t *testing.T) {
 				if got != test.want {
 					t.Errorf("got %s, want %s", got, test.want)
 				}
+				l.mu.Lock()
+				defer l.mu.Unlock()
 				// Two rounds of one moment may begin in either order.
 				if r := strings.Join(l.rounds, ", "); r != test.rounds && r != "wss 2s, tcp4 2s" {
 					t.Errorf("got the rounds %s, want %s", r, test.rounds)

@@ -112,8 +112,12 @@ func (p *planner) offset(j job) time.Duration {
 }
 
 // complete says whether every component that was asked for was ok, so that the
-// hour needs no retry.
+// hour needs no retry. An attempt during which the clock was set counts for nothing
+// (rule R9).
 func complete(a evidence.Attempt) bool {
+	if a.Stepped {
+		return false
+	}
 	for _, c := range evidence.Components {
 		if r := a.Results[c]; r.Outcome != evidence.OK && r.Class != evidence.NotAsked {
 			return false

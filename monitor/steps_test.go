@@ -12,6 +12,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 
+	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
@@ -375,4 +376,51 @@ func TestADayOfSteps(t *testing.T) {
 			})
 		})
 	}
+}
+
+// An attempt during which the clock was set counts for nothing: one on a relay that is
+// up is made again while its hour lasts.
+func TestStepDuringAnAttemptThatIsOK(t *testing.T) {
+	for _, by := range []time.Duration{-3 * time.Second, 6 * time.Minute} {
+		t.Run(by.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newStepped(t)
+				h := s.first + 1
+				s.start()
+				due := h.Start().Add(evidence.Offset(slices.Repeat([]byte{1}, secretSize), s.healthy, h))
+				time.Sleep(time.Until(due.Add(5*time.Second + 500*time.Millisecond)))
+				s.set(by)
+				time.Sleep(2*time.Hour + 20*time.Minute)
+				vh := s.month(s.healthy)[h]
+				if len(vh.Record.Attempts) == 0 || !vh.Record.Attempts[0].Stepped {
+					t.Fatalf("the clock was not set during the first attempt: %+v", vh.Record)
+				}
+				if got := s.vote(s.healthy, vh); got.Value != bounty.Up {
+					t.Errorf("got %s (%s) from %d attempts, want up", got.Value, got.Why, len(vh.Record.Attempts))
+				}
+				s.stop()
+			})
+		})
+	}
+}
+
+// A clock that names an hour that cannot be is set right again: both steps stand in the
+// log, although nothing was tried in between.
+func TestStepsToAnHourThatCannotBe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStepped(t)
+		machine := s.m.machine
+		s.m.clock = &wallclock.Clock{Kept: machine.kept, Uptime: func() time.Duration { return machine.now().steady }}
+		s.start()
+		h := s.first + 3
+		time.Sleep(time.Until(h.Start().Add(30*time.Minute + 500*time.Millisecond)))
+		s.set(-3 * time.Hour) // into an hour that is sealed
+		time.Sleep(10 * time.Second)
+		s.set(3 * time.Hour)
+		time.Sleep(2 * time.Hour)
+		if steps := s.month(s.dead)[h].Header.Clock.Steps; len(steps) != 2 {
+			t.Errorf("got the steps %+v, want one back and one forward", steps)
+		}
+		s.stop()
+	})
 }

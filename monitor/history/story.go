@@ -237,7 +237,7 @@ func (s *Story) ballot() bounty.Ballot {
 
 // becomes takes over what rule R9 makes of the vote.
 func (s *Story) becomes(v bounty.Vote) {
-	if v.Value != s.Vote {
+	if v.Value != s.Vote || v.Why != s.Why {
 		s.Vote, s.Why = v.Value, v.Why
 		s.say("So the vote does not count, and is unknown (%s): %s (R9).", s.Why, WhyWords(s.Why))
 	}

@@ -66,6 +66,8 @@ func TestTell(t *testing.T) {
 		"clock": {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was set within the hour, or was not to be trusted"}},
 		"set": {sealed(evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 360_000, Steps: []evidence.ClockStep{{At: evidence.TimeOf(first.Start().Add(20 * time.Minute)), ByMS: 360_000}}}, soon),
 			record(fail(10), fail(16)), late, bounty.Unknown, bounty.Clock, []string{"Its clock was set by +360.0 s, to 22:20:00 UTC", "vote is down", "unknown (clock)"}},
+		"set, one failure": {sealed(evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 360_000, Steps: []evidence.ClockStep{{At: evidence.TimeOf(first.Start().Add(20 * time.Minute)), ByMS: 360_000}}}, soon),
+			record(fail(10)), late, bounty.Unknown, bounty.Clock, []string{"vote is unknown (one failure)", "unknown (clock)"}},
 		"missed":     {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
 		"overloaded": {overloaded, nil, late, bounty.Unknown, bounty.Overloaded, []string{"12 attempts on all its relays", "no place"}},
 		"overloaded, one failure": {overloaded, record(fail(10)), late, bounty.Unknown, bounty.Overloaded,

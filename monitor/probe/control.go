@@ -116,8 +116,9 @@ func (h ControlHost) climb(ctx context.Context, t Target, noRelay bool, o Option
 		}
 		control := evidence.Control{
 			Name: h.Name, Component: component, Outcome: result.Outcome, DurationUS: result.DurationUS,
-			Started: c.attempt.Started, Sent: c.traffic[component].sent, Resent: c.traffic[component].resent,
+			Started: c.attempt.Started,
 		}
+		control.Sent, control.Resent = c.traffic[component].packets()
 		if component == evidence.WSS && result.Outcome == evidence.OK {
 			control.Outcome = c.fresh(ctx)
 		}

@@ -23,6 +23,11 @@ type traffic struct{ sent, resent int64 }
 func (t traffic) plus(o traffic) traffic  { return traffic{t.sent + o.sent, t.resent + o.resent} }
 func (t traffic) minus(o traffic) traffic { return traffic{t.sent - o.sent, t.resent - o.resent} }
 
+// packets are the numbers as the log takes them. Packets that a rung sent again may turn
+// out not to have been lost only while the next one is climbed: that has less than none
+// then, and the log would refuse the whole attempt.
+func (t traffic) packets() (sent, resent int64) { return max(0, t.sent), max(0, t.resent) }
+
 // watch counts what is sent on c from now on.
 func (l *line) watch(c *listened) {
 	c.line = l
