@@ -125,7 +125,7 @@ func (h *handler) overview(kind string, order func([]Relay) []Relay, write func(
 			}
 		}
 		answer, err := h.shared.answer(kind+" "+strconv.Itoa(n), func() ([]byte, error) {
-			o, err := h.source.Overview()
+			o, err := h.shared.overview(h.source)
 			if err != nil {
 				return nil, err
 			}
@@ -157,6 +157,21 @@ func (h *handler) overview(kind string, order func([]Relay) []Relay, write func(
 type shared struct {
 	mu    sync.Mutex
 	known map[string]sharedAnswer
+	all   Overview  // of which the answers are parts
+	seen  time.Time // when all was looked up
+}
+
+// overview is looked up once in a moment, whatever parts of it are asked for, those
+// that do not exist included. The caller holds the lock.
+func (s *shared) overview(from Source) (Overview, error) {
+	if !s.seen.IsZero() && time.Since(s.seen) < sharedFor {
+		return s.all, nil
+	}
+	o, err := from.Overview()
+	if err == nil {
+		s.all, s.seen = o, time.Now()
+	}
+	return o, err
 }
 
 type sharedAnswer struct {
@@ -190,7 +205,7 @@ func (s *shared) answer(key string, produce func() ([]byte, error)) (sharedAnswe
 	if err := z.Close(); err != nil {
 		return sharedAnswer{}, err
 	}
-	a := sharedAnswer{time.Now(), body, zipped.Bytes()}
+	a := sharedAnswer{s.seen, body, zipped.Bytes()}
 	s.known[key] = a
 	return a, nil
 }
