@@ -39,6 +39,8 @@ type testimony struct {
 	Attempts []evidence.Attempt `json:"attempts"`
 	Vouchers []string           `json:"vouchers"`
 	Software string             `json:"software,omitempty"`
+	Clock    *evidence.Clock    `json:"clock,omitempty"`  // how the monitor's went in the hour (R9)
+	Missed   int64              `json:"missed,omitempty"` // attempts on all relays for which it had no place
 	SealedAt string             `json:"sealed_at,omitempty"`
 	Leaf     string             `json:"records_root,omitempty"` // root of the hour's records, in the log's leaf
 	LogSize  int64              `json:"log_size,omitempty"`
@@ -121,6 +123,7 @@ func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Ho
 	}
 	h := log.Month.Hours[i]
 	t.State, t.Software, t.SealedAt = h.Header.State, h.Header.Software, h.Header.SealedAt.String()
+	t.Clock, t.Missed = &h.Header.Clock, h.Header.Missed
 	t.Leaf, t.LogSize, t.LogRoot = h.Header.Root.String(), log.Month.Size, log.Month.Root.String()
 	if h.Record != nil {
 		t.Attempts = h.Record.Attempts
@@ -202,10 +205,24 @@ func (e explanation) print(w io.Writer) {
 		if t.Due != "" {
 			fmt.Fprintf(w, "  by its plan, which nobody else knew, the first attempt was due at %s\n", t.Due)
 		}
+		if t.Clock != nil {
+			for _, step := range t.Clock.Steps {
+				fmt.Fprintf(w, "  its clock was set by %+.1f s, to %s (R9)\n", float64(step.ByMS)/1000, step.At)
+			}
+		}
+		if t.Missed > 0 {
+			fmt.Fprintf(w, "  it was overloaded: %d attempts on all its relays together were not made\n", t.Missed)
+		}
 		for i, a := range t.Attempts {
 			fmt.Fprintf(w, "  attempt at %s, level %d\n", a.Started, a.Level)
+			if a.Stepped {
+				fmt.Fprintln(w, "    the monitor's clock was set meanwhile: it counts for nothing (R9)")
+			}
 			for _, r := range a.Rungs {
 				fmt.Fprintf(w, "    %-10s %-8s %8.1f ms  %s\n", plain(r.Name), r.Outcome, float64(r.DurationUS)/1000, plain(strings.TrimSpace(string(r.Class)+" "+r.Detail)))
+			}
+			for _, l := range a.Facts.Lookups {
+				fmt.Fprintf(w, "    of the name %s says: %s\n", plain(l.Resolver), plain(l.Words()))
 			}
 			passed := 0
 			var sent, resent int64
