@@ -248,6 +248,7 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 		kinds = []evidence.Component{evidence.TCP4, evidence.WSS} // a circuit needs both ways
 	}
 	var counted []evidence.Control // by which the line is judged
+	spare := len(all)              // hosts that passed beyond those that must
 	for _, part := range parts {
 		for _, kind := range kinds {
 			names := roster.controlsFor(relay, kind)
@@ -266,7 +267,7 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 					}
 				}
 			}
-			if n < r.ControlShare.Of(len(names)) {
+			if spare = min(spare, n-r.ControlShare.Of(len(names))); spare < 0 {
 				return controlsBad
 			}
 		}
@@ -275,22 +276,42 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 	if c == evidence.Relay && !passed(parts[0], LoopbackControl, evidence.Relay) {
 		return controlsBad
 	}
-	if r.lossy(counted) {
+	if r.lossy(counted, spare > 0) {
 		return controlsBad
 	}
 	return controlsOK
 }
 
+// packets are numbers of what was sent, and of that what was sent again.
+type packets struct{ sent, resent int64 }
+
+// exceed says whether more than percent/part of the packets were sent again.
+func (p packets) exceed(percent, part int) bool {
+	return p.resent*100*int64(part) > p.sent*int64(percent)
+}
+
 // lossy says whether the line lost so many of the packets to controls that passed that
 // what it lost may be why something failed. Those that did not pass say nothing: a
-// host that is down answers none.
-func (r *Rules) lossy(controls []evidence.Control) bool {
-	var sent, resent int64
+// host that is down answers none. With one host to spare, one may be left out if almost
+// none of those to the others were lost: then it is that host's own line.
+func (r *Rules) lossy(controls []evidence.Control, spare bool) bool {
+	var all packets
+	hosts := map[string]packets{}
 	for _, c := range controls {
-		sent += c.Sent
-		resent += c.Resent
+		h := hosts[c.Name]
+		hosts[c.Name] = packets{h.sent + c.Sent, h.resent + c.Resent}
+		all = packets{all.sent + c.Sent, all.resent + c.Resent}
 	}
-	return resent*100 > sent*int64(r.LineLoss)
+	if !all.exceed(r.LineLoss, 1) {
+		return false
+	}
+	for _, h := range hosts {
+		others := packets{all.sent - h.sent, all.resent - h.resent}
+		if spare && others.sent > 0 && !others.exceed(r.LineLoss, 3) {
+			return false
+		}
+	}
+	return true
 }
 
 func startedWithin(list []evidence.Control, from, before time.Time) []evidence.Control {

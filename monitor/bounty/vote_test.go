@@ -182,7 +182,20 @@ func TestVoteNeedsControls(t *testing.T) {
 			lose(a, 40, 1, 30, 1, 30, 1)
 		}, nil, Vote{Value: Down}},
 		{"4 of 100 packets sent again", "fss", func(a *evidence.Attempt, at time.Time) {
-			lose(a, 40, 4, 30, 0, 30, 0)
+			lose(a, 40, 2, 30, 1, 30, 1)
+		}, nil, Vote{Why: BlindLine}},
+		{"a host that alone loses packets", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 30, 6, 100, 1, 25, 0)
+		}, nil, Vote{Value: Down}},
+		{"and the others lose some, too", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 30, 6, 100, 2, 25, 0)
+		}, nil, Vote{Why: BlindLine}},
+		{"two lose packets", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 30, 6, 30, 6, 30, 0)
+		}, nil, Vote{Why: BlindLine}},
+		{"one loses packets, and without it too few are left", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 30, 6, 30, 0, 30, 0)
+			a.Controls[4].Outcome = evidence.Fail
 		}, nil, Vote{Why: BlindLine}},
 		{"all sent again to a host that is down", "fss", func(a *evidence.Attempt, at time.Time) {
 			lose(a, 5, 4, 50, 1, 50, 0)
@@ -218,7 +231,7 @@ func TestVoteNeedsControls(t *testing.T) {
 			a.Controls = controlsAt(at.Add(4*time.Second), "c1", "c2")
 		}, nil, Vote{Value: Down}},
 		{"relay, over a lossy line", "oof", func(a *evidence.Attempt, at time.Time) {
-			lose(a, 40, 4, 30, 0, 30, 0)
+			lose(a, 40, 2, 30, 1, 30, 1)
 		}, nil, Vote{Why: BlindLine}},
 		{"relay, and a control's circuit failed", "oof", func(a *evidence.Attempt, at time.Time) {
 			a.Controls = append(controlsAt(at.Add(4*time.Second), "c1", "c2"), evidence.Control{
