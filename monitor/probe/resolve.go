@@ -395,8 +395,7 @@ func (c *climb) confirm(ctx context.Context, f *fault) *fault {
 	}
 	var others []NameServer
 	for _, s := range c.opts.Second {
-		// The same machine is no second opinion.
-		if !slices.ContainsFunc(own, func(o NameServer) bool { return o.Addr.Addr() == s.Addr.Addr() }) {
+		if !s.among(own) {
 			others = append(others, s)
 		}
 	}
@@ -442,19 +441,29 @@ func (c *climb) confirm(ctx context.Context, f *fault) *fault {
 	return blind(evidence.Resolver, fmt.Errorf("%s, and there is no second resolver: all of second_resolvers are this machine's own: %w", said, f))
 }
 
+// among says whether the resolver is one of a list. The same machine is no second opinion.
+func (s NameServer) among(own []NameServer) bool {
+	return slices.ContainsFunc(own, func(o NameServer) bool { return o.Addr.Addr() == s.Addr.Addr() })
+}
+
 func (o *Options) secondDeadline() time.Duration {
 	return o.deadlineOf(rung{name: secondOpinion, deadline: secondDeadline})
 }
 
-// Unheard says of each second resolver that gives no answer why; each is asked for its
-// own name.
+// Unheard says of each second resolver that gives no second opinion why; each is asked
+// for its own name.
 func (o Options) Unheard(ctx context.Context) []error {
 	ctx, cancel := context.WithTimeout(ctx, o.secondDeadline())
 	defer cancel()
 	d := dialer{&o, new(evidence.Facts), new(line)}
 	faults := make([]error, len(o.Second))
+	own, _ := o.servers() // that it fails is told by what fails for it
 	var asking sync.WaitGroup
 	for i, s := range o.Second {
+		if s.among(own) {
+			faults[i] = fmt.Errorf("%s is this machine's own resolver", s)
+			continue
+		}
 		asking.Go(func() {
 			if a := d.ask(ctx, []NameServer{s}, s.Name); !a.said() {
 				faults[i] = a.err

@@ -380,3 +380,16 @@ func TestUnheard(t *testing.T) {
 		t.Errorf("got %q, want one that refuses and one with a certificate of another", got)
 	}
 }
+
+// This machine's own resolver is no second one, although it answers.
+func TestUnheardOfItself(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	o := ca.options()
+	s := secondServer(t, ca, rcode(dns.RcodeNameError))
+	o.Second = []NameServer{s}
+	o.Resolver = func() ([]NameServer, error) { return []NameServer{{Addr: netip.AddrPortFrom(s.Addr.Addr(), 53)}}, nil }
+	if got := o.Unheard(within(t)); len(got) != 1 || !strings.Contains(got[0].Error(), "own resolver") {
+		t.Errorf("got %v, want that it is this machine's own", got)
+	}
+}
