@@ -7,8 +7,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
 
 // A machine that starts with a clock in the future, which is set right later, loses
@@ -163,4 +166,34 @@ func TestNoAttemptIsEarly(t *testing.T) {
 			t.Errorf("got %d attempts when it was due, want 1", f.climbs)
 		}
 	})
+}
+
+// What a machine sees that sleeps meanwhile is no attempt: its connections are dead when
+// it wakes, and the time of the rungs has stood still.
+func TestAttemptOfAMachineThatSlept(t *testing.T) {
+	for slept, want := range map[time.Duration]bool{0: false, evidence.MinStep: true, time.Hour: true} {
+		synctest.Test(t, func(t *testing.T) {
+			f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.Fail }}
+			m, ids := newTestMonitor(t, f, 1, 1)
+			m.climb = func(ctx context.Context, to probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
+				a, certs := f.climb(ctx, to, look, key)
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.slept += slept
+				return a, certs
+			}
+			now := m.machine.now().wall
+			m.mu.Lock()
+			err := m.begin(evidence.HourOf(now), now)
+			m.mu.Unlock()
+			must(t, err)
+			a, err := m.observe(t.Context(), job{ids[0], evidence.HourOf(now)}, func(context.Context, job, *lookout, *evidence.Attempt) {})
+			if slept < time.Hour {
+				must(t, err) // else it is of another hour
+			}
+			if a == nil || a.Stepped != want {
+				t.Errorf("slept %v: got %+v, want stepped %v", slept, a, want)
+			}
+		})
+	}
 }

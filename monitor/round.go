@@ -47,12 +47,14 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 		return nil, err
 	}
 	began, steps := m.look()
+	awake := time.Now() // of a clock that stands still while the machine sleeps
 	climbing, cancel := context.WithTimeout(ctx, timeLeft(j.hour, began.wall))
 	defer cancel()
 	a, certs := m.climb(climbing, e.target, e.lookout, e.identity.key)
 	also(ctx, j, e.lookout, &a)
 	ended, more := m.look()
-	a.Stepped = more != steps || ended.stepped(began)
+	asleep := ended.steady - began.steady - time.Since(awake)
+	a.Stepped = more != steps || ended.stepped(began) || asleep >= evidence.MinStep
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}

@@ -59,8 +59,8 @@ type Attempt struct {
 	Facts Facts `json:"facts"`
 	// Controls are what the monitor's own line did near this attempt (rule R5).
 	Controls []Control `json:"controls,omitempty"`
-	// Stepped says that the monitor's clock was set while the attempt or its controls
-	// were under way: no time in it can be relied on (rule R9).
+	// Stepped says that the monitor's clock was set, or its machine slept, while the
+	// attempt or its controls were under way: no time in it can be relied on (rule R9).
 	Stepped bool `json:"stepped,omitempty"`
 }
 
