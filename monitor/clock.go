@@ -112,17 +112,19 @@ func (m *Monitor) leaps(wall time.Time) (ahead evidence.Hour, why string) {
 // hours are worth nothing, and it may have no time service.
 func (m *Monitor) misnamed(wall time.Time) error {
 	ahead, why := m.leaps(wall)
-	at := wall.UTC().Format(time.RFC3339)
+	// By the hour: the words stay the same from one look to the next, and are said once.
+	at := evidence.HourOf(wall)
 	for _, h := range m.store.Unsealed() {
-		if evidence.HourOf(wall)-h <= leapHours {
+		// An hour that is still to come vouches for nothing: a wrong clock has named it.
+		if d := at - h; d >= 0 && d <= leapHours {
 			why = "" // it goes on from an hour that was begun
 		}
 	}
 	switch {
 	case ahead < 0:
-		return fmt.Errorf("the clock says %s, and that hour is sealed: the clock is behind, or was set back; see that a time service keeps it (timedatectl set-ntp true)", at)
+		return fmt.Errorf("the clock names the hour %s, which is sealed: the clock is behind, or was set back; see that a time service keeps it (timedatectl set-ntp true)", at)
 	case why != "" && m.cfg.Network != evidence.Lab:
-		return fmt.Errorf("the clock says %s, %d hours ahead of the log, and may be wrong: %s; switch a time service on (timedatectl set-ntp true)", at, ahead, why)
+		return fmt.Errorf("the clock names the hour %s, %d hours ahead of the log, and may be wrong: %s; switch a time service on (timedatectl set-ntp true)", at, ahead, why)
 	}
 	return nil
 }

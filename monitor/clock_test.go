@@ -66,9 +66,9 @@ func TestAWrongClockProbesNothing(t *testing.T) {
 		"a month ahead, settled": {evidence.PSF, 30 * 24 * time.Hour, false, true, ""},
 		"off for a month, kept":  {evidence.PSF, 30 * 24 * time.Hour, true, false, ""},
 		"a lab, off for a month": {evidence.Lab, 30 * 24 * time.Hour, false, false, ""},
-		"in the past":            {evidence.PSF, -30 * 24 * time.Hour, false, false, "that hour is sealed"},
-		"in the past, kept":      {evidence.PSF, -30 * 24 * time.Hour, true, true, "that hour is sealed"},
-		"in the past, in a lab":  {evidence.Lab, -30 * 24 * time.Hour, false, false, "that hour is sealed"},
+		"in the past":            {evidence.PSF, -30 * 24 * time.Hour, false, false, "which is sealed"},
+		"in the past, kept":      {evidence.PSF, -30 * 24 * time.Hour, true, true, "which is sealed"},
+		"in the past, in a lab":  {evidence.Lab, -30 * 24 * time.Hour, false, false, "which is sealed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -194,6 +194,51 @@ func TestAttemptOfAMachineThatSlept(t *testing.T) {
 			if a == nil || a.Stepped != want {
 				t.Errorf("slept %v: got %+v, want stepped %v", slept, a, want)
 			}
+		})
+	}
+}
+
+// A clock that is set to where it cannot be, and back within a minute, was set twice:
+// the header of the hour tells of both, an attempt that it fell into is marked, and
+// that nothing is judged is said once.
+func TestThereAndBack(t *testing.T) {
+	for name, set := range map[string]time.Duration{"into the past": -30 * 24 * time.Hour, "far ahead": 30 * 24 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &fakeNet{outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+				m, _ := newTestMonitor(t, f, 1, 1)
+				m.cfg.Network = evidence.PSF
+				m.machine.kept = func() bool { return false }
+				m.clock = &wallclock.Clock{Kept: m.machine.kept, Uptime: func() time.Duration { return m.machine.now().steady }}
+				said := map[string]bool{}
+				tick := func() {
+					t.Helper()
+					time.Sleep(time.Second)
+					m.tick(t.Context(), m.machine.now())
+					if m.fault != nil {
+						said[m.fault.Error()] = true
+					}
+				}
+				tick()
+				h := evidence.HourOf(m.machine.now().wall)
+				_, before := m.look()
+				f.set = set
+				for range 20 {
+					tick()
+				}
+				f.set = 0
+				tick()
+				if _, steps := m.look(); steps-before != 2 {
+					t.Errorf("got %d steps, want 2", steps-before)
+				}
+				if got := m.store.Clock(h).Steps; len(got) != 2 {
+					t.Errorf("the header of %s would tell of the steps %v, want both", h, got)
+				}
+				if len(said) != 1 {
+					t.Errorf("got %d faults, want one: %v", len(said), said)
+				}
+				m.running.Wait()
+			})
 		})
 	}
 }

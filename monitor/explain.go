@@ -48,7 +48,8 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 		f.Verified, f.Record = &month.Hours[i], month.Hours[i].Record
 	}
 	if i := slices.IndexFunc(month.Open, func(r evidence.Record) bool { return r.Hour == hour }); i >= 0 {
-		f.Record = &month.Open[i]
+		clock := l.Clock(hour)
+		f.Record, f.Clock = &month.Open[i], &clock
 	}
 	return history.Tell(f), nil
 }

@@ -239,7 +239,7 @@ func (m *Monitor) tick(ctx context.Context, now moment) {
 	m.lastly = time.Now()
 	h := evidence.HourOf(now.wall)
 	for _, ready := range []func() error{
-		func() error { return m.watchClock(now) }, // first: a clock that is wrong is set right by a step
+		func() error { return m.watchClock(now) }, // first: also what takes the clock into an hour that it cannot be is a step
 		func() error { return m.misnamed(now.wall) },
 		func() error { return m.store.Room(m.cfg.Concurrency) },
 	} {

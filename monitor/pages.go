@@ -339,6 +339,9 @@ func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.S
 		f.Verified = &evidence.VerifiedHour{Header: header}
 	case !errors.Is(err, fs.ErrNotExist):
 		return history.Story{}, err
+	default:
+		clock := m.store.Clock(hour)
+		f.Clock = &clock
 	}
 	records, err := m.store.Records(hour)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -24,6 +24,8 @@ type Log interface {
 	Headers(evidence.Month) ([]evidence.Header, error)
 	// Records are those of an hour, sealed or not.
 	Records(evidence.Hour) ([]evidence.Record, error)
+	// Clock is what the clock did in an hour that is not sealed.
+	Clock(evidence.Hour, ...evidence.ClockSample) evidence.Clock
 }
 
 // Kind says what the log holds of an hour.
@@ -133,8 +135,12 @@ type month struct {
 type openHour struct {
 	hour   evidence.Hour
 	bytes  int64                // written of it when it was read
+	clock  clockState           // then, too
 	relays map[string]*recorded // by peer ID
 }
+
+// clockState is what rule R9 asks of an hour's clock.
+type clockState struct{ moved, synchronised bool }
 
 // recorded is what a record comes to.
 type recorded struct {
@@ -293,13 +299,15 @@ func (h *History) readOpen(known *month, m evidence.Month, p evidence.Progress) 
 		}
 		open = append(open, o)
 		if old.bytes == o.bytes {
-			o.relays = old.relays
+			o.relays, o.clock = old.relays, old.clock
 			continue
 		}
 		records, err := h.log.Records(u.Hour)
 		if err != nil {
 			return changed, err
 		}
+		clock := h.log.Clock(u.Hour)
+		o.clock = clockState{clock.Moved(h.rules.ClockDrift), clock.Synchronised}
 		o.relays = make(map[string]*recorded, len(records))
 		for j := range records {
 			rec := &records[j]
@@ -308,8 +316,8 @@ func (h *History) readOpen(known *month, m evidence.Month, p evidence.Progress) 
 				continue
 			}
 			o.relays[r.PeerID] = old.relays[r.PeerID]
-			if o.relays[r.PeerID] == nil || int(o.relays[r.PeerID].Attempts) != len(rec.Attempts) {
-				o.relays[r.PeerID] = h.judge(r, rec, evidence.Header{}, Open)
+			if o.relays[r.PeerID] == nil || int(o.relays[r.PeerID].Attempts) != len(rec.Attempts) || o.clock != old.clock {
+				o.relays[r.PeerID] = h.judge(r, rec, evidence.Header{Clock: clock}, Open)
 				changed[r.PeerID] = true
 			}
 		}
@@ -372,10 +380,7 @@ func (h *History) forget(but evidence.Month) {
 func (h *History) judge(relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
 	ballot := bounty.VoteOf(h.rules, h.roster, relay, rec, head.Controls, nil)
 	ballot.Vote = ballot.Vote.Overload(h.rules, head, len(rec.Attempts))
-	vote := ballot.Vote
-	if kind == Sealed {
-		vote = h.rules.ByClock(head.Clock, ballot)
-	}
+	vote := h.rules.ByClock(head.Clock, ballot)
 	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]

@@ -374,3 +374,50 @@ func TestHourOfAClockThatWasSet(t *testing.T) {
 		}
 	}
 }
+
+// What the clock did counts before the hour is sealed, too: else a page, a metric or
+// an alert calls a relay down for which the sealed hour says that nobody knows.
+func TestOpenHourGoesByItsClock(t *testing.T) {
+	log, roster := newLog(t, 1, first)
+	relay := &roster.Relays[0]
+	for _, name := range []string{"c1", "c2", "c3"} {
+		roster.Controls = append(roster.Controls, bounty.ControlHost{Name: name, Operator: name, TCP4: "/ip4/192.5.5.241/tcp/1", WSS: "/dns4/c.example/tcp/1/wss"})
+	}
+	hist := New(log, bounty.Defaults(), roster)
+	mark := func(after, up time.Duration) {
+		t.Helper()
+		must(t, log.Mark(first, evidence.Mark{Clock: &evidence.ClockSample{
+			At: evidence.TimeOf(first.Start().Add(after)), Synchronised: true, UpMS: up.Milliseconds(), Boot: "b",
+		}}))
+	}
+	vote := func(value bounty.Value, why bounty.Why) {
+		t.Helper()
+		got, err := hourOf(hist, relay.PeerID, first)
+		must(t, err)
+		if got.Vote != value || got.Why != why {
+			t.Errorf("the page: got %s (%s), want %s (%s)", got.Vote, got.Why, value, why)
+		}
+		records, err := log.Records(first)
+		must(t, err)
+		clock := log.Clock(first)
+		told := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: first.End(), Clock: &clock, Record: &records[0]})
+		if told.Vote != value || told.Why != why {
+			t.Errorf("the story: got %s (%s), want %s (%s)", told.Vote, told.Why, value, why)
+		}
+	}
+	must(t, log.Begin(first, first.Start(), "test"))
+	mark(0, time.Hour)
+	for _, after := range []time.Duration{10 * time.Minute, 20 * time.Minute} {
+		a := up(relay, first.Start().Add(after))
+		a.Results[evidence.TCP4] = evidence.Result{Outcome: evidence.Fail, Class: evidence.Refused}
+		a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Skipped, Class: evidence.BelowFailed}
+		a.Level = 0
+		for _, c := range roster.Controls {
+			a.Controls = append(a.Controls, evidence.Control{Name: c.Name, Component: evidence.TCP4, Outcome: evidence.OK, Started: a.Started, DurationUS: 1, Sent: 100})
+		}
+		must(t, log.Append(first, a))
+	}
+	vote(bounty.Down, bounty.None)
+	mark(2*time.Hour, time.Hour+30*time.Minute) // set forward; no attempt came after
+	vote(bounty.Unknown, bounty.Clock)
+}

@@ -20,6 +20,8 @@ type Facts struct {
 	// Verified is the hour under the log's root; nil: it is not sealed. Its
 	// vouchers and cosignatures may be missing where nobody looked at them.
 	Verified *evidence.VerifiedHour
+	// Clock is what the clock did so far in an hour that is not sealed; nil: it is not known.
+	Clock *evidence.Clock
 	// Record is what was recorded; nil: nothing.
 	Record *evidence.Record
 	// Cosigned says that Verified tells who has cosigned, so that rule R9 can be applied.
@@ -86,7 +88,9 @@ func Tell(f Facts) Story {
 	}
 	s.voted(f)
 	switch {
+	case f.Verified == nil && f.Clock == nil:
 	case f.Verified == nil:
+		s.becomes(f.Rules.ByClock(*f.Clock, s.ballot()))
 	case f.Cosigned:
 		s.sealed(f)
 	default:
@@ -109,6 +113,9 @@ func (s *Story) watched(f Facts) {
 		default:
 			s.say("It is not sealed, although it closed at %s: the monitor was not running then, or could not write its log.", clock(closes))
 		}
+		if f.Clock != nil {
+			s.steps(*f.Clock)
+		}
 		return
 	}
 	h := f.Verified.Header
@@ -119,11 +126,15 @@ func (s *Story) watched(f Facts) {
 	default:
 		s.say("Nobody watched: the monitor was off. A gap is neither up nor down.")
 	}
-	for _, step := range h.Clock.Steps {
-		s.say("Its clock was set by %+.1f s, to %s.", float64(step.ByMS)/1000, clock(step.At.Time))
-	}
+	s.steps(h.Clock)
 	if h.Missed > 0 {
 		s.say("It was overloaded: %d attempts on all its relays together, due in this hour, were not made.", h.Missed)
+	}
+}
+
+func (s *Story) steps(c evidence.Clock) {
+	for _, step := range c.Steps {
+		s.say("Its clock was set by %+.1f s, to %s.", float64(step.ByMS)/1000, clock(step.At.Time))
 	}
 }
 
