@@ -82,6 +82,9 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 	if o.Fault != "" {
 		list = append(list, m.newAlert("MonitorNotJudging", "critical", "monitor %s judges nothing: %s", m.cfg.Name, o.Fault))
 	}
+	if o.NotUsed != "" {
+		list = append(list, m.newAlert("CommitteeFilesRefused", "critical", "monitor %s goes on with the roster and rules that it read before, since it cannot use them as they are now: %s", m.cfg.Name, o.NotUsed))
+	}
 	if o.Overload != "" {
 		list = append(list, m.newAlert("MonitorOverloaded", "critical", "monitor %s cannot keep up with its roster: %s", m.cfg.Name, o.Overload))
 	}

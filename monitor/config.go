@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -192,10 +191,12 @@ func (c *Config) Validate() error {
 	want(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "concurrency: want 1 to %d, not %d", maxConcurrency, c.Concurrency)
 	want(len(c.Second) <= maxSecond, "second_resolvers: want %d at most, not %d", maxSecond, len(c.Second))
 	want(len(c.Second) > 0 || c.Network == evidence.Lab, "second_resolvers: want one at least: without a second opinion nothing that goes by a relay's name can fail")
+	resolvers := map[probe.NameServer]bool{}
 	for i, s := range c.Second {
-		_, err := probe.ParseNameServer(s)
+		r, err := probe.ParseNameServer(s)
 		want(err == nil, "second_resolvers[%d]: %v", i, err)
-		want(slices.Index(c.Second, s) == i, "second_resolvers[%d]: %q stands there twice", i, s)
+		want(err != nil || !resolvers[r], "second_resolvers[%d]: %q stands there twice", i, s)
+		resolvers[r] = true
 	}
 	want(c.Browser != "", "browser: want auto, none or the path of a Chromium")
 	if c.Network != evidence.Lab {

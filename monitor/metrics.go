@@ -93,7 +93,7 @@ var (
 	relayDescs     = newAttemptDescs(relayLabels...)
 	probeDescs     = newAttemptDescs()
 	descBuild      = prometheus.NewDesc("relaymon_build_info", "The version, as a label.", []string{"version"}, nil)
-	descJudging    = prometheus.NewDesc("relaymon_judging", "Whether relays are judged: 0 while the evidence log cannot be written or is in doubt.", nil, nil)
+	descJudging    = prometheus.NewDesc("relaymon_judging", "Whether relays are judged: 0 while the evidence log cannot be written or is in doubt, or the clock is.", nil, nil)
 	descSigning    = prometheus.NewDesc("relaymon_signing", "Whether the log is signed: 0 while it waits for its witnesses.", nil, nil)
 	descSealed     = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
 	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)

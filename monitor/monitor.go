@@ -61,8 +61,10 @@ type Monitor struct {
 	machine machine
 	clock   *wallclock.Clock // under mu; nil: the clock is never in doubt
 	doubted bool             // it was said that the clock is in doubt
-	refused string           // why changed files of the committee are not used; reread's own
-	warming func()           // ends the reading of the running month; reread's own
+
+	refused      string // under mu: why the committee's files are not used as they are
+	refusedLooks int    // ... and for how many looks
+	warming      func() // ends the reading of the running month; reread's own
 }
 
 // Init makes the evidence log of a new monitor, with its keys. It is done once,

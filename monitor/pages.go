@@ -74,6 +74,7 @@ func (m *Monitor) self(now time.Time) web.Overview {
 	if m.fault != nil {
 		o.Fault = m.fault.Error()
 	}
+	o.NotUsed = m.notUsed()
 	o.Overload = m.planner.places.overload(m.machine.now())
 	m.mu.Unlock()
 	m.addWitnesses(&o)

@@ -22,7 +22,7 @@ import (
 func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	old := m.basis()
 	if ctx.Err() != nil || isStill(m.cfg.Rules, old.files.rules) && isStill(m.cfg.Roster, old.files.roster) {
-		m.refused = ""
+		m.refuse("")
 		return
 	}
 	h := evidence.HourOf(now)
@@ -36,13 +36,12 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 		if len(why) > mostSaid {
 			why = strings.ToValidUTF8(why[:mostSaid], "") + " ..."
 		}
-		if m.refused != why {
-			m.refused = why
-			m.log.Error("the committee's files have changed and are not used: going on with those read before", "err", why)
+		if m.refuse(why) {
+			m.log.Error("the committee's files, as they are now, are not used: going on with those read before", "err", why)
 		}
 		return
 	}
-	m.refused = ""
+	m.refuse("")
 	m.adopt(b, h, now)
 	m.log.Info("the committee's files have changed and are in force from now on", changes(old, b)...)
 	if m.warming != nil {
@@ -50,6 +49,30 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	}
 	ctx, m.warming = context.WithCancel(ctx)
 	m.running.Go(func() { m.warm(ctx, b) })
+}
+
+// refuse keeps why the committee's files are not used as they are; empty: they are. It
+// says whether that is new.
+func (m *Monitor) refuse(why string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	is := m.refused != why
+	m.refused = why
+	if why == "" {
+		m.refusedLooks = 0
+	} else {
+		m.refusedLooks++
+	}
+	return is
+}
+
+// notUsed is why the committee's files are not used as they are. One that is being
+// written just now is no matter: it takes two looks. The caller holds the lock.
+func (m *Monitor) notUsed() string {
+	if m.refusedLooks < 2 {
+		return ""
+	}
+	return m.refused
 }
 
 // adopt puts b in force, together with all that follows the roster by itself.

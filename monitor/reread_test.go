@@ -163,8 +163,26 @@ func TestBadRosterChangesNothing(t *testing.T) {
 		} {
 			said.Reset()
 			must(t, os.WriteFile(m.cfg.Roster, []byte(bad.file), 0o600))
-			for range 5 {
+			alerts := func() (names []string) {
+				o := m.self(time.Now())
+				for _, a := range m.monitorAlerts(&o, time.Now()) {
+					names = append(names, a.Name)
+				}
+				return names
+			}
+			m.refuse("")
+			m.reread(t.Context(), time.Now())
+			if got := alerts(); slices.Contains(got, "CommitteeFilesRefused") {
+				t.Errorf("at the first look, when the file may be half written: got %v, want no such alert", got)
+			}
+			for range 4 {
 				m.reread(t.Context(), time.Now())
+			}
+			if got := alerts(); !slices.Contains(got, "CommitteeFilesRefused") {
+				t.Errorf("got %v, want CommitteeFilesRefused", got)
+			}
+			if got := m.self(time.Now()).NotUsed; !strings.Contains(got, bad.say) {
+				t.Errorf("the page says %q, want %q", got, bad.say)
 			}
 			if n := strings.Count(said.String(), "are not used"); n != 1 || said.Len() > 5000 || !strings.Contains(said.String(), bad.say) {
 				t.Errorf("of a bad roster it is said %d times, want once, with %q:\n%s", n, bad.say, said.String())
@@ -176,6 +194,9 @@ func TestBadRosterChangesNothing(t *testing.T) {
 		must(t, os.WriteFile(m.cfg.Roster, rosterFile(m, m.store.Key(), map[string][]int{ids[1]: {4001}}, 0), 0o600))
 		m.reread(t.Context(), time.Now())
 		m.running.Wait()
+		if got := m.self(time.Now()).NotUsed; got != "" {
+			t.Errorf("the page says %q, want nothing: the roster is good", got)
+		}
 		if got := m.basis().targets(m.store.First()); !slices.Equal(got, ids[1:]) {
 			t.Errorf("the relays are %v, want %v", got, ids[1:])
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"slices"
@@ -45,11 +46,11 @@ func ParseNameServer(s string) (NameServer, error) {
 	if len(s) > maxText || checkName(name) != nil {
 		return NameServer{}, fault
 	}
-	if ip, err := netip.ParseAddr(addr); err == nil {
+	if ip, err := netip.ParseAddr(addr); err == nil && !ip.IsUnspecified() {
 		return NameServer{netip.AddrPortFrom(ip, tlsPort), name}, nil
 	}
 	at, err := netip.ParseAddrPort(addr)
-	if err != nil || at.Port() == 0 {
+	if err != nil || at.Port() == 0 || at.Addr().IsUnspecified() {
 		return NameServer{}, fault
 	}
 	return NameServer{at, name}, nil
@@ -71,6 +72,9 @@ func (s NameServer) String() string {
 // visitors do not see it.
 func SystemNameServers(file string, port uint16) ([]NameServer, error) {
 	conf, err := dns.ClientConfigFromFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		conf, err = new(dns.ClientConfig), nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the name servers of this machine: %w", err)
 	}
@@ -81,7 +85,8 @@ func SystemNameServers(file string, port uint16) ([]NameServer, error) {
 		}
 	}
 	if len(list) == 0 {
-		return nil, fmt.Errorf("%s names no name server", file)
+		// resolv.conf(5): without one, the name server on this machine.
+		list = append(list, NameServer{Addr: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)})
 	}
 	return list, nil
 }

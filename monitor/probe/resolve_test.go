@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -355,9 +357,31 @@ func TestParseNameServer(t *testing.T) {
 			t.Errorf("%s: got %s (%s) %v, want %s", s, got.Addr, got, err, want)
 		}
 	}
-	for _, s := range []string{"", "1.1.1.1", "dns.test", "1.1.1.1#", "#dns.test", "1.1.1.1:0#dns.test", "1.1.1.1:70000#dns.test", "1.1.1.1#1.1.1.1", "1.1.1.1#Dns.test", "1.1.1.1#a b", strings.Repeat("1", 300) + "#dns.test"} {
+	for _, s := range []string{"", "1.1.1.1", "dns.test", "1.1.1.1#", "#dns.test", "1.1.1.1:0#dns.test", "1.1.1.1:70000#dns.test", "0.0.0.0#dns.test", "[::]:853#dns.test", "1.1.1.1#1.1.1.1", "1.1.1.1#Dns.test", "1.1.1.1#a b", strings.Repeat("1", 300) + "#dns.test"} {
 		if got, err := ParseNameServer(s); err == nil {
 			t.Errorf("%q: got %s, want an error", s, got)
+		}
+	}
+}
+
+// Without a resolv.conf, and with one that names none, the name server is on this machine.
+func TestSystemNameServers(t *testing.T) {
+	dir := t.TempDir()
+	for name, test := range map[string]struct{ text, want string }{
+		"missing": {"", "[127.0.0.1:53]"},
+		"empty":   {"# nothing\n", "[127.0.0.1:53]"},
+		"two":     {"nameserver 192.0.2.1\nnameserver 2001:db8::1\n", "[192.0.2.1:53 [2001:db8::1]:53]"},
+		"five":    {strings.Repeat("nameserver 192.0.2.1\n", 5), "[192.0.2.1:53 192.0.2.1:53 192.0.2.1:53]"},
+	} {
+		file := filepath.Join(dir, name)
+		if test.text != "" {
+			if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list, err := SystemNameServers(file, plainPort)
+		if got := fmt.Sprint(list); err != nil || got != test.want {
+			t.Errorf("%s: got %s %v, want %s", name, got, err, test.want)
 		}
 	}
 }

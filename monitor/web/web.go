@@ -35,6 +35,8 @@ type Overview struct {
 	Sealed  int64            `json:"sealed_hours"`
 	// Fault says why nothing is judged at present; empty: all is well.
 	Fault string `json:"fault,omitempty"`
+	// NotUsed says why the committee's files are not used as they are now; empty: they are.
+	NotUsed string `json:"not_used,omitempty"`
 	// Overload says that the monitor cannot keep up with its roster; empty: it does.
 	Overload string `json:"overload,omitempty"`
 	// Held says why nothing is signed at present; empty: it is.
