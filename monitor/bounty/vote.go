@@ -1,6 +1,7 @@
 package bounty
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -247,26 +248,19 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 	if c == evidence.Relay {
 		kinds = []evidence.Component{evidence.TCP4, evidence.WSS} // a circuit needs both ways
 	}
-	var counted []evidence.Control // by which the line is judged
 	for _, part := range parts {
 		for _, kind := range kinds {
 			names := roster.controlsFor(relay, kind)
 			if len(names) == 0 {
 				return controlsNone
 			}
-			n := 0
+			var hosts []packets
 			for _, name := range names {
-				if !passed(part, name, kind) || c == evidence.Relay && failedIn(part, name, evidence.Relay) {
-					continue
-				}
-				n++
-				for _, x := range part {
-					if x.Name == name && x.Component == kind {
-						counted = append(counted, x)
-					}
+				if passed(part, name, kind) && !(c == evidence.Relay && failedIn(part, name, evidence.Relay)) {
+					hosts = append(hosts, packetsOf(part, name, kind))
 				}
 			}
-			if n < r.ControlShare.Of(len(names)) {
+			if needed := r.ControlShare.Of(len(names)); len(hosts) < needed || r.lossy(hosts, needed) {
 				return controlsBad
 			}
 		}
@@ -275,22 +269,34 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 	if c == evidence.Relay && !passed(parts[0], LoopbackControl, evidence.Relay) {
 		return controlsBad
 	}
-	if r.lossy(counted) {
-		return controlsBad
-	}
 	return controlsOK
+}
+
+// packets are those that were sent to one control that passed, and sent again.
+type packets struct{ sent, resent int64 }
+
+func packetsOf(list []evidence.Control, name string, kind evidence.Component) (p packets) {
+	for _, c := range list {
+		if c.Name == name && c.Component == kind {
+			p.sent += c.Sent
+			p.resent += c.Resent
+		}
+	}
+	return p
 }
 
 // lossy says whether the line lost so many of the packets to controls that passed that
 // what it lost may be why something failed. Those that did not pass say nothing: a
-// host that is down answers none.
-func (r *Rules) lossy(controls []evidence.Control) bool {
-	var sent, resent int64
-	for _, c := range controls {
-		sent += c.Sent
-		resent += c.Resent
+// host that is down answers none. Nor do those that lost most, as far as the others
+// are enough: what is lost on the way to a few hosts is not the line's loss.
+func (r *Rules) lossy(hosts []packets, needed int) bool {
+	slices.SortFunc(hosts, func(a, b packets) int { return cmp.Compare(a.resent*max(1, b.sent), b.resent*max(1, a.sent)) })
+	var all packets
+	for _, h := range hosts[:needed] {
+		all.sent += h.sent
+		all.resent += h.resent
 	}
-	return resent*100 > sent*int64(r.LineLoss)
+	return all.resent*100 > all.sent*int64(r.LineLoss)
 }
 
 func startedWithin(list []evidence.Control, from, before time.Time) []evidence.Control {

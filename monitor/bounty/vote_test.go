@@ -181,8 +181,22 @@ func TestVoteNeedsControls(t *testing.T) {
 		{"3 of 100 packets sent again", "fss", func(a *evidence.Attempt, at time.Time) {
 			lose(a, 40, 1, 30, 1, 30, 1)
 		}, nil, Vote{Value: Down}},
-		{"4 of 100 packets sent again", "fss", func(a *evidence.Attempt, at time.Time) {
-			lose(a, 40, 4, 30, 0, 30, 0)
+		{"5 of 100 packets sent again", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 2, 30, 2, 30, 1)
+		}, nil, Vote{Why: BlindLine}},
+		{"half sent again to one host only", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 20, 30, 0, 30, 1)
+		}, nil, Vote{Value: Down}},
+		{"half sent again to two hosts", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 20, 30, 15, 30, 1)
+		}, nil, Vote{Why: BlindLine}},
+		{"lossy while it failed, and much more was sent after it", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6
+			lose(a, 1000, 0, 1000, 0, 1000, 0)
+			after := a.Controls
+			a.Controls = controlsAt(at.Add(3*time.Second), "c1", "c2", "c3")
+			lose(a, 20, 3, 20, 3, 20, 3)
+			a.Controls = append(a.Controls, after...)
 		}, nil, Vote{Why: BlindLine}},
 		{"all sent again to a host that is down", "fss", func(a *evidence.Attempt, at time.Time) {
 			lose(a, 5, 4, 50, 1, 50, 0)
@@ -218,7 +232,7 @@ func TestVoteNeedsControls(t *testing.T) {
 			a.Controls = controlsAt(at.Add(4*time.Second), "c1", "c2")
 		}, nil, Vote{Value: Down}},
 		{"relay, over a lossy line", "oof", func(a *evidence.Attempt, at time.Time) {
-			lose(a, 40, 4, 30, 0, 30, 0)
+			lose(a, 40, 2, 30, 2, 30, 1)
 		}, nil, Vote{Why: BlindLine}},
 		{"relay, and a control's circuit failed", "oof", func(a *evidence.Attempt, at time.Time) {
 			a.Controls = append(controlsAt(at.Add(4*time.Second), "c1", "c2"), evidence.Control{
