@@ -104,8 +104,9 @@ type answer struct {
 	// resolver's words; with Resolver there were none.
 	class evidence.Class
 	err   error
-	// retries is how often the question was asked again.
-	retries int
+	// retries is how often the question was asked again, and silences how often it was
+	// asked of all servers and none said a word.
+	retries, silences int
 }
 
 // said says whether a resolver has answered at all.
@@ -186,6 +187,9 @@ func (d dialer) ask(ctx context.Context, servers []NameServer, name string) answ
 			if ctx.Err() != nil {
 				break
 			}
+		}
+		if silent == len(servers) {
+			result.silences++
 		}
 		switch {
 		case result.err != nil && (ownFault(result.err) || isImpostor(result.err)):
@@ -328,6 +332,8 @@ func (d dialer) lookup(ctx context.Context, name string, port uint16) ([]netip.A
 		}
 		found = d.ask(ctx, servers, name)
 		d.facts.LookupRetries = found.retries
+		// A question that is lost is one more packet that the line lost.
+		d.line.add(traffic{int64(found.silences) + 1, int64(found.silences)})
 	}
 	d.facts.ResolvedIPv4 = found.fact("").IPv4
 	for _, ip := range found.ips {
