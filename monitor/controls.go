@@ -145,7 +145,8 @@ func (w *watch) controls(ctx context.Context, needed ...evidence.Component) []ev
 }
 
 // results are those of the rounds, each control and component once: it was ok if it
-// was ok in every round.
+// was ok in every round, and the packets are those of the round that lost most of them:
+// rounds in which the line is well again do not hide the one in which it was not.
 func results(ctx context.Context, rounds []*round) []evidence.Control {
 	var list []evidence.Control
 	for _, r := range rounds {
@@ -165,8 +166,9 @@ func results(ctx context.Context, rounds []*round) []evidence.Control {
 				sum.Outcome = c.Outcome
 			}
 			sum.DurationUS = max(sum.DurationUS, c.DurationUS)
-			sum.Sent += c.Sent
-			sum.Resent += c.Resent
+			if c.Resent*max(1, sum.Sent) > sum.Resent*max(1, c.Sent) {
+				sum.Sent, sum.Resent = c.Sent, c.Resent
+			}
 		}
 	}
 	return list

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -65,16 +66,18 @@ func newLadder(cfg Config) (*ladder, error) {
 	return l, nil
 }
 
-// climb makes one attempt, without a reservation if there is no key for it; it returns the leaf certificates that were seen, too.
+// climb makes one attempt, without a reservation if there is no key for it; it returns
+// the leaf certificate to which the attempt refers, too.
 func (l *ladder) climb(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
-	var leaves [][]byte
+	var leaves []*x509.Certificate
 	o := l.opts
 	o.ProbeKey, o.NoRelay = key, key == nil
 	o.AnnounceWait = l.wait
-	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf.Raw) }
+	o.OnCertificate = func(leaf *x509.Certificate) { leaves = append(leaves, leaf) }
 	if look == nil {
 		// Without controls in the roster no failure counts (rule R5).
-		return probe.Run(ctx, t, o), leaves
+		a := probe.Run(ctx, t, o)
+		return a, referred(a, leaves)
 	}
 	w := look.watch(l.try)
 	o.OnRung = w.rung
@@ -82,7 +85,18 @@ func (l *ladder) climb(ctx context.Context, t probe.Target, look *lookout, key c
 	if ctx.Err() == nil {
 		a.Controls = w.controls(ctx, probe.Needed(a)...)
 	}
-	return a, leaves
+	return a, referred(a, leaves)
+}
+
+// referred is the leaf to which the attempt refers. A relay may have shown another one
+// each time, and what was met in a relay's place is not kept.
+func referred(a evidence.Attempt, leaves []*x509.Certificate) [][]byte {
+	for _, leaf := range leaves {
+		if c := a.Facts.Certificate; c != nil && c.SHA256 == fmt.Sprintf("%x", sha256.Sum256(leaf.Raw)) {
+			return [][]byte{leaf.Raw}
+		}
+	}
+	return nil
 }
 
 // try makes one round of controls. It is bounded by the ladder's life and not by that

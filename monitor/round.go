@@ -27,6 +27,8 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	defer m.mu.Unlock()
 	if errors.Is(err, evidence.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
 		m.log.Warn("an attempt counts nowhere: by the clock its hour is another", "err", err)
+	} else if errors.Is(err, evidence.ErrUnfit) {
+		m.log.Error("an attempt is lost, since the log refuses it; please report this", "relay", j.relay, "err", err)
 	} else if err != nil {
 		m.interrupt(err)
 	}
@@ -65,10 +67,17 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 	if m.cfg.Network != evidence.Lab && m.onOwnHost(e.address.IPv4) {
 		return &a, nil // watched, but never evidence
 	}
-	if err := m.store.Append(j.hour, a, certs...); err != nil {
-		return &a, err
+	err = m.store.Append(j.hour, a, certs...)
+	if errors.Is(err, evidence.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
+		// What a stranger said is not worth a lost attempt: its outcome is kept.
+		m.log.Error("the facts of an attempt are left out, since the log refuses them; please report this", "relay", j.relay, "err", err)
+		a.Facts = evidence.Facts{}
+		for i := range a.Rungs {
+			a.Rungs[i].Detail = ""
+		}
+		err = m.store.Append(j.hour, a)
 	}
-	return &a, nil
+	return &a, err
 }
 
 // look is a look at the clocks, and how many times the wall's was set so far.
@@ -81,7 +90,7 @@ func (m *Monitor) look() (now moment, steps int) {
 // timeLeft is how long an attempt may take, its controls included: what is not in the
 // log when the hour is sealed counts nowhere.
 func timeLeft(h evidence.Hour, wall time.Time) time.Duration {
-	return min(attemptTimeout+controlsTimeout, h.End().Add(closeAfter-10*time.Second).Sub(wall))
+	return min(attemptTimeout+roundEvery+controlsTimeout, h.End().Add(closeAfter-10*time.Second).Sub(wall))
 }
 
 // errand is a job with all that it needs: what the roster says is looked up once.

@@ -576,6 +576,7 @@ roster: roster.yaml
 rules: rules.yaml
 listen: ""
 browser: none
+second_resolvers: []
 lab: {ca: ca.pem}
 `, l.monitors))
 	cfg, err := monitor.LoadConfig(file)

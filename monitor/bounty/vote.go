@@ -1,6 +1,7 @@
 package bounty
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -247,27 +248,19 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 	if c == evidence.Relay {
 		kinds = []evidence.Component{evidence.TCP4, evidence.WSS} // a circuit needs both ways
 	}
-	var counted []evidence.Control // by which the line is judged
-	spare := len(all)              // hosts that passed beyond those that must
 	for _, part := range parts {
 		for _, kind := range kinds {
 			names := roster.controlsFor(relay, kind)
 			if len(names) == 0 {
 				return controlsNone
 			}
-			n := 0
+			var hosts []packets
 			for _, name := range names {
-				if !passed(part, name, kind) || c == evidence.Relay && failedIn(part, name, evidence.Relay) {
-					continue
-				}
-				n++
-				for _, x := range part {
-					if x.Name == name && x.Component == kind {
-						counted = append(counted, x)
-					}
+				if passed(part, name, kind) && !(c == evidence.Relay && failedIn(part, name, evidence.Relay)) {
+					hosts = append(hosts, packetsOf(part, name, kind))
 				}
 			}
-			if spare = min(spare, n-r.ControlShare.Of(len(names))); spare < 0 {
+			if needed := r.ControlShare.Of(len(names)); len(hosts) < needed || r.lossy(hosts, needed) {
 				return controlsBad
 			}
 		}
@@ -276,14 +269,21 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 	if c == evidence.Relay && !passed(parts[0], LoopbackControl, evidence.Relay) {
 		return controlsBad
 	}
-	if r.lossy(counted, spare > 0) {
-		return controlsBad
-	}
 	return controlsOK
 }
 
-// packets are numbers of what was sent, and of that what was sent again.
+// packets are those that were sent to one control that passed, and sent again.
 type packets struct{ sent, resent int64 }
+
+func packetsOf(list []evidence.Control, name string, kind evidence.Component) (p packets) {
+	for _, c := range list {
+		if c.Name == name && c.Component == kind {
+			p.sent += c.Sent
+			p.resent += c.Resent
+		}
+	}
+	return p
+}
 
 // exceed says whether more than percent/part of the packets were sent again.
 func (p packets) exceed(percent, part int) bool {
@@ -292,26 +292,18 @@ func (p packets) exceed(percent, part int) bool {
 
 // lossy says whether the line lost so many of the packets to controls that passed that
 // what it lost may be why something failed. Those that did not pass say nothing: a
-// host that is down answers none. With one host to spare, one may be left out if almost
-// none of those to the others were lost: then it is that host's own line.
-func (r *Rules) lossy(controls []evidence.Control, spare bool) bool {
-	var all packets
-	hosts := map[string]packets{}
-	for _, c := range controls {
-		h := hosts[c.Name]
-		hosts[c.Name] = packets{h.sent + c.Sent, h.resent + c.Resent}
-		all = packets{all.sent + c.Sent, all.resent + c.Resent}
-	}
-	if !all.exceed(r.LineLoss, 1) {
-		return false
-	}
-	for _, h := range hosts {
-		others := packets{all.sent - h.sent, all.resent - h.resent}
-		if spare && others.sent > 0 && !others.exceed(r.LineLoss, 3) {
-			return false
+// host that is down answers none. Nor do those that lost most, if the others are enough
+// and lost almost none: then it is those hosts' own lines.
+func (r *Rules) lossy(hosts []packets, needed int) bool {
+	slices.SortFunc(hosts, func(a, b packets) int { return cmp.Compare(a.resent*max(1, b.sent), b.resent*max(1, a.sent)) })
+	var all, best packets
+	for i, h := range hosts {
+		all = packets{all.sent + h.sent, all.resent + h.resent}
+		if i < needed {
+			best = all
 		}
 	}
-	return true
+	return all.exceed(r.LineLoss, 1) && best.exceed(r.LineLoss, 3)
 }
 
 func startedWithin(list []evidence.Control, from, before time.Time) []evidence.Control {

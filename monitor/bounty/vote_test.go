@@ -197,6 +197,20 @@ func TestVoteNeedsControls(t *testing.T) {
 			lose(a, 30, 6, 30, 0, 30, 0)
 			a.Controls[4].Outcome = evidence.Fail
 		}, nil, Vote{Why: BlindLine}},
+		{"half sent again to one host only", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 20, 30, 0, 90, 1)
+		}, nil, Vote{Value: Down}},
+		{"half sent again to two hosts", "fss", func(a *evidence.Attempt, at time.Time) {
+			lose(a, 40, 20, 30, 15, 30, 1)
+		}, nil, Vote{Why: BlindLine}},
+		{"lossy while it failed, and much more was sent after it", "fss", func(a *evidence.Attempt, at time.Time) {
+			a.Rungs[0].DurationUS = 10e6
+			lose(a, 1000, 0, 1000, 0, 1000, 0)
+			after := a.Controls
+			a.Controls = controlsAt(at.Add(3*time.Second), "c1", "c2", "c3")
+			lose(a, 20, 3, 20, 3, 20, 3)
+			a.Controls = append(a.Controls, after...)
+		}, nil, Vote{Why: BlindLine}},
 		{"all sent again to a host that is down", "fss", func(a *evidence.Attempt, at time.Time) {
 			lose(a, 5, 4, 50, 1, 50, 0)
 			a.Controls[0].Outcome = evidence.Fail

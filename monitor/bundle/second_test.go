@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -538,33 +539,48 @@ func (s *second) rawVote(h secondHour) string {
 				}
 			}
 			at := a.Started.Add(time.Duration(end) * time.Microsecond).Truncate(time.Millisecond)
-			beside, after := map[string]bool{}, map[string]bool{}
-			var sent, resent int64
-			own := map[string][2]int64{} // what of these was to each host
+			type host struct {
+				failed       bool
+				sent, resent float64
+			}
+			beside, after := map[string]host{}, map[string]host{}
 			for _, x := range a.Controls {
-				if x.Component != c || x.Outcome != "ok" {
-					continue
-				}
+				part := after
 				switch {
-				case x.Started.Before(a.Started.Add(time.Duration(start) * time.Microsecond)), x.Started.Sub(at) > 120*time.Second:
+				case x.Component != c, x.Started.Before(a.Started.Add(time.Duration(start) * time.Microsecond)), x.Started.Sub(at) > 120*time.Second:
 					continue
 				case x.Started.Before(at):
-					beside[x.Name] = true
-				default:
-					after[x.Name] = true
+					part = beside
 				}
-				sent, resent = sent+x.Sent, resent+x.Resent
-				own[x.Name] = [2]int64{own[x.Name][0] + x.Sent, own[x.Name][1] + x.Resent}
+				h := part[x.Name]
+				part[x.Name] = host{h.failed || x.Outcome != "ok", h.sent + float64(x.Sent), h.resent + float64(x.Resent)}
 			}
-			enough := func(ok map[string]bool, without int) bool {
-				return (len(ok)-without)*3 >= len(s.roster.Controls)*2 && len(s.roster.Controls) > 0
+			works := true
+			parts := []map[string]host{after}
+			if end-start >= 10_000_000 {
+				parts = append(parts, beside)
 			}
-			shown := func(without int) bool {
-				return enough(after, without) && (end-start < 10_000_000 || enough(beside, without))
-			}
-			works := shown(0) && resent*100 <= sent*3
-			for _, n := range own { // or one host alone loses packets
-				works = works || shown(1) && sent > n[0] && (resent-n[1])*100 <= sent-n[0]
+			for _, part := range parts {
+				var passed []host
+				var all, best host
+				for _, h := range part {
+					if !h.failed {
+						passed = append(passed, h)
+						all.sent, all.resent = all.sent+h.sent, all.resent+h.resent
+					}
+				}
+				needed := (2*len(s.roster.Controls) + 2) / 3
+				slices.SortFunc(passed, func(a, b host) int { return cmp.Compare(a.resent/max(1, a.sent), b.resent/max(1, b.sent)) })
+				if works = works && needed > 0 && len(passed) >= needed; !works {
+					break
+				}
+				for _, h := range passed[:needed] {
+					best.sent, best.resent = best.sent+h.sent, best.resent+h.resent
+				}
+				works = all.resent*100 <= all.sent*3 || best.resent*100 <= best.sent
+				if !works {
+					break
+				}
 			}
 			counted = counted || works
 		}

@@ -9,12 +9,19 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
-const maxCertificate = 64 << 10
+// Bounds of a leaf that is kept, and of what a record says of it.
+const (
+	maxCertificate = 64 << 10
+	maxNames       = 100
+)
 
 // NewCertificate says of a leaf what a record says of it, so that whoever holds
-// the leaf can compare.
+// the leaf can compare: the first 100 names only, and no text of more than 256 bytes.
 func NewCertificate(der []byte) (*Certificate, error) {
 	if len(der) > maxCertificate {
 		return nil, fmt.Errorf("certificate of %d bytes is too long", len(der))
@@ -23,13 +30,16 @@ func NewCertificate(der []byte) (*Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
-	return &Certificate{
+	c := &Certificate{
 		SHA256:    hashHex(der),
-		Issuer:    x.Issuer.String(),
-		DNSNames:  x.DNSNames,
+		Issuer:    Clean(x.Issuer.String(), maxText),
 		NotBefore: TimeOf(x.NotBefore),
 		NotAfter:  TimeOf(x.NotAfter),
-	}, nil
+	}
+	for _, n := range x.DNSNames[:min(len(x.DNSNames), maxNames)] {
+		c.DNSNames = append(c.DNSNames, Clean(n, maxText))
+	}
+	return c, nil
 }
 
 func hashHex(b []byte) string {
@@ -59,7 +69,7 @@ func checkCertificate(c Certificate, der []byte) error {
 func (l *Log) keepCertificate(c *Certificate, ders [][]byte) error {
 	if c == nil {
 		if len(ders) > 0 {
-			return errors.New("a certificate was given, the attempt refers to none")
+			return unfit(errors.New("a certificate was given, the attempt refers to none"))
 		}
 		return nil
 	}
@@ -68,11 +78,14 @@ func (l *Log) keepCertificate(c *Certificate, ders [][]byte) error {
 		if err != nil {
 			return err
 		}
-		return checkCertificate(*c, der)
+		if err := checkCertificate(*c, der); err != nil {
+			return unfit(err)
+		}
+		return nil
 	}
 	for _, der := range ders {
 		if err := checkCertificate(*c, der); err != nil {
-			return err
+			return unfit(err)
 		}
 	}
 	if err := l.disk.Create(l.certPath(c.SHA256), ders[0], 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -95,4 +108,22 @@ func (l *Log) certificate(sha string) ([]byte, error) {
 		return nil, l.errDamaged("certificate %s has another hash", sha)
 	}
 	return der, nil
+}
+
+// Clean makes text fit for one line of evidence: valid UTF-8, printable, and of
+// no more than limit bytes.
+func Clean(s string, limit int) string {
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == utf8.RuneError, !unicode.IsPrint(r) && !unicode.IsSpace(r):
+			return '?'
+		case unicode.IsSpace(r):
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") // the cut may have gone through a rune
+	}
+	return s
 }

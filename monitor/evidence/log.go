@@ -15,6 +15,8 @@ import (
 var (
 	// ErrSealed is wrapped by the refusal of an entry for an hour that is sealed.
 	ErrSealed = errors.New("hour is sealed")
+	// ErrUnfit is wrapped by the refusal of an entry for what it holds: the disk is well.
+	ErrUnfit = errors.New("not fit for the log")
 	// ErrOutside is wrapped by the refusal of an attempt that started outside its hour.
 	ErrOutside = errors.New("does not belong to hour")
 	// ErrHeld is wrapped by [Log.Seal] between [Log.Hold] and [Log.Confront].
@@ -122,19 +124,21 @@ func (l *Log) Mark(h Hour, m Mark) error { return l.write(h, entry{Mark: &m}) }
 
 func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
 	if err := e.check(h); err != nil {
-		return err
+		return unfit(err)
 	}
 	line, err := Encode(e)
 	if err != nil {
-		return err
+		return unfit(err)
 	}
 	if len(line) > maxAttempt {
-		return fmt.Errorf("entry of %d bytes is too long", len(line))
+		return unfit(fmt.Errorf("entry of %d bytes is too long", len(line)))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.append(h, e, line, certs...)
 }
+
+func unfit(err error) error { return fmt.Errorf("%w: %w", ErrUnfit, err) }
 
 // append writes an entry that was checked, with its encoding.
 func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
@@ -152,7 +156,7 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 		return nil
 	}
 	if err := w.admits(e); err != nil {
-		return err
+		return unfit(err)
 	}
 	if e.Attempt != nil {
 		if err := l.keepCertificate(e.Attempt.Facts.Certificate, certs); err != nil {

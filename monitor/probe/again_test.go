@@ -26,6 +26,8 @@ func TestAgain(t *testing.T) {
 		{"and is answered the third time", 5 * s, evidence.IdentifyTimeout, 3, evidence.OK, 3},
 		{"waits as long as it may", 15 * s, evidence.ConnectTimeout, 0, evidence.Fail, 1},
 		{"too little time is left", 12 * s, evidence.ConnectTimeout, 0, evidence.Fail, 1},
+		{"no way, said at once", 0, evidence.Unreachable, 0, evidence.Fail, 4},
+		{"a way after a moment", 0, evidence.Unreachable, 2, evidence.OK, 2},
 		{"refused at once", 0, evidence.Refused, 2, evidence.Fail, 1},
 		{"closed at once", 0, evidence.Dropped, 2, evidence.Fail, 1},
 		{"closed after a while", 5 * s, evidence.Dropped, 2, evidence.OK, 2},

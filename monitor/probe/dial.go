@@ -2,10 +2,8 @@ package probe
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -243,18 +241,9 @@ func certClass(chain []*x509.Certificate, err error) evidence.Class {
 }
 
 func (d dialer) seen(leaf *x509.Certificate) {
-	sum := sha256.Sum256(leaf.Raw)
-	c := &evidence.Certificate{
-		SHA256:    hex.EncodeToString(sum[:]),
-		Issuer:    clean(leaf.Issuer.String(), maxText),
-		NotBefore: evidence.TimeOf(leaf.NotBefore),
-		NotAfter:  evidence.TimeOf(leaf.NotAfter),
-	}
-	for _, n := range leaf.DNSNames[:min(len(leaf.DNSNames), maxNames)] {
-		c.DNSNames = append(c.DNSNames, clean(n, maxText))
-	}
-	d.facts.Certificate = c
-	if d.opts.OnCertificate != nil {
+	var err error
+	// A leaf that no log keeps is not evidence; what was wrong with it still is.
+	if d.facts.Certificate, err = evidence.NewCertificate(leaf.Raw); err == nil && d.opts.OnCertificate != nil {
 		d.opts.OnCertificate(leaf)
 	}
 }

@@ -5,10 +5,7 @@ import (
 	"errors"
 	"net"
 	"os"
-	"strings"
 	"syscall"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/libp2p/go-libp2p/core/network"
 
@@ -83,25 +80,9 @@ const (
 	maxAgent     = 256
 	maxText      = 256
 	maxProtocols = 128
-	maxNames     = 100
 	maxAddrs     = 32
 	maxIPs       = 16
 )
 
-// clean makes text fit for one line of evidence: valid UTF-8, printable, and of
-// no more than limit bytes.
-func clean(s string, limit int) string {
-	s = strings.Map(func(r rune) rune {
-		switch {
-		case r == utf8.RuneError, !unicode.IsPrint(r) && !unicode.IsSpace(r):
-			return '?'
-		case unicode.IsSpace(r):
-			return ' '
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > limit {
-		s = strings.ToValidUTF8(s[:limit], "") // the cut may have gone through a rune
-	}
-	return s
-}
+// clean makes a stranger's text fit for one line of evidence.
+func clean(s string, limit int) string { return evidence.Clean(s, limit) }

@@ -118,8 +118,15 @@ func (c *climb) run(ctx context.Context, r rung) (_ evidence.Outcome, _ evidence
 	for c.try = 1; ; c.try++ {
 		start := time.Now()
 		f = asFault(c.guarded(within, r))
-		if !again(within, f, time.Since(start)) {
+		took := time.Since(start)
+		if !again(within, f, took) {
 			break
+		}
+		if rest := slow - took; rest > 0 {
+			select {
+			case <-time.After(rest): // again has seen that there is time for it
+			case <-ctx.Done():
+			}
 		}
 	}
 	if f != nil && f.outcome == evidence.Fail && r.named != nil && r.named(c) && ctx.Err() == nil {
@@ -150,11 +157,13 @@ var unheard = []evidence.Class{
 // again says whether a rung is tried again that failed after so long: it gave up waiting
 // under a bound of its own, such as the 5 s of go-libp2p's identify or the 10 s of its
 // multiplexer. A packet that was lost in one try need not be lost in the next. The
-// rung's time is the bound.
+// rung's time is the bound. A network that knows no way, which is said at once, may be
+// a line that is down for a moment: when that is all that failed, controls which are
+// tried a second later find all well.
 func again(ctx context.Context, f *fault, took time.Duration) bool {
 	end, bounded := ctx.Deadline()
-	return f != nil && f.outcome == evidence.Fail && slices.Contains(unheard, f.class) &&
-		took >= slow && bounded && ctx.Err() == nil && time.Until(end) >= slow
+	return f != nil && f.outcome == evidence.Fail && bounded && ctx.Err() == nil && time.Until(end) >= slow &&
+		(f.class == evidence.Unreachable || took >= slow && slices.Contains(unheard, f.class))
 }
 
 // guarded lets no panic of one rung end a monitor that watches many relays.

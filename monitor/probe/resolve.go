@@ -109,8 +109,9 @@ type answer struct {
 	// resolver's words; with Resolver there were none.
 	class evidence.Class
 	err   error
-	// retries is how often the question was asked again.
-	retries int
+	// retries is how often the question was asked again, and silences how often it was
+	// asked of all servers and none said a word.
+	retries, silences int
 }
 
 // said says whether a resolver has answered at all.
@@ -191,6 +192,9 @@ func (d dialer) ask(ctx context.Context, servers []NameServer, name string) answ
 			if ctx.Err() != nil {
 				break
 			}
+		}
+		if silent == len(servers) {
+			result.silences++
 		}
 		switch {
 		case result.err != nil && (ownFault(result.err) || isImpostor(result.err)):
@@ -333,6 +337,8 @@ func (d dialer) lookup(ctx context.Context, name string, port uint16) ([]netip.A
 		}
 		found = d.ask(ctx, servers, name)
 		d.facts.LookupRetries = found.retries
+		// A question that is lost is one more packet that the line lost.
+		d.line.add(traffic{int64(found.silences) + 1, int64(found.silences)})
 	}
 	d.facts.ResolvedIPv4 = found.fact("").IPv4
 	for _, ip := range found.ips {
@@ -377,7 +383,8 @@ const (
 
 // confirm asks for a second opinion when a rung that went by the relay's name has
 // failed. The failure stays one only if another resolver says of the name what the
-// monitor's own says, and none says something else. Else nothing is known of the
+// monitor's own says, and none says something else, or if the name led to the registered
+// address. Else nothing is known of the
 // relay, and what was met in its place is not kept as its own. Nobody is dialled at
 // another resolver's address: the monitor reports what it met on its own way, and a
 // relay that was not met on that way is not shown to be well.
@@ -397,6 +404,9 @@ func (c *climb) confirm(ctx context.Context, f *fault) *fault {
 	}
 	if len(first.ips) == 0 {
 		first.class = f.class
+	}
+	if c.target.TCP4 != nil && slices.Equal(first.ips, []netip.Addr{c.target.tcp4().Addr()}) {
+		return f // the address that is registered: it was the relay that was met
 	}
 	var others []NameServer
 	for _, s := range c.opts.Second {

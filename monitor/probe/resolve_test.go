@@ -417,3 +417,20 @@ func TestUnheardOfItself(t *testing.T) {
 		t.Errorf("got %v, want that it is this machine's own", got)
 	}
 }
+
+// A name that leads to the registered address leads to the relay: what fails there is the
+// relay's, whatever other resolvers say.
+func TestRegisteredAddressNeedsNoSecondOpinion(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	_, closed := boundSocket(t)
+	relay := newRelay(t, ca.leaf(t, nil), false, nil).Target
+	relay.WSS = wssAt(closed)
+	o := ca.options()
+	lookedUp(&o, nameServer(t, says("A 127.0.0.1")))
+	o.Second = []NameServer{secondServer(t, ca, says("A 127.0.0.99"))}
+	a := Run(within(t), relay, o)
+	if got := a.Results[evidence.WSS]; got.Outcome != evidence.Fail || got.Class != evidence.Refused || a.Facts.Lookups != nil {
+		t.Errorf("got %+v and the look-ups %+v, want that it failed as refused, and none", got, a.Facts.Lookups)
+	}
+}
