@@ -154,7 +154,7 @@ type Reservation struct {
 // Control is what was tried at a host of the roster's control list, in as many round
 // trips as a relay is: it tells whether the monitor's own line worked. Tried several
 // times beside one rung, it is ok if it was every time; Started is then of the first
-// time, DurationUS the longest, and the packets are those of all.
+// time, DurationUS the longest, and the packets are those of the time that lost most.
 type Control struct {
 	Name       string    `json:"name"`
 	Component  Component `json:"component"`
