@@ -27,10 +27,12 @@
 // relay and one hour. It has at least one attempt; all are on the record's peer
 // ID, in the order of their start, the first within the hour, none before it or
 // later than the 16 minutes. Each has results for exactly tcp4, wss and relay. An
-// attempt is marked stepped if the monitor's clock was set while it was under way.
+// attempt is marked stepped if the monitor's clock was set, or its machine slept, while
+// it was under way.
 //
-// A failure on the way by the relay's name is one only if resolvers agree on the
-// name. The monitor asks those that its operator has chosen, over TLS, and facts
+// A failure on the way by the relay's name is one only if the name led to the address
+// of tcp4_addr and no other, or if resolvers agree on the name. For that the monitor
+// asks those that its operator has chosen, over TLS, and facts
 // have the member lookups: its own resolver's word, "own", and that of each other
 // one. Another resolver agrees if it has all the addresses of the first or, where
 // the first has none, none either: name-not-found and no-a-record are one,

@@ -408,6 +408,7 @@ func TestAppendRefuses(t *testing.T) {
 		"outcome":             {func(a *Attempt) { a.Results[WSS] = Result{Outcome: "up"} }, firstHour, nil, `outcome "up"`},
 		"rung":                {func(a *Attempt) { a.Rungs[0].Outcome = "" }, firstHour, nil, `outcome ""`},
 		"rung's component":    {func(a *Attempt) { a.Rungs[0].Component = "udp" }, firstHour, nil, `component "udp"`},
+		"tries":               {func(a *Attempt) { a.Rungs = []Rung{{Name: "x", Outcome: OK, Tries: -1}} }, firstHour, nil, "-1 tries"},
 		"packets": {func(a *Attempt) {
 			a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK, Sent: 3, Resent: 4}}
 		}, firstHour, nil, "3 packets sent, 4 of them again"},

@@ -21,6 +21,7 @@ const (
 	maxAttempts = 32        // on one relay in one hour
 	maxControls = 256       // in the header of one block
 	maxPackets  = 1 << 30   // of one control
+	maxTries    = 1000      // of one rung
 	maxSchedule = 16
 	maxRecords  = 100_000 // in one block
 	maxLookups  = 9
@@ -67,6 +68,9 @@ func checkAttempt(a Attempt, h Hour) error {
 	for _, r := range a.Rungs {
 		if err := checkOutcome(r.Outcome); err != nil {
 			return fmt.Errorf("rung %q: %w", r.Name, err)
+		}
+		if r.Tries < 0 || r.Tries > maxTries {
+			return fmt.Errorf("rung %q: %d tries, want 0 to %d", r.Name, r.Tries, maxTries)
 		}
 		if r.Component != "" && !slices.Contains(Components, r.Component) {
 			return fmt.Errorf("rung %q: component %q is not known", r.Name, r.Component)

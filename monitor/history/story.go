@@ -141,7 +141,7 @@ func (s *Story) steps(c evidence.Clock) {
 func (s *Story) attempt(i int, a evidence.Attempt) {
 	s.say("Attempt %d began at %s.", i+1, clock(a.Started.Time))
 	if a.Stepped {
-		s.say("  The monitor's clock was set while it was under way: it counts for nothing (R9).")
+		s.say("  The monitor's clock was set, or its machine slept, while it was under way: it counts for nothing (R9).")
 	}
 	for _, r := range a.Rungs {
 		words := fmt.Sprintf("%s: %s", r.Name, r.Outcome)
@@ -266,7 +266,7 @@ func WhyWords(w bounty.Why) string {
 		bounty.OtherAddr:  "the attempts went to another address than the registered one",
 		bounty.BadVoucher: "the relay's signature does not show what it should",
 		bounty.Late:       "too few witnesses cosigned the hour in time",
-		bounty.Clock:      "the monitor's clock was set within the hour, or was not to be trusted",
+		bounty.Clock:      "the monitor's clock was set within the hour, or was not to be trusted, or its machine slept during an attempt",
 		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
 		bounty.Void:       "the monitor signed two histories",
 		bounty.Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",

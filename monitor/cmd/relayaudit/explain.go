@@ -216,7 +216,7 @@ func (e explanation) print(w io.Writer) {
 		for i, a := range t.Attempts {
 			fmt.Fprintf(w, "  attempt at %s, level %d\n", a.Started, a.Level)
 			if a.Stepped {
-				fmt.Fprintln(w, "    the monitor's clock was set meanwhile: it counts for nothing (R9)")
+				fmt.Fprintln(w, "    the monitor's clock was set, or its machine slept, meanwhile: it counts for nothing (R9)")
 			}
 			for _, r := range a.Rungs {
 				fmt.Fprintf(w, "    %-10s %-8s %8.1f ms  %s\n", plain(r.Name), r.Outcome, float64(r.DurationUS)/1000, plain(strings.TrimSpace(string(r.Class)+" "+r.Detail)))
