@@ -190,7 +190,7 @@ func (c *Config) Validate() error {
 	}
 	want(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "concurrency: want 1 to %d, not %d", maxConcurrency, c.Concurrency)
 	want(len(c.Second) <= maxSecond, "second_resolvers: want %d at most, not %d", maxSecond, len(c.Second))
-	want(len(c.Second) > 0 || c.Network == evidence.Lab, "second_resolvers: want one at least: without a second opinion nothing that goes by a relay's name can fail")
+	want(len(c.Second) > 0 || c.Network == evidence.Lab, "second_resolvers: want one at least: without a second opinion no name that leads elsewhere than to the registered address can fail")
 	resolvers := map[probe.NameServer]bool{}
 	for i, s := range c.Second {
 		r, err := probe.ParseNameServer(s)

@@ -145,15 +145,22 @@ func (w *watch) controls(ctx context.Context, needed ...evidence.Component) []ev
 }
 
 // results are those of the rounds, each control and component once: it was ok if it
-// was ok in every round, and the packets are those of the round that lost most of them:
-// rounds in which the line is well again do not hide the one in which it was not.
+// was ok in every round, and the packets are those of the round in which the line lost
+// most: rounds in which it is well again do not hide that one.
 func results(ctx context.Context, rounds []*round) []evidence.Control {
 	var list []evidence.Control
+	worst := map[evidence.Component]packets{}
 	for _, r := range rounds {
 		select {
 		case <-r.done:
 		case <-ctx.Done():
 			return list
+		}
+		lost := map[evidence.Component]packets{}
+		for _, c := range r.results {
+			if c.Outcome == evidence.OK { // what is down loses all
+				lost[c.Component] = packets{lost[c.Component].sent + c.Sent, lost[c.Component].resent + c.Resent}
+			}
 		}
 		for _, c := range r.results {
 			i := slices.IndexFunc(list, func(x evidence.Control) bool { return x.Name == c.Name && x.Component == c.Component })
@@ -166,10 +173,23 @@ func results(ctx context.Context, rounds []*round) []evidence.Control {
 				sum.Outcome = c.Outcome
 			}
 			sum.DurationUS = max(sum.DurationUS, c.DurationUS)
-			if c.Resent*max(1, sum.Sent) > sum.Resent*max(1, c.Sent) {
+			if lost[c.Component].worse(worst[c.Component]) {
 				sum.Sent, sum.Resent = c.Sent, c.Resent
+			}
+		}
+		for c, p := range lost {
+			if p.worse(worst[c]) {
+				worst[c] = p
 			}
 		}
 	}
 	return list
+}
+
+// packets are those that a round sent, and sent again.
+type packets struct{ sent, resent int64 }
+
+// worse says whether more of the packets were sent again.
+func (p packets) worse(than packets) bool {
+	return p.resent*max(1, than.sent) > than.resent*max(1, p.sent)
 }

@@ -159,3 +159,20 @@ func TestControlsEnd(t *testing.T) {
 		time.Sleep(2 * l.takes) // the rounds end by themselves
 	})
 }
+
+// The packets are those of the one round in which the line lost most, and not of each
+// host's worst moment: together these never were.
+func TestWorstRound(t *testing.T) {
+	made := func(packets ...int64) *round {
+		r := &round{done: make(chan struct{})}
+		close(r.done)
+		for i := 0; i < len(packets); i += 2 {
+			r.results = append(r.results, evidence.Control{Name: fmt.Sprint("c", i/2), Component: evidence.TCP4, Outcome: evidence.OK, Sent: packets[i], Resent: packets[i+1]})
+		}
+		return r
+	}
+	got := words(results(t.Context(), []*round{made(20, 1, 20, 0, 20, 0), made(20, 0, 21, 2, 20, 0), made(20, 0, 20, 0, 20, 1)}), time.Time{})
+	if n := strings.Count(got, ":0/20"); n != 2 || strings.Count(got, ":2/21") != 1 {
+		t.Errorf("got %s, want those of the second round", got)
+	}
+}

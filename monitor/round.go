@@ -69,13 +69,16 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 	}
 	err = m.store.Append(j.hour, a, certs...)
 	if errors.Is(err, evidence.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
-		// What a stranger said is not worth a lost attempt: its outcome is kept.
-		m.log.Error("the facts of an attempt are left out, since the log refuses them; please report this", "relay", j.relay, "err", err)
-		a.Facts = evidence.Facts{}
+		// What a stranger said is not worth a lost attempt: its outcome is kept, and
+		// what the relay signed.
+		why := err
+		a.Facts = evidence.Facts{Reservation: a.Facts.Reservation}
 		for i := range a.Rungs {
 			a.Rungs[i].Detail = ""
 		}
-		err = m.store.Append(j.hour, a)
+		if err = m.store.Append(j.hour, a); err == nil {
+			m.log.Error("the facts of an attempt are left out, since the log refuses them; please report this", "relay", j.relay, "err", why)
+		}
 	}
 	return &a, err
 }

@@ -190,6 +190,9 @@ func (s *survey) facts(c *Case, relay *Relay, report *MonitorReport, x *seen, at
 		if report.Recused || report.Void != "" {
 			continue // the relay's signature holds whoever shows it; what else it says counts nowhere
 		}
+		if a.Stepped {
+			continue // no time in it can be relied on (rule R9)
+		}
 		day := s.day(h)
 		day.attempts++
 		if a.Facts.AgentVersion != "" {

@@ -75,6 +75,9 @@ func (l *Log) keepCertificate(c *Certificate, ders [][]byte) error {
 	}
 	if len(ders) == 0 {
 		der, err := l.certificate(c.SHA256)
+		if errors.Is(err, fs.ErrNotExist) || !isHexSHA256(c.SHA256) {
+			return unfit(err) // nobody has it
+		}
 		if err != nil {
 			return err
 		}

@@ -62,6 +62,41 @@ func TestAgain(t *testing.T) {
 	}
 }
 
+// What a try had no time to find out does not hide what the one before it found.
+func TestLastTryCutOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClimb(Target{}, Options{})
+		outcome, class, _ := c.run(t.Context(), rung{deadline: 15 * time.Second, climb: func(c *climb, ctx context.Context) error {
+			if c.try == 1 {
+				return fail(evidence.Unreachable, errors.New("no way"))
+			}
+			<-ctx.Done()
+			return blind(evidence.Resolver, ctx.Err())
+		}})
+		if outcome != evidence.Fail || class != evidence.Unreachable || c.try != 2 {
+			t.Errorf("got %s %s after %d tries, want fail unreachable after 2", outcome, class, c.try)
+		}
+	})
+}
+
+// A control for which there is no way shows that the line does not work now, even if it
+// works a moment later.
+func TestControlIsNotTriedUntilItWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClimb(Target{}, Options{})
+		c.control = true
+		outcome, _, _ := c.run(t.Context(), rung{deadline: 15 * time.Second, climb: func(c *climb, ctx context.Context) error {
+			if c.try > 1 {
+				return nil
+			}
+			return fail(evidence.Unreachable, errors.New("no way"))
+		}})
+		if outcome != evidence.Fail {
+			t.Errorf("got %s, want a failure", outcome)
+		}
+	})
+}
+
 // A connection that is gone is made again when the rung that needs it is.
 func TestReconnect(t *testing.T) {
 	t.Parallel()

@@ -106,6 +106,7 @@ func Controls(ctx context.Context, hosts []ControlHost, components []evidence.Co
 func (h ControlHost) climb(ctx context.Context, t Target, noRelay bool, o Options) []evidence.Control {
 	o.NoRelay = noRelay
 	c := newClimb(t, o)
+	c.control = true
 	defer c.close()
 	c.all(ctx)
 	var list []evidence.Control
@@ -157,6 +158,7 @@ const (
 // it answers HTTP under a trusted certificate, whatever it says.
 func (h ControlHost) plain(ctx context.Context, component evidence.Component, o Options) evidence.Control {
 	c := newClimb(h.Target, o)
+	c.control = true
 	defer c.close()
 	r := rung{name: string(component), climb: (*climb).connections}
 	if component == evidence.WSS {

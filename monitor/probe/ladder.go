@@ -116,10 +116,14 @@ func (c *climb) run(ctx context.Context, r rung) (_ evidence.Outcome, _ evidence
 	}
 	var f *fault
 	for c.try = 1; ; c.try++ {
-		start := time.Now()
+		start, before := time.Now(), f
 		f = asFault(c.guarded(within, r))
+		if f != nil && before != nil && within.Err() != nil {
+			f = before // the last try had no time left to say why
+		}
 		took := time.Since(start)
-		if !again(within, f, took) {
+		// A control shows how the line is, and not how it is a moment later.
+		if !again(within, f, took) || c.control && f.class == evidence.Unreachable {
 			break
 		}
 		if rest := slow - took; rest > 0 {

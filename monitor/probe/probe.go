@@ -203,6 +203,7 @@ type climb struct {
 	line    line
 	traffic map[evidence.Component]traffic // what each component's rungs sent
 	try     int                            // of the present rung, from 1
+	control bool                           // it is a control's
 
 	tcp *peerHost // connected over tcp4: peer B
 	web *peerHost // connected over wss: peer A

@@ -384,7 +384,7 @@ const (
 // confirm asks for a second opinion when a rung that went by the relay's name has
 // failed. The failure stays one only if another resolver says of the name what the
 // monitor's own says, and none says something else, or if the name led to the registered
-// address. Else nothing is known of the
+// address alone. Else nothing is known of the
 // relay, and what was met in its place is not kept as its own. Nobody is dialled at
 // another resolver's address: the monitor reports what it met on its own way, and a
 // relay that was not met on that way is not shown to be well.
