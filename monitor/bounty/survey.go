@@ -190,9 +190,6 @@ func (s *survey) facts(c *Case, relay *Relay, report *MonitorReport, x *seen, at
 		if report.Recused || report.Void != "" {
 			continue // the relay's signature holds whoever shows it; what else it says counts nowhere
 		}
-		if a.Stepped {
-			continue // no time in it can be relied on (rule R9)
-		}
 		day := s.day(h)
 		day.attempts++
 		if a.Facts.AgentVersion != "" {
@@ -221,7 +218,7 @@ func (s *survey) facts(c *Case, relay *Relay, report *MonitorReport, x *seen, at
 			s.certificate(cert, h, a.Results[evidence.WSS].Outcome == evidence.OK)
 		}
 		for _, r := range a.Rungs {
-			if r.Name != BrowserRung {
+			if r.Name != BrowserRung || a.Stepped { // no time in that can be compared (rule R9)
 				continue
 			}
 			at := timeIn(a, r.OffsetUS)

@@ -106,9 +106,10 @@ func TestSchedule(t *testing.T) {
 
 // TestWhoseWordIsNone: the operator's own monitor and one that signed two
 // histories say nothing about the region or the browsers, either.
-// Nor does a browser that failed while the monitor's line was not seen to work.
+// Nor does a browser that failed while the monitor's line was not seen to work, or while
+// its clock was set.
 func TestWhoseWordIsNone(t *testing.T) {
-	for _, kind := range []string{"counts", "recused", "void", "blind"} {
+	for _, kind := range []string{"counts", "recused", "void", "blind", "stepped"} {
 		t.Run(kind, func(t *testing.T) {
 			w := newScene(t, evidence.PSF, 4)
 			w.place = "{lat: 1.3521, lon: 103.8198}"
@@ -125,6 +126,7 @@ func TestWhoseWordIsNone(t *testing.T) {
 				if m == liar {
 					a.Facts.PingUS = []int64{100}
 					a.Rungs = append(a.Rungs, evidence.Rung{Name: bounty.BrowserRung, Outcome: evidence.Fail})
+					a.Stepped = kind == "stepped"
 					if kind != "blind" {
 						a.Controls = w.down(m, h, 10*time.Minute).Controls
 					}
@@ -139,7 +141,7 @@ func TestWhoseWordIsNone(t *testing.T) {
 			region, browser := finding(t, v, "R14"), finding(t, v, "R15")
 			heard := slices.ContainsFunc(v.Disks, func(d bounty.Disk) bool { return d.Monitor == liar.name })
 			strong := strings.Contains(strings.Join(region.Reasons, "; "), "strong")
-			counts := kind == "counts" || kind == "blind"
+			counts := kind == "counts" || kind == "blind" || kind == "stepped"
 			if heard != counts || strong != counts || (browser.Outcome != bounty.Pass) != (kind == "counts") {
 				t.Errorf("disk %v, region %s %q, browser %s %q", heard, region.Outcome, region.Reasons, browser.Outcome, browser.Reasons)
 			}
