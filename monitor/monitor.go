@@ -166,9 +166,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer stop()
 
 	logger := cron.PrintfLogger(slog.NewLogLogger(m.log.Handler(), slog.LevelError))
-	c := cron.New(cron.WithLocation(time.UTC), cron.WithSeconds(),
-		// In this order: with Recover outside, a panic would keep the job's place for ever.
-		cron.WithChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(logger)))
+	// In this order: with Recover outside, a panic would keep the job's place for ever.
+	chain := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(logger))
+	jobs := map[string]cron.Job{}
 	for spec, job := range map[string]func(){
 		"20 * * * * *":    func() { m.seal(m.machine.now().wall) },
 		"40 */10 * * * *": m.noteClock,
@@ -180,17 +180,25 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"10 5 * * * *":    func() { m.hearSecond(ctx) },
 		"5/30 * * * * *":  func() { m.reread(ctx, time.Now()) },
 	} {
-		if _, err := c.AddFunc(spec, job); err != nil {
-			return fmt.Errorf("schedule: %w", err)
-		}
+		jobs[spec] = chain.Then(cron.FuncJob(job))
+	}
+	c, err := startCron(jobs)
+	if err != nil {
+		return err
 	}
 	m.log.Info("watching", "relays", len(m.basis().targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
-	c.Start()
+	var ended []context.Context // of each cron that was stopped: when its last job is over
 	beating := make(chan struct{})
 	tick := cron.Recover(logger)(cron.FuncJob(func() { m.tick(ctx, m.machine.now()) }))
 	go func() {
 		defer close(beating)
-		m.beat(ctx, tick.Run, func() { c.Stop(); c.Start() })
+		m.beat(ctx, tick.Run, func() {
+			// The same one cannot be started again before its last job is over.
+			if next, err := startCron(jobs); err == nil {
+				ended = append(ended, c.Stop())
+				c = next
+			}
+		})
 	}()
 	go systemd.Watchdog(ctx, m.log, func() bool { return m.works(time.Now()) })
 	m.running.Go(func() { m.warm(ctx, m.basis()) })
@@ -203,9 +211,22 @@ func (m *Monitor) Run(ctx context.Context) error {
 	<-ctx.Done()
 	systemd.Stopping(m.log)
 	<-beating
-	<-c.Stop().Done()
+	for _, over := range append(ended, c.Stop()) {
+		<-over.Done()
+	}
 	m.running.Wait()
 	return nil
+}
+
+func startCron(jobs map[string]cron.Job) (*cron.Cron, error) {
+	c := cron.New(cron.WithLocation(time.UTC), cron.WithSeconds())
+	for spec, job := range jobs {
+		if _, err := c.AddJob(spec, job); err != nil {
+			return nil, fmt.Errorf("schedule: %w", err)
+		}
+	}
+	c.Start()
+	return c, nil
 }
 
 // asleep is the span without a tick from which on the monitor was not watching.
