@@ -145,7 +145,7 @@ func (s *stepped) vote(relay string, vh *evidence.VerifiedHour) bounty.Vote {
 	if vh == nil || vh.Record == nil {
 		return bounty.Vote{Why: bounty.Missing}
 	}
-	ballot := bounty.VoteOf(s.m.basis().rules, r, r.Relay(relay), vh.Record, vh.Header.Controls, vh.Vouchers)
+	ballot := bounty.VoteOf(s.m.basis().rules, r, nil, r.Relay(relay), vh.Record, vh.Vouchers)
 	return bounty.Sealed(s.m.basis().rules, r, s.m.cfg.Name, 1, vh).Of(s.m.basis().rules, ballot)
 }
 

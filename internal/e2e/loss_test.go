@@ -522,7 +522,7 @@ func lossVote(downAttempts int, roster *bounty.Roster, relay *bounty.Relay, atte
 	rules.DownAttempts, rules.DownSpacing = downAttempts, 0
 	slices.SortFunc(attempts, func(a, b evidence.Attempt) int { return a.Started.Compare(b.Started.Time) })
 	rec := &evidence.Record{PeerID: relay.PeerID, Hour: evidence.HourOf(attempts[0].Started.Time), Attempts: attempts}
-	return bounty.VoteOf(rules, roster, relay, rec, nil, nil)
+	return bounty.VoteOf(rules, roster, nil, relay, rec, nil)
 }
 
 // lossAttempts has the program make a monitor's attempts, and says how long each took.

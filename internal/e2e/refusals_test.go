@@ -620,7 +620,7 @@ func (s *standing) vote(got seen) bounty.Ballot {
 		}
 		rec.Attempts = append(rec.Attempts, a)
 	}
-	return bounty.VoteOf(rules, roster, &relay, rec, nil, nil)
+	return bounty.VoteOf(rules, roster, nil, &relay, rec, nil)
 }
 
 // authority signs certificates.

@@ -83,7 +83,7 @@ func TestVoteOfAClockThatWasSet(t *testing.T) {
 					vh.Cosigned = []evidence.Cosigned{{Witness: "key of w", At: h.End().Add(20 * min)}}
 				}
 				rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: tc.attempts}
-				ballot := VoteOf(rules, &roster, relay, rec, nil, nil)
+				ballot := VoteOf(rules, &roster, nil, relay, rec, nil)
 				got := Sealed(rules, &roster, "m1", 1, vh).Of(rules, ballot)
 				if got != tc.want {
 					t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)

@@ -65,40 +65,43 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 			s.notes = append(s.notes, n)
 		}
 	}
-	used := map[int]bool{}
+	whole := Term{From: c.Month.First(), Until: ptr(c.Month.End())}
+	places := map[string]int{} // of the monitors of the month in s.monitors, by log key
+	var members []*Monitor
 	for i := range c.Roster.Monitors {
 		m := &c.Roster.Monitors[i]
-		if !m.overlaps(Term{From: c.Month.First(), Until: ptr(c.Month.End())}) {
+		if !m.overlaps(whole) {
 			continue
 		}
-		report := MonitorReport{
+		places[m.LogKey] = len(members)
+		members = append(members, m)
+		s.monitors = append(s.monitors, MonitorReport{
 			Name: m.Name, Operator: m.Operator, Committee: m.Committee, Place: m.Place,
 			Recused: m.Recused(relay), Votes: map[Value]int{},
-		}
-		for j := range c.Logs {
-			log := &c.Logs[j]
-			if log.Monitor != m.Name || log.Key != m.LogKey {
-				continue
-			}
-			if used[j] || report.Log {
-				return nil, fmt.Errorf("the log of monitor %s is there twice", m.Name)
-			}
-			used[j] = true
-			if err := checkLog(c, log); err != nil {
-				return nil, err
-			}
-			report.Log, report.Void, report.Origin = true, log.Void, log.Month.Origin
-			report.Size, report.Root, report.Digest = log.Month.Size, log.Month.Root.String(), log.Month.Digest
-			s.read(c, relay, m, log, &report)
-		}
-		if report.PingUS > 0 && m.Place != nil {
-			s.disks = append(s.disks, c.Rules.disk(m.Name, *m.Place, report.PingUS))
-		}
-		s.monitors = append(s.monitors, report)
+		})
 	}
-	for j := range c.Logs {
-		if !used[j] {
-			return nil, fmt.Errorf("the log of %s is by no monitor that is in the roster in %s", c.Logs[j].Month.Origin, c.Month)
+	for log, err := range c.Logs {
+		if err != nil {
+			return nil, err
+		}
+		i, known := places[log.Key]
+		if !known {
+			return nil, fmt.Errorf("the log of %s is by no monitor that is in the roster in %s", log.Month.Origin, c.Month)
+		}
+		m, report := members[i], &s.monitors[i]
+		if report.Log {
+			return nil, fmt.Errorf("the log of monitor %s is there twice", m.Name)
+		}
+		if err := checkLog(c, log); err != nil {
+			return nil, err
+		}
+		report.Log, report.Void, report.Origin = true, log.Void, log.Month.Origin
+		report.Size, report.Root, report.Digest = log.Month.Size, log.Month.Root.String(), log.Month.Digest
+		s.read(c, relay, m, log, report)
+	}
+	for i, m := range members {
+		if us := s.monitors[i].PingUS; us > 0 && m.Place != nil {
+			s.disks = append(s.disks, c.Rules.disk(m.Name, *m.Place, us))
 		}
 	}
 	slices.SortFunc(s.certificates, func(a, b CertificateSeen) int {
@@ -139,7 +142,7 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		}
 		x := &seen{vote: Vote{Why: Unrecorded(vh.Header)}}
 		if vh.Record != nil {
-			x.ballot = VoteOf(c.Rules, c.Roster, relay, vh.Record, vh.Header.Controls, vh.Vouchers)
+			x.ballot = VoteOf(c.Rules, c.Roster, m, relay, vh.Record, vh.Vouchers)
 			x.vote = x.ballot.Vote.Overload(c.Rules, vh.Header, len(vh.Record.Attempts))
 			s.facts(c, relay, report, x, vh.Record.Attempts, vh.Vouchers, h)
 		}

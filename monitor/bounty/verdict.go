@@ -3,6 +3,7 @@ package bounty
 import (
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strings"
 	"time"
@@ -36,9 +37,10 @@ type Case struct {
 	Month    evidence.Month
 	// AsOf is the time of the judgement.
 	AsOf time.Time
-	// Logs are what the monitors' logs prove. A monitor of the roster that is
-	// not among them knows nothing.
-	Logs []Log
+	// Logs yields what the monitors' logs prove, one after the other: a month of
+	// many monitors does not fit into memory at once. It can be gone through again.
+	// A monitor of the roster that is not among them knows nothing. An error ends it.
+	Logs iter.Seq2[*Log, error]
 	// SignedBy names the keys that rules and roster say they are signed by.
 	RulesSignedBy, RosterSignedBy []string
 }
@@ -51,6 +53,17 @@ type Log struct {
 	Month   evidence.VerifiedMonth
 	// Void says why nothing in it counts: the monitor signed two histories.
 	Void string
+}
+
+// LogsOf are logs that are in memory already.
+func LogsOf(logs ...Log) iter.Seq2[*Log, error] {
+	return func(yield func(*Log, error) bool) {
+		for i := range logs {
+			if !yield(&logs[i], nil) {
+				return
+			}
+		}
+	}
 }
 
 // Verdict is the month of one relay, judged. Written as canonical JSON it is the

@@ -101,10 +101,10 @@ type Ballot struct {
 }
 
 // VoteOf judges one record by rules R2 to R6. An attempt during which the monitor's
-// clock was set counts for nothing (rule R9). The controls are those of the
-// hour's header, besides the attempts' own. With vouchers given (one an
-// attempt), an attempt whose voucher is bad makes nothing up.
-func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, controls []evidence.Control, vouchers []evidence.VoucherCheck) Ballot {
+// clock was set counts for nothing (rule R9). The record is by the given monitor; vouchers
+// are what its attempts' vouchers show, one an attempt. With nil for both nobody asks
+// for the relay's signature: for what has no log, such as a one-off probe.
+func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *evidence.Record, vouchers []evidence.VoucherCheck) Ballot {
 	b := Ballot{UpAttempt: -1}
 	tcp4, wss := relay.At(rec.Hour).Multiaddrs(relay.PeerID)
 	deadline := rec.Hour.End().Add(rules.AttemptClose)
@@ -154,7 +154,7 @@ func VoteOf(rules *Rules, roster *Roster, relay *Relay, rec *evidence.Record, co
 			case res.Outcome == evidence.Blind:
 				blind = true
 			case res.Outcome == evidence.Fail && !(c == evidence.Relay && a.Level >= evidence.Level(rules.RelayLevel)):
-				switch rules.controlled(roster, relay, a, c, controls) {
+				switch rules.controlled(roster, relay, a, c) {
 				case controlsOK:
 					counted = true
 					b.cause(c, res.Class, "fail")
@@ -234,9 +234,9 @@ const (
 // component failed (rule R5): after the failure, and beside it, too, where that took
 // long enough to be looked at. What a host says after the failure does not show how
 // the line was during it.
-func (r *Rules) controlled(roster *Roster, relay *Relay, a *evidence.Attempt, c evidence.Component, more []evidence.Control) controlState {
+func (r *Rules) controlled(roster *Roster, relay *Relay, a *evidence.Attempt, c evidence.Component) controlState {
 	began, failed := lastRung(a, c)
-	return r.lineWorked(roster, relay, c, began, failed, slices.Concat(a.Controls, more))
+	return r.lineWorked(roster, relay, c, began, failed, a.Controls)
 }
 
 func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, began, failed time.Time, all []evidence.Control) controlState {

@@ -110,7 +110,7 @@ func TestVote(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: tc.attempts}
-			got := VoteOf(rules, roster, relay, rec, nil, nil)
+			got := VoteOf(rules, roster, nil, relay, rec, nil)
 			if got.Vote != tc.want {
 				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
 			}
@@ -269,20 +269,11 @@ func TestVoteNeedsControls(t *testing.T) {
 				tc.roster(roster)
 			}
 			rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: both(tc.outcomes, tc.change)}
-			if got := VoteOf(rules, roster, relay, rec, nil, nil); got.Vote != tc.want {
+			if got := VoteOf(rules, roster, nil, relay, rec, nil); got.Vote != tc.want {
 				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
 			}
 		})
 	}
-	t.Run("in the hour's header", func(t *testing.T) {
-		_, roster, relay, _ := stage(t)
-		attempts := both("fss", func(a *evidence.Attempt, _ time.Time) { a.Controls = nil })
-		header := append(controlsAt(failed(first), "c1", "c2"), controlsAt(failed(second), "c2", "c3")...)
-		rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: attempts}
-		if got := VoteOf(rules, roster, relay, rec, header, nil); got.Value != Down {
-			t.Errorf("got %s (%s)", got.Value, got.Why)
-		}
-	})
 }
 
 func TestVoteLevels(t *testing.T) {
@@ -301,7 +292,7 @@ func TestVoteLevels(t *testing.T) {
 			if int(level) >= required {
 				want = Up
 			}
-			if got := VoteOf(rules, roster, relay, rec, nil, nil); got.Value != want {
+			if got := VoteOf(rules, roster, nil, relay, rec, nil); got.Value != want {
 				t.Errorf("level %d where %d is required: got %s (%s), want %s", level, required, got.Value, got.Why, want)
 			}
 		}
@@ -331,7 +322,7 @@ func TestVoteIsAboutTheRegisteredAddress(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			a := climb(tc.hour.Start(), "ooo", 4)
 			a.TCP4Addr, a.WSSAddr = tc.tcp4, tc.wss
-			got := VoteOf(rules, roster, relay, &evidence.Record{PeerID: relayID, Hour: tc.hour, Attempts: []evidence.Attempt{a}}, nil, nil)
+			got := VoteOf(rules, roster, nil, relay, &evidence.Record{PeerID: relayID, Hour: tc.hour, Attempts: []evidence.Attempt{a}}, nil)
 			if got.Vote != tc.want {
 				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
 			}
@@ -348,13 +339,13 @@ func TestVoteWithBadVoucher(t *testing.T) {
 	rules, roster, relay, h := stage(t)
 	rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: []evidence.Attempt{climb(h.Start(), "ooo", 4), climb(h.Start().Add(6*time.Minute), "ooo", 4)}}
 	bad, good := evidence.VoucherCheck{State: evidence.VoucherBad}, evidence.VoucherCheck{State: evidence.VoucherBound}
-	if got := VoteOf(rules, roster, relay, rec, nil, []evidence.VoucherCheck{bad, bad}); got.Vote != (Vote{Why: BadVoucher}) {
+	if got := VoteOf(rules, roster, nil, relay, rec, []evidence.VoucherCheck{bad, bad}); got.Vote != (Vote{Why: BadVoucher}) {
 		t.Errorf("bad twice: got %s (%s)", got.Value, got.Why)
 	}
-	if got := VoteOf(rules, roster, relay, rec, nil, []evidence.VoucherCheck{bad, good}); got.Value != Up || got.UpAttempt != 1 {
+	if got := VoteOf(rules, roster, nil, relay, rec, []evidence.VoucherCheck{bad, good}); got.Value != Up || got.UpAttempt != 1 {
 		t.Errorf("bad, then good: got %s (%s), attempt %d", got.Value, got.Why, got.UpAttempt)
 	}
-	if got := VoteOf(rules, roster, relay, rec, nil, []evidence.VoucherCheck{{State: evidence.VoucherNone}, {State: evidence.VoucherOlder}}); got.Value != Up || got.UpAttempt != 0 {
+	if got := VoteOf(rules, roster, nil, relay, rec, []evidence.VoucherCheck{{State: evidence.VoucherNone}, {State: evidence.VoucherOlder}}); got.Value != Up || got.UpAttempt != 0 {
 		t.Errorf("none: got %s (%s)", got.Value, got.Why)
 	}
 }
@@ -362,7 +353,7 @@ func TestVoteWithBadVoucher(t *testing.T) {
 func TestCauses(t *testing.T) {
 	rules, roster, relay, h := stage(t)
 	rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: []evidence.Attempt{climb(h.Start(), "ffs", 0), climb(h.Start().Add(6*time.Minute), "ofs", 0)}}
-	got := VoteOf(rules, roster, relay, rec, nil, nil)
+	got := VoteOf(rules, roster, nil, relay, rec, nil)
 	if s := strings.Join(got.Causes, ", "); s != "tcp4 refused, wss refused" || got.WSS {
 		t.Errorf("causes %q, wss %v", s, got.WSS)
 	}

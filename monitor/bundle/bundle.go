@@ -271,9 +271,11 @@ func caseOf(files map[string][]byte, o Options, relay string, month evidence.Mon
 			return c, err
 		}
 	}
-	if c.Logs, err = verifyLogs(files, c.Roster, month, o.Beacon); err != nil {
+	logs, err := verifyLogs(files, c.Roster, month, o.Beacon)
+	if err != nil {
 		return c, err
 	}
+	c.Logs = bounty.LogsOf(logs...)
 	return c, nil
 }
 

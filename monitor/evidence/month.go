@@ -64,14 +64,24 @@ type VerifiedMonth struct {
 	Relay   string
 	AsOf    Time
 	// Size and Root are those of the last checkpoint.
-	Size  int64
-	Root  Hash
+	Size int64
+	Root Hash
+	// Tip is the last checkpoint that the export shows, which may be later than the month.
+	Tip   Tip
 	Hours []VerifiedHour // every hour of the month the log holds, in order
 	Open  []Record       // hours not sealed yet: attempts signed by the monitor only
 	// Certificates holds the DER leaves by their SHA-256 in hex.
 	Certificates map[string][]byte
 	// Digest is the SHA-256 over all of the export's bytes, hex: it stands in the signed note.
 	Digest string
+}
+
+// Tip is how far a log is known to reach.
+type Tip struct {
+	// End is the first hour that no checkpoint covers; 0 if there is no checkpoint.
+	End Hour
+	// Cosigned tells when each witness cosigned that checkpoint, in the order of names.
+	Cosigned []Cosigned
 }
 
 // VerifiedHour is an hour under the log's root.

@@ -73,7 +73,14 @@ const (
 type VoucherCheck struct {
 	State  VoucherState
 	Reason string // of bad
-	Beacon bool   // a beacon went into the challenge and was verified
+	// Expires is until when the relay let the reservation stand.
+	Expires Time
+	// Beacon: the round of the hour for which the identity was made went into the
+	// challenge and was verified.
+	Beacon bool
+	// Witness is the verifier key of a witness whose cosignature went into the
+	// challenge and was verified; empty: none did.
+	Witness string
 }
 
 // BeaconVerifier knows a public source of randomness. It is called from several

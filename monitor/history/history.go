@@ -378,7 +378,7 @@ func (h *History) forget(but evidence.Month) {
 
 // judge says what a record comes to, of an hour with this header.
 func (h *History) judge(relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
-	ballot := bounty.VoteOf(h.rules, h.roster, relay, rec, head.Controls, nil)
+	ballot := bounty.VoteOf(h.rules, h.roster, nil, relay, rec, nil)
 	ballot.Vote = ballot.Vote.Overload(h.rules, head, len(rec.Attempts))
 	vote := h.rules.ByClock(head.Clock, ballot)
 	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}

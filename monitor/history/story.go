@@ -60,10 +60,9 @@ func Tell(f Facts) Story {
 		s.say("The relay was not enrolled in this hour: whatever was seen counts nowhere.")
 	}
 	s.watched(f)
-	var controls []evidence.Control
 	var vouchers []evidence.VoucherCheck
 	if f.Verified != nil {
-		controls, vouchers = f.Verified.Header.Controls, f.Verified.Vouchers
+		vouchers = f.Verified.Vouchers
 	}
 	if f.Record == nil {
 		s.Why = bounty.Missing
@@ -78,7 +77,7 @@ func Tell(f Facts) Story {
 				s.voucher(vouchers[i])
 			}
 		}
-		ballot := bounty.VoteOf(f.Rules, f.Roster, f.Relay, f.Record, controls, vouchers)
+		ballot := bounty.VoteOf(f.Rules, f.Roster, nil, f.Relay, f.Record, vouchers)
 		vote := ballot.Vote
 		if f.Verified != nil {
 			vote = vote.Overload(f.Rules, f.Verified.Header, len(f.Record.Attempts))

@@ -144,7 +144,7 @@ func TestResolverInTrouble(t *testing.T) {
 				rec.Attempts = append(rec.Attempts, a)
 			}
 			rec.Hour = evidence.HourOf(rec.Attempts[0].Started.Time)
-			ballot := bounty.VoteOf(rules, roster, &member, rec, nil, nil)
+			ballot := bounty.VoteOf(rules, roster, nil, &member, rec, nil)
 			if ballot.Value != test.vote || test.vote == bounty.Unknown && ballot.Why != bounty.BlindLine {
 				t.Errorf("vote: got %s (%s) %v, want %s", ballot.Value, ballot.Why, ballot.Causes, test.vote)
 			}

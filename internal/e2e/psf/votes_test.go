@@ -323,7 +323,7 @@ func (m *monitor) judge(t *testing.T, relay *bounty.Relay) (evidence.Attempt, bo
 		}
 	}
 	rec.Hour = evidence.HourOf(rec.Attempts[0].Started.Time)
-	ballot := bounty.VoteOf(bounty.Defaults(), m.roster, &m.roster.Relays[0], rec, nil, nil)
+	ballot := bounty.VoteOf(bounty.Defaults(), m.roster, nil, &m.roster.Relays[0], rec, nil)
 	t.Logf("vote %s %s %v", ballot.Value, ballot.Why, ballot.Causes)
 	return rec.Attempts[len(rec.Attempts)-1], ballot
 }

@@ -99,9 +99,9 @@ func explain(res bundle.Result, hour evidence.Hour) explanation {
 		if m.Recused(relay) {
 			t.Vote = "recused: run by the relay's operator (R7)"
 		}
-		for _, log := range res.Case.Logs {
-			if log.Key == m.LogKey {
-				t.read(roster, log, hour)
+		for log, err := range res.Case.Logs {
+			if err == nil && log.Key == m.LogKey {
+				t.read(roster, *log, hour)
 			}
 		}
 		e.Monitors = append(e.Monitors, t)
