@@ -85,6 +85,8 @@ type Verdict struct {
 	Findings []Finding        `json:"findings"`
 	Notes    []Note           `json:"notes"`
 	Monitors []MonitorReport  `json:"monitors"`
+	// Absent are monitors whose logs are missing or end early.
+	Absent []Absence `json:"absent"`
 	// Hourly are the hours that were judged; see [Verdict.EveryHour].
 	Hourly []HourReport `json:"hourly"`
 	// Disputed are hours that count down although the relay signed for another monitor (section "who can forge what").
@@ -199,7 +201,7 @@ func Judge(c Case) (*Verdict, error) {
 		Version: ReportVersion, Network: c.Rules.Network, Month: c.Month, AsOf: evidence.TimeOf(c.AsOf),
 		Relay: relayReport(relay, c.Month), Hours: up.Hours, Coverage: up.Hours.Coverage(), Grades: s.grades,
 		Hourly: notNil(s.hourly), Disputed: notNil(s.disputed), Certificates: notNil(s.certificates), Agents: notNil(s.agents),
-		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: notNil(s.monitors),
+		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: notNil(s.monitors), Absent: []Absence{},
 		Notes: notNil(s.notes), Labels: labels(&c, relay),
 	}
 	v.Findings = []Finding{
