@@ -42,12 +42,13 @@ type Scene struct {
 	Rules    string // YAML over the defaults
 	Relay    crypto.PrivKey
 	RelayID  string
+	IP       string // the relay's
 	Monitors []*Watcher
 	DER      []byte                // the relay's certificate
 	Cert     *evidence.Certificate // what a record tells of it
 	First    evidence.Hour         // the enrolment and the logs begin here
 	Hours    int
-	AsOf     time.Time
+	AsOf     time.Time // when the logs are exported
 
 	CommitteeKey, CommitteeSigner string // of notes: verifier key and secret key
 	Releases                      []byte // the file, or nil
@@ -69,10 +70,18 @@ type Watcher struct {
 	Until     *evidence.Hour // nil: for ever
 	Cosigner  ed25519.PrivateKey
 	CosignKey string // verifier key
+
+	cosigned []cosigned // its checkpoints, each with another operator's cosignature
 }
 
-// RelayIP is where the relay is.
-const RelayIP = "198.41.0.4"
+// cosigned is a note that nobody could know before it was signed.
+type cosigned struct {
+	at   time.Time
+	note string
+}
+
+// RelayIP is where a scene's relay is: in Singapore, say both built-in data sets.
+const RelayIP = "165.21.83.88"
 
 // New makes a scene of six hours across the end of a month; nothing has been seen yet.
 func New(t testing.TB, network evidence.Network, monitors int) *Scene {
@@ -82,10 +91,10 @@ func New(t testing.TB, network evidence.Network, monitors int) *Scene {
 	w.Must(err)
 	id, err := peer.IDFromPrivateKey(key)
 	w.Must(err)
-	w.Relay, w.RelayID = key, id.String()
+	w.Relay, w.RelayID, w.IP = key, id.String(), RelayIP
 	w.First = evidence.HourOf(time.Date(2026, 10, 31, 18, 0, 0, 0, time.UTC))
 	w.Hours = 6
-	w.AsOf = time.Date(2026, 11, 4, 0, 0, 0, 0, time.UTC)
+	w.AsOf = time.Date(2026, 11, 4, 1, 0, 0, 0, time.UTC)
 	w.Rules = "hours_required: 5\ncoverage_flag: 0\n"
 	w.CommitteeSigner, w.CommitteeKey, err = note.GenerateKey(rand.Reader, "committee.example.org")
 	w.Must(err)
@@ -102,12 +111,33 @@ func (w *Scene) Join(i int) {
 	w.t.Helper()
 	name := fmt.Sprintf("m%d.example.org", i+1)
 	m := &Watcher{Name: name, Operator: fmt.Sprintf("operator-%d", i+1), Committee: i == 0, Dir: filepath.Join(w.t.TempDir(), name)}
-	log, err := evidence.Create(m.Dir, evidence.Options{Name: name, Network: w.Network, First: w.First})
+	log, err := evidence.Create(m.Dir, evidence.Options{Name: name, Network: w.Network, First: w.First - w.before()})
 	w.Must(err)
 	w.t.Cleanup(func() { log.Close() })
 	m.Log = log
 	m.Cosigner, m.CosignKey = NewWitness(w.t, name+"-witness")
 	w.Monitors = append(w.Monitors, m)
+}
+
+// before is how many hours earlier the logs begin: on the real network somebody must
+// have cosigned a log before a relay can sign anything that is new.
+func (w *Scene) before() evidence.Hour {
+	if w.Network == evidence.PSF {
+		return 2
+	}
+	return 0
+}
+
+// Fresh is what goes into the identity of an attempt at that time so that nobody can
+// have signed for it before: the newest cosigned checkpoint; empty: there is none.
+func (m *Watcher) Fresh(at time.Time) string {
+	last := ""
+	for _, c := range m.cosigned {
+		if !c.at.After(at) && c.at.After(at.Truncate(time.Hour).Add(-time.Hour)) {
+			last = c.note
+		}
+	}
+	return last
 }
 
 // Must ends the test on an error.
@@ -174,7 +204,7 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 	w.Must(err)
 	return evidence.Attempt{
 		Started: evidence.TimeOf(at), PeerID: w.RelayID,
-		TCP4Addr: "/ip4/" + RelayIP + "/tcp/4001/p2p/" + w.RelayID,
+		TCP4Addr: "/ip4/" + w.IP + "/tcp/4001/p2p/" + w.RelayID,
 		WSSAddr:  "/dns4/relay.example.org/tcp/443/tls/ws/p2p/" + w.RelayID,
 		Rungs: []evidence.Rung{
 			{Name: "tcp4", Component: evidence.TCP4, Outcome: evidence.OK, DurationUS: 41_000},
@@ -188,7 +218,7 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 		},
 		Level: evidence.LevelEchoed,
 		Facts: evidence.Facts{
-			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{RelayIP}, Certificate: w.Cert, HTTPStatus: 101,
+			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{w.IP}, Certificate: w.Cert, HTTPStatus: 101,
 			PingUS: []int64{40_100, 39_900}, HopReserve: 100, HopConnect: 100,
 			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Voucher: voucher, Expires: evidence.TimeOf(expires)},
 		},
@@ -225,12 +255,29 @@ func (w *Scene) Watch(see func(m *Watcher, h evidence.Hour) []evidence.Attempt) 
 			return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
 		}
 	}
+	for h := w.First - w.before(); h < w.First; h++ {
+		for _, m := range w.Monitors {
+			w.Seal(m, h.End().Add(17*time.Minute))
+		}
+	}
 	for h := w.First; h < w.First+evidence.Hour(w.Hours); h++ {
 		for _, m := range w.Monitors {
 			w.Observe(m, h, see(m, h))
 		}
 		for _, m := range w.Monitors {
 			w.Seal(m, h.End().Add(17*time.Minute))
+		}
+	}
+	w.Settle()
+}
+
+// Settle lets the logs go on, without a look at any relay, until they are exported.
+func (w *Scene) Settle() {
+	w.t.Helper()
+	last := w.AsOf.Truncate(time.Hour).Add(-time.Hour).Add(17 * time.Minute)
+	for _, m := range w.Monitors {
+		if int64(evidence.HourOf(last)-w.First+w.before()) > m.Log.Size() {
+			w.Seal(m, last)
 		}
 	}
 }
@@ -261,9 +308,16 @@ func (w *Scene) Seal(m *Watcher, now time.Time) {
 	w.Must(err)
 	checkpoint, err := m.Log.Checkpoint()
 	w.Must(err)
+	at := now.Add(3 * time.Minute)
 	for _, o := range w.Monitors {
-		if o != m {
-			w.Must(m.Log.AddCosignatures(m.Log.Size(), Cosign(o.Cosigner, o.CosignKey, checkpoint, now.Add(3*time.Minute)), o.CosignKey))
+		if o == m {
+			continue
+		}
+		line := Cosign(o.Cosigner, o.CosignKey, checkpoint, at)
+		w.Must(m.Log.AddCosignatures(m.Log.Size(), line, o.CosignKey))
+		if o.Operator != m.Operator {
+			text, _, _ := bytes.Cut(checkpoint, []byte("\n\n"))
+			m.cosigned = append(m.cosigned, cosigned{at, string(text) + "\n\n" + string(line)})
 		}
 	}
 }
@@ -284,12 +338,12 @@ func (w *Scene) RosterYAML() string {
 			m.Name, m.Operator, m.Committee, m.Log.Key(), m.CosignKey, place, max(m.From, w.First), until)
 	}
 	s, err := statement.Sign(statement.Statement{
-		Kind: statement.Enrol, Network: string(w.Network), PeerID: w.RelayID, Operator: "relay-operator", IPv4: RelayIP, TCPPort: 4001,
+		Kind: statement.Enrol, Network: string(w.Network), PeerID: w.RelayID, Operator: "relay-operator", IPv4: w.IP, TCPPort: 4001,
 		Domain: "relay.example.org", WSSPort: 443, Payout: "bitcoincash:qexample", From: w.First.Start(), Made: w.First.Start(),
 	}, w.Relay)
 	w.Must(err)
 	fmt.Fprintf(&b, "relays:\n- {peer_id: %s, operator: relay-operator, ipv4: %s, tcp_port: 4001, domain: relay.example.org, region: SG, payout: \"bitcoincash:qexample\", enrolled: %s, statement: %q}\n",
-		w.RelayID, RelayIP, w.First, statement.Text(s))
+		w.RelayID, w.IP, w.First, statement.Text(s))
 	b.WriteString("controls:\n")
 	for i := range 3 {
 		fmt.Fprintf(&b, "- {name: c%d, operator: c%d, tcp4: /ip4/192.5.5.241/tcp/4001, wss: /dns4/c%d.example.net/tcp/443/wss}\n", i+1, i+1, i+1)
