@@ -3,6 +3,8 @@ package bundle
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"maps"
 	"runtime"
 	"slices"
@@ -61,11 +63,11 @@ func TestEveryByteOfTheArchive(t *testing.T) {
 			return
 		}
 		bad := flipped{bytes.NewReader(b), int64(i), 1 << (i % 8)}
-		if _, err := unpack(bad, int64(len(b))); err == nil {
+		if _, err := open(bad, int64(len(b))); err == nil {
 			t.Errorf("byte %d of %d changed: accepted", i, len(b))
 		}
 	})
-	// That unpack refuses is what Verify says.
+	// That open refuses is what Verify says.
 	for i := 0; i < len(b); i += len(b) / 50 {
 		bad := bytes.Clone(b)
 		bad[i] ^= 0x10
@@ -97,14 +99,14 @@ func TestEveryTruncation(t *testing.T) {
 		if testing.Short() && i%11 != 0 {
 			return
 		}
-		if _, err := unpack(bytes.NewReader(b[:i]), int64(i)); err == nil {
+		if _, err := open(bytes.NewReader(b[:i]), int64(i)); err == nil {
 			t.Errorf("cut to %d of %d bytes: accepted", i, len(b))
 		}
 	})
-	if _, err := unpack(bytes.NewReader(append(bytes.Clone(b), 0)), int64(len(b)+1)); err == nil {
+	if _, err := open(bytes.NewReader(append(bytes.Clone(b), 0)), int64(len(b)+1)); err == nil {
 		t.Error("a byte behind the end: accepted")
 	}
-	if _, err := unpack(bytes.NewReader(append([]byte{0}, b...)), int64(len(b)+1)); err == nil {
+	if _, err := open(bytes.NewReader(append([]byte{0}, b...)), int64(len(b)+1)); err == nil {
 		t.Error("a byte before the start: accepted")
 	}
 }
@@ -113,8 +115,13 @@ func TestEveryTruncation(t *testing.T) {
 func opened(t testing.TB) (w *scene.Scene, in Input, files map[string][]byte, roster *bounty.Roster) {
 	w, in = smallMonth(t)
 	b := bundleOf(w, in)
-	files, err := unpack(bytes.NewReader(b), int64(len(b)))
+	f, err := open(bytes.NewReader(b), int64(len(b)))
 	w.Must(err)
+	files = map[string][]byte{}
+	for _, x := range f {
+		files[x.name], err = x.read()
+		w.Must(err)
+	}
 	roster, _, err = bounty.OpenRoster("roster", in.Roster, "")
 	w.Must(err)
 	return w, in, files, roster
@@ -136,7 +143,7 @@ func TestEveryByteOfEveryFile(t *testing.T) {
 			bad := maps.Clone(files)
 			bad[name] = bytes.Clone(files[name])
 			bad[name][i] ^= 1 << (i % 8)
-			if _, err := verifyStatement(bad, roster); err == nil {
+			if _, _, err := verifyStatement(folderOf(bad), roster); err == nil {
 				t.Errorf("%s: byte %d changed: accepted", name, i)
 			}
 		})
@@ -181,12 +188,23 @@ func TestFiles(t *testing.T) {
 // resigned signs the changed files anew, as a dishonest maker of a bundle could.
 func resigned(t testing.TB, w *scene.Scene, files map[string][]byte, signer *scene.Watcher) map[string][]byte {
 	t.Helper()
-	s, err := statementOver(files, &bounty.Verdict{Month: w.First.Month()})
+	s, err := statementOver(folderOf(files), predicateIn(t, files))
 	w.Must(err)
 	out := maps.Clone(files)
 	out[dsseFile], err = signer.Log.SignStatement(s)
 	w.Must(err)
 	return out
+}
+
+// predicateIn is what the statement among the files says.
+func predicateIn(t testing.TB, files map[string][]byte) predicate {
+	t.Helper()
+	var e struct{ Payload []byte }
+	var s inTotoStatement
+	if err := errors.Join(json.Unmarshal(files[dsseFile], &e), json.Unmarshal(e.Payload, &s)); err != nil {
+		t.Fatal(err)
+	}
+	return s.Predicate
 }
 
 // TestDishonestMaker changes files and signs them anew with a monitor's key: what
@@ -197,7 +215,7 @@ func TestDishonestMaker(t *testing.T) {
 	theirs := logDir(victim.Log.Key())
 	o := optionsOf(w, in)
 
-	if _, err := verifyFiles(resigned(t, w, files, maker), o); err != nil {
+	if _, err := verifyFiles(folderOf(resigned(t, w, files, maker)), o); err != nil {
 		t.Fatalf("nothing changed: %v", err)
 	}
 	t.Run("bytes of another monitor's log", func(t *testing.T) {
@@ -210,7 +228,13 @@ func TestDishonestMaker(t *testing.T) {
 				bad := maps.Clone(files)
 				bad[name] = bytes.Clone(data)
 				bad[name][i] ^= 1 << (k % 8)
-				if _, err := verifyLogs(bad, roster, in.Month, nil); err == nil {
+				logs, err := verifiedLogs(folderOf(bad), roster, in.Month, nil)
+				w.Must(err)
+				refused := false
+				for _, err := range logs {
+					refused = refused || err != nil
+				}
+				if !refused {
 					t.Errorf("%s: byte %d changed: accepted", name, i)
 				}
 			})
@@ -226,8 +250,8 @@ func TestDishonestMaker(t *testing.T) {
 		{"a better verdict", func(f map[string][]byte) {
 			f[jsonFile] = bytes.Replace(f[jsonFile], []byte(`"result":"NOT_ELIGIBLE"`), []byte(`"result":"ELIGIBLE"`), 1)
 		}, "is not what the evidence shows"},
-		{"a verdict with white space", func(f map[string][]byte) { f[jsonFile] = append(bytes.Clone(f[jsonFile]), '\n') }, "canonical"},
-		{"no verdict", func(f map[string][]byte) { f[jsonFile] = []byte("{}") }, "report.json: decode"},
+		{"a verdict with white space", func(f map[string][]byte) { f[jsonFile] = append(bytes.Clone(f[jsonFile]), '\n') }, "is not what the evidence shows"},
+		{"no verdict", func(f map[string][]byte) { f[jsonFile] = []byte("{}") }, "report.json is not what the evidence shows"},
 		{"another log left out", func(f map[string][]byte) {
 			for name := range f {
 				if strings.HasPrefix(name, theirs) {
@@ -244,15 +268,15 @@ func TestDishonestMaker(t *testing.T) {
 					delete(f, name)
 				}
 			}
-		}, "stands in another folder"},
+		}, "no monitor of the roster has a log of that name"},
 		{"a log twice", func(f map[string][]byte) {
 			for name, data := range f {
 				if rest, ok := strings.CutPrefix(name, theirs); ok {
 					f[logsDir+"0000000000000000/"+rest] = data
 				}
 			}
-		}, "stands in another folder"},
-		{"a file beside the logs", func(f map[string][]byte) { f[logsDir+"stray"] = nil }, "in the log's folder"},
+		}, "no monitor of the roster has a log of that name"},
+		{"a file beside the logs", func(f map[string][]byte) { f[logsDir+"stray"] = nil }, "no bundle has a file of that name"},
 		{"a release list of its own", func(f map[string][]byte) { f[releasesFile] = []byte(releaseList) }, "is not the release list"},
 		{"a broken release list", func(f map[string][]byte) { f[releasesFile] = []byte("products: 1") }, "is not the release list"},
 		{"a fork that is none", func(f map[string][]byte) { f[forksDir+"1.txt"] = []byte("hello\n") }, "contradicts no log"},
@@ -260,27 +284,19 @@ func TestDishonestMaker(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			bad := maps.Clone(files)
 			tc.change(bad)
-			_, err := verifyFiles(resigned(t, w, bad, maker), o)
+			_, err := verifyFiles(folderOf(resigned(t, w, bad, maker)), o)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
 	}
-	t.Run("other drawings", func(t *testing.T) {
-		bad := maps.Clone(files)
-		bad[htmlFile] = []byte("<h1>ELIGIBLE</h1>")
-		res, err := verifyFiles(resigned(t, w, bad, maker), o)
-		if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], htmlFile) {
-			t.Errorf("warnings %q, %v", res.Warnings, err)
-		}
-	})
 	t.Run("a statement about something else", func(t *testing.T) {
 		bad := maps.Clone(files)
-		s, err := statementOver(files, &bounty.Verdict{Month: w.First.Month()})
+		s, err := statementOver(folderOf(files), predicateIn(t, files))
 		w.Must(err)
 		bad[dsseFile], err = maker.Log.SignStatement(bytes.Replace(s, []byte("relay-month"), []byte("cake-recipe"), 1))
 		w.Must(err)
-		if _, err := verifyFiles(bad, o); err == nil || !strings.Contains(err.Error(), "none about a relay's month") {
+		if _, err := verifyFiles(folderOf(bad), o); err == nil || !strings.Contains(err.Error(), "none about a relay's month") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -293,7 +309,7 @@ func TestOtherKeys(t *testing.T) {
 	o := optionsOf(w, in)
 
 	t.Run("the statement", func(t *testing.T) {
-		_, err := verifyFiles(resigned(t, w, files, stranger.Monitors[0]), o)
+		_, err := verifyFiles(folderOf(resigned(t, w, files, stranger.Monitors[0])), o)
 		if err == nil || !strings.Contains(err.Error(), "signed by no monitor of the roster") {
 			t.Errorf("got %v", err)
 		}
@@ -316,7 +332,7 @@ func TestOtherKeys(t *testing.T) {
 		var b bytes.Buffer
 		err := Write(&b, theirs)
 		// Whichever log is looked at first: one's key is missing, the other's witness is.
-		if err == nil || !strings.Contains(err.Error(), "no monitor of the roster has the key") && !strings.Contains(err.Error(), "by a key that is not known") {
+		if err == nil || !strings.Contains(err.Error(), "no monitor of the roster has a log of that name") && !strings.Contains(err.Error(), "by a key that is not known") {
 			t.Errorf("got %v", err)
 		}
 	})

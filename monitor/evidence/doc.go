@@ -226,7 +226,7 @@
 //	certs/<SHA-256>.der           certificates, each once
 //	restored                      there if the log came out of a backup and was not compared yet
 //	witness/<SHA-256 of the key>  the last checkpoint cosigned of each other log, by its verifier key
-//	witness/<...>.fork            a checkpoint of that log with another root for a size cosigned before
+//	witness/<...>.fork            two checkpoints of that log, of one size and with two roots: see [NewFork]
 //
 // Segments of lines that only grow, and files written once, are the only truth;
 // there is no index. An hour is sealed in an order in which every crash is

@@ -187,7 +187,10 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	}
 	if c.size == old.size && c.root != old.root {
 		err := fmt.Errorf("witness %s: %w: %w", log.Name(), ErrInconsistent, ErrForked)
-		return nil, errors.Join(err, w.keepFork(logKey, r.Checkpoint, log))
+		if raw == nil {
+			return nil, err // of no block: there is nothing that it contradicts
+		}
+		return nil, errors.Join(err, w.keepFork(logKey, raw, r.Checkpoint))
 	}
 	if err := extends(c, old, r.Proof); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
@@ -216,21 +219,21 @@ func lastLine(signed []byte) []byte {
 
 const forkSuffix = ".fork"
 
-// keepFork keeps a checkpoint that convicts its log: the same size was signed with
-// another root before. The first one is enough.
-func (w *Witness) keepFork(logKey string, raw []byte, log note.Verifier) error {
-	own, err := respell(raw, log)
+// keepFork keeps what convicts a log: the checkpoint that was cosigned, and another of
+// the same size that the log has signed as well. The first such pair is enough.
+func (w *Witness) keepFork(logKey string, cosigned, other []byte) error {
+	pair, err := NewFork(cosigned, other, logKey)
 	if err != nil {
 		return err
 	}
-	if err := w.disk.Create(w.path(logKey)+forkSuffix, own, 0o644); !errors.Is(err, fs.ErrExist) {
+	if err := w.disk.Create(w.path(logKey)+forkSuffix, pair, 0o644); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
-// Forks are checkpoints by other logs that have signed two roots of one size, as
-// far as this monitor's witness was shown them.
+// Forks convict other logs that have signed two roots of one size, as far as this
+// monitor's witness was shown them: see [OpenFork].
 func (l *Log) Forks() ([][]byte, error) {
 	files, err := filepath.Glob(l.path(witnessDir, "*"+forkSuffix))
 	if err != nil {
