@@ -31,7 +31,7 @@ const (
 	maxRungs     = 32
 	maxTries     = 1000 // of one rung
 	maxControls  = 128  // of one attempt
-	maxHeld      = 64   // controls in the header of one block
+	maxHeld      = 32   // controls in the header of one block
 	maxPackets   = 1 << 30
 	maxPings     = 16
 	maxProtocols = 128
@@ -46,6 +46,7 @@ const (
 	maxMissed    = 3_200_000
 	maxWord      = 64 // bytes of a name that the monitor chooses
 	maxPeer      = 128
+	maxControl   = 100 // bytes of a control's name
 	maxText      = 256
 	maxDetail    = 300
 	maxAddr      = 1024

@@ -192,7 +192,7 @@ func checkControl(c Control) error {
 	if err := checkOutcome(c.Outcome); err != nil {
 		return fmt.Errorf("control %q: %w", c.Name, err)
 	}
-	if err := errors.Join(checkText("name", c.Name, maxText), checkTook("duration_us", c.DurationUS)); err != nil {
+	if err := errors.Join(checkText("name", c.Name, maxControl), checkTook("duration_us", c.DurationUS)); err != nil {
 		return fmt.Errorf("control %.80q: %w", c.Name, err)
 	}
 	if c.Resent < 0 || c.Resent > c.Sent || c.Sent > maxPackets {
