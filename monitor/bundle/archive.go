@@ -15,13 +15,15 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Limits of an archive, stated in the package's comment: they are looked at before
 // anything but the directory is read.
 const (
 	maxArchive = 512 << 20
-	maxLog     = 32 << 20 // bytes of all files of one log
+	maxLog     = evidence.MaxMonthBytes
 	maxLogs    = 100
 	maxFiles   = 10_000
 	maxName    = 200

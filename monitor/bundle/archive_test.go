@@ -73,10 +73,12 @@ func TestArchive(t *testing.T) {
 			}
 		})
 	}
-	huge := func(h *zip.FileHeader) { h.CompressedSize64, h.UncompressedSize64 = maxLog/2, maxLog/2 }
+	large := func(size uint64) func(h *zip.FileHeader) {
+		return func(h *zip.FileHeader) { h.CompressedSize64, h.UncompressedSize64 = size, size }
+	}
 	var many []zip.FileHeader
 	for i := range maxFiles + 1 {
-		many = append(many, empty(fmt.Sprintf("logs/0123456789abcdef/open/%05d", i), nil))
+		many = append(many, empty(fmt.Sprintf("logs/0123456789abcdef/certificates/%064x.der", i), nil))
 	}
 
 	for _, tc := range []struct {
@@ -112,7 +114,7 @@ func TestArchive(t *testing.T) {
 		{"more files than its end says", crowded(t, 1<<20), "more than 10000 files need"},
 		{"a huge file", entries(t, empty("report.md", func(h *zip.FileHeader) { h.CompressedSize64, h.UncompressedSize64 = 1<<40, 1<<40 })), "at most"},
 		{"a file that nobody knows", entries(t, empty("inputs/roots.pem", nil)), "no bundle has a file of that name"},
-		{"a huge log", entries(t, empty("logs/0123456789abcdef/a", huge), empty("logs/0123456789abcdef/b", huge), empty("logs/0123456789abcdef/c", huge)), "the limit of a log"},
+		{"a huge log", entries(t, empty("logs/0123456789abcdef/blocks.jsonl", large(maxLog/3)), empty("logs/0123456789abcdef/records.jsonl", large(maxLog-maxLog/4))), "the limit of a log"},
 		{"a file larger than the archive", entries(t, empty("report.md", func(h *zip.FileHeader) { h.CompressedSize64, h.UncompressedSize64 = 1<<20, 1<<20 })), "entries overlap"},
 		{"another checksum", entries(t, empty("report.md", func(h *zip.FileHeader) { h.CRC32 = 1 })), "not those it was packed with"},
 		{"in front of it", append([]byte("#!/bin/sh\n"), good...), "not packed as a bundle is"},

@@ -260,7 +260,7 @@ func TestDishonestMaker(t *testing.T) {
 			}
 		}, "is not what the evidence shows"},
 		{"a file of the log left out", func(f map[string][]byte) { delete(f, theirs+"records.jsonl") }, "missing"},
-		{"a file added to the log", func(f map[string][]byte) { f[theirs+"more"] = nil }, "not known"},
+		{"a file added to the log", func(f map[string][]byte) { f[theirs+"more"] = nil }, "no bundle has a file of that name"},
 		{"a log in another folder", func(f map[string][]byte) {
 			for name, data := range f {
 				if rest, ok := strings.CutPrefix(name, theirs); ok {

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // The names of the files. There are no others: what nobody checks has no place in
@@ -29,7 +31,7 @@ var limits = map[string]uint64{
 
 var (
 	forkName = regexp.MustCompile(`^` + forksDir + `([1-9][0-9]{0,2})\.txt$`)
-	logName  = regexp.MustCompile(`^(` + logsDir + `[0-9a-f]{16}/)[a-z]+([./][0-9A-Za-z.-]+)?$`)
+	logName  = regexp.MustCompile(`^(` + logsDir + `[0-9a-f]{16}/)(.+)$`)
 )
 
 // sizes are those of a bundle's files, added up in the order of the names.
@@ -58,10 +60,13 @@ func (s *sizes) add(name string, size uint64) error {
 		return nil
 	}
 	m := logName.FindStringSubmatch(name)
-	if m == nil {
+	if m == nil || evidence.FileLimit(m[2]) == 0 {
 		return fmt.Errorf("%s was added: no bundle has a file of that name", name)
 	}
-	dir := m[1]
+	dir, limit := m[1], evidence.FileLimit(m[2])
+	if size > uint64(limit) {
+		return fmt.Errorf("%s has %d bytes, at most %d are read", name, size, limit)
+	}
 	if size > maxLog || s.logs[dir]+size > maxLog {
 		return fmt.Errorf("the files in %s have more than %d bytes together, which is the limit of a log", dir, maxLog)
 	}

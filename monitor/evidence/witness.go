@@ -100,8 +100,8 @@ func ParseAddCheckpoint(body []byte) (AddCheckpoint, error) {
 		return AddCheckpoint{}, fmt.Errorf("add-checkpoint: %s", what)
 	}
 	head, checkpoint, ok := bytes.Cut(body, []byte("\n\n"))
-	if !ok || len(body) > 2*maxNote {
-		return fail("want a head, an empty line and a checkpoint, and no more than 128 KiB")
+	if !ok || len(body) > 2*maxCheckpoint {
+		return fail("want a head, an empty line and a checkpoint, and no more than 32 KiB")
 	}
 	lines := strings.Split(string(head), "\n")
 	size, ok := strings.CutPrefix(lines[0], "old ")
@@ -165,7 +165,7 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	}
 	// Signatures by others may stand below the log's; they are not looked at.
 	n, err := note.Open(r.Checkpoint, note.VerifierList(log))
-	if err != nil || len(r.Checkpoint) > maxNote {
+	if err != nil || len(r.Checkpoint) > maxCheckpoint {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
 	}
 	c, err := parseCheckpointText(n.Text)
@@ -321,7 +321,7 @@ func CosignatureIn(answer, checkpoint []byte, logKey, witnessKey string) (line [
 	if err != nil {
 		return fail(err)
 	}
-	if len(answer) > maxNote || len(checkpoint) > maxNote {
+	if len(answer) > maxCheckpoint || len(checkpoint) > maxCheckpoint {
 		return fail(errors.New("the answer is too long"))
 	}
 	n, err := note.Open(append(bytes.Clone(checkpoint), answer...), note.VerifierList(log, witness))

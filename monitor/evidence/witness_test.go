@@ -157,7 +157,7 @@ func TestWitness(t *testing.T) {
 
 	for name, answer := range map[string][]byte{
 		"nothing": nil, "garbage": []byte("x"), "no end": []byte("— a b"), "its own": lastLine(good.Checkpoint),
-		"another checkpoint's": lastLine(last), "too long": make([]byte, maxNote+1),
+		"another checkpoint's": lastLine(last), "too long": make([]byte, maxCheckpoint+1),
 	} {
 		if line, _, err := CosignatureIn(answer, next.Checkpoint, l.Key(), w.Key()); err == nil {
 			t.Errorf("%s: found %q", name, line)
