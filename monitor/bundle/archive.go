@@ -22,7 +22,7 @@ import (
 // Limits of an archive, stated in the package's comment: they are looked at before
 // anything but the directory is read.
 const (
-	maxArchive = 512 << 20
+	maxArchive = 1 << 30
 	maxLog     = evidence.MaxMonthBytes
 	maxLogs    = 100
 	maxFiles   = 10_000

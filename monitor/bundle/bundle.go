@@ -285,7 +285,7 @@ func compare(files folder, v *bounty.Verdict, says predicate) error {
 		}
 	}
 	if want := predicateOf(v, says.DrawnBy); says != want {
-		return fmt.Errorf("%s is not what the evidence shows: it says %.100q of relay %.100q in %s as of %s, the evidence %q of %s in %s as of %s, network %s",
+		return fmt.Errorf("%s: its predicate is not what the evidence shows: it says %.100q of relay %.100q in %s as of %s, the evidence %q of %s in %s as of %s, network %s",
 			dsseFile, says.Headline, says.Relay, says.Month, says.AsOf, want.Headline, want.Relay, want.Month, want.AsOf, want.Network)
 	}
 	return nil

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -186,13 +187,23 @@ func TestFiles(t *testing.T) {
 }
 
 // resigned signs the changed files anew, as a dishonest maker of a bundle could.
-func resigned(t testing.TB, w *scene.Scene, files map[string][]byte, signer *scene.Watcher) map[string][]byte {
+func resigned(t testing.TB, files map[string][]byte, signer *scene.Watcher) map[string][]byte {
+	return restated(t, files, signer, func(*predicate) {})
+}
+
+// restated says something else about them.
+func restated(t testing.TB, files map[string][]byte, signer *scene.Watcher, change func(*predicate)) map[string][]byte {
 	t.Helper()
-	s, err := statementOver(folderOf(files), predicateIn(t, files))
-	w.Must(err)
+	p := predicateIn(t, files)
+	change(&p)
+	s, err := statementOver(folderOf(files), p)
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := maps.Clone(files)
-	out[dsseFile], err = signer.Log.SignStatement(s)
-	w.Must(err)
+	if out[dsseFile], err = signer.Log.SignStatement(s); err != nil {
+		t.Fatal(err)
+	}
 	return out
 }
 
@@ -215,7 +226,7 @@ func TestDishonestMaker(t *testing.T) {
 	theirs := logDir(victim.Log.Key())
 	o := optionsOf(w, in)
 
-	if _, err := verifyFiles(folderOf(resigned(t, w, files, maker)), o); err != nil {
+	if _, err := verifyFiles(folderOf(resigned(t, files, maker)), o); err != nil {
 		t.Fatalf("nothing changed: %v", err)
 	}
 	t.Run("bytes of another monitor's log", func(t *testing.T) {
@@ -277,6 +288,10 @@ func TestDishonestMaker(t *testing.T) {
 			}
 		}, "no monitor of the roster has a log of that name"},
 		{"a file beside the logs", func(f map[string][]byte) { f[logsDir+"stray"] = nil }, "no bundle has a file of that name"},
+		{"root certificates", func(f map[string][]byte) { f["inputs/roots.pem"] = nil }, "no bundle has a file of that name"},
+		{"more inputs", func(f map[string][]byte) { f["inputs/more.yaml"] = nil }, "no bundle has a file of that name"},
+		{"a fork without a number", func(f map[string][]byte) { f[forksDir+"0.txt"] = nil }, "no bundle has a file of that name"},
+		{"a second report", func(f map[string][]byte) { f["report.txt"] = f[mdFile] }, "no bundle has a file of that name"},
 		{"a release list of its own", func(f map[string][]byte) { f[releasesFile] = []byte(releaseList) }, "is not the release list"},
 		{"a broken release list", func(f map[string][]byte) { f[releasesFile] = []byte("products: 1") }, "is not the release list"},
 		{"a fork that is none", func(f map[string][]byte) { f[forksDir+"1.txt"] = []byte("hello\n") }, "contradicts no log"},
@@ -284,9 +299,72 @@ func TestDishonestMaker(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			bad := maps.Clone(files)
 			tc.change(bad)
-			_, err := verifyFiles(folderOf(resigned(t, w, bad, maker)), o)
+			_, err := verifyFiles(folderOf(resigned(t, bad, maker)), o)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	// What follows from the verdict is made anew, and each byte counts.
+	for _, name := range []string{verifyFile, htmlFile, mdFile, jsonFile} {
+		t.Run("another "+name, func(t *testing.T) {
+			bad := maps.Clone(files)
+			bad[name] = append(bytes.Clone(files[name]), ' ')
+			_, err := verifyFiles(folderOf(resigned(t, bad, maker)), o)
+			if err == nil || !strings.Contains(err.Error(), name+" is not what") || strings.Contains(err.Error(), "that version") {
+				t.Errorf("got %v", err)
+			}
+			_, err = verifyFiles(folderOf(restated(t, bad, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o)
+			if err == nil || !strings.Contains(err.Error(), "it was made by version v9.8.7, this is version "+buildinfo.Version()+": use that version") {
+				t.Errorf("of another version: got %v", err)
+			}
+		})
+	}
+	for name, tc := range map[string]struct {
+		change func(p *predicate)
+		want   string
+	}{
+		"relay":                  {func(p *predicate) { p.Relay = "nobody" }, "relay nobody is not in the roster"},
+		"month":                  {func(p *predicate) { p.Month++ }, "is about 2026-10"},
+		"network":                {func(p *predicate) { p.Network = evidence.Lab }, "its predicate is not what the evidence shows"},
+		"time":                   {func(p *predicate) { p.AsOf.Time = p.AsOf.Add(time.Second) }, "is not what the evidence shows"},
+		"headline":               {func(p *predicate) { p.Headline = "ELIGIBLE" }, "its predicate is not what the evidence shows"},
+		"version that is none":   {func(p *predicate) { p.DrawnBy = "v1 <script>" }, "is no version of a program"},
+		"no version":             {func(p *predicate) { p.DrawnBy = "" }, "is no version of a program"},
+		"version that is a book": {func(p *predicate) { p.DrawnBy = "v" + strings.Repeat("1", 101) }, "is no version of a program"},
+	} {
+		t.Run("a predicate with another "+name, func(t *testing.T) {
+			_, err := verifyFiles(folderOf(restated(t, files, maker, tc.change)), o)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	t.Run("another version that draws the same", func(t *testing.T) {
+		if _, err := verifyFiles(folderOf(restated(t, files, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o); err != nil {
+			t.Error(err)
+		}
+	})
+	// The envelope has one spelling, and so has the statement.
+	for name, change := range map[string]func(string) string{
+		"a space":        func(s string) string { return s + " " },
+		"another member": func(s string) string { return `{"a":1,` + s[1:] },
+		"a member twice": func(s string) string {
+			return strings.Replace(s, `"predicate":`, `"predicate":{"headline":"ELIGIBLE"},"predicate":`, 1)
+		},
+		"a subject twice": func(s string) string {
+			return strings.Replace(s, `"subject":[`, `"subject":[`+s[strings.Index(s, `"subject":[`)+11:strings.Index(s, `},{"digest"`)+2], 1)
+		},
+		"a predicate's member": func(s string) string { return strings.Replace(s, `"headline":`, `"a":"","headline":`, 1) },
+	} {
+		t.Run("a statement with "+name, func(t *testing.T) {
+			s, err := statementOver(folderOf(files), predicateIn(t, files))
+			w.Must(err)
+			bad := maps.Clone(files)
+			bad[dsseFile], err = maker.Log.SignStatement([]byte(change(string(s))))
+			w.Must(err)
+			if _, err := verifyFiles(folderOf(bad), o); err == nil || !strings.Contains(err.Error(), dsseFile) {
+				t.Errorf("got %v", err)
 			}
 		})
 	}
@@ -309,7 +387,7 @@ func TestOtherKeys(t *testing.T) {
 	o := optionsOf(w, in)
 
 	t.Run("the statement", func(t *testing.T) {
-		_, err := verifyFiles(folderOf(resigned(t, w, files, stranger.Monitors[0])), o)
+		_, err := verifyFiles(folderOf(resigned(t, files, stranger.Monitors[0])), o)
 		if err == nil || !strings.Contains(err.Error(), "signed by no monitor of the roster") {
 			t.Errorf("got %v", err)
 		}
