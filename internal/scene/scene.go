@@ -371,7 +371,10 @@ func (w *Scene) RulesFile() []byte {
 }
 
 // Logs are the exports of the monitors' logs for the month in which the scene begins.
-func (w *Scene) Logs() []evidence.MonitorMonth {
+func (w *Scene) Logs() []evidence.MonitorMonth { return w.LogsOf(w.First.Month()) }
+
+// LogsOf are the exports of the monitors' logs for a month.
+func (w *Scene) LogsOf(month evidence.Month) []evidence.MonitorMonth {
 	w.t.Helper()
 	var witnesses []string
 	for _, m := range w.Monitors {
@@ -379,34 +382,32 @@ func (w *Scene) Logs() []evidence.MonitorMonth {
 	}
 	var out []evidence.MonitorMonth
 	for _, m := range w.Monitors {
-		log, err := m.Log.Month(w.First.Month(), w.RelayID, w.AsOf, witnesses...)
+		log, err := m.Log.Month(month, w.RelayID, w.AsOf, witnesses...)
 		w.Must(err)
 		out = append(out, log)
 	}
 	return out
 }
 
-// CopyLog copies the folder of a monitor's log, as a backup or a snapshot of its
-// host would.
-func CopyLog(t testing.TB, w *Scene, m *Watcher, to string) {
-	t.Helper()
-	w.Must(os.CopyFS(to, os.DirFS(m.Dir)))
-}
-
-// Fork begins the victim's first hour; a copy of its folder then writes another
-// history from the same keys, of which this is the checkpoint.
+// Fork begins the victim's first hour; two copies of its folder then write two other
+// histories from the same keys. Their checkpoints convict it (evidence.NewFork).
 func (w *Scene) Fork(victim *Watcher) []byte {
 	w.t.Helper()
 	w.Observe(victim, w.First, []evidence.Attempt{w.Attempt(victim, w.First, time.Minute)})
-	copied := filepath.Join(w.t.TempDir(), "copy")
-	CopyLog(w.t, w, victim, copied)
-	twin, err := evidence.Open(copied)
+	var checkpoints [2][]byte
+	for i := range checkpoints {
+		copied := filepath.Join(w.t.TempDir(), "copy")
+		w.Must(os.CopyFS(copied, os.DirFS(victim.Dir)))
+		twin, err := evidence.Open(copied)
+		w.Must(err)
+		w.t.Cleanup(func() { twin.Close() })
+		w.Must(twin.Append(w.First, w.Attempt(victim, w.First, time.Duration(20+i)*time.Minute), w.DER))
+		_, err = twin.Seal(w.First.End().Add(17 * time.Minute))
+		w.Must(err)
+		checkpoints[i], err = twin.Checkpoint()
+		w.Must(err)
+	}
+	pair, err := evidence.NewFork(checkpoints[0], checkpoints[1], victim.Log.Key())
 	w.Must(err)
-	w.t.Cleanup(func() { twin.Close() })
-	w.Must(twin.Append(w.First, w.Attempt(victim, w.First, 20*time.Minute), w.DER))
-	_, err = twin.Seal(w.First.End().Add(17 * time.Minute))
-	w.Must(err)
-	checkpoint, err := twin.Checkpoint()
-	w.Must(err)
-	return checkpoint
+	return pair
 }

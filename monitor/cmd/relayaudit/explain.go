@@ -59,14 +59,18 @@ func (c *explainCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("--hour: %w", err))
 	}
-	res, err := c.open(c.Bundle)
+	res, done, err := c.open(c.Bundle)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if !res.Verdict.Month.Contains(hour) {
 		return cli.BadInput(fmt.Errorf("--hour: %s is not in %s, the month of this bundle", hour, res.Verdict.Month))
 	}
-	e := explain(res, hour)
+	e, err := explain(res, hour)
+	if err != nil {
+		return badBundle(c.Bundle, err)
+	}
 	if c.JSON {
 		return out.JSON(e)
 	}
@@ -74,7 +78,7 @@ func (c *explainCmd) Run(out *cli.IO) error {
 	return nil
 }
 
-func explain(res bundle.Result, hour evidence.Hour) explanation {
+func explain(res bundle.Result, hour evidence.Hour) (explanation, error) {
 	v, roster := res.Verdict, res.Case.Roster
 	relay := roster.Relay(v.Relay.PeerID)
 	e := explanation{Relay: relay.PeerID, Notes: []bounty.Note{}, Monitors: []testimony{}}
@@ -89,28 +93,36 @@ func explain(res bundle.Result, hour evidence.Hour) explanation {
 			e.Notes = append(e.Notes, n)
 		}
 	}
+	read := map[string]testimony{} // by the log's key; the logs are gone through once
+	for log, err := range res.Case.Logs {
+		if err != nil {
+			return e, err
+		}
+		t := testimony{Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		t.read(roster, log, hour)
+		read[log.Key] = t
+	}
 	for i := range roster.Monitors {
 		m := &roster.Monitors[i]
 		if !m.Holds(hour) {
 			continue
 		}
-		t := testimony{Monitor: m.Name, Operator: m.Operator, Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		t, ok := read[m.LogKey]
+		if !ok {
+			t = testimony{Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		}
+		t.Monitor, t.Operator = m.Name, m.Operator
 		t.Vote = e.Hour.Votes[m.Name]
 		if m.Recused(relay) {
 			t.Vote = "recused: run by the relay's operator (R7)"
 		}
-		for log, err := range res.Case.Logs {
-			if err == nil && log.Key == m.LogKey {
-				t.read(roster, *log, hour)
-			}
-		}
 		e.Monitors = append(e.Monitors, t)
 	}
-	return e
+	return e, nil
 }
 
 // read adds what the monitor's log holds of the hour.
-func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Hour) {
+func (t *testimony) read(roster *bounty.Roster, log *bounty.Log, hour evidence.Hour) {
 	for _, rec := range log.Month.Open {
 		if rec.Hour == hour {
 			t.Attempts = append(t.Attempts, rec.Attempts...)
