@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"slices"
 	"strings"
@@ -374,7 +373,7 @@ func Logs(r io.ReaderAt, size int64) ([]evidence.MonitorMonth, error) {
 
 // verifiedLogs are the logs among the files, in the order of their folders. Each is
 // read and verified when its turn has come, and let go of before the next.
-func verifiedLogs(files folder, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) (iter.Seq2[*bounty.Log, error], error) {
+func verifiedLogs(files folder, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) ([]bounty.Log, error) {
 	known := map[string]string{} // keys by folder
 	for _, m := range roster.Monitors {
 		known[logDir(m.LogKey)] = m.LogKey
@@ -394,24 +393,19 @@ func verifiedLogs(files folder, roster *bounty.Roster, month evidence.Month, bea
 		return nil, err
 	}
 	witnesses := roster.WitnessKeys(month)
-	return func(yield func(*bounty.Log, error) bool) {
-		for i, m := range monitors {
-			v, err := verifyLog(folders[i], evidence.Keys{Log: m.LogKey, Witnesses: witnesses, Beacon: beacon})
-			if err != nil {
-				yield(nil, fmt.Errorf("log of monitor %s: %w", m.Name, err))
-				return
+	var out []bounty.Log
+	for i, m := range monitors {
+		keys := evidence.Keys{Log: m.LogKey, Witnesses: witnesses, Beacon: beacon}
+		out = append(out, bounty.Log{Monitor: m.Name, Key: m.LogKey, Void: void[m.LogKey], Read: func(visit func(evidence.VerifiedHour) error) (evidence.VerifiedMonth, error) {
+			month, err := readLog(folders[i])
+			if err == nil {
+				var v evidence.VerifiedMonth
+				if v, err = evidence.VerifyHours(month, keys, visit); err == nil {
+					return v, nil
+				}
 			}
-			if !yield(&bounty.Log{Monitor: m.Name, Key: m.LogKey, Month: v, Void: void[m.LogKey]}, nil) {
-				return
-			}
-		}
-	}, nil
-}
-
-func verifyLog(files folder, keys evidence.Keys) (evidence.VerifiedMonth, error) {
-	m, err := readLog(files)
-	if err != nil {
-		return evidence.VerifiedMonth{}, err
+			return evidence.VerifiedMonth{}, fmt.Errorf("log of monitor %s: %w", m.Name, err)
+		}})
 	}
-	return evidence.VerifyMonth(m, keys)
+	return out, nil
 }

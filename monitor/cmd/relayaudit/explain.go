@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -94,12 +93,11 @@ func explain(res bundle.Result, hour evidence.Hour) (explanation, error) {
 		}
 	}
 	read := map[string]testimony{} // by the log's key; the logs are gone through once
-	for log, err := range res.Case.Logs {
-		if err != nil {
+	for _, log := range res.Case.Logs {
+		t := testimony{Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		if err := t.read(roster, log, hour); err != nil {
 			return e, err
 		}
-		t := testimony{Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
-		t.read(roster, log, hour)
 		read[log.Key] = t
 	}
 	for i := range roster.Monitors {
@@ -122,21 +120,33 @@ func explain(res bundle.Result, hour evidence.Hour) (explanation, error) {
 }
 
 // read adds what the monitor's log holds of the hour.
-func (t *testimony) read(roster *bounty.Roster, log *bounty.Log, hour evidence.Hour) {
-	for _, rec := range log.Month.Open {
+func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Hour) error {
+	month, err := log.Read(func(h evidence.VerifiedHour) error {
+		if h.Header.Hour == hour {
+			t.sealed(roster, &h)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, rec := range month.Open {
 		if rec.Hour == hour {
 			t.Attempts = append(t.Attempts, rec.Attempts...)
 			t.SealedAt = "not sealed yet: counted nowhere"
 		}
 	}
-	i := slices.IndexFunc(log.Month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour })
-	if i < 0 {
-		return
+	if t.State != "" {
+		t.LogSize, t.LogRoot = month.Size, month.Root.String()
 	}
-	h := log.Month.Hours[i]
+	return nil
+}
+
+// sealed adds what stands in the hour's block.
+func (t *testimony) sealed(roster *bounty.Roster, h *evidence.VerifiedHour) {
 	t.State, t.Software, t.SealedAt = h.Header.State, h.Header.Software, h.Header.SealedAt.String()
 	t.Clock, t.Missed = &h.Header.Clock, h.Header.Missed
-	t.Leaf, t.LogSize, t.LogRoot = h.Header.Root.String(), log.Month.Size, log.Month.Root.String()
+	t.Leaf = h.Header.Root.String()
 	if h.Record != nil {
 		t.Attempts = h.Record.Attempts
 	}
@@ -151,7 +161,7 @@ func (t *testimony) read(roster *bounty.Roster, log *bounty.Log, hour evidence.H
 		t.Vouchers = append(t.Vouchers, words)
 	}
 	for _, c := range h.Cosigned {
-		t.Cosigned = append(t.Cosigned, cosigned{witnessName(roster, c.Witness), evidence.TimeOf(c.At).String(), c.At.Sub(hour.End()).Round(time.Second).String()})
+		t.Cosigned = append(t.Cosigned, cosigned{witnessName(roster, c.Witness), evidence.TimeOf(c.At).String(), c.At.Sub(h.Header.Hour.End()).Round(time.Second).String()})
 	}
 }
 
