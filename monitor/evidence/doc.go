@@ -132,27 +132,35 @@
 // expiration, signed by the relay's host key. It holds no nonce; the reserving
 // peer ID is the nonce: that of the Ed25519 key with the seed
 //
-//	SHA-256(f("relaymon/probe-id/v1") || f(beacon) || f(monitor key) || f(relay) || f(hour) || f(salt))
+//	SHA-256(f("relaymon/probe-id/v1") || f(beacon) || f(cosigned) || f(monitor key) || f(relay) || f(hour) || f(salt))
 //
 // f being the length in 4 bytes, big-endian, and the bytes; the beacon is empty or
-// a round of a public source of randomness, the monitor key the log's verifier key
-// as text, the relay its binary peer ID, the hour the number of hours since 1970
-// in 8 bytes, big-endian, the salt 32 bytes. Salt, beacon and envelope stand in the
-// [Reservation].
+// a round of a public source of randomness, cosigned empty or a note as said below, the
+// monitor key the log's verifier key as text, the relay its binary peer ID, the hour the
+// record's, as the number of hours since 1970 in 8 bytes, big-endian, the salt 32 bytes.
+// Salt, beacon, cosigned and envelope stand in the [Reservation].
 //
 // A voucher is bad unless the envelope's signature, domain and payload type are
 // good, its signer and member relay are the record's relay, its member peer equals
 // the reservation's peer and follows from the salt, and it expires no earlier than
 // the second in which the attempt started and no later than 24 hours after that.
-// It is bound if the hour is the record's, older if the reservation's member since
-// names one of the 24 hours before, for which it was made. A bad or missing
-// voucher is a fact to be reported, not an error. A beacon is checked by a
-// [BeaconVerifier]; without one it counts as absent.
+// Else it is bound: the relay signed it for this monitor and this hour. The envelope has
+// 16384 bytes at most. A bad or missing voucher is a fact to be reported, not an error.
 //
-// A beacon is a round of drand's chain quicknet
+// That the relay did not sign it beforehand shows what could not be known before: the
+// beacon or the cosignature. One that is there and not as follows makes the voucher bad.
+//
+// A beacon is checked by a [BeaconVerifier]; without one it counts as absent. It is a
+// round of drand's chain quicknet
 // (52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971): its number in 8
 // bytes, big-endian, and its signature, 48 bytes. It must be the first round at or
-// after the start of the hour for which the identity was made.
+// after the start of the hour.
+//
+// The member cosigned is text, 1024 bytes at most: a signed note in the one spelling,
+// whose text is that of a checkpoint of this log (the first line is its origin) and which
+// has exactly one signature line, a cosignature/v1 by a witness that the verifier knows.
+// The time in it is not before the start of the hour before the record's, and not later than 5 s
+// after the attempt's start. Of which size and root the checkpoint is does not matter here.
 //
 // # Exported months
 //
@@ -262,36 +270,36 @@
 // Relay, and the identity that reserved:
 //
 //	12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba
-//	12D3KooWMEFVW1ZwP59N6N3eY9y3Bt1Fe9H6VLJcxYsBiNt9kQtf
+//	12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt
 //
 // Record, and its leaf hash:
 //
-//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWMEFVW1ZwP59N6N3eY9y3Bt1Fe9H6VLJcxYsBiNt9kQtf","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiCpjvJDRocL+mvDpMYdX+cEa8p5VMB0abaS8XQhKD/pyBjqnprXBipASlu6WUqDY3xphA1OQrkCt/X7944PUu2cMHAgFGJY8Te2hRjsRy7mfV2errsKlS8FEDZYLkVKpR7sD4s3f4QQBQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
-//	p00jGU8/zvYxO4ozhaHrGuq3McaryWj1rcUXRzsctd0=
+//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
+//	P8BkrEbh+dwUqOMoPM8Fw/J3u2Y9YU0TvSUCrHK7bUM=
 //
 // Header, and its leaf hash:
 //
-//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"p00jGU8/zvYxO4ozhaHrGuq3McaryWj1rcUXRzsctd0=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
-//	Nb+Can2ZcOU4SHVS1C/EUKcQ7mPAbGN8pmaKNZ8x5tI=
+//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"P8BkrEbh+dwUqOMoPM8Fw/J3u2Y9YU0TvSUCrHK7bUM=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
+//	kaw7KoUN/iXW31L5FMhfTqXmmS7H/GvWR64uW2QwAzY=
 //
 // Checkpoint with a cosignature:
 //
 //	monitor.example.org/relaymon/lab
 //	1
-//	Nb+Can2ZcOU4SHVS1C/EUKcQ7mPAbGN8pmaKNZ8x5tI=
+//	kaw7KoUN/iXW31L5FMhfTqXmmS7H/GvWR64uW2QwAzY=
 //
-//	— monitor.example.org/relaymon/lab gkZyqjj7fRx9FD2GM/YqANxnz+o6LUSwUnjW49bHNCrqs6DhzEekrxHiUDAAPXOkORRvUoqCvgyhbgGdw9sEdd37QAI=
-//	— witness.example.net ZGfh7QAAAABq5pMMC9qoKCgxovY7B6Ctvu0IEMR/o59t6hqC4lhMTxqCOEZFehAdQbQE5EdUsq35g599nYbdhH5XYPk4UBG4o8rsDg==
+//	— monitor.example.org/relaymon/lab gkZyquqirwxER7gvuVnWxfGMp8L4NBc/3XSLcV/L6RhtsBd+O7+NjQJDmGcvnKfHH1kFCwVTSUt+mFaAjDpe/7ghjwk=
+//	— witness.example.net ZGfh7QAAAABq5pMMLEXOJpnhcsVL5RRE7qLQWyw6brcqylzVsbBQ/c3C0t5H7BOX/AR347f5wQtFlLQEiXFEDchrwnfL1V6i9YuIAw==
 //
 // Note of the month:
 //
 //	relaymon-month/v1
 //	monitor.example.org/relaymon/lab
 //	2026-11 12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba 2026-11-01T02:16:00.000Z
-//	ab8d26de58f8b824fc9bb93ed5a2a080de93510e4bda755529b4838ce549cc47 blocks.jsonl
-//	9ee1dbd27f866c64c8f0e56b6753c57d69cad9fe4a8ce835d7f33e7c9dd20b4c checkpoints
+//	3547968ca9df5c48301c0fd6337606d8be59993d2ac74d542f0d7b69e6582062 blocks.jsonl
+//	debbd1b6021bda316e6f7b5f4941fd56f0fce61949935da0082f596e61ff0a6b checkpoints
 //	73d9de74f6e5fd60e11f60c46a3d8da319746c95e73922adad97f5d0aca48b7c month.json
-//	fdcf1ad0858f6cb031a90b5fc552487a10af6d7f105a5f9b1c6f4f8c165c4a11 records.jsonl
+//	f8fcc85fd29712cb03e5de85988e63bf97f2a0482a635ef11f6bbd0aa8473408 records.jsonl
 //
-//	— monitor.example.org/relaymon/lab gkZyqiWszC86RICCotzVsPBezfoRXzIcXjz/cGFoN+4Addced5eJUFgZFNwAI0ABi490YBIzq87kdh5snbcf/t7e2gI=
+//	— monitor.example.org/relaymon/lab gkZyqnfjoD62oOMJRHnxB3DhFKkEh0XuKoFHK9/lmflO5WrsuPdKfXP+cVkh0SU7vKKmj7N0mhG2lBrvxLtE638i3A4=
 package evidence

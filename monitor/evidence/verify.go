@@ -40,6 +40,7 @@ type monthVerifier struct {
 	log       note.Verifier
 	witnesses []note.Verifier
 	names     map[string]string // witness's key name and hash to its key as given
+	vouchers  *Vouchers
 	headers   []Header
 	tree      *tree
 	used      map[string]bool // certificates that were referred to
@@ -75,17 +76,10 @@ func (v *monthVerifier) identity() (err error) {
 	if err := checkPeer(v.m.Relay); err != nil {
 		return err
 	}
-	if v.witnesses, err = verifiers(v.keys.Witnesses); err != nil {
+	if v.vouchers, err = NewVouchers(v.keys); err != nil {
 		return err
 	}
-	v.names = make(map[string]string)
-	for _, key := range v.keys.Witnesses {
-		w, err := witnessVerifier(key)
-		if err != nil {
-			return err
-		}
-		v.names[signerID(w.Name(), w.KeyHash())] = key
-	}
+	v.witnesses, v.names = v.vouchers.witnesses, v.vouchers.names
 	text, err := v.m.noteText()
 	if err != nil {
 		return err
@@ -320,7 +314,7 @@ func (v *monthVerifier) record(p ProvenRecord, hour *VerifiedHour) error {
 	}
 	hour.Record = &r
 	for _, a := range r.Attempts {
-		hour.Vouchers = append(hour.Vouchers, VerifyVoucher(a, v.keys.Log, p.Hour, v.keys.Beacon))
+		hour.Vouchers = append(hour.Vouchers, v.vouchers.Verify(a, p.Hour))
 	}
 	return nil
 }
