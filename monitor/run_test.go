@@ -126,7 +126,7 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
 	m.planner = newPlanner(m.secrets.of)
 	m.planner.places.all = concurrency
-	m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
+	m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
 	return m, ids
 }
 

@@ -2,6 +2,7 @@ package history
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,12 +19,13 @@ type Facts struct {
 	Hour    evidence.Hour
 	Now     time.Time
 	// Verified is the hour under the log's root; nil: it is not sealed. Its
-	// vouchers and cosignatures may be missing where nobody looked at them.
+	// cosignatures may be missing where nobody looked at them; its vouchers are not used.
 	Verified *evidence.VerifiedHour
 	// Clock is what the clock did so far in an hour that is not sealed; nil: it is not known.
 	Clock *evidence.Clock
-	// Record is what was recorded; nil: nothing.
-	Record *evidence.Record
+	// Record is what was recorded; nil: nothing. Vouchers are those of its attempts.
+	Record   *evidence.Record
+	Vouchers []evidence.VoucherCheck
 	// Cosigned says that Verified tells who has cosigned, so that rule R9 can be applied.
 	Cosigned bool
 }
@@ -60,10 +62,7 @@ func Tell(f Facts) Story {
 		s.say("The relay was not enrolled in this hour: whatever was seen counts nowhere.")
 	}
 	s.watched(f)
-	var vouchers []evidence.VoucherCheck
-	if f.Verified != nil {
-		vouchers = f.Verified.Vouchers
-	}
+	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
 	if f.Record == nil {
 		s.Why = bounty.Missing
 		if f.Verified != nil {
@@ -73,11 +72,11 @@ func Tell(f Facts) Story {
 		s.Attempts = f.Record.Attempts
 		for i, a := range f.Record.Attempts {
 			s.attempt(i, a)
-			if i < len(vouchers) {
-				s.voucher(vouchers[i])
+			if i < len(f.Vouchers) {
+				s.voucher(f, a, f.Vouchers[i])
 			}
 		}
-		ballot := bounty.VoteOf(f.Rules, f.Roster, nil, f.Relay, f.Record, vouchers)
+		ballot := bounty.VoteOf(f.Rules, f.Roster, monitor, f.Relay, f.Record, f.Vouchers)
 		vote := ballot.Vote
 		if f.Verified != nil {
 			vote = vote.Overload(f.Rules, f.Verified.Header, len(f.Record.Attempts))
@@ -199,12 +198,21 @@ var levelWords = map[evidence.Level]string{
 	evidence.LevelHandshake: "two peers shook hands through the relay, the test bytes did not come back",
 }
 
-func (s *Story) voucher(v evidence.VoucherCheck) {
-	switch v.State {
-	case evidence.VoucherBound:
-		s.say("  The relay's own signature shows that it answered in this very hour.")
-	case evidence.VoucherBad:
-		s.say("  The relay's signature does not show what it should: the attempt makes nothing up.")
+// voucher says what the relay's signature in an attempt shows, and what to do if that is
+// too little.
+func (s *Story) voucher(f Facts, a evidence.Attempt, v evidence.VoucherCheck) {
+	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
+	fresh := v.Beacon || slices.Contains(f.Roster.Independent(monitor, f.Hour), v.Witness)
+	switch {
+	case v.State == evidence.VoucherNone && a.Level >= evidence.LevelReserved:
+		s.say("  The relay gave a place and signed nothing for it, so that the attempt makes nothing up. What to do: run a relay that gives out a reservation voucher, as relayd and js-libp2p do.")
+	case v.State == evidence.VoucherNone:
+	case v.State == evidence.VoucherBad:
+		s.say("  The relay's signature does not show what it should, so that the attempt makes nothing up: %s. What to do: compare the relay's clock and its host key with those of the roster.", v.Reason)
+	case fresh || f.Rules.Network == evidence.Lab:
+		s.say("  The relay's own signature, valid until %s, shows that it answered in this very hour.", clock(v.Expires.Time))
+	default:
+		s.say("  The relay signed, but nothing in what it signed was new in this hour, so that the attempt makes nothing up: the monitor had neither the hour's drand round nor a cosignature by another operator. What to do: the monitor's operator looks at drand in its configuration, and at its witnesses.")
 	}
 }
 
