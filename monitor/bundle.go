@@ -89,7 +89,6 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		Releases: releases,
 		Relay:    q.Relay,
 		Month:    q.Month,
-		AsOf:     q.AsOf,
 		Logs:     logs,
 		Forks:    forks,
 		Beacon:   beacon.Quicknet(),

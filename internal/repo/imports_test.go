@@ -95,6 +95,7 @@ var mayImport = map[string][]string{
 	"internal/listen/listentest":   {},
 	"internal/npm":                 {},
 	"internal/sbom":                {"internal/deb822"},
+	"internal/scene":               {"monitor/bounty", "monitor/evidence", "internal/statement"},
 	"internal/release":             {"internal/config"},
 	"internal/release/feed":        {"internal/release", "internal/config", "internal/download", "internal/durable"},
 	"internal/release/releasetest": {"internal/release"},
@@ -131,10 +132,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest"}
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest"}
+var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
@@ -203,7 +204,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor", "internal/certstore"}, "certificates are fetched by who serves them, and kept in one way"},
-	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

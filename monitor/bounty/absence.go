@@ -1,6 +1,10 @@
 package bounty
 
-import "github.com/psf-relay/relay-appliance/monitor/evidence"
+import (
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
 
 // Absence is a monitor of the roster whose log the case lacks, or whose log ends
 // before it tells all of the month. What it would have said is not known, and it may
@@ -13,4 +17,75 @@ type Absence struct {
 	Ends *evidence.Hour `json:"ends,omitempty"`
 	// Hours are those of the month that it should show and does not.
 	Hours int `json:"hours"`
+}
+
+// reach is how far the log tells, by the monitor's own blocks and by the clocks of
+// witnesses of other operators: neither alone can put it off or bring it forward. Where
+// no such witness is in the roster, the monitor's own word is all there is.
+func (c *Case) reach(m *Monitor, log *Log) time.Time {
+	foreign := false
+	for h := c.Month.First(); h < c.Month.End() && !foreign; h++ {
+		foreign = len(c.Roster.witnessesFor(m, h)) > 0
+	}
+	if log.Month.Tip.End == 0 {
+		return time.Time{}
+	}
+	if !foreign {
+		return log.Month.Tip.End.Start()
+	}
+	var last time.Time
+	seen := func(by []evidence.Cosigned, end time.Time) {
+		for _, w := range by {
+			if !c.Roster.foreign(w.Witness, m) {
+				continue
+			}
+			at := w.At
+			if at.After(end) {
+				at = end
+			}
+			if at.After(last) {
+				last = at
+			}
+		}
+	}
+	seen(log.Month.Tip.Cosigned, log.Month.Tip.End.Start())
+	for i := range log.Month.Hours {
+		seen(log.Month.Hours[i].Cosigned, log.Month.Hours[i].Header.Hour.End())
+	}
+	return last
+}
+
+// absent lists the monitors that may judge the relay and of whose hours some are not
+// shown. Whoever is in force after the month shows that much longer as cosignatures may
+// take; in a month that is not over, a log may be that much shorter than the longest.
+func (s *survey) absent(c *Case, relay *Relay) []Absence {
+	out := []Absence{}
+	tail := evidence.Hour((c.Rules.SealWithin + time.Hour - 1) / time.Hour)
+	last := min(c.Month.End()+tail, evidence.HourOf(s.asOf)-tail)
+	for i, m := range s.members {
+		if m.Recused(relay) {
+			continue
+		}
+		need := last
+		if m.Until != nil {
+			need = min(need, *m.Until)
+		}
+		first := max(m.From, c.Month.First(), relay.Enrolled)
+		end := min(need, c.Month.End())
+		if relay.Until != nil {
+			end = min(end, *relay.Until)
+		}
+		a := Absence{Monitor: m.Name, Operator: m.Operator, Committee: m.Committee}
+		switch report := &s.monitors[i]; {
+		case !report.Log && end > first:
+			a.Hours = int(end - first)
+		case report.Log && report.ends < need && end > first:
+			a.Ends = ptr(report.ends)
+			a.Hours = int(max(0, end-max(first, report.ends)))
+		default:
+			continue
+		}
+		out = append(out, a)
+	}
+	return out
 }

@@ -10,60 +10,92 @@ type Grade string
 
 // The grades.
 const (
-	GradeA Grade = "A" // the relay's own signature for this hour, sealed in time, by a quorum of enough monitors
-	GradeB Grade = "B" // a quorum of enough monitors, without that signature
-	GradeC Grade = "C" // fewer monitors
+	GradeA Grade = "A" // assured (rule R19): the relay signed for the committee's monitor and for another operator's
+	GradeB Grade = "B" // the relay signed for monitors of two operators or more
+	GradeC Grade = "C" // it signed for one operator's monitors, or for nobody, since it was busy
 )
 
 // assurance collects over the month what rule R19 asks for.
 type assurance struct {
-	assured     int             // hours up of grade A or B, judged by a bench that suffices
-	graded      int             // hours up of grade A or B
-	operators   map[string]bool // of monitors whose votes stand behind assured hours
-	committee   map[string]bool // names of the committee's among them
-	unwitnessed bool            // an hour that counts up was sealed without a witness
-	alone       bool            // an hour that counts up had a bench of one
+	up          int             // hours that count up
+	assured     int             // of them those of grade A
+	operators   map[string]bool // whose votes stand behind the assured hours
+	noCommittee int             // hours up for which the relay signed for no monitor of the committee's
+	alone       int             // ... for the committee's, and for no other operator's
+	unwitnessed int             // ... for enough, but who was not cosigned in time by another operator
+}
+
+// add grades an hour that counts up by those who voted up in it.
+func (a *assurance) add(rules *Rules, voters []voter) Grade {
+	a.up++
+	all, sealed := operatorsOf(voters, false), operatorsOf(voters, true)
+	suffice := func(o map[string]bool, committee bool) bool { return committee && len(o) >= rules.AssuredOperators }
+	switch {
+	case suffice(sealed, hasCommittee(voters, true)):
+		a.assured++
+		if a.operators == nil {
+			a.operators = map[string]bool{}
+		}
+		for o := range sealed {
+			a.operators[o] = true
+		}
+		return GradeA
+	case !hasCommittee(voters, false):
+		a.noCommittee++
+	case len(all) < rules.AssuredOperators:
+		a.alone++
+	default:
+		a.unwitnessed++
+	}
+	if len(all) >= 2 {
+		return GradeB
+	}
+	return GradeC
+}
+
+// voter is a monitor that voted up in an hour.
+type voter struct {
+	*Monitor
+	witnessed bool // somebody of another operator cosigned it in time
+}
+
+func operatorsOf(voters []voter, witnessed bool) map[string]bool {
+	out := map[string]bool{}
+	for _, v := range voters {
+		if v.witnessed || !witnessed {
+			out[operatorOf(v.Monitor)] = true
+		}
+	}
+	return out
+}
+
+func hasCommittee(voters []voter, witnessed bool) bool {
+	return slices.ContainsFunc(voters, func(v voter) bool { return v.Committee && (v.witnessed || !witnessed) })
 }
 
 // judgeAssurance applies rule R19.
 func judgeAssurance(rules *Rules, roster *Roster, relay *Relay, a *assurance) Finding {
 	f := Finding{Rule: "R19", Subject: "assurance"}
 	if a.assured < rules.HoursRequired {
-		switch {
-		case a.alone:
-			f.note(Review, "single monitor: %d of the hours that count up are judged by at least %d monitors of distinct operators, %d of them the committee's; %d are required", a.assured, rules.MinMonitors, rules.MinCommittee, rules.HoursRequired)
-		case a.graded >= rules.HoursRequired:
-			f.note(Review, "not independent: only %d of the hours that count up are judged by monitors of at least %d distinct operators, %d of them the committee's; %d are required", a.assured, rules.MinMonitors, rules.MinCommittee, rules.HoursRequired)
-		default:
-			f.note(Review, "too few hours: %d of the hours that count up are judged by at least %d monitors of distinct operators, %d of them the committee's; %d are required", a.assured, rules.MinMonitors, rules.MinCommittee, rules.HoursRequired)
+		f.note(Review, "%d of the %d hours that count up are assured: monitors of %d operators or more, the committee's among them, voted up in them by the relay's signature; %d are required",
+			a.assured, a.up, rules.AssuredOperators, rules.HoursRequired)
+		because := func(n int, why string) {
+			if n > 0 {
+				f.note(Review, "in %d h %s", n, why)
+			}
 		}
-	} else if len(a.operators) < rules.MinMonitors || len(a.committee) < rules.MinCommittee {
-		f.note(Review, "not independent: the votes behind those hours come from %d operators (%s) and %d monitors of the committee; %d and %d are required",
-			len(a.operators), strings.Join(sortedKeys(a.operators), ", "), len(a.committee), rules.MinMonitors, rules.MinCommittee)
-	}
-	if a.unwitnessed {
-		f.note(Review, "unwitnessed: hours that count up carry no cosignature of a witness in time, so nothing shows when they were written")
+		because(a.noCommittee, "no monitor of the committee's voted up")
+		because(a.alone, "too few other operators' monitors voted up")
+		because(a.unwitnessed, "no witness of another operator cosigned in time, so nothing shows when they were written")
 	}
 	if len(roster.controlsFor(relay, "tcp4")) == 0 {
 		f.note(Review, "no controls: failures could count nowhere, so an outage may have gone unseen")
 	}
 	if f.Outcome == "" {
-		f.note(Pass, "%d hours up are each judged by at least %d monitors of distinct operators (%s), the committee's among them, witnessed and with controls",
-			a.assured, rules.MinMonitors, strings.Join(sortedKeys(a.operators), ", "))
+		f.note(Pass, "%d hours up are assured: the relay signed in each for the committee's monitor and for one of another operator at least (%s), witnessed and with controls",
+			a.assured, strings.Join(sortedKeys(a.operators), ", "))
 	}
 	return f
-}
-
-// suffices says whether a bench is one that rule R19 trusts.
-func (r *Rules) suffices(bench []*Monitor) bool {
-	operators, committee := map[string]bool{}, 0
-	for _, m := range bench {
-		operators[operatorOf(m)] = true
-		if m.Committee {
-			committee++
-		}
-	}
-	return len(operators) >= r.MinMonitors && committee >= r.MinCommittee
 }
 
 // operatorOf is who runs a monitor; one that names nobody stands for itself.

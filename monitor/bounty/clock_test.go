@@ -84,7 +84,7 @@ func TestVoteOfAClockThatWasSet(t *testing.T) {
 				}
 				rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: tc.attempts}
 				ballot := VoteOf(rules, &roster, nil, relay, rec, nil)
-				got := Sealed(rules, &roster, "m1", 1, vh).Of(rules, ballot)
+				got := Sealed(rules, &roster, &roster.Monitors[0], 1, vh).Of(rules, ballot)
 				if got != tc.want {
 					t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
 				}

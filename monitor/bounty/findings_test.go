@@ -73,22 +73,38 @@ func TestSealed(t *testing.T) {
 				roster.Monitors[i].WitnessKey = "key of " + roster.Monitors[i].Name
 			}
 			vh := &evidence.VerifiedHour{Header: evidence.Header{Hour: h, SealedAt: evidence.TimeOf(sealedAt), Clock: tc.clock}, Cosigned: tc.cosigned}
-			got := Sealed(rules, roster, "m1", tc.n, vh)
+			got := Sealed(rules, roster, &roster.Monitors[0], tc.n, vh)
 			if got.Why != tc.want || len(got.Witnesses) != tc.witnesses {
 				t.Errorf("got %q by %v, want %q by %d", got.Why, got.Witnesses, tc.want, tc.witnesses)
 			}
 		})
 	}
+	t.Run("nobody vouches for himself", func(t *testing.T) {
+		rules, roster := Defaults(), bench(4)
+		for i := range roster.Monitors {
+			roster.Monitors[i].WitnessKey = "key of " + roster.Monitors[i].Name
+			roster.Monitors[i].Operator = []string{"one", "one", "two", "two"}[i]
+		}
+		roster.Witnesses = []Witness{{Name: "w", Operator: "one", Key: "key of w", Term: Term{From: 1}}}
+		vh := &evidence.VerifiedHour{Header: evidence.Header{Hour: h, SealedAt: evidence.TimeOf(sealedAt), Clock: good}, Cosigned: cosigned("m2 w", hourMin)}
+		if got := Sealed(rules, roster, &roster.Monitors[0], 2, vh); got.Why != Late || len(got.Witnesses) != 0 {
+			t.Errorf("by two of its own operator: got %+v", got)
+		}
+		vh.Cosigned = append(vh.Cosigned, cosigned("m3", hourMin)...)
+		if got := Sealed(rules, roster, &roster.Monitors[0], 2, vh); got.Why != None || len(got.Witnesses) != 1 {
+			t.Errorf("and by another's: got %+v", got)
+		}
+	})
 	t.Run("a witness that is no monitor, in its term only", func(t *testing.T) {
 		rules, roster := Defaults(), bench(1)
 		rules.WitnessesRequired = 1
 		roster.Witnesses = []Witness{{Name: "w", Key: "key of w", Term: Term{From: h + 1}}}
 		vh := &evidence.VerifiedHour{Header: evidence.Header{Hour: h, Clock: good}, Cosigned: cosigned("w", hourMin)}
-		if got := Sealed(rules, roster, "m1", 1, vh); got.Why != None || got.Witnesses != nil {
+		if got := Sealed(rules, roster, &roster.Monitors[0], 1, vh); got.Why != None || got.Witnesses != nil {
 			t.Errorf("before its term the rule is off: got %+v", got)
 		}
 		roster.Witnesses[0].From = h
-		if got := Sealed(rules, roster, "m1", 1, vh); got.Why != None || len(got.Witnesses) != 1 {
+		if got := Sealed(rules, roster, &roster.Monitors[0], 1, vh); got.Why != None || len(got.Witnesses) != 1 {
 			t.Errorf("got %+v", got)
 		}
 	})
@@ -284,8 +300,21 @@ func (a abroad) Within(p Place, km float64) []string {
 }
 
 func TestRegion(t *testing.T) {
-	disk := func(us int64) Disk { return Defaults().disk("m1", Place{1, 2}, us) }
+	here, there := Place{1, 2}, Place{40, -80}
+	// c is the committee's, o and p are two monitors of one other operator, q is a third one's.
+	at := func(name string, p Place, us int64) Disk {
+		m := Monitor{Name: name, Operator: map[string]string{"c": "committee", "o": "one", "p": "one", "q": "two"}[name], Committee: name == "c", Place: &p}
+		return Defaults().disk(&m, us)
+	}
+	disk := func(names string, us int64) (out []Disk) {
+		for _, name := range strings.Fields(names) {
+			out = append(out, at(name, here, us))
+		}
+		return out
+	}
 	world := map[string]float64{"SG": 0, "MY": 50, "ID": 100, "IN": 2500, "US": 9000}
+	us := map[string]float64{"US": 0, "BR": 5000}
+	both := abroad{rings{world, "SG", "SG"}, there, rings{map[string]float64{"US": 0, "SG": 15000}, "", ""}}
 	for _, tc := range []struct {
 		name  string
 		geo   Geo
@@ -295,36 +324,44 @@ func TestRegion(t *testing.T) {
 		words string
 	}{
 		{"no data", nil, "", nil, Review, "no data"},
-		{"1 ms from Singapore", rings{world, "US", ""}, "", []Disk{disk(1000)}, Pass, "strong"},
-		{"just within eligible land", rings{world, "", ""}, "", []Disk{disk(24_980)}, Pass, "strong"},
-		{"the disk touches India", rings{world, "SG", "SG"}, "", []Disk{disk(25_010)}, Pass, "weak"},
-		{"the data sets disagree", rings{world, "SG", "US"}, "SG", []Disk{disk(25_010)}, Review, "not the same eligible country"},
-		{"both agree on an ineligible country", rings{world, "US", "US"}, "SG", []Disk{disk(100_000)}, Review, "operator claims SG"},
+		{"1 ms from Singapore, two operators", rings{world, "US", ""}, "", disk("o q", 1000), Pass, "strong"},
+		{"one operator's word alone", rings{world, "US", ""}, "", disk("o p", 1000), Review, "decide nothing"},
+		{"nor the committee's alone", rings{world, "US", ""}, "", disk("c", 1000), Review, "further than"},
+		{"just within eligible land", rings{world, "", ""}, "", disk("c o", 24_980), Pass, "strong"},
+		{"the disk touches India", rings{world, "SG", "SG"}, "", disk("c o", 25_010), Pass, "weak"},
+		{"the data sets disagree", rings{world, "SG", "US"}, "SG", disk("c o", 25_010), Review, "not the same eligible country"},
+		{"both agree on an ineligible country", rings{world, "US", "US"}, "SG", disk("c o", 100_000), Review, "operator claims SG"},
+		{"both do, and round trips say otherwise", rings{world, "US", "US"}, "", disk("c o q", 1000), Review, "and yet the relay answered c"},
 		{"both agree, no round trip", rings{world, "SG", "SG"}, "", nil, Pass, "no round trip tells more"},
-		{"a round trip contradicts", rings{map[string]float64{"IN": 0, "SG": 3000}, "SG", "SG"}, "", []Disk{disk(25_000)}, Review, "further than"},
-		{"no eligible country is so near", rings{map[string]float64{"US": 0, "BR": 5000}, "BR", "BR"}, "BR", []Disk{disk(33_000)}, Fail, "vacuum"},
-		{"barely near enough for light", rings{map[string]float64{"US": 0, "BR": 4950}, "BR", "BR"}, "BR", []Disk{disk(33_000)}, Review, "further than"},
-		{"one monitor excludes what another allows", rings{world, "SG", "SG"}, "", []Disk{disk(1000), disk(30_000)}, Pass, "strong"},
-		{"one known data set", rings{world, "SG", ""}, "", []Disk{disk(50_000)}, Review, "no country"},
-		{"another monitor says it is in America", abroad{rings{world, "SG", "SG"}, Place{40, -80}, rings{map[string]float64{"US": 0, "SG": 15000}, "", ""}}, "",
-			[]Disk{Defaults().disk("m2", Place{40, -80}, 1000), disk(1000)}, Review, "contradict each other"},
-		{"and the first is too far to say", abroad{rings{world, "SG", "SG"}, Place{40, -80}, rings{map[string]float64{"US": 0, "SG": 15000}, "", ""}}, "",
-			[]Disk{disk(200_000), Defaults().disk("m2", Place{40, -80}, 1000)}, Fail, "vacuum"},
-		{"open sea", rings{nil, "", ""}, "", []Disk{disk(1000)}, Fail, "vacuum"},
+		{"the committee's round trip contradicts", rings{map[string]float64{"IN": 0, "SG": 3000}, "SG", "SG"}, "", disk("c", 25_000), Review, "further than"},
+		{"two operators' do", rings{map[string]float64{"IN": 0, "SG": 3000}, "SG", "SG"}, "", disk("o q", 25_000), Review, "further than"},
+		{"one operator's does", rings{map[string]float64{"IN": 0, "SG": 3000}, "SG", "SG"}, "", disk("o p", 25_000), Pass, "decide nothing: SG is further than"},
+		{"no eligible country is so near", rings{us, "BR", "BR"}, "BR", disk("o q", 33_000), Fail, "vacuum"},
+		{"by the committee's word alone", rings{us, "BR", "BR"}, "BR", disk("c", 33_000), Review, "committee's monitor alone"},
+		{"by one operator's alone", rings{us, "BR", "BR"}, "BR", disk("o p", 33_000), Pass, "decide nothing"},
+		{"barely near enough for light", rings{map[string]float64{"US": 0, "BR": 4950}, "BR", "BR"}, "BR", disk("o q", 33_000), Review, "further than"},
+		{"one known data set", rings{world, "SG", ""}, "", disk("c o q", 50_000), Review, "no country"},
+		{"another monitor says it is in America", both, "", append(disk("c q", 1000), at("o", there, 1000)), Pass, "decide nothing: the relay answered o"},
+		{"two others do", both, "", append(disk("c", 1000), at("o", there, 1000), at("q", there, 1000)), Review, "contradict each other"},
+		{"and the committee's is too far to say", both, "", append(disk("c", 200_000), at("o", there, 1000), at("q", there, 1000)), Fail, "vacuum"},
+		{"the committee's says it is in America", both, "", append(disk("o q", 1000), at("c", there, 1000)), Review, "contradict each other"},
+		{"open sea", rings{nil, "", ""}, "", disk("o q", 1000), Fail, "vacuum"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			expect(t, judgeRegion(Defaults(), tc.geo, "198.41.0.4", tc.claim, tc.disks), tc.want, tc.words)
 		})
 	}
-	if d := disk(10_000); d.CableKm != 1001 || d.VacuumKm != 1501 {
+	if d := disk("o", 10_000)[0]; d.CableKm != 1001 || d.VacuumKm != 1501 {
 		t.Errorf("10 ms: got %+v", d)
 	}
 }
 
 func TestBrowser(t *testing.T) {
 	start := at(t, "2026-11-03T00:00:00Z")
-	check := func(hours float64, ok bool) browserCheck {
-		return browserCheck{evidence.TimeOf(start.Add(time.Duration(hours * float64(time.Hour)))), ok}
+	// c is the committee's monitor, o and p are one other operator's, q is a third one's.
+	by := map[string]*Monitor{"c": {Name: "c", Operator: "committee", Committee: true}, "o": {Name: "o", Operator: "one"}, "p": {Name: "p", Operator: "one"}, "q": {Name: "q", Operator: "two"}}
+	check := func(name string, hours float64, ok bool) browserCheck {
+		return browserCheck{by[name], evidence.TimeOf(start.Add(time.Duration(hours * float64(time.Hour)))), ok}
 	}
 	for _, tc := range []struct {
 		name    string
@@ -334,64 +371,122 @@ func TestBrowser(t *testing.T) {
 		words   string
 	}{
 		{"no check", nil, nil, Pass, "no check by a real browser"},
-		{"passed", []browserCheck{check(0, true)}, nil, Pass, "1 checks"},
-		{"failed", []browserCheck{check(0, false)}, nil, Review, "not repeated"},
-		{"repeated in time", []browserCheck{check(0, false), check(24, true)}, nil, Pass, "1 failed"},
-		{"repeated too late", []browserCheck{check(0, false), check(24.01, true)}, nil, Review, "not repeated"},
-		{"success before does not help", []browserCheck{check(0, true), check(1, false)}, nil, Review, "not repeated"},
-		{"failed again, then well", []browserCheck{check(0, false), check(10, false), check(20, true)}, nil, Pass, "2 failed"},
+		{"passed", []browserCheck{check("o", 0, true)}, nil, Pass, "1 checks"},
+		{"failed", []browserCheck{check("c", 0, false)}, nil, Review, "not repeated"},
+		{"failed, says one operator", []browserCheck{check("o", 0, false), check("p", 1, false)}, nil, Pass, "decide nothing: the browser check of o"},
+		{"failed, say two", []browserCheck{check("o", 0, false), check("q", 1, false)}, nil, Review, "the browser check of q"},
+		{"repeated in time", []browserCheck{check("c", 0, false), check("c", 24, true)}, nil, Pass, "1 failed"},
+		{"repeated too late", []browserCheck{check("c", 0, false), check("c", 24.01, true)}, nil, Review, "not repeated"},
+		{"repeated by another", []browserCheck{check("c", 0, false), check("o", 1, true), check("q", 1, true)}, nil, Review, "not repeated"},
+		{"repeated by the committee's", []browserCheck{check("o", 0, false), check("q", 0, false), check("c", 2, true)}, nil, Pass, "2 were repeated"},
+		{"success before does not help", []browserCheck{check("c", 0, true), check("c", 1, false)}, nil, Review, "not repeated"},
+		{"failed again, then well", []browserCheck{check("c", 0, false), check("c", 10, false), check("c", 20, true)}, nil, Pass, "2 failed"},
 		{"an hour up without wss", nil, []Span{{1, 2}}, Review, "in 1 h that count up"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			expect(t, judgeBrowser(Defaults(), tc.checks, tc.without, start), tc.want, tc.words)
+			expect(t, judgeBrowser(Defaults(), tc.checks, tc.without), tc.want, tc.words)
 		})
+	}
+}
+
+func TestAgreed(t *testing.T) {
+	c, o, q := &Monitor{Name: "c", Committee: true}, &Monitor{Name: "o"}, &Monitor{Name: "q"}
+	all := []*Monitor{c, o, q}
+	for liar := range all { // in each place of the roster
+		for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}} {
+			var heard []named
+			for _, i := range order {
+				n := named{all[i], "relayd/1.0.0"}
+				if i == liar {
+					n.agent = "relayd/9.9.9"
+				}
+				heard = append(heard, n)
+			}
+			if got := agreed(heard); got != "relayd/1.0.0" {
+				t.Errorf("%s lies, order %v: got %q", all[liar].Name, order, got)
+			}
+		}
+	}
+	for name, tc := range map[string]struct {
+		heard []named
+		want  string
+	}{
+		"nobody":                         {nil, ""},
+		"one":                            {[]named{{o, "a"}}, "a"},
+		"one against one":                {[]named{{o, "a"}, {q, "b"}}, ""},
+		"one against the committee's":    {[]named{{o, "a"}, {c, "b"}}, "b"},
+		"two against the committee's":    {[]named{{o, "a"}, {q, "a"}, {c, "b"}}, "a"},
+		"three ways":                     {[]named{{o, "a"}, {q, "b"}, {c, "c"}}, "c"},
+		"the committee's say two things": {[]named{{&Monitor{Name: "c2", Committee: true}, "a"}, {c, "b"}}, ""},
+	} {
+		if got := agreed(tc.heard); got != tc.want {
+			t.Errorf("%s: got %q, want %q", name, got, tc.want)
+		}
 	}
 }
 
 func TestAssurance(t *testing.T) {
 	_, roster, relay, _ := stage(t)
-	noControls := bench(3)
-	set := func(names ...string) map[string]bool {
-		m := map[string]bool{}
-		for _, n := range names {
-			m[n] = true
-		}
-		return m
+	by := map[string]voter{
+		"c": {&Monitor{Name: "c", Operator: "committee", Committee: true}, true}, "d": {&Monitor{Name: "d", Operator: "committee", Committee: true}, true},
+		"o": {&Monitor{Name: "o", Operator: "one"}, true}, "p": {&Monitor{Name: "p", Operator: "one"}, true}, "q": {&Monitor{Name: "q", Operator: "two"}, true},
+		"u": {&Monitor{Name: "u", Operator: "three"}, false}, "e": {&Monitor{Name: "e", Operator: "committee", Committee: true}, false},
 	}
-	ops := set("a", "b", "c")
 	for _, tc := range []struct {
-		name   string
-		a      assurance
-		roster *Roster
-		want   Outcome
+		voters string
+		want   Grade
 		words  string
 	}{
-		{"good", assurance{assured: 600, graded: 600, operators: ops, committee: set("m1")}, roster, Pass, "600 hours up"},
-		{"an hour too few", assurance{assured: 599, graded: 599, operators: ops, committee: set("m1")}, roster, Review, "too few hours"},
-		{"single monitor", assurance{alone: true}, roster, Review, "single monitor"},
-		{"sock puppets", assurance{assured: 0, graded: 600, operators: ops, committee: set("m1")}, roster, Review, "not independent"},
-		{"two operators only ever answered", assurance{assured: 600, graded: 600, operators: set("a", "b"), committee: set("m1")}, roster, Review, "not independent"},
-		{"the committee's never answered", assurance{assured: 600, graded: 600, operators: ops, committee: set()}, roster, Review, "not independent"},
-		{"unwitnessed", assurance{assured: 600, graded: 600, operators: ops, committee: set("m1"), unwitnessed: true}, roster, Review, "unwitnessed"},
-		{"no controls", assurance{assured: 600, graded: 600, operators: ops, committee: set("m1")}, noControls, Review, "no controls"},
+		{"c o", GradeA, ""},
+		{"o c", GradeA, ""},
+		{"c o p q u", GradeA, ""},
+		{"c", GradeC, "in 1 h too few other operators"},
+		{"c d", GradeC, "in 1 h too few other operators"},
+		{"o q", GradeB, "in 1 h no monitor of the committee's"},
+		{"o p", GradeC, "in 1 h no monitor of the committee's"},
+		{"", GradeC, "in 1 h no monitor of the committee's"},
+		{"c u", GradeB, "in 1 h no witness of another operator"},
+		{"e o q", GradeB, "in 1 h no witness of another operator"},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			expect(t, judgeAssurance(Defaults(), tc.roster, relay, &tc.a), tc.want, tc.words)
-		})
-	}
-	r := Defaults()
-	for name, tc := range map[string]struct {
-		bench []*Monitor
-		want  bool
-	}{
-		"three, one the committee's": {[]*Monitor{{Name: "1", Operator: "a", Committee: true}, {Name: "2", Operator: "b"}, {Name: "3", Operator: "c"}}, true},
-		"two of one operator":        {[]*Monitor{{Name: "1", Operator: "a", Committee: true}, {Name: "2", Operator: "b"}, {Name: "3", Operator: "b"}}, false},
-		"none the committee's":       {[]*Monitor{{Name: "1", Operator: "a"}, {Name: "2", Operator: "b"}, {Name: "3", Operator: "c"}}, false},
-		"two":                        {[]*Monitor{{Name: "1", Operator: "a", Committee: true}, {Name: "2", Operator: "b"}}, false},
-	} {
-		if got := r.suffices(tc.bench); got != tc.want {
-			t.Errorf("%s: got %v", name, got)
+		var voters []voter
+		for _, name := range strings.Fields(tc.voters) {
+			voters = append(voters, by[name])
 		}
+		a := assurance{}
+		for range 599 {
+			a.add(Defaults(), []voter{by["c"], by["o"]})
+		}
+		if got := a.add(Defaults(), voters); got != tc.want {
+			t.Errorf("%q: got grade %s, want %s", tc.voters, got, tc.want)
+		}
+		if tc.want == GradeA {
+			expect(t, judgeAssurance(Defaults(), roster, relay, &a), Pass, "600 hours up are assured")
+		} else {
+			expect(t, judgeAssurance(Defaults(), roster, relay, &a), Review, "599 of the 600 hours")
+			expect(t, judgeAssurance(Defaults(), roster, relay, &a), Review, tc.words)
+		}
+	}
+	var a assurance
+	for range 600 {
+		a.add(Defaults(), []voter{by["c"], by["o"]})
+	}
+	expect(t, judgeAssurance(Defaults(), bench(3), relay, &a), Review, "no controls")
+}
+
+func TestDissent(t *testing.T) {
+	first := month(t, "2026-11").First()
+	expect(t, judgeDissent(Defaults(), nil), Pass, "in no hour")
+	expect(t, judgeDissent(Defaults(), []Span{{first, first + 24}}), Warn, "24 h count up although")
+	expect(t, judgeDissent(Defaults(), []Span{{first, first + 24}, {first + 30, first + 31}}), Review, "25 h count up although")
+	var d dissents
+	for i := range 3 {
+		d.add(&Monitor{Name: "o", Operator: "one"}, Down, first+evidence.Hour(i))
+	}
+	d.add(&Monitor{Name: "q", Operator: "two"}, Up, first)
+	d.add(&Monitor{Name: "c", Operator: "committee", Committee: true}, Down, first)
+	got := d.sorted()
+	if len(got) != 3 || got[0].Monitor != "c" || got[1].Monitor != "o" || got[1].Hours != 3 || len(got[1].Spans) != 1 || got[2].Vote != Up {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -426,9 +521,10 @@ func TestConclude(t *testing.T) {
 		{"PASS", evidence.Lab, nil, false, "LAB, PROVISIONAL"},
 	} {
 		v := &Verdict{Network: tc.network, Findings: findings(tc.findings)}
-		c := &Case{Rules: Defaults(), Month: m, AsOf: m.End().Start(), RulesSignedBy: tc.signed, RosterSignedBy: tc.signed}
+		c := &Case{Rules: Defaults(), Month: m, RulesSignedBy: tc.signed, RosterSignedBy: tc.signed}
+		v.AsOf = evidence.TimeOf(m.End().Start())
 		if tc.final {
-			c.AsOf = c.AsOf.Add(c.Rules.FinalAfter)
+			v.AsOf = evidence.TimeOf(v.AsOf.Add(c.Rules.FinalAfter))
 		}
 		v.conclude(c, &Uptime{Final: tc.final})
 		if v.Headline != tc.want || len(v.Reasons) == 0 {
@@ -441,7 +537,7 @@ func TestConclude(t *testing.T) {
 func TestLabIsProvisionalUntilTimeEndsIt(t *testing.T) {
 	m := month(t, "2026-11")
 	v := &Verdict{Network: evidence.Lab, Findings: []Finding{{Rule: "R10", Subject: "uptime", Outcome: Fail, Reasons: []string{"too late"}}}}
-	v.conclude(&Case{Rules: Defaults(), Month: m, AsOf: m.First().Start()}, &Uptime{Final: true})
+	v.conclude(&Case{Rules: Defaults(), Month: m}, &Uptime{Final: true})
 	if v.Headline != "LAB, PROVISIONAL" {
 		t.Errorf("got %s", v.Headline)
 	}
@@ -461,8 +557,8 @@ func TestRules(t *testing.T) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
 	}
-	_, err = ParseRules("mine", []byte("version: 2\nnetwork: 5g\nhours_required: 0\nrelay_level: 5\ncontrol_share: 2/3\nbusy_cap: -1\ncountries: [SG, SG, Japan]\nvacuum_km_per_ms: 10\nmin_committee: 9\nseal_within: 1s\n"))
-	for _, want := range []string{"version:", "network:", "hours_required:", "relay_level:", "busy_cap:", "SG stands twice", `"Japan"`, "vacuum_km_per_ms:", "min_committee:", "seal_within:"} {
+	_, err = ParseRules("mine", []byte("version: 2\nnetwork: 5g\nhours_required: 0\nrelay_level: 5\ncontrol_share: 2/3\nbusy_cap: -1\ncountries: [SG, SG, Japan]\nvacuum_km_per_ms: 10\nassured_operators: 0\nseal_within: 1s\n"))
+	for _, want := range []string{"version:", "network:", "hours_required:", "relay_level:", "busy_cap:", "SG stands twice", `"Japan"`, "vacuum_km_per_ms:", "assured_operators:", "seal_within:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}

@@ -27,17 +27,55 @@ type Source struct {
 // Disk is what one monitor's shortest round trip says about where the relay's
 // key is: no further from Place than the radii.
 type Disk struct {
-	Monitor  string `json:"monitor"`
-	Place    Place  `json:"place"`
-	PingUS   int64  `json:"ping_us"`
-	CableKm  int64  `json:"cable_km"`
-	VacuumKm int64  `json:"vacuum_km"`
+	Monitor   string `json:"monitor"`
+	Operator  string `json:"operator"`
+	Committee bool   `json:"committee"`
+	Place     Place  `json:"place"`
+	PingUS    int64  `json:"ping_us"`
+	CableKm   int64  `json:"cable_km"`
+	VacuumKm  int64  `json:"vacuum_km"`
 }
 
 // disk draws the radii for a round trip; they are rounded up, never in favour of a claim.
-func (r *Rules) disk(monitor string, p Place, pingUS int64) Disk {
+func (r *Rules) disk(m *Monitor, pingUS int64) Disk {
 	km := func(perMs float64) int64 { return int64(perMs*float64(pingUS)/1000) + 1 }
-	return Disk{monitor, p, pingUS, km(r.CableKmPerMs), km(r.VacuumKmPerMs)}
+	return Disk{m.Name, operatorOf(m), m.Committee, *m.Place, pingUS, km(r.CableKmPerMs), km(r.VacuumKmPerMs)}
+}
+
+// claim is what the round trips of some monitors say. A monitor writes its round trips
+// itself, so the word of one alone decides nothing.
+type claim struct {
+	words     []string
+	operators map[string]bool
+	committee bool
+}
+
+func (c *claim) add(d Disk, format string, args ...any) {
+	if c.operators == nil {
+		c.operators = map[string]bool{}
+	}
+	c.operators[d.Operator] = true
+	c.committee = c.committee || d.Committee
+	c.words = append(c.words, fmt.Sprintf(format, args...))
+}
+
+// held says whether monitors of two operators say so.
+func (c *claim) held() bool { return len(c.operators) >= 2 }
+
+// raised says whether a person must look at it: it is held, or the committee's own
+// monitor says so.
+func (c *claim) raised() bool { return c.held() || c.committee }
+
+// one is the claim in a sentence.
+func (c *claim) one() string {
+	switch n := len(c.words); n {
+	case 0:
+		return ""
+	case 1:
+		return c.words[0]
+	default:
+		return fmt.Sprintf("%s (and %d more monitors)", c.words[0], n-1)
+	}
 }
 
 // judgeRegion applies rule R14.
@@ -47,49 +85,58 @@ func judgeRegion(rules *Rules, geo Geo, ipv4, claimed string, disks []Disk) Find
 		return f.is(Review, "no data about the world's countries was given")
 	}
 	isEligible := func(c string) bool { return rules.eligible(c) }
-	contradicted := ""
-	strong, excluded := "", ""
+	var strong, excluded, contradicted claim
 	a, b := geo.Locate(ipv4)
 	for _, d := range disks {
 		vacuum := geo.Within(d.Place, float64(d.VacuumKm))
 		if !slices.ContainsFunc(vacuum, isEligible) {
-			if excluded == "" {
-				excluded = fmt.Sprintf("the relay answered %s in %s: light in vacuum comes %d km far in half of that, and no eligible country is so near",
-					d.Monitor, ms(d.PingUS), d.VacuumKm)
-			}
+			excluded.add(d, "the relay answered %s in %s: light in vacuum comes %d km far in half of that, and no eligible country is so near",
+				d.Monitor, ms(d.PingUS), d.VacuumKm)
 			continue
 		}
 		cable := geo.Within(d.Place, float64(d.CableKm))
-		if strong == "" && len(cable) > 0 && !slices.ContainsFunc(cable, func(c string) bool { return !isEligible(c) }) {
-			strong = fmt.Sprintf("strong: the relay answered %s in %s, so it is within %d km of it, where all land is eligible (%s)",
+		if len(cable) > 0 && !slices.ContainsFunc(cable, func(c string) bool { return !isEligible(c) }) {
+			strong.add(d, "the relay answered %s in %s, so it is within %d km of it, where all land is eligible (%s)",
 				d.Monitor, ms(d.PingUS), d.CableKm, list(cable))
 		}
-		if a != "" && !slices.Contains(cable, a) && contradicted == "" {
-			contradicted = fmt.Sprintf("%s is further than the %d km from %s that a round trip of %s allows", a, d.CableKm, d.Monitor, ms(d.PingUS))
+		if a != "" && !slices.Contains(cable, a) {
+			contradicted.add(d, "%s is further than the %d km from %s that a round trip of %s allows", a, d.CableKm, d.Monitor, ms(d.PingUS))
 		}
 	}
 	sets := fmt.Sprintf("the data sets place %s in %s and %s", ipv4, orNone(a), orNone(b))
-	claim := ""
 	if claimed != "" && claimed != a {
-		claim = fmt.Sprintf("; the operator claims %s", claimed)
+		sets += fmt.Sprintf("; the operator claims %s", claimed)
 	}
 	switch {
-	case strong != "" && excluded != "":
-		// One of the two monitors wrote what cannot be: a person finds out which.
-		return f.is(Review, "two round trips contradict each other", strong, excluded)
-	case excluded != "":
-		return f.is(Fail, excluded)
-	case strong != "":
-		return f.is(Pass, strong, sets+claim)
-	case a != "" && a == b && isEligible(a) && contradicted == "":
-		if len(disks) == 0 {
-			return f.is(Pass, "weak: "+sets+", which is eligible; no round trip tells more"+claim)
+	case strong.raised() && excluded.raised():
+		// One of them wrote what cannot be: a person finds out which.
+		f = f.is(Review, "two round trips contradict each other", strong.one(), excluded.one(), sets)
+	case excluded.held():
+		f = f.is(Fail, excluded.one(), sets)
+	case excluded.raised():
+		f = f.is(Review, "the committee's monitor alone excludes every eligible region: "+excluded.one(), sets)
+	case a != "" && a == b && !isEligible(a):
+		f = f.is(Review, sets+", which is not eligible")
+		if s := strong.one(); s != "" {
+			f.Reasons = append(f.Reasons, "and yet "+s)
 		}
-		return f.is(Pass, "weak: "+sets+", which is eligible, and no round trip contradicts"+claim)
-	case contradicted != "":
-		return f.is(Review, sets+claim, contradicted)
+	case strong.held():
+		f = f.is(Pass, "strong: "+strong.one(), sets)
+	case contradicted.raised():
+		f = f.is(Review, sets, contradicted.one())
+	case a != "" && a == b && len(disks) == 0:
+		f = f.is(Pass, "weak: "+sets+", which is eligible; no round trip tells more")
+	case a != "" && a == b:
+		f = f.is(Pass, "weak: "+sets+", which is eligible, and no two operators' round trips contradict")
+	default:
+		f = f.is(Review, sets+": not the same eligible country in both")
 	}
-	return f.is(Review, sets+claim+": not the same eligible country in both")
+	for _, c := range []*claim{&strong, &excluded, &contradicted} {
+		if s := c.one(); s != "" && !c.raised() {
+			f.Reasons = append(f.Reasons, "one operator's monitors alone, which decide nothing: "+s)
+		}
+	}
+	return f
 }
 
 func orNone(c string) string {

@@ -238,7 +238,27 @@ func (r *Roster) controlsFor(relay *Relay, c evidence.Component) []string {
 }
 
 // witness is somebody of the roster who cosigns in hour h.
-type witness struct{ name, key string }
+type witness struct{ name, key, operator string }
+
+// foreign says whether a witness key is that of somebody whose operator is not the
+// monitor's. Nobody vouches for himself. Without a monitor any witness of the roster is.
+func (r *Roster) foreign(key string, monitor *Monitor) bool {
+	if key == "" {
+		return false
+	}
+	own := func(operator string) bool { return monitor != nil && operator == operatorOf(monitor) }
+	for i := range r.Monitors {
+		if m := &r.Monitors[i]; m.WitnessKey == key {
+			return !own(operatorOf(m))
+		}
+	}
+	for _, w := range r.Witnesses {
+		if w.Key == key {
+			return !own(w.Operator)
+		}
+	}
+	return false
+}
 
 // checkWitnessKey reads a verifier key of C2SP signed-note for Ed25519: of type
 // 4 (cosignature/v1) or, as older witnesses publish theirs, of type 1.
@@ -257,15 +277,21 @@ func (r *Roster) witnessesAt(h evidence.Hour) []witness {
 	var out []witness
 	for _, m := range r.Monitors {
 		if m.WitnessKey != "" && m.Holds(h) {
-			out = append(out, witness{m.Name, m.WitnessKey})
+			out = append(out, witness{m.Name, m.WitnessKey, operatorOf(&m)})
 		}
 	}
 	for _, w := range r.Witnesses {
 		if w.Holds(h) {
-			out = append(out, witness{w.Name, w.Key})
+			out = append(out, witness{w.Name, w.Key, w.Operator})
 		}
 	}
 	return out
+}
+
+// witnessesFor are those in hour h of other operators than the monitor's: nobody
+// vouches for himself.
+func (r *Roster) witnessesFor(m *Monitor, h evidence.Hour) []witness {
+	return slices.DeleteFunc(r.witnessesAt(h), func(w witness) bool { return w.name == m.Name || w.operator == operatorOf(m) })
 }
 
 // ParseTerms reads the part of a roster that bare votes need: names, operators

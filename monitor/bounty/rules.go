@@ -31,6 +31,7 @@ type Rules struct {
 	ControlShare      Share            `yaml:"control_share"`
 	ControlBeside     time.Duration    `yaml:"control_beside"`
 	LineLoss          int              `yaml:"line_loss"`
+	VoucherValid      time.Duration    `yaml:"voucher_valid"`
 	DownAttempts      int              `yaml:"down_attempts"`
 	DownSpacing       time.Duration    `yaml:"down_spacing"`
 	BusyCap           int              `yaml:"busy_cap"`
@@ -48,8 +49,8 @@ type Rules struct {
 	VacuumKmPerMs     float64          `yaml:"vacuum_km_per_ms"`
 	BrowserRepeat     time.Duration    `yaml:"browser_repeat"`
 	FinalAfter        time.Duration    `yaml:"final_after"`
-	MinMonitors       int              `yaml:"min_monitors"`
-	MinCommittee      int              `yaml:"min_committee"`
+	AssuredOperators  int              `yaml:"assured_operators"`
+	CommitteeDissent  int              `yaml:"committee_dissent"`
 
 	// SHA256 is the hash of the file that was read.
 	SHA256 string `yaml:"-"`
@@ -168,6 +169,7 @@ func (r *Rules) Validate() error {
 	span("control_within", r.ControlWithin, time.Second, time.Hour)
 	span("control_beside", r.ControlBeside, time.Second, time.Hour)
 	number("line_loss", r.LineLoss, 0, 100)
+	span("voucher_valid", r.VoucherValid, time.Minute, 24*time.Hour)
 	number("down_attempts", r.DownAttempts, 1, 10)
 	span("down_spacing", r.DownSpacing, 0, time.Hour)
 	number("busy_cap", r.BusyCap, 0, 744)
@@ -192,8 +194,8 @@ func (r *Rules) Validate() error {
 	want(r.VacuumKmPerMs >= r.CableKmPerMs && r.VacuumKmPerMs <= 1000, "vacuum_km_per_ms: want a number from cable_km_per_ms to 1000, not %v", r.VacuumKmPerMs)
 	span("browser_repeat", r.BrowserRepeat, time.Minute, 31*24*time.Hour)
 	span("final_after", r.FinalAfter, 0, 31*24*time.Hour)
-	number("min_monitors", r.MinMonitors, 1, 100)
-	number("min_committee", r.MinCommittee, 0, r.MinMonitors)
+	number("assured_operators", r.AssuredOperators, 1, 100)
+	number("committee_dissent", r.CommitteeDissent, 0, 744)
 	return errors.Join(faults...)
 }
 

@@ -11,8 +11,8 @@ import (
 type Sealing struct {
 	// Why is [Late] or [Clock] if a vote of this hour does not count.
 	Why Why
-	// Witnesses are those of the roster, other than the monitor, that cosigned in
-	// time, and not before the monitor had sealed.
+	// Witnesses are those of the roster, of other operators than the monitor's, that
+	// cosigned in time, and not before the monitor had sealed.
 	Witnesses []string
 
 	clock evidence.Clock
@@ -58,18 +58,18 @@ func seenByClock(cause string) bool {
 }
 
 // Sealed applies rule R9 to an hour of a monitor's log; n is the number of
-// monitors of the hour. Where the roster has no witness but the monitor itself
-// the rule is off: the votes count, and the report is labelled "unwitnessed"; a clock
+// monitors of the hour. Where the roster has no witness of another operator than the
+// monitor's, the rule is off: the votes count, and the report is labelled "unwitnessed"; a clock
 // that was set counts all the same.
 //
 // A witness that cosigned before the monitor says it sealed shows that one of the
 // two clocks is wrong, not which: it counts as silent, and the monitor's clock is
 // at fault if such witnesses are the majority. Else one witness with a wrong clock
 // could make every hour of every monitor unknown.
-func Sealed(rules *Rules, roster *Roster, monitor string, n int, hour *evidence.VerifiedHour) Sealing {
+func Sealed(rules *Rules, roster *Roster, monitor *Monitor, n int, hour *evidence.VerifiedHour) Sealing {
 	h := hour.Header.Hour
 	s := Sealing{clock: hour.Header.Clock}
-	others := slices.DeleteFunc(roster.witnessesAt(h), func(w witness) bool { return w.name == monitor })
+	others := roster.witnessesFor(monitor, h)
 	if len(others) == 0 {
 		return s
 	}

@@ -13,6 +13,33 @@ type AgentSeen struct {
 	Span
 }
 
+// named is what one monitor heard a relay call itself in an hour.
+type named struct {
+	monitor *Monitor
+	agent   string
+}
+
+// agreed is what most of those who heard it say; where there is no majority, what the
+// committee's monitors say, if they say one thing; else nothing.
+func agreed(heard []named) string {
+	votes, committee := map[string]int{}, map[string]bool{}
+	for _, n := range heard {
+		votes[n.agent]++
+		if n.monitor.Committee {
+			committee[n.agent] = true
+		}
+		if 2*votes[n.agent] > len(heard) {
+			return n.agent
+		}
+	}
+	if len(committee) == 1 {
+		for agent := range committee {
+			return agent
+		}
+	}
+	return ""
+}
+
 // judgeSoftware applies rule R13 to the agent strings of the hours that count up.
 // The committee keeps the release list; the roster pins its hash.
 func judgeSoftware(rules *Rules, releases *release.List, month evidence.Month, agents []AgentSeen) Finding {
@@ -21,7 +48,7 @@ func judgeSoftware(rules *Rules, releases *release.List, month evidence.Month, a
 		return f.is(Review, "no release list was given: what the relay should run is not known")
 	}
 	if len(agents) == 0 {
-		return f.is(Review, "no hour that counts up in which the relay named its software")
+		return f.is(Review, "no hour that counts up in which most monitors heard the relay name its software")
 	}
 	var (
 		unknown []string

@@ -12,7 +12,8 @@ import (
 type survey struct {
 	votes    *Sheet
 	logs     map[string]map[evidence.Hour]*seen // by monitor's name and hour
-	monitors []MonitorReport
+	members  []*Monitor                         // the month's, in the roster's order
+	monitors []MonitorReport                    // theirs
 	open     []OpenAttempt
 	browser  []browserCheck
 	disks    []Disk
@@ -32,6 +33,10 @@ type survey struct {
 	tightBytes  int64  // the narrowest
 	agents      []AgentSeen
 	assurance   assurance
+	dissents    dissents
+	overruled   []Span // hours that count up although the committee's voted down
+	signed      int    // hours for which the relay signed, whoever shows it
+	asOf        time.Time
 }
 
 // seen is what one monitor saw in one hour, judged.
@@ -39,8 +44,7 @@ type seen struct {
 	ballot    Ballot
 	vote      Vote // the ballot's, unless it was sealed too late
 	witnesses []string
-	bound     bool // some attempt holds the relay's signature for this hour
-	boundUp   bool // the attempt that makes it up does
+	signed    bool // some attempt holds the relay's signature for this hour, made in it
 	agent     string
 	resolved  []string
 	tight     int64 // bytes a circuit was limited to, if that is why none came about
@@ -59,6 +63,7 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 	s := &survey{
 		votes: NewSheet(c.Month), logs: map[string]map[evidence.Hour]*seen{}, days: map[string]*dayTimes{},
 		leaves: map[string]int{}, grades: map[Grade]int{},
+		asOf: c.Month.First().Start(), // where no log tells anything yet
 	}
 	for _, n := range c.Roster.Notes {
 		if (n.Relay == "" || n.Relay == relay.PeerID) && n.From < c.Month.End() && n.Until > c.Month.First() {
@@ -67,14 +72,13 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 	}
 	whole := Term{From: c.Month.First(), Until: ptr(c.Month.End())}
 	places := map[string]int{} // of the monitors of the month in s.monitors, by log key
-	var members []*Monitor
 	for i := range c.Roster.Monitors {
 		m := &c.Roster.Monitors[i]
 		if !m.overlaps(whole) {
 			continue
 		}
-		places[m.LogKey] = len(members)
-		members = append(members, m)
+		places[m.LogKey] = len(s.members)
+		s.members = append(s.members, m)
 		s.monitors = append(s.monitors, MonitorReport{
 			Name: m.Name, Operator: m.Operator, Committee: m.Committee, Place: m.Place,
 			Recused: m.Recused(relay), Votes: map[Value]int{},
@@ -88,7 +92,7 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 		if !known {
 			return nil, fmt.Errorf("the log of %s is by no monitor that is in the roster in %s", log.Month.Origin, c.Month)
 		}
-		m, report := members[i], &s.monitors[i]
+		m, report := s.members[i], &s.monitors[i]
 		if report.Log {
 			return nil, fmt.Errorf("the log of monitor %s is there twice", m.Name)
 		}
@@ -98,10 +102,23 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 		report.Log, report.Void, report.Origin = true, log.Void, log.Month.Origin
 		report.Size, report.Root, report.Digest = log.Month.Size, log.Month.Root.String(), log.Month.Digest
 		s.read(c, relay, m, log, report)
+		report.ends = log.Month.Tip.End
+		if at := c.reach(m, log); !m.Recused(relay) && log.Void == "" && at.After(s.asOf) {
+			s.asOf = at
+		}
 	}
-	for i, m := range members {
+	for i, m := range s.members {
 		if us := s.monitors[i].PingUS; us > 0 && m.Place != nil {
-			s.disks = append(s.disks, c.Rules.disk(m.Name, *m.Place, us))
+			s.disks = append(s.disks, c.Rules.disk(m, us))
+		}
+		for h, x := range s.logs[m.Name] {
+			if !m.Holds(h) || h.End().After(s.asOf) {
+				continue
+			}
+			s.monitors[i].Votes[x.vote.Value]++
+			if x.signed {
+				s.monitors[i].Vouchers++
+			}
 		}
 	}
 	slices.SortFunc(s.certificates, func(a, b CertificateSeen) int {
@@ -137,17 +154,17 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 	for i := range log.Month.Hours {
 		vh := &log.Month.Hours[i]
 		h := vh.Header.Hour
-		if !m.Holds(h) || !c.Month.Contains(h) || !relay.EnrolledAt(h) || h.End().After(c.AsOf) {
+		if !m.Holds(h) || !c.Month.Contains(h) || !relay.EnrolledAt(h) {
 			continue
 		}
 		x := &seen{vote: Vote{Why: Unrecorded(vh.Header)}}
 		if vh.Record != nil {
 			x.ballot = VoteOf(c.Rules, c.Roster, m, relay, vh.Record, vh.Vouchers)
 			x.vote = x.ballot.Vote.Overload(c.Rules, vh.Header, len(vh.Record.Attempts))
-			s.facts(c, relay, report, x, vh.Record.Attempts, vh.Vouchers, h)
+			s.facts(c, relay, m, report, x, vh.Record.Attempts, vh.Vouchers, h)
 		}
 		n := len(c.Roster.Bench(relay, h))
-		seal := Sealed(c.Rules, c.Roster, m.Name, n, vh)
+		seal := Sealed(c.Rules, c.Roster, m, n, vh)
 		x.witnesses = seal.Witnesses
 		// Only a lab may choose its moment. A clock that was set may show a retry
 		// before the first attempt.
@@ -162,10 +179,6 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		}
 		hours[h] = x
 		s.votes.Set(m.Name, h, x.vote)
-		report.Votes[x.vote.Value]++
-		if x.bound {
-			report.Vouchers++
-		}
 	}
 	if plan.Checked > 0 {
 		report.Schedule = &plan
@@ -182,14 +195,11 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 }
 
 // facts keeps what the attempts of an hour saw besides the vote.
-func (s *survey) facts(c *Case, relay *Relay, report *MonitorReport, x *seen, attempts []evidence.Attempt, vouchers []evidence.VoucherCheck, h evidence.Hour) {
+func (s *survey) facts(c *Case, relay *Relay, m *Monitor, report *MonitorReport, x *seen, attempts []evidence.Attempt, vouchers []evidence.VoucherCheck, h evidence.Hour) {
 	for i := range attempts {
 		a := &attempts[i]
 		report.Attempts++
-		if i < len(vouchers) && vouchers[i].State == evidence.VoucherBound {
-			x.bound = true
-			x.boundUp = x.boundUp || i == x.ballot.UpAttempt
-		}
+		x.signed = x.signed || c.Rules.unproven(c.Roster, m, a, vouchers, i) == None
 		if report.Recused || report.Void != "" {
 			continue // the relay's signature holds whoever shows it; what else it says counts nowhere
 		}
@@ -228,7 +238,7 @@ func (s *survey) facts(c *Case, relay *Relay, report *MonitorReport, x *seen, at
 			ok := r.Outcome == evidence.OK
 			// A browser that fails for want of a line says nothing of the relay (rule R5).
 			if ok || r.Outcome == evidence.Fail && c.Rules.lineWorked(c.Roster, relay, evidence.WSS, at, timeIn(a, r.OffsetUS+r.DurationUS), a.Controls) == controlsOK {
-				s.browser = append(s.browser, browserCheck{evidence.TimeOf(at), ok})
+				s.browser = append(s.browser, browserCheck{m, evidence.TimeOf(at), ok})
 			}
 		}
 	}
@@ -257,29 +267,27 @@ func (s *survey) certificate(c *evidence.Certificate, h evidence.Hour, accepted 
 
 // count goes through the hours as they count and draws from what was seen in each.
 func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
-	s.assurance.operators, s.assurance.committee = map[string]bool{}, map[string]bool{}
 	for _, hc := range up.Counts {
 		if hc.State == NotEnrolled || hc.State == Remaining {
 			continue
 		}
-		out := HourReport{Hour: hc.Hour, State: hc.State, Busy: hc.Busy, Tally: hc.Tally}
-		bench := c.Roster.Bench(relay, hc.Hour)
+		out := HourReport{Hour: hc.Hour, State: hc.State, Busy: hc.Busy, Tally: hc.Tally, Votes: map[string]string{}}
 		var (
-			backing         []*Monitor // their votes make the hour up
-			bound, anyBound bool
-			wss, witnessed  bool
-			agent           string
+			voters            []voter
+			heard             []named
+			wss               bool
+			signed, overruled bool
 		)
-		out.Votes = map[string]string{}
-		witnessed = true
-		for _, m := range bench {
+		for _, log := range s.logs { // also of those who may not vote
+			signed = signed || log[hc.Hour] != nil && log[hc.Hour].signed
+		}
+		for _, m := range c.Roster.Bench(relay, hc.Hour) {
 			x := s.logs[m.Name][hc.Hour]
 			if x == nil {
 				out.Votes[m.Name] = "unknown: " + Missing.String()
 				continue
 			}
 			out.Votes[m.Name] = voteWords(x.vote)
-			anyBound = anyBound || x.bound
 			if x.resolved != nil {
 				s.otherRecord = addOnce(s.otherRecord, hc.Hour)
 			}
@@ -287,8 +295,23 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 				s.tight = addOnce(s.tight, hc.Hour)
 				s.tightBytes = x.tight
 			}
-			if x.vote.Value == Unknown {
-				continue
+			if x.vote.Value != Unknown && x.agent != "" {
+				heard = append(heard, named{m, x.agent})
+			}
+			switch x.vote.Value {
+			case Up:
+				voters = append(voters, voter{m, len(x.witnesses) > 0})
+				wss = wss || x.ballot.WSS
+				if hc.State == StateDown {
+					s.dissents.add(m, Up, hc.Hour)
+				}
+			case Busy:
+				wss = wss || x.ballot.WSS
+			case Down:
+				if hc.State == StateUp {
+					s.dissents.add(m, Down, hc.Hour)
+					overruled = overruled || m.Committee
+				}
 			}
 			if x.vote.Value == Down || x.vote.Value == Busy {
 				for _, cause := range x.ballot.Causes {
@@ -297,60 +320,35 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 					}
 				}
 			}
-			if x.vote.Value == Up || x.vote.Value == Busy {
-				backing = append(backing, m)
-				wss = wss || x.ballot.WSS
-				witnessed = witnessed && len(x.witnesses) > 0
-				bound = bound || x.boundUp && x.vote.Value == Up && len(x.witnesses) > 0
-				if agent == "" || x.vote.Value == Up {
-					agent = x.agent
-				}
-			}
 		}
 		slices.Sort(out.Causes)
+		if signed {
+			s.signed++
+		}
 		switch hc.State {
 		case StateUp:
-			out.Grade = s.grade(c.Rules, bench, backing, bound && !hc.Busy, witnessed)
+			if hc.Busy {
+				voters = nil // a relay that refuses signs nothing
+			}
+			out.Grade = s.assurance.add(c.Rules, voters)
+			s.grades[out.Grade]++
 			if !wss {
 				s.withoutWSS = addOnce(s.withoutWSS, hc.Hour)
 			}
-			if agent != "" {
+			if overruled {
+				s.overruled = addOnce(s.overruled, hc.Hour)
+			}
+			if agent := agreed(heard); agent != "" {
 				s.agent(agent, hc.Hour)
 			}
 		case StateDown:
-			if anyBound {
+			if signed {
 				out.Disputed = true
 				s.disputed = addOnce(s.disputed, hc.Hour)
 			}
 		}
 		s.hourly = append(s.hourly, out)
 	}
-}
-
-// grade grades an hour that counts up, and adds it to what rule R19 asks about.
-func (s *survey) grade(rules *Rules, bench, backing []*Monitor, bound, witnessed bool) Grade {
-	a := &s.assurance
-	g := GradeC
-	if len(bench) >= rules.MinMonitors {
-		g = GradeB
-		if bound {
-			g = GradeA
-		}
-		a.graded++
-		if rules.suffices(bench) {
-			a.assured++
-			for _, m := range backing {
-				a.operators[operatorOf(m)] = true
-				if m.Committee {
-					a.committee[m.Name] = true
-				}
-			}
-		}
-	}
-	a.alone = a.alone || len(bench) == 1
-	a.unwitnessed = a.unwitnessed || !witnessed
-	s.grades[g]++
-	return g
 }
 
 func (s *survey) agent(agent string, h evidence.Hour) {
@@ -372,17 +370,6 @@ func (s *survey) latency() []DayLatency {
 	}
 	slices.SortFunc(out, func(a, b DayLatency) int { return compare(a.Day, b.Day) })
 	return out
-}
-
-// duration of an attempt: from its start to the end of its last rung.
-func duration(a *evidence.Attempt) int64 {
-	var end int64
-	for _, r := range a.Rungs {
-		if r.Component != "" && r.Outcome != evidence.Skipped {
-			end = max(end, r.OffsetUS+r.DurationUS)
-		}
-	}
-	return end
 }
 
 func median(v []int64) int64 {

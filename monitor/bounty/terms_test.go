@@ -48,7 +48,10 @@ func TestBountyMD(t *testing.T) {
 		fmt.Sprintf("must be repeated with success within %d hours", hours(r.BrowserRepeat)),
 		fmt.Sprintf("PROVISIONAL until %d hours after the month's end", hours(r.FinalAfter)),
 		fmt.Sprintf("Wait until %d hours after the month's end", hours(r.FinalAfter)),
-		fmt.Sprintf("The %d hours must each be judged by at least %d monitors of distinct operators, at least %d of them the committee's", r.HoursRequired, r.MinMonitors, r.MinCommittee),
+		fmt.Sprintf("An hour is *assured* if monitors of at least %d operators voted up in it, the committee's among them", r.AssuredOperators),
+		fmt.Sprintf("%d hours must be assured", r.HoursRequired),
+		fmt.Sprintf("More than %d such hours", r.CommitteeDissent),
+		fmt.Sprintf("valid for longer than %d hours", hours(r.VoucherValid)),
 		fmt.Sprintf("Keep %d hours: %d hours of a month of 30 days may be lost, %d of one of 31, %d of a February of 28",
 			r.HoursRequired, november.Hours()-r.HoursRequired, december.Hours()-r.HoursRequired, february.Hours()-r.HoursRequired),
 	} {
@@ -61,7 +64,7 @@ func TestBountyMD(t *testing.T) {
 	if want := fmt.Sprintf("in a month of 30 days a relay that enrols on the %dth cannot pass any more", late); !strings.Contains(text, want) {
 		t.Errorf("BOUNTY.md does not say %q", want)
 	}
-	for i := 1; i <= 19; i++ {
+	for i := 1; i <= 20; i++ {
 		if !regexp.MustCompile(fmt.Sprintf(`\bR%d\b`, i)).MatchString(text) {
 			t.Errorf("BOUNTY.md does not name rule R%d", i)
 		}

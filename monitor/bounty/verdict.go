@@ -6,7 +6,6 @@ import (
 	"iter"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -35,8 +34,6 @@ type Case struct {
 	Geo      Geo           // nil: none was given
 	Relay    string
 	Month    evidence.Month
-	// AsOf is the time of the judgement.
-	AsOf time.Time
 	// Logs yields what the monitors' logs prove, one after the other: a month of
 	// many monitors does not fit into memory at once. It can be gone through again.
 	// A monitor of the roster that is not among them knows nothing. An error ends it.
@@ -85,8 +82,13 @@ type Verdict struct {
 	Findings []Finding        `json:"findings"`
 	Notes    []Note           `json:"notes"`
 	Monitors []MonitorReport  `json:"monitors"`
+	// Dissent are votes against what hours count as.
+	Dissent []Dissent `json:"dissent"`
 	// Absent are monitors whose logs are missing or end early.
 	Absent []Absence `json:"absent"`
+	// Signed are the hours for which the relay signed, Assured those that rule R19 trusts.
+	Signed  int `json:"signed_hours"`
+	Assured int `json:"assured_hours"`
 	// Hourly are the hours that were judged; see [Verdict.EveryHour].
 	Hourly []HourReport `json:"hourly"`
 	// Disputed are hours that count down although the relay signed for another monitor (section "who can forge what").
@@ -129,6 +131,7 @@ type MonitorReport struct {
 	Attempts  int           `json:"attempts"`
 	Vouchers  int           `json:"vouchers"` // hours with a signature of the relay for exactly that hour
 	PingUS    int64         `json:"ping_us,omitempty"`
+	ends      evidence.Hour // the first hour that its log does not show
 	// Schedule is nil if no hour shows when it was due.
 	Schedule *ScheduleReport `json:"schedule,omitempty"`
 }
@@ -194,14 +197,15 @@ func Judge(c Case) (*Verdict, error) {
 	if err != nil {
 		return nil, err
 	}
-	up := CountUptime(c.Rules, c.Roster, relay, s.votes, c.AsOf)
+	up := CountUptime(c.Rules, c.Roster, relay, s.votes, s.asOf)
 	s.count(&c, relay, &up)
 
 	v := &Verdict{
-		Version: ReportVersion, Network: c.Rules.Network, Month: c.Month, AsOf: evidence.TimeOf(c.AsOf),
+		Version: ReportVersion, Network: c.Rules.Network, Month: c.Month, AsOf: evidence.TimeOf(s.asOf),
 		Relay: relayReport(relay, c.Month), Hours: up.Hours, Coverage: up.Hours.Coverage(), Grades: s.grades,
 		Hourly: notNil(s.hourly), Disputed: notNil(s.disputed), Certificates: notNil(s.certificates), Agents: notNil(s.agents),
-		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: notNil(s.monitors), Absent: []Absence{},
+		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: notNil(s.monitors), Absent: s.absent(&c, relay), Dissent: s.dissents.sorted(),
+		Signed: s.signed, Assured: s.assurance.assured,
 		Notes: notNil(s.notes), Labels: labels(&c, relay),
 	}
 	v.Findings = []Finding{
@@ -210,8 +214,9 @@ func Judge(c Case) (*Verdict, error) {
 		judgeCertificate(c.Rules, c.Month, s.certificates),
 		judgeSoftware(c.Rules, c.Releases, c.Month, s.agents),
 		judgeRegion(c.Rules, c.Geo, relay.At(c.Month.End()-1).IPv4, relay.Region, s.disks),
-		judgeBrowser(c.Rules, s.browser, s.withoutWSS, c.AsOf),
+		judgeBrowser(c.Rules, s.browser, s.withoutWSS),
 		judgeAssurance(c.Rules, c.Roster, relay, &s.assurance),
+		judgeDissent(c.Rules, s.overruled),
 	}
 	v.Inputs = Inputs{
 		Rules:  Input{c.Rules.SHA256, notNil(c.RulesSignedBy)},
@@ -249,7 +254,7 @@ func (v *Verdict) conclude(c *Case, up *Uptime) {
 	end := c.Month.End().Start()
 	v.Final = up.Final
 	if v.Network == evidence.Lab {
-		v.Final = !c.AsOf.Before(end.Add(c.Rules.FinalAfter))
+		v.Final = !v.AsOf.Before(end.Add(c.Rules.FinalAfter))
 	}
 	if v.Result == Eligible && (len(c.RulesSignedBy) == 0 || len(c.RosterSignedBy) == 0) {
 		v.Result = ForReview

@@ -59,9 +59,12 @@ const (
 	Early          // the first attempt was made before it was due (rule R2)
 	Void           // the monitor signed two histories
 	Overloaded     // the monitor had no place for the attempts that were due
+	Unsigned       // it was up, but the relay signed nothing for this hour
+	Presigned      // what it signed is valid for so long that it may be from before
+	NotFresh       // what it signed holds nothing that nobody could know before
 )
 
-var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded"}
+var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded", "unsigned", "presigned", "not fresh"}
 
 func (w Why) String() string { return whyWords[w] }
 
@@ -109,12 +112,12 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 	tcp4, wss := relay.At(rec.Hour).Multiaddrs(relay.PeerID)
 	deadline := rec.Hour.End().Add(rules.AttemptClose)
 	var (
-		busy                         bool
-		failures                     int
-		first, last                  time.Time // starts of attempts with a counted failure
-		blind, none, unasked         bool
-		elsewhere, badVoucher, tried bool
-		stepped                      bool
+		busy                      bool
+		failures                  int
+		first, last               time.Time // starts of attempts with a counted failure
+		blind, none, unasked      bool
+		elsewhere, tried, stepped bool
+		unproven                  Why // of the last attempt that was up and does not count
 	)
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
@@ -137,8 +140,10 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 			b.WSS = true
 		}
 		if isUp(rules, a) {
-			if i < len(vouchers) && vouchers[i].State == evidence.VoucherBad {
-				badVoucher = true
+			if vouchers != nil {
+				unproven = rules.unproven(roster, monitor, a, vouchers, i)
+			}
+			if unproven != None {
 				continue
 			}
 			b.Value, b.UpAttempt = Up, i
@@ -174,6 +179,9 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 		}
 	}
 	switch {
+	case unproven != None:
+		// It was there, so it was not down; and nobody but the monitor says that it was up.
+		b.Why = unproven
 	case failures >= rules.DownAttempts && last.Sub(first) >= rules.DownSpacing:
 		b.Value = Down
 	case busy && failures < rules.DownAttempts:
@@ -181,9 +189,28 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 	default:
 		b.Why = firstOf(
 			reason{stepped, Clock}, reason{failures > 0, OneFailure}, reason{blind, BlindLine}, reason{none, NoControls},
-			reason{badVoucher, BadVoucher}, reason{elsewhere, OtherAddr}, reason{unasked, NotAsked}, reason{!tried, Missed}, reason{true, NotAsked})
+			reason{elsewhere, OtherAddr}, reason{unasked, NotAsked}, reason{!tried, Missed}, reason{true, NotAsked})
 	}
 	return b
+}
+
+// unproven says why attempt i, which found the relay up, makes no vote of up: the
+// relay did not sign for it, or nothing shows when.
+func (r *Rules) unproven(roster *Roster, monitor *Monitor, a *evidence.Attempt, vouchers []evidence.VoucherCheck, i int) Why {
+	if i >= len(vouchers) {
+		return Unsigned
+	}
+	switch v := &vouchers[i]; {
+	case v.State == evidence.VoucherBad:
+		return BadVoucher
+	case v.State != evidence.VoucherBound:
+		return Unsigned
+	case v.Expires.After(timeIn(a, duration(a)).Add(r.VoucherValid)):
+		return Presigned
+	case roster.Network != evidence.Lab && !v.Beacon && !roster.foreign(v.Witness, monitor):
+		return NotFresh
+	}
+	return None
 }
 
 type reason struct {
@@ -346,6 +373,17 @@ func lastRung(a *evidence.Attempt, c evidence.Component) (began, ended time.Time
 		}
 	}
 	return timeIn(a, from), timeIn(a, to)
+}
+
+// duration of an attempt: from its start to the end of its last rung.
+func duration(a *evidence.Attempt) int64 {
+	var end int64
+	for _, r := range a.Rungs {
+		if r.Component != "" && r.Outcome != evidence.Skipped {
+			end = max(end, r.OffsetUS+r.DurationUS)
+		}
+	}
+	return end
 }
 
 // timeIn is so many microseconds after the start of an attempt.

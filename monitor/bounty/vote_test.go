@@ -335,18 +335,51 @@ func TestVoteIsAboutTheRegisteredAddress(t *testing.T) {
 	})
 }
 
-func TestVoteWithBadVoucher(t *testing.T) {
+// An hour is up by the relay's signature for it, made in it, and by nothing else.
+func TestVoteNeedsTheRelaysSignature(t *testing.T) {
 	rules, roster, relay, h := stage(t)
-	rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: []evidence.Attempt{climb(h.Start(), "ooo", 4), climb(h.Start().Add(6*time.Minute), "ooo", 4)}}
-	bad, good := evidence.VoucherCheck{State: evidence.VoucherBad}, evidence.VoucherCheck{State: evidence.VoucherBound}
-	if got := VoteOf(rules, roster, nil, relay, rec, []evidence.VoucherCheck{bad, bad}); got.Vote != (Vote{Why: BadVoucher}) {
-		t.Errorf("bad twice: got %s (%s)", got.Value, got.Why)
+	roster.Monitors[0].Operator = "one"
+	roster.Witnesses = []Witness{{Name: "own", Operator: "one", Key: "own"}, {Name: "w", Operator: "two", Key: "w"}}
+	up, down := climb(h.Start(), "ooo", 4), func(i int) evidence.Attempt { return climb(h.Start().Add(time.Duration(6*i)*time.Minute), "ffs", 0) }
+	later := climb(h.Start().Add(6*time.Minute), "ooo", 4)
+	ends := evidence.TimeOf(h.Start().Add(3*time.Second + rules.VoucherValid)) // a climb takes 3 s
+	check := func(state evidence.VoucherState, expires evidence.Time, beacon bool, witness string) evidence.VoucherCheck {
+		return evidence.VoucherCheck{State: state, Expires: expires, Beacon: beacon, Witness: witness}
 	}
-	if got := VoteOf(rules, roster, nil, relay, rec, []evidence.VoucherCheck{bad, good}); got.Value != Up || got.UpAttempt != 1 {
-		t.Errorf("bad, then good: got %s (%s), attempt %d", got.Value, got.Why, got.UpAttempt)
-	}
-	if got := VoteOf(rules, roster, nil, relay, rec, []evidence.VoucherCheck{{State: evidence.VoucherNone}, {State: evidence.VoucherOlder}}); got.Value != Up || got.UpAttempt != 0 {
-		t.Errorf("none: got %s (%s)", got.Value, got.Why)
+	good := check(evidence.VoucherBound, ends, true, "")
+	none := evidence.VoucherCheck{State: evidence.VoucherNone}
+	for _, tc := range []struct {
+		name     string
+		network  evidence.Network
+		attempts []evidence.Attempt
+		vouchers []evidence.VoucherCheck
+		want     Vote
+	}{
+		{"with the beacon", "", []evidence.Attempt{up}, []evidence.VoucherCheck{good}, Vote{Value: Up}},
+		{"with another operator's cosignature", "", []evidence.Attempt{up}, []evidence.VoucherCheck{check(evidence.VoucherBound, ends, false, "w")}, Vote{Value: Up}},
+		{"with its own operator's", "", []evidence.Attempt{up}, []evidence.VoucherCheck{check(evidence.VoucherBound, ends, false, "own")}, Vote{Why: NotFresh}},
+		{"with a stranger's", "", []evidence.Attempt{up}, []evidence.VoucherCheck{check(evidence.VoucherBound, ends, false, "x")}, Vote{Why: NotFresh}},
+		{"with neither", "", []evidence.Attempt{up}, []evidence.VoucherCheck{check(evidence.VoucherBound, ends, false, "")}, Vote{Why: NotFresh}},
+		{"with neither, in a lab", evidence.Lab, []evidence.Attempt{up}, []evidence.VoucherCheck{check(evidence.VoucherBound, ends, false, "")}, Vote{Value: Up}},
+		{"valid for a millisecond too long", "", []evidence.Attempt{up}, []evidence.VoucherCheck{check(evidence.VoucherBound, evidence.TimeOf(ends.Add(time.Millisecond)), true, "")}, Vote{Why: Presigned}},
+		{"none", "", []evidence.Attempt{up}, []evidence.VoucherCheck{none}, Vote{Why: Unsigned}},
+		{"none, in a lab", evidence.Lab, []evidence.Attempt{up}, []evidence.VoucherCheck{none}, Vote{Why: Unsigned}},
+		{"nothing known of it", "", []evidence.Attempt{up}, []evidence.VoucherCheck{}, Vote{Why: Unsigned}},
+		{"bad twice", "", []evidence.Attempt{up, later}, []evidence.VoucherCheck{{State: evidence.VoucherBad}, {State: evidence.VoucherBad}}, Vote{Why: BadVoucher}},
+		{"bad, then good", "", []evidence.Attempt{up, later}, []evidence.VoucherCheck{{State: evidence.VoucherBad}, good}, Vote{Value: Up}},
+		{"unsigned, then not there", "", []evidence.Attempt{up, down(1), down(2)}, []evidence.VoucherCheck{none, none, none}, Vote{Why: Unsigned}},
+		{"never there", "", []evidence.Attempt{down(0), down(1)}, []evidence.VoucherCheck{none, none}, Vote{Value: Down}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			r := *roster
+			if tc.network != "" {
+				r.Network = tc.network
+			}
+			rec := &evidence.Record{PeerID: relayID, Hour: h, Attempts: tc.attempts}
+			if got := VoteOf(rules, &r, &r.Monitors[0], relay, rec, tc.vouchers); got.Vote != tc.want {
+				t.Errorf("got %s (%s), want %s (%s)", got.Value, got.Why, tc.want.Value, tc.want.Why)
+			}
+		})
 	}
 }
 

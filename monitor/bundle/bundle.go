@@ -10,7 +10,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -40,7 +39,6 @@ type Input struct {
 	Roots    []byte // PEM, or nil
 	Relay    string // peer ID
 	Month    evidence.Month
-	AsOf     time.Time
 	// Logs are the exports of the monitors' logs, in any order.
 	Logs []evidence.MonitorMonth
 	// Forks are checkpoints that contradict one in Logs: each voids its monitor's month.
@@ -83,7 +81,7 @@ func Write(w io.Writer, in Input) error {
 			files[dir+name] = data
 		}
 	}
-	c, err := caseOf(files, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month, in.AsOf)
+	c, err := caseOf(files, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month)
 	if err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
 	}
@@ -214,7 +212,7 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 	if err := evidence.Decode(files[jsonFile], &theirs); err != nil {
 		return res, fmt.Errorf("%s: %w", jsonFile, err)
 	}
-	if res.Case, err = caseOf(files, o, theirs.Relay.PeerID, theirs.Month, theirs.AsOf.Time); err != nil {
+	if res.Case, err = caseOf(files, o, theirs.Relay.PeerID, theirs.Month); err != nil {
 		return res, err
 	}
 	v, err := bounty.Judge(res.Case)
@@ -248,8 +246,8 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 }
 
 // caseOf verifies the logs among the files and puts together all that is judged.
-func caseOf(files map[string][]byte, o Options, relay string, month evidence.Month, asOf time.Time) (bounty.Case, error) {
-	c := bounty.Case{Geo: o.Geo, Relay: relay, Month: month, AsOf: evidence.TimeOf(asOf).Time}
+func caseOf(files map[string][]byte, o Options, relay string, month evidence.Month) (bounty.Case, error) {
+	c := bounty.Case{Geo: o.Geo, Relay: relay, Month: month}
 	var err error
 	if c.Geo == nil {
 		if c.Geo, err = DefaultGeo(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -18,11 +19,11 @@ products:
 `
 
 // goodMonth is a month that three monitors saw well.
-func goodMonth(t testing.TB) (*scene, Input) {
-	w := newScene(t, evidence.PSF, 3)
-	w.releases = []byte(releaseList)
-	w.watch(nil)
-	in := w.input()
+func goodMonth(t testing.TB) (*scene.Scene, Input) {
+	w := scene.New(t, evidence.PSF, 3)
+	w.Releases = []byte(releaseList)
+	w.Watch(nil)
+	in := inputOf(w)
 	in.Geo = singapore{}
 	return w, in
 }
@@ -38,8 +39,8 @@ func (singapore) Sources() []bounty.Source {
 
 func TestEligible(t *testing.T) {
 	w, in := goodMonth(t)
-	b := w.bundle(in)
-	res, err := verify(b, w.options(in))
+	b := bundleOf(w, in)
+	res, err := verify(b, optionsOf(w, in))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,11 +51,11 @@ func TestEligible(t *testing.T) {
 	if v.Hours.Up != 6 || v.Hours.NotEnrolled != 738 || v.Grades[bounty.GradeA] != 6 {
 		t.Errorf("hours %+v, grades %v", v.Hours, v.Grades)
 	}
-	if !bytes.Equal(b, w.bundle(in)) {
+	if !bytes.Equal(b, bundleOf(w, in)) {
 		t.Error("the same input gave other bytes")
 	}
 	in.Logs[0], in.Logs[2] = in.Logs[2], in.Logs[0]
-	if !bytes.Equal(b, w.bundle(in)) {
+	if !bytes.Equal(b, bundleOf(w, in)) {
 		t.Error("the logs in another order gave other bytes")
 	}
 }

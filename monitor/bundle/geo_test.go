@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -192,14 +193,14 @@ func TestFilesOfTheCommittee(t *testing.T) {
 // TestRegionOfARelay judges a relay near Singapore by the real data.
 func TestRegionOfARelay(t *testing.T) {
 	rules := bounty.Defaults()
-	w := newScene(t, evidence.PSF, 1)
-	w.place = "{lat: 1.3521, lon: 103.8198}"
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		a := w.attempt(m, h, time.Minute)
+	w := scene.New(t, evidence.PSF, 1)
+	w.Place = "{lat: 1.3521, lon: 103.8198}"
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		a := w.Attempt(m, h, time.Minute)
 		a.Facts.PingUS = []int64{2_100, 2_000, 2_300}
 		return []evidence.Attempt{a}
 	})
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	if f := finding(t, v, "R14"); f.Outcome != bounty.Pass || !strings.Contains(f.Reasons[0], "strong") {
 		t.Errorf("got %+v", f)
 	}

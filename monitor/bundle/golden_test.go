@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -17,7 +18,7 @@ import (
 var update = flag.Bool("update", false, "make the golden bundles anew")
 
 var goldens = map[string]struct {
-	make func(t *testing.T) (*scene, Input)
+	make func(t *testing.T) (*scene.Scene, Input)
 	want string
 }{
 	"eligible": {goldenEligible, "ELIGIBLE"},
@@ -26,27 +27,27 @@ var goldens = map[string]struct {
 	"stepped":  {goldenStepped, "REVIEW"},
 }
 
-func goldenEligible(t *testing.T) (*scene, Input) {
-	w := newScene(t, evidence.PSF, 3)
-	w.releases = []byte(releaseList)
-	w.place = "{lat: 1.3521, lon: 103.8198}"
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		a := w.attempt(m, h, 10*time.Minute)
+func goldenEligible(t *testing.T) (*scene.Scene, Input) {
+	w := scene.New(t, evidence.PSF, 3)
+	w.Releases = []byte(releaseList)
+	w.Place = "{lat: 1.3521, lon: 103.8198}"
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		a := w.Attempt(m, h, 10*time.Minute)
 		a.Facts.PingUS = []int64{2_300, 2_100}
 		return []evidence.Attempt{a}
 	})
-	return w, w.input()
+	return w, inputOf(w)
 }
 
 // goldenMixed has hours of every kind.
-func goldenMixed(t *testing.T) (*scene, Input) {
-	w := newScene(t, evidence.PSF, 3)
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		i := slices.Index(w.monitors, m)
-		up := w.attempt(m, h, 10*time.Minute)
-		switch h - w.first {
+func goldenMixed(t *testing.T) (*scene.Scene, Input) {
+	w := scene.New(t, evidence.PSF, 3)
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		i := slices.Index(w.Monitors, m)
+		up := w.Attempt(m, h, 10*time.Minute)
+		switch h - w.First {
 		case 1:
-			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+			return []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Down(m, h, 16*time.Minute)}
 		case 2:
 			if i > 0 {
 				up.Level, up.Facts.Reservation, up.Facts.HopReserve = 0, nil, 200
@@ -59,41 +60,41 @@ func goldenMixed(t *testing.T) (*scene, Input) {
 			up.Facts.Reservation.Voucher = nil
 		case 4:
 			if i > 0 {
-				return []evidence.Attempt{w.down(m, h, 10*time.Minute)} // and no second look
+				return []evidence.Attempt{w.Down(m, h, 10*time.Minute)} // and no second look
 			}
 		case 5:
-			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.attempt(m, h, 16*time.Minute)}
+			return []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Attempt(m, h, 16*time.Minute)}
 		}
 		return []evidence.Attempt{up}
 	})
-	return w, w.input()
+	return w, inputOf(w)
 }
 
 // goldenStepped has hours in which the monitors' clocks were set.
-func goldenStepped(t *testing.T) (*scene, Input) {
-	w := newScene(t, evidence.PSF, 3)
-	w.set = func(_ *watcher, h evidence.Hour) time.Duration {
-		return []time.Duration{0, -3 * time.Second, 6 * time.Minute, 1500 * time.Millisecond, 0, -time.Hour}[h-w.first]
+func goldenStepped(t *testing.T) (*scene.Scene, Input) {
+	w := scene.New(t, evidence.PSF, 3)
+	w.Set = func(_ *scene.Watcher, h evidence.Hour) time.Duration {
+		return []time.Duration{0, -3 * time.Second, 6 * time.Minute, 1500 * time.Millisecond, 0, -time.Hour}[h-w.First]
 	}
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		up := w.attempt(m, h, 10*time.Minute)
-		switch h - w.first {
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		up := w.Attempt(m, h, 10*time.Minute)
+		switch h - w.First {
 		case 1, 3: // unknown, and down
-			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+			return []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Down(m, h, 16*time.Minute)}
 		case 4, 5: // unknown, though up in the end
 			up.Stepped = true
-			return []evidence.Attempt{w.down(m, h, 4*time.Minute), up}
+			return []evidence.Attempt{w.Down(m, h, 4*time.Minute), up}
 		}
 		return []evidence.Attempt{up} // up, set or not
 	})
-	return w, w.input()
+	return w, inputOf(w)
 }
 
-func goldenLab(t *testing.T) (*scene, Input) {
-	w := newScene(t, evidence.Lab, 1)
-	w.observe(w.monitors[0], w.first, []evidence.Attempt{w.attempt(w.monitors[0], w.first, time.Minute)})
-	w.asOf = w.first.Start().Add(2 * time.Minute)
-	return w, w.input()
+func goldenLab(t *testing.T) (*scene.Scene, Input) {
+	w := scene.New(t, evidence.Lab, 1)
+	w.Observe(w.Monitors[0], w.First, []evidence.Attempt{w.Attempt(w.Monitors[0], w.First, time.Minute)})
+	w.AsOf = w.First.Start().Add(2 * time.Minute)
+	return w, inputOf(w)
 }
 
 func goldenFile(t testing.TB, name, file string) []byte {
@@ -111,11 +112,11 @@ func TestGolden(t *testing.T) {
 			dir := filepath.Join("testdata", "golden", name)
 			if *update {
 				w, in := g.make(t)
-				w.must(os.MkdirAll(dir, 0o755))
+				w.Must(os.MkdirAll(dir, 0o755))
 				for file, data := range map[string][]byte{
-					"bundle.zip": w.bundle(in), "rules.yaml": in.Rules, "roster.yaml": in.Roster, "committee.txt": []byte(w.committeeKey),
+					"bundle.zip": bundleOf(w, in), "rules.yaml": in.Rules, "roster.yaml": in.Roster, "committee.txt": []byte(w.CommitteeKey),
 				} {
-					w.must(os.WriteFile(filepath.Join(dir, file), data, 0o644))
+					w.Must(os.WriteFile(filepath.Join(dir, file), data, 0o644))
 				}
 			}
 			res, err := verify(goldenFile(t, name, "bundle.zip"), Options{
@@ -137,7 +138,7 @@ func TestStepsInABundle(t *testing.T) {
 	w, in := goldenStepped(t)
 	v := judged(t, w, in)
 	for i, want := range []string{"up", "unknown: clock", "up", "down", "unknown: clock", "unknown: clock"} {
-		if got := at(v, w.first+evidence.Hour(i)).Votes["m1.example.org"]; got != want {
+		if got := at(v, w.First+evidence.Hour(i)).Votes["m1.example.org"]; got != want {
 			t.Errorf("hour %d: got %q, want %q", i, got, want)
 		}
 	}

@@ -13,24 +13,25 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // smallMonth is two monitors and two hours, so that every byte can be tried.
-func smallMonth(t testing.TB) (*scene, Input) {
+func smallMonth(t testing.TB) (*scene.Scene, Input) {
 	w := twoHours(t)
-	w.watch(nil)
-	return w, w.input()
+	w.Watch(nil)
+	return w, inputOf(w)
 }
 
 // twoHours is a scene of two monitors whose logs begin two hours before the month's end.
-func twoHours(t testing.TB) *scene {
-	w := newScene(t, evidence.PSF, 0)
-	w.first += 4
-	w.hours = 2
-	w.join(0)
-	w.join(1)
+func twoHours(t testing.TB) *scene.Scene {
+	w := scene.New(t, evidence.PSF, 0)
+	w.First += 4
+	w.Hours = 2
+	w.Join(0)
+	w.Join(1)
 	return w
 }
 
@@ -51,8 +52,8 @@ func each(n int, f func(i int)) {
 // TestEveryByteOfTheArchive changes each byte of the file in turn, as a bad disk would.
 func TestEveryByteOfTheArchive(t *testing.T) {
 	w, in := smallMonth(t)
-	b := w.bundle(in)
-	if _, err := verify(b, w.options(in)); err != nil {
+	b := bundleOf(w, in)
+	if _, err := verify(b, optionsOf(w, in)); err != nil {
 		t.Fatal(err)
 	}
 	each(len(b), func(i int) {
@@ -68,7 +69,7 @@ func TestEveryByteOfTheArchive(t *testing.T) {
 	for i := 0; i < len(b); i += len(b) / 50 {
 		bad := bytes.Clone(b)
 		bad[i] ^= 0x10
-		if _, err := verify(bad, w.options(in)); err == nil {
+		if _, err := verify(bad, optionsOf(w, in)); err == nil {
 			t.Errorf("byte %d of %d changed: verified", i, len(b))
 		}
 	}
@@ -91,7 +92,7 @@ func (f flipped) ReadAt(p []byte, off int64) (int, error) {
 
 func TestEveryTruncation(t *testing.T) {
 	w, in := smallMonth(t)
-	b := w.bundle(in)
+	b := bundleOf(w, in)
 	each(len(b), func(i int) {
 		if testing.Short() && i%11 != 0 {
 			return
@@ -109,13 +110,13 @@ func TestEveryTruncation(t *testing.T) {
 }
 
 // opened is a bundle's files, and what it takes to look at them again.
-func opened(t testing.TB) (w *scene, in Input, files map[string][]byte, roster *bounty.Roster) {
+func opened(t testing.TB) (w *scene.Scene, in Input, files map[string][]byte, roster *bounty.Roster) {
 	w, in = smallMonth(t)
-	b := w.bundle(in)
+	b := bundleOf(w, in)
 	files, err := unpack(bytes.NewReader(b), int64(len(b)))
-	w.must(err)
+	w.Must(err)
 	roster, _, err = bounty.OpenRoster("roster", in.Roster, "")
-	w.must(err)
+	w.Must(err)
 	return w, in, files, roster
 }
 
@@ -147,8 +148,8 @@ func TestFiles(t *testing.T) {
 	refuse := func(name string, bad map[string][]byte, want string) {
 		t.Helper()
 		var b bytes.Buffer
-		w.must(pack(&b, bad))
-		_, err := verify(b.Bytes(), w.options(in))
+		w.Must(pack(&b, bad))
+		_, err := verify(b.Bytes(), optionsOf(w, in))
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", name, err, want)
 		}
@@ -178,13 +179,13 @@ func TestFiles(t *testing.T) {
 }
 
 // resigned signs the changed files anew, as a dishonest maker of a bundle could.
-func resigned(t testing.TB, w *scene, files map[string][]byte, signer *watcher) map[string][]byte {
+func resigned(t testing.TB, w *scene.Scene, files map[string][]byte, signer *scene.Watcher) map[string][]byte {
 	t.Helper()
-	s, err := statementOver(files, &bounty.Verdict{Month: w.first.Month()})
-	w.must(err)
+	s, err := statementOver(files, &bounty.Verdict{Month: w.First.Month()})
+	w.Must(err)
 	out := maps.Clone(files)
-	out[dsseFile], err = signer.log.SignStatement(s)
-	w.must(err)
+	out[dsseFile], err = signer.Log.SignStatement(s)
+	w.Must(err)
 	return out
 }
 
@@ -192,9 +193,9 @@ func resigned(t testing.TB, w *scene, files map[string][]byte, signer *watcher) 
 // the other monitor's log, the committee or the rules say must hold all the same.
 func TestDishonestMaker(t *testing.T) {
 	w, in, files, roster := opened(t)
-	maker, victim := w.monitors[0], w.monitors[1]
-	theirs := logDir(victim.log.Key())
-	o := w.options(in)
+	maker, victim := w.Monitors[0], w.Monitors[1]
+	theirs := logDir(victim.Log.Key())
+	o := optionsOf(w, in)
 
 	if _, err := verifyFiles(resigned(t, w, files, maker), o); err != nil {
 		t.Fatalf("nothing changed: %v", err)
@@ -275,10 +276,10 @@ func TestDishonestMaker(t *testing.T) {
 	})
 	t.Run("a statement about something else", func(t *testing.T) {
 		bad := maps.Clone(files)
-		s, err := statementOver(files, &bounty.Verdict{Month: w.first.Month()})
-		w.must(err)
-		bad[dsseFile], err = maker.log.SignStatement(bytes.Replace(s, []byte("relay-month"), []byte("cake-recipe"), 1))
-		w.must(err)
+		s, err := statementOver(files, &bounty.Verdict{Month: w.First.Month()})
+		w.Must(err)
+		bad[dsseFile], err = maker.Log.SignStatement(bytes.Replace(s, []byte("relay-month"), []byte("cake-recipe"), 1))
+		w.Must(err)
 		if _, err := verifyFiles(bad, o); err == nil || !strings.Contains(err.Error(), "none about a relay's month") {
 			t.Errorf("got %v", err)
 		}
@@ -288,19 +289,19 @@ func TestDishonestMaker(t *testing.T) {
 // TestOtherKeys signs each thing with a key that is not the right one.
 func TestOtherKeys(t *testing.T) {
 	w, in, files, _ := opened(t)
-	stranger := newScene(t, evidence.PSF, 1)
-	o := w.options(in)
+	stranger := scene.New(t, evidence.PSF, 1)
+	o := optionsOf(w, in)
 
 	t.Run("the statement", func(t *testing.T) {
-		_, err := verifyFiles(resigned(t, w, files, stranger.monitors[0]), o)
+		_, err := verifyFiles(resigned(t, w, files, stranger.Monitors[0]), o)
 		if err == nil || !strings.Contains(err.Error(), "signed by no monitor of the roster") {
 			t.Errorf("got %v", err)
 		}
 	})
 	t.Run("the rules and the roster", func(t *testing.T) {
 		bad := o
-		bad.Committee = stranger.committeeKey
-		_, err := verify(w.bundle(in), bad)
+		bad.Committee = stranger.CommitteeKey
+		_, err := verify(bundleOf(w, in), bad)
 		var input *InputError
 		if err == nil || !strings.Contains(err.Error(), "no signature by the committee's key") || !asInput(err, &input) {
 			t.Errorf("got %v", err)
@@ -310,8 +311,8 @@ func TestOtherKeys(t *testing.T) {
 		// A roster of other log keys, signed by the right committee.
 		theirs := in
 		w2 := *w
-		w2.monitors = []*watcher{stranger.monitors[0], w.monitors[1]}
-		theirs.Roster = w2.signed(w2.rosterYAML())
+		w2.Monitors = []*scene.Watcher{stranger.Monitors[0], w.Monitors[1]}
+		theirs.Roster = w2.Signed(w2.RosterYAML())
 		var b bytes.Buffer
 		err := Write(&b, theirs)
 		// Whichever log is looked at first: one's key is missing, the other's witness is.
@@ -322,10 +323,10 @@ func TestOtherKeys(t *testing.T) {
 	t.Run("the cosignatures", func(t *testing.T) {
 		// The same roster, but m1's witness has another key than it signed with.
 		theirs, w2 := in, *w
-		m1 := *w.monitors[0]
-		_, m1.cosignKey = newWitness(t, m1.name+"-witness")
-		w2.monitors = []*watcher{&m1, w.monitors[1]}
-		theirs.Roster = w2.signed(w2.rosterYAML())
+		m1 := *w.Monitors[0]
+		_, m1.CosignKey = scene.NewWitness(t, m1.Name+"-witness")
+		w2.Monitors = []*scene.Watcher{&m1, w.Monitors[1]}
+		theirs.Roster = w2.Signed(w2.RosterYAML())
 		err := Write(&bytes.Buffer{}, theirs)
 		if err == nil || !strings.Contains(err.Error(), "log of monitor") {
 			t.Errorf("got %v", err)
@@ -334,16 +335,16 @@ func TestOtherKeys(t *testing.T) {
 	t.Run("the vouchers", func(t *testing.T) {
 		// Signed by another relay: the log is sound, but nothing makes the hours up.
 		w := twoHours(t)
-		forger := newScene(t, evidence.PSF, 0)
-		w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-			a := w.attempt(m, h, time.Minute)
+		forger := scene.New(t, evidence.PSF, 0)
+		w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+			a := w.Attempt(m, h, time.Minute)
 			theirs := *forger
-			theirs.monitors, theirs.relayID = w.monitors, w.relayID
-			a.Facts.Reservation = theirs.attempt(m, h, time.Minute).Facts.Reservation
+			theirs.Monitors, theirs.RelayID = w.Monitors, w.RelayID
+			a.Facts.Reservation = theirs.Attempt(m, h, time.Minute).Facts.Reservation
 			return []evidence.Attempt{a}
 		})
-		in := w.input()
-		res, err := verify(w.bundle(in), w.options(in))
+		in := inputOf(w)
+		res, err := verify(bundleOf(w, in), optionsOf(w, in))
 		if err != nil || res.Verdict.Hours.Up != 0 || res.Verdict.Hours.Unknown != 2 {
 			t.Fatalf("got %+v, %v", res.Verdict, err)
 		}
@@ -355,10 +356,10 @@ func TestOtherKeys(t *testing.T) {
 
 func TestOptions(t *testing.T) {
 	w, in := smallMonth(t)
-	b := w.bundle(in)
-	good := w.options(in)
+	b := bundleOf(w, in)
+	good := optionsOf(w, in)
 	_, key, err := note.GenerateKey(rand.Reader, "somebody")
-	w.must(err)
+	w.Must(err)
 	for name, tc := range map[string]struct {
 		change func(o *Options)
 		want   string
@@ -367,11 +368,11 @@ func TestOptions(t *testing.T) {
 		"another committee":  {func(o *Options) { o.Committee = key }, "no signature"},
 		"no rules":           {func(o *Options) { o.Rules = []byte("a: b") }, "no signature"},
 		"unreadable rules":   {func(o *Options) { o.Rules = []byte("a: b"); o.Committee = ""; o.Unsigned = true }, "unknown key"},
-		"a roster of a lab":  {func(o *Options) { o.Rules = w.signed("network: lab\n") }, "never mixed"},
-		"unreadable roster":  {func(o *Options) { o.Roster = w.signed("relays: 1\n") }, "want a list"},
+		"a roster of a lab":  {func(o *Options) { o.Rules = w.Signed("network: lab\n") }, "never mixed"},
+		"unreadable roster":  {func(o *Options) { o.Roster = w.Signed("relays: 1\n") }, "want a list"},
 		"key that is no key": {func(o *Options) { o.Committee = "x" }, "committee's key"},
 		"roster without keys": {func(o *Options) {
-			o.Roster = w.signed("network: psf\nmonitors: [{name: a, from: 2026-11-01T00:00:00Z}]\n")
+			o.Roster = w.Signed("network: psf\nmonitors: [{name: a, from: 2026-11-01T00:00:00Z}]\n")
 		}, "log_key"},
 	} {
 		o := good
@@ -398,8 +399,8 @@ func asInput(err error, into **InputError) bool {
 
 func FuzzVerify(f *testing.F) {
 	w, in := smallMonth(f)
-	b := w.bundle(in)
-	o := w.options(in)
+	b := bundleOf(w, in)
+	o := optionsOf(w, in)
 	f.Add(b)
 	f.Add(b[:len(b)/2])
 	f.Add([]byte{})

@@ -37,6 +37,7 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 // page is what the template sees.
 type page struct {
 	*bounty.Verdict
+	Answers []Answer
 	Heat    chart.Heatmap
 	Latency chart.Latency
 	Certs   chart.Bars
@@ -46,7 +47,7 @@ type page struct {
 // HTML draws the report: one file, no script, nothing loaded from anywhere.
 func HTML(v *bounty.Verdict) ([]byte, error) {
 	var b bytes.Buffer
-	p := page{Verdict: v, Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v)}
+	p := page{Verdict: v, Answers: Summary(v), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v)}
 	var err error
 	if p.Map, err = mapChartOf(v); err != nil {
 		return nil, fmt.Errorf("draw the map: %w", err)
@@ -87,7 +88,11 @@ func Markdown(v *bounty.Verdict) []byte {
 	for _, r := range v.Reasons {
 		say("- %s", md(r))
 	}
-	say("\n| rule | subject | outcome | reasons |\n|---|---|---|---|")
+	say("")
+	for _, a := range Summary(v) {
+		say("**%s** %s\n", a.Question, md(strings.Join(a.Says, " ")))
+	}
+	say("| rule | subject | outcome | reasons |\n|---|---|---|---|")
 	for _, f := range v.Findings {
 		say("| %s | %s | %s | %s |", f.Rule, f.Subject, f.Outcome, md(strings.Join(f.Reasons, "; ")))
 	}
@@ -95,7 +100,6 @@ func Markdown(v *bounty.Verdict) []byte {
 	say("\n| hours | up | down | busy (in up and down) | unknown | not enrolled | remaining | coverage |\n|---|---|---|---|---|---|---|---|")
 	say("| %d | %d | %d | %d | %d | %d | %d | %d %% |", h.Total, h.Up, h.Down, h.Busy, h.Unknown, h.NotEnrolled, h.Remaining, v.Coverage)
 	say("\n- operator: %s\n- addresses: `%s`, `%s`", md(v.Relay.Operator), v.Relay.TCP4, v.Relay.WSS)
-	say("- payout: %s", payoutWords(v.Relay))
 	say("- labels: %s", strings.Join(v.Labels, ", "))
 	say("\n| monitor | operator | committee | up | down | busy | unknown | vouchers | note |\n|---|---|---|---|---|---|---|---|---|")
 	for _, m := range v.Monitors {
@@ -109,19 +113,7 @@ func Markdown(v *bounty.Verdict) []byte {
 		}
 	}
 	say("\n```\n%s```", heatText(v))
-	say("\nRules sha256 `%s`, roster sha256 `%s`.", v.Inputs.Rules.SHA256, v.Inputs.Roster.SHA256)
 	return []byte(b.String())
-}
-
-func payoutWords(r bounty.RelayReport) string {
-	switch {
-	case r.Payout == "":
-		return "no address is registered"
-	case r.PayoutSigned:
-		return "`" + r.Payout + "`, signed by the relay's key"
-	default:
-		return "`" + r.Payout + "`, NOT signed by the relay's key"
-	}
 }
 
 func monitorNote(m bounty.MonitorReport) string {

@@ -5,20 +5,20 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // judged writes and verifies the world's bundle.
-func judged(t testing.TB, w *scene, in Input) *bounty.Verdict {
+func judged(t testing.TB, w *scene.Scene, in Input) *bounty.Verdict {
 	t.Helper()
-	res, err := verify(w.bundle(in), w.options(in))
+	res, err := verify(bundleOf(w, in), optionsOf(w, in))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,23 +47,23 @@ func at(v *bounty.Verdict, h evidence.Hour) bounty.HourReport {
 func TestSchedule(t *testing.T) {
 	for _, network := range []evidence.Network{evidence.PSF, evidence.Lab} {
 		t.Run(string(network), func(t *testing.T) {
-			w := newScene(t, network, 3)
+			w := scene.New(t, network, 3)
 			var secret []byte
-			due := func(h evidence.Hour) time.Duration { return evidence.Offset(secret, w.relayID, h) }
-			early, late := w.first, w.first+1
+			due := func(h evidence.Hour) time.Duration { return evidence.Offset(secret, w.RelayID, h) }
+			early, late := w.First, w.First+1
 			for n := 0; n == 0 || due(early) < 3*time.Second || due(late) > 43*time.Minute; n++ {
 				secret = fmt.Append(nil, n) // one with room before the one and after the other
 			}
-			w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-				if m != w.monitors[0] {
-					return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+			w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+				if m != w.Monitors[0] {
+					return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
 				}
-				if h == w.first {
+				if h == w.First {
 					sum := sha256.Sum256(secret)
-					w.must(m.log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", SHA256: hex.EncodeToString(sum[:])}}))
+					w.Must(m.Log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", SHA256: hex.EncodeToString(sum[:])}}))
 				}
-				if h == w.first+evidence.Hour(w.hours)-1 {
-					w.must(m.log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", Secret: secret}}))
+				if h == w.First+evidence.Hour(w.Hours)-1 {
+					w.Must(m.Log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", Secret: secret}}))
 				}
 				after := due(h) + time.Second
 				switch h {
@@ -72,17 +72,17 @@ func TestSchedule(t *testing.T) {
 				case late:
 					after = due(h) + 16*time.Minute + time.Second
 				}
-				return []evidence.Attempt{w.attempt(m, h, after)}
+				return []evidence.Attempt{w.Attempt(m, h, after)}
 			})
-			v := judged(t, w, w.input())
+			v := judged(t, w, inputOf(w))
 			plan := v.Monitors[0].Schedule
 			if network == evidence.Lab {
-				if plan != nil || v.Hours.Up != w.hours {
+				if plan != nil || v.Hours.Up != w.Hours {
 					t.Errorf("a lab may choose its moment: %+v, %d hours up", plan, v.Hours.Up)
 				}
 				return
 			}
-			if plan == nil || *plan != (bounty.ScheduleReport{Checked: w.hours, Early: 1, Late: 1}) {
+			if plan == nil || *plan != (bounty.ScheduleReport{Checked: w.Hours, Early: 1, Late: 1}) {
 				t.Errorf("the plan of m1: %+v", plan)
 			}
 			if v.Monitors[1].Schedule != nil {
@@ -111,35 +111,35 @@ func TestSchedule(t *testing.T) {
 func TestWhoseWordIsNone(t *testing.T) {
 	for _, kind := range []string{"counts", "recused", "void", "blind", "stepped"} {
 		t.Run(kind, func(t *testing.T) {
-			w := newScene(t, evidence.PSF, 4)
-			w.place = "{lat: 1.3521, lon: 103.8198}"
-			liar := w.monitors[3]
+			w := scene.New(t, evidence.PSF, 4)
+			w.Place = "{lat: 1.3521, lon: 103.8198}"
+			liar := w.Monitors[3]
 			if kind == "recused" {
-				liar.operator = "relay-operator"
+				liar.Operator = "relay-operator"
 			}
-			fork := w.fork(liar)
-			w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-				if m == liar && h == w.first {
+			fork := w.Fork(liar)
+			w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+				if m == liar && h == w.First {
 					return nil // it has begun
 				}
-				a := w.attempt(m, h, 10*time.Minute)
+				a := w.Attempt(m, h, 10*time.Minute)
 				if m == liar {
 					a.Facts.PingUS = []int64{100}
 					a.Rungs = append(a.Rungs, evidence.Rung{Name: bounty.BrowserRung, Outcome: evidence.Fail})
 					a.Stepped = kind == "stepped"
 					if kind != "blind" {
-						a.Controls = w.down(m, h, 10*time.Minute).Controls
+						a.Controls = w.Down(m, h, 10*time.Minute).Controls
 					}
 				}
 				return []evidence.Attempt{a}
 			})
-			in := w.input()
+			in := inputOf(w)
 			if kind == "void" {
 				in.Forks = [][]byte{fork}
 			}
 			v := judged(t, w, in)
 			region, browser := finding(t, v, "R14"), finding(t, v, "R15")
-			heard := slices.ContainsFunc(v.Disks, func(d bounty.Disk) bool { return d.Monitor == liar.name })
+			heard := slices.ContainsFunc(v.Disks, func(d bounty.Disk) bool { return d.Monitor == liar.Name })
 			strong := strings.Contains(strings.Join(region.Reasons, "; "), "strong")
 			counts := kind == "counts" || kind == "blind" || kind == "stepped"
 			if heard != counts || strong != counts || (browser.Outcome != bounty.Pass) != (kind == "counts") {
@@ -151,17 +151,17 @@ func TestWhoseWordIsNone(t *testing.T) {
 
 // TestHours mixes what monitors can see, and looks at each hour's report.
 func TestHours(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		i := slices.Index(w.monitors, m)
-		up := []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
-		down := []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
-		busy := w.attempt(m, h, 10*time.Minute)
+	w := scene.New(t, evidence.PSF, 3)
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		i := slices.Index(w.Monitors, m)
+		up := []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
+		down := []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Down(m, h, 16*time.Minute)}
+		busy := w.Attempt(m, h, 10*time.Minute)
 		busy.Level, busy.Facts.Reservation, busy.Facts.HopReserve = 0, nil, 200
 		busy.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Busy, Class: "reservation-refused"}
-		unsigned := w.attempt(m, h, 10*time.Minute)
+		unsigned := w.Attempt(m, h, 10*time.Minute)
 		unsigned.Facts.Reservation.Voucher = nil
-		switch h - w.first {
+		switch h - w.First {
 		case 1: // all down
 			return down
 		case 2: // one sees it, two do not: the relay signed for the first
@@ -185,7 +185,7 @@ func TestHours(t *testing.T) {
 		}
 		return up
 	})
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	for i, want := range []struct {
 		state    bounty.State
 		grade    bounty.Grade
@@ -199,18 +199,18 @@ func TestHours(t *testing.T) {
 		{bounty.StateUp, bounty.GradeB, false, false},
 		{bounty.StateUnknown, "", false, false},
 	} {
-		h := at(v, w.first+evidence.Hour(i))
+		h := at(v, w.First+evidence.Hour(i))
 		if h.State != want.state || h.Grade != want.grade || h.Busy != want.busy || h.Disputed != want.disputed {
 			t.Errorf("hour %d: got %+v, want %+v", i, h, want)
 		}
 	}
-	if h := at(v, w.first+1); strings.Join(h.Causes, ", ") != "tcp4 refused, wss refused" {
+	if h := at(v, w.First+1); strings.Join(h.Causes, ", ") != "tcp4 refused, wss refused" {
 		t.Errorf("causes: %q", h.Causes)
 	}
-	if h := at(v, w.first+5); h.Votes["m3.example.org"] != "unknown: missed" {
+	if h := at(v, w.First+5); h.Votes["m3.example.org"] != "unknown: missed" {
 		t.Errorf("votes: %q", h.Votes)
 	}
-	if len(v.Disputed) != 1 || v.Disputed[0].From != w.first+2 {
+	if len(v.Disputed) != 1 || v.Disputed[0].From != w.First+2 {
 		t.Errorf("disputed: %v", v.Disputed)
 	}
 	if v.Monitors[0].Vouchers != 5-1 || v.Monitors[0].Votes[bounty.Up] != 5 {
@@ -221,53 +221,53 @@ func TestHours(t *testing.T) {
 // An overloaded monitor's hours are unknown for that reason, unless it made the
 // attempts that a vote takes.
 func TestOverloadedMonitor(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		if m != w.monitors[2] {
-			return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+	w := scene.New(t, evidence.PSF, 3)
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		if m != w.Monitors[2] {
+			return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
 		}
-		if h != w.first+2 {
-			w.must(m.log.Mark(h, evidence.Mark{Missed: 3}))
+		if h != w.First+2 {
+			w.Must(m.Log.Mark(h, evidence.Mark{Missed: 3}))
 		}
-		switch h - w.first {
+		switch h - w.First {
 		case 0:
 			return nil
 		case 1, 2:
-			return []evidence.Attempt{w.down(m, h, 10*time.Minute)}
+			return []evidence.Attempt{w.Down(m, h, 10*time.Minute)}
 		case 3:
-			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+			return []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Down(m, h, 16*time.Minute)}
 		}
-		return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+		return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
 	})
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	for i, want := range []string{"unknown: overloaded", "unknown: overloaded", "unknown: one failure", "down", "up"} {
-		if got := at(v, w.first+evidence.Hour(i)).Votes["m3.example.org"]; got != want {
+		if got := at(v, w.First+evidence.Hour(i)).Votes["m3.example.org"]; got != want {
 			t.Errorf("hour %d: got %q, want %q", i, got, want)
 		}
 	}
 }
 
 func TestLateMonitor(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	late := w.monitors[2]
-	for h := w.first; h < w.first+6; h++ {
-		for _, m := range w.monitors {
-			w.observe(m, h, []evidence.Attempt{w.attempt(m, h, time.Minute)})
+	w := scene.New(t, evidence.PSF, 3)
+	late := w.Monitors[2]
+	for h := w.First; h < w.First+6; h++ {
+		for _, m := range w.Monitors {
+			w.Observe(m, h, []evidence.Attempt{w.Attempt(m, h, time.Minute)})
 		}
-		for _, m := range w.monitors {
-			if m == late && h == w.first+2 {
+		for _, m := range w.Monitors {
+			if m == late && h == w.First+2 {
 				continue // its checkpoint is cosigned an hour later than the others'
 			}
-			w.seal(m, h.End().Add(17*time.Minute))
+			w.Seal(m, h.End().Add(17*time.Minute))
 		}
 	}
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	for i := range evidence.Hour(6) {
 		want := "up"
 		if i == 2 {
 			want = "unknown: late"
 		}
-		if got := at(v, w.first+i).Votes[late.name]; got != want {
+		if got := at(v, w.First+i).Votes[late.Name]; got != want {
 			t.Errorf("hour %d: got %q, want %q", i, got, want)
 		}
 	}
@@ -277,14 +277,14 @@ func TestLateMonitor(t *testing.T) {
 }
 
 func TestRunningLab(t *testing.T) {
-	w := newScene(t, evidence.Lab, 1)
-	h := w.first
-	w.observe(w.monitors[0], h, []evidence.Attempt{w.attempt(w.monitors[0], h, time.Minute)})
-	w.asOf = h.Start().Add(2 * time.Minute)
-	in := w.input()
-	o := w.options(in)
+	w := scene.New(t, evidence.Lab, 1)
+	h := w.First
+	w.Observe(w.Monitors[0], h, []evidence.Attempt{w.Attempt(w.Monitors[0], h, time.Minute)})
+	w.AsOf = h.Start().Add(2 * time.Minute)
+	in := inputOf(w)
+	o := optionsOf(w, in)
 	o.Committee = "" // a lab is capped anyway
-	res, err := verify(w.bundle(in), o)
+	res, err := verify(bundleOf(w, in), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -308,62 +308,44 @@ func TestRunningLab(t *testing.T) {
 }
 
 func TestLabAndRealNeverMix(t *testing.T) {
-	lab, real := newScene(t, evidence.Lab, 1), newScene(t, evidence.PSF, 1)
-	lab.watch(nil)
-	lab.network = evidence.PSF // a roster and rules of the real thing over a lab's log
-	in := lab.input()
+	lab, real := scene.New(t, evidence.Lab, 1), scene.New(t, evidence.PSF, 1)
+	lab.Watch(nil)
+	lab.Network = evidence.PSF // a roster and rules of the real thing over a lab's log
+	in := inputOf(lab)
 	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
 		t.Errorf("got %v", err)
 	}
-	real.watch(nil)
-	in = real.input()
-	in.Rules = real.signed("network: lab\n")
+	real.Watch(nil)
+	in = inputOf(real)
+	in.Rules = real.Signed("network: lab\n")
 	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
 		t.Errorf("got %v", err)
 	}
-}
-
-// fork begins the victim's first hour; a copy of its folder then writes another
-// history from the same keys, of which this is the checkpoint.
-func (w *scene) fork(victim *watcher) []byte {
-	w.t.Helper()
-	w.observe(victim, w.first, []evidence.Attempt{w.attempt(victim, w.first, time.Minute)})
-	copied := filepath.Join(w.t.TempDir(), "copy")
-	copyLog(w.t, w, victim, copied)
-	twin, err := evidence.Open(copied)
-	w.must(err)
-	w.t.Cleanup(func() { twin.Close() })
-	w.must(twin.Append(w.first, w.attempt(victim, w.first, 20*time.Minute), w.der))
-	_, err = twin.Seal(w.first.End().Add(17 * time.Minute))
-	w.must(err)
-	checkpoint, err := twin.Checkpoint()
-	w.must(err)
-	return checkpoint
 }
 
 func TestFork(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	w.hours = 3
-	victim := w.monitors[1]
-	fork := w.fork(victim)
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		if m == victim && h == w.first {
+	w := scene.New(t, evidence.PSF, 3)
+	w.Hours = 3
+	victim := w.Monitors[1]
+	fork := w.Fork(victim)
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		if m == victim && h == w.First {
 			return nil
 		}
-		return []evidence.Attempt{w.attempt(m, h, 10*time.Minute)}
+		return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
 	})
-	in := w.input()
+	in := inputOf(w)
 	in.Forks = [][]byte{fork}
 	v := judged(t, w, in)
 	if m := v.Monitors[1]; !strings.Contains(m.Void, "two roots for size 1") || m.Votes[bounty.Unknown] != 3 {
 		t.Errorf("got %+v", m)
 	}
-	if got := at(v, w.first+1).Votes[victim.name]; got != "unknown: void" || v.Hours.Up != 3 {
+	if got := at(v, w.First+1).Votes[victim.Name]; got != "unknown: void" || v.Hours.Up != 3 {
 		t.Errorf("got %q, %+v", got, v.Hours)
 	}
 	// A checkpoint that agrees convicts nobody.
-	own, err := w.monitors[0].log.Checkpoint()
-	w.must(err)
+	own, err := w.Monitors[0].Log.Checkpoint()
+	w.Must(err)
 	if got, err := Convicting([][]byte{own, []byte("hello\n"), fork}, in.Logs); err != nil || len(got) != 1 || !bytes.Equal(got[0], fork) {
 		t.Errorf("of three checkpoints these convict: %q, %v", got, err)
 	}
@@ -374,14 +356,14 @@ func TestFork(t *testing.T) {
 }
 
 func TestRecused(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	w.monitors[2].operator = "relay-operator"
-	w.watch(nil)
-	v := judged(t, w, w.input())
+	w := scene.New(t, evidence.PSF, 3)
+	w.Monitors[2].Operator = "relay-operator"
+	w.Watch(nil)
+	v := judged(t, w, inputOf(w))
 	if m := v.Monitors[2]; !m.Recused {
 		t.Errorf("got %+v", m)
 	}
-	if h := at(v, w.first); h.Tally.Bench != 2 || h.Grade != bounty.GradeC || len(h.Votes) != 2 {
+	if h := at(v, w.First); h.Tally.Bench != 2 || h.Grade != bounty.GradeC || len(h.Votes) != 2 {
 		t.Errorf("got %+v", h)
 	}
 	if f := finding(t, v, "R19"); f.Outcome != bounty.Review {
@@ -392,10 +374,10 @@ func TestRecused(t *testing.T) {
 // An operator who is his own only monitor, and calls himself independent, never
 // gets further than REVIEW.
 func TestSingleMonitor(t *testing.T) {
-	w := newScene(t, evidence.PSF, 1)
-	w.releases = []byte(releaseList)
-	w.watch(nil)
-	in := w.input()
+	w := scene.New(t, evidence.PSF, 1)
+	w.Releases = []byte(releaseList)
+	w.Watch(nil)
+	in := inputOf(w)
 	in.Geo = singapore{}
 	v := judged(t, w, in)
 	if v.Result != bounty.ForReview || v.Hours.Up != 6 {
@@ -413,12 +395,12 @@ func TestSingleMonitor(t *testing.T) {
 }
 
 func TestMonitorWithoutLog(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	w.watch(nil)
-	in := w.input()
+	w := scene.New(t, evidence.PSF, 3)
+	w.Watch(nil)
+	in := inputOf(w)
 	in.Logs = in.Logs[:2]
 	v := judged(t, w, in)
-	if v.Monitors[2].Log || v.Hours.Up != 6 || at(v, w.first).Votes["m3.example.org"] != "unknown: missing" {
+	if v.Monitors[2].Log || v.Hours.Up != 6 || at(v, w.First).Votes["m3.example.org"] != "unknown: missing" {
 		t.Errorf("got %+v, %+v", v.Monitors[2], v.Hours)
 	}
 	in.Logs = in.Logs[:1]
@@ -430,19 +412,19 @@ func TestMonitorWithoutLog(t *testing.T) {
 // A relay as the PSF's own software sets it up: reservations succeed, and every
 // circuit dies in its handshake. The report says so.
 func TestTightCircuits(t *testing.T) {
-	w := newScene(t, evidence.PSF, 1)
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
+	w := scene.New(t, evidence.PSF, 1)
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
 		dies := func(after time.Duration) evidence.Attempt {
-			a := w.attempt(m, h, after)
+			a := w.Attempt(m, h, after)
 			a.Level, a.Facts.Reservation.LimitBytes = evidence.LevelConnected, 256
 			a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Fail, Class: "circuit-closed"}
-			a.Controls = w.down(m, h, after).Controls
+			a.Controls = w.Down(m, h, after).Controls
 			a.Controls = append(a.Controls, evidence.Control{Name: bounty.LoopbackControl, Component: evidence.Relay, Outcome: evidence.OK, Started: evidence.TimeOf(a.Started.Add(11 * time.Second))})
 			return a
 		}
 		return []evidence.Attempt{dies(10 * time.Minute), dies(16 * time.Minute)}
 	})
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	words := strings.Join(finding(t, v, "R10").Reasons, "; ")
 	if v.Hours.Down != 6 || !strings.Contains(words, "in 6 h down") || !strings.Contains(words, "limits each circuit to 256 bytes") {
 		t.Errorf("got %+v, %q", v.Hours, words)
@@ -451,16 +433,16 @@ func TestTightCircuits(t *testing.T) {
 
 // Announced maintenance annotates its hours and changes none (rule R17).
 func TestMaintenance(t *testing.T) {
-	w := newScene(t, evidence.PSF, 1)
-	w.notes = "notes:\n- {kind: maintenance, from: 2026-10-31T18:00:00Z, until: 2026-10-31T23:00:00Z, text: new disks}\n" +
+	w := scene.New(t, evidence.PSF, 1)
+	w.Notes = "notes:\n- {kind: maintenance, from: 2026-10-31T18:00:00Z, until: 2026-10-31T23:00:00Z, text: new disks}\n" +
 		"- {kind: incident, from: 2026-09-01T00:00:00Z, until: 2026-09-02T00:00:00Z, text: of another month}\n"
-	w.watch(func(m *watcher, h evidence.Hour) []evidence.Attempt {
-		if h < w.first+5 {
-			return []evidence.Attempt{w.down(m, h, 10*time.Minute), w.down(m, h, 16*time.Minute)}
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		if h < w.First+5 {
+			return []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Down(m, h, 16*time.Minute)}
 		}
-		return []evidence.Attempt{w.attempt(m, h, time.Minute)}
+		return []evidence.Attempt{w.Attempt(m, h, time.Minute)}
 	})
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	if v.Hours.Down != 5 || v.Hours.Up != 1 || len(v.Notes) != 1 || v.Notes[0].Text != "new disks" {
 		t.Errorf("got %+v, %+v", v.Hours, v.Notes)
 	}
@@ -469,27 +451,27 @@ func TestMaintenance(t *testing.T) {
 // A monitor gets a new log key within the month: two logs, one name, and each
 // counts in its own term only.
 func TestNewKey(t *testing.T) {
-	w := newScene(t, evidence.PSF, 3)
-	change := w.first + 3
-	old := w.monitors[2]
-	w.hours = 4 // the old log goes on for an hour longer than its term
-	w.watch(nil)
-	old.until = &change
-	w.first += 3
-	w.join(2)
-	w.first -= 3
-	renewed := w.monitors[3]
-	renewed.from = change
-	others := w.monitors[:2]
+	w := scene.New(t, evidence.PSF, 3)
+	change := w.First + 3
+	old := w.Monitors[2]
+	w.Hours = 4 // the old log goes on for an hour longer than its term
+	w.Watch(nil)
+	old.Until = &change
+	w.First += 3
+	w.Join(2)
+	w.First -= 3
+	renewed := w.Monitors[3]
+	renewed.From = change
+	others := w.Monitors[:2]
 	for h := change; h < change+3; h++ {
 		for _, m := range append(others[:2:2], renewed) {
 			if m == renewed || h > change {
-				w.observe(m, h, []evidence.Attempt{w.attempt(m, h, 10*time.Minute)})
-				w.seal(m, h.End().Add(17*time.Minute))
+				w.Observe(m, h, []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)})
+				w.Seal(m, h.End().Add(17*time.Minute))
 			}
 		}
 	}
-	v := judged(t, w, w.input())
+	v := judged(t, w, inputOf(w))
 	if len(v.Monitors) != 4 || v.Monitors[2].Votes[bounty.Up] != 3 || v.Monitors[3].Votes[bounty.Up] != 3 || v.Monitors[2].Origin != v.Monitors[3].Origin {
 		t.Errorf("got %+v", v.Monitors)
 	}
@@ -497,7 +479,7 @@ func TestNewKey(t *testing.T) {
 		t.Errorf("got %+v, %v", v.Hours, v.Grades)
 	}
 	for i := range evidence.Hour(6) {
-		if h := at(v, w.first+i); h.Tally.Bench != 3 || h.Tally.Up != 3 {
+		if h := at(v, w.First+i); h.Tally.Bench != 3 || h.Tally.Up != 3 {
 			t.Errorf("hour %d: %+v", i, h)
 		}
 	}

@@ -238,7 +238,11 @@ func (s *Story) voted(f Facts) {
 // sealed applies rule R9 to the vote.
 func (s *Story) sealed(f Facts) {
 	n := len(f.Roster.Bench(f.Relay, f.Hour))
-	seal := bounty.Sealed(f.Rules, f.Roster, f.Monitor, n, f.Verified)
+	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
+	if monitor == nil {
+		monitor = &bounty.Monitor{Name: f.Monitor}
+	}
+	seal := bounty.Sealed(f.Rules, f.Roster, monitor, n, f.Verified)
 	s.Witnesses = seal.Witnesses
 	if required := f.Rules.WitnessesRequired.Of(n); required == 0 || len(seal.Witnesses) == 0 && seal.Why == bounty.None {
 		s.say("It was sealed at %s; no witness is required (R9), %d cosigned it in time.", clock(s.SealedAt.Time), len(seal.Witnesses))

@@ -155,22 +155,35 @@ func headlineOf(res bundle.Result) string {
 
 func (c *verifyCmd) print(w io.Writer, headline string, res bundle.Result) error {
 	v := res.Verdict
-	fmt.Fprintf(w, "verified   %s (%d files, put together by monitor %s)\n", c.Bundle, res.Files, res.SignedBy)
-	fmt.Fprintf(w, "relay      %s, operator %s\n", v.Relay.PeerID, v.Relay.Operator)
-	fmt.Fprintf(w, "month      %s (UTC), as of %s\n", v.Month, v.AsOf)
+	fmt.Fprintf(w, "verdict: %s\n", headline)
+	fmt.Fprintf(w, "relay %s, operator %s, %s (UTC), as of %s\n", v.Relay.PeerID, v.Relay.Operator, v.Month, v.AsOf)
+	for _, reason := range v.Reasons {
+		fmt.Fprintf(w, "  - %s\n", reason)
+	}
+	for _, warning := range res.Warnings {
+		fmt.Fprintf(w, "  - warning: %s\n", warning)
+	}
+	fmt.Fprintln(w)
+	for _, a := range c.summary(res) {
+		mark := " "
+		if a.Mark {
+			mark = "!"
+		}
+		for i, says := range a.Says {
+			word := a.Word
+			if i > 0 {
+				word, mark = "", " "
+			}
+			fmt.Fprintf(w, "%s %-9s %s\n", mark, word, says)
+		}
+	}
+	fmt.Fprintf(w, "\nbundle     %s, verified: %d files, put together by monitor %s\n", c.Bundle, res.Files, res.SignedBy)
 	fmt.Fprintf(w, "hours      %d up, %d down, %d unknown, %d not enrolled, %d to come, of %d; %d busy\n",
 		v.Hours.Up, v.Hours.Down, v.Hours.Unknown, v.Hours.NotEnrolled, v.Hours.Remaining, v.Hours.Total, v.Hours.Busy)
 	if n := len(v.Open); n > 0 {
 		fmt.Fprintf(w, "open       %d attempts of hours not sealed yet: verified, counted nowhere\n", n)
 	}
-	payout := "no address is registered"
-	if v.Relay.Payout != "" {
-		payout = v.Relay.Payout + ", NOT signed by the relay's key"
-		if v.Relay.PayoutSigned {
-			payout = v.Relay.Payout + ", signed by the relay's key"
-		}
-	}
-	fmt.Fprintf(w, "payout     %s\n\n", payout)
+	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range v.Findings {
 		for i, reason := range f.Reasons {
@@ -181,17 +194,27 @@ func (c *verifyCmd) print(w io.Writer, headline string, res bundle.Result) error
 			}
 		}
 	}
-	t.Flush()
-	for _, warning := range res.Warnings {
-		fmt.Fprintf(w, "\nwarning: %s\n", warning)
-	}
-	fmt.Fprintf(w, "\nverdict: %s\n", headline)
-	for _, reason := range v.Reasons {
-		if _, err := fmt.Fprintf(w, "  - %s\n", reason); err != nil {
-			return err
+	return t.Flush()
+}
+
+// summary is the report's, with what the verifier himself brought along: where rules
+// and roster are from, and whether the committee's signature was asked for.
+func (c *verifyCmd) summary(res bundle.Result) []bundle.Answer {
+	out := bundle.Summary(res.Verdict)
+	for i := range out {
+		a := &out[i]
+		from := map[string]string{"rules": c.Rules, "roster": c.Roster}[a.Word]
+		if from == "" {
+			continue
+		}
+		if c.Committee != "" {
+			name, _, _ := strings.Cut(c.Committee, "+")
+			a.Says, a.Mark = append(a.Says, fmt.Sprintf("Yours, from %s, and signed by the committee's key %s that you named.", from, name)), false
+		} else {
+			a.Says, a.Mark = append(a.Says, fmt.Sprintf("Yours, from %s; you named no committee's key, so nobody's signature was checked.", from)), true
 		}
 	}
-	return nil
+	return out
 }
 
 type rulesCmd struct{}

@@ -1,0 +1,65 @@
+package bounty
+
+import (
+	"slices"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Dissent is a monitor that voted against what hours count as.
+type Dissent struct {
+	Monitor   string `json:"monitor"`
+	Operator  string `json:"operator"`
+	Committee bool   `json:"committee"`
+	// Vote is what it said: down in hours that count up, or up in hours that count down.
+	Vote  Value  `json:"vote"`
+	Hours int    `json:"hours"`
+	Spans []Span `json:"spans"`
+}
+
+// dissents collects them; each monitor's hours come in order.
+type dissents []Dissent
+
+func (d *dissents) add(m *Monitor, v Value, h evidence.Hour) {
+	i := slices.IndexFunc(*d, func(o Dissent) bool { return o.Monitor == m.Name && o.Operator == m.Operator && o.Vote == v })
+	if i < 0 {
+		i = len(*d)
+		*d = append(*d, Dissent{Monitor: m.Name, Operator: m.Operator, Committee: m.Committee, Vote: v})
+	}
+	o := &(*d)[i]
+	o.Committee = o.Committee || m.Committee
+	o.Hours++
+	o.Spans = addHour(o.Spans, h)
+}
+
+// sorted puts the committee's first, then whoever dissented most.
+func (d dissents) sorted() []Dissent {
+	slices.SortStableFunc(d, func(a, b Dissent) int {
+		switch {
+		case a.Committee != b.Committee:
+			if a.Committee {
+				return -1
+			}
+			return 1
+		case a.Hours != b.Hours:
+			return b.Hours - a.Hours
+		}
+		return compare(a.Monitor, b.Monitor)
+	})
+	return notNil(d)
+}
+
+// judgeDissent applies rule R20. Hours are those that count up although a monitor of
+// the committee's voted down.
+func judgeDissent(rules *Rules, hours []Span) Finding {
+	f := Finding{Rule: "R20", Subject: "dissent", Hours: hours}
+	switch n := count(hours); {
+	case n > rules.CommitteeDissent:
+		f.note(Review, "%d h count up although the committee's monitor voted down, more than %d: %s", n, rules.CommitteeDissent, words(hours, 6))
+	case n > 0:
+		f.note(Warn, "%d h count up although the committee's monitor voted down, no more than %d: %s", n, rules.CommitteeDissent, words(hours, 6))
+	default:
+		f.note(Pass, "in no hour that counts up did the committee's monitor vote down")
+	}
+	return f
+}

@@ -1,0 +1,131 @@
+package bundle
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+)
+
+// Answer is one line of the first screen of a report: what somebody asks who must
+// decide about money, and what the evidence says.
+type Answer struct {
+	Question string   // for a person
+	Word     string   // the same in one word, for a terminal
+	Says     []string // one thought each, at least one
+	Mark     bool     // it speaks against an easy decision
+}
+
+// Summary answers what a committee asks first, in its order: what the verdict rests
+// on, who dissented, who is missing, for how many hours the relay signed, whom to pay,
+// and by which rules and roster.
+func Summary(v *bounty.Verdict) []Answer {
+	return []Answer{restsOn(v), dissent(v), missing(v), signed(v), payment(v), judgedBy("rules", v.Inputs.Rules), judgedBy("roster", v.Inputs.Roster)}
+}
+
+func restsOn(v *bounty.Verdict) Answer {
+	h := v.Hours
+	judged := h.Up + h.Down + h.Unknown
+	a := Answer{Question: "What does it rest on?", Word: "rests on", Says: []string{
+		fmt.Sprintf("%d of %d hours that were judged count up, %d down, %d are unknown.", h.Up, judged, h.Down, h.Unknown),
+		fmt.Sprintf("%d of the hours up are assured: the relay signed in them for the committee's monitor and for another operator's (R19).", v.Assured),
+	}}
+	if h.Remaining > 0 || h.NotEnrolled > 0 {
+		a.Says = append(a.Says, fmt.Sprintf("Of the %d hours of the month %d are to come, and in %d the relay was not enrolled.", h.Total, h.Remaining, h.NotEnrolled))
+	}
+	if h.Busy > 0 {
+		a.Says = append(a.Says, fmt.Sprintf("In %d hours the relay was busy; nobody's signature stands behind these.", h.Busy))
+	}
+	return a
+}
+
+func dissent(v *bounty.Verdict) Answer {
+	a := Answer{Question: "Who dissented?", Word: "dissent"}
+	for _, d := range v.Dissent {
+		what := "hours that count up"
+		if d.Vote == bounty.Up {
+			what = "hours that count down"
+		}
+		a.Says = append(a.Says, fmt.Sprintf("%s voted %s in %d %s: %s.", who(d.Monitor, d.Operator, d.Committee), d.Vote, d.Hours, what, spanWords(d.Spans, 4)))
+		a.Mark = true
+	}
+	if len(a.Says) == 0 {
+		a.Says = []string{"Nobody: no monitor voted against what an hour counts as."}
+	}
+	return a
+}
+
+func missing(v *bounty.Verdict) Answer {
+	a := Answer{Question: "Who is missing?", Word: "missing"}
+	for _, m := range v.Absent {
+		if m.Ends == nil {
+			a.Says = append(a.Says, fmt.Sprintf("The log of %s is not in the bundle: %d hours of its word are not known.", who(m.Monitor, m.Operator, m.Committee), m.Hours))
+		} else {
+			a.Says = append(a.Says, fmt.Sprintf("The log of %s ends at %s: %d hours of its word are not known.", who(m.Monitor, m.Operator, m.Committee), *m.Ends, m.Hours))
+		}
+	}
+	for _, m := range v.Monitors {
+		switch n := m.Votes[bounty.Up] + m.Votes[bounty.Down] + m.Votes[bounty.Busy]; {
+		case m.Recused || !m.Log:
+		case m.Void != "":
+			a.Says = append(a.Says, fmt.Sprintf("Nothing of %s counts: %s.", who(m.Name, m.Operator, m.Committee), m.Void))
+		case n == 0 && m.Votes[bounty.Unknown] > 0:
+			a.Says = append(a.Says, fmt.Sprintf("%s knew nothing in any hour.", who(m.Name, m.Operator, m.Committee)))
+		}
+	}
+	a.Mark = len(a.Says) > 0
+	if len(a.Says) == 0 {
+		a.Says = []string{"Nobody: every monitor of the roster that may judge this relay shows its log."}
+	}
+	return a
+}
+
+func signed(v *bounty.Verdict) Answer {
+	judged := v.Hours.Up + v.Hours.Down + v.Hours.Unknown
+	return Answer{Question: "For how many hours did the relay sign?", Word: "signed", Mark: v.Signed < v.Hours.Up, Says: []string{
+		fmt.Sprintf("The relay's own key signed for %d of the %d hours that were judged.", v.Signed, judged),
+	}}
+}
+
+func payment(v *bounty.Verdict) Answer {
+	a := Answer{Question: "Whom to pay?", Word: "pay"}
+	switch r := v.Relay; {
+	case r.Payout == "":
+		a.Says, a.Mark = []string{"No address is registered."}, true
+	case r.PayoutSigned:
+		a.Says = []string{r.Payout + ", signed by the relay's own key."}
+	default:
+		a.Says, a.Mark = []string{r.Payout + ", NOT signed by the relay's own key."}, true
+	}
+	return a
+}
+
+func judgedBy(word string, in bounty.Input) Answer {
+	a := Answer{Question: "By which " + word + "?", Word: word, Says: []string{"SHA-256 " + in.SHA256 + "."}}
+	if len(in.SignedBy) > 0 {
+		a.Says = append(a.Says, "It says that it is signed by "+strings.Join(in.SignedBy, ", ")+".")
+	} else {
+		a.Says, a.Mark = append(a.Says, "Unsigned: no committee vouches for it."), true
+	}
+	return a
+}
+
+func who(name, operator string, committee bool) string {
+	if committee {
+		return fmt.Sprintf("%s (the committee's monitor, run by %s)", name, operator)
+	}
+	return fmt.Sprintf("%s (run by %s)", name, operator)
+}
+
+// spanWords lists spans, the first most of them.
+func spanWords(spans []bounty.Span, most int) string {
+	var out []string
+	for i, s := range spans {
+		if i == most {
+			out = append(out, fmt.Sprintf("and %d more times", len(spans)-most))
+			break
+		}
+		out = append(out, s.String())
+	}
+	return strings.Join(out, ", ")
+}
