@@ -2,26 +2,22 @@ package bounty
 
 import "github.com/psf-relay/relay-appliance/monitor/evidence"
 
-// Independent are the verifier keys of the witnesses in force in hour h that another
-// operator runs than the monitor: what they sign, the monitor cannot have made
-// beforehand. A witness of which the roster names no operator is not among them. A
-// monitor that is not in the roster (nil) has no operator.
+// Independent are the verifier keys of the witnesses in force in hour h of other
+// operators than the monitor's: what they sign shows that something was not made
+// beforehand. Nil is a monitor that is not in the roster.
 func (r *Roster) Independent(m *Monitor, h evidence.Hour) []string {
-	own := ""
-	if m != nil {
-		own = m.Operator
+	if m == nil {
+		m = &Monitor{}
 	}
 	var keys []string
-	add := func(operator, key string, t Term) {
-		if operator != "" && operator != own && key != "" && t.Holds(h) {
-			keys = append(keys, key)
-		}
-	}
-	for _, o := range r.Monitors {
-		add(o.Operator, o.WitnessKey, o.Term)
-	}
-	for _, w := range r.Witnesses {
-		add(w.Operator, w.Key, w.Term)
+	for _, w := range r.witnessesFor(m, h) {
+		keys = append(keys, w.key)
 	}
 	return keys
+}
+
+// Unproven says why an attempt that finds its relay up makes no vote of up, by what its
+// voucher shows; [None]: it does.
+func (r *Rules) Unproven(roster *Roster, monitor *Monitor, a *evidence.Attempt, v evidence.VoucherCheck) Why {
+	return r.unproven(roster, monitor, a, []evidence.VoucherCheck{v}, 0)
 }

@@ -2,7 +2,6 @@ package history
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,7 +72,7 @@ func Tell(f Facts) Story {
 		for i, a := range f.Record.Attempts {
 			s.attempt(i, a)
 			if i < len(f.Vouchers) {
-				s.voucher(f, a, f.Vouchers[i])
+				s.voucher(f, &a, f.Vouchers[i])
 			}
 		}
 		ballot := bounty.VoteOf(f.Rules, f.Roster, monitor, f.Relay, f.Record, f.Vouchers)
@@ -200,20 +199,25 @@ var levelWords = map[evidence.Level]string{
 
 // voucher says what the relay's signature in an attempt shows, and what to do if that is
 // too little.
-func (s *Story) voucher(f Facts, a evidence.Attempt, v evidence.VoucherCheck) {
-	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
-	fresh := v.Beacon || slices.Contains(f.Roster.Independent(monitor, f.Hour), v.Witness)
-	switch {
-	case v.State == evidence.VoucherNone && a.Level >= evidence.LevelReserved:
-		s.say("  The relay gave a place and signed nothing for it, so that the attempt makes nothing up. What to do: run a relay that gives out a reservation voucher, as relayd and js-libp2p do.")
-	case v.State == evidence.VoucherNone:
-	case v.State == evidence.VoucherBad:
-		s.say("  The relay's signature does not show what it should, so that the attempt makes nothing up: %s. What to do: compare the relay's clock and its host key with those of the roster.", v.Reason)
-	case fresh || f.Rules.Network == evidence.Lab:
-		s.say("  The relay's own signature, valid until %s, shows that it answered in this very hour.", clock(v.Expires.Time))
-	default:
-		s.say("  The relay signed, but nothing in what it signed was new in this hour, so that the attempt makes nothing up: the monitor had neither the hour's drand round nor a cosignature by another operator. What to do: the monitor's operator looks at drand in its configuration, and at its witnesses.")
+func (s *Story) voucher(f Facts, a *evidence.Attempt, v evidence.VoucherCheck) {
+	if a.Level == evidence.LevelNone {
+		return // it was not asked for a place, or gave none
 	}
+	switch why := f.Rules.Unproven(f.Roster, f.Roster.Monitor(f.Monitor, f.Hour), a, v); why {
+	case bounty.None:
+		s.say("  The relay's own signature shows that it answered in this very hour.")
+	case bounty.BadVoucher:
+		s.say("  The attempt makes nothing up, since %s: %s. What to do: %s.", WhyWords(why), v.Reason, voucherAdvice[why])
+	default:
+		s.say("  The attempt makes nothing up, since %s. What to do: %s.", WhyWords(why), voucherAdvice[why])
+	}
+}
+
+var voucherAdvice = map[bounty.Why]string{
+	bounty.Unsigned:   "the relay's operator runs a relay that signs a voucher for each reservation, as relayd and js-libp2p do",
+	bounty.BadVoucher: "the relay's operator checks the relay's clock, and that one relay alone has its host key",
+	bounty.Presigned:  "the relay's operator lets reservations last for less time, as relayd and js-libp2p do by default",
+	bounty.NotFresh:   "the monitor's operator checks the setting drand, the machine's way to the internet, and that a witness of another operator cosigns",
 }
 
 // voted says what the hour comes to, for this monitor.
@@ -281,6 +285,9 @@ func WhyWords(w bounty.Why) string {
 		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
 		bounty.Void:       "the monitor signed two histories",
 		bounty.Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",
+		bounty.Unsigned:   "the relay signed nothing for its reservation",
+		bounty.Presigned:  "what the relay signed is valid for so long that it may have been signed beforehand",
+		bounty.NotFresh:   "the relay signed nothing that was new in this hour, and so could have done it beforehand: the monitor had neither the hour's drand round nor a cosignature by a witness of another operator",
 	}[w]
 }
 
