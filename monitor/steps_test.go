@@ -104,7 +104,7 @@ func (s *stepped) again(reboot bool) {
 	s.m.secrets = &secrets{dir: old.secrets.dir, mark: store.Mark}
 	s.m.planner = newPlanner(s.m.secrets.of)
 	s.m.planner.places.all = old.cfg.Concurrency
-	s.m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
+	s.m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
 	must(s.t, s.m.recall(s.m.machine.now()))
 	s.start()
 }
