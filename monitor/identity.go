@@ -37,14 +37,17 @@ const (
 
 // reserves says whether monitor i of the bench reserves in hour h. At a frugal relay no
 // more than five do in one hour: the committee's, up to four, and of the others as many
-// as there is room for. Those who are more take turns, from hour to hour. Who is not on
-// the bench (-1) reserves where there is room.
-func reserves(h evidence.Hour, bench []*bounty.Monitor, i int, frugal bool) bool {
-	if !frugal || i >= 0 && len(bench) <= mostHolders {
+// as there is room for. Those who are more take turns, from hour to hour, and once the
+// hour is over they do not reserve again: it would last into the third hour after, in
+// which it is others' turn. Who is not on the bench (-1) reserves where there is room.
+func reserves(h evidence.Hour, bench []*bounty.Monitor, i int, frugal, over bool) bool {
+	switch {
+	case !frugal || i >= 0 && len(bench) <= mostHolders:
 		return true
-	}
-	if i < 0 {
+	case i < 0:
 		return len(bench) < mostHolders
+	case over:
+		return false
 	}
 	place, group := 0, 0 // among those of its kind
 	for k, m := range bench {
@@ -148,10 +151,11 @@ func (s *identities) restore(r evidence.Record) {
 // identify chooses the identity for an attempt. The caller holds the lock.
 func (m *Monitor) identify(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (identity, error) {
 	i, bench, frugal := m.seat(roster, relay, h)
-	if !reserves(h, bench, i, frugal) {
+	now := m.machine.now().wall
+	if !reserves(h, bench, i, frugal, !now.Before(h.End())) {
 		return identity{}, nil
 	}
-	return m.identities.of(relay.PeerID, h, m.news(roster, h, m.machine.now().wall), replaces(bench, frugal))
+	return m.identities.of(relay.PeerID, h, m.news(roster, h, now), replaces(bench, frugal))
 }
 
 // seat is this monitor's number among those that judge the relay, or -1, those, and
@@ -204,14 +208,15 @@ func (m *Monitor) freshen(ctx context.Context) {
 	}
 }
 
-// notFreshAfter is how long into its hour nothing new is expected yet.
+// notFreshAfter is how long into its hour nothing new is expected yet: so long what holds
+// is said of the hour before.
 const notFreshAfter = time.Minute
 
 // notFresh says why votes of this hour will be unknown although relays are up; empty:
 // they will not.
 func (m *Monitor) notFresh(now time.Time) string {
-	h := evidence.HourOf(now)
-	if m.cfg.Network == evidence.Lab || now.Sub(h.Start()) < notFreshAfter || m.news(m.basis().roster, h, now).fresh() {
+	h := evidence.HourOf(now.Add(-notFreshAfter))
+	if m.cfg.Network == evidence.Lab || m.news(m.basis().roster, h, now).fresh() {
 		return ""
 	}
 	why := "no drand server is configured"

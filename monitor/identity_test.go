@@ -48,7 +48,7 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 				}
 				for h := first; h < first+30; h++ {
 					for i := range list {
-						if !reserves(h, list, i, true) {
+						if !reserves(h, list, i, true, false) {
 							continue
 						}
 						offset, again := when()
@@ -58,8 +58,10 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 							t.Fatalf("monitor %d begins in %s only at %s", i, h, from)
 						}
 						last := from
-						if again > 0 {
-							last = from.Add(retries[again-1])
+						for _, after := range retries[:again] {
+							if at := from.Add(after); reserves(h, list, i, true, !at.Before(h.End())) {
+								last = at
+							}
 						}
 						held[i][h] = place{from, last.Add(keeps)}
 						planners[i].hold(j, evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{Expires: evidence.TimeOf(last.Add(keeps))}}})
@@ -95,10 +97,10 @@ func TestTurnsAtAFrugalRelay(t *testing.T) {
 			for h := first; h < first+hours; h++ {
 				all, own := 0, 0
 				for i, m := range list {
-					if !reserves(h, list, i, false) {
+					if !reserves(h, list, i, false, true) {
 						t.Fatal("it is no frugal relay, and one does not reserve")
 					}
-					if reserves(h, list, i, true) {
+					if reserves(h, list, i, true, false) {
 						all++
 						turns[i]++
 						if m.Committee {
@@ -125,7 +127,7 @@ func TestTurnsAtAFrugalRelay(t *testing.T) {
 	}
 	// Who does not judge the relay takes no place that one who does needs.
 	for n, want := range map[int]bool{0: true, 4: true, 5: false, 9: false} {
-		if got := reserves(first, bench(n, min(n, 1)), -1, true); got != want {
+		if got := reserves(first, bench(n, min(n, 1)), -1, true, false); got != want {
 			t.Errorf("beside a bench of %d: %v", n, got)
 		}
 	}

@@ -146,7 +146,7 @@ func (s *stepped) vote(relay string, vh *evidence.VerifiedHour) bounty.Vote {
 		return bounty.Vote{Why: bounty.Missing}
 	}
 	ballot := bounty.VoteOf(s.m.basis().rules, r, nil, r.Relay(relay), vh.Record, vh.Vouchers)
-	return bounty.Sealed(s.m.basis().rules, r, s.m.cfg.Name, 1, vh).Of(s.m.basis().rules, ballot)
+	return bounty.Sealed(s.m.basis().rules, r, &bounty.Monitor{Name: s.m.cfg.Name}, 1, vh).Of(s.m.basis().rules, ballot)
 }
 
 // check is what holds of every hour, whatever was done to the clock.
