@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -163,7 +164,8 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 	w.Must(err)
 	salt := make([]byte, 32)
 	rand.Read(salt)
-	key, err := evidence.Challenge{MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
+	cosigned := w.fresh(m, h)
+	key, err := evidence.Challenge{Cosigned: cosigned, MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
 	w.Must(err)
 	self, err := peer.IDFromPrivateKey(key)
 	w.Must(err)
@@ -190,9 +192,22 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 		Facts: evidence.Facts{
 			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{RelayIP}, Certificate: w.Cert, HTTPStatus: 101,
 			PingUS: []int64{40_100, 39_900}, HopReserve: 100, HopConnect: 100,
-			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Voucher: voucher, Expires: evidence.TimeOf(expires)},
+			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Cosigned: cosigned, Voucher: voucher, Expires: evidence.TimeOf(expires)},
 		},
 	}
+}
+
+// fresh is what nobody could know before hour h: a cosignature of its first second, by
+// the next monitor, of the log's checkpoint without any block; empty: there is no other.
+func (w *Scene) fresh(m *Watcher, h evidence.Hour) string {
+	i := slices.Index(w.Monitors, m)
+	other := w.Monitors[(i+1)%len(w.Monitors)]
+	if other == m {
+		return ""
+	}
+	root := sha256.Sum256(nil)
+	text := fmt.Sprintf("%s\n0\n%s\n\n", m.Log.Origin(), base64.StdEncoding.EncodeToString(root[:]))
+	return text + string(Cosign(other.Cosigner, other.CosignKey, []byte(text), h.Start()))
 }
 
 // Down is a climb that finds nobody listening, with controls that worked.

@@ -10,7 +10,7 @@ import (
 func inputOf(w *scene.Scene) Input {
 	return Input{
 		Rules: w.RulesFile(), Roster: w.Signed(w.RosterYAML()), Releases: w.Releases, Logs: w.Logs(),
-		Relay: w.RelayID, Month: w.First.Month(), AsOf: w.AsOf, Sign: w.Monitors[0].Log.SignStatement,
+		Relay: w.RelayID, Month: w.First.Month(), Sign: w.Monitors[0].Log.SignStatement,
 	}
 }
 

@@ -48,6 +48,7 @@ type secondRules struct {
 }
 
 type secondRoster struct {
+	Network  string `yaml:"network"`
 	Monitors []struct {
 		Name       string `yaml:"name"`
 		Operator   string `yaml:"operator"`
@@ -90,6 +91,9 @@ type secondRecord struct {
 		Started time.Time `json:"started"`
 		Stepped bool      `json:"stepped"`
 		Level   int       `json:"level"`
+		Facts   struct {
+			Reservation *secondReservation `json:"reservation"`
+		} `json:"facts"`
 		Results map[string]struct {
 			Outcome string `json:"outcome"`
 		} `json:"results"`
@@ -492,7 +496,7 @@ func (s *second) vote(monitor, witnessKey string, h secondHour, n int) string {
 	if h.record == nil {
 		return "unknown"
 	}
-	vote := s.rawVote(h)
+	vote := s.rawVote(monitor, h)
 	before, after, inTime := 0, 0, 0
 	for _, m := range s.roster.Monitors {
 		at, ok := h.cosigned[m.WitnessKey]
@@ -516,14 +520,24 @@ func (s *second) vote(monitor, witnessKey string, h secondHour, n int) string {
 	return vote
 }
 
-func (s *second) rawVote(h secondHour) string {
+func (s *second) rawVote(monitor string, h secondHour) string {
 	var failed []time.Time
+	unproven := false
 	busy := false
 	for _, a := range h.record.Attempts {
 		if a.Stepped {
 			continue
 		}
 		if a.Results["tcp4"].Outcome == "ok" && a.Results["wss"].Outcome == "ok" && a.Results["relay"].Outcome == "ok" && a.Level == 4 {
+			ended := a.Started
+			for _, r := range a.Rungs {
+				if end := a.Started.Add(time.Duration(r.OffsetUS+r.DurationUS) * time.Microsecond); r.Component != "" && r.Outcome != "skipped" && end.After(ended) {
+					ended = end
+				}
+			}
+			if unproven = !s.proven(monitor, h.record.PeerID, h.header.Hour, a.Started, ended.Truncate(time.Millisecond), a.Facts.Reservation); unproven {
+				continue
+			}
 			return "up"
 		}
 		busy = busy || a.Results["relay"].Outcome == "busy"
@@ -589,6 +603,8 @@ func (s *second) rawVote(h secondHour) string {
 		}
 	}
 	switch {
+	case unproven: // it was there, and nothing but the monitor's word says so
+		return "unknown"
 	case len(failed) >= 2 && failed[len(failed)-1].Sub(failed[0]) >= 5*time.Minute:
 		return "down"
 	case busy && len(failed) < 2:
