@@ -88,6 +88,9 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 	if o.Overload != "" {
 		list = append(list, m.newAlert("MonitorOverloaded", "critical", "monitor %s cannot keep up with its roster: %s", m.cfg.Name, o.Overload))
 	}
+	if o.NotFresh != "" {
+		list = append(list, m.newAlert("NothingFresh", "critical", "monitor %s: %s", m.cfg.Name, o.NotFresh))
+	}
 	if h, blind, tried := m.blind(o); 2*blind > tried {
 		list = append(list, m.newAlert("MonitorBlind", "critical", "monitor %s cannot tell whose fault it is (%s): of %d of the %d relays it tried it could tell nothing in %s, so look at its own line", m.cfg.Name, bounty.BlindLine, blind, tried, h))
 	}

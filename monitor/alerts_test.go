@@ -68,7 +68,7 @@ func fallible(t *testing.T, m *Monitor, outcome func(hour int) (relay, control e
 	t.Helper()
 	m.basis().roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
 	start := time.Now()
-	m.climb = func(_ context.Context, target probe.Target, _ *lookout, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+	m.climb = func(_ context.Context, target probe.Target, _ *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 		id := target.PeerID.String()
 		now := time.Now()
 		relay, control := outcome(int(now.Sub(start).Hours()))
@@ -77,6 +77,7 @@ func fallible(t *testing.T, m *Monitor, outcome func(hour int) (relay, control e
 		a.TCP4Addr, a.WSSAddr = m.basis().roster.Relay(id).Multiaddrs(id)
 		if relay == evidence.OK {
 			a.Level = evidence.LevelEchoed
+			a.Facts.Reservation = grant(id, key, now, time.Hour)
 			return a, nil
 		}
 		for _, c := range []evidence.Component{evidence.TCP4, evidence.WSS} {
@@ -199,7 +200,7 @@ func TestAlertsOfAnUnreadableLog(t *testing.T) {
 		if got := names(); !slices.Equal(got, []string{"RelayDown"}) {
 			t.Fatalf("got %v, want a relay that is down", got)
 		}
-		m.basis().history = history.New(unreadable{m.store}, m.basis().rules, m.basis().roster)
+		m.basis().history = history.New(unreadable{m.store}, m.basis().rules, m.basis().roster, nil)
 		m.fault = errors.New("input/output error")
 		m.raise(t.Context(), time.Now())
 		if got := names(); !slices.Equal(got, []string{"MonitorNotJudging", "RelayDown"}) {

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
@@ -47,7 +48,7 @@ func readBasis(cfg Config, log history.Log) (*basis, error) {
 		controls = append(controls, h)
 	}
 	b.lookout = newLookout(controls)
-	b.history = history.New(log, b.rules, b.roster)
+	b.history = history.New(log, b.rules, b.roster, beacon.Quicknet())
 	return b, nil
 }
 

@@ -176,7 +176,7 @@ func (c *Config) Validate() error {
 		want(p.HTTP == "" || isHostPort(p.HTTP), "public.http: want an address and port such as :80, or nothing, not %q", p.HTTP)
 		want(isWebURL(p.ACME.Directory), "public.acme.directory: want the CA's URL, not %q", p.ACME.Directory)
 	}
-	for i, u := range c.Drand {
+	for i, u := range c.DrandServers() {
 		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
 	}
 	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")

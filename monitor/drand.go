@@ -18,8 +18,8 @@ import (
 )
 
 // beacons are the rounds of public randomness that go into challenges: with one,
-// a relay's signature cannot be older than the hour. Where none can be had the
-// challenge goes without, and the salt alone makes it unpredictable.
+// a relay's signature cannot be older than the hour. Where none can be had, what a
+// witness signed does instead, see [Monitor.news].
 type beacons struct {
 	chain *beacon.Chain
 	urls  []string
@@ -35,11 +35,14 @@ type beacons struct {
 type tries struct {
 	n    int
 	next time.Time
+	err  error // of the last one
 }
 
 const (
 	// drandTimeout bounds one question to one server.
 	drandTimeout = 5 * time.Second
+	// drandPatience is how long a server is waited for before the next is asked, too.
+	drandPatience = time.Second
 	// maxRoundAnswer is far more than a round in JSON.
 	maxRoundAnswer = 4 << 10
 )
@@ -53,6 +56,16 @@ func (b *beacons) of(h evidence.Hour) []byte {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.rounds[h]
+}
+
+// fault says why an hour's round is not at hand.
+func (b *beacons) fault(h evidence.Hour) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.tries[h].err; err != nil {
+		return fmt.Sprintf("no drand server gave the hour's round (%v)", err)
+	}
+	return "no drand server was asked for the hour's round yet"
 }
 
 // fetch gets the round of each of the hours that is not at hand yet, if its next
@@ -94,23 +107,48 @@ func (b *beacons) note(h evidence.Hour, round []byte, err error, now time.Time) 
 	}
 	t := b.tries[h]
 	t.n++
+	t.err = err
 	// A round is out a second or two after its time: the first tries come quickly.
 	t.next = now.Add(min(time.Second<<min(t.n, 10), 5*time.Minute))
 	b.tries[h] = t
 	if t.n == 5 {
-		b.log.Warn("no drand round for an hour; its challenges go without until there is one", "hour", h, "err", err)
+		b.log.Warn("no drand round for an hour; until there is one, its identities have the cosignature of a witness of another operator, if there is one", "hour", h, "err", err)
 	}
 }
 
-// ask gets an hour's round from the first server that has it.
+// ask gets an hour's round from the first server that has it. The next one is asked
+// when one has failed or lets wait, so that one that hangs costs a second.
 func (b *beacons) ask(ctx context.Context, h evidence.Hour) ([]byte, error) {
-	var faults []error
-	for _, url := range b.urls {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the others
+	type answer struct {
+		round []byte
+		err   error
+	}
+	answers := make(chan answer, len(b.urls))
+	next := func(url string) {
 		round, err := b.askOne(ctx, url, h)
-		if err == nil {
-			return round, nil
+		if err != nil {
+			err = fmt.Errorf("%s: %w", url, err)
 		}
-		faults = append(faults, fmt.Errorf("%s: %w", url, err))
+		answers <- answer{round, err}
+	}
+	var faults []error
+	for asked := 0; len(faults) < len(b.urls); {
+		var patience <-chan time.Time
+		if asked < len(b.urls) {
+			go next(b.urls[asked])
+			asked++
+			patience = time.After(drandPatience)
+		}
+		select {
+		case a := <-answers:
+			if a.err == nil {
+				return a.round, nil
+			}
+			faults = append(faults, a.err)
+		case <-patience:
+		}
 	}
 	return nil, errors.Join(faults...)
 }
@@ -131,25 +169,35 @@ func (b *beacons) askOne(ctx context.Context, url string, h evidence.Hour) ([]by
 	return round.Bytes(), b.chain.VerifyBeacon(round.Bytes(), h.Start())
 }
 
-// fetchBeacons gets the beacons of the identities that may be needed in this hour.
+// fetchBeacons gets the beacons of the hours in which attempts may be made now.
 func (m *Monitor) fetchBeacons(ctx context.Context) {
 	if m.beacons == nil || ctx.Err() != nil {
 		return
 	}
 	now := time.Now()
-	this := evidence.HourOf(now)
-	hours := []evidence.Hour{this}
-	b := m.basis()
-	m.mu.Lock()
-	for i := range b.roster.Relays {
-		relay := &b.roster.Relays[i]
-		if !relay.EnrolledAt(this) {
-			continue
-		}
-		if h := m.identityHour(b.roster, relay, this); !slices.Contains(hours, h) {
-			hours = append(hours, h)
-		}
+	m.beacons.fetch(ctx, slices.Compact([]evidence.Hour{evidence.HourOf(now), evidence.HourOf(now.Add(-closeAfter))}), now)
+}
+
+// publicDrand are servers of the League of Entropy's chains, those of distinct operators
+// first (https://docs.drand.love/developer/http-api).
+var publicDrand = []string{
+	"https://api.drand.sh",                  // Protocol Labs
+	"https://drand.cloudflare.com",          // Cloudflare
+	"https://api.drand.secureweb3.com:6875", // StorSwift
+	"https://api2.drand.sh",
+	"https://api3.drand.sh",
+}
+
+// autoDrand stands for them; in a lab, for none.
+const autoDrand = "auto"
+
+// DrandServers are those that are asked for rounds.
+func (c *Config) DrandServers() []string {
+	switch {
+	case !slices.Equal(c.Drand, []string{autoDrand}):
+		return c.Drand
+	case c.Network == evidence.Lab:
+		return nil
 	}
-	m.mu.Unlock()
-	m.beacons.fetch(ctx, hours, now)
+	return publicDrand
 }

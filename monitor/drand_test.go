@@ -16,7 +16,6 @@ import (
 	"time"
 
 	bls12381 "github.com/consensys/gnark-crypto/ecc/bls12-381"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -83,54 +82,116 @@ func TestBeaconInChallenge(t *testing.T) {
 		m, ids := newTestMonitor(t, f, 1, 8)
 		client := &http.Client{Transport: inBubble{"drand": func() http.Handler { return d }}}
 		m.beacons = newBeacons(d.Chain, []string{"http://drand/api/"}, client, m.log)
-		m.identities.beacon = m.beacons.of
-		id, err := peer.Decode(ids[0])
-		must(t, err)
-		make := func(h evidence.Hour) identity {
-			t.Helper()
-			i, err := m.identities.of(ids[0], h)
-			must(t, err)
-			return i
-		}
-
-		time.Sleep(5 * time.Second) // the hour's round is out
-		before := make(evidence.HourOf(time.Now()) - 1)
-		if before.beacon != nil {
-			t.Fatal("it has a beacon of which nobody was asked")
-		}
+		roster := m.basis().roster
+		time.Sleep(20 * time.Minute)
 		m.fetchBeacons(t.Context())
 		h := evidence.HourOf(time.Now())
-		i := make(h)
-		if err := d.VerifyBeacon(i.beacon, h.Start()); err != nil {
+		id, err := m.identify(roster, &roster.Relays[0], h)
+		must(t, err)
+		if err := d.VerifyBeacon(id.beacon, h.Start()); err != nil {
 			t.Fatal(err)
 		}
-		want, err := evidence.Challenge{Beacon: i.beacon, MonitorKey: m.store.Key(), Relay: id, Hour: h, Salt: i.salt}.Key()
+		a := attempt(time.Now(), evidence.OK)
+		a.PeerID, a.Facts.Reservation = ids[0], grant(ids[0], id.key, time.Now(), time.Hour)
+		id.sign(&a)
+		vouchers, err := evidence.NewVouchers(evidence.Keys{Log: m.store.Key(), Beacon: d})
 		must(t, err)
-		if !want.Equals(i.key) {
-			t.Error("the beacon is not in the challenge")
-		}
-		a := evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{}}}
-		i.sign(&a, h)
-		if string(a.Facts.Reservation.Beacon) != string(i.beacon) {
-			t.Error("the beacon is not in the record")
-		}
-		// An identity made before its hour's round was there goes on without.
-		if again := make(h - 1); again.beacon != nil || !again.key.Equals(before.key) {
-			t.Error("an identity has changed")
-		}
-		// After a restart it is the same one.
-		restarted := &identities{monitor: m.store.Key(), salts: map[job][]byte{}, beacon: func(evidence.Hour) []byte { return nil }}
-		a.PeerID = ids[0]
-		restarted.restore(evidence.Record{PeerID: ids[0], Hour: h, Attempts: []evidence.Attempt{a}})
-		if again, err := restarted.of(ids[0], h); err != nil || !again.key.Equals(i.key) {
-			t.Errorf("after a restart there is another identity: %v", err)
+		if got := vouchers.Verify(a, h); got.State != evidence.VoucherBound || !got.Beacon {
+			t.Errorf("%+v", got)
 		}
 		asked := d.asked
 		m.fetchBeacons(t.Context())
 		if d.asked != asked {
 			t.Error("it is asked for what is at hand")
 		}
+		// Retries of an hour are made in the next one: both rounds are at hand, of no hour more.
+		time.Sleep(45 * time.Minute)
+		m.fetchBeacons(t.Context())
+		if m.beacons.of(h) == nil || m.beacons.of(h+1) == nil || len(m.beacons.rounds) != 2 {
+			t.Errorf("%d rounds", len(m.beacons.rounds))
+		}
 	})
+}
+
+// Servers that hang or lie cost a moment, not the hour.
+func TestBeaconFromTheServerThatWorks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(10 * time.Second)
+		h := evidence.HourOf(time.Now())
+		good := newDrand(t, time.Now().Add(-30*24*time.Hour))
+		liar := newDrandLike(good)
+		other := newDrand(t, good.genesis)
+		other.secret = big.NewInt(99)
+		liar.answer = func(n uint64, _ string) (int, string) { return 200, other.round(n) }
+		hangs := 0
+		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
+			if strings.HasPrefix(r.URL.Host, "hangs") {
+				hangs++
+				<-r.Context().Done()
+				return nil, r.Context().Err()
+			}
+			return inBubble{"good": func() http.Handler { return good }, "liar": func() http.Handler { return liar }, "dead": func() http.Handler { return nil }}.RoundTrip(r)
+		})
+		for name, c := range map[string]struct {
+			servers []string
+			hangs   int
+			most    time.Duration
+		}{
+			"one that hangs":           {[]string{"hangs", "good"}, 1, time.Second},
+			"two that hang":            {[]string{"hangs", "hangs2", "good"}, 2, 2 * time.Second},
+			"one that lies":            {[]string{"liar", "good"}, 0, 0},
+			"one that is dead":         {[]string{"dead", "good"}, 0, 0},
+			"the first":                {[]string{"good", "hangs"}, 0, 0},
+			"one that lies, one hangs": {[]string{"liar", "hangs", "dead", "good"}, 1, time.Second},
+		} {
+			var urls []string
+			for _, s := range c.servers {
+				urls = append(urls, "http://"+s+"/api")
+			}
+			hangs = 0
+			b := newBeacons(good.Chain, urls, &http.Client{Transport: transport}, slog.New(slog.DiscardHandler))
+			began := time.Now()
+			b.fetch(t.Context(), []evidence.Hour{h}, began)
+			if err := good.VerifyBeacon(b.of(h), h.Start()); err != nil || time.Since(began) > c.most || hangs != c.hangs {
+				t.Errorf("%s: %v, after %s; %d wait", name, err, time.Since(began), hangs)
+			}
+			synctest.Wait() // those that hang were given up
+		}
+		// If none works, that is said, with what each of them did.
+		b := newBeacons(good.Chain, []string{"http://hangs/api", "http://liar/api", "http://dead/api"}, &http.Client{Transport: transport}, slog.New(slog.DiscardHandler))
+		began := time.Now()
+		b.fetch(t.Context(), []evidence.Hour{h}, began)
+		if why := b.fault(h); b.of(h) != nil || time.Since(began) > drandTimeout ||
+			!strings.Contains(why, "hangs") || !strings.Contains(why, "not the chain's") || !strings.Contains(why, "refused") {
+			t.Errorf("after %s: %s", time.Since(began), why)
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// The real network has servers of several operators by default, a lab none.
+func TestDrandServers(t *testing.T) {
+	for text, want := range map[string]int{
+		"":                             len(publicDrand),
+		"network: psf":                 len(publicDrand),
+		"network: lab":                 0,
+		"drand: []":                    0,
+		"drand: ['https://d.example']": 1,
+		"network: lab\ndrand: ['http://127.0.0.1/d']": 1,
+	} {
+		cfg, _ := ParseConfig("test", []byte(text))
+		if got := len(cfg.DrandServers()); got != want {
+			t.Errorf("%q: %d servers, want %d", text, got, want)
+		}
+	}
+	for _, u := range publicDrand {
+		if !isWebURL(u) {
+			t.Errorf("%s is no URL", u)
+		}
+	}
 }
 
 // What no server has, or what is not the chain's, is done without; tries become

@@ -39,17 +39,22 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 	if err != nil {
 		return story, err
 	}
-	month, err := evidence.VerifyMonth(exported, evidence.Keys{Log: l.Key(), Witnesses: roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()})
+	keys := evidence.Keys{Log: l.Key(), Witnesses: roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()}
+	month, err := evidence.VerifyMonth(exported, keys)
 	if err != nil {
 		return story, fmt.Errorf("the log does not verify: %w: see \"relaymon log check\"", err)
 	}
 	f := history.Facts{Monitor: cfg.Name, Rules: rules, Roster: roster, Relay: entry, Hour: hour, Now: now, Cosigned: true}
 	if i := slices.IndexFunc(month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour }); i >= 0 {
-		f.Verified, f.Record = &month.Hours[i], month.Hours[i].Record
+		f.Verified, f.Record, f.Vouchers = &month.Hours[i], month.Hours[i].Record, month.Hours[i].Vouchers
 	}
 	if i := slices.IndexFunc(month.Open, func(r evidence.Record) bool { return r.Hour == hour }); i >= 0 {
 		clock := l.Clock(hour)
-		f.Record, f.Clock = &month.Open[i], &clock
+		vouchers, err := evidence.NewVouchers(keys)
+		if err != nil {
+			return story, err
+		}
+		f.Record, f.Clock, f.Vouchers = &month.Open[i], &clock, history.Judged(vouchers, &month.Open[i])
 	}
 	return history.Tell(f), nil
 }

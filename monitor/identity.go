@@ -1,11 +1,13 @@
 package monitor
 
 import (
-	"bytes"
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -16,47 +18,62 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// An identity that reserves is the nonce that the relay signs, so a new one
-// every hour proves most. But it takes a place, too, and a js-libp2p relay has 15
-// of them, keeps each for two hours and frees none when its peer leaves. Measuring
-// must not fill the relay: see made.
+// An identity that reserves is the nonce that the relay signs. Each hour has a new one:
+// that of an earlier hour shows nothing for this one. But it takes a place, too, and a
+// js-libp2p relay has 15 of them, keeps each for two hours and frees none when its peer
+// leaves. Measuring must not fill the relay: see reserves.
 
-// freshTTL is the longest reservation of a relay that gets a new identity every
-// hour: the one before has expired by then.
-const freshTTL = time.Hour
+const (
+	// freshTTL is the longest reservation of a relay where everybody reserves: the one
+	// of the hour before has expired by then.
+	freshTTL = time.Hour
+	// frugalPlaces is how many places a js-libp2p relay has.
+	frugalPlaces = 15
+	// heldHours is of how many hours a monitor holds places there at most, see [planner.hold].
+	heldHours = 3
+	// mostHolders is how many monitors reserve there in one hour.
+	mostHolders = frugalPlaces / heldHours
+)
 
-// made is the hour for which the identity is made that reserves in hour h. At a
-// frugal relay monitor i of n makes a new one in every n-th hour, and else
-// refreshes one that it makes once a day; the monitors change theirs in different
-// hours, so that old and new ones do not pile up: n + 4 places at most are held. Of more than
-// eight monitors each makes one a day only: see reserves.
-func made(h evidence.Hour, i, n int, frugal bool) evidence.Hour {
-	if !frugal || n <= mostHolders && int(h)%n == i {
-		return h
-	}
-	return daily(h, i, n)
-}
-
-// daily is the hour of the last day, up to h, in which monitor i of n makes its
-// daily identity.
-func daily(h evidence.Hour, i, n int) evidence.Hour {
-	const day = 24
-	change := evidence.Hour(day * i / n)
-	return h - ((h-change)%day+day)%day
-}
-
-// mostHolders is how many monitors reserve at a frugal relay on one day.
-const mostHolders = 8
-
-// reserves says whether monitor i of n reserves at a frugal relay in hour h. Of
-// more than eight, eight take turns, another one each day. Each one's day begins when it would
-// make its daily identity, so that they do not all change places at once.
-func reserves(h evidence.Hour, i, n int, frugal bool) bool {
-	if !frugal || n <= mostHolders {
+// reserves says whether monitor i of the bench reserves in hour h. At a frugal relay no
+// more than five do in one hour: the committee's, up to four, and of the others as many
+// as there is room for. Those who are more take turns, from hour to hour, and once the
+// hour is over they do not reserve again: it would last into the third hour after, in
+// which it is others' turn. Who is not on the bench (-1) reserves where there is room.
+func reserves(h evidence.Hour, bench []*bounty.Monitor, i int, frugal, over bool) bool {
+	switch {
+	case !frugal || i >= 0 && len(bench) <= mostHolders:
 		return true
+	case i < 0:
+		return len(bench) < mostHolders
+	case over:
+		return false
 	}
-	day := int(daily(h, i, n) / 24)
-	return (i+day)%n < mostHolders
+	place, group := 0, 0 // among those of its kind
+	for k, m := range bench {
+		if m.Committee == bench[i].Committee {
+			if k < i {
+				place++
+			}
+			group++
+		}
+	}
+	committee := group
+	if !bench[i].Committee {
+		committee = len(bench) - group
+	}
+	room := min(committee, mostHolders-1)
+	if !bench[i].Committee {
+		room = mostHolders - room
+	}
+	turn := (place - int(h)*room) % group
+	return (turn+group)%group < room
+}
+
+// replaces says whether an identity with nothing new in it may be replaced within its
+// hour, which takes a second place.
+func replaces(bench []*bounty.Monitor, frugal bool) bool {
+	return !frugal || 2*heldHours*min(max(1, len(bench)), mostHolders) <= frugalPlaces
 }
 
 // frugal says whether a relay must be asked sparingly: one of js-libp2p, one
@@ -68,113 +85,152 @@ func frugal(last *evidence.Attempt) bool {
 	return last.Facts.Reservation.Expires.Sub(last.Started.Time) > freshTTL+time.Minute
 }
 
+// news is what nobody could know before it went into an identity.
+type news struct {
+	beacon   []byte // the hour's round of public randomness
+	cosigned string // what a witness of another operator signed since the hour before
+}
+
+// fresh says whether there is any.
+func (n news) fresh() bool { return len(n.beacon) > 0 || n.cosigned != "" }
+
 // identity is a key to reserve with, and what proves how it was made.
 type identity struct {
-	key    crypto.PrivKey // nil: it is others' turn to reserve
-	salt   []byte
-	beacon []byte        // the round of public randomness that went into it, if one did
-	hour   evidence.Hour // for which it was made
+	key  crypto.PrivKey // nil: it is others' turn to reserve
+	salt []byte
+	news
 }
 
-// identities keeps the salts of identities that may be needed again. A restart
-// finds them in the log, so that it takes no second place.
+// identities keeps the identities of hours that are not over yet. A restart finds
+// them in the log, so that it takes no second place.
 type identities struct {
-	monitor string                     // the log's verifier key
-	beacon  func(evidence.Hour) []byte // nil: there is none
-	salts   map[job][]byte
-	rounds  map[job][]byte // beacons, of those that have one
+	monitor string // the log's verifier key
+	known   map[job]identity
 }
 
-// of makes the identity of a relay and an hour, always the same one.
-func (s *identities) of(relay string, hour evidence.Hour) (identity, error) {
+// of makes the identity of a relay and an hour, always the same one. Only if it has
+// nothing new, and replace, it is made anew as soon as there is something.
+func (s *identities) of(relay string, hour evidence.Hour, now news, replace bool) (identity, error) {
 	id, err := peer.Decode(relay)
 	if err != nil {
 		return identity{}, fmt.Errorf("peer ID %s: %w", relay, err)
 	}
-	for old := range s.salts {
-		if old.hour < hour-48 {
-			delete(s.salts, old)
-			delete(s.rounds, old)
-		}
-	}
+	maps.DeleteFunc(s.known, func(old job, _ identity) bool { return old.hour < hour-2 })
 	j := job{relay, hour}
-	if s.salts[j] == nil {
-		salt := make([]byte, 32)
-		if _, err := rand.Read(salt); err != nil {
+	made, ok := s.known[j]
+	if !ok || replace && !made.fresh() && now.fresh() {
+		made = identity{salt: make([]byte, 32), news: now}
+		if _, err := rand.Read(made.salt); err != nil {
 			return identity{}, fmt.Errorf("make a salt: %w", err)
 		}
-		s.salts[j] = salt
-		if s.beacon != nil {
-			s.keepRound(j, s.beacon(hour))
+		s.known[j] = made
+	}
+	made.key, err = evidence.Challenge{Beacon: made.beacon, Cosigned: made.cosigned, MonitorKey: s.monitor, Relay: id, Hour: hour, Salt: made.salt}.Key()
+	return made, err
+}
+
+// stale are those of an hour that have nothing new.
+func (s *identities) stale(h evidence.Hour) (list []job) {
+	for j, made := range s.known {
+		if j.hour == h && !made.fresh() {
+			list = append(list, j)
 		}
 	}
-	salt, round := bytes.Clone(s.salts[j]), s.rounds[j]
-	key, err := evidence.Challenge{Beacon: round, MonitorKey: s.monitor, Relay: id, Hour: hour, Salt: salt}.Key()
-	return identity{key, salt, round, hour}, err
+	return list
 }
 
-func (s *identities) keepRound(j job, round []byte) {
-	if len(round) == 0 {
-		return
-	}
-	if s.rounds == nil {
-		s.rounds = map[job][]byte{}
-	}
-	s.rounds[j] = bytes.Clone(round)
-}
-
-// restore takes over the salts of a record.
+// restore takes over the identities of a record.
 func (s *identities) restore(r evidence.Record) {
 	for _, a := range r.Attempts {
-		res := a.Facts.Reservation
-		if res == nil || len(res.Salt) == 0 {
-			continue
+		if res := a.Facts.Reservation; res != nil && len(res.Salt) > 0 {
+			s.known[job{r.PeerID, r.Hour}] = identity{salt: res.Salt, news: news{res.Beacon, res.Cosigned}}
 		}
-		hour := r.Hour
-		if res.Since != 0 {
-			hour = res.Since
-		}
-		s.salts[job{r.PeerID, hour}] = bytes.Clone(res.Salt)
-		s.keepRound(job{r.PeerID, hour}, res.Beacon)
 	}
 }
 
 // identify chooses the identity for an attempt. The caller holds the lock.
 func (m *Monitor) identify(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (identity, error) {
-	i, n, frugal := m.seat(roster, relay, h)
-	if !reserves(h, i, n, frugal) {
+	i, bench, frugal := m.seat(roster, relay, h)
+	now := m.machine.now().wall
+	if !reserves(h, bench, i, frugal, !now.Before(h.End())) {
 		return identity{}, nil
 	}
-	return m.identities.of(relay.PeerID, made(h, i, n, frugal))
+	return m.identities.of(relay.PeerID, h, m.news(roster, h, now), replaces(bench, frugal))
 }
 
-// identityHour is the hour for which that identity is made. The caller holds the lock.
-func (m *Monitor) identityHour(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) evidence.Hour {
-	i, n, frugal := m.seat(roster, relay, h)
-	return made(h, i, n, frugal)
+// seat is this monitor's number among those that judge the relay, or -1, those, and
+// what kind of relay it is. The caller holds the lock.
+func (m *Monitor) seat(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (i int, bench []*bounty.Monitor, careful bool) {
+	bench = roster.Bench(relay, h)
+	i = slices.IndexFunc(bench, func(other *bounty.Monitor) bool { return other.Name == m.cfg.Name })
+	return i, bench, frugal(m.seen[relay.PeerID])
 }
 
-// seat is this monitor's number among those that judge the relay, their number,
-// and what kind of relay it is. The caller holds the lock.
-func (m *Monitor) seat(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (i, n int, careful bool) {
-	bench := roster.Bench(relay, h)
-	for k, other := range bench {
-		if other.Name == m.cfg.Name {
-			i = k
+// news is what is at hand for an identity of hour h: the hour's beacon, or else a
+// cosignature.
+func (m *Monitor) news(roster *bounty.Roster, h evidence.Hour, now time.Time) news {
+	if m.beacons != nil {
+		if round := m.beacons.of(h); round != nil {
+			return news{beacon: round}
 		}
 	}
-	return i, max(1, len(bench)), frugal(m.seen[relay.PeerID])
+	cosigned, err := m.store.Cosigned(h, now, roster.Independent(roster.Monitor(m.cfg.Name, h), h)...)
+	if err != nil {
+		m.log.Error("look for a cosignature", "err", err)
+	}
+	return news{cosigned: cosigned}
+}
+
+// freshen gets what is new in this hour. Relays that were asked without it are asked
+// once more, if that can still be done in their hour: on the real network nothing counts
+// up without.
+func (m *Monitor) freshen(ctx context.Context) {
+	m.fetchBeacons(ctx)
+	if m.cfg.Network == evidence.Lab || ctx.Err() != nil {
+		return
+	}
+	now, roster := m.machine.now().wall, m.basis().roster
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, h := range []evidence.Hour{evidence.HourOf(now) - 1, evidence.HourOf(now)} {
+		stale := m.identities.stale(h)
+		if len(stale) == 0 || !m.news(roster, h, now).fresh() {
+			continue
+		}
+		m.planner.reopen(func(j job) bool {
+			relay := roster.Relay(j.relay)
+			if relay == nil || !slices.Contains(stale, j) {
+				return false
+			}
+			_, bench, frugal := m.seat(roster, relay, h)
+			return replaces(bench, frugal)
+		})
+	}
+}
+
+// notFreshAfter is how long into its hour nothing new is expected yet: so long what holds
+// is said of the hour before.
+const notFreshAfter = time.Minute
+
+// notFresh says why votes of this hour will be unknown although relays are up; empty:
+// they will not.
+func (m *Monitor) notFresh(now time.Time) string {
+	h := evidence.HourOf(now.Add(-notFreshAfter))
+	if m.cfg.Network == evidence.Lab || m.news(m.basis().roster, h, now).fresh() {
+		return ""
+	}
+	why := "no drand server is configured"
+	if m.beacons != nil {
+		why = m.beacons.fault(h)
+	}
+	return fmt.Sprintf("nothing new is at hand that relays could sign in %s, so that no relay counts up in it: %s, and since %s no witness of another operator has cosigned a checkpoint of this log; look at drand in the configuration, at this machine's way to the internet, and at the witnesses",
+		h, why, evidence.TimeOf(evidence.CosignedFrom(h)))
 }
 
 // sign adds to an attempt what proves how its identity was made.
-func (id identity) sign(a *evidence.Attempt, hour evidence.Hour) {
-	r := a.Facts.Reservation
-	if r == nil {
-		return
-	}
-	r.Salt, r.Beacon = id.salt, id.beacon
-	if id.hour != hour {
-		r.Since = id.hour
+func (id identity) sign(a *evidence.Attempt) {
+	if r := a.Facts.Reservation; r != nil {
+		r.Salt, r.Beacon, r.Cosigned = id.salt, id.beacon, id.cosigned
 	}
 }
 
@@ -196,6 +252,7 @@ func (m *Monitor) recall(now moment) error {
 			for _, a := range r.Attempts {
 				m.remember(a)
 				m.planner.places.learn(r.PeerID, a)
+				m.planner.hold(job{r.PeerID, h}, a)
 			}
 		}
 	}

@@ -2,108 +2,139 @@ package monitor
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// Five monitors at a relay that keeps a place for two hours and frees none, over
-// four days and for every number of monitors: never more than n + 4 places.
+// bench is n monitors, of which so many, in between, are the committee's.
+func bench(n, committee int) []*bounty.Monitor {
+	list := make([]*bounty.Monitor, n)
+	for i := range list {
+		list[i] = &bounty.Monitor{Name: fmt.Sprint("m", i)}
+	}
+	for i := range committee {
+		list[n-1-i*(n/committee)].Committee = true
+	}
+	return list
+}
+
+// A relay with 15 places that keeps each for two hours and frees none: whenever in the
+// hour the monitors come, and whatever they try again past its end, no more are held, at
+// any minute, by any number of monitors.
 func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
-	const keeps = 2 // hours
-	for n := 1; n <= 8; n++ {
-		places := map[string]evidence.Hour{} // identity -> hour of its last refresh
-		most := 0
-		first := hourly("2026-11-03T00:00:00Z")
-		for h := first; h < first+96; h++ {
-			for i := range n {
-				places[fmt.Sprint(i, made(h, i, n, true))] = h
-			}
-			held := 0
-			for id, last := range places {
-				// A reservation made late in its hour is still held in the second one after.
-				if h-last > keeps {
-					delete(places, id)
-					continue
+	const keeps = 2 * time.Hour
+	random := rand.New(rand.NewPCG(1, 2))
+	for n := 1; n <= 15; n++ {
+		for committee := 1; committee <= min(n, 5); committee++ {
+			list := bench(n, committee)
+			for name, when := range map[string]func() (offset time.Duration, retries int){
+				"any time":         func() (time.Duration, int) { return time.Duration(random.IntN(3600)) * time.Second, random.IntN(3) },
+				"late and again":   func() (time.Duration, int) { return 59*time.Minute + time.Duration(random.IntN(60))*time.Second, 2 },
+				"late, then early": func() (time.Duration, int) { return time.Duration(random.IntN(2)) * 3599 * time.Second, 2 },
+				"at once":          func() (time.Duration, int) { return 0, 0 },
+			} {
+				first := hourly("2026-11-03T00:00:00Z")
+				type place struct{ from, until time.Time }
+				held := make([]map[evidence.Hour]place, n) // of each monitor, by the identity's hour
+				most := 0
+				planners := make([]*planner, n)
+				for i := range list {
+					held[i] = map[evidence.Hour]place{}
+					planners[i] = newPlanner(nil)
 				}
-				held++
+				for h := first; h < first+30; h++ {
+					for i := range list {
+						if !reserves(h, list, i, true, false) {
+							continue
+						}
+						offset, again := when()
+						j := job{"relay", h}
+						from := h.Start().Add(max(offset, planners[i].held[j]))
+						if !from.Before(h.End()) {
+							t.Fatalf("monitor %d begins in %s only at %s", i, h, from)
+						}
+						last := from
+						for _, after := range retries[:again] {
+							if at := from.Add(after); reserves(h, list, i, true, !at.Before(h.End())) {
+								last = at
+							}
+						}
+						held[i][h] = place{from, last.Add(keeps)}
+						planners[i].hold(j, evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{Expires: evidence.TimeOf(last.Add(keeps))}}})
+					}
+				}
+				for at := first.Start(); at.Before((first + 30).Start()); at = at.Add(time.Minute) {
+					now := 0
+					for i := range held {
+						for _, p := range held[i] {
+							if !at.Before(p.from) && at.Before(p.until) {
+								now++
+							}
+						}
+					}
+					most = max(most, now)
+				}
+				if most > frugalPlaces {
+					t.Errorf("%d monitors, %d of the committee, %s: %d places are held", n, committee, name, most)
+				}
 			}
-			most = max(most, held)
-		}
-		if most > n+4 {
-			t.Errorf("%d monitors hold %d places, want at most %d", n, most, n+4)
 		}
 	}
 }
 
-// Of more than eight monitors eight reserve in a day, each in turn, and even while
-// they change places a relay of 15 has room for others.
-func TestMoreThanEightMonitorsTakeTurns(t *testing.T) {
-	const keeps = 2 // hours
+// Five reserve in an hour, the committee's first of all, and of the others each in turn.
+func TestTurnsAtAFrugalRelay(t *testing.T) {
 	first := hourly("2026-11-03T00:00:00Z")
-	for n := mostHolders + 1; n <= 24; n++ {
-		places := map[string]evidence.Hour{}
-		turns := map[int]int{}
-		most := 0
-		for h := first; h < first+24*evidence.Hour(n); h++ {
-			now := 0
-			for i := range n {
-				if !reserves(h, i, n, true) {
-					continue
+	for n := 1; n <= 15; n++ {
+		for committee := 1; committee <= n; committee++ {
+			list := bench(n, committee)
+			turns := make([]int, n)
+			const hours = 360
+			for h := first; h < first+hours; h++ {
+				all, own := 0, 0
+				for i, m := range list {
+					if !reserves(h, list, i, false, true) {
+						t.Fatal("it is no frugal relay, and one does not reserve")
+					}
+					if reserves(h, list, i, true, false) {
+						all++
+						turns[i]++
+						if m.Committee {
+							own++
+						}
+					}
 				}
-				now++
-				turns[i]++
-				places[fmt.Sprint(i, made(h, i, n, true))] = h
-			}
-			if now > mostHolders+1 {
-				t.Fatalf("%d of %d monitors reserve in %s", now, n, h)
-			}
-			for id, last := range places {
-				if h-last > keeps {
-					delete(places, id)
+				if all > mostHolders || n <= mostHolders && all != n || committee <= 4 && own != committee ||
+					committee < n && n > mostHolders && (all != mostHolders || own == 0 || own == all) {
+					t.Fatalf("of %d monitors %d reserve in %s, %d of the committee's %d", n, all, h, own, committee)
 				}
 			}
-			most = max(most, len(places))
+			for i, m := range list {
+				for k, o := range list {
+					if d := turns[i] - turns[k]; m.Committee == o.Committee && (d > 4 || d < -4) {
+						t.Errorf("of %d monitors %d has %d turns, %d has %d", n, i, turns[i], k, turns[k])
+					}
+				}
+				if turns[i] == 0 {
+					t.Errorf("of %d monitors %d has no turn", n, i)
+				}
+			}
 		}
-		if most > mostHolders+4 {
-			t.Errorf("%d monitors hold %d places", n, most)
-		}
-		if len(turns) != n {
-			t.Errorf("of %d monitors %d ever had a turn", n, len(turns))
+	}
+	// Who does not judge the relay takes no place that one who does needs.
+	for n, want := range map[int]bool{0: true, 4: true, 5: false, 9: false} {
+		if got := reserves(first, bench(n, min(n, 1)), -1, true, false); got != want {
+			t.Errorf("beside a bench of %d: %v", n, got)
 		}
 	}
 }
 
-// Every monitor has a fresh identity at least once a day, and none is used for
-// longer than a verifier admits.
-func TestFrugalIdentitiesAreFreshEnough(t *testing.T) {
-	first := hourly("2026-11-03T00:00:00Z")
-	for n := 1; n <= 8; n++ {
-		for i := range n {
-			fresh := 0
-			for h := first; h < first+24; h++ {
-				m := made(h, i, n, true)
-				if m > h || m <= h-24 {
-					t.Fatalf("monitor %d of %d uses in %s an identity of %s", i, n, h, m)
-				}
-				if m == h {
-					fresh++
-				}
-			}
-			if fresh < 24/n {
-				t.Errorf("monitor %d of %d has %d fresh hours a day", i, n, fresh)
-			}
-		}
-	}
-}
-
-func TestFreshEveryHourWhereItDoesNoHarm(t *testing.T) {
-	h := hourly("2026-11-03T14:00:00Z")
-	if made(h, 3, 5, false) != h {
-		t.Error("not fresh")
-	}
-	at := h.Start()
+func TestFrugal(t *testing.T) {
+	at := hourly("2026-11-03T14:00:00Z").Start()
 	with := func(agent string, ttl time.Duration) *evidence.Attempt {
 		return &evidence.Attempt{Started: evidence.TimeOf(at), Facts: evidence.Facts{
 			AgentVersion: agent, Reservation: &evidence.Reservation{Expires: evidence.TimeOf(at.Add(ttl))},
@@ -126,32 +157,51 @@ func TestFreshEveryHourWhereItDoesNoHarm(t *testing.T) {
 	}
 }
 
-// A restart reserves with the same identity: it finds the salt in the log.
-func TestIdentitySurvivesARestart(t *testing.T) {
+// An identity stays the same for its hour, over a restart, too: it takes one place. One
+// that holds nothing new is made anew once there is something, and then stays.
+func TestIdentityOfAnHour(t *testing.T) {
 	_, ids := newTestMonitor(t, &fakeNet{}, 1, 1)
 	h := hourly("2026-11-03T14:00:00Z")
-	before := &identities{monitor: "m1+0+key", salts: map[job][]byte{}}
-	id, err := before.of(ids[0], h-5)
-	if err != nil {
-		t.Fatal(err)
+	s := &identities{monitor: "m1+0+key", known: map[job]identity{}}
+	of := func(hour evidence.Hour, now news, replace bool) identity {
+		t.Helper()
+		id, err := s.of(ids[0], hour, now, replace)
+		must(t, err)
+		return id
 	}
-	a := evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{}}}
-	id.sign(&a, h)
+	restart := func(id identity, hour evidence.Hour) {
+		a := evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{}}}
+		id.sign(&a)
+		s = &identities{monitor: "m1+0+key", known: map[job]identity{}}
+		s.restore(evidence.Record{PeerID: ids[0], Hour: hour, Attempts: []evidence.Attempt{a}})
+	}
+	beacon, cosigned := news{beacon: []byte("round")}, news{cosigned: "note"}
 
-	after := &identities{monitor: "m1+0+key", salts: map[job][]byte{}}
-	after.restore(evidence.Record{PeerID: ids[0], Hour: h, Attempts: []evidence.Attempt{a}})
-	again, err := after.of(ids[0], h-5)
-	if err != nil {
-		t.Fatal(err)
+	stale := of(h, news{}, true)
+	if again := of(h, news{}, true); !again.key.Equals(stale.key) {
+		t.Error("another identity with nothing new, either")
 	}
-	if !id.key.Equals(again.key) {
-		t.Error("another identity after the restart")
+	if again := of(h, cosigned, false); !again.key.Equals(stale.key) || len(s.stale(h)) != 1 {
+		t.Error("it was replaced where it must not be")
 	}
-	other, err := after.of(ids[0], h)
-	if err != nil {
-		t.Fatal(err)
+	restart(stale, h)
+	if again := of(h, news{}, true); !again.key.Equals(stale.key) || len(s.stale(h)) != 1 {
+		t.Error("another identity after a restart")
 	}
-	if id.key.Equals(other.key) {
+	fresh := of(h, cosigned, true)
+	if fresh.key.Equals(stale.key) || fresh.cosigned != "note" || len(s.stale(h)) != 0 {
+		t.Error("it was not replaced")
+	}
+	for _, later := range []news{beacon, {cosigned: "a newer note"}, {}} {
+		if again := of(h, later, true); !again.key.Equals(fresh.key) {
+			t.Error("it takes a third place")
+		}
+		restart(fresh, h)
+	}
+	if other := of(h+1, cosigned, true); other.key.Equals(fresh.key) {
 		t.Error("the same identity for another hour")
+	}
+	if of(h+4, beacon, true); len(s.known) != 1 {
+		t.Errorf("%d identities are kept", len(s.known))
 	}
 }

@@ -1,15 +1,13 @@
 package monitor
 
 import (
+	"crypto/rand"
 	"fmt"
 	"net/http/httptest"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/libp2p/go-libp2p/core/crypto"
-	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -42,7 +40,7 @@ func TestAllReadTheLogOnce(t *testing.T) {
 		time.Sleep(time.Minute) // into a month's first hour: two months are looked at
 		m := largeMonitor(t, 40, 3)
 		log := &readings{Log: m.store, hours: map[evidence.Hour]int{}}
-		m.basis().history = history.New(log, m.basis().rules, m.basis().roster)
+		m.basis().history = history.New(log, m.basis().rules, m.basis().roster, nil)
 		this := evidence.HourOf(time.Now())
 		var err error
 		m.alerts, err = alert.New(filepath.Join(t.TempDir(), "alerts.json"), m.log, &pager{})
@@ -123,7 +121,9 @@ func BenchmarkLarge(b *testing.B) {
 			})
 		}
 		nothing := func() {}
-		run("start", "/", func() { m.basis().history, m.rows.known = history.New(m.store, m.basis().rules, m.basis().roster), nil })
+		run("start", "/", func() {
+			m.basis().history, m.rows.known = history.New(m.store, m.basis().rules, m.basis().roster, nil), nil
+		})
 		run("page", "/", nothing)
 		try := 0
 		run("attempt", "/", func() {
@@ -158,11 +158,7 @@ func largeMonitor(t testing.TB, n, hours int) *Monitor {
 	m.basis().roster.Relays = make([]bounty.Relay, n)
 	ids := make([]string, n)
 	for i := range ids {
-		_, pub, err := crypto.GenerateEd25519Key(nil)
-		must(t, err)
-		id, err := peer.IDFromPublicKey(pub)
-		must(t, err)
-		ids[i] = id.String()
+		ids[i] = newSigner(t, rand.Reader)
 		m.basis().roster.Relays[i] = relay
 		m.basis().roster.Relays[i].PeerID, m.basis().roster.Relays[i].Operator = ids[i], fmt.Sprint("operator ", i)
 	}
@@ -173,6 +169,7 @@ func largeMonitor(t testing.TB, n, hours int) *Monitor {
 	m.store, err = evidence.Create(m.cfg.DataDir+"/log", evidence.Options{Name: "m1", Network: evidence.Lab, First: this - evidence.Hour(hours)})
 	must(t, err)
 	t.Cleanup(func() { _ = m.store.Close() })
+	m.identities.monitor = m.store.Key()
 	m.basis().roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}, {Name: "c2", TCP4: "x", WSS: "x"}, {Name: "c3", TCP4: "x", WSS: "x"}}
 	for i := range m.basis().roster.Relays {
 		m.basis().roster.Relays[i].Enrolled = m.store.First()
@@ -195,6 +192,7 @@ func largeMonitor(t testing.TB, n, hours int) *Monitor {
 				if outcome == evidence.OK {
 					a.Level = evidence.LevelEchoed
 					a.Facts.AgentVersion = "relayd/1.0.0"
+					vouch(t, m, h, &a)
 				} else {
 					for _, c := range []evidence.Component{evidence.TCP4, evidence.WSS} {
 						for _, name := range []string{"c1", "c2", "c3"} {
@@ -211,6 +209,6 @@ func largeMonitor(t testing.TB, n, hours int) *Monitor {
 			must(t, err)
 		}
 	}
-	m.basis().history = history.New(m.store, m.basis().rules, m.basis().roster)
+	m.basis().history = history.New(m.store, m.basis().rules, m.basis().roster, nil)
 	return m
 }

@@ -95,6 +95,7 @@ var (
 	descBuild      = prometheus.NewDesc("relaymon_build_info", "The version, as a label.", []string{"version"}, nil)
 	descJudging    = prometheus.NewDesc("relaymon_judging", "Whether relays are judged: 0 while the evidence log cannot be written or is in doubt, or the clock is.", nil, nil)
 	descSigning    = prometheus.NewDesc("relaymon_signing", "Whether the log is signed: 0 while it waits for its witnesses.", nil, nil)
+	descFresh      = prometheus.NewDesc("relaymon_fresh", "Whether something new is at hand that relays can sign in this hour: 0 while neither the hour's drand round is nor a cosignature by another operator, so that no relay counts up.", nil, nil)
 	descSealed     = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
 	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
 	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
@@ -117,7 +118,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descSealed, descBehind, descRefused, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare) {
 		out <- d
 	}
 }
@@ -137,6 +138,7 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 	gauge(descBuild, 1, buildinfo.Version())
 	gauge(descJudging, truth(o.Fault == ""))
 	gauge(descSigning, truth(o.Held == ""))
+	gauge(descFresh, truth(o.NotFresh == ""))
 	gauge(descSealed, float64(o.Sealed))
 	for _, w := range o.Witnesses {
 		gauge(descBehind, float64(w.Behind), w.Name)

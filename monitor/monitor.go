@@ -133,7 +133,7 @@ func (m *Monitor) prepare() (err error) {
 	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = newPlanner(m.secrets.of)
 	m.planner.places.all = m.cfg.Concurrency
-	m.identities = &identities{monitor: m.store.Key(), salts: map[job][]byte{}}
+	m.identities = &identities{monitor: m.store.Key(), known: map[job]identity{}}
 	now := m.machine.now()
 	if err := m.recall(now); err != nil {
 		return err
@@ -173,7 +173,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"20 * * * * *":    func() { m.seal(m.machine.now().wall) },
 		"40 */10 * * * *": m.noteClock,
 		"*/10 * * * * *":  func() { m.askWitnesses(ctx) },
-		"*/5 * * * * *":   func() { m.fetchBeacons(ctx) },
+		"*/5 * * * * *":   func() { m.freshen(ctx) },
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
 		"30 17 * * * *":   func() { m.fetchReleases(ctx) },

@@ -77,6 +77,7 @@ func (m *Monitor) self(now time.Time) web.Overview {
 	o.NotUsed = m.notUsed()
 	o.Overload = m.planner.places.overload(m.machine.now())
 	m.mu.Unlock()
+	o.NotFresh = m.notFresh(now)
 	m.addWitnesses(&o)
 	return o
 }
@@ -326,7 +327,7 @@ func latency(month evidence.Month, known *history.Relay) []web.Latency {
 }
 
 // story is one hour, told from what the running monitor has at hand. Cosignatures
-// and vouchers are left to "relaymon explain", which verifies the month for them.
+// are left to "relaymon explain", which verifies the month for them.
 func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.Story, error) {
 	b := m.basis()
 	relay := b.roster.Relay(id)
@@ -350,6 +351,11 @@ func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.S
 	}
 	if i := slices.IndexFunc(records, func(r evidence.Record) bool { return r.PeerID == id }); i >= 0 {
 		f.Record = &records[i]
+		vouchers, err := b.history.Vouchers(hour.Month())
+		if err != nil {
+			return history.Story{}, err
+		}
+		f.Vouchers = history.Judged(vouchers, f.Record)
 	}
 	return history.Tell(f), nil
 }

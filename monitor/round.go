@@ -60,7 +60,7 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
-	e.identity.sign(&a, j.hour)
+	e.identity.sign(&a)
 	m.log.Info("attempt", "relay", j.relay, "hour", j.hour,
 		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,
 		"relayed", a.Results[evidence.Relay].Outcome, "level", a.Level)
@@ -165,7 +165,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 		return nil, err
 	}
 	m.askWitnesses(ctx)
-	m.fetchBeacons(ctx)
+	m.freshen(ctx)
 	m.mu.Lock()
 	err := m.begin(h, now)
 	m.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -36,7 +39,7 @@ type fakeNet struct {
 	most    int // probes at the same time
 }
 
-func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ *lookout, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 	f.mu.Lock()
 	f.climbs++
 	f.running++
@@ -57,7 +60,58 @@ func (f *fakeNet) climb(ctx context.Context, t probe.Target, _ *lookout, _ crypt
 	a := attempt(start, f.outcome(t.PeerID.String(), start))
 	a.PeerID = t.PeerID.String()
 	a.Rungs = []evidence.Rung{}
+	if key != nil && a.Results[evidence.Relay].Outcome == evidence.OK {
+		a.Facts.Reservation = grant(a.PeerID, key, start, time.Hour)
+	}
 	return a, nil
+}
+
+// signers are the keys of the relays in place of the network, by their peer IDs.
+var signers sync.Map
+
+// newSigner is one more of them.
+func newSigner(t testing.TB, random io.Reader) string {
+	t.Helper()
+	key, _, err := crypto.GenerateEd25519Key(random)
+	must(t, err)
+	id, err := peer.IDFromPrivateKey(key)
+	must(t, err)
+	signers.Store(id.String(), key)
+	return id.String()
+}
+
+// grant is what such a relay grants an identity.
+func grant(relay string, key crypto.PrivKey, at time.Time, ttl time.Duration) *evidence.Reservation {
+	signer, ok := signers.Load(relay)
+	if !ok {
+		return nil
+	}
+	id, err := peer.Decode(relay)
+	if err != nil {
+		panic(err)
+	}
+	self, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	e, err := record.Seal(&relayv2.ReservationVoucher{Relay: id, Peer: self, Expiration: at.Add(ttl)}, signer.(crypto.PrivKey))
+	if err != nil {
+		panic(err)
+	}
+	voucher, err := e.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return &evidence.Reservation{Peer: self.String(), Voucher: voucher, Expires: evidence.TimeOf(at.Add(ttl))}
+}
+
+// vouch adds to an attempt of hour h what the relay grants for it.
+func vouch(t testing.TB, m *Monitor, h evidence.Hour, a *evidence.Attempt) {
+	t.Helper()
+	id, err := m.identities.of(a.PeerID, h, news{}, false)
+	must(t, err)
+	a.Facts.Reservation = grant(a.PeerID, id.key, a.Started.Time, time.Hour)
+	id.sign(a)
 }
 
 // machine has clocks that go by the bubble's time, with the wall's set. It is as if
@@ -85,17 +139,10 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	roster := &bounty.Roster{Network: evidence.Lab}
 	var ids []string
 	for i := range n {
-		key, _, err := crypto.GenerateEd25519Key(deterministic(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, err := peer.IDFromPrivateKey(key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids = append(ids, id.String())
+		id := newSigner(t, deterministic(i))
+		ids = append(ids, id)
 		roster.Relays = append(roster.Relays, bounty.Relay{
-			PeerID: id.String(), Operator: "another",
+			PeerID: id, Operator: "another",
 			Address:  bounty.Address{IPv4: "127.0.0.2", TCPPort: 4001, Domain: "relay.test", WSSPort: 443},
 			Enrolled: evidence.HourOf(time.Now()),
 		})
@@ -126,13 +173,13 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
 	m.planner = newPlanner(m.secrets.of)
 	m.planner.places.all = concurrency
-	m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
+	m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
 	return m, ids
 }
 
 // goBy puts rules and a roster in force that are in no file.
 func goBy(m *Monitor, rules *bounty.Rules, roster *bounty.Roster) {
-	m.inForce.Store(&basis{rules: rules, roster: roster, history: history.New(m.store, rules, roster)})
+	m.inForce.Store(&basis{rules: rules, roster: roster, history: history.New(m.store, rules, roster, nil)})
 }
 
 // deterministic is a source of bytes for test keys.

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"maps"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -62,12 +63,14 @@ type planner struct {
 	hours  map[job]*progress
 	busy   map[string]bool // relays with an attempt under way
 	places places
+	// held is how long into an hour a place at the relay is still taken, see hold.
+	held map[job]time.Duration
 
 	offsets map[job]time.Duration // of the hours at hand
 }
 
 func newPlanner(secret func(evidence.Hour) []byte) *planner {
-	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}, places: newPlaces(), offsets: map[job]time.Duration{}}
+	return &planner{secret: secret, hours: map[job]*progress{}, busy: map[string]bool{}, places: newPlaces(), held: map[job]time.Duration{}, offsets: map[job]time.Duration{}}
 }
 
 // restore takes over what the log holds of a relay and an hour, of which nothing is
@@ -99,6 +102,19 @@ func (p *planner) note(j job, a evidence.Attempt, began time.Duration) {
 	s.attempts++
 	s.done = s.done || complete(a)
 	p.places.learn(j.relay, a)
+	p.hold(j, a)
+}
+
+// hold notes that a place is held into the third hour after, as a retry past its hour's
+// end has it from a relay that keeps places for two hours. The first attempt of that
+// hour waits for its end: so places of three hours are held at once, and no more.
+func (p *planner) hold(j job, a evidence.Attempt) {
+	third := job{j.relay, j.hour + heldHours}
+	if r := a.Facts.Reservation; r != nil {
+		if into := r.Expires.Sub(third.hour.Start()); into > 0 && into <= closeAfter {
+			p.held[third] = max(p.held[third], into)
+		}
+	}
 }
 
 // offset is when in its hour the first attempt is due.
@@ -138,7 +154,7 @@ func (p *planner) due(now moment, relays []string) []job {
 			if known := p.hours[j]; known != nil {
 				s = *known
 			}
-			due, late, ok := s.next(now, h, p.offset(j))
+			due, late, ok := s.next(now, h, max(p.offset(j), p.held[j]))
 			switch {
 			case !ok || now.wall.Before(due):
 			case !now.wall.Before(late):
@@ -182,9 +198,7 @@ func (p *planner) forget(before evidence.Hour) {
 			delete(p.hours, j)
 		}
 	}
-	for j := range p.offsets {
-		if j.hour < before {
-			delete(p.offsets, j)
-		}
+	for _, known := range []map[job]time.Duration{p.offsets, p.held} {
+		maps.DeleteFunc(known, func(j job, _ time.Duration) bool { return j.hour < before })
 	}
 }

@@ -104,7 +104,7 @@ func (s *stepped) again(reboot bool) {
 	s.m.secrets = &secrets{dir: old.secrets.dir, mark: store.Mark}
 	s.m.planner = newPlanner(s.m.secrets.of)
 	s.m.planner.places.all = old.cfg.Concurrency
-	s.m.identities = &identities{monitor: store.Key(), salts: map[job][]byte{}}
+	s.m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
 	must(s.t, s.m.recall(s.m.machine.now()))
 	s.start()
 }
@@ -146,7 +146,7 @@ func (s *stepped) vote(relay string, vh *evidence.VerifiedHour) bounty.Vote {
 		return bounty.Vote{Why: bounty.Missing}
 	}
 	ballot := bounty.VoteOf(s.m.basis().rules, r, nil, r.Relay(relay), vh.Record, vh.Vouchers)
-	return bounty.Sealed(s.m.basis().rules, r, s.m.cfg.Name, 1, vh).Of(s.m.basis().rules, ballot)
+	return bounty.Sealed(s.m.basis().rules, r, &bounty.Monitor{Name: s.m.cfg.Name}, 1, vh).Of(s.m.basis().rules, ballot)
 }
 
 // check is what holds of every hour, whatever was done to the clock.

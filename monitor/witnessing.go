@@ -358,9 +358,8 @@ func (m *Monitor) meet() error {
 		return err
 	}
 	m.witnessing = newWitnessing(m, client)
-	if len(m.cfg.Drand) > 0 {
-		m.beacons = newBeacons(beacon.Quicknet(), m.cfg.Drand, client, m.log)
-		m.identities.beacon = m.beacons.of
+	if servers := m.cfg.DrandServers(); len(servers) > 0 {
+		m.beacons = newBeacons(beacon.Quicknet(), servers, client, m.log)
 	}
 	return nil
 }

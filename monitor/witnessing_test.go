@@ -495,7 +495,7 @@ func TestRunWitnessed(t *testing.T) {
 			}
 			for i := range v.Hours {
 				h := v.Hours[i].Header.Hour
-				sealed := bounty.Sealed(m.basis().rules, roster, m.cfg.Name, 3, &v.Hours[i])
+				sealed := bounty.Sealed(m.basis().rules, roster, roster.Monitor(m.cfg.Name, h), 3, &v.Hours[i])
 				want := 2
 				// It could have been cosigned from 16 minutes after its end on, for 44 minutes.
 				if m.cfg.Name != "m2" && !h.End().Add(closeAfter).Before(from) && !h.End().Add(time.Hour).After(to) {

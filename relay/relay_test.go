@@ -348,6 +348,11 @@ func TestRelayByEveryTransport(t *testing.T) {
 			if rsvp.Voucher == nil || rsvp.Voucher.Relay != r.ID() || rsvp.Voucher.Peer != alice.ID() {
 				t.Errorf("voucher %+v", rsvp.Voucher)
 			}
+			// What is valid for longer than voucher_valid of the bounty's rules (3 h) counts as
+			// signed beforehand. No setting changes how long a reservation lasts.
+			if left := time.Until(rsvp.Voucher.Expiration); left > reservationTTL || reservationTTL > 3*time.Hour {
+				t.Errorf("the voucher is valid for %s", left)
+			}
 			if len(rsvp.Addrs) != len(r.Addrs()) {
 				t.Errorf("the reservation lists %v, want %v", rsvp.Addrs, r.Addrs())
 			}

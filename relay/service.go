@@ -12,7 +12,8 @@ import (
 )
 
 // reservationTTL is how long a reservation lasts unless it is prolonged; clients
-// do so shortly before its end.
+// do so shortly before its end. The relay signs its end: a monitor counts what lasts
+// longer than 3 hours as signed beforehand (rule R6).
 const reservationTTL = time.Hour
 
 // newService offers Circuit Relay v2 through the gate, which has decided about

@@ -19,6 +19,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,14 +71,6 @@ type Watcher struct {
 	Until     *evidence.Hour // nil: for ever
 	Cosigner  ed25519.PrivateKey
 	CosignKey string // verifier key
-
-	cosigned []cosigned // its checkpoints, each with another operator's cosignature
-}
-
-// cosigned is a note that nobody could know before it was signed.
-type cosigned struct {
-	at   time.Time
-	note string
 }
 
 // RelayIP is where a scene's relay is: in Singapore, say both built-in data sets.
@@ -111,33 +104,12 @@ func (w *Scene) Join(i int) {
 	w.t.Helper()
 	name := fmt.Sprintf("m%d.example.org", i+1)
 	m := &Watcher{Name: name, Operator: fmt.Sprintf("operator-%d", i+1), Committee: i == 0, Dir: filepath.Join(w.t.TempDir(), name)}
-	log, err := evidence.Create(m.Dir, evidence.Options{Name: name, Network: w.Network, First: w.First - w.before()})
+	log, err := evidence.Create(m.Dir, evidence.Options{Name: name, Network: w.Network, First: w.First})
 	w.Must(err)
 	w.t.Cleanup(func() { log.Close() })
 	m.Log = log
 	m.Cosigner, m.CosignKey = NewWitness(w.t, name+"-witness")
 	w.Monitors = append(w.Monitors, m)
-}
-
-// before is how many hours earlier the logs begin: on the real network somebody must
-// have cosigned a log before a relay can sign anything that is new.
-func (w *Scene) before() evidence.Hour {
-	if w.Network == evidence.PSF {
-		return 2
-	}
-	return 0
-}
-
-// Fresh is what goes into the identity of an attempt at that time so that nobody can
-// have signed for it before: the newest cosigned checkpoint; empty: there is none.
-func (m *Watcher) Fresh(at time.Time) string {
-	last := ""
-	for _, c := range m.cosigned {
-		if !c.at.After(at) && c.at.After(at.Truncate(time.Hour).Add(-time.Hour)) {
-			last = c.note
-		}
-	}
-	return last
 }
 
 // Must ends the test on an error.
@@ -193,7 +165,8 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 	w.Must(err)
 	salt := make([]byte, 32)
 	rand.Read(salt)
-	key, err := evidence.Challenge{MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
+	cosigned := w.Fresh(m, h)
+	key, err := evidence.Challenge{Cosigned: cosigned, MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
 	w.Must(err)
 	self, err := peer.IDFromPrivateKey(key)
 	w.Must(err)
@@ -220,9 +193,22 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 		Facts: evidence.Facts{
 			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{w.IP}, Certificate: w.Cert, HTTPStatus: 101,
 			PingUS: []int64{40_100, 39_900}, HopReserve: 100, HopConnect: 100,
-			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Voucher: voucher, Expires: evidence.TimeOf(expires)},
+			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Cosigned: cosigned, Voucher: voucher, Expires: evidence.TimeOf(expires)},
 		},
 	}
+}
+
+// Fresh is what nobody could know before hour h: a cosignature of its first second, by
+// the next monitor, of the log's checkpoint without any block; empty: there is no other.
+func (w *Scene) Fresh(m *Watcher, h evidence.Hour) string {
+	i := slices.Index(w.Monitors, m)
+	other := w.Monitors[(i+1)%len(w.Monitors)]
+	if other == m {
+		return ""
+	}
+	root := sha256.Sum256(nil)
+	text := fmt.Sprintf("%s\n0\n%s\n\n", m.Log.Origin(), base64.StdEncoding.EncodeToString(root[:]))
+	return text + string(Cosign(other.Cosigner, other.CosignKey, []byte(text), h.Start()))
 }
 
 // Down is a climb that finds nobody listening, with controls that worked.
@@ -255,11 +241,6 @@ func (w *Scene) Watch(see func(m *Watcher, h evidence.Hour) []evidence.Attempt) 
 			return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
 		}
 	}
-	for h := w.First - w.before(); h < w.First; h++ {
-		for _, m := range w.Monitors {
-			w.Seal(m, h.End().Add(17*time.Minute))
-		}
-	}
 	for h := w.First; h < w.First+evidence.Hour(w.Hours); h++ {
 		for _, m := range w.Monitors {
 			w.Observe(m, h, see(m, h))
@@ -276,7 +257,7 @@ func (w *Scene) Settle() {
 	w.t.Helper()
 	last := w.AsOf.Truncate(time.Hour).Add(-time.Hour).Add(17 * time.Minute)
 	for _, m := range w.Monitors {
-		if int64(evidence.HourOf(last)-w.First+w.before()) > m.Log.Size() {
+		if int64(evidence.HourOf(last)-w.First) > m.Log.Size() {
 			w.Seal(m, last)
 		}
 	}
@@ -313,12 +294,7 @@ func (w *Scene) Seal(m *Watcher, now time.Time) {
 		if o == m {
 			continue
 		}
-		line := Cosign(o.Cosigner, o.CosignKey, checkpoint, at)
-		w.Must(m.Log.AddCosignatures(m.Log.Size(), line, o.CosignKey))
-		if o.Operator != m.Operator {
-			text, _, _ := bytes.Cut(checkpoint, []byte("\n\n"))
-			m.cosigned = append(m.cosigned, cosigned{at, string(text) + "\n\n" + string(line)})
-		}
+		w.Must(m.Log.AddCosignatures(m.Log.Size(), Cosign(o.Cosigner, o.CosignKey, checkpoint, at), o.CosignKey))
 	}
 }
 

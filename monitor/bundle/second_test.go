@@ -49,6 +49,7 @@ type secondRules struct {
 }
 
 type secondRoster struct {
+	Network  string `yaml:"network"`
 	Monitors []struct {
 		Name       string `yaml:"name"`
 		Operator   string `yaml:"operator"`
@@ -88,10 +89,10 @@ type secondHour struct {
 type secondRecord struct {
 	PeerID   string `json:"peer_id"`
 	Attempts []struct {
-		Started time.Time `json:"started"`
-		Stepped bool      `json:"stepped"`
-		Level   int       `json:"level"`
-		Facts   secondFacts
+		Started time.Time   `json:"started"`
+		Stepped bool        `json:"stepped"`
+		Level   int         `json:"level"`
+		Facts   secondFacts `json:"facts"`
 		Results map[string]struct {
 			Outcome string `json:"outcome"`
 		} `json:"results"`
@@ -113,6 +114,7 @@ type secondRecord struct {
 }
 
 type secondFacts struct {
+	Reservation *secondReservation `json:"reservation"`
 	Certificate *struct {
 		SHA256 string `json:"sha256"`
 	} `json:"certificate"`
@@ -644,7 +646,7 @@ func (s *second) vote(monitor, witnessKey string, h secondHour, n int) string {
 	if h.record == nil {
 		return "unknown"
 	}
-	vote := s.rawVote(h)
+	vote := s.rawVote(monitor, h)
 	before, after, inTime := 0, 0, 0
 	for _, m := range s.roster.Monitors {
 		at, ok := h.cosigned[m.WitnessKey]
@@ -668,14 +670,24 @@ func (s *second) vote(monitor, witnessKey string, h secondHour, n int) string {
 	return vote
 }
 
-func (s *second) rawVote(h secondHour) string {
+func (s *second) rawVote(monitor string, h secondHour) string {
 	var failed []time.Time
+	unproven := false
 	busy := false
 	for _, a := range h.record.Attempts {
 		if a.Stepped {
 			continue
 		}
 		if a.Results["tcp4"].Outcome == "ok" && a.Results["wss"].Outcome == "ok" && a.Results["relay"].Outcome == "ok" && a.Level == 4 {
+			ended := a.Started
+			for _, r := range a.Rungs {
+				if end := a.Started.Add(time.Duration(r.OffsetUS+r.DurationUS) * time.Microsecond); r.Component != "" && r.Outcome != "skipped" && end.After(ended) {
+					ended = end
+				}
+			}
+			if unproven = !s.proven(monitor, h.record.PeerID, h.header.Hour, a.Started, ended.Truncate(time.Millisecond), a.Facts.Reservation); unproven {
+				continue
+			}
 			return "up"
 		}
 		busy = busy || a.Results["relay"].Outcome == "busy"
@@ -741,6 +753,8 @@ func (s *second) rawVote(h secondHour) string {
 		}
 	}
 	switch {
+	case unproven: // it was there, and nothing but the monitor's word says so
+		return "unknown"
 	case len(failed) >= 2 && failed[len(failed)-1].Sub(failed[0]) >= 5*time.Minute:
 		return "down"
 	case busy && len(failed) < 2:

@@ -140,10 +140,12 @@ type Certificate struct {
 
 // Reservation is what the relay granted to the peer that asked.
 type Reservation struct {
-	Peer         string   `json:"peer"`              // the reserving peer: the nonce that binds the voucher to the hour
-	Since        Hour     `json:"since,omitempty"`   // the hour that went into Peer, if it was made before the record's
-	Salt         []byte   `json:"salt,omitempty"`    // with it a verifier derives Peer again
-	Beacon       []byte   `json:"beacon,omitempty"`  // drand quicknet round that went into Peer, if one did
+	Peer   string `json:"peer"`             // the reserving peer: the nonce that binds the voucher to the hour
+	Salt   []byte `json:"salt,omitempty"`   // with it a verifier derives Peer again
+	Beacon []byte `json:"beacon,omitempty"` // drand quicknet round that went into Peer, if one did
+	// Cosigned is a checkpoint of this log with one witness's cosignature, a note, that
+	// went into Peer, if one did.
+	Cosigned     string   `json:"cosigned,omitempty"`
 	Voucher      []byte   `json:"voucher,omitempty"` // the relay's signed envelope, as received
 	Expires      Time     `json:"expires"`
 	Addrs        []string `json:"addrs,omitempty"`

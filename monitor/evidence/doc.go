@@ -151,27 +151,35 @@
 // expiration, signed by the relay's host key. It holds no nonce; the reserving
 // peer ID is the nonce: that of the Ed25519 key with the seed
 //
-//	SHA-256(f("relaymon/probe-id/v1") || f(beacon) || f(monitor key) || f(relay) || f(hour) || f(salt))
+//	SHA-256(f("relaymon/probe-id/v1") || f(beacon) || f(cosigned) || f(monitor key) || f(relay) || f(hour) || f(salt))
 //
 // f being the length in 4 bytes, big-endian, and the bytes; the beacon is empty or
-// a round of a public source of randomness, the monitor key the log's verifier key
-// as text, the relay its binary peer ID, the hour the number of hours since 1970
-// in 8 bytes, big-endian, the salt 32 bytes. Salt, beacon and envelope stand in the
-// [Reservation].
+// a round of a public source of randomness, cosigned empty or a note as said below, the
+// monitor key the log's verifier key as text, the relay its binary peer ID, the hour the
+// record's, as the number of hours since 1970 in 8 bytes, big-endian, the salt 32 bytes.
+// Salt, beacon, cosigned and envelope stand in the [Reservation].
 //
 // A voucher is bad unless the envelope's signature, domain and payload type are
 // good, its signer and member relay are the record's relay, its member peer equals
 // the reservation's peer and follows from the salt, and it expires no earlier than
 // the second in which the attempt started and no later than 24 hours after that.
-// It is bound if the hour is the record's, older if the reservation's member since
-// names one of the 24 hours before, for which it was made. A bad or missing
-// voucher is a fact to be reported, not an error. A beacon is checked by a
-// [BeaconVerifier]; without one it counts as absent.
+// Else it is bound: the relay signed it for this monitor and this hour. The envelope has
+// 16384 bytes at most. A bad or missing voucher is a fact to be reported, not an error.
 //
-// A beacon is a round of drand's chain quicknet
+// That the relay did not sign it beforehand shows what could not be known before: the
+// beacon or the cosignature. One that is there and not as follows makes the voucher bad.
+//
+// A beacon is checked by a [BeaconVerifier]; without one it counts as absent. It is a
+// round of drand's chain quicknet
 // (52db9ba70e0cc0f6eaf7803dd07447a1f5477735fd3f661792ba94600c84e971): its number in 8
 // bytes, big-endian, and its signature, 48 bytes. It must be the first round at or
-// after the start of the hour for which the identity was made.
+// after the start of the hour.
+//
+// The member cosigned is text, 1024 bytes at most: a signed note in the one spelling,
+// whose text is that of a checkpoint of this log (the first line is its origin) and which
+// has exactly one signature line, a cosignature/v1 by a witness that the verifier knows.
+// The time in it is not before the start of the hour before the record's, and not later than 5 s
+// after the attempt's start. Of which size and root the checkpoint is does not matter here.
 //
 // # Exported months
 //
@@ -340,17 +348,17 @@
 // Relay, and the identity that reserved:
 //
 //	12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba
-//	12D3KooWMEFVW1ZwP59N6N3eY9y3Bt1Fe9H6VLJcxYsBiNt9kQtf
+//	12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt
 //
 // Record:
 //
-//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWMEFVW1ZwP59N6N3eY9y3Bt1Fe9H6VLJcxYsBiNt9kQtf","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiCpjvJDRocL+mvDpMYdX+cEa8p5VMB0abaS8XQhKD/pyBjqnprXBipASlu6WUqDY3xphA1OQrkCt/X7944PUu2cMHAgFGJY8Te2hRjsRy7mfV2errsKlS8FEDZYLkVKpR7sD4s3f4QQBQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
+//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
 //
 // Key and value of its place in the block, and their hash, which is the root:
 //
 //	u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=
-//	5/dIJ/FKOT72iSZGNO1bSZFEfTP+eATHXQ01GE6OBMQ=
-//	oiz69G+/MulO11vsPllsELlr5T+LkHXaYpr14DXt0XQ=
+//	WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA=
+//	VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=
 //
 // Proof of it:
 //
@@ -358,32 +366,32 @@
 //
 // Proof that the block has no record of the identity that reserved:
 //
-//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"5/dIJ/FKOT72iSZGNO1bSZFEfTP+eATHXQ01GE6OBMQ="},"path":[],"present":false}
+//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA="},"path":[],"present":false}
 //
 // Header, and its leaf hash:
 //
-//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"oiz69G+/MulO11vsPllsELlr5T+LkHXaYpr14DXt0XQ=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
-//	BFMMGB7DfZwLntBvlDbFgOFJ3El6ejSioEIde072x2o=
+//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
+//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
 //
 // Checkpoint with a cosignature:
 //
 //	monitor.example.org/relaymon/lab
 //	1
-//	BFMMGB7DfZwLntBvlDbFgOFJ3El6ejSioEIde072x2o=
+//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
 //
-//	— monitor.example.org/relaymon/lab gkZyqtoHYvtuEqpS9j5PsN9vFPvNUUjxCAAile6ZrLToCYwWXTJg+YeGtsDASlLBHHcdMnx3YOJedsp9QtF34AG/XQc=
-//	— witness.example.net ZGfh7QAAAABq5pMMJTIgbuug2PWll0XEc+tYHPusY6ByWhlSutGkrseWnOx46OHQGL/TpwXuPz+ymWCf+JMXCW/2saeCuKbXTISsDg==
+//	— monitor.example.org/relaymon/lab gkZyqv6skG7Wj5QEc1sNz4hOkEhTHZdO3NCNi+0/1S5I1VcyofM57MEJfQ240xZE9kkY6dQVWQPZRe+xzt/UQ4zoXwA=
+//	— witness.example.net ZGfh7QAAAABq5pMMxVXPXsOFOk9fiqa22iRg95SiM6FkdvZY3aFmnOpeg6wNFoBkAQVSGtQzqmu0Brkd8MNcPRPkBjb25JJG4+t5Dw==
 //
 // Note of the month:
 //
 //	relaymon-month/v1
 //	monitor.example.org/relaymon/lab
 //	2026-11 12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba 2026-11-01T02:16:00.000Z
-//	b90df2dcff6d4ed88e8e4f42cf2699a95fa6aa28e7056c435e5b3c2f083fa6b6 blocks.jsonl
-//	e16b454ffdf495c420a1e651feccc098b122b74121a9884a6f5f829419d70eff checkpoints
+//	f7658db8b3f29e25af41a2009013bb090cc462f73ac03096be5628566cfab31f blocks.jsonl
+//	e102b396f5f0140971a122084fb37f882dc486a12367c2061aabc0c6ff4bf6b1 checkpoints
 //	a8e5fc494aa6b8777069a480da0d20faf3cf1eea49a2858994d91611b9f32f5d month.json
 //	87f318caada20b53a0c92722d3be0d9ab791f5276f980ca281f2e598baa1e213 proofs.jsonl
-//	fdcf1ad0858f6cb031a90b5fc552487a10af6d7f105a5f9b1c6f4f8c165c4a11 records.jsonl
+//	f8fcc85fd29712cb03e5de85988e63bf97f2a0482a635ef11f6bbd0aa8473408 records.jsonl
 //
-//	— monitor.example.org/relaymon/lab gkZyqn6V6hGlHcrCqKVY8byeLwlwFf8aUbdn7i7u+49+DvvUpJZAGph+mZPGI212dhaqb7KbdNczgQYQyjT3bNLJcgg=
+//	— monitor.example.org/relaymon/lab gkZyqru3abmYRNmdB4bggh+swZHFJaMVOTrMoI8qTyNGPXp77RF0XC6KDb3bgIlYNU2yfnC9roBiaVVFiOb/NbUwVAM=
 package evidence

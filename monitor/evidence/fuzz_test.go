@@ -127,7 +127,11 @@ func FuzzWAL(f *testing.F) {
 func FuzzVoucher(f *testing.F) {
 	// The example's keys are the same in each of the fuzzer's processes.
 	l, m, _, _ := workedExample(f)
-	monitorKey, hour := l.Key(), m.Month.First()
+	hour := m.Month.First()
+	vouchers, err := NewVouchers(Keys{Log: l.Key()})
+	if err != nil {
+		f.Fatal(err)
+	}
 	rsa := newRelay(f, crypto.RSA, 2048)
 	record, err := decodeRecord(m.Records[0], hour)
 	if err != nil {
@@ -149,7 +153,7 @@ func FuzzVoucher(f *testing.F) {
 		r := *a.Facts.Reservation
 		r.Voucher = b
 		a.Facts.Reservation = &r
-		got := VerifyVoucher(a, monitorKey, hour, nil)
+		got := vouchers.Verify(a, hour)
 		switch {
 		case len(b) == 0 && got.State == VoucherNone, got.State == VoucherBad && got.Reason != "":
 		case got.State == VoucherBound && sameVoucher(t, b, relay, good):

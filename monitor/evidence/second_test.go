@@ -240,7 +240,8 @@ func (s second) voucher(attempt map[string]any, hour time.Time) string {
 		return "bad"
 	}
 	var seed []byte
-	for _, f := range [][]byte{[]byte("relaymon/probe-id/v1"), nil, []byte(s.logKey), relay,
+	cosigned, _ := r["cosigned"].(string)
+	for _, f := range [][]byte{[]byte("relaymon/probe-id/v1"), nil, []byte(cosigned), []byte(s.logKey), relay,
 		binary.BigEndian.AppendUint64(nil, uint64(hour.Unix()/3600)), s.b64(r["salt"])} {
 		seed = append(binary.BigEndian.AppendUint32(seed, uint32(len(f))), f...)
 	}
@@ -250,7 +251,46 @@ func (s second) voucher(attempt map[string]any, hour time.Time) string {
 	if !bytes.Equal(v[2], id) || !bytes.Equal(s.base58(r["peer"].(string)), id) || left < 0 || left > 24*time.Hour {
 		return "bad"
 	}
-	return "bound"
+	if cosigned == "" {
+		return "bound"
+	}
+	witness, at := s.cosigned(cosigned)
+	if start := s.time(attempt["started"]); witness == "" || at.Before(hour.Add(-time.Hour)) || at.After(start.Add(5*time.Second)) {
+		return "bad"
+	}
+	return "bound by " + witness
+}
+
+// cosigned is whose cosignature a note bears, as its only one, and of when; empty: it
+// is no checkpoint of this log with that.
+func (s second) cosigned(raw string) (witness string, at time.Time) {
+	origin, _, _ := strings.Cut(s.logKey, "+")
+	text, line, _ := strings.Cut(raw, "\n\n")
+	text += "\n"
+	lines := strings.Split(text, "\n")
+	if len(raw) > 1024 || len(lines) != 4 || lines[0] != origin || strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {
+		return "", at
+	}
+	if n, err := strconv.ParseUint(lines[1], 10, 32); err != nil || strconv.FormatUint(n, 10) != lines[1] {
+		return "", at
+	}
+	if root, err := base64.StdEncoding.DecodeString(lines[2]); err != nil || len(root) != 32 || base64.StdEncoding.EncodeToString(root) != lines[2] {
+		return "", at
+	}
+	for _, w := range s.witnesses {
+		parts := strings.SplitN(w, "+", 3)
+		key := s.b64(parts[2])[1:]
+		sig, err := base64.StdEncoding.DecodeString(strings.TrimSuffix(strings.TrimPrefix(line, "— "+parts[0]+" "), "\n"))
+		if err != nil || len(sig) != 76 || fmt.Sprintf("— %s %s\n", parts[0], base64.StdEncoding.EncodeToString(sig)) != line ||
+			!bytes.Equal(sig[:4], s.sum([]byte(parts[0]+"\n\x04"), key)[:4]) {
+			continue
+		}
+		seconds := binary.BigEndian.Uint64(sig[4:])
+		if ed25519.Verify(key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", seconds, text), sig[12:]) {
+			return w, time.Unix(int64(seconds), 0)
+		}
+	}
+	return "", at
 }
 
 // due is when the first attempt of the last hour so far was.
@@ -577,7 +617,11 @@ func factsOf(v VerifiedMonth) (facts []fact) {
 			}
 			f.record = hashHex(b)
 			for _, c := range h.Vouchers {
-				f.voucher += string(c.State) + "\n"
+				f.voucher += string(c.State)
+				if c.Witness != "" {
+					f.voucher += " by " + c.Witness
+				}
+				f.voucher += "\n"
 			}
 		}
 		facts = append(facts, f)

@@ -53,6 +53,7 @@ type monthVerifier struct {
 	log       note.Verifier
 	witnesses []note.Verifier
 	names     map[string]string // witness's key name and hash to its key as given
+	vouchers  *Vouchers
 	tree      *tree
 	hours     []VerifiedHour          // of the month's blocks; their records come last
 	certs     map[string]*Certificate // what each says, by its SHA-256
@@ -90,17 +91,10 @@ func (v *monthVerifier) identity() (err error) {
 	if err := checkPeer(v.m.Relay); err != nil {
 		return err
 	}
-	if v.witnesses, err = verifiers(v.keys.Witnesses); err != nil {
+	if v.vouchers, err = NewVouchers(v.keys); err != nil {
 		return err
 	}
-	v.names = make(map[string]string)
-	for _, key := range v.keys.Witnesses {
-		w, err := witnessVerifier(key)
-		if err != nil {
-			return err
-		}
-		v.names[signerID(w.Name(), w.KeyHash())] = key
-	}
+	v.witnesses, v.names = v.vouchers.witnesses, v.vouchers.names
 	text, err := v.m.noteText()
 	if err != nil {
 		return err
@@ -428,7 +422,7 @@ func (v *monthVerifier) record(j recordJob) error {
 	}
 	j.hour.Record = &r
 	for _, a := range r.Attempts {
-		j.hour.Vouchers = append(j.hour.Vouchers, VerifyVoucher(a, v.keys.Log, r.Hour, v.keys.Beacon))
+		j.hour.Vouchers = append(j.hour.Vouchers, v.vouchers.Verify(a, r.Hour))
 	}
 	return nil
 }

@@ -7,18 +7,23 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/record"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+	"golang.org/x/mod/sumdb/note"
 )
 
 // Challenge makes the reserving peer's identity the nonce that a relay signs
 // when it hands out a voucher.
 type Challenge struct {
 	Beacon     []byte  // a public randomness round, or none
+	Cosigned   string  // a checkpoint of the log and its cosignature, or none
 	MonitorKey string  // the log's verifier key
 	Relay      peer.ID // the relay that is asked
 	Hour       Hour
@@ -29,7 +34,7 @@ const challengeDomain = "relaymon/probe-id/v1"
 
 // Key is the identity with which to reserve: Ed25519 from the seed
 //
-//	SHA-256(f(domain) f(beacon) f(monitor key) f(relay) f(hour) f(salt))
+//	SHA-256(f(domain) f(beacon) f(cosigned) f(monitor key) f(relay) f(hour) f(salt))
 //
 // where f writes the length as 4 bytes, then the bytes; integers are big-endian,
 // the hour is the number of hours since 1970 in 8 bytes, the relay its binary
@@ -42,6 +47,7 @@ func (c Challenge) Key() (crypto.PrivKey, error) {
 	for _, field := range [][]byte{
 		[]byte(challengeDomain),
 		c.Beacon,
+		[]byte(c.Cosigned),
 		[]byte(c.MonitorKey),
 		[]byte(c.Relay),
 		binary.BigEndian.AppendUint64(nil, uint64(c.Hour)),
@@ -65,20 +71,18 @@ type VoucherState string
 const (
 	VoucherNone  VoucherState = "none"  // the attempt brought none
 	VoucherBound VoucherState = "bound" // signed by the relay for this monitor and this hour
-	VoucherOlder VoucherState = "older" // the same, for an identity made in an earlier hour of the last 24
 	VoucherBad   VoucherState = "bad"   // does not show what it should
 )
 
-// VoucherCheck is the outcome of [VerifyVoucher].
+// VoucherCheck is the outcome of [Vouchers.Verify].
 type VoucherCheck struct {
 	State  VoucherState
 	Reason string // of bad
 	// Expires is until when the relay let the reservation stand.
 	Expires Time
-	// Beacon: the round of the hour for which the identity was made went into the
-	// challenge and was verified.
+	// Beacon: the hour's round went into the challenge and was verified.
 	Beacon bool
-	// Witness is the verifier key of a witness whose cosignature went into the
+	// Witness is the verifier key of the witness whose cosignature went into the
 	// challenge and was verified; empty: none did.
 	Witness string
 }
@@ -91,75 +95,177 @@ type BeaconVerifier interface {
 	VerifyBeacon(beacon []byte, from time.Time) error
 }
 
-const (
-	// maxReservation bounds the expiration that a voucher may state.
-	maxReservation = 24 * time.Hour
-	// maxChallengeAge is how many hours an identity may be used.
-	maxChallengeAge = 24
-)
+// Vouchers judges the vouchers that stand in one log. It may be used by several
+// goroutines.
+type Vouchers struct {
+	log       string // verifier key
+	origin    string
+	witnesses []note.Verifier
+	names     map[string]string // witness's key name and hash to its key as given
+	beacon    BeaconVerifier
+}
 
-// VerifyVoucher judges the voucher of an attempt that stands in the record of
-// hour h of the log with key monitorKey. A nil verifier counts beacons as absent.
-func VerifyVoucher(a Attempt, monitorKey string, h Hour, beacons BeaconVerifier) VoucherCheck {
+// NewVouchers parses the keys, once for all vouchers. Without a verifier for beacons
+// they count as absent.
+func NewVouchers(k Keys) (*Vouchers, error) {
+	v := &Vouchers{log: k.Log, beacon: k.Beacon, names: make(map[string]string)}
+	v.origin, _, _ = strings.Cut(k.Log, "+")
+	var err error
+	if v.witnesses, err = verifiers(k.Witnesses); err != nil {
+		return nil, err
+	}
+	for _, key := range k.Witnesses {
+		w, err := witnessVerifier(key)
+		if err != nil {
+			return nil, err
+		}
+		v.names[signerID(w.Name(), w.KeyHash())] = key
+	}
+	return v, nil
+}
+
+// maxReservation bounds the expiration that a voucher may state.
+const maxReservation = 24 * time.Hour
+
+// Verify judges the voucher of an attempt that stands in the record of hour h.
+func (v *Vouchers) Verify(a Attempt, h Hour) VoucherCheck {
 	r := a.Facts.Reservation
 	if r == nil || len(r.Voucher) == 0 {
 		return VoucherCheck{State: VoucherNone}
 	}
-	made, err := checkVoucher(a, r, monitorKey, h)
+	check, err := v.verify(a, r, h)
 	if err != nil {
 		return VoucherCheck{State: VoucherBad, Reason: err.Error()}
-	}
-	check := VoucherCheck{State: VoucherBound}
-	if made != h {
-		check.State = VoucherOlder
-	}
-	if len(r.Beacon) > 0 && beacons != nil {
-		if err := beacons.VerifyBeacon(r.Beacon, made.Start()); err != nil {
-			return VoucherCheck{State: VoucherBad, Reason: fmt.Sprintf("beacon: %v", err)}
-		}
-		check.Beacon = true
 	}
 	return check
 }
 
-// checkVoucher returns the hour for which the reserving identity was made.
-func checkVoucher(a Attempt, r *Reservation, monitorKey string, h Hour) (made Hour, err error) {
+func (v *Vouchers) verify(a Attempt, r *Reservation, h Hour) (VoucherCheck, error) {
+	check := VoucherCheck{State: VoucherBound}
 	relay, err := peer.Decode(a.PeerID)
 	if err != nil {
-		return 0, fmt.Errorf("relay: %w", err)
+		return check, fmt.Errorf("relay: %w", err)
 	}
-	v, err := openVoucher(r.Voucher, relay)
+	if len(r.Cosigned) > maxCosigned {
+		return check, fmt.Errorf("cosigned: note of %d bytes is too long", len(r.Cosigned))
+	}
+	envelope, err := openVoucher(r.Voucher, relay)
 	if err != nil {
-		return 0, err
+		return check, err
 	}
-	if v.Peer.String() != r.Peer {
-		return 0, fmt.Errorf("voucher is for peer %s, the reservation was by %s", v.Peer, r.Peer)
+	if envelope.Peer.String() != r.Peer {
+		return check, fmt.Errorf("voucher is for peer %s, the reservation was by %s", envelope.Peer, r.Peer)
 	}
 	started := a.Started.Time
-	if v.Expiration.Before(started.Truncate(time.Second)) || v.Expiration.After(started.Add(maxReservation)) {
-		return 0, fmt.Errorf("voucher expires at %s, want within %s after the attempt", TimeOf(v.Expiration), maxReservation)
+	if envelope.Expiration.Before(started.Truncate(time.Second)) || envelope.Expiration.After(started.Add(maxReservation)) {
+		return check, fmt.Errorf("voucher expires at %s, want within %s after the attempt", TimeOf(envelope.Expiration), maxReservation)
 	}
-	made = h
-	if r.Since != 0 {
-		if made = r.Since; made >= h || made < h-maxChallengeAge {
-			return 0, fmt.Errorf("identity was made in hour %s, want one of the %d before %s", made, maxChallengeAge, h)
-		}
-	}
-	key, err := Challenge{r.Beacon, monitorKey, relay, made, r.Salt}.Key()
+	check.Expires = TimeOf(envelope.Expiration)
+	key, err := Challenge{r.Beacon, r.Cosigned, v.log, relay, h, r.Salt}.Key()
 	if err != nil {
-		return 0, err
+		return check, err
 	}
 	id, err := peer.IDFromPrivateKey(key)
 	if err != nil {
-		return 0, err
+		return check, err
 	}
-	if id != v.Peer {
-		return 0, errors.New("voucher is not bound to this monitor, relay and hour: its peer ID does not follow from the salt")
+	if id != envelope.Peer {
+		return check, errors.New("voucher is not bound to this monitor, relay and hour: its peer ID does not follow from the salt")
 	}
-	return made, nil
+	if len(r.Beacon) > 0 && v.beacon != nil {
+		if err := v.beacon.VerifyBeacon(r.Beacon, h.Start()); err != nil {
+			return check, fmt.Errorf("beacon: %w", err)
+		}
+		check.Beacon = true
+	}
+	if r.Cosigned != "" {
+		witness, at, err := v.openCosigned(r.Cosigned)
+		if err != nil {
+			return check, fmt.Errorf("cosigned: %w", err)
+		}
+		if from, until := CosignedFrom(h), started.Add(maxWitnessLag); at.Before(from) || at.After(until) {
+			return check, fmt.Errorf("cosigned: %s did so at %s, want from %s, the start of the hour before, to the attempt's start at %s",
+				witness, TimeOf(at), TimeOf(from), a.Started)
+		}
+		check.Witness = witness
+	}
+	return check, nil
 }
 
-const maxVoucher = 16 << 10
+// CosignedFrom is the earliest time of a cosignature that shows that an identity of
+// hour h is new: the start of the hour before, in which the last block was sealed.
+func CosignedFrom(h Hour) time.Time { return (h - 1).Start() }
+
+// openCosigned opens a note that is a checkpoint of the log with the cosignature of
+// one of the witnesses and nothing else; it returns the witness's key as given.
+func (v *Vouchers) openCosigned(raw string) (witness string, at time.Time, err error) {
+	n, err := note.Open([]byte(raw), note.VerifierList(v.witnesses...))
+	if err != nil {
+		return "", at, err
+	}
+	again, err := formatNote(n.Text, n.Sigs)
+	if err != nil {
+		return "", at, err
+	}
+	if len(n.Sigs) != 1 || string(again) != raw {
+		return "", at, errors.New("want a checkpoint and one signature line, that of a witness, in the one spelling")
+	}
+	c, err := parseCheckpointText(n.Text)
+	if err != nil {
+		return "", at, err
+	}
+	if c.origin != v.origin {
+		return "", at, fmt.Errorf("checkpoint is of log %s, not of %s", c.origin, v.origin)
+	}
+	if at, err = cosignedAt(n.Sigs[0]); err != nil {
+		return "", at, err
+	}
+	return v.names[signerID(n.Sigs[0].Name, n.Sigs[0].Hash)], at, nil
+}
+
+// lookBack is how many checkpoints are searched for a cosignature of the last two hours.
+const lookBack = 4
+
+// Cosigned finds the newest cosignature up to now that shows that an identity of hour
+// h is new, by one of these witnesses, as a note for [Challenge]; empty: there is none.
+func (l *Log) Cosigned(h Hour, now time.Time, witnesses ...string) (string, error) {
+	known, err := verifiers(witnesses)
+	if err != nil {
+		return "", fmt.Errorf("cosigned: %w", err)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	newest, found := CosignedFrom(h).Add(-1), ""
+	for size := l.signed; size > max(0, l.signed-lookBack); size-- {
+		c, err := l.readCheckpoint(size, known...)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it was sealed together with the next one
+		}
+		if err != nil {
+			return "", err
+		}
+		for _, s := range c.sigs {
+			at, err := cosignedAt(s)
+			if err != nil {
+				return "", err
+			}
+			if !at.After(newest) || at.After(now) || !slices.ContainsFunc(known, func(v note.Verifier) bool { return v.Name() == s.Name && v.KeyHash() == s.Hash }) {
+				continue
+			}
+			raw, err := formatNote(c.text(), []note.Signature{s})
+			if err != nil {
+				return "", err
+			}
+			newest, found = at, string(raw)
+		}
+	}
+	return found, nil
+}
+
+const (
+	maxVoucher  = 16 << 10
+	maxCosigned = 1 << 10
+)
 
 // openVoucher opens a signed envelope that holds a reservation voucher (circuit
 // relay v2) and was signed by the relay itself.

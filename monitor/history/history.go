@@ -8,8 +8,10 @@ import (
 	"context"
 	"maps"
 	"math"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -17,6 +19,9 @@ import (
 
 // Log is what is asked of an evidence log.
 type Log interface {
+	Origin() string
+	// Key is the log's verifier key.
+	Key() string
 	First() evidence.Hour
 	// Progress tells, at no cost, whether there is something new.
 	Progress() evidence.Progress
@@ -105,8 +110,10 @@ const (
 // several goroutines.
 type History struct {
 	log    Log
+	name   string // the monitor's
 	rules  *bounty.Rules
 	roster *bounty.Roster
+	beacon evidence.BeaconVerifier
 
 	// reading is held while a month is read of which nothing is in memory, so that
 	// visitors who ask for old months keep one processor busy, and no more.
@@ -122,11 +129,12 @@ type History struct {
 // that one that is not in memory keeps nobody waiting for another.
 type month struct {
 	sync.Mutex
-	kinds  []Kind          // of the month's hours that were read and will not change
-	sealed map[string]Seen // what each relay showed in them
-	open   []*openHour     // the others that hold something, in order
-	relays map[string]*Relay
-	other  *Relay // one of which nothing was recorded
+	vouchers *evidence.Vouchers
+	kinds    []Kind          // of the month's hours that were read and will not change
+	sealed   map[string]Seen // what each relay showed in them
+	open     []*openHour     // the others that hold something, in order
+	relays   map[string]*Relay
+	other    *Relay // one of which nothing was recorded
 
 	used, hours int // under the history's lock: last use, hours of all relays
 }
@@ -154,10 +162,12 @@ type certificate struct {
 	accepted bool
 }
 
-// New is an empty history of a log, judged by these rules.
-func New(log Log, rules *bounty.Rules, roster *bounty.Roster) *History {
+// New is an empty history of a log, judged by these rules. Without a verifier for beacons
+// they count as absent.
+func New(log Log, rules *bounty.Rules, roster *bounty.Roster, beacon evidence.BeaconVerifier) *History {
+	name, _, _ := evidence.ParseOrigin(log.Origin())
 	return &History{
-		log: log, rules: rules, roster: roster, reading: make(chan struct{}, 1), months: map[evidence.Month]*month{},
+		log: log, name: name, beacon: beacon, rules: rules, roster: roster, reading: make(chan struct{}, 1), months: map[evidence.Month]*month{},
 		most: max(maxHours, 3*31*24*len(roster.Relays)),
 	}
 }
@@ -179,6 +189,13 @@ func (h *History) month(ctx context.Context, m evidence.Month) (Relays, error) {
 	known := h.use(m)
 	known.Lock()
 	defer known.Unlock()
+	if known.vouchers == nil {
+		v, err := h.Vouchers(m)
+		if err != nil {
+			return Relays{other: known.other}, err
+		}
+		known.vouchers = v
+	}
 	progress := h.log.Progress()
 	changed, err := h.readSealed(ctx, known, m, progress.Next)
 	if err == nil {
@@ -191,6 +208,11 @@ func (h *History) month(ctx context.Context, m evidence.Month) (Relays, error) {
 	}
 	h.account(known, m)
 	return Relays{maps.Clone(known.relays), known.other}, err
+}
+
+// Vouchers judges the vouchers of a month, as whoever verifies it does.
+func (h *History) Vouchers(m evidence.Month) (*evidence.Vouchers, error) {
+	return evidence.NewVouchers(evidence.Keys{Log: h.log.Key(), Witnesses: h.roster.WitnessKeys(m), Beacon: h.beacon})
 }
 
 // use is what is known of a month, which may be nothing.
@@ -262,16 +284,21 @@ func (h *History) readSealed(ctx context.Context, known *month, m evidence.Month
 		for id := range hours {
 			hours[id][i] = blank
 		}
-		for j := range records {
-			r := h.roster.Relay(records[j].PeerID)
-			if r == nil {
+		judged := make([]*recorded, len(records))
+		each(len(records), func(j int) {
+			if r := h.roster.Relay(records[j].PeerID); r != nil {
+				judged[j] = h.judge(known.vouchers, r, &records[j], *head, blank.Kind)
+			}
+		})
+		for j, made := range judged {
+			if made == nil {
 				continue
 			}
+			r := h.roster.Relay(records[j].PeerID)
 			if hours[r.PeerID] == nil {
 				hours[r.PeerID] = slices.Clone(other)
 				changed[r.PeerID] = true
 			}
-			made := h.judge(r, &records[j], *head, blank.Kind)
 			hours[r.PeerID][i] = made.Hour
 			seen := known.sealed[r.PeerID]
 			seen.add(made, head.Hour)
@@ -317,7 +344,7 @@ func (h *History) readOpen(known *month, m evidence.Month, p evidence.Progress) 
 			}
 			o.relays[r.PeerID] = old.relays[r.PeerID]
 			if o.relays[r.PeerID] == nil || int(o.relays[r.PeerID].Attempts) != len(rec.Attempts) || o.clock != old.clock {
-				o.relays[r.PeerID] = h.judge(r, rec, evidence.Header{Clock: clock}, Open)
+				o.relays[r.PeerID] = h.judge(known.vouchers, r, rec, evidence.Header{Clock: clock}, Open)
 				changed[r.PeerID] = true
 			}
 		}
@@ -377,8 +404,8 @@ func (h *History) forget(but evidence.Month) {
 }
 
 // judge says what a record comes to, of an hour with this header.
-func (h *History) judge(relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
-	ballot := bounty.VoteOf(h.rules, h.roster, nil, relay, rec, nil)
+func (h *History) judge(vouchers *evidence.Vouchers, relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
+	ballot := bounty.VoteOf(h.rules, h.roster, h.roster.Monitor(h.name, rec.Hour), relay, rec, Judged(vouchers, rec))
 	ballot.Vote = ballot.Vote.Overload(h.rules, head, len(rec.Attempts))
 	vote := h.rules.ByClock(head.Clock, ballot)
 	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}
@@ -405,6 +432,29 @@ func (h *History) judge(relay *bounty.Relay, rec *evidence.Record, head evidence
 		}
 	}
 	return out
+}
+
+// Judged are the vouchers of a record's attempts.
+func Judged(vouchers *evidence.Vouchers, rec *evidence.Record) []evidence.VoucherCheck {
+	list := make([]evidence.VoucherCheck, len(rec.Attempts))
+	for i, a := range rec.Attempts {
+		list[i] = vouchers.Verify(a, rec.Hour)
+	}
+	return list
+}
+
+// each calls f for 0 to n-1, on all processors: most of the work is signatures.
+func each(n int, f func(i int)) {
+	var next atomic.Int64
+	var g sync.WaitGroup
+	for range min(n, runtime.GOMAXPROCS(0)) {
+		g.Go(func() {
+			for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+				f(int(i))
+			}
+		})
+	}
+	g.Wait()
 }
 
 func micros(us int64) uint32 { return uint32(min(max(us, 0), math.MaxUint32)) }

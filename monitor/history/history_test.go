@@ -6,11 +6,14 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/record"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -36,7 +39,7 @@ func newLog(t testing.TB, n int, first evidence.Hour) (*evidence.Log, *bounty.Ro
 	t.Cleanup(func() { _ = log.Close() })
 	roster := &bounty.Roster{Network: evidence.Lab}
 	for range n {
-		_, pub, err := crypto.GenerateEd25519Key(nil)
+		key, pub, err := crypto.GenerateEd25519Key(nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -44,6 +47,7 @@ func newLog(t testing.TB, n int, first evidence.Hour) (*evidence.Log, *bounty.Ro
 		if err != nil {
 			t.Fatal(err)
 		}
+		signers.Store(id.String(), signer{key, log.Key()})
 		roster.Relays = append(roster.Relays, bounty.Relay{
 			PeerID: id.String(), Operator: "another", Enrolled: first,
 			Address: bounty.Address{IPv4: "127.0.0.2", TCPPort: 4001, Domain: "relay.test", WSSPort: 443},
@@ -52,11 +56,52 @@ func newLog(t testing.TB, n int, first evidence.Hour) (*evidence.Log, *bounty.Ro
 	return log, roster
 }
 
+// signer is a relay that signs vouchers for the monitor of a log.
+type signer struct {
+	key crypto.PrivKey
+	log string
+}
+
+var signers sync.Map // by peer ID
+
+// reserve is what the relay grants for the hour of at, to an identity with a beacon or none.
+func reserve(relay string, at time.Time, beacon []byte) *evidence.Reservation {
+	return reserveFor(relay, at, beacon, time.Hour)
+}
+
+func reserveFor(relay string, at time.Time, beacon []byte, ttl time.Duration) *evidence.Reservation {
+	known, _ := signers.Load(relay)
+	s := known.(signer)
+	id, err := peer.Decode(relay)
+	if err != nil {
+		panic(err)
+	}
+	c := evidence.Challenge{Beacon: beacon, MonitorKey: s.log, Relay: id, Hour: evidence.HourOf(at), Salt: make([]byte, 32)}
+	key, err := c.Key()
+	if err != nil {
+		panic(err)
+	}
+	self, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	expires := at.Add(ttl)
+	e, err := record.Seal(&relayv2.ReservationVoucher{Relay: id, Peer: self, Expiration: expires}, s.key)
+	if err != nil {
+		panic(err)
+	}
+	voucher, err := e.Marshal()
+	if err != nil {
+		panic(err)
+	}
+	return &evidence.Reservation{Peer: self.String(), Salt: c.Salt, Beacon: beacon, Voucher: voucher, Expires: evidence.TimeOf(expires)}
+}
+
 func up(r *bounty.Relay, at time.Time) evidence.Attempt {
 	a := evidence.Attempt{
 		Started: evidence.TimeOf(at), PeerID: r.PeerID, Level: evidence.LevelEchoed,
 		Rungs: []evidence.Rung{}, Results: map[evidence.Component]evidence.Result{},
-		Facts: evidence.Facts{AgentVersion: "relay/1", PingUS: []int64{2500, 2100}},
+		Facts: evidence.Facts{AgentVersion: "relay/1", PingUS: []int64{2500, 2100}, Reservation: reserve(r.PeerID, at, nil)},
 	}
 	a.TCP4Addr, a.WSSAddr = r.Multiaddrs(r.PeerID)
 	for i, c := range evidence.Components {
@@ -86,7 +131,7 @@ func hourOf(h *History, relay string, hour evidence.Hour) (Hour, error) {
 func TestMonth(t *testing.T) {
 	log, roster := newLog(t, 2, first)
 	relay := &roster.Relays[0]
-	hist := New(log, bounty.Defaults(), roster)
+	hist := New(log, bounty.Defaults(), roster, nil)
 	watch := func(h evidence.Hour, attempts ...evidence.Attempt) {
 		must(t, log.Begin(h, h.Start(), "test"))
 		for _, a := range attempts {
@@ -147,7 +192,7 @@ func TestMonth(t *testing.T) {
 // words by number.
 func TestBounds(t *testing.T) {
 	log, roster := newLog(t, 2, first)
-	hist := New(log, bounty.Defaults(), roster)
+	hist := New(log, bounty.Defaults(), roster, nil)
 	hist.most = 2 * 750 // two relays, one month
 	relay := &roster.Relays[0]
 	for h := first; h < first+2*maxSeen; h++ {
@@ -184,7 +229,7 @@ func TestBounds(t *testing.T) {
 // Whoever stops reading keeps what was read.
 func TestWarm(t *testing.T) {
 	log, roster := newLog(t, 1, first)
-	hist := New(log, bounty.Defaults(), roster)
+	hist := New(log, bounty.Defaults(), roster, nil)
 	must(t, log.Begin(first, first.Start(), "test"))
 	must(t, log.Append(first, up(&roster.Relays[0], first.Start())))
 	seal(t, log, first)
@@ -226,7 +271,7 @@ func TestReadOnce(t *testing.T) {
 	log, roster := newLog(t, 20, first+48)
 	begun := first + 48
 	c := &counted{Log: log, hours: map[evidence.Hour]int{}}
-	hist := New(c, bounty.Defaults(), roster)
+	hist := New(c, bounty.Defaults(), roster, nil)
 	all := func() Relays {
 		t.Helper()
 		var got Relays
@@ -295,7 +340,7 @@ func TestTwoMonthsStay(t *testing.T) {
 	for range maxHours / (31 * 24) {
 		roster.Relays = append(roster.Relays, bounty.Relay{})
 	}
-	hist := New(log, bounty.Defaults(), roster)
+	hist := New(log, bounty.Defaults(), roster, nil)
 	last := first.Month()
 	for _, m := range []evidence.Month{last, last - 1, last - 7, last - 8, last - 9, last - 7} {
 		known := hist.use(m)
@@ -324,7 +369,7 @@ func BenchmarkMonth(b *testing.B) {
 	b.Run("cold", func(b *testing.B) {
 		var before, after runtime.MemStats
 		for b.Loop() {
-			hist := New(log, bounty.Defaults(), roster)
+			hist := New(log, bounty.Defaults(), roster, nil)
 			runtime.GC()
 			runtime.ReadMemStats(&before)
 			_, err := hist.Month(start.Month())
@@ -336,7 +381,7 @@ func BenchmarkMonth(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/hours/100, "µs/record")
 	})
-	hist := New(log, bounty.Defaults(), roster)
+	hist := New(log, bounty.Defaults(), roster, nil)
 	_, err := hist.Month(start.Month())
 	must(b, err)
 	b.Run("warm", func(b *testing.B) {
@@ -365,7 +410,7 @@ func TestHourOfAClockThatWasSet(t *testing.T) {
 		}
 		seal(t, log, h)
 	}
-	history := New(log, bounty.Defaults(), roster)
+	history := New(log, bounty.Defaults(), roster, nil)
 	for h, want := range map[evidence.Hour]bounty.Vote{first: {Value: bounty.Down}, first + 1: {Why: bounty.Clock}} {
 		got, err := hourOf(history, relay.PeerID, h)
 		must(t, err)
@@ -383,7 +428,7 @@ func TestOpenHourGoesByItsClock(t *testing.T) {
 	for _, name := range []string{"c1", "c2", "c3"} {
 		roster.Controls = append(roster.Controls, bounty.ControlHost{Name: name, Operator: name, TCP4: "/ip4/192.5.5.241/tcp/1", WSS: "/dns4/c.example/tcp/1/wss"})
 	}
-	hist := New(log, bounty.Defaults(), roster)
+	hist := New(log, bounty.Defaults(), roster, nil)
 	mark := func(after, up time.Duration) {
 		t.Helper()
 		must(t, log.Mark(first, evidence.Mark{Clock: &evidence.ClockSample{

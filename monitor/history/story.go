@@ -18,12 +18,13 @@ type Facts struct {
 	Hour    evidence.Hour
 	Now     time.Time
 	// Verified is the hour under the log's root; nil: it is not sealed. Its
-	// vouchers and cosignatures may be missing where nobody looked at them.
+	// cosignatures may be missing where nobody looked at them; its vouchers are not used.
 	Verified *evidence.VerifiedHour
 	// Clock is what the clock did so far in an hour that is not sealed; nil: it is not known.
 	Clock *evidence.Clock
-	// Record is what was recorded; nil: nothing.
-	Record *evidence.Record
+	// Record is what was recorded; nil: nothing. Vouchers are those of its attempts.
+	Record   *evidence.Record
+	Vouchers []evidence.VoucherCheck
 	// Cosigned says that Verified tells who has cosigned, so that rule R9 can be applied.
 	Cosigned bool
 }
@@ -60,10 +61,7 @@ func Tell(f Facts) Story {
 		s.say("The relay was not enrolled in this hour: whatever was seen counts nowhere.")
 	}
 	s.watched(f)
-	var vouchers []evidence.VoucherCheck
-	if f.Verified != nil {
-		vouchers = f.Verified.Vouchers
-	}
+	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
 	if f.Record == nil {
 		s.Why = bounty.Missing
 		if f.Verified != nil {
@@ -73,11 +71,11 @@ func Tell(f Facts) Story {
 		s.Attempts = f.Record.Attempts
 		for i, a := range f.Record.Attempts {
 			s.attempt(i, a)
-			if i < len(vouchers) {
-				s.voucher(vouchers[i])
+			if i < len(f.Vouchers) {
+				s.voucher(f, &a, f.Vouchers[i])
 			}
 		}
-		ballot := bounty.VoteOf(f.Rules, f.Roster, nil, f.Relay, f.Record, vouchers)
+		ballot := bounty.VoteOf(f.Rules, f.Roster, monitor, f.Relay, f.Record, f.Vouchers)
 		vote := ballot.Vote
 		if f.Verified != nil {
 			vote = vote.Overload(f.Rules, f.Verified.Header, len(f.Record.Attempts))
@@ -199,13 +197,27 @@ var levelWords = map[evidence.Level]string{
 	evidence.LevelHandshake: "two peers shook hands through the relay, the test bytes did not come back",
 }
 
-func (s *Story) voucher(v evidence.VoucherCheck) {
-	switch v.State {
-	case evidence.VoucherBound:
-		s.say("  The relay's own signature shows that it answered in this very hour.")
-	case evidence.VoucherBad:
-		s.say("  The relay's signature does not show what it should: the attempt makes nothing up.")
+// voucher says what the relay's signature in an attempt shows, and what to do if that is
+// too little.
+func (s *Story) voucher(f Facts, a *evidence.Attempt, v evidence.VoucherCheck) {
+	if a.Level == evidence.LevelNone {
+		return // it was not asked for a place, or gave none
 	}
+	switch why := f.Rules.Unproven(f.Roster, f.Roster.Monitor(f.Monitor, f.Hour), a, v); why {
+	case bounty.None:
+		s.say("  The relay's own signature shows that it answered in this very hour.")
+	case bounty.BadVoucher:
+		s.say("  The attempt makes nothing up, since %s: %s. What to do: %s.", WhyWords(why), v.Reason, voucherAdvice[why])
+	default:
+		s.say("  The attempt makes nothing up, since %s. What to do: %s.", WhyWords(why), voucherAdvice[why])
+	}
+}
+
+var voucherAdvice = map[bounty.Why]string{
+	bounty.Unsigned:   "the relay's operator runs a relay that signs a voucher for each reservation, as relayd and js-libp2p do",
+	bounty.BadVoucher: "the relay's operator checks the relay's clock, and that one relay alone has its host key",
+	bounty.Presigned:  "the relay's operator lets reservations last for less time, as relayd and js-libp2p do by default",
+	bounty.NotFresh:   "the monitor's operator checks the setting drand, the machine's way to the internet, and that a witness of another operator cosigns",
 }
 
 // voted says what the hour comes to, for this monitor.
@@ -273,6 +285,9 @@ func WhyWords(w bounty.Why) string {
 		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
 		bounty.Void:       "the monitor signed two histories",
 		bounty.Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",
+		bounty.Unsigned:   "the relay signed nothing for its reservation",
+		bounty.Presigned:  "what the relay signed is valid for so long that it may have been signed beforehand",
+		bounty.NotFresh:   "the relay signed nothing that was new in this hour, and so could have done it beforehand: the monitor had neither the hour's drand round nor a cosignature by a witness of another operator",
 	}[w]
 }
 

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -95,9 +96,74 @@ func TestTell(t *testing.T) {
 
 // Every reason of a vote has its words.
 func TestWhyWords(t *testing.T) {
-	for w := bounty.Missing; w <= bounty.Void; w++ {
+	for w := bounty.Missing; w <= bounty.NotFresh; w++ {
 		if WhyWords(w) == "" {
 			t.Errorf("%s is not explained", w)
+		}
+	}
+}
+
+// oneRound is a source of randomness with a single round.
+type oneRound string
+
+func (r oneRound) VerifyBeacon(beacon []byte, _ time.Time) error {
+	if string(beacon) != string(r) {
+		return errors.New("forged")
+	}
+	return nil
+}
+
+// Hours come out as in a verdict: what the relay did not sign, or could have signed
+// beforehand, makes nothing up; the page says why, and what to do.
+func TestSignatureDecides(t *testing.T) {
+	for name, c := range map[string]struct {
+		network evidence.Network
+		change  func(*evidence.Attempt)
+		vote    bounty.Value
+		why     bounty.Why
+		words   string
+	}{
+		"signed, in a lab": {evidence.Lab, nil, bounty.Up, bounty.None, "answered in this very hour"},
+		"no voucher":       {evidence.Lab, func(a *evidence.Attempt) { a.Facts.Reservation.Voucher = nil }, bounty.Unknown, bounty.Unsigned, "signs a voucher for each reservation"},
+		"no reservation":   {evidence.Lab, func(a *evidence.Attempt) { a.Facts.Reservation = nil }, bounty.Unknown, bounty.Unsigned, "signs a voucher for each reservation"},
+		"of another hour": {evidence.Lab, func(a *evidence.Attempt) {
+			a.Facts.Reservation = reserve(a.PeerID, a.Started.Add(-time.Hour), nil)
+			a.Facts.Reservation.Expires = a.Started
+		}, bounty.Unknown, bounty.BadVoucher, "not bound to this monitor, relay and hour"},
+		"valid for a day": {evidence.Lab, func(a *evidence.Attempt) {
+			*a.Facts.Reservation = *reserveFor(a.PeerID, a.Started.Time, nil, 23*time.Hour)
+		},
+			bounty.Unknown, bounty.Presigned, "lets reservations last for less time"},
+		"nothing new": {evidence.PSF, nil, bounty.Unknown, bounty.NotFresh, "the monitor's operator checks the setting drand"},
+		"a beacon":    {evidence.PSF, func(a *evidence.Attempt) { a.Facts.Reservation = reserve(a.PeerID, a.Started.Time, []byte("round")) }, bounty.Up, bounty.None, "answered in this very hour"},
+		"a forged beacon": {evidence.PSF, func(a *evidence.Attempt) { a.Facts.Reservation = reserve(a.PeerID, a.Started.Time, []byte("lie")) },
+			bounty.Unknown, bounty.BadVoucher, "beacon: forged"},
+	} {
+		log, roster := newLog(t, 1, first)
+		relay := &roster.Relays[0]
+		roster.Network = c.network
+		a := up(relay, first.Start().Add(time.Minute))
+		if c.change != nil {
+			c.change(&a)
+		}
+		hist := New(log, bounty.Defaults(), roster, oneRound("round"))
+		must(t, log.Begin(first, first.Start(), "test"))
+		must(t, log.Append(first, a))
+		for _, kind := range []Kind{Open, Sealed} {
+			if kind == Sealed {
+				seal(t, log, first)
+			}
+			if got, err := hourOf(hist, relay.PeerID, first); err != nil || got.Kind != kind || got.Vote != c.vote || got.Why != c.why {
+				t.Errorf("%s: %+v, %v, want %s (%s)", name, got, err, c.vote, c.why)
+			}
+		}
+		vouchers, err := hist.Vouchers(first.Month())
+		must(t, err)
+		rec := &evidence.Record{PeerID: relay.PeerID, Hour: first, Attempts: []evidence.Attempt{a}}
+		s := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: first.End(), Record: rec, Vouchers: Judged(vouchers, rec)})
+		all := strings.Join(s.Words, "\n")
+		if s.Vote != c.vote || s.Why != c.why || !strings.Contains(all, c.words) || c.why != bounty.None && !strings.Contains(all, WhyWords(c.why)) {
+			t.Errorf("%s: %s (%s), want %s (%s) and %q in\n%s", name, s.Vote, s.Why, c.vote, c.why, c.words, all)
 		}
 	}
 }

@@ -39,6 +39,8 @@ type Overview struct {
 	NotUsed string `json:"not_used,omitempty"`
 	// Overload says that the monitor cannot keep up with its roster; empty: it does.
 	Overload string `json:"overload,omitempty"`
+	// NotFresh says why no relay counts up in this hour; empty: nothing is in the way.
+	NotFresh string `json:"not_fresh,omitempty"`
 	// Held says why nothing is signed at present; empty: it is.
 	Held string `json:"held,omitempty"`
 	// Updates says what is wrong with the project's release list; empty: nothing.

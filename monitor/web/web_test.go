@@ -434,6 +434,11 @@ func TestHealth(t *testing.T) {
 	if body := get(t, serve(o, nil), "/").Body.String(); !strings.Contains(body, "This monitor cannot keep up") || !strings.Contains(body, "7 attempts wait") {
 		t.Error("the page does not say that the monitor cannot keep up")
 	}
+	o = sample()
+	o.NotFresh = "no drand server answers"
+	if body := get(t, serve(o, nil), "/").Body.String(); !strings.Contains(body, "No relay counts up in this hour") || !strings.Contains(body, "no drand server answers") {
+		t.Error("the page does not say that nothing counts up")
+	}
 	if w := get(t, serve(o, errors.New("secret path")), "/"); w.Code != http.StatusInternalServerError || strings.Contains(w.Body.String(), "secret") {
 		t.Errorf("status %d, %q when the log cannot be read", w.Code, w.Body)
 	}

@@ -221,16 +221,16 @@ func TestPresigned(t *testing.T) {
 			return p.stored(m, h, at, "", time.Hour)
 		}, "unknown: not fresh"},
 		"valid for a day": {func(p *play, m *scene.Watcher, h evidence.Hour, at time.Time) *evidence.Reservation {
-			return p.stored(m, h, at, m.Fresh(at), 23*time.Hour)
+			return p.stored(m, h, at, p.Fresh(m, h), 23*time.Hour)
 		}, "unknown: presigned"},
 		"for the hour before": {func(p *play, m *scene.Watcher, h evidence.Hour, at time.Time) *evidence.Reservation {
-			return p.stored(m, h-1, at, m.Fresh(at), time.Hour)
+			return p.stored(m, h-1, at, p.Fresh(m, h), time.Hour)
 		}, "unknown: bad voucher"},
 		"for another monitor": {func(p *play, m *scene.Watcher, h evidence.Hour, at time.Time) *evidence.Reservation {
-			return p.stored(p.Monitors[0], h, at, p.Monitors[0].Fresh(at), time.Hour)
+			return p.stored(p.Monitors[0], h, at, p.Fresh(p.Monitors[0], h), time.Hour)
 		}, "unknown: bad voucher"},
 		"with a cosignature of the evening before": {func(p *play, m *scene.Watcher, h evidence.Hour, at time.Time) *evidence.Reservation {
-			return p.stored(m, h, at, m.Fresh(p.First.Start().Add(10*time.Minute)), time.Hour)
+			return p.stored(m, h, at, p.Fresh(m, p.First), time.Hour)
 		}, "unknown: bad voucher"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -395,21 +395,20 @@ func TestForked(t *testing.T) {
 	p := newPlay(t, 3)
 	liar := p.Monitors[2]
 	copied := filepath.Join(t.TempDir(), "copy")
-	scene.CopyLog(t, p.Scene, liar, copied)
+	p.Must(os.CopyFS(copied, os.DirFS(liar.Dir)))
 	twin, err := evidence.Open(copied)
 	p.Must(err)
 	t.Cleanup(func() { twin.Close() })
-	_, err = twin.Seal((p.First - 2).End().Add(18 * time.Minute)) // a minute later than the other one
+	_, err = twin.Seal(p.First.End().Add(18 * time.Minute)) // a minute later than the other one
 	p.Must(err)
 	other, err := twin.Checkpoint()
 	p.Must(err)
 	p.sees(nil)
 	first, err := os.ReadFile(filepath.Join(liar.Dir, "checkpoints", "00000001"))
 	p.Must(err)
-	// The log's own signature is the first line.
-	text, signatures, _ := strings.Cut(string(first), "\n\n")
-	own, _, _ := strings.Cut(signatures, "\n")
-	p.forks = [][]byte{[]byte(text + "\n\n" + own + "\n\n" + string(other))}
+	fork, err := evidence.NewFork(first, other, liar.Log.Key())
+	p.Must(err)
+	p.forks = [][]byte{fork}
 	p.write()
 	p.want(0, `^verdict: ELIGIBLE$`, `^! missing +Nothing of m3.example.org \(run by operator-3\) counts: it signed two roots`)
 }

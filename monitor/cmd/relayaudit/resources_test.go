@@ -41,7 +41,7 @@ func write(t testing.TB, w *scene.Scene) files {
 	f := files{t.TempDir(), w.CommitteeKey}
 	in := bundle.Input{
 		Rules: w.RulesFile(), Roster: w.Signed(w.RosterYAML()), Logs: w.Logs(),
-		Relay: w.RelayID, Month: w.First.Month(), AsOf: w.AsOf, Sign: w.Monitors[0].Log.SignStatement,
+		Relay: w.RelayID, Month: w.First.Month(), Sign: w.Monitors[0].Log.SignStatement,
 	}
 	out, err := os.Create(f.path("bundle.zip"))
 	w.Must(err)
