@@ -55,6 +55,7 @@ type Scene struct {
 	Releases                      []byte // the file, or nil
 	Place                         string // of all monitors, YAML
 	Notes                         string // YAML
+	Beacon                        []byte // goes into identities; nil: another operator's cosignature does
 
 	// Set is how far a monitor's clock was set within the hour; nil: never.
 	Set func(*Watcher, evidence.Hour) time.Duration
@@ -166,7 +167,7 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 	salt := make([]byte, 32)
 	rand.Read(salt)
 	cosigned := w.Fresh(m, h)
-	key, err := evidence.Challenge{Cosigned: cosigned, MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
+	key, err := evidence.Challenge{Beacon: w.Beacon, Cosigned: cosigned, MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
 	w.Must(err)
 	self, err := peer.IDFromPrivateKey(key)
 	w.Must(err)
@@ -193,7 +194,7 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 		Facts: evidence.Facts{
 			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{w.IP}, Certificate: w.Cert, HTTPStatus: 101,
 			PingUS: []int64{40_100, 39_900}, HopReserve: 100, HopConnect: 100,
-			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Cosigned: cosigned, Voucher: voucher, Expires: evidence.TimeOf(expires)},
+			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Beacon: w.Beacon, Cosigned: cosigned, Voucher: voucher, Expires: evidence.TimeOf(expires)},
 		},
 	}
 }

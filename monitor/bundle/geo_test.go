@@ -193,7 +193,7 @@ func TestFilesOfTheCommittee(t *testing.T) {
 // TestRegionOfARelay judges a relay near Singapore by the real data.
 func TestRegionOfARelay(t *testing.T) {
 	rules := bounty.Defaults()
-	w := scene.New(t, evidence.PSF, 1)
+	w := scene.New(t, evidence.PSF, 2)
 	w.Place = "{lat: 1.3521, lon: 103.8198}"
 	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
 		a := w.Attempt(m, h, time.Minute)
@@ -204,7 +204,7 @@ func TestRegionOfARelay(t *testing.T) {
 	if f := finding(t, v, "R14"); f.Outcome != bounty.Pass || !strings.Contains(f.Reasons[0], "strong") {
 		t.Errorf("got %+v", f)
 	}
-	if len(v.Disks) != 1 || v.Disks[0].PingUS != 2000 || v.Disks[0].CableKm != int64(2*rules.CableKmPerMs)+1 {
+	if len(v.Disks) != 2 || v.Disks[0].PingUS != 2000 || v.Disks[0].CableKm != int64(2*rules.CableKmPerMs)+1 {
 		t.Errorf("got %+v", v.Disks)
 	}
 	html, err := HTML(v)

@@ -15,7 +15,7 @@ func inputOf(w *scene.Scene) Input {
 }
 
 func optionsOf(w *scene.Scene, in Input) Options {
-	return Options{Rules: in.Rules, Roster: in.Roster, Committee: w.CommitteeKey, Geo: in.Geo}
+	return Options{Rules: in.Rules, Roster: in.Roster, Committee: w.CommitteeKey, Geo: in.Geo, Beacon: in.Beacon}
 }
 
 func bundleOf(w *scene.Scene, in Input) []byte {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,7 +26,7 @@ func TestHonestMonth(t *testing.T) {
 	p := newPlay(t, 3).sees(nil).write()
 	p.want(0, `^verdict: ELIGIBLE$`, `rests on +6 of 6 hours`, `6 of the hours up are assured`, `dissent +Nobody`, `missing +Nobody`,
 		`signed +The relay's own key signed for 6 of the 6 hours`, `pay +bitcoincash:qexample, signed by the relay's own key`,
-		`rules +SHA-256 [0-9a-f]{64}`, `Yours, from rules.yaml, and signed by the committee's key committee.example.org`, `roster +SHA-256 [0-9a-f]{64}`)
+		`rules +SHA-256 [0-9a-f]{64}`, `Yours, from .*/rules.yaml, and signed by the committee's key committee.example.org`, `roster +SHA-256 [0-9a-f]{64}`)
 }
 
 // Most monitors together, without the relay: hours up.
@@ -255,37 +254,54 @@ func TestPresigned(t *testing.T) {
 // One monitor: what it wrote and had cosigned, taken back or changed when it exports.
 func TestRecordsTakenBack(t *testing.T) {
 	lines := func(b []byte) [][]byte { return bytes.SplitAfter(bytes.TrimSuffix(b, []byte("\n")), []byte("\n")) }
+	join := func(l [][]byte) []byte {
+		var out []byte
+		for _, line := range l {
+			out = append(append(out, bytes.TrimSuffix(line, []byte("\n"))...), '\n')
+		}
+		return out
+	}
+	// The third hour is the one that somebody would rather not have written.
+	const third = "2026-10-31T20:00:00Z"
+	without := func(name string, files map[string][]byte) {
+		l := lines(files[name])
+		files[name] = join(append(l[:2:2], l[3:]...))
+	}
 	for name, tc := range map[string]struct {
 		change func(t *testing.T, files map[string][]byte)
 		words  string
 	}{
-		"withdrawn": {func(t *testing.T, files map[string][]byte) {
-			edit(t, files, func(index map[string]any) {
-				records := index["records"].([]any)
-				index["records"] = append(records[:2:2], records[3:]...)
-			})
-			l := lines(append(files["records.jsonl"], '\n'))
-			files["records.jsonl"] = bytes.Join(append(l[:2:2], l[3:]...), nil)
-		}, `2026-10-31T20:00:00Z`},
+		"withdrawn": {func(t *testing.T, files map[string][]byte) { without("records.jsonl", files) }, third},
+		"withdrawn with its proof": {func(t *testing.T, files map[string][]byte) {
+			without("records.jsonl", files)
+			without("proofs.jsonl", files)
+		}, third + `.*nothing shows`},
+		"withdrawn, and said to be absent": {func(t *testing.T, files map[string][]byte) {
+			without("records.jsonl", files)
+			l := lines(files["proofs.jsonl"])
+			l[2] = bytes.Replace(l[2], []byte(`"present":true`), []byte(`"present":false`), 1)
+			files["proofs.jsonl"] = join(l)
+		}, third},
 		"moved to another hour": {func(t *testing.T, files map[string][]byte) {
-			files["records.jsonl"] = bytes.Replace(files["records.jsonl"], []byte(`"hour":"2026-10-31T20:00:00Z"`), []byte(`"hour":"2026-10-31T21:00:00Z"`), 1)
-		}, `record of|records`},
+			files["records.jsonl"] = bytes.Replace(files["records.jsonl"], []byte(`"hour":"`+third), []byte(`"hour":"2026-10-31T21:00:00Z`), 1)
+		}, third},
 		"reordered": {func(t *testing.T, files map[string][]byte) {
-			l := lines(append(files["records.jsonl"], '\n'))
+			l := lines(files["records.jsonl"])
 			l[1], l[2] = l[2], l[1]
-			files["records.jsonl"] = bytes.Join(l, nil)
-		}, `record of|records`},
+			files["records.jsonl"] = join(l)
+		}, `2026-10-31T19:00:00Z`},
 		"doubled": {func(t *testing.T, files map[string][]byte) {
-			edit(t, files, func(index map[string]any) {
-				records := index["records"].([]any)
-				index["records"] = append(records[:3:3], records[2:]...)
-			})
-			l := lines(append(files["records.jsonl"], '\n'))
-			files["records.jsonl"] = bytes.Join(append(l[:3:3], l[2:]...), nil)
-		}, `record of|records`},
+			l := lines(files["records.jsonl"])
+			files["records.jsonl"] = join(append(l[:3:3], l[2:]...))
+		}, `2026-10-31T21:00:00Z|record`},
+		"doubled with its proof": {func(t *testing.T, files map[string][]byte) {
+			for _, name := range []string{"records.jsonl", "proofs.jsonl"} {
+				l := lines(files[name])
+				files[name] = join(append(l[:3:3], l[2:]...))
+			}
+		}, `2026-10-31T21:00:00Z|proof`},
 		"all of them": {func(t *testing.T, files map[string][]byte) {
-			edit(t, files, func(index map[string]any) { index["records"] = []any{} })
-			files["records.jsonl"] = nil
+			files["records.jsonl"], files["proofs.jsonl"] = nil, nil
 			for name := range files {
 				if strings.HasPrefix(name, "certificates/") {
 					delete(files, name)
@@ -492,21 +508,6 @@ func (p *play) placed(yaml string, i int, place string) string {
 		}
 	}
 	return strings.Join(lines, "\n")
-}
-
-// edit changes month.json.
-func edit(t *testing.T, files map[string][]byte, change func(map[string]any)) {
-	t.Helper()
-	var index map[string]any
-	if err := json.Unmarshal(files["month.json"], &index); err != nil {
-		t.Fatal(err)
-	}
-	change(index)
-	b, err := evidence.Encode(index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	files["month.json"] = append(b, '\n')
 }
 
 // withoutField is the rules without one of their lines.
