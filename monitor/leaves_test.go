@@ -150,6 +150,7 @@ func TestUnfitFactsAreLeftOut(t *testing.T) {
 		m.climb = func(ctx context.Context, to probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 			a, _ := f.climb(ctx, to, look, key)
 			a.Facts.AgentVersion, a.Facts.Lookups = "x", make([]evidence.Lookup, 100)
+			a.Facts.Reservation = &evidence.Reservation{Peer: "x", Voucher: []byte{1}, Expires: evidence.TimeOf(time.Now()), Addrs: make([]string, 100)}
 			return a, [][]byte{{1}}
 		}
 		h := evidence.HourOf(m.machine.now().wall)
@@ -161,7 +162,10 @@ func TestUnfitFactsAreLeftOut(t *testing.T) {
 		records, err := m.store.Records(h)
 		must(t, err)
 		if len(records) != 1 || len(records[0].Attempts) != 1 || records[0].Attempts[0].Facts.AgentVersion != "" {
-			t.Errorf("got %+v, want one attempt without facts", records)
+			t.Fatalf("got %+v, want one attempt without facts", records)
+		}
+		if r := records[0].Attempts[0].Facts.Reservation; r == nil || len(r.Voucher) != 1 || r.Addrs != nil {
+			t.Errorf("got the reservation %+v, want what the relay signed, without addresses", r)
 		}
 		if m.fault != nil || m.begun.IsZero() || !strings.Contains(said.String(), "facts of an attempt are left out") {
 			t.Errorf("got the fault %v and %q, want that judging goes on, and that it is said", m.fault, said.String())

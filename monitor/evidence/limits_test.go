@@ -272,3 +272,42 @@ func TestManyCosignatures(t *testing.T) {
 		t.Errorf("a checkpoint of %d bytes", len(kept))
 	}
 }
+
+// A time that nothing can write is no cosignature.
+func TestCosignedTooLate(t *testing.T) {
+	l, _ := newLog(t)
+	watch(t, l, firstHour)
+	_, err := l.Seal(closing(firstHour))
+	must(t, err)
+	cp, err := l.Checkpoint()
+	must(t, err)
+	w := newWitness(t, "w")
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	wantError(t, l.AddCosignatures(1, w.cosign(t, cp, last.Add(time.Second)), w.vkey()), "invalid signature")
+	must(t, l.AddCosignatures(1, w.cosign(t, cp, last), w.vkey()))
+}
+
+// A relay that shows another certificate each time does not make its month unreadable:
+// the note need not list them, since the records do.
+func TestManyCertificates(t *testing.T) {
+	l, _ := newLog(t)
+	relay := newRelay(t, crypto.Ed25519, 0)
+	first := firstHour.Month() + 1
+	for h := first.First(); h < first.First()+32; h++ {
+		watch(t, l, h)
+		for i := range maxAttempts {
+			der, cert := newCertificate(t, "relay.example.org")
+			must(t, l.Append(h, relay.attempt(t, l.Key(), h, time.Duration(i+1)*time.Second, cert), der))
+		}
+	}
+	end := first.First() + 31
+	_, err := l.Seal(closing(end))
+	must(t, err)
+	m, err := l.Month(first, relay.id.String(), closing(end))
+	must(t, err)
+	v, err := VerifyMonth(m, Keys{Log: l.Key()})
+	must(t, err)
+	if len(v.Certificates) != 32*maxAttempts || len(m.Note) > 1<<10 {
+		t.Errorf("%d certificates, a note of %d bytes", len(v.Certificates), len(m.Note))
+	}
+}
