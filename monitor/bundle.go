@@ -75,9 +75,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	if err != nil {
 		return err
 	}
-	if forks, err = bundle.Convicting(forks, logs); err != nil {
-		return err
-	}
+	forks = bundle.Convicting(forks, logs)
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return err

@@ -72,7 +72,13 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 		// What a stranger said is not worth a lost attempt: its outcome is kept, and
 		// what the relay signed.
 		why := err
-		a.Facts = evidence.Facts{Reservation: a.Facts.Reservation}
+		bare := evidence.Facts{}
+		if r := a.Facts.Reservation; r != nil {
+			granted := *r
+			granted.Addrs = nil
+			bare.Reservation = &granted
+		}
+		a.Facts = bare
 		for i := range a.Rungs {
 			a.Rungs[i].Detail = ""
 		}

@@ -43,12 +43,13 @@ type Scene struct {
 	Rules    string // YAML over the defaults
 	Relay    crypto.PrivKey
 	RelayID  string
+	IP       string // the relay's
 	Monitors []*Watcher
 	DER      []byte                // the relay's certificate
 	Cert     *evidence.Certificate // what a record tells of it
 	First    evidence.Hour         // the enrolment and the logs begin here
 	Hours    int
-	AsOf     time.Time
+	AsOf     time.Time // when the logs are exported
 
 	CommitteeKey, CommitteeSigner string // of notes: verifier key and secret key
 	Releases                      []byte // the file, or nil
@@ -72,8 +73,8 @@ type Watcher struct {
 	CosignKey string // verifier key
 }
 
-// RelayIP is where the relay is.
-const RelayIP = "198.41.0.4"
+// RelayIP is where a scene's relay is: in Singapore, say both built-in data sets.
+const RelayIP = "165.21.83.88"
 
 // New makes a scene of six hours across the end of a month; nothing has been seen yet.
 func New(t testing.TB, network evidence.Network, monitors int) *Scene {
@@ -83,10 +84,10 @@ func New(t testing.TB, network evidence.Network, monitors int) *Scene {
 	w.Must(err)
 	id, err := peer.IDFromPrivateKey(key)
 	w.Must(err)
-	w.Relay, w.RelayID = key, id.String()
+	w.Relay, w.RelayID, w.IP = key, id.String(), RelayIP
 	w.First = evidence.HourOf(time.Date(2026, 10, 31, 18, 0, 0, 0, time.UTC))
 	w.Hours = 6
-	w.AsOf = time.Date(2026, 11, 4, 0, 0, 0, 0, time.UTC)
+	w.AsOf = time.Date(2026, 11, 4, 1, 0, 0, 0, time.UTC)
 	w.Rules = "hours_required: 5\ncoverage_flag: 0\n"
 	w.CommitteeSigner, w.CommitteeKey, err = note.GenerateKey(rand.Reader, "committee.example.org")
 	w.Must(err)
@@ -164,7 +165,7 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 	w.Must(err)
 	salt := make([]byte, 32)
 	rand.Read(salt)
-	cosigned := w.fresh(m, h)
+	cosigned := w.Fresh(m, h)
 	key, err := evidence.Challenge{Cosigned: cosigned, MonitorKey: m.Log.Key(), Relay: id, Hour: h, Salt: salt}.Key()
 	w.Must(err)
 	self, err := peer.IDFromPrivateKey(key)
@@ -176,7 +177,7 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 	w.Must(err)
 	return evidence.Attempt{
 		Started: evidence.TimeOf(at), PeerID: w.RelayID,
-		TCP4Addr: "/ip4/" + RelayIP + "/tcp/4001/p2p/" + w.RelayID,
+		TCP4Addr: "/ip4/" + w.IP + "/tcp/4001/p2p/" + w.RelayID,
 		WSSAddr:  "/dns4/relay.example.org/tcp/443/tls/ws/p2p/" + w.RelayID,
 		Rungs: []evidence.Rung{
 			{Name: "tcp4", Component: evidence.TCP4, Outcome: evidence.OK, DurationUS: 41_000},
@@ -190,16 +191,16 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 		},
 		Level: evidence.LevelEchoed,
 		Facts: evidence.Facts{
-			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{RelayIP}, Certificate: w.Cert, HTTPStatus: 101,
+			AgentVersion: "relayd/1.2.3", ResolvedIPv4: []string{w.IP}, Certificate: w.Cert, HTTPStatus: 101,
 			PingUS: []int64{40_100, 39_900}, HopReserve: 100, HopConnect: 100,
 			Reservation: &evidence.Reservation{Peer: self.String(), Salt: salt, Cosigned: cosigned, Voucher: voucher, Expires: evidence.TimeOf(expires)},
 		},
 	}
 }
 
-// fresh is what nobody could know before hour h: a cosignature of its first second, by
+// Fresh is what nobody could know before hour h: a cosignature of its first second, by
 // the next monitor, of the log's checkpoint without any block; empty: there is no other.
-func (w *Scene) fresh(m *Watcher, h evidence.Hour) string {
+func (w *Scene) Fresh(m *Watcher, h evidence.Hour) string {
 	i := slices.Index(w.Monitors, m)
 	other := w.Monitors[(i+1)%len(w.Monitors)]
 	if other == m {
@@ -248,6 +249,18 @@ func (w *Scene) Watch(see func(m *Watcher, h evidence.Hour) []evidence.Attempt) 
 			w.Seal(m, h.End().Add(17*time.Minute))
 		}
 	}
+	w.Settle()
+}
+
+// Settle lets the logs go on, without a look at any relay, until they are exported.
+func (w *Scene) Settle() {
+	w.t.Helper()
+	last := w.AsOf.Truncate(time.Hour).Add(-time.Hour).Add(17 * time.Minute)
+	for _, m := range w.Monitors {
+		if int64(evidence.HourOf(last)-w.First) > m.Log.Size() {
+			w.Seal(m, last)
+		}
+	}
 }
 
 // Observe writes what the monitor saw in an hour into its log.
@@ -276,10 +289,12 @@ func (w *Scene) Seal(m *Watcher, now time.Time) {
 	w.Must(err)
 	checkpoint, err := m.Log.Checkpoint()
 	w.Must(err)
+	at := now.Add(3 * time.Minute)
 	for _, o := range w.Monitors {
-		if o != m {
-			w.Must(m.Log.AddCosignatures(m.Log.Size(), Cosign(o.Cosigner, o.CosignKey, checkpoint, now.Add(3*time.Minute)), o.CosignKey))
+		if o == m {
+			continue
 		}
+		w.Must(m.Log.AddCosignatures(m.Log.Size(), Cosign(o.Cosigner, o.CosignKey, checkpoint, at), o.CosignKey))
 	}
 }
 
@@ -299,12 +314,12 @@ func (w *Scene) RosterYAML() string {
 			m.Name, m.Operator, m.Committee, m.Log.Key(), m.CosignKey, place, max(m.From, w.First), until)
 	}
 	s, err := statement.Sign(statement.Statement{
-		Kind: statement.Enrol, Network: string(w.Network), PeerID: w.RelayID, Operator: "relay-operator", IPv4: RelayIP, TCPPort: 4001,
+		Kind: statement.Enrol, Network: string(w.Network), PeerID: w.RelayID, Operator: "relay-operator", IPv4: w.IP, TCPPort: 4001,
 		Domain: "relay.example.org", WSSPort: 443, Payout: "bitcoincash:qexample", From: w.First.Start(), Made: w.First.Start(),
 	}, w.Relay)
 	w.Must(err)
 	fmt.Fprintf(&b, "relays:\n- {peer_id: %s, operator: relay-operator, ipv4: %s, tcp_port: 4001, domain: relay.example.org, region: SG, payout: \"bitcoincash:qexample\", enrolled: %s, statement: %q}\n",
-		w.RelayID, RelayIP, w.First, statement.Text(s))
+		w.RelayID, w.IP, w.First, statement.Text(s))
 	b.WriteString("controls:\n")
 	for i := range 3 {
 		fmt.Fprintf(&b, "- {name: c%d, operator: c%d, tcp4: /ip4/192.5.5.241/tcp/4001, wss: /dns4/c%d.example.net/tcp/443/wss}\n", i+1, i+1, i+1)
@@ -332,7 +347,10 @@ func (w *Scene) RulesFile() []byte {
 }
 
 // Logs are the exports of the monitors' logs for the month in which the scene begins.
-func (w *Scene) Logs() []evidence.MonitorMonth {
+func (w *Scene) Logs() []evidence.MonitorMonth { return w.LogsOf(w.First.Month()) }
+
+// LogsOf are the exports of the monitors' logs for a month.
+func (w *Scene) LogsOf(month evidence.Month) []evidence.MonitorMonth {
 	w.t.Helper()
 	var witnesses []string
 	for _, m := range w.Monitors {
@@ -340,34 +358,32 @@ func (w *Scene) Logs() []evidence.MonitorMonth {
 	}
 	var out []evidence.MonitorMonth
 	for _, m := range w.Monitors {
-		log, err := m.Log.Month(w.First.Month(), w.RelayID, w.AsOf, witnesses...)
+		log, err := m.Log.Month(month, w.RelayID, w.AsOf, witnesses...)
 		w.Must(err)
 		out = append(out, log)
 	}
 	return out
 }
 
-// CopyLog copies the folder of a monitor's log, as a backup or a snapshot of its
-// host would.
-func CopyLog(t testing.TB, w *Scene, m *Watcher, to string) {
-	t.Helper()
-	w.Must(os.CopyFS(to, os.DirFS(m.Dir)))
-}
-
-// Fork begins the victim's first hour; a copy of its folder then writes another
-// history from the same keys, of which this is the checkpoint.
+// Fork begins the victim's first hour; two copies of its folder then write two other
+// histories from the same keys. Their checkpoints convict it (evidence.NewFork).
 func (w *Scene) Fork(victim *Watcher) []byte {
 	w.t.Helper()
 	w.Observe(victim, w.First, []evidence.Attempt{w.Attempt(victim, w.First, time.Minute)})
-	copied := filepath.Join(w.t.TempDir(), "copy")
-	CopyLog(w.t, w, victim, copied)
-	twin, err := evidence.Open(copied)
+	var checkpoints [2][]byte
+	for i := range checkpoints {
+		copied := filepath.Join(w.t.TempDir(), "copy")
+		w.Must(os.CopyFS(copied, os.DirFS(victim.Dir)))
+		twin, err := evidence.Open(copied)
+		w.Must(err)
+		w.t.Cleanup(func() { twin.Close() })
+		w.Must(twin.Append(w.First, w.Attempt(victim, w.First, time.Duration(20+i)*time.Minute), w.DER))
+		_, err = twin.Seal(w.First.End().Add(17 * time.Minute))
+		w.Must(err)
+		checkpoints[i], err = twin.Checkpoint()
+		w.Must(err)
+	}
+	pair, err := evidence.NewFork(checkpoints[0], checkpoints[1], victim.Log.Key())
 	w.Must(err)
-	w.t.Cleanup(func() { twin.Close() })
-	w.Must(twin.Append(w.First, w.Attempt(victim, w.First, 20*time.Minute), w.DER))
-	_, err = twin.Seal(w.First.End().Add(17 * time.Minute))
-	w.Must(err)
-	checkpoint, err := twin.Checkpoint()
-	w.Must(err)
-	return checkpoint
+	return pair
 }

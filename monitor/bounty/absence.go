@@ -19,40 +19,44 @@ type Absence struct {
 	Hours int `json:"hours"`
 }
 
-// reach is how far the log tells, by the monitor's own blocks and by the clocks of
+// reach is how far a log tells, by the monitor's own blocks and by the clocks of
 // witnesses of other operators: neither alone can put it off or bring it forward. Where
 // no such witness is in the roster, the monitor's own word is all there is.
-func (c *Case) reach(m *Monitor, log *Log) time.Time {
-	foreign := false
-	for h := c.Month.First(); h < c.Month.End() && !foreign; h++ {
-		foreign = len(c.Roster.witnessesFor(m, h)) > 0
+type reach struct {
+	at      time.Time
+	roster  *Roster
+	monitor *Monitor
+	foreign bool // there is such a witness
+}
+
+func (c *Case) reachOf(m *Monitor) *reach {
+	r := &reach{roster: c.Roster, monitor: m}
+	for h := c.Month.First(); h < c.Month.End() && !r.foreign; h++ {
+		r.foreign = len(c.Roster.witnessesFor(m, h)) > 0
 	}
-	if log.Month.Tip.End == 0 {
-		return time.Time{}
+	return r
+}
+
+// add takes in that blocks up to end were cosigned.
+func (r *reach) add(by []evidence.Cosigned, end evidence.Hour) {
+	if end == 0 {
+		return
 	}
-	if !foreign {
-		return log.Month.Tip.End.Start()
+	if !r.foreign && end.Start().After(r.at) {
+		r.at = end.Start()
 	}
-	var last time.Time
-	seen := func(by []evidence.Cosigned, end time.Time) {
-		for _, w := range by {
-			if !c.Roster.foreign(w.Witness, m) {
-				continue
-			}
-			at := w.At
-			if at.After(end) {
-				at = end
-			}
-			if at.After(last) {
-				last = at
-			}
+	for _, w := range by {
+		if !r.roster.foreign(w.Witness, r.monitor) {
+			continue
+		}
+		at := w.At
+		if at.After(end.Start()) {
+			at = end.Start()
+		}
+		if at.After(r.at) {
+			r.at = at
 		}
 	}
-	seen(log.Month.Tip.Cosigned, log.Month.Tip.End.Start())
-	for i := range log.Month.Hours {
-		seen(log.Month.Hours[i].Cosigned, log.Month.Hours[i].Header.Hour.End())
-	}
-	return last
 }
 
 // absent lists the monitors that may judge the relay and of whose hours some are not

@@ -84,27 +84,18 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 			Recused: m.Recused(relay), Votes: map[Value]int{},
 		})
 	}
-	for log, err := range c.Logs {
-		if err != nil {
-			return nil, err
-		}
+	for k := range c.Logs {
+		log := &c.Logs[k]
 		i, known := places[log.Key]
 		if !known {
-			return nil, fmt.Errorf("the log of %s is by no monitor that is in the roster in %s", log.Month.Origin, c.Month)
+			return nil, fmt.Errorf("the log of %s is by no monitor that is in the roster in %s", log.Monitor, c.Month)
 		}
 		m, report := s.members[i], &s.monitors[i]
 		if report.Log {
 			return nil, fmt.Errorf("the log of monitor %s is there twice", m.Name)
 		}
-		if err := checkLog(c, log); err != nil {
+		if err := s.read(c, relay, m, log, report); err != nil {
 			return nil, err
-		}
-		report.Log, report.Void, report.Origin = true, log.Void, log.Month.Origin
-		report.Size, report.Root, report.Digest = log.Month.Size, log.Month.Root.String(), log.Month.Digest
-		s.read(c, relay, m, log, report)
-		report.ends = log.Month.Tip.End
-		if at := c.reach(m, log); !m.Recused(relay) && log.Void == "" && at.After(s.asOf) {
-			s.asOf = at
 		}
 	}
 	for i, m := range s.members {
@@ -131,59 +122,46 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 	return s, nil
 }
 
-func checkLog(c *Case, log *Log) error {
+func checkLog(c *Case, m *evidence.VerifiedMonth) error {
 	switch {
-	case log.Month.Network != c.Roster.Network:
-		return fmt.Errorf("the log of %s is of network %s, the roster of %s: lab and real are never mixed", log.Month.Origin, log.Month.Network, c.Roster.Network)
-	case log.Month.Relay != c.Relay:
-		return fmt.Errorf("the log of %s is about relay %s", log.Month.Origin, log.Month.Relay)
-	case log.Month.Month != c.Month:
-		return fmt.Errorf("the log of %s is about %s", log.Month.Origin, log.Month.Month)
+	case m.Network != c.Roster.Network:
+		return fmt.Errorf("the log of %s is of network %s, the roster of %s: lab and real are never mixed", m.Origin, m.Network, c.Roster.Network)
+	case m.Relay != c.Relay:
+		return fmt.Errorf("the log of %s is about relay %s", m.Origin, m.Relay)
+	case m.Month != c.Month:
+		return fmt.Errorf("the log of %s is about %s", m.Origin, m.Month)
 	}
 	return nil
 }
 
 // read goes through one monitor's month.
-func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *MonitorReport) {
-	hours := s.logs[m.Name]
-	if hours == nil {
-		hours = map[evidence.Hour]*seen{}
-		s.logs[m.Name] = hours
+func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *MonitorReport) error {
+	if s.logs[m.Name] == nil {
+		s.logs[m.Name] = map[evidence.Hour]*seen{}
 	}
+	report.Log, report.Void = true, log.Void
 	var plan ScheduleReport
-	for i := range log.Month.Hours {
-		vh := &log.Month.Hours[i]
-		h := vh.Header.Hour
-		if !m.Holds(h) || !c.Month.Contains(h) || !relay.EnrolledAt(h) {
-			continue
-		}
-		x := &seen{vote: Vote{Why: Unrecorded(vh.Header)}}
-		if vh.Record != nil {
-			x.ballot = VoteOf(c.Rules, c.Roster, m, relay, vh.Record, vh.Vouchers)
-			x.vote = x.ballot.Vote.Overload(c.Rules, vh.Header, len(vh.Record.Attempts))
-			s.facts(c, relay, m, report, x, vh.Record.Attempts, vh.Vouchers, h)
-		}
-		n := len(c.Roster.Bench(relay, h))
-		seal := Sealed(c.Rules, c.Roster, m, n, vh)
-		x.witnesses = seal.Witnesses
-		// Only a lab may choose its moment. A clock that was set may show a retry
-		// before the first attempt.
-		early := c.Roster.Network != evidence.Lab && !vh.Header.Clock.Moved(c.Rules.ClockDrift) && plan.early(c.Rules, vh)
-		switch {
-		case log.Void != "":
-			x.vote = Vote{Why: Void}
-		case early && x.vote.Value != Unknown:
-			x.vote = Vote{Why: Early}
-		default:
-			x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
-		}
-		hours[h] = x
-		s.votes.Set(m.Name, h, x.vote)
+	reach := c.reachOf(m)
+	month, err := log.Read(func(vh evidence.VerifiedHour) error {
+		reach.add(vh.Cosigned, vh.Header.Hour+1)
+		s.hour(c, relay, m, &vh, report, &plan)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
+	if err := checkLog(c, &month); err != nil {
+		return err
+	}
+	reach.add(month.Tip.Cosigned, month.Tip.End)
+	if !report.Recused && log.Void == "" && reach.at.After(s.asOf) {
+		s.asOf = reach.at
+	}
+	report.Origin, report.Size, report.Root, report.Digest, report.ends = month.Origin, month.Size, month.Root.String(), month.Digest, month.Tip.End
 	if plan.Checked > 0 {
 		report.Schedule = &plan
 	}
-	for _, rec := range log.Month.Open {
+	for _, rec := range month.Open {
 		for _, a := range rec.Attempts {
 			o := OpenAttempt{Monitor: m.Name, Hour: rec.Hour, Started: a.Started, Level: a.Level, Results: map[evidence.Component]evidence.Outcome{}}
 			for comp, r := range a.Results {
@@ -192,6 +170,36 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 			s.open = append(s.open, o)
 		}
 	}
+	return nil
+}
+
+// hour judges one monitor's hour.
+func (s *survey) hour(c *Case, relay *Relay, m *Monitor, vh *evidence.VerifiedHour, report *MonitorReport, plan *ScheduleReport) {
+	h := vh.Header.Hour
+	if !m.Holds(h) || !c.Month.Contains(h) || !relay.EnrolledAt(h) {
+		return
+	}
+	x := &seen{vote: Vote{Why: Unrecorded(vh.Header)}}
+	if vh.Record != nil {
+		x.ballot = VoteOf(c.Rules, c.Roster, m, relay, vh.Record, vh.Vouchers)
+		x.vote = x.ballot.Vote.Overload(c.Rules, vh.Header, len(vh.Record.Attempts))
+		s.facts(c, relay, m, report, x, vh.Record.Attempts, vh.Vouchers, h)
+	}
+	seal := Sealed(c.Rules, c.Roster, m, len(c.Roster.Bench(relay, h)), vh)
+	x.witnesses = seal.Witnesses
+	// Only a lab may choose its moment. A clock that was set may show a retry
+	// before the first attempt.
+	early := c.Roster.Network != evidence.Lab && !vh.Header.Clock.Moved(c.Rules.ClockDrift) && plan.early(c.Rules, vh)
+	switch {
+	case report.Void != "":
+		x.vote = Vote{Why: Void}
+	case early && x.vote.Value != Unknown:
+		x.vote = Vote{Why: Early}
+	default:
+		x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
+	}
+	s.logs[m.Name][h] = x
+	s.votes.Set(m.Name, h, x.vote)
 }
 
 // facts keeps what the attempts of an hour saw besides the vote.

@@ -3,7 +3,6 @@ package bounty
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 
@@ -34,33 +33,24 @@ type Case struct {
 	Geo      Geo           // nil: none was given
 	Relay    string
 	Month    evidence.Month
-	// Logs yields what the monitors' logs prove, one after the other: a month of
-	// many monitors does not fit into memory at once. It can be gone through again.
-	// A monitor of the roster that is not among them knows nothing. An error ends it.
-	Logs iter.Seq2[*Log, error]
+	// Logs are what the monitors' logs prove. A monitor of the roster that is not
+	// among them knows nothing.
+	Logs []Log
 	// SignedBy names the keys that rules and roster say they are signed by.
 	RulesSignedBy, RosterSignedBy []string
 }
 
-// Log is a monitor's verified month.
+// Log is a monitor's month.
 type Log struct {
-	// Monitor is its name in the roster, Key the key the evidence was verified with.
+	// Monitor is its name in the roster, Key the key with which the evidence is verified.
 	Monitor string
 	Key     string
-	Month   evidence.VerifiedMonth
 	// Void says why nothing in it counts: the monitor signed two histories.
 	Void string
-}
-
-// LogsOf are logs that are in memory already.
-func LogsOf(logs ...Log) iter.Seq2[*Log, error] {
-	return func(yield func(*Log, error) bool) {
-		for i := range logs {
-			if !yield(&logs[i], nil) {
-				return
-			}
-		}
-	}
+	// Read verifies the month and hands over each hour, in order; the months of many
+	// monitors do not fit into memory at once. The result has no Hours. It may be called
+	// again. After an error nothing counts that was handed over.
+	Read func(visit func(evidence.VerifiedHour) error) (evidence.VerifiedMonth, error)
 }
 
 // Verdict is the month of one relay, judged. Written as canonical JSON it is the

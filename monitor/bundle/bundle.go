@@ -11,24 +11,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-)
-
-// The names of the files.
-const (
-	verifyFile   = "VERIFY.md"
-	rulesFile    = "inputs/rules.yaml"
-	rosterFile   = "inputs/roster.yaml"
-	releasesFile = "inputs/releases.yaml"
-	rootsFile    = "inputs/roots.pem"
-	forksDir     = "forks/"
-	logsDir      = "logs/"
-	jsonFile     = "report.json"
-	htmlFile     = "report.html"
-	mdFile       = "report.md"
-	dsseFile     = "report.dsse.json"
 )
 
 // Input is all that goes into a bundle. The same input gives the same bytes.
@@ -36,12 +22,12 @@ type Input struct {
 	Rules    []byte // the file
 	Roster   []byte // the file
 	Releases []byte // the file whose SHA-256 stands in the roster, or nil
-	Roots    []byte // PEM, or nil
 	Relay    string // peer ID
 	Month    evidence.Month
 	// Logs are the exports of the monitors' logs, in any order.
 	Logs []evidence.MonitorMonth
-	// Forks are checkpoints that contradict one in Logs: each voids its monitor's month.
+	// Forks are pairs of checkpoints (evidence.NewFork), in any order: each voids the
+	// month of a monitor in Logs. See [Convicting].
 	Forks [][]byte
 	// Beacon checks beacons; nil: they count as absent.
 	Beacon evidence.BeaconVerifier
@@ -58,59 +44,68 @@ func Name(relay string, m evidence.Month) string { return fmt.Sprintf("relay-%s-
 // Write judges the month and writes its bundle. Evidence that would not verify
 // is refused here already.
 func Write(w io.Writer, in Input) error {
-	files := map[string][]byte{rulesFile: in.Rules, rosterFile: in.Roster, verifyFile: []byte(verifyText)}
+	fail := func(err error) error { return fmt.Errorf("write the bundle: %w", err) }
+	files := map[string][]byte{rulesFile: in.Rules, rosterFile: in.Roster}
 	if in.Releases != nil {
 		files[releasesFile] = in.Releases
 	}
-	if in.Roots != nil {
-		files[rootsFile] = in.Roots
-	}
-	for i, f := range in.Forks {
-		files[fmt.Sprintf("%s%d.txt", forksDir, i+1)] = f
+	for i, f := range slices.SortedFunc(slices.Values(in.Forks), bytes.Compare) {
+		files[forkFile(i)] = f
 	}
 	for _, m := range in.Logs {
 		dir := logDir(m.Key)
 		log, err := m.Files()
 		if err != nil {
-			return fmt.Errorf("write the bundle: log of %s: %w", m.Origin, err)
+			return fail(fmt.Errorf("log of %s: %w", m.Origin, err))
 		}
 		for name, data := range log {
 			if _, taken := files[dir+name]; taken {
-				return fmt.Errorf("write the bundle: the log of %s is there twice", m.Origin)
+				return fail(fmt.Errorf("the log of %s is there twice", m.Origin))
 			}
 			files[dir+name] = data
 		}
 	}
-	c, err := caseOf(files, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month)
+	f := folderOf(files)
+	if err := checkNames(f); err != nil {
+		return fail(err)
+	}
+	c, err := caseOf(f, Options{Rules: in.Rules, Roster: in.Roster, Beacon: in.Beacon, Geo: in.Geo}, in.Relay, in.Month)
 	if err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
+		return fail(err)
 	}
 	v, err := bounty.Judge(c)
 	if err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
+		return fail(err)
 	}
-	if err := addReports(files, v); err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
-	}
-	statement, err := statementOver(files, v)
+	derived, err := derivedFiles(v)
 	if err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
+		return fail(err)
+	}
+	maps.Copy(files, derived)
+	statement, err := statementOver(folderOf(files), predicateOf(v, buildinfo.Version()))
+	if err != nil {
+		return fail(err)
 	}
 	if files[dsseFile], err = in.Sign(statement); err != nil {
-		return fmt.Errorf("write the bundle: sign the report: %w", err)
+		return fail(fmt.Errorf("sign the report: %w", err))
+	}
+	if err := checkNames(folderOf(files)); err != nil {
+		return fail(err)
 	}
 	return pack(w, files)
 }
 
-func addReports(files map[string][]byte, v *bounty.Verdict) (err error) {
-	if files[jsonFile], err = evidence.Encode(v); err != nil {
-		return err
+// derivedFiles are those that follow from the verdict: a verifier makes them himself.
+func derivedFiles(v *bounty.Verdict) (map[string][]byte, error) {
+	report, err := evidence.Encode(v)
+	if err != nil {
+		return nil, err
 	}
-	if files[htmlFile], err = HTML(v); err != nil {
-		return err
+	html, err := HTML(v)
+	if err != nil {
+		return nil, err
 	}
-	files[mdFile] = Markdown(v)
-	return nil
+	return map[string][]byte{verifyFile: []byte(verifyText), jsonFile: report, htmlFile: html, mdFile: Markdown(v)}, nil
 }
 
 // logDir is where a log's files stand.
@@ -127,23 +122,49 @@ type Options struct {
 	// unsigned if Unsigned says so or if the network is lab.
 	Committee string
 	Unsigned  bool
-	Beacon    evidence.BeaconVerifier // nil: beacons count as absent
-	Geo       bounty.Geo              // nil: what is built in
+	// Relay and Month are what the bundle must be about; empty and nil: whatever it is.
+	Relay  string
+	Month  *evidence.Month
+	Beacon evidence.BeaconVerifier // nil: beacons count as absent
+	Geo    bounty.Geo              // nil: what is built in
 }
 
 // Result is a bundle that verified.
 type Result struct {
+	// Verdict is what the evidence shows. Where the caller accepted unsigned rules and
+	// it would be ELIGIBLE, it is REVIEW.
 	Verdict *bounty.Verdict `json:"verdict"`
-	// Result is the verdict's, or REVIEW where the caller accepted unsigned
-	// rules and the report says ELIGIBLE.
-	Result bounty.Result `json:"result"`
+	Result  bounty.Result   `json:"result"` // the verdict's
 	// SignedBy is the monitor whose log key signed the bundle.
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
 	Warnings []string `json:"warnings"`
-	// Case is what the verdict was recomputed from: the verified logs, the rules
-	// and the roster.
+	// Case is what the verdict was recomputed from: the logs, the rules and the
+	// roster. Its logs are read and verified anew each time they are gone through.
 	Case bounty.Case `json:"-"`
+
+	unsigned bool
+}
+
+// Judge judges the same evidence by other rules.
+func (r *Result) Judge(rules *bounty.Rules) (*bounty.Verdict, error) {
+	c := r.Case
+	c.Rules = rules
+	v, err := bounty.Judge(c)
+	if err == nil && r.unsigned {
+		limit(v)
+	}
+	return v, err
+}
+
+// limit keeps a verdict for which no committee vouches from being ELIGIBLE.
+func limit(v *bounty.Verdict) {
+	if v.Result != bounty.Eligible {
+		return
+	}
+	v.Headline = strings.Replace(v.Headline, string(v.Result), string(bounty.ForReview), 1)
+	v.Result = bounty.ForReview
+	v.Reasons = append([]string{"unsigned: rules and roster are taken on your own word, so no committee vouches for them"}, v.Reasons...)
 }
 
 // InputError says that the verifier's own files or options are at fault, and
@@ -154,13 +175,14 @@ func (e *InputError) Error() string { return e.Err.Error() }
 
 func (e *InputError) Unwrap() error { return e.Err }
 
-// Verify checks the bundle in r. An *[InputError] is the fault of the options,
-// any other error that of the bundle.
+// Verify checks the bundle in r, of which it holds no more than one log at a time. An
+// *[InputError] is the fault of the options, any other error that of the bundle. The
+// result's logs are read from r again.
 func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
 	if err := o.check(); err != nil {
 		return Result{}, &InputError{err}
 	}
-	files, err := unpack(r, size)
+	files, err := open(r, size)
 	if err != nil {
 		return Result{}, err
 	}
@@ -186,16 +208,19 @@ func (o *Options) check() error {
 	return nil
 }
 
-func verifyFiles(files map[string][]byte, o Options) (Result, error) {
+func verifyFiles(files folder, o Options) (Result, error) {
 	res := Result{Files: len(files), Warnings: []string{}}
+	if err := checkNames(files); err != nil {
+		return res, err
+	}
 	for _, f := range []struct {
 		name string
 		mine []byte
 		what string
 	}{{rulesFile, o.Rules, "rules"}, {rosterFile, o.Roster, "roster"}} {
-		theirs, ok := files[f.name]
-		if !ok {
-			return res, fmt.Errorf("%s is missing", f.name)
+		theirs, err := files.read(f.name)
+		if err != nil {
+			return res, err
 		}
 		if !bytes.Equal(theirs, f.mine) {
 			return res, fmt.Errorf("the bundle was judged by another %s file than yours: %s differs", f.what, f.name)
@@ -205,48 +230,66 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	if res.SignedBy, err = verifyStatement(files, roster); err != nil {
+	var says predicate
+	if res.SignedBy, says, err = verifyStatement(files, roster); err != nil {
 		return res, err
 	}
-	var theirs bounty.Verdict
-	if err := evidence.Decode(files[jsonFile], &theirs); err != nil {
-		return res, fmt.Errorf("%s: %w", jsonFile, err)
+	if o.Relay != "" && o.Relay != says.Relay || o.Month != nil && *o.Month != says.Month {
+		return res, fmt.Errorf("the bundle is about relay %.100q in %s: that is not what was asked for", says.Relay, says.Month)
 	}
-	if res.Case, err = caseOf(files, o, theirs.Relay.PeerID, theirs.Month); err != nil {
+	if res.Case, err = caseOf(files, o, says.Relay, says.Month); err != nil {
 		return res, err
 	}
 	v, err := bounty.Judge(res.Case)
 	if err != nil {
 		return res, err
 	}
-	mine := maps.Clone(files)
-	if err := addReports(mine, v); err != nil {
+	if err := compare(files, v, says); err != nil {
 		return res, err
 	}
-	if !bytes.Equal(mine[jsonFile], files[jsonFile]) {
-		return res, fmt.Errorf("%s is not what the evidence shows: it says %q, the evidence %q", jsonFile, theirs.Headline, v.Headline)
-	}
-	for _, name := range []string{htmlFile, mdFile} {
-		if !bytes.Equal(mine[name], files[name]) {
-			res.Warnings = append(res.Warnings, name+" is not what this version draws: go by the verdict printed here")
-		}
-	}
-	res.Verdict, res.Result = v, v.Result
 	switch {
 	case o.Committee != "":
 	case v.Network == evidence.Lab:
 		res.Warnings = append(res.Warnings, "lab: nobody's signature of rules and roster was asked for")
 	default:
 		res.Warnings = append(res.Warnings, "unsigned: rules and roster are taken on your own word, so the result is REVIEW at most")
-		if res.Result == bounty.Eligible {
-			res.Result = bounty.ForReview
-		}
+		res.unsigned = true
+		limit(v)
 	}
+	res.Verdict, res.Result = v, v.Result
 	return res, nil
 }
 
-// caseOf verifies the logs among the files and puts together all that is judged.
-func caseOf(files map[string][]byte, o Options, relay string, month evidence.Month) (bounty.Case, error) {
+// compare makes all that follows from the verdict, and compares it with what is there.
+func compare(files folder, v *bounty.Verdict, says predicate) error {
+	derived, err := derivedFiles(v)
+	if err != nil {
+		return err
+	}
+	hint := ""
+	if mine := buildinfo.Version(); says.DrawnBy != mine {
+		hint = fmt.Sprintf("; it was made by version %s, this is version %s: use that version, or let any monitor make the bundle anew (relaymon bundle --from FILE)", says.DrawnBy, mine)
+	}
+	for _, name := range []string{jsonFile, htmlFile, mdFile, verifyFile} { // the first tells most
+		switch f := files.file(name); {
+		case f == nil:
+			return fmt.Errorf("%s is missing", name)
+		case f.sum == hashOf(derived[name]):
+		case name == jsonFile:
+			return fmt.Errorf("%s is not what the evidence shows: the bundle says %.100q, the evidence %q%s", name, says.Headline, v.Headline, hint)
+		default:
+			return fmt.Errorf("%s is not what this program draws from the evidence%s", name, hint)
+		}
+	}
+	if want := predicateOf(v, says.DrawnBy); says != want {
+		return fmt.Errorf("%s: its predicate is not what the evidence shows: it says %.100q of relay %.100q in %s as of %s, the evidence %q of %s in %s as of %s, network %s",
+			dsseFile, says.Headline, says.Relay, says.Month, says.AsOf, want.Headline, want.Relay, want.Month, want.AsOf, want.Network)
+	}
+	return nil
+}
+
+// caseOf puts together all that is judged. The logs are verified as they are gone through.
+func caseOf(files folder, o Options, relay string, month evidence.Month) (bounty.Case, error) {
 	c := bounty.Case{Geo: o.Geo, Relay: relay, Month: month}
 	var err error
 	if c.Geo == nil {
@@ -260,105 +303,109 @@ func caseOf(files map[string][]byte, o Options, relay string, month evidence.Mon
 	if c.Roster, c.RosterSignedBy, err = bounty.OpenRoster("roster", o.Roster, o.Committee); err != nil {
 		return c, err
 	}
-	if data, ok := files[releasesFile]; ok {
+	if f := files.file(releasesFile); f != nil {
 		// Whoever makes the bundle must not choose what the relay should have run.
-		if hashOf(data) != c.Roster.Releases {
+		if f.sum != c.Roster.Releases {
 			return c, fmt.Errorf("%s is not the release list whose SHA-256 stands in the roster", releasesFile)
+		}
+		data, err := f.read()
+		if err != nil {
+			return c, err
 		}
 		if c.Releases, err = release.Parse(releasesFile, data); err != nil {
 			return c, err
 		}
 	}
-	logs, err := verifyLogs(files, c.Roster, month, o.Beacon)
-	if err != nil {
-		return c, err
-	}
-	c.Logs = bounty.LogsOf(logs...)
-	return c, nil
+	c.Logs, err = verifiedLogs(files, c.Roster, month, o.Beacon)
+	return c, err
 }
 
-// logFiles groups the files of logs by their folders.
-func logFiles(files map[string][]byte) (map[string]map[string][]byte, error) {
-	dirs := map[string]map[string][]byte{}
-	for name, data := range files {
-		rest, ok := strings.CutPrefix(name, logsDir)
-		if !ok {
-			continue
-		}
-		dir, file, ok := strings.Cut(rest, "/")
-		if !ok {
-			return nil, fmt.Errorf("%s: a file of a log stands in the log's folder", name)
-		}
-		if dirs[dir] == nil {
-			dirs[dir] = map[string][]byte{}
-		}
-		dirs[dir][file] = data
+// logFolders are the folders of the logs, in the order of their names.
+func logFolders(files folder) []folder {
+	var out []folder
+	for rest := files.under(logsDir); len(rest) > 0; rest = rest[len(out[len(out)-1]):] {
+		out = append(out, rest.under(rest.log()))
 	}
-	return dirs, nil
+	return out
+}
+
+// log is the name of the folder of the log to which the first file belongs.
+func (f folder) log() string {
+	dir, _, _ := strings.Cut(strings.TrimPrefix(f[0].name, logsDir), "/")
+	return logsDir + dir + "/"
+}
+
+// readLog reads the log in a folder. Nothing is verified.
+func readLog(files folder) (evidence.MonitorMonth, error) {
+	dir := files.log()
+	contents := make(map[string][]byte, len(files))
+	for _, f := range files {
+		data, err := f.read()
+		if err != nil {
+			return evidence.MonitorMonth{}, err
+		}
+		contents[strings.TrimPrefix(f.name, dir)] = data
+	}
+	m, err := evidence.MonthFromFiles(contents)
+	if err != nil {
+		return m, fmt.Errorf("%s: %w", dir, err)
+	}
+	return m, nil
 }
 
 // Logs are what the monitors' logs show in the bundle in r, to be put into
 // another one. Nothing is verified: [Write] does.
 func Logs(r io.ReaderAt, size int64) ([]evidence.MonitorMonth, error) {
-	files, err := unpack(r, size)
-	if err != nil {
-		return nil, err
-	}
-	dirs, err := logFiles(files)
+	files, err := open(r, size)
 	if err != nil {
 		return nil, err
 	}
 	var out []evidence.MonitorMonth
-	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		m, err := evidence.MonthFromFiles(dirs[dir])
+	for _, f := range logFolders(files) {
+		m, err := readLog(f)
 		if err != nil {
-			return nil, fmt.Errorf("%s%s: %w", logsDir, dir, err)
+			return nil, err
 		}
 		out = append(out, m)
 	}
 	return out, nil
 }
 
-// verifyLogs verifies the logs among the files, in the order of their folders.
-func verifyLogs(files map[string][]byte, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) ([]bounty.Log, error) {
-	dirs, err := logFiles(files)
+// verifiedLogs are the logs among the files, in the order of their folders. Each is
+// read and verified when its turn has come, and let go of before the next.
+func verifiedLogs(files folder, roster *bounty.Roster, month evidence.Month, beacon evidence.BeaconVerifier) ([]bounty.Log, error) {
+	known := map[string]string{} // keys by folder
+	for _, m := range roster.Monitors {
+		known[logDir(m.LogKey)] = m.LogKey
+	}
+	folders := logFolders(files)
+	monitors := make([]*bounty.Monitor, len(folders))
+	keys := make([]string, len(folders))
+	for i, f := range folders {
+		dir := f.log()
+		if monitors[i] = roster.LogMonitor(known[dir], month); monitors[i] == nil {
+			return nil, fmt.Errorf("%s: no monitor of the roster has a log of that name in %s", dir, month)
+		}
+		keys[i] = monitors[i].LogKey
+	}
+	void, err := voids(files, keys)
 	if err != nil {
 		return nil, err
 	}
-	var out []bounty.Log
 	witnesses := roster.WitnessKeys(month)
-	convicts := map[string]bool{}
-	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		m, err := evidence.MonthFromFiles(dirs[dir])
-		if err != nil {
-			return nil, fmt.Errorf("%s%s: %w", logsDir, dir, err)
-		}
-		if logDir(m.Key) != logsDir+dir+"/" {
-			return nil, fmt.Errorf("%s%s: the log of key %s stands in another folder", logsDir, dir, m.Key)
-		}
-		monitor := roster.LogMonitor(m.Key, month)
-		if monitor == nil {
-			return nil, fmt.Errorf("%s%s: no monitor of the roster has the key %s in %s", logsDir, dir, m.Key, month)
-		}
-		v, err := evidence.VerifyMonth(m, evidence.Keys{Log: monitor.LogKey, Witnesses: witnesses, Beacon: beacon})
-		if err != nil {
-			return nil, fmt.Errorf("log of monitor %s: %w", monitor.Name, err)
-		}
-		log := bounty.Log{Monitor: monitor.Name, Key: monitor.LogKey, Month: v}
-		names, void, err := forksOf(files, &log, m)
-		if err != nil {
-			return nil, err
-		}
-		for _, name := range names {
-			convicts[name] = true
-		}
-		log.Void = void
-		out = append(out, log)
-	}
-	for name := range files {
-		if strings.HasPrefix(name, forksDir) && !convicts[name] {
-			return nil, fmt.Errorf("%s contradicts no log of the bundle", name)
-		}
+	var out []bounty.Log
+	for i, m := range monitors {
+		keys := evidence.Keys{Log: m.LogKey, Witnesses: witnesses, Beacon: beacon}
+		out = append(out, bounty.Log{Monitor: m.Name, Key: m.LogKey, Void: void[m.LogKey], Read: func(visit func(evidence.VerifiedHour) error) (evidence.VerifiedMonth, error) {
+			month, err := readLog(folders[i])
+			if err == nil {
+				var v evidence.VerifiedMonth
+				if v, err = evidence.VerifyHours(month, keys, visit); err == nil {
+					return v, nil
+				}
+			}
+			return evidence.VerifiedMonth{}, fmt.Errorf("log of monitor %s: %w", m.Name, err)
+		}})
 	}
 	return out, nil
 }

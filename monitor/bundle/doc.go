@@ -14,29 +14,60 @@
 //	inputs/rules.yaml            the rules, as signed by the committee
 //	inputs/roster.yaml           the roster, likewise
 //	inputs/releases.yaml         the release list, if there was one
-//	inputs/roots.pem             the root certificates of the monitors, if given
-//	forks/<n>.txt                checkpoints that prove that a monitor signed two histories
+//	forks/<n>.txt                proofs that a monitor signed two histories
 //	logs/<key>/...               what a monitor's log shows; see package evidence
 //	report.json                  the verdict: canonical JSON (RFC 8785) of bounty.Verdict
 //	report.html, report.md       the same for people
 //	report.dsse.json             an in-toto statement over all files above, in a DSSE envelope
 //
-// <key> is the first 16 hex digits of the SHA-256 of the log's verifier key.
+// A file of any other name is refused. <key> is the first 16 hex digits of the
+// SHA-256 of the log's verifier key.
+//
+// A fork is two checkpoints of one size with different roots, both signed by the key of
+// one of the logs: see evidence.NewFork. It needs nothing else, so that the size may be
+// of any time. n is 1, 2, ... without holes, in the order of the files' bytes, and there
+// is no more than one for a log.
+//
+// The statement is canonical JSON. Its subjects are all other files, sorted by name, each
+// with its SHA-256; its predicate has the members relay, network, month, as_of and
+// headline, which are those of report.json, and drawn_by: the version of the program that
+// made the bundle, a "v" and at most 100 letters, digits, dots, plus signs and dashes.
+// That version is the one thing in a bundle that nobody can check, and nothing follows
+// from it. The envelope is canonical JSON with one signature.
 //
 // # Verifying
 //
 // Rules and roster come from outside: a bundle that brought its own judges would
 // prove nothing. [Verify] goes through these steps and stops at the first that fails:
 //
-//  1. the archive's form and its limits;
+//  1. the archive's form, the names of its files, and their limits;
 //  2. the committee's signatures of rules and roster; the bundle's copies are the
 //     verifier's, byte for byte; the release list is the one the roster names;
-//  3. the DSSE envelope: signed by the log key of a monitor of the roster, its
-//     subjects are all other files with their SHA-256, no more and no fewer;
-//  4. each log: see evidence.VerifyMonth;
-//  5. the verdict is recomputed, and report.json compared byte for byte.
+//  3. the DSSE envelope: signed by the log key of a monitor of the roster that its key
+//     ID names, its subjects are all other files with their SHA-256, no more and no fewer;
+//  4. each log is one of a monitor of the roster: see evidence.VerifyMonth; each fork
+//     convicts one of them;
+//  5. the verdict is recomputed from the logs and the forks;
+//  6. report.json, report.html, report.md, VERIFY.md and the predicate are made anew, and
+//     compared byte for byte.
 //
-// report.html and report.md are covered by step 3 only, since later versions
-// draw them better; where they are not what this version draws, the result
-// carries a warning.
+// So nothing in a bundle that verified is unverified. Another version may draw the
+// reports in another way: the error of step 6 then says which version made them. The
+// evidence is not lost: any monitor of the roster can put it into a new bundle.
+//
+// # Limits
+//
+// They are looked at in the archive's directory, before any file is read. Bytes:
+//
+//	the archive                      1 GiB
+//	inputs/..., report.dsse.json     4 MiB each
+//	report.json, report.md           8 MiB each
+//	report.html                      16 MiB
+//	VERIFY.md                        64 KiB
+//	a fork                           4 KiB
+//	a log, and each of its files     see package evidence
+//
+// There are no more than 10,000 files, 100 logs and 100 forks; a name has no more than
+// 200 bytes. A month of 15 monitors, each of which fails three times an hour and notes
+// all of it, has about 180 MB. No more than one log is in memory at a time.
 package bundle

@@ -3,6 +3,8 @@ package bundle
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
+	"errors"
 	"maps"
 	"runtime"
 	"slices"
@@ -13,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -61,11 +64,11 @@ func TestEveryByteOfTheArchive(t *testing.T) {
 			return
 		}
 		bad := flipped{bytes.NewReader(b), int64(i), 1 << (i % 8)}
-		if _, err := unpack(bad, int64(len(b))); err == nil {
+		if _, err := open(bad, int64(len(b))); err == nil {
 			t.Errorf("byte %d of %d changed: accepted", i, len(b))
 		}
 	})
-	// That unpack refuses is what Verify says.
+	// That open refuses is what Verify says.
 	for i := 0; i < len(b); i += len(b) / 50 {
 		bad := bytes.Clone(b)
 		bad[i] ^= 0x10
@@ -97,14 +100,14 @@ func TestEveryTruncation(t *testing.T) {
 		if testing.Short() && i%11 != 0 {
 			return
 		}
-		if _, err := unpack(bytes.NewReader(b[:i]), int64(i)); err == nil {
+		if _, err := open(bytes.NewReader(b[:i]), int64(i)); err == nil {
 			t.Errorf("cut to %d of %d bytes: accepted", i, len(b))
 		}
 	})
-	if _, err := unpack(bytes.NewReader(append(bytes.Clone(b), 0)), int64(len(b)+1)); err == nil {
+	if _, err := open(bytes.NewReader(append(bytes.Clone(b), 0)), int64(len(b)+1)); err == nil {
 		t.Error("a byte behind the end: accepted")
 	}
-	if _, err := unpack(bytes.NewReader(append([]byte{0}, b...)), int64(len(b)+1)); err == nil {
+	if _, err := open(bytes.NewReader(append([]byte{0}, b...)), int64(len(b)+1)); err == nil {
 		t.Error("a byte before the start: accepted")
 	}
 }
@@ -113,8 +116,13 @@ func TestEveryTruncation(t *testing.T) {
 func opened(t testing.TB) (w *scene.Scene, in Input, files map[string][]byte, roster *bounty.Roster) {
 	w, in = smallMonth(t)
 	b := bundleOf(w, in)
-	files, err := unpack(bytes.NewReader(b), int64(len(b)))
+	f, err := open(bytes.NewReader(b), int64(len(b)))
 	w.Must(err)
+	files = map[string][]byte{}
+	for _, x := range f {
+		files[x.name], err = x.read()
+		w.Must(err)
+	}
 	roster, _, err = bounty.OpenRoster("roster", in.Roster, "")
 	w.Must(err)
 	return w, in, files, roster
@@ -136,7 +144,7 @@ func TestEveryByteOfEveryFile(t *testing.T) {
 			bad := maps.Clone(files)
 			bad[name] = bytes.Clone(files[name])
 			bad[name][i] ^= 1 << (i % 8)
-			if _, err := verifyStatement(bad, roster); err == nil {
+			if _, _, err := verifyStatement(folderOf(bad), roster); err == nil {
 				t.Errorf("%s: byte %d changed: accepted", name, i)
 			}
 		})
@@ -179,14 +187,35 @@ func TestFiles(t *testing.T) {
 }
 
 // resigned signs the changed files anew, as a dishonest maker of a bundle could.
-func resigned(t testing.TB, w *scene.Scene, files map[string][]byte, signer *scene.Watcher) map[string][]byte {
+func resigned(t testing.TB, files map[string][]byte, signer *scene.Watcher) map[string][]byte {
+	return restated(t, files, signer, func(*predicate) {})
+}
+
+// restated says something else about them.
+func restated(t testing.TB, files map[string][]byte, signer *scene.Watcher, change func(*predicate)) map[string][]byte {
 	t.Helper()
-	s, err := statementOver(files, &bounty.Verdict{Month: w.First.Month()})
-	w.Must(err)
+	p := predicateIn(t, files)
+	change(&p)
+	s, err := statementOver(folderOf(files), p)
+	if err != nil {
+		t.Fatal(err)
+	}
 	out := maps.Clone(files)
-	out[dsseFile], err = signer.Log.SignStatement(s)
-	w.Must(err)
+	if out[dsseFile], err = signer.Log.SignStatement(s); err != nil {
+		t.Fatal(err)
+	}
 	return out
+}
+
+// predicateIn is what the statement among the files says.
+func predicateIn(t testing.TB, files map[string][]byte) predicate {
+	t.Helper()
+	var e struct{ Payload []byte }
+	var s inTotoStatement
+	if err := errors.Join(json.Unmarshal(files[dsseFile], &e), json.Unmarshal(e.Payload, &s)); err != nil {
+		t.Fatal(err)
+	}
+	return s.Predicate
 }
 
 // TestDishonestMaker changes files and signs them anew with a monitor's key: what
@@ -197,7 +226,7 @@ func TestDishonestMaker(t *testing.T) {
 	theirs := logDir(victim.Log.Key())
 	o := optionsOf(w, in)
 
-	if _, err := verifyFiles(resigned(t, w, files, maker), o); err != nil {
+	if _, err := verifyFiles(folderOf(resigned(t, files, maker)), o); err != nil {
 		t.Fatalf("nothing changed: %v", err)
 	}
 	t.Run("bytes of another monitor's log", func(t *testing.T) {
@@ -210,7 +239,14 @@ func TestDishonestMaker(t *testing.T) {
 				bad := maps.Clone(files)
 				bad[name] = bytes.Clone(data)
 				bad[name][i] ^= 1 << (k % 8)
-				if _, err := verifyLogs(bad, roster, in.Month, nil); err == nil {
+				logs, err := verifiedLogs(folderOf(bad), roster, in.Month, nil)
+				w.Must(err)
+				refused := false
+				for _, log := range logs {
+					_, err := log.Read(func(evidence.VerifiedHour) error { return nil })
+					refused = refused || err != nil
+				}
+				if !refused {
 					t.Errorf("%s: byte %d changed: accepted", name, i)
 				}
 			})
@@ -226,8 +262,8 @@ func TestDishonestMaker(t *testing.T) {
 		{"a better verdict", func(f map[string][]byte) {
 			f[jsonFile] = bytes.Replace(f[jsonFile], []byte(`"result":"NOT_ELIGIBLE"`), []byte(`"result":"ELIGIBLE"`), 1)
 		}, "is not what the evidence shows"},
-		{"a verdict with white space", func(f map[string][]byte) { f[jsonFile] = append(bytes.Clone(f[jsonFile]), '\n') }, "canonical"},
-		{"no verdict", func(f map[string][]byte) { f[jsonFile] = []byte("{}") }, "report.json: decode"},
+		{"a verdict with white space", func(f map[string][]byte) { f[jsonFile] = append(bytes.Clone(f[jsonFile]), '\n') }, "is not what the evidence shows"},
+		{"no verdict", func(f map[string][]byte) { f[jsonFile] = []byte("{}") }, "report.json is not what the evidence shows"},
 		{"another log left out", func(f map[string][]byte) {
 			for name := range f {
 				if strings.HasPrefix(name, theirs) {
@@ -236,7 +272,7 @@ func TestDishonestMaker(t *testing.T) {
 			}
 		}, "is not what the evidence shows"},
 		{"a file of the log left out", func(f map[string][]byte) { delete(f, theirs+"records.jsonl") }, "missing"},
-		{"a file added to the log", func(f map[string][]byte) { f[theirs+"more"] = nil }, "not known"},
+		{"a file added to the log", func(f map[string][]byte) { f[theirs+"more"] = nil }, "no bundle has a file of that name"},
 		{"a log in another folder", func(f map[string][]byte) {
 			for name, data := range f {
 				if rest, ok := strings.CutPrefix(name, theirs); ok {
@@ -244,15 +280,19 @@ func TestDishonestMaker(t *testing.T) {
 					delete(f, name)
 				}
 			}
-		}, "stands in another folder"},
+		}, "no monitor of the roster has a log of that name"},
 		{"a log twice", func(f map[string][]byte) {
 			for name, data := range f {
 				if rest, ok := strings.CutPrefix(name, theirs); ok {
 					f[logsDir+"0000000000000000/"+rest] = data
 				}
 			}
-		}, "stands in another folder"},
-		{"a file beside the logs", func(f map[string][]byte) { f[logsDir+"stray"] = nil }, "in the log's folder"},
+		}, "no monitor of the roster has a log of that name"},
+		{"a file beside the logs", func(f map[string][]byte) { f[logsDir+"stray"] = nil }, "no bundle has a file of that name"},
+		{"root certificates", func(f map[string][]byte) { f["inputs/roots.pem"] = nil }, "no bundle has a file of that name"},
+		{"more inputs", func(f map[string][]byte) { f["inputs/more.yaml"] = nil }, "no bundle has a file of that name"},
+		{"a fork without a number", func(f map[string][]byte) { f[forksDir+"0.txt"] = nil }, "no bundle has a file of that name"},
+		{"a second report", func(f map[string][]byte) { f["report.txt"] = f[mdFile] }, "no bundle has a file of that name"},
 		{"a release list of its own", func(f map[string][]byte) { f[releasesFile] = []byte(releaseList) }, "is not the release list"},
 		{"a broken release list", func(f map[string][]byte) { f[releasesFile] = []byte("products: 1") }, "is not the release list"},
 		{"a fork that is none", func(f map[string][]byte) { f[forksDir+"1.txt"] = []byte("hello\n") }, "contradicts no log"},
@@ -260,27 +300,82 @@ func TestDishonestMaker(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			bad := maps.Clone(files)
 			tc.change(bad)
-			_, err := verifyFiles(resigned(t, w, bad, maker), o)
+			_, err := verifyFiles(folderOf(resigned(t, bad, maker)), o)
 			if err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
 	}
-	t.Run("other drawings", func(t *testing.T) {
-		bad := maps.Clone(files)
-		bad[htmlFile] = []byte("<h1>ELIGIBLE</h1>")
-		res, err := verifyFiles(resigned(t, w, bad, maker), o)
-		if err != nil || len(res.Warnings) != 1 || !strings.Contains(res.Warnings[0], htmlFile) {
-			t.Errorf("warnings %q, %v", res.Warnings, err)
+	// What follows from the verdict is made anew, and each byte counts.
+	for _, name := range []string{verifyFile, htmlFile, mdFile, jsonFile} {
+		t.Run("another "+name, func(t *testing.T) {
+			bad := maps.Clone(files)
+			bad[name] = append(bytes.Clone(files[name]), ' ')
+			_, err := verifyFiles(folderOf(resigned(t, bad, maker)), o)
+			if err == nil || !strings.Contains(err.Error(), name+" is not what") || strings.Contains(err.Error(), "that version") {
+				t.Errorf("got %v", err)
+			}
+			_, err = verifyFiles(folderOf(restated(t, bad, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o)
+			if err == nil || !strings.Contains(err.Error(), "it was made by version v9.8.7, this is version "+buildinfo.Version()+": use that version") {
+				t.Errorf("of another version: got %v", err)
+			}
+		})
+	}
+	for name, tc := range map[string]struct {
+		change func(p *predicate)
+		want   string
+	}{
+		"relay":                  {func(p *predicate) { p.Relay = "nobody" }, "relay nobody is not in the roster"},
+		"month":                  {func(p *predicate) { p.Month++ }, "is about 2026-10"},
+		"network":                {func(p *predicate) { p.Network = evidence.Lab }, "its predicate is not what the evidence shows"},
+		"time":                   {func(p *predicate) { p.AsOf.Time = p.AsOf.Add(time.Second) }, "is not what the evidence shows"},
+		"headline":               {func(p *predicate) { p.Headline = "ELIGIBLE" }, "its predicate is not what the evidence shows"},
+		"version that is none":   {func(p *predicate) { p.DrawnBy = "v1 <script>" }, "is no version of a program"},
+		"no version":             {func(p *predicate) { p.DrawnBy = "" }, "is no version of a program"},
+		"version that is a book": {func(p *predicate) { p.DrawnBy = "v" + strings.Repeat("1", 101) }, "is no version of a program"},
+	} {
+		t.Run("a predicate with another "+name, func(t *testing.T) {
+			_, err := verifyFiles(folderOf(restated(t, files, maker, tc.change)), o)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+	t.Run("another version that draws the same", func(t *testing.T) {
+		if _, err := verifyFiles(folderOf(restated(t, files, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o); err != nil {
+			t.Error(err)
 		}
 	})
+	// The envelope has one spelling, and so has the statement.
+	for name, change := range map[string]func(string) string{
+		"a space":        func(s string) string { return s + " " },
+		"another member": func(s string) string { return `{"a":1,` + s[1:] },
+		"a member twice": func(s string) string {
+			return strings.Replace(s, `"predicate":`, `"predicate":{"headline":"ELIGIBLE"},"predicate":`, 1)
+		},
+		"a subject twice": func(s string) string {
+			return strings.Replace(s, `"subject":[`, `"subject":[`+s[strings.Index(s, `"subject":[`)+11:strings.Index(s, `},{"digest"`)+2], 1)
+		},
+		"a predicate's member": func(s string) string { return strings.Replace(s, `"headline":`, `"a":"","headline":`, 1) },
+	} {
+		t.Run("a statement with "+name, func(t *testing.T) {
+			s, err := statementOver(folderOf(files), predicateIn(t, files))
+			w.Must(err)
+			bad := maps.Clone(files)
+			bad[dsseFile], err = maker.Log.SignStatement([]byte(change(string(s))))
+			w.Must(err)
+			if _, err := verifyFiles(folderOf(bad), o); err == nil || !strings.Contains(err.Error(), dsseFile) {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
 	t.Run("a statement about something else", func(t *testing.T) {
 		bad := maps.Clone(files)
-		s, err := statementOver(files, &bounty.Verdict{Month: w.First.Month()})
+		s, err := statementOver(folderOf(files), predicateIn(t, files))
 		w.Must(err)
 		bad[dsseFile], err = maker.Log.SignStatement(bytes.Replace(s, []byte("relay-month"), []byte("cake-recipe"), 1))
 		w.Must(err)
-		if _, err := verifyFiles(bad, o); err == nil || !strings.Contains(err.Error(), "none about a relay's month") {
+		if _, err := verifyFiles(folderOf(bad), o); err == nil || !strings.Contains(err.Error(), "none about a relay's month") {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -293,7 +388,7 @@ func TestOtherKeys(t *testing.T) {
 	o := optionsOf(w, in)
 
 	t.Run("the statement", func(t *testing.T) {
-		_, err := verifyFiles(resigned(t, w, files, stranger.Monitors[0]), o)
+		_, err := verifyFiles(folderOf(resigned(t, files, stranger.Monitors[0])), o)
 		if err == nil || !strings.Contains(err.Error(), "signed by no monitor of the roster") {
 			t.Errorf("got %v", err)
 		}
@@ -316,7 +411,7 @@ func TestOtherKeys(t *testing.T) {
 		var b bytes.Buffer
 		err := Write(&b, theirs)
 		// Whichever log is looked at first: one's key is missing, the other's witness is.
-		if err == nil || !strings.Contains(err.Error(), "no monitor of the roster has the key") && !strings.Contains(err.Error(), "by a key that is not known") {
+		if err == nil || !strings.Contains(err.Error(), "no monitor of the roster has a log of that name") && !strings.Contains(err.Error(), "by a key that is not known") {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"hash/crc32"
 	"io"
 	"maps"
+	"math/big"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -88,12 +89,10 @@ type secondHour struct {
 type secondRecord struct {
 	PeerID   string `json:"peer_id"`
 	Attempts []struct {
-		Started time.Time `json:"started"`
-		Stepped bool      `json:"stepped"`
-		Level   int       `json:"level"`
-		Facts   struct {
-			Reservation *secondReservation `json:"reservation"`
-		} `json:"facts"`
+		Started time.Time   `json:"started"`
+		Stepped bool        `json:"stepped"`
+		Level   int         `json:"level"`
+		Facts   secondFacts `json:"facts"`
 		Results map[string]struct {
 			Outcome string `json:"outcome"`
 		} `json:"results"`
@@ -112,6 +111,13 @@ type secondRecord struct {
 			Resent    int64     `json:"resent"`
 		} `json:"controls"`
 	} `json:"attempts"`
+}
+
+type secondFacts struct {
+	Reservation *secondReservation `json:"reservation"`
+	Certificate *struct {
+		SHA256 string `json:"sha256"`
+	} `json:"certificate"`
 }
 
 // vkey is a verifier key: name+hash+base64(type || key).
@@ -188,32 +194,20 @@ func treeRoot(leaves [][]byte) []byte {
 	return nodeHash(treeRoot(leaves[:k]), treeRoot(leaves[k:]))
 }
 
-// climbPath follows an audit path of RFC 6962 up to the root (its section 2.1.1).
-func climbPath(leaf []byte, index, size int64, path [][]byte) ([]byte, error) {
-	var walk func(index, size int64, path [][]byte) ([]byte, error)
-	walk = func(index, size int64, path [][]byte) ([]byte, error) {
-		if size == 1 {
-			if len(path) != 0 {
-				return nil, errors.New("path too long")
-			}
-			return leaf, nil
+// climbPath follows a path of a block's tree from the end of the way to a key up to the root.
+func climbPath(end, key []byte, path [][]byte) []byte {
+	for depth := len(path) - 1; depth >= 0; depth-- {
+		if keyBit(key, depth) == 0 {
+			end = nodeHash(end, path[depth])
+		} else {
+			end = nodeHash(path[depth], end)
 		}
-		if len(path) == 0 {
-			return nil, errors.New("path too short")
-		}
-		k := int64(1) << (bits.Len64(uint64(size-1)) - 1)
-		last := path[len(path)-1]
-		if index < k {
-			h, err := walk(index, k, path[:len(path)-1])
-			return nodeHash(h, last), err
-		}
-		h, err := walk(index-k, size-k, path[:len(path)-1])
-		return nodeHash(last, h), err
 	}
-	if index < 0 || index >= size {
-		return nil, errors.New("index out of range")
-	}
-	return walk(index, size, path)
+	return end
+}
+
+func keyBit(key []byte, n int) uint {
+	return new(big.Int).SetBytes(key).Bit(8*len(key) - 1 - n)
 }
 
 func secondVerify(archive, rules, roster []byte, committee string) (map[string]any, error) {
@@ -388,7 +382,7 @@ func (s *second) log(name, logKey, dir string, report map[string]any) error {
 		listed++
 	}
 	for file := range s.files {
-		if strings.HasPrefix(file, dir) {
+		if strings.HasPrefix(file, dir) && !strings.HasPrefix(file, dir+"certificates/") {
 			listed--
 		}
 	}
@@ -396,13 +390,9 @@ func (s *second) log(name, logKey, dir string, report map[string]any) error {
 		return errors.New("files that the note does not list")
 	}
 	var month struct {
-		StartSize int `json:"start_size"`
-		Relay     string
-		Records   []struct {
-			Hour  string   `json:"hour"`
-			Index int64    `json:"index"`
-			Proof [][]byte `json:"proof"`
-		} `json:"records"`
+		StartSize int      `json:"start_size"`
+		Relay     string   `json:"relay"`
+		TipProof  [][]byte `json:"tip_proof"`
 	}
 	if err := json.Unmarshal(s.files[dir+"month.json"], &month); err != nil {
 		return err
@@ -471,24 +461,184 @@ func (s *second) log(name, logKey, dir string, report map[string]any) error {
 		}
 		open = nil
 	}
-	i := 0
-	for line := range bytes.Lines(s.files[dir+"records.jsonl"]) {
-		line = bytes.TrimSuffix(line, []byte("\n"))
-		in := month.Records[i]
-		i++
-		h := hours[in.Hour]
-		root, err := climbPath(leafHash(line), in.Index, h.header.Records, in.Proof)
-		if err != nil || base64.StdEncoding.EncodeToString(root) != h.header.Root {
-			return fmt.Errorf("record of %s is not in its block: %v", in.Hour, err)
-		}
-		h.record = &secondRecord{}
-		if err := json.Unmarshal(line, h.record); err != nil {
-			return err
-		}
-		hours[in.Hour] = h
+	if _, err := tipOf(s.files[dir+"tip"], key, month.TipProof, len(leaves), treeRoot(leaves)); err != nil {
+		return err
+	}
+	if err := s.proofs(dir, month.Relay, hours); err != nil {
+		return err
+	}
+	if err := s.certificates(dir, hours); err != nil {
+		return err
 	}
 	s.logs[name] = hours
 	return nil
+}
+
+// proofs checks that of each block with records the relay's is there, or shown to be absent.
+func (s *second) proofs(dir, relay string, hours map[string]secondHour) error {
+	lines := func(name string) (list [][]byte) {
+		for line := range bytes.Lines(s.files[dir+name]) {
+			list = append(list, bytes.TrimSuffix(line, []byte("\n")))
+		}
+		return list
+	}
+	hash := func(parts ...[]byte) []byte {
+		h := sha256.Sum256(bytes.Join(parts, nil))
+		return h[:]
+	}
+	proofs, records, key := lines("proofs.jsonl"), lines("records.jsonl"), hash([]byte(relay))
+	for _, at := range slices.Sorted(maps.Keys(hours)) {
+		h := hours[at]
+		if h.header.Root == base64.StdEncoding.EncodeToString(hash()) != (h.header.Records == 0) {
+			return fmt.Errorf("block %s: %d records under root %s", at, h.header.Records, h.header.Root)
+		}
+		if h.header.Records == 0 {
+			continue
+		}
+		var p struct {
+			Hour    string `json:"hour"`
+			Present bool   `json:"present"`
+			Other   *struct {
+				Key   []byte `json:"key"`
+				Value []byte `json:"value"`
+			} `json:"other"`
+			Path [][]byte `json:"path"`
+		}
+		if len(proofs) == 0 {
+			return fmt.Errorf("block %s: no proof", at)
+		}
+		if err := json.Unmarshal(proofs[0], &p); err != nil {
+			return err
+		}
+		proofs = proofs[1:]
+		end := hash()
+		switch {
+		case p.Hour != at || len(p.Path) > 128 || p.Present && (p.Other != nil || len(records) == 0):
+			return fmt.Errorf("block %s: the proof is of %s", at, p.Hour)
+		case p.Present:
+			end = hash([]byte{0}, key, hash(records[0]))
+			h.record = &secondRecord{}
+			if err := json.Unmarshal(records[0], h.record); err != nil {
+				return err
+			}
+			if h.record.PeerID != relay {
+				return fmt.Errorf("block %s: record of %s", at, h.record.PeerID)
+			}
+			hours[at] = h
+			records = records[1:]
+		case p.Other != nil:
+			if bytes.Equal(p.Other.Key, key) {
+				return fmt.Errorf("block %s: the relay in its own place", at)
+			}
+			for n := range p.Path {
+				if keyBit(p.Other.Key, n) != keyBit(key, n) {
+					return fmt.Errorf("block %s: another in another place", at)
+				}
+			}
+			end = hash([]byte{0}, p.Other.Key, p.Other.Value)
+		}
+		if base64.StdEncoding.EncodeToString(climbPath(end, key, p.Path)) != h.header.Root {
+			return fmt.Errorf("block %s: the proof is not of it", at)
+		}
+	}
+	if len(proofs) > 0 || len(records) > 0 {
+		return errors.New("proofs or records of no block")
+	}
+	return nil
+}
+
+// certificates checks that those in the folder are those that the records name: the
+// note does not list them.
+func (s *second) certificates(dir string, hours map[string]secondHour) error {
+	named := map[string]bool{}
+	for _, h := range hours {
+		if h.record == nil {
+			continue
+		}
+		for _, a := range h.record.Attempts {
+			if c := a.Facts.Certificate; c != nil {
+				named[dir+"certificates/"+c.SHA256+".der"] = true
+			}
+		}
+	}
+	for name := range s.files {
+		if strings.HasPrefix(name, dir+"open/") {
+			for line := range bytes.Lines(s.files[name]) {
+				var a struct{ Facts secondFacts }
+				if err := json.Unmarshal(line, &a); err != nil {
+					return err
+				}
+				if c := a.Facts.Certificate; c != nil {
+					named[dir+"certificates/"+c.SHA256+".der"] = true
+				}
+			}
+		}
+	}
+	for name := range named {
+		if sum := sha256.Sum256(s.files[name]); name != dir+"certificates/"+hex.EncodeToString(sum[:])+".der" {
+			return fmt.Errorf("%s is missing or was changed", name)
+		}
+	}
+	for name := range s.files {
+		if strings.HasPrefix(name, dir+"certificates/") && !named[name] {
+			return fmt.Errorf("no record names %s", name)
+		}
+	}
+	return nil
+}
+
+// tipOf checks how far a log reaches beyond the blocks of the month, and returns by how many.
+func tipOf(tip []byte, key vkey, proof [][]byte, size int, root []byte) (int, error) {
+	if tip == nil {
+		if len(proof) > 0 {
+			return 0, errors.New("a proof of no tip")
+		}
+		return 0, nil
+	}
+	text, _, err := openSecond(tip, key)
+	if err != nil {
+		return 0, err
+	}
+	f := strings.Split(text, "\n")
+	if len(f) != 4 || f[0] != key.name {
+		return 0, fmt.Errorf("tip %q", text)
+	}
+	n, err := strconv.Atoi(f[1])
+	if err != nil || n <= size {
+		return 0, fmt.Errorf("tip of size %s after %d blocks", f[1], size)
+	}
+	// RFC 6962, 2.1.2, read from the proof's end: both roots come out of it.
+	var walk func(m, n int, whole bool) (from, to []byte)
+	walk = func(m, n int, whole bool) (from, to []byte) {
+		if m == n && whole {
+			return root, root
+		}
+		last := func() []byte {
+			if len(proof) == 0 {
+				return nil
+			}
+			h := proof[len(proof)-1]
+			proof = proof[:len(proof)-1]
+			return h
+		}
+		if m == n {
+			h := last()
+			return h, h
+		}
+		k := 1 << (bits.Len(uint(n-1)) - 1)
+		sibling := last()
+		if m <= k {
+			from, to := walk(m, k, whole)
+			return from, nodeHash(to, sibling)
+		}
+		from, to = walk(m-k, n-k, false)
+		return nodeHash(sibling, from), nodeHash(sibling, to)
+	}
+	from, to := walk(size, n, true)
+	if len(proof) > 0 || !bytes.Equal(from, root) || base64.StdEncoding.EncodeToString(to) != f[2] {
+		return 0, errors.New("the blocks are not under the tip")
+	}
+	return n - size, nil
 }
 
 // vote is R4 to R6 and R9 in one place.

@@ -1,11 +1,13 @@
 package bundle
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -38,68 +40,99 @@ type predicate struct {
 	Month    evidence.Month   `json:"month"`
 	AsOf     evidence.Time    `json:"as_of"`
 	Headline string           `json:"headline"`
+	// DrawnBy is the version of the program that made the bundle. It is the only word
+	// in a bundle that nobody can check; nothing follows from it.
+	DrawnBy string `json:"drawn_by"`
 }
 
-func statementOver(files map[string][]byte, v *bounty.Verdict) ([]byte, error) {
-	s := inTotoStatement{
-		Type: statementType, PredicateType: predicateType, Subject: []subject{},
-		Predicate: predicate{v.Relay.PeerID, v.Network, v.Month, v.AsOf, v.Headline},
-	}
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if name != dsseFile {
-			s.Subject = append(s.Subject, subject{name, map[string]string{"sha256": hashOf(files[name])}})
+func predicateOf(v *bounty.Verdict, drawnBy string) predicate {
+	return predicate{v.Relay.PeerID, v.Network, v.Month, v.AsOf, v.Headline, drawnBy}
+}
+
+// versionPattern is what the version of a program may look like.
+var versionPattern = regexp.MustCompile(`^v[0-9A-Za-z.+-]{1,100}$`)
+
+func statementOver(files folder, p predicate) ([]byte, error) {
+	s := inTotoStatement{Type: statementType, PredicateType: predicateType, Subject: []subject{}, Predicate: p}
+	for _, f := range files {
+		if f.name != dsseFile {
+			s.Subject = append(s.Subject, subject{f.name, map[string]string{"sha256": f.sum}})
 		}
 	}
 	return evidence.Encode(s)
 }
 
 // verifyStatement checks that a monitor of the roster signed for exactly these
-// files, and returns its name.
-func verifyStatement(files map[string][]byte, roster *bounty.Roster) (string, error) {
-	envelope, ok := files[dsseFile]
-	if !ok {
-		return "", fmt.Errorf("%s is missing", dsseFile)
+// files, and returns its name and what it says about them.
+func verifyStatement(files folder, roster *bounty.Roster) (string, predicate, error) {
+	fail := func(err error) (string, predicate, error) {
+		return "", predicate{}, fmt.Errorf("%s: %w", dsseFile, err)
 	}
-	var (
-		signer string
-		body   []byte
-		faults []error
-	)
-	for _, m := range roster.Monitors {
-		b, err := evidence.VerifyStatement(envelope, m.LogKey)
-		if err == nil {
-			signer, body = m.Name, b
-			break
-		}
-		faults = append(faults, err)
+	envelope, err := files.read(dsseFile)
+	if err != nil {
+		return "", predicate{}, err
 	}
-	if signer == "" {
-		return "", fmt.Errorf("%s is signed by no monitor of the roster: %w", dsseFile, errors.Join(faults...))
+	id, err := evidence.StatementKeyID(envelope)
+	if err != nil {
+		return fail(err)
 	}
+	i := slices.IndexFunc(roster.Monitors, func(m bounty.Monitor) bool {
+		own, err := evidence.KeyID(m.LogKey)
+		return err == nil && own == id
+	})
+	if i < 0 {
+		return fail(fmt.Errorf("it is signed by no monitor of the roster, but by %.100q", id))
+	}
+	body, err := evidence.VerifyStatement(envelope, roster.Monitors[i].LogKey)
+	if err != nil {
+		return fail(err)
+	}
+	// Of the statement only the predicate is read. What it says of the files is
+	// compared with what would have to be said of them.
+	var s struct {
+		Predicate predicate `json:"predicate"`
+	}
+	if err := json.Unmarshal(body, &s); err != nil {
+		return fail(err)
+	}
+	if !versionPattern.MatchString(s.Predicate.DrawnBy) {
+		return fail(fmt.Errorf("drawn_by: %.100q is no version of a program", s.Predicate.DrawnBy))
+	}
+	want, err := statementOver(files, s.Predicate)
+	if err != nil {
+		return fail(err)
+	}
+	if !bytes.Equal(body, want) {
+		return fail(whatDiffers(body, files))
+	}
+	return roster.Monitors[i].Name, s.Predicate, nil
+}
+
+// whatDiffers says why a statement is not the one over these files.
+func whatDiffers(body []byte, files folder) error {
 	var s inTotoStatement
-	if err := evidence.Decode(body, &s); err != nil {
-		return "", fmt.Errorf("%s: %w", dsseFile, err)
+	if err := json.Unmarshal(body, &s); err != nil {
+		return err
 	}
 	if s.Type != statementType || s.PredicateType != predicateType {
-		return "", fmt.Errorf("%s: a statement of type %s about %s is none about a relay's month", dsseFile, s.Type, s.PredicateType)
+		return fmt.Errorf("a statement of type %.100q about %.100q is none about a relay's month", s.Type, s.PredicateType)
 	}
 	signed := map[string]bool{}
 	for _, sub := range s.Subject {
-		data, ok := files[sub.Name]
-		switch {
-		case !ok:
-			return "", fmt.Errorf("%s is missing: %s vouches for it", sub.Name, dsseFile)
-		case len(sub.Digest) != 1 || sub.Digest["sha256"] != hashOf(data):
-			return "", fmt.Errorf("%s was changed: its SHA-256 is not the one in %s", sub.Name, dsseFile)
+		switch f := files.file(sub.Name); {
+		case f == nil:
+			return fmt.Errorf("%.200q is missing: the statement vouches for it", sub.Name)
+		case len(sub.Digest) != 1 || sub.Digest["sha256"] != f.sum:
+			return fmt.Errorf("%s was changed: its SHA-256 is not the one in the statement", sub.Name)
 		}
 		signed[sub.Name] = true
 	}
-	for name := range files {
-		if name != dsseFile && !signed[name] {
-			return "", fmt.Errorf("%s was added: %s does not vouch for it", name, dsseFile)
+	for _, f := range files {
+		if f.name != dsseFile && !signed[f.name] {
+			return fmt.Errorf("%s was added: the statement does not vouch for it", f.name)
 		}
 	}
-	return signer, nil
+	return errors.New("the statement is not in its one spelling: canonical JSON (RFC 8785), the subjects sorted by name")
 }
 
 func hashOf(b []byte) string {

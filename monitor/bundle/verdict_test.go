@@ -327,7 +327,7 @@ func TestFork(t *testing.T) {
 	w := scene.New(t, evidence.PSF, 3)
 	w.Hours = 3
 	victim := w.Monitors[1]
-	fork := w.Fork(victim)
+	fork, more, another := w.Fork(victim), w.Fork(victim), w.Fork(w.Monitors[0])
 	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
 		if m == victim && h == w.First {
 			return nil
@@ -343,15 +343,64 @@ func TestFork(t *testing.T) {
 	if got := at(v, w.First+1).Votes[victim.Name]; got != "unknown: void" || v.Hours.Up != 3 {
 		t.Errorf("got %q, %+v", got, v.Hours)
 	}
-	// A checkpoint that agrees convicts nobody.
-	own, err := w.Monitors[0].Log.Checkpoint()
+	// Others' forks convict nobody here, nor do checkpoints that agree, or a fork twice.
+	own, err := victim.Log.Checkpoint()
 	w.Must(err)
-	if got, err := Convicting([][]byte{own, []byte("hello\n"), fork}, in.Logs); err != nil || len(got) != 1 || !bytes.Equal(got[0], fork) {
-		t.Errorf("of three checkpoints these convict: %q, %v", got, err)
-	}
-	in.Forks = [][]byte{own}
-	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "contradicts no log") {
+	if _, err := evidence.NewFork(own, own, victim.Log.Key()); err == nil || !strings.Contains(err.Error(), "they agree") {
 		t.Errorf("got %v", err)
+	}
+	other := scene.New(t, evidence.PSF, 1)
+	theirs := other.Fork(other.Monitors[0])
+	if got := Convicting([][]byte{own, theirs, []byte("hello\n"), fork, fork}, in.Logs); len(got) != 1 || !bytes.Equal(got[0], fork) {
+		t.Errorf("these convict: %q", got)
+	}
+	swapped := bytes.SplitAfterN(fork, []byte("\n\n"), 3)
+	for name, tc := range map[string]struct {
+		forks [][]byte
+		want  string
+	}{
+		"one checkpoint":        {[][]byte{own}, "contradicts no log"},
+		"others'":               {[][]byte{theirs}, "contradicts no log"},
+		"the same twice":        {[][]byte{fork, fork}, "is the same as the one before"},
+		"the other order":       {[][]byte{slices.Concat(swapped[2], []byte("\n"), swapped[0], bytes.TrimSuffix(swapped[1], []byte("\n")))}, "contradicts no log"},
+		"two of the same":       {[][]byte{fork, more}, "another fork convicts already"},
+		"more than any log has": {[][]byte{fork, append(bytes.Clone(another), make([]byte, maxFork)...)}, "at most"},
+	} {
+		in.Forks = tc.forks
+		if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: got %v, want %q", name, err, tc.want)
+		}
+	}
+	// Without holes in the numbers.
+	in.Forks = [][]byte{fork}
+	f, err := open(bytes.NewReader(bundleOf(w, in)), int64(len(bundleOf(w, in))))
+	w.Must(err)
+	f.file(forkFile(0)).name = forkFile(1)
+	if _, err := verifyFiles(f, optionsOf(w, in)); err == nil || !strings.Contains(err.Error(), "forks/1.txt is missing") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A monitor that wrote two histories before the month is convicted as well: the size
+// is one that its log of the month does not show.
+func TestForkBeforeTheMonth(t *testing.T) {
+	w := scene.New(t, evidence.PSF, 3)
+	victim := w.Monitors[1]
+	fork := w.Fork(victim)
+	w.Hours = 9 // three of them are of November
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		if m == victim && h == w.First {
+			return nil
+		}
+		return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
+	})
+	in := inputOf(w)
+	in.Month++
+	in.Logs = w.LogsOf(in.Month)
+	in.Forks = [][]byte{fork}
+	v := judged(t, w, in)
+	if m := v.Monitors[1]; !strings.Contains(m.Void, "two roots for size 1") || m.Votes[bounty.Unknown] != 3 {
+		t.Errorf("got %+v", m)
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Hash is a hash of the log's or of a block's Merkle tree (RFC 6962).
+// Hash is a hash of the log's Merkle tree (RFC 6962) or of a block's.
 type Hash = tlog.Hash
 
 // State says whether the monitor watched an hour.
@@ -39,7 +39,7 @@ type Header struct {
 	// place for them.
 	Missed  int64 `json:"missed,omitempty"`
 	Records int64 `json:"records"`
-	Root    Hash  `json:"root"` // Merkle root over the records, sorted by peer ID
+	Root    Hash  `json:"root"` // of the prefix tree over the records
 }
 
 // Clock sums up the samples of the monitor's clock, from the hour's begin until it
@@ -145,8 +145,8 @@ type Mark struct {
 }
 
 // header makes the head of a block out of the hour's write-ahead log, nil for a gap.
-func (w *openWAL) header(h Hour, at time.Time, records *tree) (Header, error) {
-	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: records.size}
+func (w *openWAL) header(h Hour, at time.Time, records prefixTree) Header {
+	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: int64(len(records)), Root: records.root()}
 	if w != nil {
 		head.State = StateOK
 		if n := len(w.begins); n > 0 {
@@ -154,9 +154,7 @@ func (w *openWAL) header(h Hour, at time.Time, records *tree) (Header, error) {
 		}
 		head.Clock, head.Controls, head.Schedule, head.Missed = sumUpClock(w.clock), w.controls, w.schedule, w.missed
 	}
-	var err error
-	head.Root, err = records.root(records.size)
-	return head, err
+	return head
 }
 
 // errClockAhead keeps a clock that jumped from filling the log with hours that never were.

@@ -14,10 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-const (
-	maxNote = 64 << 10
-	maxSize = 1 << 32 // blocks in a log; far beyond 8,760 a year
-)
+const maxSize = 1 << 32 // blocks in a log; far beyond 8,760 a year
 
 // checkpoint is a signed statement of a log's size and root (C2SP tlog-checkpoint).
 type checkpoint struct {

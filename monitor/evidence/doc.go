@@ -30,6 +30,11 @@
 // attempt is marked stepped if the monitor's clock was set, or its machine slept, while
 // it was under way.
 //
+// Nothing in an attempt takes less than no time or more than an hour: each offset_us,
+// duration_us and ping_us is 0 to 3600000000. A control starts no more than an hour
+// before or after the attempt beside which it stands, unless that is marked stepped. A
+// reservation does not expire before 1970.
+//
 // A failure on the way by the relay's name is one only if the name led to the address
 // of tcp4_addr and no other, or if resolvers agree on the name. For that the monitor
 // asks those that its operator has chosen, over TLS, and facts
@@ -46,14 +51,27 @@
 //
 // # Blocks
 //
-// The hour is closed 16 minutes after its end. Its records, sorted by peer ID as
-// bytes, are then the leaves of a Merkle tree as of RFC 6962:
+// The hour is closed 16 minutes after its end. Each of its records then has a place in
+// a Merkle prefix tree, which follows from the relay alone:
 //
-//	leaf hash = SHA-256(0x00 || canonical record)
-//	node hash = SHA-256(0x01 || left || right)
-//	root of no leaves = SHA-256()
+//	key   = SHA-256(peer ID, as text)
+//	value = SHA-256(canonical record)
 //
-// and the [Header], with their number and root, is the head of the hour's block.
+// The root is T(all places, 0), and bit 0 of a key is the highest bit of its first byte:
+//
+//	T(no place, depth)  = SHA-256()
+//	T(one place, depth) = SHA-256(0x00 || key || value)
+//	T(more, depth)      = SHA-256(0x01 || T(those with bit depth of the key 0, depth+1)
+//	                                   || T(those with bit depth of the key 1, depth+1))
+//
+// So there is one way from the root to where a relay's record must be, and at its end
+// stands that record, the one of another relay, or nothing. Whoever has the root can be
+// shown which of the three it is, by the hashes beside the way, and never two of them,
+// also by a monitor that has sealed a tree of its own making. Those hashes, and the place
+// of one other record at most, are all that is shown of other relays.
+//
+// The [Header], with the number of the records and the root, is the head of the hour's
+// block. The number is 0 if and only if the root is that of no place.
 // State "gap" is an hour the monitor did not watch (no records), "ok" one that it
 // watched, if only for a part. A relay without a record in a block is unknown in
 // that hour.
@@ -90,8 +108,9 @@
 //
 // # Log
 //
-// The canonical headers are in turn the leaves of one Merkle tree (RFC 6962), the
-// log. There is one block for every hour from the log's first on, so that block i
+// The canonical headers are in turn the leaves of one Merkle tree as of RFC 6962, the
+// log: its leaf hash is SHA-256(0x00 || header), its node hash SHA-256(0x01 || left ||
+// right). There is one block for every hour from the log's first on, so that block i
 // is of hour first+i. Member previous is the leaf hash of the block before, 32 zero
 // bytes in the first block.
 //
@@ -168,25 +187,41 @@
 // As files ([MonitorMonth.Files]):
 //
 //	month.json            format "relaymon-month/v1", origin, key (the log's verifier key), month, relay,
-//	                      as_of, start_size, frontier, records: for each line of records.jsonl its
-//	                      hour, index in the block and proof. One line of canonical JSON.
+//	                      as_of, start_size, frontier, tip_proof. One line of canonical JSON.
 //	start                 the checkpoint of size start_size; absent if start_size is 0
 //	blocks.jsonl          the headers of the month's blocks
 //	checkpoints           all checkpoints over them, an empty line between two
+//	tip                   a later checkpoint of the log, if there is one
+//	proofs.jsonl          for each block with records, in order, what it holds of the relay
 //	records.jsonl         the relay's records, by hour
 //	certificates/H.der    each certificate that a record or open hour refers to; H its SHA-256 in hex
 //	open/YYYY-MM-DDTHH.jsonl  attempts on the relay in an hour not sealed yet, one a line; may be none
 //	note                  signed by the log's key alone
 //
 // The note's text is "relaymon-month/v1", the origin, "<month> <relay> <as_of>", and
-// for every other file, sorted by name, "<SHA-256 in hex> <name>", a line each. So
-// nothing can be left out or changed by whoever passes an export on.
+// for every other file but the certificates, sorted by name, "<SHA-256 in hex> <name>",
+// a line each. The hashes of certificates stand in the records. So nothing can be left
+// out or changed by whoever passes an export on.
 //
 // start_size is the number of the log's blocks before the month (all blocks, if
 // the log does not come to the month; 0, if it begins in it or later). frontier
 // are the hashes of the perfect subtrees that a tree of so many leaves consists
 // of, largest first; folded from the right they are its root. With them and the
 // headers the root of every later checkpoint is rebuilt.
+//
+// A line of proofs.jsonl has the hour of the block, present, path, and maybe other. Path
+// are the hashes beside the way to the relay's place, the one next to the root first. If
+// present is true, the relay's record is at the end of the way, and is the next line of
+// records.jsonl. If it is false, the block has none: there stands the place other, with
+// its key and value, which is another relay's, or, without this member, nothing. A
+// monitor can thus neither leave a record out of an export nor move it.
+//
+// The tip says how far the log reached when the month was exported. There is none unless
+// the month's blocks come to its end and a later checkpoint was signed by then. A monitor
+// takes the last that has a cosignature by a witness for whom it exports, or, where none
+// has, the last. tip_proof is the consistency proof (RFC 6962) from the month's last
+// checkpoint to it, and empty without a tip. Without a tip the log reached as far as the
+// month's last block; without any block of the month it is not known how far.
 //
 // A verifier brings the log's verifier key and those of the witnesses, and checks:
 //
@@ -199,15 +234,21 @@
 //     the last is signed.
 //  4. There is exactly one checkpoint for each signed header, in order; its size is
 //     start_size plus the headers so far, its root is that of the tree.
-//  5. Each record is a leaf of its header's tree (RFC 6962 audit path, lowest
-//     sibling first, as golang.org/x/mod/sumdb/tlog does), canonical, of this relay
-//     and hour, and as said under Records. Hours ascend.
-//  6. Each certificate is referred to, and each reference has its certificate, whose
+//  5. tip is a checkpoint of a larger size, and tip_proof shows that the blocks under the
+//     month's last one are under it, too. It covers no hour that had not closed by as_of.
+//  6. Each block with records has its line in proofs.jsonl, in order, and no other has.
+//     With the hash of what stands at the end of the way (T of one place or of none) the
+//     path leads to the header's root. The key of other is not the relay's, and has the
+//     same bits as that from the first on, as many as the path has hashes.
+//  7. Each line of records.jsonl is such a record, canonical, of this relay and hour, and
+//     as said under Records.
+//  8. Each certificate is referred to, and each reference has its certificate, whose
 //     issuer, names and dates are as the record says ([NewCertificate]).
-//  7. Open hours ascend, come after the last block, are of the month, and would make
+//  9. Open hours ascend, come after the last block, are of the month, and would make
 //     a record; no attempt started after as_of.
 //
-// Facts that come of it, hour by hour: the record; when each witness first cosigned
+// Facts that come of it: how far the log reached, and who cosigned that checkpoint when
+// (a monitor's own word on it is worth as much as these times); and hour by hour: the record; when each witness first cosigned
 // a checkpoint that covers the hour (a time more than 5 s before the sealing of the
 // checkpoint's last block is wrong, by one clock or the other: it stands for the
 // hours that no checkpoint before covers, and for no others); when the first attempt
@@ -215,6 +256,43 @@
 // is to be trusted: at least one sample, all of them synchronised, drift below 2 s,
 // fewer than 16 steps, and no witness cosigned the first checkpoint over the hour more than 5 s before
 // the time at which the monitor says it sealed it.
+//
+// # Limits
+//
+// A verifier refuses what is larger, before it decodes anything of it; a monitor writes
+// nothing that is. Bytes of the files of a month:
+//
+//	all together                                64 MiB
+//	month.json                                  8 KiB and its newline
+//	note                                        128 KiB
+//	a checkpoint, also start and tip            16 KiB
+//	a line of blocks.jsonl                      32 KiB
+//	a line of proofs.jsonl                      8 KiB
+//	a line of records.jsonl, a file in open/    128 KiB
+//	an attempt                                  48 KiB
+//	a certificate                               16 KiB
+//
+// There are no more than 744 lines in a file, 744 checkpoints and open hours, and 11904
+// certificates. In a line no more than 8 lists and objects stand in each other, and each
+// has no more than 256 members. In detail, at most:
+//
+//	record               16 attempts
+//	attempt              32 rungs, 128 controls, addresses of 1024 bytes
+//	rung                 name and class of 64 bytes, detail of 300; 1000 tries
+//	facts                agent of 256 bytes, 128 protocols of 256, 16 IPv4 addresses and pings,
+//	                     9 look-ups of 16 addresses each, 1000 look-ups made again, HTTP status 999
+//	reservation          32 addresses of 1024 bytes, a voucher of 16 KiB
+//	certificate          100 names of 256 bytes, an issuer of 256
+//	control              a name of 100 bytes, 2^30 packets
+//	header               100000 records, 32 controls, 16 steps and words on the schedule,
+//	                     software of 256 bytes
+//	proof                128 hashes (more take two relays whose keys have 128 bits in common)
+//	peer ID              128 bytes
+//
+// A month in which each hour has three attempts, and each of these all controls of nine
+// hosts twice, long details and many look-ups, has about 38 MiB. A relay can make its own months larger, by much that it
+// says of itself; where an attempt is too large, a monitor leaves its facts out and keeps
+// its outcome.
 //
 // # Statements
 //
@@ -234,7 +312,7 @@
 //	certs/<SHA-256>.der           certificates, each once
 //	restored                      there if the log came out of a backup and was not compared yet
 //	witness/<SHA-256 of the key>  the last checkpoint cosigned of each other log, by its verifier key
-//	witness/<...>.fork            a checkpoint of that log with another root for a size cosigned before
+//	witness/<...>.fork            two checkpoints of that log, of one size and with two roots: see [NewFork]
 //
 // Segments of lines that only grow, and files written once, are the only truth;
 // there is no index. An hour is sealed in an order in which every crash is
@@ -272,34 +350,48 @@
 //	12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba
 //	12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt
 //
-// Record, and its leaf hash:
+// Record:
 //
 //	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
-//	P8BkrEbh+dwUqOMoPM8Fw/J3u2Y9YU0TvSUCrHK7bUM=
+//
+// Key and value of its place in the block, and their hash, which is the root:
+//
+//	u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=
+//	WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA=
+//	VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=
+//
+// Proof of it:
+//
+//	{"hour":"2026-11-01T00:00:00Z","path":[],"present":true}
+//
+// Proof that the block has no record of the identity that reserved:
+//
+//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA="},"path":[],"present":false}
 //
 // Header, and its leaf hash:
 //
-//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"P8BkrEbh+dwUqOMoPM8Fw/J3u2Y9YU0TvSUCrHK7bUM=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
-//	kaw7KoUN/iXW31L5FMhfTqXmmS7H/GvWR64uW2QwAzY=
+//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
+//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
 //
 // Checkpoint with a cosignature:
 //
 //	monitor.example.org/relaymon/lab
 //	1
-//	kaw7KoUN/iXW31L5FMhfTqXmmS7H/GvWR64uW2QwAzY=
+//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
 //
-//	— monitor.example.org/relaymon/lab gkZyquqirwxER7gvuVnWxfGMp8L4NBc/3XSLcV/L6RhtsBd+O7+NjQJDmGcvnKfHH1kFCwVTSUt+mFaAjDpe/7ghjwk=
-//	— witness.example.net ZGfh7QAAAABq5pMMLEXOJpnhcsVL5RRE7qLQWyw6brcqylzVsbBQ/c3C0t5H7BOX/AR347f5wQtFlLQEiXFEDchrwnfL1V6i9YuIAw==
+//	— monitor.example.org/relaymon/lab gkZyqv6skG7Wj5QEc1sNz4hOkEhTHZdO3NCNi+0/1S5I1VcyofM57MEJfQ240xZE9kkY6dQVWQPZRe+xzt/UQ4zoXwA=
+//	— witness.example.net ZGfh7QAAAABq5pMMxVXPXsOFOk9fiqa22iRg95SiM6FkdvZY3aFmnOpeg6wNFoBkAQVSGtQzqmu0Brkd8MNcPRPkBjb25JJG4+t5Dw==
 //
 // Note of the month:
 //
 //	relaymon-month/v1
 //	monitor.example.org/relaymon/lab
 //	2026-11 12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba 2026-11-01T02:16:00.000Z
-//	3547968ca9df5c48301c0fd6337606d8be59993d2ac74d542f0d7b69e6582062 blocks.jsonl
-//	debbd1b6021bda316e6f7b5f4941fd56f0fce61949935da0082f596e61ff0a6b checkpoints
-//	73d9de74f6e5fd60e11f60c46a3d8da319746c95e73922adad97f5d0aca48b7c month.json
+//	f7658db8b3f29e25af41a2009013bb090cc462f73ac03096be5628566cfab31f blocks.jsonl
+//	e102b396f5f0140971a122084fb37f882dc486a12367c2061aabc0c6ff4bf6b1 checkpoints
+//	a8e5fc494aa6b8777069a480da0d20faf3cf1eea49a2858994d91611b9f32f5d month.json
+//	87f318caada20b53a0c92722d3be0d9ab791f5276f980ca281f2e598baa1e213 proofs.jsonl
 //	f8fcc85fd29712cb03e5de85988e63bf97f2a0482a635ef11f6bbd0aa8473408 records.jsonl
 //
-//	— monitor.example.org/relaymon/lab gkZyqnfjoD62oOMJRHnxB3DhFKkEh0XuKoFHK9/lmflO5WrsuPdKfXP+cVkh0SU7vKKmj7N0mhG2lBrvxLtE638i3A4=
+//	— monitor.example.org/relaymon/lab gkZyqru3abmYRNmdB4bggh+swZHFJaMVOTrMoI8qTyNGPXp77RF0XC6KDb3bgIlYNU2yfnC9roBiaVVFiOb/NbUwVAM=
 package evidence

@@ -43,13 +43,13 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 		return fail(err)
 	}
 	if out.StartSize > 0 {
-		if out.Start, err = l.exportCheckpoint(out.StartSize, out.AsOf, known); err != nil {
+		if out.Start, _, err = l.exportCheckpoint(out.StartSize, out.AsOf, known); err != nil {
 			return fail(err)
 		}
 	}
 	for i, h := range headers {
 		if h.Signed {
-			raw, err := l.exportCheckpoint(out.StartSize+int64(i)+1, out.AsOf, known)
+			raw, _, err := l.exportCheckpoint(out.StartSize+int64(i)+1, out.AsOf, known)
 			if err != nil {
 				return fail(err)
 			}
@@ -58,17 +58,32 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 		if h.Records == 0 {
 			continue
 		}
-		p, found, err := l.prove(h, relay)
+		proof, record, err := l.prove(h, relay)
 		if err != nil {
 			return fail(err)
 		}
-		if found {
-			out.Records = append(out.Records, p)
-			r, err := decodeRecord(p.Record, h.Hour)
-			if err != nil {
-				return fail(err)
-			}
-			if err := l.collectCertificates(certs, r.Attempts); err != nil {
+		out.Proofs = append(out.Proofs, proof)
+		if record == nil {
+			continue
+		}
+		out.Records = append(out.Records, record)
+		r, err := decodeRecord(record, h.Hour)
+		if err != nil {
+			return fail(err)
+		}
+		if err := l.collectCertificates(certs, r.Attempts); err != nil {
+			return fail(err)
+		}
+	}
+	if n := len(headers); n > 0 && headers[n-1].Hour == m.End()-1 {
+		size := out.StartSize + int64(n)
+		tipSize, tip, err := l.tip(m, out.AsOf, known)
+		if err != nil {
+			return fail(err)
+		}
+		if tip != nil {
+			out.Tip = tip
+			if out.TipProof, err = tlog.ProveTree(tipSize, size, l.tree); err != nil {
 				return fail(err)
 			}
 		}
@@ -96,6 +111,14 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 	}
 	text, err := out.noteText()
 	if err != nil {
+		return fail(err)
+	}
+	// What no verifier takes is better not handed out.
+	files, err := out.Files()
+	if err != nil {
+		return fail(err)
+	}
+	if err := checkFiles(files); err != nil {
 		return fail(err)
 	}
 	if out.Note, err = signNote(text, l.key); err != nil {
@@ -129,54 +152,80 @@ func (l *Log) sealedBy(m Month, asOf Time) ([][]byte, []Header, error) {
 	return lines[:end], headers[:end], nil
 }
 
+// tip is the last checkpoint after the month that was sealed by then and, if there is
+// such a one, has a cosignature; nil: there is none at all.
+func (l *Log) tip(m Month, asOf Time, witnesses []note.Verifier) (size int64, raw []byte, err error) {
+	for later := min(l.last.Hour.Month(), MonthOf(asOf.Time)); later > m; later-- {
+		_, headers, err := l.sealedBy(later, asOf)
+		if err != nil {
+			return 0, nil, err
+		}
+		for _, h := range slices.Backward(headers) {
+			if !h.Signed {
+				continue
+			}
+			at := int64(h.Hour-l.meta.First) + 1
+			found, cosigned, err := l.exportCheckpoint(at, asOf, witnesses)
+			if err != nil {
+				return 0, nil, err
+			}
+			if cosigned > 0 || len(witnesses) == 0 {
+				return at, found, nil
+			}
+			if raw == nil {
+				size, raw = at, found
+			}
+		}
+	}
+	return size, raw, nil
+}
+
 // exportCheckpoint is a checkpoint with the cosignatures that the witnesses gave
-// by then.
-func (l *Log) exportCheckpoint(size int64, asOf Time, witnesses []note.Verifier) ([]byte, error) {
+// by then, and how many these are.
+func (l *Log) exportCheckpoint(size int64, asOf Time, witnesses []note.Verifier) (out []byte, cosigned int, err error) {
 	raw, err := os.ReadFile(l.checkpointPath(size))
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	n, err := parseNote(raw, noteVerifier{l.key.public()}, witnesses...)
 	if err != nil {
-		return nil, l.errDamaged("checkpoint of size %d: %w", size, err)
+		return nil, 0, l.errDamaged("checkpoint of size %d: %w", size, err)
 	}
 	sigs := n.Sigs[:1]
 	for _, s := range n.Sigs[1:] {
 		at, err := cosignedAt(s)
 		if err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 		if !at.After(asOf.Time) {
 			sigs = append(sigs, s)
 		}
 	}
-	return formatNote(n.Text, sigs)
+	out, err = formatNote(n.Text, sigs)
+	return out, len(sigs) - 1, err
 }
 
-// prove finds a relay's record in a sealed hour and its way to the header's root.
-func (l *Log) prove(h Header, relay string) (ProvenRecord, bool, error) {
+// prove shows that a sealed hour holds a record of a relay, or that it holds none (nil).
+func (l *Log) prove(h Header, relay string) (proof, record []byte, err error) {
 	lines, err := l.recordLines(h.Hour)
 	if err != nil {
-		return ProvenRecord{}, false, err
-	}
-	if int64(len(lines)) != h.Records {
-		return ProvenRecord{}, false, l.errDamaged("block %s has %d records, want %d", h.Hour, len(lines), h.Records)
-	}
-	// The peer ID is the last member of a canonical record.
-	tail := []byte(`"peer_id":"` + relay + `"}`)
-	at := slices.IndexFunc(lines, func(line []byte) bool { return bytes.HasSuffix(line, tail) })
-	if at < 0 {
-		return ProvenRecord{}, false, nil
+		return nil, nil, err
 	}
 	t, err := recordTree(lines)
 	if err != nil {
-		return ProvenRecord{}, false, err
+		return nil, nil, l.errDamaged("records of %s: %w", h.Hour, err)
 	}
-	proof, err := tlog.ProveRecord(t.size, int64(at), t)
-	if err != nil {
-		return ProvenRecord{}, false, err
+	p := blockProof{Hour: h.Hour}
+	if p.Path, p.Other = t.prove(relay); p.Other != nil && p.Other.Key == relayKey(relay) {
+		p.Present, p.Other = true, nil
+		tail := []byte(`,"peer_id":"` + relay + `"}`)
+		record = lines[slices.IndexFunc(lines, func(line []byte) bool { return bytes.HasSuffix(line, tail) })]
 	}
-	return ProvenRecord{Hour: h.Hour, Index: int64(at), Record: lines[at], Proof: proof}, true, nil
+	if err := p.check(h, relay, record); err != nil {
+		return nil, nil, l.errDamaged("records of %s: they are not those that were sealed: %w", h.Hour, err)
+	}
+	proof, err = Encode(p)
+	return proof, record, err
 }
 
 func (l *Log) collectCertificates(into map[string][]byte, attempts []Attempt) error {

@@ -3,7 +3,6 @@ package evidence
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -15,6 +14,8 @@ import (
 const (
 	fileMonth        = "month.json"
 	fileStart        = "start"
+	fileTip          = "tip"
+	fileProofs       = "proofs.jsonl"
 	fileHeaders      = "blocks.jsonl"
 	fileCheckpoints  = "checkpoints"
 	fileRecords      = "records.jsonl"
@@ -26,21 +27,15 @@ const (
 
 // monthIndex is month.json: all that is not text of its own.
 type monthIndex struct {
-	Format    string        `json:"format"`
-	Origin    string        `json:"origin"`
-	Key       string        `json:"key"`
-	Month     Month         `json:"month"`
-	Relay     string        `json:"relay"`
-	AsOf      Time          `json:"as_of"`
-	StartSize int64         `json:"start_size"`
-	Frontier  []Hash        `json:"frontier"`
-	Records   []recordIndex `json:"records"` // one for each line of records.jsonl
-}
-
-type recordIndex struct {
-	Hour  Hour   `json:"hour"`
-	Index int64  `json:"index"`
-	Proof []Hash `json:"proof"`
+	Format    string `json:"format"`
+	Origin    string `json:"origin"`
+	Key       string `json:"key"`
+	Month     Month  `json:"month"`
+	Relay     string `json:"relay"`
+	AsOf      Time   `json:"as_of"`
+	StartSize int64  `json:"start_size"`
+	Frontier  []Hash `json:"frontier"`
+	TipProof  []Hash `json:"tip_proof"`
 }
 
 const monthFormat = "relaymon-month/v1"
@@ -49,123 +44,169 @@ const monthFormat = "relaymon-month/v1"
 // make equal files. Certificates stand under certificates/<sha256>.der, so that
 // several months can share them.
 func (m MonitorMonth) Files() (map[string][]byte, error) {
-	files, err := m.unsignedFiles()
+	signed, err := m.signedFiles()
 	if err != nil {
 		return nil, err
 	}
-	files[fileNote] = m.Note
+	files := map[string][]byte{fileNote: m.Note}
+	for name, parts := range signed {
+		files[name] = bytes.Join(parts, nil)
+	}
+	for _, der := range m.Certificates {
+		files[certificateFile(der)] = der
+	}
+	if len(files) != 1+len(signed)+len(m.Certificates) {
+		return nil, errors.New("month has a certificate twice")
+	}
 	return files, nil
 }
 
-// unsignedFiles are all but the note.
-func (m MonitorMonth) unsignedFiles() (map[string][]byte, error) {
+func certificateFile(der []byte) string { return folderCerts + hashHex(der) + certificateSufix }
+
+// signedFiles are those that the note lists, each in parts: they are long, and most
+// callers only want a hash.
+func (m MonitorMonth) signedFiles() (map[string][][]byte, error) {
 	// An empty list is written [], not null.
-	index := monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,
-		append([]Hash{}, m.Frontier...), []recordIndex{}}
-	var records [][]byte
-	for _, r := range m.Records {
-		index.Records = append(index.Records, recordIndex{r.Hour, r.Index, append([]Hash{}, r.Proof...)})
-		records = append(records, r.Record)
-	}
-	b, err := Encode(index)
+	b, err := Encode(monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,
+		append([]Hash{}, m.Frontier...), append([]Hash{}, m.TipProof...)})
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{
-		fileMonth:       append(b, '\n'),
-		fileHeaders:     joinLines(m.Headers),
-		fileCheckpoints: bytes.Join(m.Checkpoints, []byte("\n")),
-		fileRecords:     joinLines(records),
+	newline := []byte("\n")
+	lines := func(list [][]byte) (parts [][]byte) {
+		for _, line := range list {
+			parts = append(parts, line, newline)
+		}
+		return parts
 	}
-	if m.Start != nil {
-		files[fileStart] = m.Start
+	files := map[string][][]byte{
+		fileMonth:       {b, newline},
+		fileHeaders:     lines(m.Headers),
+		fileCheckpoints: {bytes.Join(m.Checkpoints, newline)},
+		fileProofs:      lines(m.Proofs),
+		fileRecords:     lines(m.Records),
+	}
+	for name, raw := range map[string][]byte{fileStart: m.Start, fileTip: m.Tip} {
+		if raw != nil {
+			files[name] = [][]byte{raw}
+		}
 	}
 	for _, o := range m.Open {
-		files[folderOpen+hourFile(o.Hour)] = o.Lines
-	}
-	for _, der := range m.Certificates {
-		files[folderCerts+hashHex(der)+certificateSufix] = der
-	}
-	if want := 4 + len(m.Open) + len(m.Certificates); len(files) != want && len(files) != want+1 {
-		return nil, errors.New("month has an hour or a certificate twice")
+		name := folderOpen + hourFile(o.Hour)
+		if files[name] != nil {
+			return nil, fmt.Errorf("month has open hour %s twice", o.Hour)
+		}
+		files[name] = [][]byte{o.Lines}
 	}
 	return files, nil
 }
 
 // noteText is what the log's key signs over an export: its files by their hashes.
 func (m MonitorMonth) noteText() (string, error) {
-	files, err := m.unsignedFiles()
+	files, err := m.signedFiles()
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s\n%s\n%s %s %s\n", monthFormat, m.Origin, m.Month, m.Relay, m.AsOf)
 	for _, name := range slices.Sorted(maps.Keys(files)) {
-		sum := sha256.Sum256(files[name])
-		fmt.Fprintf(&b, "%s %s\n", hex.EncodeToString(sum[:]), name)
+		sum := sha256.New()
+		for _, part := range files[name] {
+			sum.Write(part)
+		}
+		fmt.Fprintf(&b, "%x %s\n", sum.Sum(nil), name)
 	}
 	return b.String(), nil
 }
 
+// checkFiles refuses files with bad names and of more bytes than there may be.
+func checkFiles(files map[string][]byte) error {
+	var faults []error
+	total, certificates := 0, 0
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		limit := FileLimit(name)
+		switch {
+		case limit == 0:
+			faults = append(faults, fmt.Errorf("file %.120q is not known", name))
+		case len(files[name]) > limit:
+			faults = append(faults, fmt.Errorf("%s has %d bytes, want %d at most", name, len(files[name]), limit))
+		}
+		total += len(files[name])
+		if strings.HasPrefix(name, folderCerts) {
+			certificates++
+		}
+	}
+	if total > MaxMonthBytes {
+		faults = append(faults, fmt.Errorf("the files have %d bytes together, want %d at most", total, MaxMonthBytes))
+	}
+	if n := len(files) - certificates; n > maxHours+maxOthers {
+		faults = append(faults, fmt.Errorf("there are %d files that are no certificates, want %d at most", n, maxHours+maxOthers))
+	}
+	if certificates > maxHours*maxAttempts {
+		faults = append(faults, fmt.Errorf("there are %d certificates, want %d at most", certificates, maxHours*maxAttempts))
+	}
+	for _, name := range []string{fileMonth, fileHeaders, fileCheckpoints, fileProofs, fileRecords, fileNote} {
+		if _, ok := files[name]; !ok {
+			faults = append(faults, fmt.Errorf("file %s is missing", name))
+		}
+	}
+	if len(faults) > maxFaults {
+		faults = append(faults[:maxFaults], fmt.Errorf("and %d more faults", len(faults)-maxFaults))
+	}
+	return errors.Join(faults...)
+}
+
 // MonthFromFiles reads what [MonitorMonth.Files] wrote; a name too many or too few
-// is an error. It looks at the form only: [VerifyMonth] does the rest.
+// is an error, and so are more bytes or lines than there may be. It looks at the form
+// only: [VerifyMonth] does the rest. The month's parts are those of the files, not copies.
 func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 	fail := func(err error) (MonitorMonth, error) {
 		return MonitorMonth{}, fmt.Errorf("read month: %w", err)
 	}
-	for _, name := range []string{fileMonth, fileHeaders, fileCheckpoints, fileRecords, fileNote} {
-		if _, ok := files[name]; !ok {
-			return fail(fmt.Errorf("file %s is missing", name))
-		}
+	if err := checkFiles(files); err != nil {
+		return fail(err)
 	}
 	b, ok := bytes.CutSuffix(files[fileMonth], []byte("\n"))
 	if !ok {
 		return fail(fmt.Errorf("%s: the line is not ended", fileMonth))
 	}
 	var index monthIndex
-	if err := Decode(b, &index); err != nil {
+	if err := decodeLine(b, maxIndex, &index); err != nil {
 		return fail(fmt.Errorf("%s: %w", fileMonth, err))
 	}
 	if index.Format != monthFormat {
 		return fail(fmt.Errorf("%s: format %q, want %s", fileMonth, index.Format, monthFormat))
 	}
 	m := MonitorMonth{Origin: index.Origin, Key: index.Key, Month: index.Month, Relay: index.Relay, AsOf: index.AsOf,
-		StartSize: index.StartSize, Frontier: index.Frontier, Note: files[fileNote]}
-	var err error
-	if m.Headers, err = splitLines(files[fileHeaders]); err != nil {
-		return fail(fmt.Errorf("%s: %w", fileHeaders, err))
+		StartSize: index.StartSize, Frontier: index.Frontier, TipProof: index.TipProof, Note: files[fileNote]}
+	for name, into := range map[string]*[][]byte{fileHeaders: &m.Headers, fileProofs: &m.Proofs, fileRecords: &m.Records} {
+		if n := bytes.Count(files[name], []byte("\n")); n > maxHours {
+			return fail(fmt.Errorf("%s has %d lines, want %d at most", name, n, maxHours))
+		}
+		lines, err := splitLines(files[name])
+		if err != nil {
+			return fail(fmt.Errorf("%s: %w", name, err))
+		}
+		*into = lines
 	}
+	var err error
 	if m.Checkpoints, err = splitNotes(files[fileCheckpoints]); err != nil {
 		return fail(fmt.Errorf("%s: %w", fileCheckpoints, err))
 	}
-	records, err := splitLines(files[fileRecords])
-	if err != nil {
-		return fail(fmt.Errorf("%s: %w", fileRecords, err))
-	}
-	if len(records) != len(index.Records) {
-		return fail(fmt.Errorf("%s has %d lines, %s tells of %d", fileRecords, len(records), fileMonth, len(index.Records)))
-	}
-	for i, r := range index.Records {
-		m.Records = append(m.Records, ProvenRecord{r.Hour, r.Index, records[i], r.Proof})
-	}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		switch {
-		case slices.Contains([]string{fileMonth, fileHeaders, fileCheckpoints, fileRecords, fileNote}, name):
 		case name == fileStart:
 			m.Start = files[name]
+		case name == fileTip:
+			m.Tip = files[name]
 		case strings.HasPrefix(name, folderOpen):
-			h, ok := parseHourFile(strings.TrimPrefix(name, folderOpen))
-			if !ok {
-				return fail(fmt.Errorf("file %q is not known", name))
-			}
+			h, _ := parseHourFile(strings.TrimPrefix(name, folderOpen))
 			m.Open = append(m.Open, OpenHour{h, files[name]})
 		case strings.HasPrefix(name, folderCerts):
-			if name != folderCerts+hashHex(files[name])+certificateSufix {
+			if name != certificateFile(files[name]) {
 				return fail(fmt.Errorf("file %q is not named after its hash", name))
 			}
 			m.Certificates = append(m.Certificates, files[name])
-		default:
-			return fail(fmt.Errorf("file %q is not known", name))
 		}
 	}
 	return m, nil
@@ -177,6 +218,9 @@ func splitNotes(b []byte) ([][]byte, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
+	if n := bytes.Count(b, []byte("\n\n")); n > 2*maxHours {
+		return nil, fmt.Errorf("there are more than %d", maxHours)
+	}
 	parts := bytes.Split(b, []byte("\n\n"))
 	if len(parts)%2 != 0 {
 		return nil, errors.New("notes are not separated by empty lines")
@@ -187,7 +231,11 @@ func splitNotes(b []byte) ([][]byte, error) {
 		if i+2 == len(parts) {
 			end = "" // the last one ends the file
 		}
-		notes = append(notes, []byte(string(parts[i])+"\n\n"+string(parts[i+1])+end))
+		n := []byte(string(parts[i]) + "\n\n" + string(parts[i+1]) + end)
+		if len(n) > maxCheckpoint {
+			return nil, fmt.Errorf("one has %d bytes, want %d at most", len(n), maxCheckpoint)
+		}
+		notes = append(notes, n)
 	}
 	return notes, nil
 }

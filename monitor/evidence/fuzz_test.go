@@ -11,8 +11,10 @@ import (
 // What Decode takes is what Encode writes.
 func FuzzDecode(f *testing.F) {
 	_, m, _, _ := workedExample(f)
-	f.Add(m.Records[0].Record)
+	f.Add(m.Records[0])
 	f.Add(m.Headers[0])
+	f.Add(m.Proofs[0])
+	f.Add([]byte(`{"hour":"2026-11-01T00:00:00Z","other":{"key":"p00jGU8/zvYxO4ozhaHrGuq3McaryWj1rcUXRzsctd0=","value":"p00jGU8/zvYxO4ozhaHrGuq3McaryWj1rcUXRzsctd0="},"path":[],"present":false}`))
 	for _, s := range []string{
 		`{}`, `null`, `[]`, ``, ` {}`, `{"hour":"2026-11-01T00:00:00Z"}`, `{"a":1e999}`, `{"records":9007199254740993}`,
 		`{"PEER_ID":"x"}`, `{"peer_id":"x","peer_id":"y"}`, `{"peer_id":"\ud800"}`, "{\"peer_id\":\"\u2028<&>\"}", `{"attempts":null,"hour":"2026-11-01T00:00:00Z","peer_id":""}`,
@@ -33,6 +35,7 @@ func FuzzDecode(f *testing.F) {
 		check(new(entry))
 		check(new(Header))
 		check(new(monthIndex))
+		check(new(blockProof))
 		check(new(any))
 		if h, err := decodeHeader(b); err == nil && h.Records < 0 {
 			t.Fatalf("header %+v", h)
@@ -73,7 +76,7 @@ func withoutLastLine(b []byte) []byte {
 func FuzzWAL(f *testing.F) {
 	_, m, _, _ := workedExample(f)
 	hour := m.Month.First()
-	record, err := decodeRecord(m.Records[0].Record, hour)
+	record, err := decodeRecord(m.Records[0], hour)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -130,7 +133,7 @@ func FuzzVoucher(f *testing.F) {
 		f.Fatal(err)
 	}
 	rsa := newRelay(f, crypto.RSA, 2048)
-	record, err := decodeRecord(m.Records[0].Record, hour)
+	record, err := decodeRecord(m.Records[0], hour)
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -130,7 +130,7 @@ func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
 	if err != nil {
 		return unfit(err)
 	}
-	if len(line) > maxAttempt {
+	if len(line) > maxEntry {
 		return unfit(fmt.Errorf("entry of %d bytes is too long", len(line)))
 	}
 	l.mu.Lock()
@@ -155,7 +155,7 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 	if e.Mark != nil && e.Mark.Schedule != nil && w.says(*e.Mark.Schedule) {
 		return nil
 	}
-	if err := w.admits(e); err != nil {
+	if err := w.admits(e, line); err != nil {
 		return unfit(err)
 	}
 	if e.Attempt != nil {
@@ -228,7 +228,7 @@ func (l *Log) sealedRecords(head Header) ([]Record, error) {
 	if err != nil {
 		return damaged(err)
 	}
-	if root, err := t.root(t.size); err != nil || root != head.Root {
+	if t.root() != head.Root {
 		return damaged(errors.New("they are not those that were sealed"))
 	}
 	list := make([]Record, len(lines))

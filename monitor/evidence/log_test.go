@@ -12,6 +12,7 @@ import (
 	"math/big"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -412,11 +413,40 @@ func TestAppendRefuses(t *testing.T) {
 		"packets": {func(a *Attempt) {
 			a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK, Sent: 3, Resent: 4}}
 		}, firstHour, nil, "3 packets sent, 4 of them again"},
-		"control":          {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4}} }, firstHour, nil, `control "c"`},
-		"level":            {func(a *Attempt) { a.Level = 5 }, firstHour, nil, "level 5"},
-		"not UTF-8":        {func(a *Attempt) { a.Facts.AgentVersion = "\xff" }, firstHour, nil, "not UTF-8"},
-		"2^53+1":           {func(a *Attempt) { a.Facts.Reservation.LimitBytes = 1<<53 + 1 }, firstHour, nil, "beyond 2^53"},
-		"too long":         {func(a *Attempt) { a.Facts.AgentVersion = strings.Repeat("x", maxAttempt) }, firstHour, nil, "too long"},
+		"control":   {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4}} }, firstHour, nil, `control "c"`},
+		"level":     {func(a *Attempt) { a.Level = 5 }, firstHour, nil, "level 5"},
+		"not UTF-8": {func(a *Attempt) { a.Facts.AgentVersion = "\xff" }, firstHour, nil, "not UTF-8"},
+		"2^53+1":    {func(a *Attempt) { a.Facts.Reservation.LimitBytes = 1<<53 + 1 }, firstHour, nil, "beyond 2^53"},
+		"too long": {func(a *Attempt) {
+			a.Facts.Protocols = slices.Repeat([]string{strings.Repeat("\"", maxText)}, maxProtocols)
+		}, firstHour, nil, "too long"},
+		"negative offset":  {func(a *Attempt) { a.Rungs[1].OffsetUS = -1 }, firstHour, nil, "rung \"wss\": offset_us is -1"},
+		"late offset":      {func(a *Attempt) { a.Rungs[1].OffsetUS = 3_600_000_001 }, firstHour, nil, "offset_us is 3600000001"},
+		"negative rung":    {func(a *Attempt) { a.Rungs[1].DurationUS = -1 }, firstHour, nil, "duration_us is -1"},
+		"long rung":        {func(a *Attempt) { a.Rungs[1].DurationUS = 3_600_000_001 }, firstHour, nil, "duration_us is 3600000001"},
+		"long result":      {func(a *Attempt) { a.Results[WSS] = Result{OK, "", 3_600_000_001} }, firstHour, nil, "result of wss: duration_us is 3600000001"},
+		"negative ping":    {func(a *Attempt) { a.Facts.PingUS = []int64{-1} }, firstHour, nil, "ping_us is -1"},
+		"HTTP status":      {func(a *Attempt) { a.Facts.HTTPStatus = 1000 }, firstHour, nil, "http_status is 1000"},
+		"expired long ago": {func(a *Attempt) { a.Facts.Reservation.Expires = TimeOf(time.Unix(-1, 0)) }, firstHour, nil, "no time before 1970"},
+		"negative limit":   {func(a *Attempt) { a.Facts.Reservation.LimitSeconds = -1 }, firstHour, nil, "-1 seconds"},
+		"long control": {func(a *Attempt) {
+			a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK, Started: a.Started, DurationUS: -1}}
+		}, firstHour, nil, `control "c": duration_us is -1`},
+		"control long ago": {func(a *Attempt) { a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK}} }, firstHour, nil, "further than 1h0m0s from the attempt"},
+		"control to come": {func(a *Attempt) {
+			a.Controls = []Control{{Name: "c", Component: TCP4, Outcome: OK, Started: TimeOf(a.Started.Add(time.Hour + time.Millisecond))}}
+		}, firstHour, nil, "further than 1h0m0s from the attempt"},
+		"rungs":        {func(a *Attempt) { a.Rungs = make([]Rung, maxRungs+1) }, firstHour, nil, "rungs: 33, want 32"},
+		"controls":     {func(a *Attempt) { a.Controls = make([]Control, maxControls+1) }, firstHour, nil, "controls: 129, want 128"},
+		"pings":        {func(a *Attempt) { a.Facts.PingUS = make([]int64, maxPings+1) }, firstHour, nil, "ping_us: 17, want 16"},
+		"protocols":    {func(a *Attempt) { a.Facts.Protocols = make([]string, maxProtocols+1) }, firstHour, nil, "protocols: 129, want 128"},
+		"addresses":    {func(a *Attempt) { a.Facts.Reservation.Addrs = make([]string, maxAddrs+1) }, firstHour, nil, "reservation.addrs: 33, want 32"},
+		"names":        {func(a *Attempt) { a.Facts.Certificate = &Certificate{DNSNames: make([]string, maxNames+1)} }, firstHour, nil, "dns_names: 101, want 100"},
+		"voucher":      {func(a *Attempt) { a.Facts.Reservation.Voucher = make([]byte, maxVoucher+1) }, firstHour, nil, "reservation.voucher: bytes: 16385"},
+		"long agent":   {func(a *Attempt) { a.Facts.AgentVersion = strings.Repeat("x", maxText+1) }, firstHour, nil, "agent_version has 257 bytes"},
+		"long detail":  {func(a *Attempt) { a.Rungs[0].Detail = strings.Repeat("x", maxDetail+1) }, firstHour, nil, "detail has 301 bytes"},
+		"long peer ID": {func(a *Attempt) { a.PeerID = strings.Repeat("1", maxPeer+1) }, firstHour, nil, "peer ID has 129 bytes"},
+
 		"no leaf":          {func(a *Attempt) { a.Facts.Certificate = cert }, firstHour, nil, "no such file"},
 		"wrong leaf":       {func(a *Attempt) { c := *cert; c.Issuer = "CN=x"; a.Facts.Certificate = &c }, firstHour, [][]byte{der}, "the record says"},
 		"bad hash":         {func(a *Attempt) { c := *cert; c.SHA256 = "../log.key"; a.Facts.Certificate = &c }, firstHour, nil, "not a SHA-256"},
@@ -436,7 +466,7 @@ func TestAppendRefuses(t *testing.T) {
 	for i := 1; i < maxAttempts; i++ {
 		must(t, l.Append(firstHour, good()))
 	}
-	wantError(t, l.Append(firstHour, good()), "32 attempts on")
+	wantError(t, l.Append(firstHour, good()), "16 attempts on")
 	if got, err := l.Records(firstHour); err != nil || len(got) != 1 || len(got[0].Attempts) != maxAttempts {
 		t.Fatalf("records: %d, %v", len(got), err)
 	}

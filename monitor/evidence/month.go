@@ -22,23 +22,22 @@ type MonitorMonth struct {
 	Headers [][]byte
 	// Checkpoints are all that were signed over them, in order; the last covers all.
 	Checkpoints [][]byte
-	// Records are the relay's, in order of the hours; an hour without one is unknown.
-	Records []ProvenRecord
+	// Proofs tell of each block with records, in order, whether one is of the relay;
+	// Records are the relay's, in order. An hour without one is unknown.
+	Proofs  [][]byte
+	Records [][]byte
+	// Tip is a checkpoint later than the month's (nil: there is none), and TipProof
+	// shows that the blocks under them are under it as well (RFC 6962).
+	Tip      []byte
+	TipProof []Hash
 	// Certificates are the leaves (DER) the records and open hours refer to, sorted by their SHA-256.
 	Certificates [][]byte
 	// Open are the hours not sealed yet: shown, counted nowhere.
 	Open []OpenHour
-	// Note is signed by the log's key over all of the above, so that nothing of
-	// an export can be changed or left out by whoever passes it on.
+	// Note is signed by the log's key over all of the above but the certificates,
+	// whose hashes stand in the records: so nothing of an export can be changed or left
+	// out by whoever passes it on.
 	Note []byte
-}
-
-// ProvenRecord is a record with its way up to the root in its block's header.
-type ProvenRecord struct {
-	Hour   Hour
-	Index  int64 // among the block's records
-	Record []byte
-	Proof  []Hash
 }
 
 // OpenHour holds the attempts on the relay in an hour that is not sealed yet:
@@ -66,7 +65,8 @@ type VerifiedMonth struct {
 	// Size and Root are those of the last checkpoint.
 	Size int64
 	Root Hash
-	// Tip is the last checkpoint that the export shows, which may be later than the month.
+	// Tip is how far the log reached when the month was exported, which may be further
+	// than the month.
 	Tip   Tip
 	Hours []VerifiedHour // every hour of the month the log holds, in order
 	Open  []Record       // hours not sealed yet: attempts signed by the monitor only
@@ -78,7 +78,8 @@ type VerifiedMonth struct {
 
 // Tip is how far a log is known to reach.
 type Tip struct {
-	// End is the first hour that no checkpoint covers; 0 if there is no checkpoint.
+	// End is the first hour that the tip does not cover. It is 0 if the export shows no
+	// block of the month: then the log is not known to reach into it.
 	End Hour
 	// Cosigned tells when each witness cosigned that checkpoint, in the order of names.
 	Cosigned []Cosigned

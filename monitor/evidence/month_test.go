@@ -150,7 +150,7 @@ func TestEveryFileCounts(t *testing.T) {
 		refuse("file "+name, with(name, []byte("x")))
 	}
 	// Each line of the files of lines.
-	for _, name := range []string{fileHeaders, fileRecords, fileCheckpoints, fileNote} {
+	for _, name := range []string{fileHeaders, fileProofs, fileRecords, fileCheckpoints, fileNote} {
 		lines := strings.SplitAfter(string(files[name]), "\n")
 		for i := range lines[:len(lines)-1] {
 			refuse(name+" without a line", with(name, []byte(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), ""))))
@@ -175,6 +175,14 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		m.Headers[i], err = Encode(h)
 		must(t, err)
 	}
+	proof := func(m *MonitorMonth, i int, change func(*blockProof)) {
+		var p blockProof
+		must(t, Decode(m.Proofs[i], &p))
+		change(&p)
+		var err error
+		m.Proofs[i], err = Encode(p)
+		must(t, err)
+	}
 	cosigned := func(raw []byte, lines ...string) []byte {
 		return []byte(string(raw) + strings.Join(lines, ""))
 	}
@@ -182,30 +190,36 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		change func(*MonitorMonth)
 		want   string
 	}{
-		"another month":         {func(m *MonitorMonth) { m.Month++ }, "block 0 is of hour"},
-		"another relay":         {func(m *MonitorMonth) { m.Relay = foreign.relay.id.String() }, "it is of relay"},
-		"no relay":              {func(m *MonitorMonth) { m.Relay = "" }, "peer ID"},
-		"another origin":        {func(m *MonitorMonth) { m.Origin = "m/relaymon/psf" }, "is not the name of the log's key"},
-		"another key":           {func(m *MonitorMonth) { m.Key = foreign.keys.Log }, "it is signed by log key"},
-		"earlier":               {func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 6)) }, "was sealed after"},
-		"frontier too short":    {func(m *MonitorMonth) { m.Frontier = nil }, "does not make a tree"},
-		"frontier wrong":        {func(m *MonitorMonth) { m.Frontier = []Hash{{1}} }, "not of the frontier"},
-		"start size":            {func(m *MonitorMonth) { m.StartSize = 8 }, "is of size 4"},
-		"negative start size":   {func(m *MonitorMonth) { m.StartSize = -1 }, "does not make a tree"},
-		"no start":              {func(m *MonitorMonth) { m.Start = nil }, "checkpoint: malformed note"},
-		"start of another":      {func(m *MonitorMonth) { m.Start = foreign.month.Start }, "none is by"},
-		"as if first":           {func(m *MonitorMonth) { m.StartSize, m.Frontier = 0, nil }, "there is a checkpoint before it"},
-		"as if first, bare":     {func(m *MonitorMonth) { m.StartSize, m.Frontier, m.Start = 0, nil, nil }, "refers to one before"},
-		"hour left out":         {func(m *MonitorMonth) { m.Headers = slices.Delete(m.Headers, 1, 2) }, "the one before of"},
-		"hour doubled":          {func(m *MonitorMonth) { m.Headers = slices.Insert(m.Headers, 1, m.Headers[0]) }, "the one before of"},
-		"first hour left out":   {func(m *MonitorMonth) { m.Headers = m.Headers[1:] }, "want the month's first"},
-		"last hour left out":    {func(m *MonitorMonth) { m.Headers = m.Headers[:3] }, "3 checkpoints for 2 signed blocks"},
-		"all hours left out":    {func(m *MonitorMonth) { m.Headers = nil }, "3 checkpoints for 0 signed blocks"},
-		"header changed":        {func(m *MonitorMonth) { header(m, 0, func(h *Header) { h.State = StateGap; h.Records = 0 }) }, "does not refer to the one before"},
-		"last header changed":   {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = StateGap; h.Records = 0 }) }, "its root is not that of the blocks"},
-		"state":                 {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = "x" }) }, `state "x"`},
-		"gap with records":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = StateGap }) }, "a gap with records"},
-		"gap with missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State, h.Records, h.Missed = StateGap, 0, 1 }) }, "or missed attempts"},
+		"another month":       {func(m *MonitorMonth) { m.Month++ }, "block 0 is of hour"},
+		"another relay":       {func(m *MonitorMonth) { m.Relay = foreign.relay.id.String() }, "block 2026-11-01T00:00:00Z: the record is not in its block"},
+		"no relay":            {func(m *MonitorMonth) { m.Relay = "" }, "peer ID"},
+		"another origin":      {func(m *MonitorMonth) { m.Origin = "m/relaymon/psf" }, "is not the name of the log's key"},
+		"another key":         {func(m *MonitorMonth) { m.Key = foreign.keys.Log }, "it is signed by log key"},
+		"earlier":             {func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 6)) }, "was sealed after"},
+		"frontier too short":  {func(m *MonitorMonth) { m.Frontier = nil }, "does not make a tree"},
+		"frontier wrong":      {func(m *MonitorMonth) { m.Frontier = []Hash{{1}} }, "not of the frontier"},
+		"start size":          {func(m *MonitorMonth) { m.StartSize = 8 }, "is of size 4"},
+		"negative start size": {func(m *MonitorMonth) { m.StartSize = -1 }, "does not make a tree"},
+		"no start":            {func(m *MonitorMonth) { m.Start = nil }, "checkpoint: malformed note"},
+		"start of another":    {func(m *MonitorMonth) { m.Start = foreign.month.Start }, "none is by"},
+		"as if first":         {func(m *MonitorMonth) { m.StartSize, m.Frontier = 0, nil }, "there is a checkpoint before it"},
+		"as if first, bare":   {func(m *MonitorMonth) { m.StartSize, m.Frontier, m.Start = 0, nil, nil }, "refers to one before"},
+		"hour left out":       {func(m *MonitorMonth) { m.Headers = slices.Delete(m.Headers, 1, 2) }, "the one before of"},
+		"hour doubled":        {func(m *MonitorMonth) { m.Headers = slices.Insert(m.Headers, 1, m.Headers[0]) }, "the one before of"},
+		"first hour left out": {func(m *MonitorMonth) { m.Headers = m.Headers[1:] }, "want the month's first"},
+		"last hour left out":  {func(m *MonitorMonth) { m.Headers = m.Headers[:3] }, "3 checkpoints for 2 signed blocks"},
+		"all hours left out":  {func(m *MonitorMonth) { m.Headers = nil }, "3 checkpoints for 0 signed blocks"},
+		"header changed": {func(m *MonitorMonth) {
+			header(m, 0, func(h *Header) { h.State, h.Records, h.Root = StateGap, 0, emptyRoot })
+		}, "does not refer to the one before"},
+		"last header changed": {func(m *MonitorMonth) {
+			header(m, 3, func(h *Header) { h.State, h.Records, h.Root = StateGap, 0, emptyRoot })
+		}, "its root is not that of the blocks"},
+		"state":            {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = "x" }) }, `state "x"`},
+		"gap with records": {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = StateGap }) }, "a gap with records"},
+		"gap with missed": {func(m *MonitorMonth) {
+			header(m, 3, func(h *Header) { h.State, h.Records, h.Root, h.Missed = StateGap, 0, emptyRoot, 1 })
+		}, "or missed attempts"},
 		"negative missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Missed = -1 }) }, "-1 missed attempts"},
 		"too many missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Missed = maxMissed + 1 }) }, "missed attempts, want"},
 		"negative records":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Records = -1 }) }, "-1 records"},
@@ -232,17 +246,46 @@ func TestVerifyMonthRefuses(t *testing.T) {
 			lines[5], lines[6] = lines[6], lines[5]
 			m.Checkpoints[2] = []byte(strings.Join(lines, ""))
 		}, "not in the one spelling"},
-		"spare bits of base64":     {func(m *MonitorMonth) { m.Checkpoints[2] = spareBits(t, m.Checkpoints[2]) }, "not in the one spelling"},
-		"record left out of order": {func(m *MonitorMonth) { slices.Reverse(m.Records) }, "is not in order"},
-		"record doubled":           {func(m *MonitorMonth) { m.Records = append(m.Records, m.Records[2]) }, "is not in order"},
-		"record in a gap":          {func(m *MonitorMonth) { m.Records[1].Hour = firstHour + 5 }, "not in its block"},
-		"record of no block":       {func(m *MonitorMonth) { m.Records[2].Hour = firstHour + 9 }, "has no block"},
-		"record changed":           {func(m *MonitorMonth) { m.Records[0].Record = append(m.Records[0].Record, ' ') }, "not in its block"},
-		"record's index":           {func(m *MonitorMonth) { m.Records[0].Index ^= 1 }, "not in its block"},
-		"negative index":           {func(m *MonitorMonth) { m.Records[0].Index = -1 }, "not in its block"},
-		"no proof":                 {func(m *MonitorMonth) { m.Records[0].Proof = nil }, "not in its block"},
-		"no certificate":           {func(m *MonitorMonth) { m.Certificates = nil }, "is missing"},
-		"another certificate":      {func(m *MonitorMonth) { m.Certificates = foreign.month.Certificates }, "is missing"},
+		"spare bits of base64": {func(m *MonitorMonth) { m.Checkpoints[2] = spareBits(t, m.Checkpoints[2]) }, "not in the one spelling"},
+		"records out of order": {func(m *MonitorMonth) { slices.Reverse(m.Records) }, "block 2026-11-01T00:00:00Z: the record is not in its block"},
+		"proofs out of order":  {func(m *MonitorMonth) { slices.Reverse(m.Proofs) }, "block 2026-11-01T00:00:00Z: nothing shows whether"},
+		"record doubled":       {func(m *MonitorMonth) { m.Records = append(m.Records, m.Records[2]) }, "0 proofs and 1 records are of no block"},
+		"record and proof doubled": {func(m *MonitorMonth) {
+			m.Records, m.Proofs = slices.Insert(m.Records, 1, m.Records[0]), slices.Insert(m.Proofs, 1, m.Proofs[0])
+		}, "block 2026-11-01T02:00:00Z: nothing shows whether"},
+		"record moved":    {func(m *MonitorMonth) { m.Records[1] = m.Records[0] }, "block 2026-11-01T02:00:00Z: the record is not in its block"},
+		"record of a gap": {func(m *MonitorMonth) { proof(m, 1, func(p *blockProof) { p.Hour = firstHour + 5 }) }, "the next proof is of 2026-11-01T01:00:00Z"},
+		"record changed":  {func(m *MonitorMonth) { m.Records[0] = append(m.Records[0], ' ') }, "not in its block"},
+		"record left out": {func(m *MonitorMonth) { m.Records = m.Records[:2] }, "block 2026-11-01T03:00:00Z: the relay's record is missing"},
+		"proof left out":  {func(m *MonitorMonth) { m.Proofs = m.Proofs[:2] }, "block 2026-11-01T03:00:00Z: it has 2 records, and nothing shows"},
+		"record withdrawn": {func(m *MonitorMonth) {
+			m.Records, m.Proofs = slices.Delete(m.Records, 1, 2), slices.Delete(m.Proofs, 1, 2)
+		}, "block 2026-11-01T02:00:00Z: nothing shows whether one of its 2 records is of the relay"},
+		"record denied": {func(m *MonitorMonth) {
+			m.Records = slices.Delete(m.Records, 1, 2)
+			proof(m, 1, func(p *blockProof) { p.Present = false })
+		}, "block 2026-11-01T02:00:00Z: the proof does not show that the block has no record"},
+		"another in its place": {func(m *MonitorMonth) {
+			m.Records = slices.Delete(m.Records, 1, 2)
+			proof(m, 1, func(p *blockProof) { p.Present, p.Other, p.Path = false, &place{Key: relayKey("x")}, nil })
+		}, "block 2026-11-01T02:00:00Z: the proof does not show that the block has no record"},
+		"itself in its place": {func(m *MonitorMonth) {
+			p := placeOf(m.Relay, m.Records[1])
+			m.Records = slices.Delete(m.Records, 1, 2)
+			proof(m, 1, func(b *blockProof) { b.Present, b.Other = false, &p })
+		}, "block 2026-11-01T02:00:00Z: the proof that the block has no record of the relay shows one of it"},
+		"present and absent":  {func(m *MonitorMonth) { proof(m, 1, func(p *blockProof) { p.Other = &place{} }) }, "is of a record of the relay and of another in its place"},
+		"no path":             {func(m *MonitorMonth) { proof(m, 0, func(p *blockProof) { p.Path = nil }) }, "not in its block"},
+		"path goes on":        {func(m *MonitorMonth) { proof(m, 0, func(p *blockProof) { p.Path = append(p.Path, emptyRoot) }) }, "not in its block"},
+		"path is too long":    {func(m *MonitorMonth) { proof(m, 0, func(p *blockProof) { p.Path = make([]Hash, maxPath+1) }) }, "has 129 hashes, want 128"},
+		"proof is too long":   {func(m *MonitorMonth) { m.Proofs[0] = append(m.Proofs[0], make([]byte, maxBlockProof)...) }, "too long"},
+		"proof is odd":        {func(m *MonitorMonth) { m.Proofs[0] = append(m.Proofs[0], ' ') }, "not in canonical form"},
+		"records without any": {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Root = emptyRoot }) }, "2 records, and the root is"},
+		"none, with records":  {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Records = 0 }) }, "0 records, and the root is"},
+		"tip too early":       {func(m *MonitorMonth) { m.Tip = m.Checkpoints[2] }, "do not come to its end"},
+		"proof of no tip":     {func(m *MonitorMonth) { m.TipProof = []Hash{{}} }, "and no tip"},
+		"no certificate":      {func(m *MonitorMonth) { m.Certificates = nil }, "is missing"},
+		"another certificate": {func(m *MonitorMonth) { m.Certificates = foreign.month.Certificates }, "is missing"},
 		"certificate too many": {func(m *MonitorMonth) {
 			m.Certificates = append(m.Certificates, foreign.month.Certificates[0])
 			slices.SortFunc(m.Certificates, func(a, b []byte) int { return strings.Compare(hashHex(a), hashHex(b)) })
@@ -335,11 +378,15 @@ func late(t testing.TB, lines []byte) []byte {
 
 func clone(m MonitorMonth) MonitorMonth {
 	m.Frontier = slices.Clone(m.Frontier)
+	m.TipProof = slices.Clone(m.TipProof)
 	m.Headers = slices.Clone(m.Headers)
 	m.Checkpoints = slices.Clone(m.Checkpoints)
+	m.Proofs = slices.Clone(m.Proofs)
 	m.Records = slices.Clone(m.Records)
-	for i := range m.Records {
-		m.Records[i].Record = bytes.Clone(m.Records[i].Record)
+	for _, lines := range [][][]byte{m.Proofs, m.Records} {
+		for i := range lines {
+			lines[i] = bytes.Clone(lines[i])
+		}
 	}
 	m.Certificates = slices.Clone(m.Certificates)
 	m.Open = slices.Clone(m.Open)
@@ -517,7 +564,7 @@ func TestCheckRecord(t *testing.T) {
 	}{
 		"another hour":      {func(r *Record) { r.Hour++ }, "is of hour"},
 		"no attempt":        {func(r *Record) { r.Attempts = nil }, "0 attempts"},
-		"too many":          {func(r *Record) { r.Attempts = make([]Attempt, maxAttempts+1) }, "33 attempts"},
+		"too many":          {func(r *Record) { r.Attempts = make([]Attempt, maxAttempts+1) }, "17 attempts"},
 		"another relay":     {func(r *Record) { r.PeerID = other.id.String() }, "has an attempt on"},
 		"another's attempt": {func(r *Record) { r.Attempts[1].PeerID = other.id.String() }, "has an attempt on"},
 		"order":             {func(r *Record) { slices.Reverse(r.Attempts) }, "order of their start"},

@@ -22,15 +22,16 @@ func Offset(secret []byte, relay string, h Hour) time.Duration {
 func (v *monthVerifier) schedule() error {
 	type commitment struct{ day, sha256 string }
 	published := make(map[commitment][]byte)
-	for _, h := range v.headers {
-		for _, s := range h.Schedule {
+	for _, h := range v.hours {
+		for _, s := range h.Header.Schedule {
 			if s.SHA256 == "" {
 				published[commitment{s.Day, hashHex(s.Secret)}] = s.Secret
 			}
 		}
 	}
 	current := make(map[string]string) // by day, the last hash that was committed to
-	for i, h := range v.headers {
+	for i := range v.hours {
+		h := v.hours[i].Header
 		day := h.Hour.Start().Format(time.DateOnly)
 		changed := false // the day's plan began anew within this hour
 		for _, s := range h.Schedule {
@@ -43,7 +44,7 @@ func (v *monthVerifier) schedule() error {
 		}
 		secret, ok := published[commitment{day, current[day]}]
 		if ok && !changed {
-			v.out.Hours[i].Due = h.Hour.Start().Add(Offset(secret, v.m.Relay, h.Hour))
+			v.hours[i].Due = h.Hour.Start().Add(Offset(secret, v.m.Relay, h.Hour))
 		}
 	}
 	return nil

@@ -61,7 +61,7 @@ func TestDue(t *testing.T) {
 			}
 			files, err := m.Files()
 			must(t, err)
-			facts, err := second{files, l.Key(), nil}.verify()
+			facts, _, err := second{files, l.Key(), nil}.verify()
 			if err != nil || !slices.Equal(facts, factsOf(v)) {
 				t.Errorf("the second verifier: %v, %v, want %v", err, facts, factsOf(v))
 			}

@@ -135,7 +135,7 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 	if err != nil {
 		return Header{}, err
 	}
-	return w.header(h, now, t)
+	return w.header(h, now, t), nil
 }
 
 func (l *Log) replaceRecords(h Hour, b []byte) error {
@@ -237,6 +237,9 @@ func (l *Log) AddCosignatures(size int64, lines []byte, witnesses ...string) err
 	}
 	if bytes.Equal(merged, raw) {
 		return nil
+	}
+	if len(merged) > maxCheckpoint {
+		return fmt.Errorf("add cosignatures: the checkpoint of size %d would have %d bytes, want %d at most", size, len(merged), maxCheckpoint)
 	}
 	if err := l.disk.Replace(l.checkpointPath(size), merged, 0o644); err != nil {
 		return fmt.Errorf("add cosignatures: %w", err)

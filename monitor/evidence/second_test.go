@@ -337,7 +337,7 @@ func (s second) plan(header map[string]any, day string) (list []map[string]any) 
 }
 
 // verify returns the facts, or why there are none.
-func (s second) verify() (facts []fact, err error) {
+func (s second) verify() (facts []fact, tip string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("second verifier: %v", p)
@@ -353,7 +353,7 @@ func (s second) verify() (facts []fact, err error) {
 	must(month["format"] == "relaymon-month/v1" && month["key"] == s.logKey && month["origin"] == origin, "identity")
 	text := fmt.Sprintf("relaymon-month/v1\n%s\n%s %s %s\n", origin, month["month"], month["relay"], month["as_of"])
 	for _, name := range slices.Sorted(maps.Keys(s.files)) {
-		if name != "note" {
+		if name != "note" && !strings.HasPrefix(name, "certificates/") {
 			text += hex.EncodeToString(s.sum(s.files[name])) + " " + name + "\n"
 		}
 	}
@@ -406,9 +406,34 @@ func (s second) verify() (facts []fact, err error) {
 	}
 	must(used == len(parts) || used == 0 && len(s.files["checkpoints"]) == 0, "checkpoints")
 
-	records := s.lines("records.jsonl")
-	index := month["records"].([]any)
-	must(len(records) == len(index), "records")
+	// How far the log reaches.
+	if n := len(headers); n > 0 {
+		end, cosigned := s.time(headers[n-1]["hour"]).Add(time.Hour), times[n-1]
+		proof := s.hashes(month["tip_proof"])
+		if raw, ok := s.files["tip"]; ok {
+			must(end.Day() == 1 && end.Hour() == 0, "tip of a month that is not over")
+			f := strings.Split(string(raw), "\n")
+			size, err := strconv.Atoi(f[1])
+			must(err == nil && size > start+n, "size of the tip")
+			root, err := base64.StdEncoding.Strict().DecodeString(f[2])
+			must(err == nil, "root of the tip")
+			cosigned = checkpoint(raw, size, root)
+			from, to := s.consistent(start+n, size, s.rootAfter(start, frontier, leaves), proof)
+			must(bytes.Equal(from, s.rootAfter(start, frontier, leaves)) && bytes.Equal(to, root), "consistency of the tip")
+			end = end.Add(time.Duration(size-start-n) * time.Hour)
+			must(!end.Add(16*time.Minute).After(asOf), "tip in the future")
+		} else {
+			must(len(proof) == 0, "proof of no tip")
+		}
+		tip = end.Format(time.RFC3339)
+		for _, w := range slices.Sorted(maps.Keys(cosigned)) {
+			tip += fmt.Sprintf(" %s %d", w, cosigned[w])
+		}
+	} else {
+		must(s.files["tip"] == nil, "tip of a month without blocks")
+	}
+
+	records, proofs := s.lines("records.jsonl"), s.lines("proofs.jsonl")
 	byHour := map[string]string{}
 	certs := map[string]bool{}
 	refer := func(attempt map[string]any) {
@@ -416,31 +441,46 @@ func (s second) verify() (facts []fact, err error) {
 			certs[c["sha256"].(string)] = true
 		}
 	}
-	last := ""
-	for i, line := range records {
-		at := index[i].(map[string]any)
-		hour := at["hour"].(string)
-		must(hour > last, "order of records")
-		last = hour
-		n := slices.IndexFunc(headers, func(h map[string]any) bool { return h["hour"] == hour })
-		h := headers[n]
-		// The audit path, lowest sibling first.
-		hash, proof := s.sum([]byte{0}, []byte(line)), s.hashes(at["proof"])
-		node, end := s.int(at["index"]), s.int(h["records"])-1
-		must(node >= 0 && node <= end, "index")
-		for _, p := range proof {
-			must(end > 0, "proof too long")
-			if node&1 == 1 || node == end {
-				hash = s.sum([]byte{1}, p, hash)
-				for node&1 == 0 && node > 0 {
-					node, end = node>>1, end>>1
-				}
-			} else {
-				hash = s.sum([]byte{1}, hash, p)
-			}
-			node, end = node>>1, end>>1
+	for _, h := range headers {
+		nothing := s.sum()
+		must((s.int(h["records"]) == 0) == bytes.Equal(s.b64(h["root"]), nothing), "number of records")
+		if s.int(h["records"]) == 0 {
+			continue
 		}
-		must(end == 0 && bytes.Equal(hash, s.b64(h["root"])), "proof")
+		hour := h["hour"].(string)
+		must(len(proofs) > 0, "proof missing")
+		proof := s.object([]byte(proofs[0]))
+		proofs = proofs[1:]
+		must(proof["hour"] == hour, "proof of another hour")
+		key := s.sum([]byte(month["relay"].(string)))
+		bit := func(key []byte, d int) byte { return key[d/8] << (d % 8) >> 7 }
+		hash, path, line := nothing, s.hashes(proof["path"]), ""
+		must(len(path) <= 128, "path too long")
+		other, isOther := proof["other"].(map[string]any)
+		switch {
+		case proof["present"] == true:
+			must(!isOther && len(records) > 0, "record missing")
+			line, records = records[0], records[1:]
+			hash = s.sum([]byte{0}, key, s.sum([]byte(line)))
+		case isOther:
+			otherKey := s.b64(other["key"])
+			must(!bytes.Equal(key, otherKey), "not another")
+			for d := range path {
+				must(bit(key, d) == bit(otherKey, d), "other is elsewhere")
+			}
+			hash = s.sum([]byte{0}, otherKey, s.b64(other["value"]))
+		}
+		for d := len(path) - 1; d >= 0; d-- {
+			if bit(key, d) == 0 {
+				hash = s.sum([]byte{1}, hash, path[d])
+			} else {
+				hash = s.sum([]byte{1}, path[d], hash)
+			}
+		}
+		must(bytes.Equal(hash, s.b64(h["root"])), "proof")
+		if line == "" {
+			continue
+		}
 		r := s.object([]byte(line))
 		must(r["peer_id"] == month["relay"] && r["hour"] == hour, "record")
 		attempts := r["attempts"].([]any)
@@ -456,6 +496,7 @@ func (s second) verify() (facts []fact, err error) {
 		}
 		byHour[hour] = line
 	}
+	must(len(records) == 0 && len(proofs) == 0, "lines left over")
 	for name := range s.files {
 		if rest, ok := strings.CutPrefix(name, "open/"); ok {
 			for _, line := range s.lines(name) {
@@ -515,7 +556,48 @@ func (s second) verify() (facts []fact, err error) {
 		facts = append(facts, f)
 	}
 	slices.Reverse(facts)
-	return facts, nil
+	return facts, tip, nil
+}
+
+// consistent follows a consistency proof of RFC 9162 (2.1.4.2) and returns both roots.
+func (s second) consistent(m, n int, root []byte, proof [][]byte) (from, to []byte) {
+	if m&(m-1) == 0 {
+		proof = append([][]byte{root}, proof...)
+	}
+	a, b := m-1, n-1
+	for a&1 == 1 {
+		a, b = a>>1, b>>1
+	}
+	from, to = proof[0], proof[0]
+	for _, c := range proof[1:] {
+		if b == 0 {
+			panic("consistency proof is too long")
+		}
+		if a&1 == 1 || a == b {
+			from, to = s.sum([]byte{1}, c, from), s.sum([]byte{1}, c, to)
+			for a&1 == 0 && a != 0 {
+				a, b = a>>1, b>>1
+			}
+		} else {
+			to = s.sum([]byte{1}, to, c)
+		}
+		a, b = a>>1, b>>1
+	}
+	if b != 0 {
+		panic("consistency proof is too short")
+	}
+	return from, to
+}
+
+func tipOf(v VerifiedMonth) string {
+	if v.Tip.End == 0 {
+		return ""
+	}
+	tip := v.Tip.End.String()
+	for _, c := range v.Tip.Cosigned {
+		tip += fmt.Sprintf(" %s %d", c.Witness, c.At.Unix())
+	}
+	return tip
 }
 
 // factsOf are the same facts as the first verifier has them.
@@ -569,7 +651,7 @@ func TestSecondVerifier(t *testing.T) {
 	oct, err := s.log.Month(firstHour.Month(), s.relay.id.String(), closing(firstHour+20), s.keys.Witnesses...)
 	must(t, err)
 	exports = append(exports, export{oct, s.keys})
-	for _, r := range relays {
+	for _, r := range slices.Concat(relays, []testRelay{s.relay, newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)}) {
 		m, err := wide.Month(firstHour.Month(), r.id.String(), closing(firstHour))
 		must(t, err)
 		exports = append(exports, export{m, Keys{Log: wide.Key()}})
@@ -579,13 +661,16 @@ func TestSecondVerifier(t *testing.T) {
 		must(t, err)
 		files, err := e.m.Files()
 		must(t, err)
-		facts, err := second{files, e.k.Log, e.k.Witnesses}.verify()
+		facts, tip, err := second{files, e.k.Log, e.k.Witnesses}.verify()
 		if err != nil {
 			t.Errorf("export %d: %v", i, err)
 			continue
 		}
 		if !slices.Equal(facts, factsOf(v)) || len(facts) == 0 {
 			t.Errorf("export %d:\n%v\n%v", i, facts, factsOf(v))
+		}
+		if tip != tipOf(v) {
+			t.Errorf("export %d: tip %q and %q", i, tip, tipOf(v))
 		}
 	}
 	// Both refuse what is signed anew but wrong.
@@ -594,8 +679,16 @@ func TestSecondVerifier(t *testing.T) {
 		func(m *MonitorMonth) { m.Headers = m.Headers[1:] },
 		func(m *MonitorMonth) { m.Checkpoints = m.Checkpoints[1:] },
 		func(m *MonitorMonth) { m.Frontier = []Hash{{1}} },
-		func(m *MonitorMonth) { m.Records[0].Index ^= 1 },
-		func(m *MonitorMonth) { m.Records[0].Hour++ },
+		func(m *MonitorMonth) { m.Proofs = m.Proofs[1:] },
+		func(m *MonitorMonth) { m.Records = m.Records[1:] },
+		func(m *MonitorMonth) { m.Records[0], m.Records[1] = m.Records[1], m.Records[0] },
+		func(m *MonitorMonth) { m.Proofs[0], m.Proofs[1] = m.Proofs[1], m.Proofs[0] },
+		func(m *MonitorMonth) {
+			m.Proofs[0], m.Records = bytes.Replace(m.Proofs[0], []byte("true"), []byte("false"), 1), m.Records[1:]
+		},
+		func(m *MonitorMonth) { m.Relay = relays[0].id.String() },
+		func(m *MonitorMonth) { m.Tip = m.Checkpoints[2] },
+		func(m *MonitorMonth) { m.TipProof = []Hash{{}} },
 		func(m *MonitorMonth) { m.Certificates = nil },
 		func(m *MonitorMonth) { m.Start = m.Checkpoints[0] },
 		func(m *MonitorMonth) { m.AsOf = TimeOf(firstHour.Start()) },
@@ -606,9 +699,30 @@ func TestSecondVerifier(t *testing.T) {
 		_, err1 := VerifyMonth(m, s.keys)
 		files, err := m.Files()
 		must(t, err)
-		_, err2 := second{files, s.keys.Log, s.keys.Witnesses}.verify()
+		_, _, err2 := second{files, s.keys.Log, s.keys.Witnesses}.verify()
 		if err1 == nil || err2 == nil {
 			t.Errorf("change %d: first says %v, second %v", i, err1, err2)
+		}
+	}
+	for i, change := range []func(*MonitorMonth){
+		func(m *MonitorMonth) { m.Tip = s.month.Start },
+		func(m *MonitorMonth) { m.Tip = s.month.Checkpoints[0] },
+		func(m *MonitorMonth) { m.Tip = m.Checkpoints[0] },
+		func(m *MonitorMonth) { m.Tip = nil },
+		func(m *MonitorMonth) { m.TipProof = nil },
+		func(m *MonitorMonth) { m.TipProof[0][0] ^= 1 },
+		func(m *MonitorMonth) { m.TipProof = append(m.TipProof, Hash{}) },
+		func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 7).Add(-time.Second)) },
+	} {
+		m := clone(oct)
+		change(&m)
+		m = s.resign(t, m)
+		_, err1 := VerifyMonth(m, s.keys)
+		files, err := m.Files()
+		must(t, err)
+		_, _, err2 := second{files, s.keys.Log, s.keys.Witnesses}.verify()
+		if err1 == nil || err2 == nil {
+			t.Errorf("tip %d: first says %v, second %v", i, err1, err2)
 		}
 	}
 }

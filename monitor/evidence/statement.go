@@ -49,43 +49,76 @@ func (l *Log) SignStatement(statement []byte) ([]byte, error) {
 	return Encode(e)
 }
 
+// What stands around the payload, the key ID and the signature in the one spelling
+// of an envelope: canonical JSON, one signature.
+const (
+	envelopePayload = `{"payload":"`
+	envelopeKeyID   = `","payloadType":"` + statementType + `","signatures":[{"keyid":"`
+	envelopeSig     = `","sig":"`
+	envelopeEnd     = `"}]}`
+)
+
+// cutEnvelope takes an envelope apart without decoding anything.
+func cutEnvelope(envelope []byte) (e dsse.Envelope, err error) {
+	payload, rest, ok1 := bytes.Cut(envelope, []byte(envelopeKeyID))
+	payload, ok2 := bytes.CutPrefix(payload, []byte(envelopePayload))
+	id, rest, ok3 := bytes.Cut(rest, []byte(envelopeSig))
+	sig, ok4 := bytes.CutSuffix(rest, []byte(envelopeEnd))
+	if !ok1 || !ok2 || !ok3 || !ok4 || len(id)+len(sig) > maxNote {
+		return e, fmt.Errorf("this is no envelope in canonical form with a payload of type %s and one signature", statementType)
+	}
+	return dsse.Envelope{PayloadType: statementType, Payload: string(payload), Signatures: []dsse.Signature{{KeyID: string(id), Sig: string(sig)}}}, nil
+}
+
+// StatementKeyID is the [KeyID] of the log that an envelope says it is signed by.
+// Nothing is verified.
+func StatementKeyID(envelope []byte) (string, error) {
+	e, err := cutEnvelope(envelope)
+	if err != nil {
+		return "", fmt.Errorf("read statement: %w", err)
+	}
+	return e.Signatures[0].KeyID, nil
+}
+
+// KeyID is how an envelope calls the verifier key of a log: by its name and hash.
+func KeyID(logKey string) (string, error) {
+	k, err := parsePublicKey(logKey)
+	if err != nil {
+		return "", err
+	}
+	return dsseKey{publicKey: k}.KeyID()
+}
+
 // VerifyStatement opens an envelope that [Log.SignStatement] made and returns the
 // statement. Another spelling of the envelope, or signatures beside the log's, are
 // refused.
 func VerifyStatement(envelope []byte, logKey string) ([]byte, error) {
-	var e dsse.Envelope
-	if err := Decode(envelope, &e); err != nil {
-		return nil, fmt.Errorf("verify statement: %w", err)
+	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("verify statement: %w", err) }
+	e, err := cutEnvelope(envelope)
+	if err != nil {
+		return fail(err)
 	}
 	k, err := parsePublicKey(logKey)
 	if err != nil {
-		return nil, fmt.Errorf("verify statement: %w", err)
+		return fail(err)
 	}
-	if e.PayloadType != statementType {
-		return nil, fmt.Errorf("verify statement: payload type %q, want %s", e.PayloadType, statementType)
+	// Another key ID would pass unseen, and base64 has more than one spelling.
+	key := dsseKey{publicKey: k}
+	if id, _ := key.KeyID(); e.Signatures[0].KeyID != id {
+		return fail(fmt.Errorf("key ID %q, want %s", e.Signatures[0].KeyID, id))
 	}
-	if len(e.Signatures) != 1 {
-		return nil, fmt.Errorf("verify statement: %d signatures, want the log's", len(e.Signatures))
+	for _, s := range []string{e.Payload, e.Signatures[0].Sig} {
+		if _, err := canonicalBase64(s); err != nil {
+			return fail(err)
+		}
 	}
-	v, err := dsse.NewEnvelopeVerifier(dsseKey{publicKey: k})
+	v, err := dsse.NewEnvelopeVerifier(key)
 	if err != nil {
-		return nil, fmt.Errorf("verify statement: %w", err)
+		return fail(err)
 	}
 	_, statement, err := v.VerifyAndDecode(context.Background(), &e)
 	if err != nil {
-		return nil, fmt.Errorf("verify statement: %w", err)
-	}
-	// base64 has more than one spelling, and another key ID would pass unseen.
-	id, _ := dsseKey{publicKey: k}.KeyID()
-	if e.Signatures[0].KeyID != id {
-		return nil, fmt.Errorf("verify statement: key ID %q, want %s", e.Signatures[0].KeyID, id)
-	}
-	for _, s := range []string{e.Payload, e.Signatures[0].Sig} {
-		if raw, err := canonicalBase64(s); err != nil {
-			return nil, fmt.Errorf("verify statement: %w", err)
-		} else if s == e.Payload && !bytes.Equal(raw, statement) {
-			return nil, errors.New("verify statement: payload is ambiguous")
-		}
+		return fail(err)
 	}
 	return statement, nil
 }

@@ -80,14 +80,3 @@ func (t *tree) root(size int64) (Hash, error) {
 	}
 	return tlog.TreeHash(size, t)
 }
-
-// recordTree is the tree over the records of one block.
-func recordTree(lines [][]byte) (*tree, error) {
-	t := newTree()
-	for _, line := range lines {
-		if err := t.add(tlog.RecordHash(line)); err != nil {
-			return nil, err
-		}
-	}
-	return t, nil
-}

@@ -14,26 +14,11 @@ import (
 // attempt in its last second run until then (rule R2).
 const CloseAfter = 16 * time.Minute
 
-// Bounds of what is taken into a log. A relay chooses some of what is recorded
-// about it; the probe cuts it down long before.
-const (
-	maxAttempt  = 256 << 10 // bytes of canonical JSON
-	maxAttempts = 32        // on one relay in one hour
-	maxControls = 256       // in the header of one block
-	maxPackets  = 1 << 30   // of one control
-	maxTries    = 1000      // of one rung
-	maxSchedule = 16
-	maxRecords  = 100_000 // in one block
-	maxLookups  = 9
-	maxIPv4     = 16
-	maxText     = 256
-	maxMissed   = maxAttempts * maxRecords
-	saltSize    = 32
-	maxBoot     = 64 // bytes
-)
-
 // checkPeer accepts the one spelling of a peer ID.
 func checkPeer(s string) error {
+	if err := checkText("peer ID", s, maxPeer); err != nil {
+		return err
+	}
 	id, err := peer.Decode(s)
 	if err != nil {
 		return fmt.Errorf("peer ID %q: %w", s, err)
@@ -61,11 +46,19 @@ func checkAttempt(a Attempt, h Hour) error {
 		if !ok {
 			return fmt.Errorf("attempt has no result for %s", c)
 		}
-		if err := checkOutcome(r.Outcome); err != nil {
+		if err := errors.Join(checkOutcome(r.Outcome), checkText("class", string(r.Class), maxWord), checkTook("duration_us", r.DurationUS)); err != nil {
 			return fmt.Errorf("result of %s: %w", c, err)
 		}
 	}
+	if err := errors.Join(checkText("tcp4_addr", a.TCP4Addr, maxAddr), checkText("wss_addr", a.WSSAddr, maxAddr),
+		checkCount("rungs", len(a.Rungs), maxRungs), checkCount("controls", len(a.Controls), maxControls)); err != nil {
+		return fmt.Errorf("attempt of %s: %w", a.Started, err)
+	}
 	for _, r := range a.Rungs {
+		if err := errors.Join(checkText("name", r.Name, maxWord), checkText("class", string(r.Class), maxWord), checkText("detail", r.Detail, maxDetail),
+			checkTook("offset_us", r.OffsetUS), checkTook("duration_us", r.DurationUS)); err != nil {
+			return fmt.Errorf("rung %.80q: %w", r.Name, err)
+		}
 		if err := checkOutcome(r.Outcome); err != nil {
 			return fmt.Errorf("rung %q: %w", r.Name, err)
 		}
@@ -76,12 +69,15 @@ func checkAttempt(a Attempt, h Hour) error {
 			return fmt.Errorf("rung %q: component %q is not known", r.Name, r.Component)
 		}
 	}
-	if err := checkLookups(a.Facts); err != nil {
-		return err
+	if err := checkFacts(a.Facts); err != nil {
+		return fmt.Errorf("attempt of %s: facts: %w", a.Started, err)
 	}
 	for _, c := range a.Controls {
 		if err := checkControl(c); err != nil {
 			return err
+		}
+		if off := c.Started.Sub(a.Started.Time); !a.Stepped && (off > maxTook || off < -maxTook) {
+			return fmt.Errorf("control %q: it started at %s, further than %s from the attempt of %s", c.Name, c.Started, maxTook, a.Started)
 		}
 	}
 	if a.Level < LevelNone || a.Level > LevelEchoed {
@@ -90,10 +86,73 @@ func checkAttempt(a Attempt, h Hour) error {
 	return nil
 }
 
+// checkFacts bounds what strangers said.
+func checkFacts(f Facts) error {
+	err := errors.Join(
+		checkText("agent_version", f.AgentVersion, maxText),
+		checkTexts("protocols", f.Protocols, maxProtocols, maxText),
+		checkTexts("resolved_ipv4", f.ResolvedIPv4, maxIPv4, maxWord),
+		checkText("circuit_addr", f.CircuitAddr, maxAddr),
+		checkText("announced", f.Announced, maxWord),
+		checkCount("ping_us", len(f.PingUS), maxPings),
+	)
+	for _, us := range f.PingUS {
+		err = errors.Join(err, checkTook("ping_us", us))
+	}
+	if f.HTTPStatus < 0 || f.HTTPStatus > 999 {
+		err = errors.Join(err, fmt.Errorf("http_status is %d, want 0 to 999", f.HTTPStatus))
+	}
+	if c := f.Certificate; c != nil {
+		err = errors.Join(err, checkText("certificate.issuer", c.Issuer, maxText), checkTexts("certificate.dns_names", c.DNSNames, maxNames, maxText))
+	}
+	if r := f.Reservation; r != nil {
+		err = errors.Join(err,
+			checkText("reservation.peer", r.Peer, maxText),
+			checkCount("reservation.salt: bytes", len(r.Salt), maxWord),
+			checkCount("reservation.beacon: bytes", len(r.Beacon), maxBeacon),
+			checkCount("reservation.voucher: bytes", len(r.Voucher), maxVoucher),
+			checkTexts("reservation.addrs", r.Addrs, maxAddrs, maxAddr))
+		if r.LimitBytes < 0 || r.LimitSeconds < 0 || r.Expires.Unix() < 0 {
+			err = errors.Join(err, fmt.Errorf("reservation: limits of %d bytes and %d seconds, expires %s: want none below 0, and no time before 1970", r.LimitBytes, r.LimitSeconds, r.Expires))
+		}
+	}
+	return errors.Join(err, checkLookups(f))
+}
+
+func checkCount(what string, n, limit int) error {
+	if n > limit {
+		return fmt.Errorf("%s: %d, want %d at most", what, n, limit)
+	}
+	return nil
+}
+
+func checkText(what, s string, limit int) error {
+	if len(s) > limit {
+		return fmt.Errorf("%s has %d bytes, want %d at most: %.40q", what, len(s), limit, s)
+	}
+	return nil
+}
+
+func checkTexts(what string, list []string, limit, each int) error {
+	err := checkCount(what, len(list), limit)
+	for _, s := range list {
+		err = errors.Join(err, checkText(what, s, each))
+	}
+	return err
+}
+
+// checkTook accepts a span of time within an attempt.
+func checkTook(what string, us int64) error {
+	if us < 0 || us > maxTook.Microseconds() {
+		return fmt.Errorf("%s is %d, want 0 to %d", what, us, maxTook.Microseconds())
+	}
+	return nil
+}
+
 // checkLookups bounds what resolvers said.
 func checkLookups(f Facts) error {
-	if f.LookupRetries < 0 {
-		return fmt.Errorf("lookup_retries: %d", f.LookupRetries)
+	if f.LookupRetries < 0 || f.LookupRetries > maxTries {
+		return fmt.Errorf("lookup_retries is %d, want 0 to %d", f.LookupRetries, maxTries)
 	}
 	if len(f.Lookups) > maxLookups {
 		return fmt.Errorf("%d lookups, want %d at most", len(f.Lookups), maxLookups)
@@ -132,6 +191,9 @@ func checkControl(c Control) error {
 	}
 	if err := checkOutcome(c.Outcome); err != nil {
 		return fmt.Errorf("control %q: %w", c.Name, err)
+	}
+	if err := errors.Join(checkText("name", c.Name, maxControl), checkTook("duration_us", c.DurationUS)); err != nil {
+		return fmt.Errorf("control %.80q: %w", c.Name, err)
 	}
 	if c.Resent < 0 || c.Resent > c.Sent || c.Sent > maxPackets {
 		return fmt.Errorf("control %q: %d packets sent, %d of them again", c.Name, c.Sent, c.Resent)
@@ -176,7 +238,7 @@ func checkRecord(r Record, h Hour) error {
 // decodeRecord reads the canonical record of a relay and an hour.
 func decodeRecord(b []byte, h Hour) (Record, error) {
 	var r Record
-	if err := Decode(b, &r); err != nil {
+	if err := decodeLine(b, maxRecord, &r); err != nil {
 		return Record{}, err
 	}
 	return r, checkRecord(r, h)
@@ -185,7 +247,7 @@ func decodeRecord(b []byte, h Hour) (Record, error) {
 // decodeHeader reads the canonical header of the hour after the one before.
 func decodeHeader(b []byte) (Header, error) {
 	var h Header
-	if err := Decode(b, &h); err != nil {
+	if err := decodeLine(b, maxHeader, &h); err != nil {
 		return Header{}, err
 	}
 	switch h.State {
@@ -200,11 +262,12 @@ func decodeHeader(b []byte) (Header, error) {
 	if h.Records < 0 || h.Records > maxRecords {
 		return Header{}, fmt.Errorf("block %s: %d records", h.Hour, h.Records)
 	}
-	if err := checkMissed(h.Missed); err != nil {
-		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
+	if (h.Records == 0) != (h.Root == emptyRoot) {
+		return Header{}, fmt.Errorf("block %s: %d records, and the root is %s: that of no records is %s", h.Hour, h.Records, h.Root, emptyRoot)
 	}
-	if len(h.Controls) > maxControls || len(h.Schedule) > maxSchedule {
-		return Header{}, fmt.Errorf("block %s: too many controls or secrets", h.Hour)
+	if err := errors.Join(checkMissed(h.Missed), checkText("software", h.Software, maxText),
+		checkCount("controls", len(h.Controls), maxHeld), checkCount("schedule", len(h.Schedule), maxSchedule)); err != nil {
+		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if err := h.Clock.check(); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)

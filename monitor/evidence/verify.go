@@ -26,7 +26,20 @@ const maxWitnessLag = 5 * time.Second
 // are reported with their hours; everything else that is not as it should be is an
 // error.
 func VerifyMonth(m MonitorMonth, k Keys) (VerifiedMonth, error) {
-	v := monthVerifier{m: m, keys: k}
+	var hours []VerifiedHour
+	out, err := VerifyHours(m, k, func(h VerifiedHour) error {
+		hours = append(hours, h)
+		return nil
+	})
+	out.Hours = hours
+	return out, err
+}
+
+// VerifyHours is [VerifyMonth] that hands over each hour, in order, instead of keeping
+// them all: with their records they are much larger than the rest. If there is an error
+// in the end, also one of visit, nothing counts that was handed over.
+func VerifyHours(m MonitorMonth, k Keys, visit func(VerifiedHour) error) (VerifiedMonth, error) {
+	v := monthVerifier{m: m, keys: k, visit: visit}
 	if err := v.verify(); err != nil {
 		return VerifiedMonth{}, fmt.Errorf("verify %s of %s by %s: %w", m.Month, m.Relay, m.Origin, err)
 	}
@@ -41,15 +54,17 @@ type monthVerifier struct {
 	witnesses []note.Verifier
 	names     map[string]string // witness's key name and hash to its key as given
 	vouchers  *Vouchers
-	headers   []Header
 	tree      *tree
-	used      map[string]bool // certificates that were referred to
+	hours     []VerifiedHour          // of the month's blocks; their records come last
+	certs     map[string]*Certificate // what each says, by its SHA-256
+	used      map[string]bool         // certificates that were referred to
+	visit     func(VerifiedHour) error
 	out       VerifiedMonth
 }
 
 func (v *monthVerifier) verify() error {
 	for _, step := range []func() error{
-		v.identity, v.start, v.blocks, v.checkpoints, v.schedule, v.certificates, v.records, v.open, v.allUsed,
+		v.identity, v.start, v.blocks, v.checkpoints, v.tip, v.schedule, v.certificates, v.records, v.open, v.allUsed,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -148,8 +163,8 @@ func (v *monthVerifier) blocks() error {
 			return fmt.Errorf("block 0 is of hour %s, want the month's first", h.Hour)
 		case i == 0 && v.m.StartSize == 0 && h.Previous != (Hash{}):
 			return errors.New("the log's first block refers to one before")
-		case i > 0 && h.Hour != v.headers[i-1].Hour+1:
-			return fmt.Errorf("block %d is of hour %s, the one before of %s", i, h.Hour, v.headers[i-1].Hour)
+		case i > 0 && h.Hour != v.hours[i-1].Header.Hour+1:
+			return fmt.Errorf("block %d is of hour %s, the one before of %s", i, h.Hour, v.hours[i-1].Header.Hour)
 		case i > 0 && h.Previous != tlog.RecordHash(v.m.Headers[i-1]):
 			return fmt.Errorf("block %s does not refer to the one before", h.Hour)
 		case !v.m.Month.Contains(h.Hour):
@@ -160,24 +175,28 @@ func (v *monthVerifier) blocks() error {
 		if err := v.tree.add(tlog.RecordHash(line)); err != nil {
 			return err
 		}
-		v.headers = append(v.headers, h)
-		v.out.Hours = append(v.out.Hours, VerifiedHour{Header: h, ClockFault: h.Clock.Fault()})
+		v.hours = append(v.hours, VerifiedHour{Header: h, ClockFault: h.Clock.Fault()})
 	}
-	if n := len(v.headers); n > 0 {
-		last := v.headers[n-1]
-		if !last.Signed {
-			return fmt.Errorf("the last block %s is under no checkpoint", last.Hour)
-		}
+	if last := v.last(); last != nil && !last.Signed {
+		return fmt.Errorf("the last block %s is under no checkpoint", last.Hour)
 	}
 	return nil
+}
+
+// last is the month's last header; nil, if the log does not come to the month.
+func (v *monthVerifier) last() *Header {
+	if len(v.hours) == 0 {
+		return nil
+	}
+	return &v.hours[len(v.hours)-1].Header
 }
 
 // checkpoints checks that each was signed over the blocks before it, and who
 // cosigned which hours when.
 func (v *monthVerifier) checkpoints() error {
 	var signed []int // headers that end a checkpoint
-	for i, h := range v.headers {
-		if h.Signed {
+	for i, h := range v.hours {
+		if h.Header.Signed {
 			signed = append(signed, i)
 		}
 	}
@@ -185,8 +204,8 @@ func (v *monthVerifier) checkpoints() error {
 		return fmt.Errorf("there are %d checkpoints for %d signed blocks", len(v.m.Checkpoints), len(signed))
 	}
 	opened := make([]checkpoint, len(signed))
-	err := each(len(signed), func(n int) error {
-		h, size := v.headers[signed[n]], v.m.StartSize+int64(signed[n])+1
+	err := parallel(len(signed), func(n int) error {
+		h, size := v.hours[signed[n]].Header, v.m.StartSize+int64(signed[n])+1
 		c, err := openCheckpoint(v.m.Checkpoints[n], v.log, v.witnesses...)
 		if err != nil {
 			return fmt.Errorf("block %s: %w", h.Hour, err)
@@ -204,36 +223,35 @@ func (v *monthVerifier) checkpoints() error {
 	if err != nil {
 		return err
 	}
-	covered := 0                                             // hours under the checkpoints so far
-	earliest := make([]map[string]time.Time, len(v.headers)) // by hour and witness
+	covered := 0                                           // hours under the checkpoints so far
+	earliest := make([]map[string]time.Time, len(v.hours)) // by hour and witness
 	for n, i := range signed {
-		c, h := opened[n], v.headers[i]
+		c, h := opened[n], v.hours[i].Header
 		v.out.Size, v.out.Root = c.size, c.root
-		times := make(map[string]time.Time)
+		if earliest[i], err = v.cosigned(c); err != nil {
+			return err
+		}
 		for _, s := range c.sigs {
-			at, err := cosignedAt(s)
-			if err != nil {
-				return err
-			}
-			key := v.names[signerID(s.Name, s.Hash)]
-			times[key] = at
+			at := earliest[i][v.names[signerID(s.Name, s.Hash)]]
 			if at.Before(h.SealedAt.Add(-maxWitnessLag)) {
 				for j := covered; j <= i; j++ {
-					if v.out.Hours[j].ClockFault == "" {
-						v.out.Hours[j].ClockFault = fmt.Sprintf("%s cosigned at %s what the monitor says it sealed at %s", s.Name, TimeOf(at), h.SealedAt)
+					if v.hours[j].ClockFault == "" {
+						v.hours[j].ClockFault = fmt.Sprintf("%s cosigned at %s what the monitor says it sealed at %s", s.Name, TimeOf(at), h.SealedAt)
 					}
 				}
 			}
 		}
-		earliest[i] = times
 		covered = i + 1
+	}
+	if last := v.last(); last != nil {
+		v.out.Tip = Tip{last.Hour + 1, list(earliest[len(earliest)-1])}
 	}
 	// What a later checkpoint covers was seen by its witnesses as well. But a time
 	// before the sealing of the last block it covers is wrong, be it by the witness's
 	// clock or the monitor's: it speaks for no hour before that checkpoint.
 	first, wrong := make(map[string]time.Time), make(map[string]time.Time)
-	for i := len(v.headers) - 1; i >= 0; i-- {
-		if h := v.headers[i]; h.Signed {
+	for i := len(v.hours) - 1; i >= 0; i-- {
+		if h := v.hours[i].Header; h.Signed {
 			clear(wrong)
 			for key, at := range earliest[i] {
 				if at.Before(h.SealedAt.Add(-maxWitnessLag)) {
@@ -245,15 +263,65 @@ func (v *monthVerifier) checkpoints() error {
 		}
 		seen := maps.Clone(first)
 		maps.Copy(seen, wrong)
-		for _, key := range slices.Sorted(maps.Keys(seen)) {
-			v.out.Hours[i].Cosigned = append(v.out.Hours[i].Cosigned, Cosigned{key, seen[key]})
-		}
+		v.hours[i].Cosigned = list(seen)
 	}
 	return nil
 }
 
+// cosigned tells when each witness cosigned a checkpoint.
+func (v *monthVerifier) cosigned(c checkpoint) (map[string]time.Time, error) {
+	times := make(map[string]time.Time)
+	for _, s := range c.sigs {
+		at, err := cosignedAt(s)
+		if err != nil {
+			return nil, err
+		}
+		times[v.names[signerID(s.Name, s.Hash)]] = at
+	}
+	return times, nil
+}
+
+// list puts times in the order of the witnesses' names.
+func list(times map[string]time.Time) (out []Cosigned) {
+	for _, key := range slices.Sorted(maps.Keys(times)) {
+		out = append(out, Cosigned{key, times[key]})
+	}
+	return out
+}
+
+// tip checks how far the log reaches beyond the month.
+func (v *monthVerifier) tip() error {
+	if v.m.Tip == nil {
+		if len(v.m.TipProof) > 0 {
+			return errors.New("there is a proof for a tip, and no tip")
+		}
+		return nil
+	}
+	last := v.last()
+	if last == nil || last.Hour != v.m.Month.End()-1 {
+		return errors.New("there is a tip, which is later than the month, and the month's blocks do not come to its end")
+	}
+	c, err := openCheckpoint(v.m.Tip, v.log, v.witnesses...)
+	if err != nil {
+		return fmt.Errorf("tip: %w", err)
+	}
+	if c.size <= v.out.Size {
+		return fmt.Errorf("the tip is of size %d, the month's last checkpoint of %d: want a later one or none", c.size, v.out.Size)
+	}
+	if err := tlog.CheckTree(v.m.TipProof, c.size, c.root, v.out.Size, v.out.Root); err != nil {
+		return fmt.Errorf("the blocks of the month are not under the tip: %w", err)
+	}
+	end := v.out.Tip.End + Hour(c.size-v.out.Size)
+	if !closed(end-1, v.m.AsOf.Time) {
+		return fmt.Errorf("the tip covers hours up to %s, which had not closed at %s", end-1, v.m.AsOf)
+	}
+	times, err := v.cosigned(c)
+	v.out.Tip = Tip{end, list(times)}
+	return err
+}
+
 func (v *monthVerifier) certificates() error {
-	v.used = make(map[string]bool)
+	v.certs, v.used = make(map[string]*Certificate), make(map[string]bool)
 	last := ""
 	for _, der := range v.m.Certificates {
 		sha := hashHex(der)
@@ -261,60 +329,100 @@ func (v *monthVerifier) certificates() error {
 			return errors.New("certificates are not in the order of their hashes")
 		}
 		last = sha
+		c, err := NewCertificate(der)
+		if err != nil {
+			return fmt.Errorf("certificate %s: %w", sha, err)
+		}
+		v.certs[sha] = c
 		v.out.Certificates[sha] = der
 	}
 	return nil
 }
 
-// records checks that each is in its block, and judges the vouchers.
+// atOnce is how many records are in memory, if nobody keeps them.
+const atOnce = 32
+
+// records checks that of each block with records there is the relay's, or a proof that
+// it has none, judges the vouchers, and hands over the hours.
 func (v *monthVerifier) records() error {
-	blocks := make([]int, len(v.m.Records)) // of which header each is
-	for i, p := range v.m.Records {
-		if i > 0 && p.Hour <= v.m.Records[i-1].Hour {
-			return fmt.Errorf("record of %s is not in order", p.Hour)
-		}
-		if len(v.headers) == 0 || p.Hour < v.headers[0].Hour || p.Hour > v.headers[len(v.headers)-1].Hour {
-			return fmt.Errorf("record of %s has no block", p.Hour)
-		}
-		blocks[i] = int(p.Hour - v.headers[0].Hour)
-	}
-	err := each(len(v.m.Records), func(i int) error {
-		if err := v.record(v.m.Records[i], &v.out.Hours[blocks[i]]); err != nil {
-			return fmt.Errorf("record of %s: %w", v.m.Records[i].Hour, err)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, h := range v.out.Hours {
-		if h.Record == nil {
-			continue
-		}
-		for _, a := range h.Record.Attempts {
-			if err := v.attempt(a); err != nil {
-				return fmt.Errorf("record of %s: %w", h.Record.Hour, err)
+	proofs, records := v.m.Proofs, v.m.Records
+	for len(v.hours) > 0 {
+		hours := v.hours[:min(atOnce, len(v.hours))]
+		v.hours = v.hours[len(hours):]
+		var jobs []recordJob
+		for i := range hours {
+			h := hours[i].Header
+			if h.Records == 0 {
+				continue
 			}
+			job := recordJob{hour: &hours[i]}
+			if len(proofs) == 0 {
+				return fmt.Errorf("block %s: it has %d records, and nothing shows whether one is of the relay", h.Hour, h.Records)
+			}
+			if err := decodeLine(proofs[0], maxBlockProof, &job.proof); err != nil {
+				return fmt.Errorf("block %s: the proof of what it holds of the relay: %w", h.Hour, err)
+			}
+			if job.proof.Hour != h.Hour {
+				return fmt.Errorf("block %s: nothing shows whether one of its %d records is of the relay; the next proof is of %s", h.Hour, h.Records, job.proof.Hour)
+			}
+			proofs = proofs[1:]
+			if job.proof.Present {
+				if len(records) == 0 {
+					return fmt.Errorf("block %s: the relay's record is missing", h.Hour)
+				}
+				job.record, records = records[0], records[1:]
+			}
+			jobs = append(jobs, job)
 		}
+		if err := parallel(len(jobs), func(i int) error {
+			if err := v.record(jobs[i]); err != nil {
+				return fmt.Errorf("block %s: %w", jobs[i].hour.Header.Hour, err)
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		for i, h := range hours {
+			if h.Record != nil {
+				for _, a := range h.Record.Attempts {
+					if err := v.attempt(a); err != nil {
+						return fmt.Errorf("record of %s: %w", h.Record.Hour, err)
+					}
+				}
+			}
+			if err := v.visit(h); err != nil {
+				return err
+			}
+			hours[i] = VerifiedHour{}
+		}
+	}
+	if len(proofs) > 0 || len(records) > 0 {
+		return fmt.Errorf("%d proofs and %d records are of no block that has records", len(proofs), len(records))
 	}
 	return nil
 }
 
-func (v *monthVerifier) record(p ProvenRecord, hour *VerifiedHour) error {
-	h := hour.Header
-	if err := tlog.CheckRecord(p.Proof, h.Records, h.Root, p.Index, tlog.RecordHash(p.Record)); err != nil {
-		return fmt.Errorf("it is not in its block: %w", err)
+// recordJob is what there is of a block's records.
+type recordJob struct {
+	hour   *VerifiedHour
+	proof  blockProof
+	record []byte // the relay's; nil: it has none
+}
+
+func (v *monthVerifier) record(j recordJob) error {
+	if err := j.proof.check(j.hour.Header, v.m.Relay, j.record); err != nil || j.record == nil {
+		return err
 	}
-	r, err := decodeRecord(p.Record, p.Hour)
+	r, err := decodeRecord(j.record, j.hour.Header.Hour)
 	if err != nil {
 		return err
 	}
 	if r.PeerID != v.m.Relay {
-		return fmt.Errorf("it is of relay %s", r.PeerID)
+		return fmt.Errorf("the record is of relay %s", r.PeerID)
 	}
-	hour.Record = &r
+	j.hour.Record = &r
 	for _, a := range r.Attempts {
-		hour.Vouchers = append(hour.Vouchers, v.vouchers.Verify(a, p.Hour))
+		j.hour.Vouchers = append(j.hour.Vouchers, v.vouchers.Verify(a, r.Hour))
 	}
 	return nil
 }
@@ -325,23 +433,26 @@ func (v *monthVerifier) attempt(a Attempt) error {
 	if c == nil {
 		return nil
 	}
-	der, ok := v.out.Certificates[c.SHA256]
+	found, ok := v.certs[c.SHA256]
 	if !ok {
 		return fmt.Errorf("certificate %s is missing", c.SHA256)
 	}
 	v.used[c.SHA256] = true
-	return checkCertificate(*c, der)
+	return c.equal(found)
 }
 
 // open checks the hours that are not sealed yet. Only the note vouches for them.
 func (v *monthVerifier) open() error {
 	for i, o := range v.m.Open {
 		if i > 0 && o.Hour <= v.m.Open[i-1].Hour || !v.m.Month.Contains(o.Hour) ||
-			len(v.headers) > 0 && o.Hour <= v.headers[len(v.headers)-1].Hour {
+			v.out.Tip.End != 0 && o.Hour < v.out.Tip.End {
 			return fmt.Errorf("open hour %s is out of place", o.Hour)
 		}
 		if len(o.Lines) == 0 || !bytes.HasSuffix(o.Lines, []byte("\n")) {
 			return fmt.Errorf("open hour %s: the last line is not ended", o.Hour)
+		}
+		if n := bytes.Count(o.Lines, []byte("\n")); n > maxAttempts {
+			return fmt.Errorf("open hour %s has %d attempts, want %d at most", o.Hour, n, maxAttempts)
 		}
 		lines, err := splitLines(o.Lines)
 		if err != nil {
@@ -350,7 +461,7 @@ func (v *monthVerifier) open() error {
 		r := Record{PeerID: v.m.Relay, Hour: o.Hour}
 		for _, line := range lines {
 			var a Attempt
-			if err := Decode(line, &a); err != nil {
+			if err := decodeLine(line, maxAttempt, &a); err != nil {
 				return fmt.Errorf("open hour %s: %w", o.Hour, err)
 			}
 			if err := v.attempt(a); err != nil {
@@ -379,9 +490,9 @@ func (v *monthVerifier) allUsed() error {
 	return nil
 }
 
-// each calls f for 0 to n-1, on all processors: most of the work is signatures.
+// parallel calls f for 0 to n-1, on all processors: most of the work is signatures.
 // The error is that of the smallest index, so that it is always the same one.
-func each(n int, f func(i int) error) error {
+func parallel(n int, f func(i int) error) error {
 	errs := make([]error, n)
 	var next atomic.Int64
 	var g sync.WaitGroup

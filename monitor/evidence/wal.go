@@ -37,7 +37,7 @@ func (e entry) check(h Hour) error {
 	case e.Mark != nil:
 		return e.Mark.check()
 	}
-	return nil
+	return checkText("software", e.Begin.Software, maxText)
 }
 
 func (m Mark) check() error {
@@ -62,7 +62,7 @@ func (m Mark) check() error {
 
 func decodeEntry(line []byte, h Hour) (entry, error) {
 	var e entry
-	if err := Decode(line, &e); err != nil {
+	if err := decodeLine(line, maxEntry, &e); err != nil {
 		return entry{}, err
 	}
 	return e, e.check(h)
@@ -100,7 +100,7 @@ func readWAL(b []byte, h Hour) (*wal, error) {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
 		e, err := decodeEntry(line, h)
 		if err == nil && whole {
-			err = w.admits(e)
+			err = w.admits(e, line)
 		}
 		switch {
 		case !whole || err != nil && len(rest) == 0:
@@ -115,9 +115,10 @@ func readWAL(b []byte, h Hour) (*wal, error) {
 	return w, nil
 }
 
-// admits says whether an entry may follow: it keeps every record that will be
-// sealed within its bounds, and its first attempt within the hour.
-func (w *wal) admits(e entry) error {
+// admits says whether an entry, of which line is the encoding, may follow: it keeps
+// every record that will be sealed within its bounds, and its first attempt within the
+// hour.
+func (w *wal) admits(e entry, line []byte) error {
 	switch {
 	case e.Attempt != nil:
 		list := w.attempts[e.Attempt.PeerID]
@@ -127,11 +128,18 @@ func (w *wal) admits(e entry) error {
 		if len(list) == 0 && len(w.attempts) >= maxRecords {
 			return fmt.Errorf("%d relays in hour %s already", len(w.attempts), w.hour)
 		}
+		size := len(line) + maxText // the record's other members
+		for _, a := range list {
+			size += len(a.raw) + 1
+		}
+		if size > maxRecord {
+			return fmt.Errorf("the record of %s in hour %s would have more than %d bytes", e.Attempt.PeerID, w.hour, maxRecord)
+		}
 		inHour := func(a logged) bool { return a.Started.Before(w.hour.End()) }
 		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
 			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, ErrOutside, w.hour)
 		}
-	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxControls,
+	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxHeld,
 		e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule,
 		e.Mark != nil && w.missed+e.Mark.Missed > maxMissed:
 		return fmt.Errorf("too many marks in hour %s", w.hour)

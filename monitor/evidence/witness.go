@@ -100,8 +100,8 @@ func ParseAddCheckpoint(body []byte) (AddCheckpoint, error) {
 		return AddCheckpoint{}, fmt.Errorf("add-checkpoint: %s", what)
 	}
 	head, checkpoint, ok := bytes.Cut(body, []byte("\n\n"))
-	if !ok || len(body) > 2*maxNote {
-		return fail("want a head, an empty line and a checkpoint, and no more than 128 KiB")
+	if !ok || len(body) > 2*maxCheckpoint {
+		return fail("want a head, an empty line and a checkpoint, and no more than 32 KiB")
 	}
 	lines := strings.Split(string(head), "\n")
 	size, ok := strings.CutPrefix(lines[0], "old ")
@@ -165,7 +165,7 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	}
 	// Signatures by others may stand below the log's; they are not looked at.
 	n, err := note.Open(r.Checkpoint, note.VerifierList(log))
-	if err != nil || len(r.Checkpoint) > maxNote {
+	if err != nil || len(r.Checkpoint) > maxCheckpoint {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
 	}
 	c, err := parseCheckpointText(n.Text)
@@ -187,7 +187,10 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	}
 	if c.size == old.size && c.root != old.root {
 		err := fmt.Errorf("witness %s: %w: %w", log.Name(), ErrInconsistent, ErrForked)
-		return nil, errors.Join(err, w.keepFork(logKey, r.Checkpoint, log))
+		if raw == nil {
+			return nil, err // of no block: there is nothing that it contradicts
+		}
+		return nil, errors.Join(err, w.keepFork(logKey, raw, r.Checkpoint))
 	}
 	if err := extends(c, old, r.Proof); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
@@ -216,21 +219,21 @@ func lastLine(signed []byte) []byte {
 
 const forkSuffix = ".fork"
 
-// keepFork keeps a checkpoint that convicts its log: the same size was signed with
-// another root before. The first one is enough.
-func (w *Witness) keepFork(logKey string, raw []byte, log note.Verifier) error {
-	own, err := respell(raw, log)
+// keepFork keeps what convicts a log: the checkpoint that was cosigned, and another of
+// the same size that the log has signed as well. The first such pair is enough.
+func (w *Witness) keepFork(logKey string, cosigned, other []byte) error {
+	pair, err := NewFork(cosigned, other, logKey)
 	if err != nil {
 		return err
 	}
-	if err := w.disk.Create(w.path(logKey)+forkSuffix, own, 0o644); !errors.Is(err, fs.ErrExist) {
+	if err := w.disk.Create(w.path(logKey)+forkSuffix, pair, 0o644); !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return nil
 }
 
-// Forks are checkpoints by other logs that have signed two roots of one size, as
-// far as this monitor's witness was shown them.
+// Forks convict other logs that have signed two roots of one size, as far as this
+// monitor's witness was shown them: see [OpenFork].
 func (l *Log) Forks() ([][]byte, error) {
 	files, err := filepath.Glob(l.path(witnessDir, "*"+forkSuffix))
 	if err != nil {
@@ -318,7 +321,7 @@ func CosignatureIn(answer, checkpoint []byte, logKey, witnessKey string) (line [
 	if err != nil {
 		return fail(err)
 	}
-	if len(answer) > maxNote || len(checkpoint) > maxNote {
+	if len(answer) > maxCheckpoint || len(checkpoint) > maxCheckpoint {
 		return fail(errors.New("the answer is too long"))
 	}
 	n, err := note.Open(append(bytes.Clone(checkpoint), answer...), note.VerifierList(log, witness))

@@ -136,7 +136,10 @@ func TestWitness(t *testing.T) {
 			t.Errorf("cosigned a fork of the same size: %v", err)
 		}
 	}
-	if forks, err := mine.Forks(); err != nil || len(forks) != 1 || !bytes.Equal(forks[0], proof) {
+	// What convicts the log is kept: what was cosigned, and the other.
+	pair, err := NewFork(proof, good.Checkpoint, l.Key())
+	must(t, err)
+	if forks, err := mine.Forks(); err != nil || len(forks) != 1 || !bytes.Equal(forks[0], pair) {
 		t.Errorf("forks: %q, %v", forks, err)
 	}
 	fork.size = 13
@@ -154,7 +157,7 @@ func TestWitness(t *testing.T) {
 
 	for name, answer := range map[string][]byte{
 		"nothing": nil, "garbage": []byte("x"), "no end": []byte("— a b"), "its own": lastLine(good.Checkpoint),
-		"another checkpoint's": lastLine(last), "too long": make([]byte, maxNote+1),
+		"another checkpoint's": lastLine(last), "too long": make([]byte, maxCheckpoint+1),
 	} {
 		if line, _, err := CosignatureIn(answer, next.Checkpoint, l.Key(), w.Key()); err == nil {
 			t.Errorf("%s: found %q", name, line)

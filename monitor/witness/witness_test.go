@@ -211,8 +211,12 @@ func TestFork(t *testing.T) {
 	must(t, err)
 	forks, err := owner.Forks()
 	must(t, err)
-	if len(forks) != 1 || !bytes.Equal(forks[0], fork) {
-		t.Errorf("kept %q as proof, want %q", forks, fork)
+	own, err := l.Checkpoint()
+	must(t, err)
+	pair, err := evidence.NewFork(own, fork, l.Key())
+	must(t, err)
+	if len(forks) != 1 || !bytes.Equal(forks[0], pair) {
+		t.Errorf("kept %q as proof, want %q", forks, pair)
 	}
 	grow(t, copied, 2)
 	if _, _, err := c.Add(t.Context(), request(t, copied, 1)); !errors.Is(err, evidence.ErrInconsistent) {

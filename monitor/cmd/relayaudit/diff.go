@@ -98,22 +98,24 @@ func valueWords(v reflect.Value) string {
 }
 
 // judge recomputes the bundle's verdict under A, under B, and under A with each
-// difference alone. What the bundle proves is verified once, under A.
+// difference alone.
 func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
-	res, err := (&trust{Rules: c.A, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
+	res, done, err := (&trust{Rules: c.A, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
 	if err != nil {
 		return err
 	}
+	defer done()
+	words := func(v *bounty.Verdict) string {
+		return fmt.Sprintf("%s, uptime %s (%d h up, %d down, %d unknown)", v.Headline, v.Findings[0].Outcome, v.Hours.Up, v.Hours.Down, v.Hours.Unknown)
+	}
 	verdict := func(r bounty.Rules) string {
-		one := res.Case
-		one.Rules = &r
-		v, err := bounty.Judge(one)
+		v, err := res.Judge(&r)
 		if err != nil {
 			return "cannot be judged: " + err.Error()
 		}
-		return fmt.Sprintf("%s, uptime %s (%d h up, %d down, %d unknown)", v.Headline, v.Findings[0].Outcome, v.Hours.Up, v.Hours.Down, v.Hours.Unknown)
+		return words(v)
 	}
-	report.A, report.B = verdict(*res.Case.Rules), verdict(*b)
+	report.A, report.B = words(res.Verdict), verdict(*b)
 	for i := range report.Differences {
 		d := &report.Differences[i]
 		alone := *res.Case.Rules

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -59,14 +58,18 @@ func (c *explainCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("--hour: %w", err))
 	}
-	res, err := c.open(c.Bundle)
+	res, done, err := c.open(c.Bundle)
 	if err != nil {
 		return err
 	}
+	defer done()
 	if !res.Verdict.Month.Contains(hour) {
 		return cli.BadInput(fmt.Errorf("--hour: %s is not in %s, the month of this bundle", hour, res.Verdict.Month))
 	}
-	e := explain(res, hour)
+	e, err := explain(res, hour)
+	if err != nil {
+		return badBundle(c.Bundle, err)
+	}
 	if c.JSON {
 		return out.JSON(e)
 	}
@@ -74,7 +77,7 @@ func (c *explainCmd) Run(out *cli.IO) error {
 	return nil
 }
 
-func explain(res bundle.Result, hour evidence.Hour) explanation {
+func explain(res bundle.Result, hour evidence.Hour) (explanation, error) {
 	v, roster := res.Verdict, res.Case.Roster
 	relay := roster.Relay(v.Relay.PeerID)
 	e := explanation{Relay: relay.PeerID, Notes: []bounty.Note{}, Monitors: []testimony{}}
@@ -89,42 +92,61 @@ func explain(res bundle.Result, hour evidence.Hour) explanation {
 			e.Notes = append(e.Notes, n)
 		}
 	}
+	read := map[string]testimony{} // by the log's key; the logs are gone through once
+	for _, log := range res.Case.Logs {
+		t := testimony{Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		if err := t.read(roster, log, hour); err != nil {
+			return e, err
+		}
+		read[log.Key] = t
+	}
 	for i := range roster.Monitors {
 		m := &roster.Monitors[i]
 		if !m.Holds(hour) {
 			continue
 		}
-		t := testimony{Monitor: m.Name, Operator: m.Operator, Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		t, ok := read[m.LogKey]
+		if !ok {
+			t = testimony{Attempts: []evidence.Attempt{}, Vouchers: []string{}, Cosigned: []cosigned{}}
+		}
+		t.Monitor, t.Operator = m.Name, m.Operator
 		t.Vote = e.Hour.Votes[m.Name]
 		if m.Recused(relay) {
 			t.Vote = "recused: run by the relay's operator (R7)"
 		}
-		for log, err := range res.Case.Logs {
-			if err == nil && log.Key == m.LogKey {
-				t.read(roster, *log, hour)
-			}
-		}
 		e.Monitors = append(e.Monitors, t)
 	}
-	return e
+	return e, nil
 }
 
 // read adds what the monitor's log holds of the hour.
-func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Hour) {
-	for _, rec := range log.Month.Open {
+func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Hour) error {
+	month, err := log.Read(func(h evidence.VerifiedHour) error {
+		if h.Header.Hour == hour {
+			t.sealed(roster, &h)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, rec := range month.Open {
 		if rec.Hour == hour {
 			t.Attempts = append(t.Attempts, rec.Attempts...)
 			t.SealedAt = "not sealed yet: counted nowhere"
 		}
 	}
-	i := slices.IndexFunc(log.Month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour })
-	if i < 0 {
-		return
+	if t.State != "" {
+		t.LogSize, t.LogRoot = month.Size, month.Root.String()
 	}
-	h := log.Month.Hours[i]
+	return nil
+}
+
+// sealed adds what stands in the hour's block.
+func (t *testimony) sealed(roster *bounty.Roster, h *evidence.VerifiedHour) {
 	t.State, t.Software, t.SealedAt = h.Header.State, h.Header.Software, h.Header.SealedAt.String()
 	t.Clock, t.Missed = &h.Header.Clock, h.Header.Missed
-	t.Leaf, t.LogSize, t.LogRoot = h.Header.Root.String(), log.Month.Size, log.Month.Root.String()
+	t.Leaf = h.Header.Root.String()
 	if h.Record != nil {
 		t.Attempts = h.Record.Attempts
 	}
@@ -139,7 +161,7 @@ func (t *testimony) read(roster *bounty.Roster, log bounty.Log, hour evidence.Ho
 		t.Vouchers = append(t.Vouchers, words)
 	}
 	for _, c := range h.Cosigned {
-		t.Cosigned = append(t.Cosigned, cosigned{witnessName(roster, c.Witness), evidence.TimeOf(c.At).String(), c.At.Sub(hour.End()).Round(time.Second).String()})
+		t.Cosigned = append(t.Cosigned, cosigned{witnessName(roster, c.Witness), evidence.TimeOf(c.At).String(), c.At.Sub(h.Header.Hour.End()).Round(time.Second).String()})
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"relayaudit": main})
+	testscript.Main(m, map[string]func(){"relayaudit": main, "peak": peak})
 }
 
 func TestScripts(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -14,6 +16,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // notMet is the exit code of a bundle that verified and is not what --require asks for.
@@ -25,6 +28,8 @@ type trust struct {
 	Roster    string `required:"" type:"existingfile" placeholder:"FILE" help:"The committee's roster, from the committee."`
 	Committee string `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: rules and roster must be signed by it."`
 	Unsigned  bool   `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
+	Relay     string `placeholder:"ID" help:"The relay that the bundle must be about."`
+	Month     string `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
 	Geo       string `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
 }
 
@@ -37,7 +42,14 @@ func (t *trust) options() (bundle.Options, error) {
 	if err != nil {
 		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the roster: %w", err))
 	}
-	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet()}
+	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet(), Relay: t.Relay}
+	if t.Month != "" {
+		month, err := evidence.ParseMonth(t.Month)
+		if err != nil {
+			return bundle.Options{}, cli.BadInput(fmt.Errorf("--month: %w", err))
+		}
+		o.Month = &month
+	}
 	if t.Geo != "" {
 		if o.Geo, err = readGeo(t.Geo); err != nil {
 			return bundle.Options{}, cli.BadInput(err)
@@ -70,38 +82,52 @@ func readGeo(folder string) (bounty.Geo, error) {
 	return geo, nil
 }
 
-// open verifies the bundle in the file.
-func (t *trust) open(name string) (bundle.Result, error) {
+// memory is what the program keeps to, as far as it can: below what a verification
+// may take, 512 MiB.
+const memory = 320 << 20
+
+// open verifies the bundle in the file. The result's logs can be gone through until
+// done is called.
+func (t *trust) open(name string) (res bundle.Result, done func(), err error) {
+	debug.SetMemoryLimit(memory)
 	o, err := t.options()
 	if err != nil {
-		return bundle.Result{}, err
+		return res, nil, err
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return bundle.Result{}, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
+		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
 	}
-	defer f.Close()
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
 	info, err := f.Stat()
 	if err != nil {
-		return bundle.Result{}, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
+		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
 	}
 	if !info.Mode().IsRegular() {
-		return bundle.Result{}, cli.BadInput(fmt.Errorf("open the bundle: %s is no file", name))
+		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %s is no file", name))
 	}
-	res, err := bundle.Verify(f, info.Size(), o)
+	res, err = bundle.Verify(f, info.Size(), o)
 	var input *bundle.InputError
 	switch {
 	case errors.As(err, &input):
-		return res, cli.BadInput(fmt.Errorf("%w: see --committee and --unsigned, --rules and --roster", err))
+		return res, nil, cli.BadInput(fmt.Errorf("%w: see --committee and --unsigned, --rules and --roster", err))
 	case err != nil:
-		return res, cli.Exit(cli.Failed, fmt.Errorf("%s is not good evidence: %s", name, oneLine(err)))
+		return res, nil, badBundle(name, err)
 	}
 	// A name proves nothing, but a month handed in once more under another one
 	// would be taken for that.
 	if v, base := res.Verdict, filepath.Base(name); strings.HasPrefix(base, "relay-") && base != bundle.Name(v.Relay.PeerID, v.Month) {
-		res.Warnings = append(res.Warnings, fmt.Sprintf("the file's name is not that of what is in it, %s: look twice for which relay and month this is", bundle.Name(v.Relay.PeerID, v.Month)))
+		res.Warnings = append(res.Warnings, fmt.Sprintf("the file's name is not that of what is in it, %s: look twice for which relay and month this is, or name them with --relay and --month", bundle.Name(v.Relay.PeerID, v.Month)))
 	}
-	return res, nil
+	return res, func() { f.Close() }, nil
+}
+
+func badBundle(name string, err error) error {
+	return cli.Exit(cli.Failed, fmt.Errorf("%s is not good evidence: %s", name, oneLine(err)))
 }
 
 // oneLine says what is wrong with a bundle: what stands in it may stand in the
@@ -111,8 +137,9 @@ func oneLine(err error) string { return plain(strings.ReplaceAll(err.Error(), "\
 type verifyCmd struct {
 	Bundle  string `arg:"" type:"existingfile" help:"The bundle, relay-ID-YYYY-MM.zip."`
 	trust   `embed:""`
-	Require string `enum:"eligible," default:"" placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final."`
-	JSON    bool   `help:"Print JSON."`
+	Require string   `enum:"eligible," default:"" placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
+	Without []string `sep:"none" placeholder:"NAME" help:"Do without the log of this monitor, which is missing or ends early. May be given several times."`
+	JSON    bool     `help:"Print JSON."`
 }
 
 // verifyReport is what --json prints.
@@ -122,40 +149,73 @@ type verifyReport struct {
 	Bundle   string `json:"bundle"`
 	Headline string `json:"headline,omitempty"`
 	Final    bool   `json:"final"`
+	// Waived are the monitors whose logs the caller does without.
+	Waived []string `json:"waived"`
 	*bundle.Result
 }
 
 func (c *verifyCmd) Run(out *cli.IO) error {
-	res, err := c.open(c.Bundle)
+	slices.Sort(c.Without)
+	c.Without = slices.Compact(c.Without)
+	res, done, err := c.open(c.Bundle)
 	if err != nil {
 		if c.JSON {
-			return errors.Join(err, out.JSON(verifyReport{Bundle: c.Bundle, Error: err.Error()}))
+			return errors.Join(err, out.JSON(verifyReport{Bundle: c.Bundle, Error: err.Error(), Waived: []string{}}))
 		}
 		return err
 	}
-	headline := headlineOf(res)
-	if c.JSON {
-		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: headline, Final: res.Verdict.Final, Result: &res})
-	} else {
-		err = c.print(out.Stdout, headline, res)
-	}
+	defer done()
+	missing, err := c.missing(res)
 	if err != nil {
+		return cli.BadInput(err)
+	}
+	if c.JSON {
+		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: res.Verdict.Headline, Final: res.Verdict.Final, Waived: append([]string{}, c.Without...), Result: &res})
+	} else {
+		err = c.print(out.Stdout, res)
+	}
+	if err != nil || c.Require != "eligible" {
 		return err
 	}
-	if c.Require == "eligible" && (res.Result != bounty.Eligible || !res.Verdict.Final) {
-		return cli.Exit(notMet, fmt.Errorf("verified, but the verdict is %s, not ELIGIBLE", headline))
+	if res.Result != bounty.Eligible || !res.Verdict.Final {
+		return cli.Exit(notMet, fmt.Errorf("verified, but the verdict is %s, not ELIGIBLE", res.Verdict.Headline))
+	}
+	if len(missing) > 0 {
+		return cli.Exit(notMet, fmt.Errorf("verified, but not all that the monitors know: %s; ask for it, or say --without NAME for each that you do without", strings.Join(missing, "; ")))
 	}
 	return nil
 }
 
-// headlineOf is the verdict's, unless the way it was verified caps it.
-func headlineOf(res bundle.Result) string {
-	return strings.Replace(res.Verdict.Headline, string(res.Verdict.Result), string(res.Result), 1)
+// missing says of each log that is missing or ends early, and was not waived, what is
+// the matter. To waive anything else is an error.
+func (c *verifyCmd) missing(res bundle.Result) ([]string, error) {
+	var out, absent []string
+	for _, a := range res.Verdict.Absent {
+		absent = append(absent, a.Monitor)
+		switch {
+		case slices.Contains(c.Without, a.Monitor):
+		case a.Ends == nil:
+			out = append(out, fmt.Sprintf("the log of %s is missing", a.Monitor))
+		default:
+			out = append(out, fmt.Sprintf("the log of %s ends at %s", a.Monitor, a.Ends))
+		}
+	}
+	var faults []error
+	for _, name := range c.Without {
+		switch {
+		case slices.Contains(absent, name):
+		case slices.ContainsFunc(res.Case.Roster.Monitors, func(m bounty.Monitor) bool { return m.Name == name }):
+			faults = append(faults, fmt.Errorf("--without %s: its log is there and whole, so it cannot be done without", name))
+		default:
+			faults = append(faults, fmt.Errorf("--without %s: no monitor of the roster has that name", name))
+		}
+	}
+	return out, errors.Join(faults...)
 }
 
-func (c *verifyCmd) print(w io.Writer, headline string, res bundle.Result) error {
+func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 	v := res.Verdict
-	fmt.Fprintf(w, "verdict: %s\n", headline)
+	fmt.Fprintf(w, "verdict: %s\n", v.Headline)
 	fmt.Fprintf(w, "relay %s, operator %s, %s (UTC), as of %s\n", v.Relay.PeerID, v.Relay.Operator, v.Month, v.AsOf)
 	for _, reason := range v.Reasons {
 		fmt.Fprintf(w, "  - %s\n", reason)
@@ -203,6 +263,11 @@ func (c *verifyCmd) summary(res bundle.Result) []bundle.Answer {
 	out := bundle.Summary(res.Verdict)
 	for i := range out {
 		a := &out[i]
+		if a.Word == "missing" {
+			for _, name := range c.Without {
+				a.Says = append(a.Says, fmt.Sprintf("The verdict is without %s, by your word.", name))
+			}
+		}
 		from := map[string]string{"rules": c.Rules, "roster": c.Roster}[a.Word]
 		if from == "" {
 			continue
