@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -84,6 +85,45 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 			}
 		}
 	}
+}
+
+// The first attempt of an hour waits while a place of the third hour before is held,
+// over a restart, too; a relay's own word cannot hold it up for longer than retries do.
+func TestFirstAttemptWaitsForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, ids := newTestMonitor(t, &fakeNet{}, 1, 8)
+		h := evidence.HourOf(time.Now())
+		must(t, m.store.Begin(h, h.Start(), "test"))
+		third := (h + heldHours).Start()
+		for _, c := range []struct{ expires, waits time.Duration }{
+			{-time.Minute, 0}, {8 * time.Minute, 8 * time.Minute}, {closeAfter + time.Second, 0}, {time.Hour, 0},
+		} {
+			a := attempt(h.Start(), evidence.OK)
+			a.PeerID, a.Rungs = ids[0], []evidence.Rung{}
+			a.Facts.Reservation = &evidence.Reservation{Expires: evidence.TimeOf(third.Add(c.expires))}
+			m.planner = newPlanner(m.secrets.of)
+			m.planner.note(job{ids[0], h}, a, 0)
+			if got := m.planner.held[job{ids[0], h + heldHours}]; got != c.waits {
+				t.Errorf("held until %s: it waits for %s", c.expires, got)
+			}
+			if c.waits > 0 {
+				must(t, m.store.Append(h, a))
+			}
+		}
+		m.planner = newPlanner(func(evidence.Hour) []byte { return make([]byte, secretSize) })
+		time.Sleep(time.Until(third))
+		must(t, m.recall(m.machine.now()))
+		j := job{ids[0], h + heldHours}
+		m.planner.offsets[j] = time.Minute
+		for now := third; ; now = now.Add(time.Second) {
+			if due := m.planner.due(at(now), ids); len(due) > 0 {
+				if due[0] != j || !now.Equal(third.Add(8*time.Minute)) {
+					t.Errorf("%v begins at %s, want %v 8 minutes after %s", due[0], now, j, third)
+				}
+				break
+			}
+		}
+	})
 }
 
 // Five reserve in an hour, the committee's first of all, and of the others each in turn.
