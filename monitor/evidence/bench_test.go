@@ -112,6 +112,34 @@ func BenchmarkVerify(b *testing.B) {
 	b.ReportMetric(float64(size), "export-B")
 }
 
+// BenchmarkExport exports a day of one of 1,000 relays.
+func BenchmarkExport(b *testing.B) {
+	first := firstHour.Month().First()
+	l, err := create(memoryDisk{}, filepath.Join(b.TempDir(), "log"), Options{Name: "m", Network: Lab, First: first})
+	must(b, err)
+	defer l.Close()
+	var attempts []Attempt
+	for range 1000 {
+		attempts = append(attempts, newRelay(b, crypto.Ed25519, 0).attempt(b, l.Key(), first, time.Minute, nil))
+	}
+	for h := first; h < first+24; h++ {
+		watch(b, l, h)
+		for _, a := range attempts {
+			a.Started = TimeOf(h.Start().Add(time.Minute))
+			must(b, l.Append(h, a))
+		}
+		_, err := l.Seal(closing(h))
+		must(b, err)
+	}
+	for b.Loop() {
+		m, err := l.Month(firstHour.Month(), attempts[0].PeerID, closing(first+24))
+		must(b, err)
+		if len(m.Records) != 24 {
+			b.Fatal("not all was exported")
+		}
+	}
+}
+
 // BenchmarkOpen is the start of a monitor that has run for a year.
 func BenchmarkOpen(b *testing.B) {
 	dir := filepath.Join(b.TempDir(), "log")

@@ -134,7 +134,7 @@
 // signature's bytes after the key hash are the time (seconds since 1970, 8 bytes
 // big-endian) and the signature of "cosignature/v1\ntime <seconds>\n" and the
 // checkpoint's text. The key hash of a witness is made as above with type 0x04; a
-// verifier key of type 0x01 means the same witness.
+// verifier key of type 0x01 means the same witness. No time is after the year 9999.
 //
 // # Signed notes in one spelling
 //
@@ -225,7 +225,8 @@
 //     of the month; none was sealed before its hour had closed, nor after as_of;
 //     the last is signed.
 //  4. There is exactly one checkpoint for each signed header, in order; its size is
-//     start_size plus the headers so far, its root is that of the tree.
+//     start_size plus the headers so far, its root is that of the tree. No witness
+//     cosigned it, or start or tip, after as_of.
 //  5. tip is a checkpoint of a larger size, and tip_proof shows that the blocks under the
 //     month's last one are under it, too. It covers no hour that had not closed by as_of.
 //  6. Each block with records has its line in proofs.jsonl, in order, and no other has.

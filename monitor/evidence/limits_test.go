@@ -272,3 +272,17 @@ func TestManyCosignatures(t *testing.T) {
 		t.Errorf("a checkpoint of %d bytes", len(kept))
 	}
 }
+
+// A time that nothing can write is no cosignature.
+func TestCosignedTooLate(t *testing.T) {
+	l, _ := newLog(t)
+	watch(t, l, firstHour)
+	_, err := l.Seal(closing(firstHour))
+	must(t, err)
+	cp, err := l.Checkpoint()
+	must(t, err)
+	w := newWitness(t, "w")
+	last := time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
+	wantError(t, l.AddCosignatures(1, w.cosign(t, cp, last.Add(time.Second)), w.vkey()), "invalid signature")
+	must(t, l.AddCosignatures(1, w.cosign(t, cp, last), w.vkey()))
+}

@@ -298,9 +298,10 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		"open hour, foreign":      {func(m *MonitorMonth) { m.Open = foreign.month.Open }, "certificate"},
 		"open hour, white space":  {func(m *MonitorMonth) { m.Open[0].Lines = append([]byte(" "), m.Open[0].Lines...) }, "not in canonical form"},
 		"open hour after the as-of": {func(m *MonitorMonth) {
-			m.AsOf = TimeOf(closing(firstHour + 7))
+			m.AsOf = TimeOf(closing(firstHour + 7).Add(5 * time.Minute))
 			m.Open[0].Lines = late(t, m.Open[0].Lines)
-		}, "is after"},
+		}, "attempt of 2026-11-01T04:50:00.000Z is after"},
+		"cosigned after the as-of": {func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 7)) }, "w2 cosigned the checkpoint of size 8 at 2026-11-01T04:17:00.000Z, which is after"},
 	} {
 		m := clone(s.month)
 		c.change(&m)

@@ -30,7 +30,7 @@ func proofOf(t prefixTree, relay string) blockProof {
 // In trees of every size, whatever the order of the records, each relay is there or is
 // not, and only the one can be shown.
 func TestPrefixTree(t *testing.T) {
-	for size := range 70 {
+	for size := range 40 {
 		var relays []string
 		for i := range size {
 			relays = append(relays, fmt.Sprint("relay", i))

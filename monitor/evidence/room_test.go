@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -201,6 +202,7 @@ func TestRoom(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, l.Close()) }()
 	relay := newRelay(t, crypto.Ed25519, 0)
+	wordy := slices.Repeat([]string{strings.Repeat("x", maxText)}, maxProtocols)
 	room := func(want string) {
 		t.Helper()
 		err := l.Room(2)
@@ -221,7 +223,7 @@ func TestRoom(t *testing.T) {
 	for ; l.Room(2) == nil; kept++ {
 		a := Attempt{Started: TimeOf(firstHour.Start().Add(time.Duration(kept) * time.Millisecond)), PeerID: newRelay(t, crypto.Ed25519, 0).id.String(),
 			Results: map[Component]Result{TCP4: {Outcome: OK}, WSS: {Outcome: OK}, Relay: {Outcome: OK}},
-			Facts:   Facts{AgentVersion: strings.Repeat("x", 200<<10)}}
+			Facts:   Facts{Protocols: wordy}}
 		must(t, l.Append(firstHour, a))
 	}
 	room("no room for the evidence log: less than ")
@@ -235,7 +237,7 @@ func TestRoom(t *testing.T) {
 	watch(t, l, firstHour+1)
 	empty = fill(t, dir, 0, -1)
 	big := relay.attempt(t, l.Key(), firstHour+1, time.Minute, nil)
-	big.Facts.AgentVersion = strings.Repeat("x", 100<<10)
+	big.Facts.Protocols = wordy
 	if err := l.Append(firstHour+1, big); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("append to a full disk: %v", err)
 	}

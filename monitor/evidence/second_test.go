@@ -320,16 +320,19 @@ func (s second) verify() (facts []fact, tip string, err error) {
 	signed, _ := s.note(s.files["note"], nil)
 	must(signed == text, "note")
 
+	asOf := s.time(month["as_of"])
 	start, frontier := s.int(month["start_size"]), s.hashes(month["frontier"])
 	checkpoint := func(raw []byte, size int, root []byte) map[string]int64 {
 		text, times := s.note(raw, s.witnesses)
 		must(text == fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root)), "checkpoint")
+		for _, at := range times {
+			must(!time.Unix(at, 0).After(asOf), "cosigned after the export")
+		}
 		return times
 	}
 	if start > 0 {
 		checkpoint(s.files["start"], start, s.rootAfter(start, frontier, nil))
 	}
-	asOf := s.time(month["as_of"])
 	var leaves [][]byte
 	var headers []map[string]any
 	for i, line := range s.lines("blocks.jsonl") {

@@ -154,7 +154,8 @@ func (v *monthVerifier) start() (err error) {
 		return fmt.Errorf("the checkpoint before the month is of size %d, or not of the frontier of %d blocks", c.size, v.m.StartSize)
 	}
 	v.out.Size, v.out.Root = c.size, c.root
-	return nil
+	_, err = v.cosigned(c)
+	return err
 }
 
 // blocks checks that the hours follow each other without a hole.
@@ -274,13 +275,17 @@ func (v *monthVerifier) checkpoints() error {
 	return nil
 }
 
-// cosigned tells when each witness cosigned a checkpoint.
+// cosigned tells when each witness cosigned a checkpoint: none after the time as of which
+// the export was made.
 func (v *monthVerifier) cosigned(c checkpoint) (map[string]time.Time, error) {
 	times := make(map[string]time.Time)
 	for _, s := range c.sigs {
 		at, err := cosignedAt(s)
 		if err != nil {
 			return nil, err
+		}
+		if at.After(v.m.AsOf.Time) {
+			return nil, fmt.Errorf("%s cosigned the checkpoint of size %d at %s, which is after %s", s.Name, c.size, TimeOf(at), v.m.AsOf)
 		}
 		times[v.names[signerID(s.Name, s.Hash)]] = at
 	}
@@ -322,8 +327,11 @@ func (v *monthVerifier) tip() error {
 		return fmt.Errorf("the tip covers hours up to %s, which had not closed at %s", end-1, v.m.AsOf)
 	}
 	times, err := v.cosigned(c)
+	if err != nil {
+		return fmt.Errorf("tip: %w", err)
+	}
 	v.out.Tip = Tip{end, list(times)}
-	return err
+	return nil
 }
 
 func (v *monthVerifier) certificates() error {
