@@ -155,13 +155,13 @@ func (r *Result) Judge(rules *bounty.Rules) (*bounty.Verdict, error) {
 	c.Rules = rules
 	v, err := bounty.Judge(c)
 	if err == nil && r.unsigned {
-		limit(v)
+		capUnsigned(v)
 	}
 	return v, err
 }
 
-// limit keeps a verdict for which no committee vouches from being ELIGIBLE.
-func limit(v *bounty.Verdict) {
+// capUnsigned keeps a verdict for which no committee vouches from being ELIGIBLE.
+func capUnsigned(v *bounty.Verdict) {
 	if v.Result != bounty.Eligible {
 		return
 	}
@@ -257,7 +257,7 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	default:
 		res.Warnings = append(res.Warnings, "unsigned: rules and roster are taken on your own word, so the result is REVIEW at most")
 		res.unsigned = true
-		limit(v)
+		capUnsigned(v)
 	}
 	res.Verdict, res.Result = v, v.Result
 	return res, nil
