@@ -63,19 +63,19 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		return err
 	}
 	logs := []evidence.MonitorMonth{own}
-	for _, source := range q.From {
-		others, err := otherLogs(ctx, roster, q, source)
-		if err != nil {
-			return fmt.Errorf("logs from %s: %w", source, err)
-		}
-		logs = append(logs, others...)
-	}
-	// What this monitor's witness was shown of monitors that wrote two histories.
+	// What this monitor's witness was shown of monitors that wrote two histories, and
+	// what others hold of them.
 	forks, err := l.Forks()
 	if err != nil {
 		return err
 	}
-	forks = bundle.Convicting(forks, logs)
+	for _, source := range q.From {
+		others, theirs, err := otherLogs(ctx, roster, q, source)
+		if err != nil {
+			return fmt.Errorf("logs from %s: %w", source, err)
+		}
+		logs, forks = append(logs, others...), append(forks, theirs...)
+	}
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return err
@@ -88,7 +88,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		Relay:    q.Relay,
 		Month:    q.Month,
 		Logs:     logs,
-		Forks:    forks,
+		Forks:    bundle.Convicting(forks, logs),
 		Beacon:   beacon.Quicknet(),
 		Geo:      geo,
 		Sign:     l.SignStatement,
@@ -102,26 +102,26 @@ func export(l *evidence.Log, roster *bounty.Roster, q BundleRequest) (evidence.M
 	return l.Month(q.Month, q.Relay, q.AsOf, roster.WitnessKeys(q.Month)...)
 }
 
-// otherLogs reads what a source holds of the month. Its own report, if it has
+// otherLogs reads what a source holds of the month, and what convicts monitors. Its own report, if it has
 // one, is nothing to us: evidence is taken over, verdicts are recomputed.
-func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, source string) ([]evidence.MonitorMonth, error) {
+func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, source string) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
 	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
 		ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 		defer cancel()
 		b, err := download.Get(ctx, http.DefaultClient, source, buildinfo.Agent("relaymon"), maxDownload)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		return bundle.Logs(bytes.NewReader(b), int64(len(b)))
 	}
 	info, err := os.Stat(source)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !info.IsDir() {
 		f, err := os.Open(source)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer f.Close()
 		return bundle.Logs(f, info.Size())
@@ -131,10 +131,15 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 	}
 	l, err := evidence.OpenRead(source)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	defer func() { err = errors.Join(err, l.Close()) }()
 	month, err := export(l, roster, q)
-	return []evidence.MonitorMonth{month}, errors.Join(err, l.Close())
+	if err != nil {
+		return nil, nil, err
+	}
+	forks, err = l.Forks()
+	return []evidence.MonitorMonth{month}, forks, err
 }
 
 func isDir(path string) bool {

@@ -22,7 +22,7 @@ import (
 // Limits of an archive, stated in the package's comment: they are looked at before
 // anything but the directory is read.
 const (
-	maxArchive = 1 << 30
+	maxArchive = 600 << 20
 	maxLog     = evidence.MaxMonthBytes
 	maxLogs    = 100
 	maxFiles   = 10_000

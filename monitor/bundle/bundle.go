@@ -152,13 +152,13 @@ func (r *Result) Judge(rules *bounty.Rules) (*bounty.Verdict, error) {
 	c.Rules = rules
 	v, err := bounty.Judge(c)
 	if err == nil && r.unsigned {
-		limit(v)
+		capUnsigned(v)
 	}
 	return v, err
 }
 
-// limit keeps a verdict for which no committee vouches from being ELIGIBLE.
-func limit(v *bounty.Verdict) {
+// capUnsigned keeps a verdict for which no committee vouches from being ELIGIBLE.
+func capUnsigned(v *bounty.Verdict) {
 	if v.Result != bounty.Eligible {
 		return
 	}
@@ -254,7 +254,7 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	default:
 		res.Warnings = append(res.Warnings, "unsigned: rules and roster are taken on your own word, so the result is REVIEW at most")
 		res.unsigned = true
-		limit(v)
+		capUnsigned(v)
 	}
 	res.Verdict, res.Result = v, v.Result
 	return res, nil
@@ -353,22 +353,28 @@ func readLog(files folder) (evidence.MonitorMonth, error) {
 	return m, nil
 }
 
-// Logs are what the monitors' logs show in the bundle in r, to be put into
-// another one. Nothing is verified: [Write] does.
-func Logs(r io.ReaderAt, size int64) ([]evidence.MonitorMonth, error) {
+// Logs are what the monitors' logs show in the bundle in r, and the forks beside them,
+// to be put into another one. Nothing is verified: [Write] does.
+func Logs(r io.ReaderAt, size int64) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
 	files, err := open(r, size)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var out []evidence.MonitorMonth
 	for _, f := range logFolders(files) {
 		m, err := readLog(f)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		out = append(out, m)
+		logs = append(logs, m)
 	}
-	return out, nil
+	for _, f := range files.under(forksDir) {
+		fork, err := f.read()
+		if err != nil {
+			return nil, nil, err
+		}
+		forks = append(forks, fork)
+	}
+	return logs, forks, nil
 }
 
 // verifiedLogs are the logs among the files, in the order of their folders. Each is

@@ -59,7 +59,7 @@
 //
 // They are looked at in the archive's directory, before any file is read. Bytes:
 //
-//	the archive                      1 GiB
+//	the archive                      600 MiB
 //	inputs/..., report.dsse.json     4 MiB each
 //	report.json, report.md           8 MiB each
 //	report.html                      16 MiB

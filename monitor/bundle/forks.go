@@ -20,8 +20,9 @@ const maxFork = 4 << 10
 // [Input] takes as Forks.
 func Convicting(forks [][]byte, logs []evidence.MonitorMonth) [][]byte {
 	var out [][]byte
+	sorted := slices.SortedFunc(slices.Values(forks), bytes.Compare) // the choice is the same whoever makes it
 	for _, m := range logs {
-		for _, fork := range forks {
+		for _, fork := range sorted {
 			if _, err := evidence.OpenFork(fork, m.Key); err == nil {
 				out = append(out, fork)
 				break

@@ -373,9 +373,14 @@ func TestFork(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
 	}
-	// Without holes in the numbers.
 	in.Forks = [][]byte{fork}
-	f, err := open(bytes.NewReader(bundleOf(w, in)), int64(len(bundleOf(w, in))))
+	b := bundleOf(w, in)
+	// Whoever makes another bundle of this one has the forks as well.
+	if logs, forks, err := Logs(bytes.NewReader(b), int64(len(b))); err != nil || len(logs) != 3 || len(forks) != 1 || !bytes.Equal(forks[0], fork) {
+		t.Errorf("%d logs, forks %q, %v", len(logs), forks, err)
+	}
+	// Without holes in the numbers.
+	f, err := open(bytes.NewReader(b), int64(len(b)))
 	w.Must(err)
 	f.file(forkFile(0)).name = forkFile(1)
 	if _, err := verifyFiles(f, optionsOf(w, in)); err == nil || !strings.Contains(err.Error(), "forks/1.txt is missing") {

@@ -37,8 +37,8 @@ func (s cosigner) Sign(msg []byte) ([]byte, error) {
 	return append(sig, ed25519.Sign(s.key, cosignMessage(uint64(at), msg))...), nil
 }
 
-// maxCosigned is the last second of the year 9999: no later time can be written.
-const maxCosigned = 253402300799
+// maxCosignTime is the last second of the year 9999: no later time can be written.
+const maxCosignTime = 253402300799
 
 // cosignVerifier checks cosignatures.
 type cosignVerifier struct{ publicKey }
@@ -51,7 +51,7 @@ func (v cosignVerifier) Verify(msg, sig []byte) bool {
 		return false
 	}
 	at := binary.BigEndian.Uint64(sig)
-	return at <= maxCosigned && ed25519.Verify(v.key, cosignMessage(at, msg), sig[8:])
+	return at <= maxCosignTime && ed25519.Verify(v.key, cosignMessage(at, msg), sig[8:])
 }
 
 // witnessVerifier is the verifier for a witness's key as it stands in a roster.

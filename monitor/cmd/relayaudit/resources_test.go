@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -142,8 +143,6 @@ func BenchmarkMonth(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.SetBytes(info.Size())
-	os.CopyFS("/dev/shm/keep", os.DirFS(f.dir))                             // TEMP
-	os.WriteFile("/dev/shm/keep/committee.txt", []byte(f.committee), 0o644) // TEMP
 	b.ResetTimer()
 	for b.Loop() {
 		if code, stderr := f.verify(b, "bundle.zip"); code != 0 {
@@ -335,5 +334,43 @@ func TestLargestLog(t *testing.T) {
 	}
 	if code, stderr := f.verify(t, "bundle.zip"); code != 0 {
 		t.Errorf("exit code %d: %.300s", code, stderr)
+	}
+}
+
+// An archive is not looked through if it is too large, nor if its directory is.
+func TestHostileArchives(t *testing.T) {
+	w := scene.New(t, evidence.PSF, 1)
+	w.Hours = 1
+	w.Watch(nil)
+	f := write(t, w)
+	end := func(directory uint32) []byte {
+		b := append([]byte("PK\x05\x06"), make([]byte, 18)...)
+		binary.LittleEndian.PutUint32(b[12:], directory)
+		return b
+	}
+	entry := append([]byte("PK\x01\x02"), make([]byte, 42)...)
+	const n = 2_000_000
+	for name, tc := range map[string]struct {
+		head []byte
+		size int64 // zeros until there
+		tail []byte
+	}{
+		"a file of 4 GiB":            {size: 4 << 30},
+		"1 GiB of nothing":           {size: 1<<30 - 22, tail: end(0)},
+		"a directory of millions":    {head: bytes.Repeat(entry, n), size: int64(n * len(entry)), tail: end(uint32(n * len(entry)))},
+		"a directory that is hidden": {head: bytes.Repeat(entry, n), size: int64(n * len(entry)), tail: end(0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.Must(os.WriteFile(f.path("hostile.zip"), tc.head, 0o644))
+			w.Must(os.Truncate(f.path("hostile.zip"), tc.size)) // a file with a hole
+			out, err := os.OpenFile(f.path("hostile.zip"), os.O_APPEND|os.O_WRONLY, 0)
+			w.Must(err)
+			_, err = out.Write(tc.tail)
+			w.Must(err)
+			w.Must(out.Close())
+			if code, stderr := f.verify(t, "hostile.zip"); code != 1 || len(stderr) > 4<<10 {
+				t.Errorf("exit code %d: %.300s", code, stderr)
+			}
+		})
 	}
 }
