@@ -2,8 +2,8 @@ package monitor
 
 import (
 	"fmt"
-	"os"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -57,7 +57,7 @@ func readRules(cfg Config) (*bounty.Rules, []byte, error) {
 	if cfg.Rules != "" {
 		name, committee = cfg.Rules, cfg.Committee
 		var err error
-		if file, err = os.ReadFile(cfg.Rules); err != nil {
+		if file, err = bounty.ReadFile(cfg.Rules); err != nil {
 			return nil, nil, fmt.Errorf("read the rules: %w", err)
 		}
 	}
@@ -72,7 +72,7 @@ func readRules(cfg Config) (*bounty.Rules, []byte, error) {
 }
 
 func readRoster(cfg Config) (*bounty.Roster, []byte, error) {
-	file, err := os.ReadFile(cfg.Roster)
+	file, err := bounty.ReadFile(cfg.Roster)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the roster: %w", err)
 	}
@@ -92,7 +92,7 @@ func (m *Monitor) readReleases(roster *bounty.Roster) ([]byte, error) {
 	if m.cfg.Releases == "" {
 		return m.updates.Named(roster.Releases), nil
 	}
-	file, err := os.ReadFile(m.cfg.Releases)
+	file, err := bounded.ReadFile(m.cfg.Releases, release.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the release list: %w", err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -102,7 +101,7 @@ func isStill(name string, read []byte) bool {
 	if name == "" {
 		return true
 	}
-	now, err := os.ReadFile(name)
+	now, err := bounty.ReadFile(name)
 	return err == nil && bytes.Equal(now, read)
 }
 

@@ -92,7 +92,7 @@ func (c *judgeCmd) judge() ([]judged, error) {
 			return nil, fmt.Errorf("--now %q: want a time such as 2026-11-20T12:00:00Z", c.Now)
 		}
 	}
-	file, err := os.ReadFile(c.Roster)
+	file, err := bounty.ReadFile(c.Roster)
 	if err != nil {
 		return nil, fmt.Errorf("read the roster: %w", err)
 	}
@@ -128,7 +128,7 @@ func (c *judgeCmd) judge() ([]judged, error) {
 }
 
 func readRules(name string) (*bounty.Rules, error) {
-	file, err := os.ReadFile(name)
+	file, err := bounty.ReadFile(name)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -46,12 +47,15 @@ func (t *trust) options() (bundle.Options, error) {
 	return o, nil
 }
 
+// maxGeo bounds a data set: those of all countries have 10 MB.
+const maxGeo = 32 << 20
+
 // readGeo reads what there is of the committee's data sets.
 func readGeo(folder string) (bounty.Geo, error) {
 	var f bundle.GeoFiles
 	found := false
 	for name, into := range map[string]*[]byte{"countries.json": &f.Land, "a.mmdb": &f.CountriesA, "b.mmdb": &f.CountriesB} {
-		data, err := os.ReadFile(filepath.Join(folder, name))
+		data, err := bounded.ReadFile(filepath.Join(folder, name), maxGeo)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}

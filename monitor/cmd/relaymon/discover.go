@@ -170,7 +170,7 @@ func (d *discovery) through(cfg monitor.Config) error {
 			d.opts.Resolve = map[string]netip.Addr{}
 		}
 	}
-	file, err := os.ReadFile(cfg.Roster)
+	file, err := bounty.ReadFile(cfg.Roster)
 	if err != nil {
 		return fmt.Errorf("read the roster: %w", err)
 	}
