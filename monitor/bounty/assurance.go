@@ -44,7 +44,7 @@ func judgeAssurance(rules *Rules, roster *Roster, relay *Relay, a *assurance) Fi
 	if a.unwitnessed {
 		f.note(Review, "unwitnessed: hours that count up carry no cosignature of a witness in time, so nothing shows when they were written")
 	}
-	if len(roster.controlsFor(relay, "tcp4")) == 0 {
+	if !roster.hasControls(relay) {
 		f.note(Review, "no controls: failures could count nowhere, so an outage may have gone unseen")
 	}
 	if f.Outcome == "" {
