@@ -99,13 +99,13 @@ func (c *Chain) Find(l Link) (newer int, err error) {
 	case l.Serial == 0 || newest.Serial == 0:
 		return 0, fmt.Errorf("it was judged by another %s file than yours: SHA-256 %s, yours is %s, and without serials in both nothing tells how they belong together", c.what, short(l.SHA256), short(newest.SHA256))
 	case l.Serial > newest.Serial:
-		return 0, fmt.Errorf("its %s is newer (serial %d) than yours (serial %d): get the committee's newest", c.what, l.Serial, newest.Serial)
+		return 0, fmt.Errorf("the bundle's %s file is newer (serial %d) than yours (serial %d): get the committee's newest", c.what, l.Serial, newest.Serial)
 	case l.Serial >= oldest.Serial:
-		return 0, fmt.Errorf("its %s is another serial %d than yours: SHA-256 %s: the committee's chain has one file of each serial", c.what, l.Serial, short(l.SHA256))
+		return 0, fmt.Errorf("the bundle's %s file, serial %d, is another file than yours of that serial: SHA-256 %s: the committee's chain has one file of each serial", c.what, l.Serial, short(l.SHA256))
 	case l.Serial+1 < oldest.Serial:
-		return 0, fmt.Errorf("its %s has serial %d, and the oldest that you hold has %d: bring serial %d along, too", c.what, l.Serial, oldest.Serial, oldest.Serial-1)
+		return 0, fmt.Errorf("the bundle's %s file has serial %d, and the oldest that you hold has %d: bring serial %d along, too", c.what, l.Serial, oldest.Serial, oldest.Serial-1)
 	case l.SHA256 != oldest.Previous:
-		return 0, fmt.Errorf("its %s, serial %d, is not the one that your serial %d follows: SHA-256 %s, not %s", c.what, l.Serial, oldest.Serial, short(l.SHA256), short(oldest.Previous))
+		return 0, fmt.Errorf("the bundle's %s file, serial %d, is not the one that your serial %d follows: SHA-256 %s, not %s", c.what, l.Serial, oldest.Serial, short(l.SHA256), short(oldest.Previous))
 	}
 	return len(c.links), nil
 }

@@ -87,6 +87,9 @@ func Write(w io.Writer, in Input) error {
 	if err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
 	}
+	if err := (&held{}).inForce(c.Rules, in.Month); err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
 	v, err := bounty.Judge(c)
 	if err != nil {
 		return fmt.Errorf("write the bundle: %w", err)
@@ -125,7 +128,11 @@ func logDir(key string) string {
 type Options struct {
 	Rules  []byte // the file
 	Roster []byte // the file
-	// Committee is the verifier key that signs both. Without it they may be
+	// OlderRules and OlderRosters are those before Rules and Roster, without gaps, in any
+	// order: for bundles that were judged by one of them. The one right before needs not
+	// be among them, since its hash is known.
+	OlderRules, OlderRosters [][]byte
+	// Committee is the verifier key that signs the newest of both. Without it they may be
 	// unsigned if Unsigned says so or if the network is lab.
 	Committee string
 	Unsigned  bool
@@ -136,9 +143,12 @@ type Options struct {
 // Result is a bundle that verified.
 type Result struct {
 	Verdict *bounty.Verdict `json:"verdict"`
-	// Result is the verdict's, or REVIEW where the caller accepted unsigned
-	// rules and the report says ELIGIBLE.
+	// Result is the verdict's, or that of Newest, or REVIEW where the caller accepted
+	// unsigned rules and the report says ELIGIBLE.
 	Result bounty.Result `json:"result"`
+	// Newest is the verdict by the newest roster that the verifier holds, if the bundle's
+	// is older.
+	Newest *bounty.Verdict `json:"newest,omitempty"`
 	// SignedBy is the monitor whose log key signed the bundle.
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
@@ -159,7 +169,7 @@ func (e *InputError) Unwrap() error { return e.Err }
 // Verify checks the bundle in r. An *[InputError] is the fault of the options,
 // any other error that of the bundle.
 func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
-	if err := o.check(); err != nil {
+	if _, err := o.check(); err != nil {
 		return Result{}, &InputError{err}
 	}
 	files, err := unpack(r, size)
@@ -170,40 +180,28 @@ func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
 }
 
 // check refuses options that cannot lead to a verdict.
-func (o *Options) check() error {
-	rules, _, err := bounty.OpenRules("rules", o.Rules, o.Committee)
+func (o *Options) check() (*held, error) {
+	h, err := o.hold()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	roster, _, err := bounty.OpenRoster("roster", o.Roster, o.Committee)
-	if err != nil {
-		return err
-	}
+	rules, roster := h.rules[len(h.rules)-1], h.newestRoster()
 	if rules.Network != roster.Network {
-		return fmt.Errorf("the rules are for network %s, the roster for %s: lab and real are never mixed", rules.Network, roster.Network)
+		return nil, fmt.Errorf("the rules are for network %s, the roster for %s: lab and real are never mixed", rules.Network, roster.Network)
 	}
 	if rules.Network != evidence.Lab && o.Committee == "" && !o.Unsigned {
-		return errors.New("whose rules and roster are these? name the committee's verifier key, or accept unsigned ones")
+		return nil, errors.New("whose rules and roster are these? name the committee's verifier key, or accept unsigned ones")
 	}
-	return nil
+	return h, nil
 }
 
 func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 	res := Result{Files: len(files), Warnings: []string{}}
-	for _, f := range []struct {
-		name string
-		mine []byte
-		what string
-	}{{rulesFile, o.Rules, "rules"}, {rosterFile, o.Roster, "roster"}} {
-		theirs, ok := files[f.name]
-		if !ok {
-			return res, fmt.Errorf("%s is missing", f.name)
-		}
-		if !bytes.Equal(theirs, f.mine) {
-			return res, fmt.Errorf("the bundle was judged by another %s file than yours: %s differs", f.what, f.name)
-		}
+	h, err := o.check()
+	if err != nil {
+		return res, &InputError{err}
 	}
-	roster, _, err := bounty.OpenRoster("roster", o.Roster, "")
+	rules, roster, older, err := h.judgedBy(files)
 	if err != nil {
 		return res, err
 	}
@@ -214,7 +212,12 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 	if err := evidence.Decode(files[jsonFile], &theirs); err != nil {
 		return res, fmt.Errorf("%s: %w", jsonFile, err)
 	}
-	if res.Case, err = caseOf(files, o, theirs.Relay.PeerID, theirs.Month, theirs.AsOf.Time); err != nil {
+	if err := h.inForce(rules, theirs.Month); err != nil {
+		return res, fmt.Errorf("%s: %w", rulesFile, err)
+	}
+	// Whose these are is known: the verifier's own files vouch for them.
+	by := Options{Rules: files[rulesFile], Roster: files[rosterFile], Beacon: o.Beacon, Geo: o.Geo}
+	if res.Case, err = caseOf(files, by, theirs.Relay.PeerID, theirs.Month, theirs.AsOf.Time); err != nil {
 		return res, err
 	}
 	v, err := bounty.Judge(res.Case)
@@ -234,6 +237,9 @@ func verifyFiles(files map[string][]byte, o Options) (Result, error) {
 		}
 	}
 	res.Verdict, res.Result = v, v.Result
+	if older > 0 {
+		res.byNewest(files, h, o.Beacon)
+	}
 	switch {
 	case o.Committee != "":
 	case v.Network == evidence.Lab:

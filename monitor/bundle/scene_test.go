@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -20,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/record"
@@ -261,7 +263,7 @@ func (w *scene) seal(m *watcher, now time.Time) {
 
 func (w *scene) rosterYAML() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "version: 1\nnetwork: %s\nmonitors:\n", w.network)
+	fmt.Fprintf(&b, "version: 1\nserial: 1\nnetwork: %s\nmonitors:\n", w.network)
 	for _, m := range w.monitors {
 		place, until := "null", "null"
 		if m.until != nil {
@@ -291,6 +293,24 @@ func (w *scene) rosterYAML() string {
 	return b.String()
 }
 
+// rulesOver are whole rules: the defaults, and over them what the YAML says.
+func rulesOver(t testing.TB, over string) string {
+	t.Helper()
+	rules := map[string]any{}
+	for _, file := range []string{string(bounty.DefaultRules), over} {
+		var some map[string]any
+		if err := yaml.Unmarshal([]byte(file), &some); err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(rules, some)
+	}
+	out, err := yaml.Marshal(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
 func (w *scene) signed(yaml string) []byte {
 	w.t.Helper()
 	signer, err := note.NewSigner(w.committeeSigner)
@@ -304,7 +324,7 @@ func (w *scene) input() Input {
 	w.t.Helper()
 	month := w.first.Month()
 	in := Input{
-		Rules: w.signed(fmt.Sprintf("network: %s\n%s", w.network, w.rules)), Roster: w.signed(w.rosterYAML()), Releases: w.releases,
+		Rules: w.signed(rulesOver(w.t, fmt.Sprintf("network: %s\n%s", w.network, w.rules))), Roster: w.signed(w.rosterYAML()), Releases: w.releases,
 		Relay: w.relayID, Month: month, AsOf: w.asOf, Sign: w.monitors[0].log.SignStatement,
 	}
 	var witnesses []string

@@ -317,7 +317,7 @@ func TestLabAndRealNeverMix(t *testing.T) {
 	}
 	real.watch(nil)
 	in = real.input()
-	in.Rules = real.signed("network: lab\n")
+	in.Rules = real.signed(rulesOver(t, "network: lab"))
 	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
 		t.Errorf("got %v", err)
 	}

@@ -11,13 +11,13 @@ import (
 )
 
 type diffCmd struct {
-	A         string `arg:"" type:"existingfile" placeholder:"RULES_A" help:"Rules; with --bundle those that it was judged by."`
-	B         string `arg:"" type:"existingfile" placeholder:"RULES_B" help:"Other rules."`
-	Bundle    string `type:"existingfile" placeholder:"FILE" help:"A bundle whose verdict under both rules to compare."`
-	Roster    string `type:"existingfile" placeholder:"FILE" help:"The roster of that bundle."`
-	Committee string `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key."`
-	Unsigned  bool   `xor:"trust" help:"Take rules and roster as they are."`
-	JSON      bool   `help:"Print JSON."`
+	A         string   `arg:"" type:"existingfile" placeholder:"RULES_A" help:"Rules; with --bundle those that it was judged by."`
+	B         string   `arg:"" type:"existingfile" placeholder:"RULES_B" help:"Other rules."`
+	Bundle    string   `type:"existingfile" placeholder:"FILE" help:"A bundle whose verdict under both rules to compare."`
+	Roster    []string `sep:"none" type:"existingfile" placeholder:"FILE" help:"The roster of that bundle; give it again for others of the committee's."`
+	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key."`
+	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are."`
+	JSON      bool     `help:"Print JSON."`
 }
 
 // difference is a field in which two rules files differ.
@@ -47,7 +47,7 @@ func (c *diffCmd) Run(out *cli.IO) error {
 	}
 	report := diffReport{Differences: differences(a, b)}
 	if c.Bundle != "" {
-		if c.Roster == "" {
+		if len(c.Roster) == 0 {
 			return cli.BadInput(fmt.Errorf("--bundle needs the bundle's --roster"))
 		}
 		if err := c.judge(&report, b); err != nil {
@@ -100,7 +100,7 @@ func valueWords(v reflect.Value) string {
 // judge recomputes the bundle's verdict under A, under B, and under A with each
 // difference alone. What the bundle proves is verified once, under A.
 func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
-	res, err := (&trust{Rules: c.A, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
+	res, err := (&trust{Rules: []string{c.A}, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
 	if err != nil {
 		return err
 	}

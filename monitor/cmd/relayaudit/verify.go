@@ -22,29 +22,51 @@ const notMet = 3
 
 // trust is what a verifier brings along.
 type trust struct {
-	Rules     string `required:"" type:"existingfile" placeholder:"FILE" help:"The committee's rules, from the committee."`
-	Roster    string `required:"" type:"existingfile" placeholder:"FILE" help:"The committee's roster, from the committee."`
-	Committee string `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: rules and roster must be signed by it."`
-	Unsigned  bool   `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
-	Geo       string `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
+	Rules     []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest rules, from the committee; give it again for older ones, by which a bundle was judged."`
+	Roster    []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest roster, from the committee; give it again for older ones."`
+	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: the newest rules and roster must be signed by it, and vouch for the older ones."`
+	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
+	Geo       string   `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
 }
 
 func (t *trust) options() (bundle.Options, error) {
-	rules, err := os.ReadFile(t.Rules)
+	rules, err := readAll("rules", t.Rules)
 	if err != nil {
-		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the rules: %w", err))
+		return bundle.Options{}, cli.BadInput(err)
 	}
-	roster, err := os.ReadFile(t.Roster)
+	rosters, err := readAll("roster", t.Roster)
 	if err != nil {
-		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the roster: %w", err))
+		return bundle.Options{}, cli.BadInput(err)
 	}
-	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet()}
+	// Which is the newest their serials tell, not their order here.
+	o := bundle.Options{
+		Rules: rules[0], OlderRules: rules[1:], Roster: rosters[0], OlderRosters: rosters[1:],
+		Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet(),
+	}
 	if t.Geo != "" {
 		if o.Geo, err = readGeo(t.Geo); err != nil {
 			return bundle.Options{}, cli.BadInput(err)
 		}
 	}
 	return o, nil
+}
+
+// maxChain is how many files of the committee's are read of one kind.
+const maxChain = 100
+
+func readAll(what string, names []string) ([][]byte, error) {
+	if len(names) > maxChain {
+		return nil, fmt.Errorf("read the %s: %d files, at most %d are read", what, len(names), maxChain)
+	}
+	var out [][]byte
+	for _, name := range names {
+		b, err := bounty.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("read the %s: %w", what, err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
 }
 
 // maxGeo bounds a data set: those of all countries have 10 MB.
@@ -146,14 +168,18 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	if c.Require == "eligible" && (res.Result != bounty.Eligible || !res.Verdict.Final) {
+	final := res.Verdict.Final && (res.Newest == nil || res.Newest.Final)
+	if c.Require == "eligible" && (res.Result != bounty.Eligible || !final) {
 		return cli.Exit(notMet, fmt.Errorf("verified, but the verdict is %s, not ELIGIBLE", headline))
 	}
 	return nil
 }
 
-// headlineOf is the verdict's, unless the way it was verified caps it.
+// headlineOf is that of the verdict by the newest roster, unless the way it was verified caps it.
 func headlineOf(res bundle.Result) string {
+	if res.Newest != nil {
+		return strings.Replace(res.Newest.Headline, string(res.Newest.Result), string(res.Result), 1)
+	}
 	return strings.Replace(res.Verdict.Headline, string(res.Verdict.Result), string(res.Result), 1)
 }
 
