@@ -38,17 +38,25 @@ func readBasis(cfg Config, log history.Log) (*basis, error) {
 	if b.roster, b.files.roster, err = readRoster(cfg); err != nil {
 		return nil, err
 	}
+	return b, b.complete(cfg, log)
+}
+
+// complete adds what depends on the rules and the roster.
+func (b *basis) complete(cfg Config, log history.Log) error {
 	var controls []probe.ControlHost
+	var terms []bounty.Term
 	for _, c := range b.roster.Controls {
 		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
 		if err != nil {
-			return nil, fmt.Errorf("%s: controls: %w", cfg.Roster, err)
+			return fmt.Errorf("%s: controls: %w", cfg.Roster, err)
 		}
-		controls = append(controls, h)
+		controls, terms = append(controls, h), append(terms, c.Term)
 	}
-	b.lookout = newLookout(controls)
+	if b.lookout = newLookout(controls); b.lookout != nil {
+		b.lookout.terms = terms
+	}
 	b.history = history.New(log, b.rules, b.roster)
-	return b, nil
+	return nil
 }
 
 func readRules(cfg Config) (*bounty.Rules, []byte, error) {

@@ -132,6 +132,7 @@ func parseRules(name string, file, text []byte, signed bool) (*Rules, error) {
 	if err := config.Decode("default rules", DefaultRules, &r); err != nil {
 		return nil, err
 	}
+	r.Serial = 0 // that is the default file's own
 	if err := config.Decode(name, text, &r); err != nil {
 		return nil, err
 	}
