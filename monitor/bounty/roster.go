@@ -311,19 +311,24 @@ func parseRoster(name string, file, text []byte, validate func(*Roster) error) (
 	return r, nil
 }
 
-// faults collects what is wrong, each with the entry it is wrong in.
+// faults collects what is wrong, each with the entry it is wrong in, up to maxFaults: a
+// long file may be wrong everywhere.
 type faults []error
 
+const maxFaults = 100
+
 func (f *faults) want(ok bool, format string, args ...any) {
-	if !ok {
+	switch {
+	case ok || len(*f) > maxFaults:
+	case len(*f) == maxFaults:
+		*f = append(*f, fmt.Errorf("and more faults than these %d", maxFaults))
+	default:
 		*f = append(*f, fmt.Errorf(format, args...))
 	}
 }
 
 func (f *faults) check(where string, err error) {
-	if err != nil {
-		*f = append(*f, fmt.Errorf("%s: %w", where, err))
-	}
+	f.want(err == nil, "%s: %w", where, err)
 }
 
 func (r *Roster) validateTerms() error {
@@ -376,7 +381,7 @@ func (r *Roster) Validate() error {
 			return
 		}
 		if who, taken := keys[key]; taken && who != where {
-			f = append(f, fmt.Errorf("%s: its key is also that of %s", where, who))
+			f.want(false, "%s: its key is also that of %s", where, who)
 		}
 		keys[key] = where
 	}
@@ -438,7 +443,7 @@ func (r *Roster) Validate() error {
 // monitors and of witnesses.
 const (
 	maxControls = 200
-	maxTerms    = 1000
+	maxTerms    = 500
 )
 
 // validateControlHours wants none or 3 to 9 controls in each hour. Their number changes

@@ -314,3 +314,20 @@ func TestRosterFindsRelays(t *testing.T) {
 	r.Relays = nil
 	want("none")
 }
+
+// A roster that is wrong everywhere is told of in a bounded way, and one that compares
+// each with all others is bounded in that.
+func TestFaultsAreBounded(t *testing.T) {
+	for name, file := range map[string]string{
+		"relays":    "network: psf\nrelays:\n" + strings.Repeat("- {peer_id: p, operator: ' o', ipv4: 198.41.0.1, enrolled: 2026-11-01T00:00:00Z}\n", 5000),
+		"monitors":  "network: psf\nmonitors:\n" + strings.Repeat("- {name: m, operator: o, from: 2026-11-01T00:00:00Z}\n", maxTerms),
+		"too many":  "network: psf\nmonitors:\n" + strings.Repeat("- {name: m}\n", maxTerms+1),
+		"witnesses": "network: psf\nwitnesses:\n" + strings.Repeat("- {name: m}\n", maxTerms+1),
+		"controls":  "network: psf\ncontrols:\n" + strings.Repeat("- {name: c}\n", 5000),
+	} {
+		_, err := ParseRoster("roster", []byte(file))
+		if err == nil || len(err.Error()) > 100<<10 {
+			t.Errorf("%s: %d bytes of faults", name, len(fmt.Sprint(err)))
+		}
+	}
+}

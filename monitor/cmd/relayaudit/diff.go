@@ -81,7 +81,7 @@ func differences(a, b *bounty.Rules) []difference {
 	out := []difference{}
 	va, vb := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
 	for i := range va.NumField() {
-		name := va.Type().Field(i).Tag.Get("yaml")
+		name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("yaml"), ",")
 		if name == "-" || reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
 			continue
 		}
@@ -119,7 +119,7 @@ func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
 		alone := *res.Case.Rules
 		va, vb := reflect.ValueOf(&alone).Elem(), reflect.ValueOf(b).Elem()
 		for k := range va.NumField() {
-			if va.Type().Field(k).Tag.Get("yaml") == d.Field {
+			if name, _, _ := strings.Cut(va.Type().Field(k).Tag.Get("yaml"), ","); name == d.Field {
 				va.Field(k).Set(vb.Field(k))
 			}
 		}
