@@ -65,7 +65,7 @@ func readRules(cfg Config) (*bounty.Rules, []byte, error) {
 	if cfg.Rules != "" {
 		name, committee = cfg.Rules, cfg.Committee
 		var err error
-		if file, err = bounty.ReadFile(cfg.Rules); err != nil {
+		if file, err = bounded.ReadFile(cfg.Rules, bounty.MaxBytes); err != nil {
 			return nil, nil, fmt.Errorf("read the rules: %w", err)
 		}
 	}
@@ -80,7 +80,7 @@ func readRules(cfg Config) (*bounty.Rules, []byte, error) {
 }
 
 func readRoster(cfg Config) (*bounty.Roster, []byte, error) {
-	file, err := bounty.ReadFile(cfg.Roster)
+	file, err := bounded.ReadFile(cfg.Roster, bounty.MaxBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the roster: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -53,7 +54,7 @@ func (s shelf) newest(kind string) (bounty.Link, []byte, error) {
 		return bounty.Link{}, nil, err
 	}
 	serial := serials[len(serials)-1]
-	file, err := bounty.ReadFile(s.name(kind, serial))
+	file, err := bounded.ReadFile(s.name(kind, serial), bounty.MaxBytes)
 	if err != nil {
 		return bounty.Link{}, nil, fmt.Errorf("read the %s that were in force: %w", kind, err)
 	}
@@ -153,7 +154,7 @@ func (s shelf) rulesFor(month evidence.Month, now *bounty.Rules, file []byte) (*
 	}
 	for _, serial := range slices.Backward(serials) {
 		name := s.name(ruleFiles, serial)
-		kept, err := bounty.ReadFile(name)
+		kept, err := bounded.ReadFile(name, bounty.MaxBytes)
 		if err != nil {
 			return nil, nil, fmt.Errorf("read the rules that were in force: %w", err)
 		}

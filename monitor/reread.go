@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -111,7 +112,7 @@ func isStill(name string, read []byte) bool {
 	if name == "" {
 		return true
 	}
-	now, err := bounty.ReadFile(name)
+	now, err := bounded.ReadFile(name, bounty.MaxBytes)
 	return err == nil && bytes.Equal(now, read)
 }
 

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -20,9 +19,6 @@ import (
 
 // MaxBytes bounds a file of rules or a roster, signatures included.
 const MaxBytes = config.MaxBytes
-
-// ReadFile reads a file of rules or a roster, up to [MaxBytes].
-func ReadFile(name string) ([]byte, error) { return bounded.ReadFile(name, MaxBytes) }
 
 // Link is a file's place in its chain.
 type Link struct {

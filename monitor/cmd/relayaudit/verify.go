@@ -60,7 +60,7 @@ func readAll(what string, names []string) ([][]byte, error) {
 	}
 	var out [][]byte
 	for _, name := range names {
-		b, err := bounty.ReadFile(name)
+		b, err := bounded.ReadFile(name, bounty.MaxBytes)
 		if err != nil {
 			return nil, fmt.Errorf("read the %s: %w", what, err)
 		}

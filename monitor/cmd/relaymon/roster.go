@@ -59,7 +59,7 @@ type rosterFile struct {
 }
 
 func (f rosterFile) read() ([]byte, error) {
-	b, err := bounty.ReadFile(f.Roster)
+	b, err := bounded.ReadFile(f.Roster, bounty.MaxBytes)
 	if err != nil {
 		return nil, cli.BadInput(fmt.Errorf("read the roster: %w", err))
 	}
@@ -73,7 +73,7 @@ type rosterCheckCmd struct {
 }
 
 func (c *rosterCheckCmd) Run(out *cli.IO) error {
-	file, err := bounty.ReadFile(c.File)
+	file, err := bounded.ReadFile(c.File, bounty.MaxBytes)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read what to check: %w", err))
 	}
@@ -184,7 +184,7 @@ type rosterSignCmd struct {
 }
 
 func (c *rosterSignCmd) Run(out *cli.IO) error {
-	file, err := bounty.ReadFile(c.File)
+	file, err := bounded.ReadFile(c.File, bounty.MaxBytes)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read what to sign: %w", err))
 	}
@@ -225,7 +225,7 @@ func (c *rosterSignCmd) before(secret string) (*bounty.Previous, error) {
 	if c.First {
 		return nil, nil
 	}
-	file, err := bounty.ReadFile(c.Previous)
+	file, err := bounded.ReadFile(c.Previous, bounty.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the file in force: %w", err)
 	}
