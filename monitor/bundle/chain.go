@@ -107,6 +107,9 @@ func (h *held) inForce(rules *bounty.Rules, month evidence.Month) error {
 	return nil
 }
 
+// Final says whether no verdict of the result can change any more.
+func (r *Result) Final() bool { return r.Verdict.Final && (r.Newest == nil || r.Newest.Final) }
+
 // byNewest judges a bundle whose roster is older than the verifier's by the newer one,
 // too: the result is that of the newer.
 func (r *Result) byNewest(files map[string][]byte, h *held, beacon evidence.BeaconVerifier) {

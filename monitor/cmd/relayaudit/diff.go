@@ -50,7 +50,7 @@ func (c *diffCmd) Run(out *cli.IO) error {
 		if len(c.Roster) == 0 {
 			return cli.BadInput(fmt.Errorf("--bundle needs the bundle's --roster"))
 		}
-		if err := c.judge(&report, b); err != nil {
+		if err := c.judge(&report, a, b); err != nil {
 			return err
 		}
 	}
@@ -99,10 +99,13 @@ func valueWords(v reflect.Value) string {
 
 // judge recomputes the bundle's verdict under A, under B, and under A with each
 // difference alone. What the bundle proves is verified once, under A.
-func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
+func (c *diffCmd) judge(report *diffReport, a, b *bounty.Rules) error {
 	res, err := (&trust{Rules: []string{c.A}, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
 	if err != nil {
 		return err
+	}
+	if res.Case.Rules.SHA256 != a.SHA256 {
+		return cli.BadInput(fmt.Errorf("the bundle was judged by rules serial %d, not by %s: give the rules that stand in it first", res.Case.Rules.Serial, c.A))
 	}
 	verdict := func(r bounty.Rules) string {
 		one := res.Case

@@ -161,15 +161,14 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	}
 	headline := headlineOf(res)
 	if c.JSON {
-		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: headline, Final: res.Verdict.Final, Result: &res})
+		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: headline, Final: res.Final(), Result: &res})
 	} else {
 		err = c.print(out.Stdout, headline, res)
 	}
 	if err != nil {
 		return err
 	}
-	final := res.Verdict.Final && (res.Newest == nil || res.Newest.Final)
-	if c.Require == "eligible" && (res.Result != bounty.Eligible || !final) {
+	if c.Require == "eligible" && (res.Result != bounty.Eligible || !res.Final()) {
 		return cli.Exit(notMet, fmt.Errorf("verified, but the verdict is %s, not ELIGIBLE", headline))
 	}
 	return nil
