@@ -2,8 +2,8 @@ package monitor
 
 import (
 	"fmt"
-	"os"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -39,17 +39,25 @@ func readBasis(cfg Config, log history.Log) (*basis, error) {
 	if b.roster, b.files.roster, err = readRoster(cfg); err != nil {
 		return nil, err
 	}
+	return b, b.complete(cfg, log)
+}
+
+// complete adds what depends on the rules and the roster.
+func (b *basis) complete(cfg Config, log history.Log) error {
 	var controls []probe.ControlHost
+	var terms []bounty.Term
 	for _, c := range b.roster.Controls {
 		h, err := probe.ParseControl(c.Name, c.TCP4, c.WSS)
 		if err != nil {
-			return nil, fmt.Errorf("%s: controls: %w", cfg.Roster, err)
+			return fmt.Errorf("%s: controls: %w", cfg.Roster, err)
 		}
-		controls = append(controls, h)
+		controls, terms = append(controls, h), append(terms, c.Term)
 	}
-	b.lookout = newLookout(controls)
+	if b.lookout = newLookout(controls); b.lookout != nil {
+		b.lookout.terms = terms
+	}
 	b.history = history.New(log, b.rules, b.roster, beacon.Quicknet())
-	return b, nil
+	return nil
 }
 
 func readRules(cfg Config) (*bounty.Rules, []byte, error) {
@@ -58,7 +66,7 @@ func readRules(cfg Config) (*bounty.Rules, []byte, error) {
 	if cfg.Rules != "" {
 		name, committee = cfg.Rules, cfg.Committee
 		var err error
-		if file, err = os.ReadFile(cfg.Rules); err != nil {
+		if file, err = bounded.ReadFile(cfg.Rules, bounty.MaxBytes); err != nil {
 			return nil, nil, fmt.Errorf("read the rules: %w", err)
 		}
 	}
@@ -73,7 +81,7 @@ func readRules(cfg Config) (*bounty.Rules, []byte, error) {
 }
 
 func readRoster(cfg Config) (*bounty.Roster, []byte, error) {
-	file, err := os.ReadFile(cfg.Roster)
+	file, err := bounded.ReadFile(cfg.Roster, bounty.MaxBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the roster: %w", err)
 	}
@@ -93,7 +101,7 @@ func (m *Monitor) readReleases(roster *bounty.Roster) ([]byte, error) {
 	if m.cfg.Releases == "" {
 		return m.updates.Named(roster.Releases), nil
 	}
-	file, err := os.ReadFile(m.cfg.Releases)
+	file, err := bounded.ReadFile(m.cfg.Releases, release.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the release list: %w", err)
 	}

@@ -38,7 +38,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	if err := m.follow(); err != nil {
 		return err
 	}
-	_, rulesFile, err := readRules(cfg)
+	_, rulesFile, err := rulesOf(cfg, q.Month)
 	if err != nil {
 		return err
 	}

@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -77,7 +77,7 @@ type LabConfig struct {
 // LoadConfig reads a file over the defaults. Relative paths in it are taken from
 // the file's own folder. The error names every fault.
 func LoadConfig(path string) (Config, error) {
-	data, err := os.ReadFile(path)
+	data, err := bounded.ReadFile(path, config.MaxBytes)
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 )
@@ -26,6 +27,7 @@ const (
 // lookout tries the controls of one roster, in rounds.
 type lookout struct {
 	hosts []probe.ControlHost
+	terms []bounty.Term // of each host; nil: all are controls for ever
 
 	mu     sync.Mutex
 	coming map[evidence.Component]*round // called for, and not begun yet
@@ -77,9 +79,23 @@ func (l *lookout) call(c evidence.Component, try trier) *round {
 		delete(l.coming, c)
 		l.begun[c] = time.Now()
 		l.mu.Unlock()
-		r.results = try(l.hosts, tried(c))
+		r.results = try(l.inForce(evidence.HourOf(time.Now())), tried(c))
 	}()
 	return r
+}
+
+// inForce are the hosts that are controls in hour h.
+func (l *lookout) inForce(h evidence.Hour) []probe.ControlHost {
+	if l.terms == nil {
+		return l.hosts
+	}
+	var out []probe.ControlHost
+	for i, host := range l.hosts {
+		if l.terms[i].Holds(h) {
+			out = append(out, host)
+		}
+	}
+	return out
 }
 
 // watch accompanies one attempt: it calls for controls while a rung takes long.

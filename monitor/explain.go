@@ -15,7 +15,7 @@ import (
 // monitor's log: with the cosignatures and the relay's own signatures checked. It
 // reads the log beside a monitor that may be running.
 func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story history.Story, err error) {
-	rules, _, err := readRules(cfg)
+	rules, _, err := rulesOf(cfg, hour.Month())
 	if err != nil {
 		return story, err
 	}

@@ -119,10 +119,18 @@ func (m *Monitor) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := m.checkPlace(b.roster, evidence.HourOf(time.Now())); err != nil {
+	h := evidence.HourOf(time.Now())
+	if err := shelfOf(m.cfg).usable(b, m.cfg, h); err != nil {
+		m.log.Error("the committee's files, as they are now, are not used: going on with those that were in force", "err", err)
+		if b, err = shelfOf(m.cfg).lastly(b, m.cfg, m.store); err != nil {
+			return err
+		}
+	}
+	if err := m.checkPlace(b.roster, h); err != nil {
 		return err
 	}
 	m.inForce.Store(b)
+	m.shelve(b)
 	if m.ladder, err = newLadder(m.cfg); err != nil {
 		return err
 	}

@@ -22,7 +22,7 @@ func Report(ctx context.Context, cfg Config, q BundleRequest, file string) ([]by
 	if err != nil {
 		return nil, err
 	}
-	_, rulesFile, err := readRules(cfg)
+	_, rulesFile, err := rulesOf(cfg, q.Month)
 	if err != nil {
 		return nil, err
 	}

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -28,7 +29,7 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	h := evidence.HourOf(now)
 	b, err := readBasis(m.cfg, m.store)
 	if err == nil {
-		err = m.checkPlace(b.roster, h)
+		err = errors.Join(shelfOf(m.cfg).usable(b, m.cfg, h), m.checkPlace(b.roster, h))
 	}
 	if err != nil {
 		// Each entry of a long roster may be at fault.
@@ -43,12 +44,21 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	}
 	m.refuse("")
 	m.adopt(b, h, now)
+	m.shelve(b)
 	m.log.Info("the committee's files have changed and are in force from now on", changes(old, b)...)
 	if m.warming != nil {
 		m.warming() // nobody will ask for it again
 	}
 	ctx, m.warming = context.WithCancel(ctx)
 	m.running.Go(func() { m.warm(ctx, b) })
+}
+
+// shelve keeps the files that are in force. A monitor that cannot goes on: it would
+// take older ones after a restart, and says so.
+func (m *Monitor) shelve(b *basis) {
+	if err := shelfOf(m.cfg).remember(b, m.cfg); err != nil {
+		m.log.Error("the committee's files could not be kept: after a restart older ones would be taken", "err", err)
+	}
 }
 
 // refuse keeps why the committee's files are not used as they are; empty: they are. It
@@ -102,7 +112,7 @@ func isStill(name string, read []byte) bool {
 	if name == "" {
 		return true
 	}
-	now, err := os.ReadFile(name)
+	now, err := bounded.ReadFile(name, bounty.MaxBytes)
 	return err == nil && bytes.Equal(now, read)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -33,9 +34,11 @@ func rosterFile(m *Monitor, logKey string, relays map[string][]int, moved eviden
 	first := m.store.First() - 1
 	b := fmt.Appendf(nil, "network: lab\nmonitors:\n- {name: m1, operator: us, log_key: %q, from: %q}\nrelays:\n", logKey, first)
 	for id, ports := range relays {
-		b = fmt.Appendf(b, "- peer_id: %s\n  operator: them\n  ipv4: 127.0.0.2\n  tcp_port: %d\n  domain: relay.test\n  enrolled: %q\n", id, ports[0], first)
+		host := sha256.Sum256([]byte(id)) // no two at one address
+		ip := fmt.Sprintf("127.%d.%d.%d", host[0], host[1], host[2])
+		b = fmt.Appendf(b, "- peer_id: %s\n  operator: them\n  ipv4: %s\n  tcp_port: %d\n  domain: relay.test\n  enrolled: %q\n", id, ip, ports[0], first)
 		if len(ports) > 1 {
-			b = fmt.Appendf(b, "  moves: [{from: %q, announced: %[1]q, ipv4: 127.0.0.2, tcp_port: %d, domain: relay.test}]\n", moved, ports[1])
+			b = fmt.Appendf(b, "  moves: [{from: %q, announced: %[1]q, ipv4: %s, tcp_port: %d, domain: relay.test}]\n", moved, ip, ports[1])
 		}
 	}
 	return b

@@ -81,6 +81,9 @@ func (m *Machine) userDataFault() error {
 		}
 		return errors.New("user-data: its first line must be #cloud-config, or cloud-init does not read it")
 	}
+	if err = config.CheckBounds("user-data", b); err != nil {
+		return err
+	}
 	var content map[string]any
 	err = yaml.Unmarshal(b, &content)
 	if err == nil {

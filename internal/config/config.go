@@ -10,19 +10,19 @@ import (
 	"encoding"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/agnivade/levenshtein"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
-
-// maxBytes bounds a file: a config is written by a person.
-const maxBytes = 1 << 20
 
 // Fault is one mistake in a file.
 type Fault struct {
@@ -39,25 +39,36 @@ func (f *Fault) Error() string {
 // their value. The error joins a [Fault] for each mistake; name stands for the
 // file in them. Lists are replaced, not appended to; maps are merged.
 func Decode(name string, data []byte, into any) error {
-	if len(data) > maxBytes {
-		return fmt.Errorf("%s: %d bytes, at most %d are read", name, len(data), maxBytes)
-	}
-	file, err := parser.ParseBytes(data, 0)
+	return decode(name, data, into, false)
+}
+
+// DecodeWhole reads data as [Decode] does, and wants every key of into to stand there
+// but those whose yaml tag says omitempty. The error names all that are missing.
+func DecodeWhole(name string, data []byte, into any) error {
+	return decode(name, data, into, true)
+}
+
+func decode(name string, data []byte, into any, whole bool) error {
+	file, err := Parse(name, data, 0)
 	if err != nil {
-		return SyntaxFault(name, err)
+		return err
 	}
-	d := decoder{file: name}
+	d := decoder{faults: faults{file: name}, whole: whole}
 	docs := file.Docs
 	// An empty file, or one of comments only, changes nothing.
 	docs = slices.DeleteFunc(docs, func(doc *ast.DocumentNode) bool { return isEmpty(doc.Body) })
+	v := reflect.ValueOf(into).Elem()
 	switch len(docs) {
 	case 0:
+		if whole {
+			d.missing(&token.Token{Position: &token.Position{Line: 1, Column: 1}}, fieldsOf(v), nil, "")
+		}
 	case 1:
-		d.value(docs[0].Body, reflect.ValueOf(into).Elem(), "")
+		d.value(docs[0].Body, v, "")
 	default:
 		d.fault(docs[1].Body, "a second document (---): write one")
 	}
-	return errors.Join(d.faults...)
+	return d.faults.join()
 }
 
 func isEmpty(n ast.Node) bool {
@@ -86,21 +97,15 @@ func SyntaxFault(name string, err error) error {
 // decoder walks the file's tree and the Go value side by side, so that a fault
 // in one place does not hide those in others.
 type decoder struct {
-	file   string
-	faults []error
+	faults faults
+	whole  bool // every key must be there
 }
 
 func (d *decoder) fault(n ast.Node, format string, args ...any) {
-	pos := n.GetToken().Position
-	d.faults = append(d.faults, &Fault{d.file, pos.Line, pos.Column, fmt.Sprintf(format, args...)})
+	d.faults.at(n.GetToken(), format, args...)
 }
 
 func (d *decoder) value(n ast.Node, v reflect.Value, path string) {
-	switch n := n.(type) {
-	case *ast.AnchorNode, *ast.AliasNode, *ast.MergeKeyNode, *ast.TagNode:
-		d.fault(n, "%sanchors, aliases and tags are not read: write the value out", at(path))
-		return
-	}
 	if n.Type() == ast.NullType {
 		// "key:" with nothing behind it is an empty list or map for those who
 		// commented its lines out, and a forgotten value for all else.
@@ -146,10 +151,30 @@ func (d *decoder) object(n ast.Node, v reflect.Value, path string) {
 	for _, e := range entries {
 		f, ok := fields[e.key]
 		if !ok {
+			if d.faults.full() {
+				return // a hint takes time
+			}
 			d.fault(e.node, "unknown key %q%s", join(path, e.key), hint(e.key, fields))
 			continue
 		}
-		d.value(e.value, f, join(path, e.key))
+		d.value(e.value, f.Value, join(path, e.key))
+	}
+	if d.whole {
+		d.missing(n.GetToken(), fields, entries, path)
+	}
+}
+
+// missing names the keys that do not stand there, in the order of the alphabet.
+func (d *decoder) missing(t *token.Token, fields map[string]field, entries []entry, path string) {
+	var names []string
+	for name, f := range fields {
+		if !f.optional && !slices.ContainsFunc(entries, func(e entry) bool { return e.key == name }) {
+			names = append(names, join(path, name))
+		}
+	}
+	if len(names) > 0 {
+		slices.Sort(names)
+		d.faults.at(t, "missing: %s: every key must stand here", strings.Join(names, ", "))
 	}
 }
 
@@ -236,29 +261,74 @@ func (d *decoder) leaf(n ast.Node, v reflect.Value, path string) {
 			*u = s.Value
 		}
 	default:
-		into := reflect.New(v.Type())
-		if yaml.NodeToValue(n, into.Interface(), yaml.Strict()) == nil && !cut(n, into.Elem()) {
-			v.Set(into.Elem())
-		} else {
-			err = fmt.Errorf("want %s, not %q", kindWords(v.Kind()), text)
-		}
+		err = scan(n, text, v)
 	}
 	if err != nil {
 		d.fault(n, "%s%v", at(path), err)
 	}
 }
 
-// cut says whether whole is what is left of a number with a fraction: the library cuts
-// that off without a word.
-func cut(n ast.Node, whole reflect.Value) bool {
-	var number float64
+// wholeNumber and number are the spellings that mean the same to everybody: 0600 is 384
+// to some and 600 to others, and so are 0x10, 0b11, 1_000 and 1e3 not for people.
+var (
+	wholeNumber = regexp.MustCompile(`^-?(0|[1-9][0-9]*)$`)
+	number      = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+)
+
+// scan reads a number, or what else the library reads, into v. Of what is none, v
+// keeps what it holds.
+func scan(n ast.Node, text string, v reflect.Value) error {
+	wrong := fmt.Errorf("want %s, not %q", kindWords(v.Kind()), text)
+	into := reflect.New(v.Type()).Elem()
+	var err error
 	switch {
-	case whole.CanInt():
-		return yaml.NodeToValue(n, &number) == nil && number != float64(whole.Int())
-	case whole.CanUint():
-		return yaml.NodeToValue(n, &number) == nil && number != float64(whole.Uint())
+	case v.CanInt() || v.CanUint():
+		if !wholeNumber.MatchString(text) {
+			return fmt.Errorf("%w%s", wrong, decimal(text))
+		}
+		if v.CanInt() {
+			var i int64
+			i, err = strconv.ParseInt(text, 10, v.Type().Bits())
+			into.SetInt(i)
+		} else {
+			var i uint64
+			i, err = strconv.ParseUint(text, 10, v.Type().Bits())
+			into.SetUint(i)
+		}
+	case v.CanFloat():
+		if !number.MatchString(text) {
+			return fmt.Errorf("%w%s", wrong, decimal(text))
+		}
+		var f float64
+		f, err = strconv.ParseFloat(text, v.Type().Bits())
+		into.SetFloat(f)
+	default:
+		// Of numbers of no kind that is known, too, only one spelling is read.
+		if t := n.Type(); (t == ast.IntegerType || t == ast.FloatType || t == ast.InfinityType || t == ast.NanType) && !number.MatchString(text) {
+			return fmt.Errorf("%q is not plain%s", text, decimal(text))
+		}
+		err = yaml.NodeToValue(n, into.Addr().Interface(), yaml.Strict())
 	}
-	return false
+	if err != nil {
+		return wrong
+	}
+	v.Set(into)
+	return nil
+}
+
+// decimal says how to write a number that has another spelling; empty: it is none, or
+// is plain.
+func decimal(text string) string {
+	const how = ": write it in decimal digits alone, without leading zeros"
+	if digits := strings.TrimLeft(text, "+0"); digits != "" && wholeNumber.MatchString(digits) && !wholeNumber.MatchString(text) {
+		return how + ": " + digits // 0600 was meant as 600, whatever it is to others
+	}
+	_, notFloat := strconv.ParseFloat(text, 64)
+	_, notInt := strconv.ParseInt(text, 0, 64)
+	if number.MatchString(text) || notFloat != nil && notInt != nil {
+		return ""
+	}
+	return how
 }
 
 type entry struct {
@@ -282,10 +352,6 @@ func (d *decoder) entries(n ast.Node, path string) ([]entry, bool) {
 	var out []entry
 	seen := map[string]bool{}
 	for _, v := range values {
-		if _, merge := v.Key.(*ast.MergeKeyNode); merge {
-			d.fault(v, "%smerge keys (<<) are not read: write the values out", at(path))
-			continue
-		}
 		key := v.Key.GetToken().Value
 		if seen[key] {
 			d.fault(v.Key, "key %q stands twice", join(path, key))
@@ -297,20 +363,23 @@ func (d *decoder) entries(n ast.Node, path string) ([]entry, bool) {
 	return out, true
 }
 
-// fieldsOf maps the yaml names of a struct's fields to the fields.
-func fieldsOf(v reflect.Value) map[string]reflect.Value {
-	out := map[string]reflect.Value{}
+// field is one of a struct's, by its yaml name.
+type field struct {
+	reflect.Value
+	optional bool // it may be missing where all must be there
+}
+
+func fieldsOf(v reflect.Value) map[string]field {
+	out := map[string]field{}
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		name, opts, _ := strings.Cut(f.Tag.Get("yaml"), ",")
 		switch {
 		case !f.IsExported() || name == "-":
 		case strings.Contains(opts, "inline"):
-			for k, inner := range fieldsOf(v.Field(i)) {
-				out[k] = inner
-			}
+			maps.Copy(out, fieldsOf(v.Field(i)))
 		case name != "":
-			out[name] = v.Field(i)
+			out[name] = field{v.Field(i), strings.Contains(opts, "omitempty")}
 		default:
 			panic(fmt.Sprintf("config: field %s of %s has no yaml name", f.Name, v.Type()))
 		}
@@ -319,7 +388,7 @@ func fieldsOf(v reflect.Value) map[string]reflect.Value {
 }
 
 // hint names the known key that is nearest to the unknown one, or all of them.
-func hint(key string, fields map[string]reflect.Value) string {
+func hint(key string, fields map[string]field) string {
 	best, distance := "", 0
 	var names []string
 	for name := range fields {

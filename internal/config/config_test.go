@@ -101,6 +101,25 @@ func TestFaults(t *testing.T) {
 		{"fraction", "port: 16.5\n", "f:1:7: port: want a whole number, not below 0, not \"16.5\""},
 		{"fraction in quotes", "port: \"16.5\"\n", "f:1:7: port: want a whole number"},
 		{"fraction with an exponent", "port: 165e-1\n", "f:1:7: port: want a whole number"},
+		{"leading zero", "port: 0600\n", "f:1:7: port: want a whole number, not below 0, not \"0600\": write it in decimal digits alone, without leading zeros: 600"},
+		{"leading zero in quotes", "port: \"0600\"\n", "f:1:7: port: want a whole number, not below 0, not \"0600\": write it in decimal digits alone, without leading zeros: 600"},
+		{"octal", "port: 0o600\n", "write it in decimal"},
+		{"hex", "port: 0x10\n", "write it in decimal"},
+		{"binary", "port: 0b11\n", "write it in decimal"},
+		{"underscore", "port: 1_000\n", "f:1:7: port: want a whole number"},
+		{"exponent", "port: 1e3\n", "write it in decimal"},
+		{"plus", "port: +5\n", "write it in decimal digits alone, without leading zeros: 5"},
+		{"minus zero", "port: -0\n", "f:1:7: port: want a whole number"},
+		{"signed with a zero", "by_addr: {192.0.2.7: -07}\n", "want a whole number, not \"-07\""},
+		{"float with a zero", "ratio: 00.5\n", "f:1:8: ratio: want a number, not \"00.5\""},
+		{"float in hex", "ratio: 0x1p4\n", "f:1:8: ratio: want a number"},
+		{"float with an exponent", "ratio: 1e3\n", "f:1:8: ratio: want a number, not \"1e3\": write it in decimal"},
+		{"float without a digit", "ratio: .5\n", "f:1:8: ratio: want a number"},
+		{"not a number", "ratio: .nan\n", "f:1:8: ratio: want a number"},
+		{"infinite", "ratio: -.inf\n", "f:1:8: ratio: want a number"},
+		{"octal where all is taken", "other: {a: 0600}\n", "other.a: \"0600\" is not plain: write it in decimal digits alone, without leading zeros: 600"},
+		{"exponent where all is taken", "other: {a: [1.5e3]}\n", "other.a[0]: \"1.5e3\" is not plain"},
+		{"infinite where all is taken", "other: {a: .inf}\n", "is not plain"},
 		{"range", "port: 70000\n", "f:1:7: port: want a whole number"},
 		{"negative", "port: -1\n", "f:1:7: port: want"},
 		{"bool", "quiet: maybe\n", "f:1:8: quiet: want true or false, not \"maybe\""},
@@ -146,17 +165,54 @@ func TestFaultsKeepTheDefault(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
-	if err := Decode("f", make([]byte, maxBytes+1), &sample{}); err == nil {
+	if err := Decode("f", make([]byte, MaxBytes+1), &sample{}); err == nil {
 		t.Fatal("no error")
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, s := range []string{"name: a\n", "rows: [{tcp: 1}, 2]\n", "a: &x [*x]\n", "? a\n: b\n", "|\n x", "deep: {a: {b: c}}", "name: !!binary eA==", "- - -", "{", "\t", "%YAML 1.2\n---\nname: x"} {
+	for _, s := range []string{"name: a\n", "rows: [{tcp: 1}, 2]\n", "a: &x [*x]\n", "? a\n: b\n", "|\n x", "deep: {a: {b: c}}", "name: !!binary eA==", "- - -", "{", "[[[[", "- - - - [{", "? ? ?", "port: 0600", "  a: 1\n b: 2\n", "<<: {", "\t", "%YAML 1.2\n---\nname: x"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var s sample
 		_ = Decode("f", data, &s) // must neither panic nor hang
 	})
+}
+
+// Of a file that is wrong everywhere not everything is told.
+func TestManyFaults(t *testing.T) {
+	err := Decode("f", []byte("rows:\n"+strings.Repeat("- {tcq: a}\n", maxFaults)), &sample{})
+	if n := strings.Count(err.Error(), "\n"); n != maxFaults-1 {
+		t.Errorf("%d lines more than one", n)
+	}
+	err = Decode("f", []byte("rows:\n"+strings.Repeat("- {tcq: a}\n", maxFaults+1)), &sample{})
+	if n := strings.Count(err.Error(), "\n"); n != maxFaults || !strings.HasSuffix(err.Error(), "f: and more faults than these 50") {
+		t.Errorf("%d lines more than one: %v", n, err)
+	}
+}
+
+func TestDecodeWhole(t *testing.T) {
+	type whole struct {
+		A     int    `yaml:"a"`
+		B     string `yaml:"b"`
+		Maybe int    `yaml:"maybe,omitempty"`
+		Inner listen `yaml:"inner"`
+	}
+	var w whole
+	if err := DecodeWhole("f", []byte("a: 1\nb: x\ninner: {tcp: y, quic: z}\n"), &w); err != nil || w.A != 1 || w.Inner.QUIC != "z" {
+		t.Errorf("got %v, %+v", err, w)
+	}
+	for file, want := range map[string]string{
+		"":                                 "f:1:1: missing: a, b, inner: every key must stand here",
+		"# words\n":                        "missing: a, b, inner",
+		"a: 1\n":                           "missing: b, inner",
+		"a: 1\nb: x\ninner: {tcp: y}\n":    "missing: inner.quic",
+		"a: 1\nc: x\ninner: {tcp: y}\n":    "missing: inner.quic",
+		"a: 1\ninner: {tcp: y, quic: z}\n": "missing: b:",
+	} {
+		if err := DecodeWhole("f", []byte(file), &whole{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q", file, err, want)
+		}
+	}
 }

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
-)
+import "github.com/goccy/go-yaml/ast"
 
 // Lines says on which line of a file each key is set, inner keys with dots
 // between: "listen.tcp". A program that layers files over other sources tells an
@@ -11,10 +8,7 @@ import (
 // [Decode] says why.
 func Lines(data []byte) map[string]int {
 	lines := map[string]int{}
-	if len(data) > maxBytes {
-		return lines
-	}
-	file, err := parser.ParseBytes(data, 0)
+	file, err := Parse("", data, 0)
 	if err != nil {
 		return lines
 	}

@@ -66,7 +66,7 @@ func fullDisk(t *testing.T, fill func(t *testing.T, dir string)) {
 
 	// The disk holds nothing but the data folder. The relays hang up at once.
 	dir := t.TempDir()
-	relays, err := net.Listen("tcp4", "127.0.0.1:0")
+	relays, err := net.Listen("tcp4", "0.0.0.0:0") // each relay has an address of its own
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func fullDisk(t *testing.T, fill func(t *testing.T, dir string)) {
 	port := relays.Addr().(*net.TCPAddr).Port
 	now := evidence.HourOf(time.Now())
 	roster := fmt.Sprintf("network: lab\nmonitors:\n- {name: m1, operator: us, log_key: %q, from: %q}\nrelays:\n", keys.LogKey, now)
-	for range 300 {
+	for i := range 300 {
 		_, public, err := crypto.GenerateEd25519Key(nil)
 		if err != nil {
 			t.Fatal(err)
@@ -104,7 +104,7 @@ func fullDisk(t *testing.T, fill func(t *testing.T, dir string)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		roster += fmt.Sprintf("- {peer_id: %s, operator: them, ipv4: 127.0.0.1, tcp_port: %d, domain: %s, wss_port: %d, enrolled: %q}\n", id, port, domain, port, now)
+		roster += fmt.Sprintf("- {peer_id: %s, operator: them, ipv4: 127.1.%d.%d, tcp_port: %d, domain: %s, wss_port: %d, enrolled: %q}\n", id, i/200, i%200+1, port, domain, port, now)
 	}
 	write(t, filepath.Join(dir, "roster.yaml"), roster)
 

@@ -89,6 +89,9 @@ func (t *Time) UnmarshalText(b []byte) (err error) {
 
 // Parse reads a list, signed or not; no signature is looked at.
 func Parse(name string, file []byte) (*List, error) {
+	if len(file) > MaxBytes {
+		return nil, fmt.Errorf("%s: %d bytes, at most %d are read", name, len(file), MaxBytes)
+	}
 	text := file
 	if bytes.Contains(file, []byte("\n\n— ")) {
 		n, err := note.Open(file, note.VerifierList())

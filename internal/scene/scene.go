@@ -16,6 +16,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -24,6 +25,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/record"
@@ -302,7 +304,7 @@ func (w *Scene) Seal(m *Watcher, now time.Time) {
 // RosterYAML is the roster, before it is signed.
 func (w *Scene) RosterYAML() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "version: 1\nnetwork: %s\nmonitors:\n", w.Network)
+	fmt.Fprintf(&b, "version: 1\nserial: 1\nnetwork: %s\nmonitors:\n", w.Network)
 	for _, m := range w.Monitors {
 		place, until := "null", "null"
 		if m.Until != nil {
@@ -342,9 +344,27 @@ func (w *Scene) Signed(yaml string) []byte {
 	return out
 }
 
+// RulesOver are whole rules: the defaults, and over them what the YAML says.
+func RulesOver(t testing.TB, over string) string {
+	t.Helper()
+	rules := map[string]any{}
+	for _, file := range []string{string(bounty.DefaultRules), over} {
+		var some map[string]any
+		if err := yaml.Unmarshal([]byte(file), &some); err != nil {
+			t.Fatal(err)
+		}
+		maps.Copy(rules, some)
+	}
+	out, err := yaml.Marshal(rules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
 // RulesFile is the rules, signed.
 func (w *Scene) RulesFile() []byte {
-	return w.Signed(fmt.Sprintf("network: %s\n%s", w.Network, w.Rules))
+	return w.Signed(RulesOver(w.t, fmt.Sprintf("network: %s\n%s", w.Network, w.Rules)))
 }
 
 // Logs are the exports of the monitors' logs for the month in which the scene begins.

@@ -119,7 +119,11 @@ func Text(envelope []byte) string { return base64.StdEncoding.EncodeToString(env
 
 // FromText reads what [Text] writes; white space around it does not matter.
 func FromText(s string) ([]byte, error) {
-	b, err := base64.StdEncoding.Strict().DecodeString(strings.TrimSpace(s))
+	s = strings.TrimSpace(s)
+	if most := base64.StdEncoding.EncodedLen(maxBytes); len(s) > most {
+		return nil, fmt.Errorf("read the relay's statement: %d bytes of base64, at most %d are read", len(s), most)
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
 	if err != nil {
 		return nil, fmt.Errorf("read the relay's statement: want one line of base64: %w", err)
 	}

@@ -88,7 +88,7 @@ func judgeAssurance(rules *Rules, roster *Roster, relay *Relay, a *assurance) Fi
 		because(a.alone, "too few other operators' monitors voted up")
 		because(a.unwitnessed, "no witness of another operator cosigned in time, so nothing shows when they were written")
 	}
-	if len(roster.controlsFor(relay, "tcp4")) == 0 {
+	if !roster.hasControls(relay) {
 		f.note(Review, "no controls: failures could count nowhere, so an outage may have gone unseen")
 	}
 	if f.Outcome == "" {

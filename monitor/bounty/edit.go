@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/internal/statement"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -116,7 +117,7 @@ func forEditing(name string, file []byte, s statement.Statement) (text []byte, b
 // appendTo appends entries to the list at path. Where there is none yet, the key
 // is added to what stands around it.
 func appendTo(text []byte, path, key string, entries any, exists bool) ([]byte, error) {
-	tree, err := parser.ParseBytes(text, parser.ParseComments)
+	tree, err := config.Parse(key, text, parser.ParseComments)
 	if err != nil {
 		return nil, err
 	}
@@ -158,47 +159,84 @@ func checked(name string, out []byte, want func(*Roster) bool) ([]byte, error) {
 // in hours before now must stay as it was (rule R18). The error names all that
 // does not.
 func (r *Roster) Follows(old *Roster, now evidence.Hour) error {
-	var f faults
+	f := following{now: now}
 	f.want(r.Network == old.Network, "network: it was %s", old.Network)
-	sameUntil := func(a, b *evidence.Hour) bool {
-		// An end may be set, moved or lifted, as long as both lie ahead.
-		ahead := func(h *evidence.Hour) bool { return h == nil || *h > now }
-		return a == b || a != nil && b != nil && *a == *b || ahead(a) && ahead(b)
-	}
-	for _, o := range old.Monitors {
-		i := slices.IndexFunc(r.Monitors, func(m Monitor) bool { return m.Name == o.Name && m.From == o.From })
-		if i < 0 {
-			f.want(o.From > now, "monitor %s, in force from %s, is gone: let its term end instead", o.Name, o.From)
-			continue
-		}
-		m := r.Monitors[i]
+	f.want(r.Releases != "" || old.Releases == "", "releases: a release list is replaced by a newer one, not taken back: without one the months past have none (rule R13)")
+	follow(&f, "monitor", old.Monitors, r.Monitors, func(m Monitor) (string, Term) { return m.Name, m.Term }, func(o, m Monitor) {
 		f.want(m.Operator == o.Operator && m.Committee == o.Committee && m.LogKey == o.LogKey && m.WitnessKey == o.WitnessKey,
 			"monitor %s: operator and keys never change within a term: let it end and begin another", o.Name)
-		f.want(sameUntil(m.Until, o.Until), "monitor %s: its end lies in the past", o.Name)
-	}
-	for _, m := range r.Monitors {
-		known := slices.ContainsFunc(old.Monitors, func(o Monitor) bool { return m.Name == o.Name && m.From == o.From })
-		f.want(known || m.From > now, "monitor %s: from: %s is not ahead of %s", m.Name, m.From, now)
-	}
-	for i := range old.Relays {
-		o := &old.Relays[i]
-		e := r.Relay(o.PeerID)
-		if e == nil {
-			f.want(o.Enrolled > now, "relay %s is gone: let its term end instead", o.PeerID)
-			continue
-		}
-		f.want(e.Enrolled == o.Enrolled && e.Operator == o.Operator && e.Address == o.Address, "relay %s: enrolment, operator and first address never change", o.PeerID)
-		f.want(sameUntil(e.Until, o.Until), "relay %s: its end lies in the past", o.PeerID)
-		f.want(len(e.Moves) >= len(o.Moves) && slices.EqualFunc(e.Moves[:min(len(e.Moves), len(o.Moves))], o.Moves, Move.equal), "relay %s: moves are added, never changed", o.PeerID)
-		for _, m := range e.Moves[min(len(e.Moves), len(o.Moves)):] {
+		f.want(o.Place == m.Place || o.Place != nil && m.Place != nil && *o.Place == *m.Place,
+			"monitor %s: its place never changes within a term, since the round trips of months past are judged by it (rule R14): let the term end and begin another", o.Name)
+	})
+	follow(&f, "witness", old.Witnesses, r.Witnesses, func(w Witness) (string, Term) { return w.Name, w.Term }, func(o, w Witness) {
+		f.want(w.Operator == o.Operator && w.Key == o.Key, "witness %s: operator and key never change within a term: let it end and begin another", o.Name)
+	})
+	follow(&f, "control", old.Controls, r.Controls, func(c ControlHost) (string, Term) { return c.Name, c.Term }, func(o, c ControlHost) {
+		f.want(c.Operator == o.Operator && c.TCP4 == o.TCP4 && c.WSS == o.WSS, "control %s: operator and addresses never change within a term: let it end and begin another", o.Name)
+	})
+	follow(&f, "relay", old.Relays, r.Relays, func(e Relay) (string, Term) { return e.PeerID, Term{e.Enrolled, e.Until} }, func(o, e Relay) {
+		f.want(e.Operator == o.Operator && e.Address == o.Address, "relay %s: operator and first address never change: a relay that is another's, or elsewhere from the first, enrols anew with a new key", o.PeerID)
+		// What a relay lacked it may add. To whom a month is paid was said before the month.
+		const anew = "it may be added where there is none, but never changes: let the relay's term end, and enrol it anew with a new key"
+		f.want(o.Statement == nil || bytes.Equal(e.Statement, o.Statement), "relay %s: statement: %s", o.PeerID, anew)
+		f.want(o.Payout == "" || e.Payout == o.Payout, "relay %s: payout: it was %q: %s", o.PeerID, o.Payout, anew)
+		f.want(o.Region == "" || e.Region == o.Region, "relay %s: region: it was %q: %s", o.PeerID, o.Region, anew)
+		n := min(len(e.Moves), len(o.Moves))
+		f.want(len(e.Moves) >= len(o.Moves) && slices.EqualFunc(e.Moves[:n], o.Moves, Move.equal), "relay %s: moves are added, never changed", o.PeerID)
+		for _, m := range e.Moves[n:] {
 			f.want(m.From > now, "relay %s: a move from %s on is not ahead of %s", o.PeerID, m.From, now)
 		}
+	})
+	return errors.Join(f.faults...)
+}
+
+// following is what a roster changes of one that was in force at now.
+type following struct {
+	faults
+	now evidence.Hour
+}
+
+// follow compares the terms of one kind of entry, by name and beginning. A term that has
+// begun stays, and none begins in the past; same compares what else it says. A term that
+// has not begun may change in any way, and go.
+func follow[T any](f *following, kind string, old, now []T, of func(T) (name string, t Term), same func(o, n T)) {
+	type id struct {
+		name string
+		from evidence.Hour
 	}
-	for i := range r.Relays {
-		e := &r.Relays[i]
-		f.want(old.Relay(e.PeerID) != nil || e.Enrolled > now, "relay %s: enrolled: %s is not ahead of %s", e.PeerID, e.Enrolled, now)
+	// An end may be set, moved or lifted, as long as both lie ahead.
+	ahead := func(h *evidence.Hour) bool { return h == nil || *h > f.now }
+	entries, known := map[id]T{}, map[id]bool{}
+	for _, n := range now {
+		name, t := of(n)
+		entries[id{name, t.From}] = n
 	}
-	return errors.Join(f...)
+	for _, o := range old {
+		name, was := of(o)
+		known[id{name, was.From}] = true
+		n, stays := entries[id{name, was.From}]
+		if was.From > f.now {
+			continue
+		}
+		if f.want(stays, "%s %s, in force from %s, is gone: let its term end instead", kind, name, beginning(was.From)); !stays {
+			continue
+		}
+		_, is := of(n)
+		f.want(is.Until == was.Until || is.Until != nil && was.Until != nil && *is.Until == *was.Until || ahead(is.Until) && ahead(was.Until), "%s %s: its end lies in the past", kind, name)
+		same(o, n)
+	}
+	for _, n := range now {
+		name, t := of(n)
+		f.want(known[id{name, t.From}] || t.From > f.now, "%s %s: from: %s is not ahead of %s", kind, name, beginning(t.From), f.now)
+	}
+}
+
+// beginning is the hour of a term's beginning in words; a control may have none.
+func beginning(h evidence.Hour) string {
+	if h == 0 {
+		return "ever"
+	}
+	return h.String()
 }
 
 func (m Move) equal(o Move) bool {

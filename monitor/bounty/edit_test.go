@@ -107,6 +107,8 @@ func TestAddAndMove(t *testing.T) {
 func TestFollows(t *testing.T) {
 	now := hour(t, "2026-11-15T12:00:00Z")
 	file := wholeRoster(t, nil)
+	_, key := logKey(t, "w")
+	file += "witnesses: [{name: w, operator: w, key: " + key + ", from: 2026-11-01T00:00:00Z}]\nreleases: " + hashOf([]byte("list")) + "\n"
 	old, err := ParseRoster("roster", []byte(file))
 	if err != nil {
 		t.Fatal(err)
@@ -129,7 +131,28 @@ func TestFollows(t *testing.T) {
 		"a relay is gone":           {func(r *Roster) { r.Relays = nil }, "is gone"},
 		"a relay leaves":            {func(r *Roster) { r.Relays[0].Until = &ahead }, ""},
 		"another address":           {func(r *Roster) { r.Relays[0].IPv4 = "198.41.0.9" }, "never change"},
-		"enrolled earlier":          {func(r *Roster) { r.Relays[0].Enrolled-- }, "never change"},
+		"enrolled earlier":          {func(r *Roster) { r.Relays[0].Enrolled-- }, "is not ahead of"},
+		"another operator":          {func(r *Roster) { r.Relays[0].Operator = "mallory" }, "never change"},
+		"another payout":            {func(r *Roster) { r.Relays[0].Payout = "bitcoincash:r" }, `payout: it was "bitcoincash:q": it may be added where there is none`},
+		"no payout any more":        {func(r *Roster) { r.Relays[0].Payout = "" }, "payout: it was"},
+		"another statement":         {func(r *Roster) { r.Relays[0].Statement = Statement("x") }, "statement: it may be added"},
+		"no statement any more":     {func(r *Roster) { r.Relays[0].Statement = nil }, "statement: it may be added"},
+		"another region":            {func(r *Roster) { r.Relays[0].Region = "JP" }, `region: it was "SG"`},
+		"a monitor's place":         {func(r *Roster) { r.Monitors[0].Place.Lat = 2 }, "its place never changes"},
+		"a monitor without a place": {func(r *Roster) { r.Monitors[0].Place = nil }, "its place never changes"},
+		"its witness moves":         {func(r *Roster) { r.Monitors[0].WitnessURL = "https://other.example.org" }, ""},
+		"a control is gone":         {func(r *Roster) { r.Controls = r.Controls[1:] }, "control c1, in force from ever, is gone"},
+		"a control had joined":      {func(r *Roster) { r.Controls = append(r.Controls, ControlHost{Name: "c4"}) }, "control c4: from: ever is not ahead"},
+		"a control joins":           {func(r *Roster) { r.Controls = append(r.Controls, ControlHost{Name: "c4", Term: Term{From: ahead}}) }, ""},
+		"a control leaves":          {func(r *Roster) { r.Controls[0].Until = &ahead }, ""},
+		"a control had left":        {func(r *Roster) { r.Controls[0].Until = &past }, "control c1: its end lies in the past"},
+		"another's control":         {func(r *Roster) { r.Controls[0].Operator = "alice" }, "control c1: operator and addresses never change"},
+		"a control elsewhere":       {func(r *Roster) { r.Controls[0].TCP4 = "/ip4/192.5.5.9/tcp/53" }, "control c1: operator and addresses never change"},
+		"a witness is gone":         {func(r *Roster) { r.Witnesses = nil }, "witness w, in force from"},
+		"another witness's key":     {func(r *Roster) { r.Witnesses[0].Key = "x" }, "witness w: operator and key never change"},
+		"a witness had joined":      {func(r *Roster) { r.Witnesses = append(r.Witnesses, Witness{Name: "x", Term: Term{From: past}}) }, "witness x: from"},
+		"a newer release list":      {func(r *Roster) { r.Releases = hashOf(nil) }, ""},
+		"no release list any more":  {func(r *Roster) { r.Releases = "" }, "releases: a release list is replaced"},
 		"a move is taken back":      {func(r *Roster) { r.Relays[0].Moves = nil }, "never changed"},
 		"a move is changed":         {func(r *Roster) { r.Relays[0].Moves[0].IPv4 = "198.41.0.9" }, "never changed"},
 		"a move":                    {func(r *Roster) { r.Relays[0].Moves = append(r.Relays[0].Moves, Move{From: ahead}) }, ""},
@@ -146,5 +169,28 @@ func TestFollows(t *testing.T) {
 		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
+	}
+}
+
+// What a relay lacked it may add: whom to pay, and what its key says of all that.
+func TestFollowsAdds(t *testing.T) {
+	now := hour(t, "2026-11-15T12:00:00Z")
+	r, err := ParseRoster("roster", []byte(wholeRoster(t, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old, err := ParseRoster("roster", []byte(wholeRoster(t, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	*old = *r
+	old.Relays = []Relay{r.Relays[0]}
+	old.Relays[0].Payout, old.Relays[0].Region, old.Relays[0].Statement = "", "", nil
+	if err := r.Follows(old, now); err != nil {
+		t.Error(err)
+	}
+	// Of what has not begun nothing is settled.
+	if err := old.Follows(r, hour(t, "2026-10-30T00:00:00Z")); err != nil {
+		t.Error(err)
 	}
 }

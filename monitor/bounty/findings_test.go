@@ -547,9 +547,40 @@ func TestRules(t *testing.T) {
 	if err := Defaults().Validate(); err != nil {
 		t.Fatal(err)
 	}
-	empty, err := ParseRules("empty", nil)
-	if err != nil || empty.HoursRequired != 600 || empty.SHA256 != hashOf(nil) {
-		t.Errorf("an empty file gives the defaults: %+v, %v", empty, err)
+	lab := []byte("network: lab\n")
+	partial, err := ParseRules("lab", lab)
+	if err != nil || partial.HoursRequired != 600 || partial.SHA256 != hashOf(lab) {
+		t.Errorf("a lab's rules keep the defaults: %+v, %v", partial, err)
+	}
+	// What is signed, or is for the real network, takes no number from the program.
+	signer, _ := logKey(t, "committee")
+	for name, file := range map[string][]byte{"empty": nil, "psf": []byte("network: psf\nhours_required: 500\n"), "signed lab": mustSign(t, lab, signer)} {
+		if _, _, err := OpenRules("mine", file, ""); err == nil || !strings.Contains(err.Error(), "missing: address_changes, attempt_close") || !strings.Contains(err.Error(), "seal_within, serial, vacuum_km_per_ms") {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+	for line := range strings.Lines(string(DefaultRules)) {
+		key, _, ok := strings.Cut(line, ": ")
+		if !ok || strings.ContainsAny(key, "# ") || key == "countries" {
+			continue
+		}
+		without := strings.Replace(string(DefaultRules), "\n"+line, "\n", 1)
+		if _, err := ParseRules("mine", []byte(without)); err == nil || !strings.Contains(err.Error(), "missing: "+key+":") {
+			t.Errorf("without %s: got %v", key, err)
+		}
+	}
+	octal := strings.Replace(string(DefaultRules), "hours_required: 600", "hours_required: 0600", 1)
+	if _, err := ParseRules("mine", []byte(octal)); err == nil || !strings.Contains(err.Error(), "without leading zeros: 600") {
+		t.Errorf("hours_required: 0600: got %v", err)
+	}
+	for change, want := range map[string]string{
+		"serial: 0\n": "", "serial: -1\n": "serial: want 1, 2, 3", "serial: 2\n": "previous: want the SHA-256 of the file with serial 1",
+		"serial: 1\nprevious: " + hashOf(nil) + "\n": "previous: there is no file before the first", "serial: 2\nprevious: " + hashOf(nil) + "\n": "",
+		"from: 2026-13\n": "want YYYY-MM",
+	} {
+		if _, err := ParseRules("lab", []byte("network: lab\n"+change)); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: got %v, want %q", change, err, want)
+		}
 	}
 	_, err = ParseRules("mine", []byte("hours_requird: 500\nbusy_cap: many\nnetwork: 5g\n"))
 	for _, want := range []string{"mine:1:1", `did you mean "hours_required"`, "mine:2:"} {
@@ -564,17 +595,17 @@ func TestRules(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"3/2", "0/3", "2", "2/0", "a/b", "1/100"} {
-		if _, err := ParseRules("mine", fmt.Appendf(nil, "control_share: %s\n", bad)); err == nil {
+		if _, err := ParseRules("mine", fmt.Appendf(nil, "network: lab\ncontrol_share: %s\n", bad)); err == nil {
 			t.Errorf("control_share %s was accepted", bad)
 		}
 	}
 	for w, want := range map[string]int{"half": 2, "0": 0, "3": 3} {
-		r, err := ParseRules("mine", fmt.Appendf(nil, "witnesses_required: %s\n", w))
+		r, err := ParseRules("mine", fmt.Appendf(nil, "network: lab\nwitnesses_required: %s\n", w))
 		if err != nil || r.WitnessesRequired.Of(5) != want || r.WitnessesRequired.String() != w {
 			t.Errorf("witnesses_required %s: %v, %v", w, r, err)
 		}
 	}
-	if _, err := ParseRules("mine", []byte("witnesses_required: -1\n")); err == nil {
+	if _, err := ParseRules("mine", []byte("network: lab\nwitnesses_required: -1\n")); err == nil {
 		t.Error("witnesses_required -1 was accepted")
 	}
 }

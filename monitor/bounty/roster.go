@@ -1,19 +1,24 @@
 package bounty
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/text/cases"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -22,12 +27,15 @@ import (
 // Roster says who measures, who is measured, and from when to when. The
 // committee signs it; nobody joins or leaves retroactively (rule R18).
 type Roster struct {
-	Version  int              `yaml:"version"`
+	Version int `yaml:"version"`
+	// Serial and Previous are the place in the chain of the committee's rosters.
+	Serial   int              `yaml:"serial"`
+	Previous string           `yaml:"previous"`
 	Network  evidence.Network `yaml:"network"`
 	Monitors []Monitor        `yaml:"monitors"`
 	Relays   []Relay          `yaml:"relays"`
 	// Controls are hosts known to be up, by which a monitor tells a dead relay
-	// from a dead line of its own (rule R5): none, or 3 to 9.
+	// from a dead line of its own (rule R5): in each hour none, or 3 to 9.
 	Controls []ControlHost `yaml:"controls"`
 	// Witnesses cosign checkpoints besides those monitors that do.
 	Witnesses []Witness `yaml:"witnesses"`
@@ -129,12 +137,14 @@ type Move struct {
 	Statement Statement `yaml:"statement"`
 }
 
-// ControlHost is a host that is known to be up.
+// ControlHost is one term of a host that is known to be up. Without a beginning it is a
+// control since ever.
 type ControlHost struct {
 	Name     string `yaml:"name"`
 	Operator string `yaml:"operator"`
 	TCP4     string `yaml:"tcp4"`
 	WSS      string `yaml:"wss"`
+	Term     `yaml:",inline"`
 }
 
 // Witness is a cosigner that is no monitor.
@@ -223,18 +233,24 @@ func (r *Roster) Bench(relay *Relay, h evidence.Hour) []*Monitor {
 	return out
 }
 
-// Controls for a relay are the hosts that its own operator does not run (rule R5).
-func (r *Roster) controlsFor(relay *Relay, c evidence.Component) []string {
+// controlsFor a relay are the hosts of hour h that its own operator does not run (rule R5).
+func (r *Roster) controlsFor(relay *Relay, c evidence.Component, h evidence.Hour) []string {
 	var out []string
-	for _, h := range r.Controls {
-		if h.Operator != "" && h.Operator == relay.Operator {
-			continue
-		}
-		if c == evidence.TCP4 && h.TCP4 != "" || c == evidence.WSS && h.WSS != "" {
-			out = append(out, h.Name)
+	for _, host := range r.Controls {
+		if host.Holds(h) && host.serves(relay) && (c == evidence.TCP4 && host.TCP4 != "" || c == evidence.WSS && host.WSS != "") {
+			out = append(out, host.Name)
 		}
 	}
 	return out
+}
+
+// hasControls says whether the roster names controls for the relay, for whatever hour.
+func (r *Roster) hasControls(relay *Relay) bool {
+	return slices.ContainsFunc(r.Controls, func(c ControlHost) bool { return c.serves(relay) })
+}
+
+func (c *ControlHost) serves(relay *Relay) bool {
+	return c.Operator == "" || c.Operator != relay.Operator
 }
 
 // witness is somebody of the roster who cosigns in hour h.
@@ -321,24 +337,35 @@ func parseRoster(name string, file, text []byte, validate func(*Roster) error) (
 	return r, nil
 }
 
-// faults collects what is wrong, each with the entry it is wrong in.
+// faults collects what is wrong, each with the entry it is wrong in, up to maxFaults: a
+// long file may be wrong everywhere.
 type faults []error
 
+const maxFaults = 100
+
 func (f *faults) want(ok bool, format string, args ...any) {
-	if !ok {
+	switch {
+	case ok || len(*f) > maxFaults:
+	case len(*f) == maxFaults:
+		*f = append(*f, fmt.Errorf("and more faults than these %d", maxFaults))
+	default:
 		*f = append(*f, fmt.Errorf(format, args...))
 	}
 }
 
 func (f *faults) check(where string, err error) {
-	if err != nil {
-		*f = append(*f, fmt.Errorf("%s: %w", where, err))
-	}
+	f.want(err == nil, "%s: %w", where, err)
 }
 
 func (r *Roster) validateTerms() error {
 	var f faults
 	f.want(r.Version == 1, "version: this program reads version 1, not %d", r.Version)
+	f.want(len(r.Monitors) <= maxTerms, "monitors: %d terms, at most %d are read", len(r.Monitors), maxTerms)
+	f.want(len(r.Witnesses) <= maxTerms, "witnesses: %d terms, at most %d are read", len(r.Witnesses), maxTerms)
+	if len(r.Monitors) > maxTerms || len(r.Witnesses) > maxTerms {
+		return errors.Join(f...) // each is compared with all others
+	}
+	r.validateOperators(&f)
 	for i, m := range r.Monitors {
 		where := fmt.Sprintf("monitors[%d] %q", i, m.Name)
 		f.want(isName(m.Name), "%s: name: want letters, digits, dots, dashes and underscores, at most 100", where)
@@ -369,6 +396,10 @@ func (r *Roster) Validate() error {
 	if err := r.validateTerms(); err != nil {
 		f = append(f, err)
 	}
+	if len(r.Monitors) > maxTerms || len(r.Witnesses) > maxTerms {
+		return errors.Join(f...)
+	}
+	validateLink(&f, r.Link(), false)
 	f.want(r.Network == evidence.PSF || r.Network == evidence.Lab, "network: want psf or lab, not %q", r.Network)
 	keys := map[string]string{} // verifier key -> who has it
 	own := func(where, key string) {
@@ -376,7 +407,7 @@ func (r *Roster) Validate() error {
 			return
 		}
 		if who, taken := keys[key]; taken && who != where {
-			f = append(f, fmt.Errorf("%s: its key is also that of %s", where, who))
+			f.want(false, "%s: its key is also that of %s", where, who)
 		}
 		keys[key] = where
 	}
@@ -408,11 +439,13 @@ func (r *Roster) Validate() error {
 	for i := range r.Relays {
 		r.validateRelay(&f, i)
 	}
-	f.want(len(r.Controls) == 0 || len(r.Controls) >= 3 && len(r.Controls) <= 9, "controls: want none or 3 to 9, not %d", len(r.Controls))
+	r.validateAddresses(&f)
+	r.validateControlHours(&f)
 	for i, c := range r.Controls {
 		where := fmt.Sprintf("controls[%d] %q", i, c.Name)
 		f.want(isName(c.Name), "%s: name: want letters, digits, dots, dashes and underscores, at most 100", where)
-		f.want(!slices.ContainsFunc(r.Controls[:i], func(o ControlHost) bool { return o.Name == c.Name }), "%s: another control has that name", where)
+		f.want(c.Until == nil || *c.Until > c.From, "%s: until: not after from", where)
+		f.want(!slices.ContainsFunc(r.Controls[:min(i, maxControls)], func(o ControlHost) bool { return o.Name == c.Name && o.overlaps(c.Term) }), "%s: another control has that name in the same hours", where)
 		f.want(c.TCP4 != "" && c.WSS != "", "%s: want both a tcp4 and a wss address", where)
 		for _, s := range []string{c.TCP4, c.WSS} {
 			if s != "" {
@@ -432,6 +465,131 @@ func (r *Roster) Validate() error {
 	return errors.Join(f...)
 }
 
+// maxControls is how many terms of controls a roster holds, and maxTerms how many of
+// monitors and of witnesses.
+const (
+	maxControls = 200
+	maxTerms    = 500
+)
+
+// validateControlHours wants none or 3 to 9 controls in each hour. Their number changes
+// only where a term begins or ends.
+func (r *Roster) validateControlHours(f *faults) {
+	f.want(len(r.Controls) <= maxControls, "controls: %d terms, at most %d are read", len(r.Controls), maxControls)
+	var hours []evidence.Hour
+	for _, c := range r.Controls[:min(len(r.Controls), maxControls)] {
+		hours = append(hours, c.From)
+		if c.Until != nil {
+			hours = append(hours, *c.Until)
+		}
+	}
+	slices.Sort(hours)
+	for _, h := range slices.Compact(hours) {
+		n := 0
+		for _, c := range r.Controls[:min(len(r.Controls), maxControls)] {
+			if c.Holds(h) {
+				n++
+			}
+		}
+		since := ""
+		if h > 0 {
+			since = fmt.Sprintf(" from %s on", h)
+		}
+		f.want(n == 0 || n >= 3 && n <= 9, "controls: want none or 3 to 9 in each hour, not %d%s", n, since)
+	}
+}
+
+// validateOperators wants each operator to be written in one way everywhere: by the name
+// it is told who may not judge whom (rule R7), and which monitors are independent (R19).
+func (r *Roster) validateOperators(f *faults) {
+	type spelling struct{ name, where string }
+	seen := map[string]spelling{}
+	check := func(where, name string) {
+		if name == "" {
+			return // whether one is wanted, others ask
+		}
+		if strings.TrimSpace(name) != name || len(name) > 100 || strings.ContainsFunc(name, func(c rune) bool { return !unicode.IsPrint(c) }) {
+			f.want(false, "%s: operator: want a name of at most 100 bytes without blanks around it and of letters that can be seen, not %q", where, name)
+			return
+		}
+		key := folded(name)
+		if first, known := seen[key]; !known {
+			seen[key] = spelling{name, where}
+		} else if first.name != name {
+			f.want(false, "%s: operator: %q is almost %q of %s: write one operator in one way, and two by names that nobody takes for each other", where, name, first.name, first.where)
+		}
+	}
+	for i, m := range r.Monitors {
+		check(fmt.Sprintf("monitors[%d] %q", i, m.Name), m.Operator)
+	}
+	for i, w := range r.Witnesses {
+		check(fmt.Sprintf("witnesses[%d] %q", i, w.Name), w.Operator)
+	}
+	for i, c := range r.Controls {
+		check(fmt.Sprintf("controls[%d] %q", i, c.Name), c.Operator)
+	}
+	for i, e := range r.Relays {
+		check(fmt.Sprintf("relays[%d] %q", i, e.PeerID), e.Operator)
+	}
+}
+
+// folded is a name without what a reader does not see: blanks, case and the spellings
+// that Unicode has for the same letter.
+func folded(name string) string {
+	return strings.Join(strings.Fields(cases.Fold().String(norm.NFKC.String(name))), "")
+}
+
+// validateAddresses refuses two relays at one address in the same hours: one machine is
+// paid once. On the real network no two share an IPv4 address or a domain; a lab's relays
+// may stand on one host, with ports of their own.
+func (r *Roster) validateAddresses(f *faults) {
+	type stay struct {
+		Term
+		relay int
+	}
+	places := map[string][]stay{}
+	for i := range r.Relays {
+		e := &r.Relays[i]
+		at, from := e.Address, e.Enrolled
+		enter := func(until *evidence.Hour) {
+			if until != nil && *until <= from {
+				return // never in force
+			}
+			keys := []string{at.IPv4, at.Domain}
+			if r.Network == evidence.Lab {
+				keys = []string{fmt.Sprintf("%s, TCP port %d", at.IPv4, at.TCPPort)}
+			}
+			for _, k := range keys {
+				if at.IPv4 == "" || k == "" {
+					continue // another fault says so
+				}
+				places[k] = append(places[k], stay{Term{from, until}, i})
+			}
+		}
+		for _, m := range e.Moves {
+			until := m.From
+			if e.Until != nil {
+				until = min(until, *e.Until)
+			}
+			enter(&until)
+			at, from = m.Address, m.From
+		}
+		enter(e.Until)
+	}
+	for _, k := range slices.Sorted(maps.Keys(places)) {
+		stays := places[k]
+		slices.SortStableFunc(stays, func(a, b stay) int { return cmp.Compare(a.From, b.From) })
+		longest := stays[0]
+		for _, s := range stays[1:] {
+			f.want(s.relay == longest.relay || !s.overlaps(longest.Term), "relays[%d] %q: from %s on at the same address as relays[%d] %q: %s: an address is one relay's at a time",
+				s.relay, r.Relays[s.relay].PeerID, s.From, longest.relay, r.Relays[longest.relay].PeerID, k)
+			if longest.Until != nil && (s.Until == nil || *s.Until > *longest.Until) {
+				longest = s
+			}
+		}
+	}
+}
+
 func (r *Roster) validateRelay(f *faults, i int) {
 	e := &r.Relays[i]
 	where := fmt.Sprintf("relays[%d] %q", i, e.PeerID)
@@ -440,6 +598,7 @@ func (r *Roster) validateRelay(f *faults, i int) {
 	f.want(e.Operator != "", "%s: operator: want who runs it", where)
 	f.want(e.Region == "" || countryPattern.MatchString(e.Region), "%s: region: want an ISO 3166-1 code such as SG, not %q", where, e.Region)
 	f.want(len(e.Payout) <= 200, "%s: payout: longer than 200 bytes", where)
+	f.want(e.Payout == "" || e.Statement != nil, "%s: payout: nobody but the relay's own key says whom to pay: enter the relay by the statement that \"relayd enrol\" prints, or leave the payout out", where)
 	f.check(where, e.Address.Validate(r.Network))
 	last := e.Enrolled
 	for j, m := range e.Moves {

@@ -1,6 +1,7 @@
 package bounty
 
 import (
+	"bytes"
 	"crypto/rand"
 	"fmt"
 	"slices"
@@ -93,6 +94,7 @@ func wholeRoster(t testing.TB, change func(*statement.Statement)) string {
 	_, vkey := logKey(t, "m1.example.org/relaymon/psf")
 	_, witness := logKey(t, "m1-witness")
 	return fmt.Sprintf(`version: 1
+serial: 1
 network: psf
 monitors:
 - name: m1.example.org
@@ -139,29 +141,39 @@ func TestRoster(t *testing.T) {
 		t.Errorf("after the move: %+v", a)
 	}
 	for name, tc := range map[string]struct{ old, new, want string }{
-		"network":                  {"network: psf", "network: 5g", "network:"},
-		"statement of a lab":       {"network: psf", "network: lab", "the relay signed network psf"},
-		"committee by accident":    {"committee: true", "committee: perhaps", "true or false"},
-		"log key":                  {"log_key: ", "log_key: x", "log_key:"},
-		"witness key":              {"witness_key: ", "witness_key: x", "witness's verifier key"},
-		"place":                    {"lat: 1.35", "lat: 91", "place"},
-		"private address":          {"ipv4: 198.41.0.4", "ipv4: 10.1.2.3", "no public unicast"},
-		"not what was signed":      {"ipv4: 198.41.0.4", "ipv4: 198.41.0.9", "the relay signed IPv4 198.41.0.4"},
-		"payout to another":        {"payout: bitcoincash:q", "payout: bitcoincash:r", "the relay signed payout bitcoincash:q"},
-		"enrolled earlier":         {"enrolled: 2026-11-01", "enrolled: 2026-10-01", "the relay signed the hour"},
-		"another operator":         {"operator: alice", "operator: mallory", "the relay signed operator alice"},
-		"announced after":          {"announced: 2026-11-09", "announced: 2026-11-11", "retroactively"},
-		"move before enrolment":    {"{from: 2026-11-10", "{from: 2026-10-10", "after the one before"},
-		"region":                   {"region: SG", "region: Singapore", "ISO 3166-1"},
-		"two controls":             {"- {name: c3,", "# {name: c3,", "3 to 9"},
-		"control without wss":      {", wss: /dns4/c3.example.org/tcp/443/wss", "", "both a tcp4 and a wss"},
-		"control twice":            {"name: c3", "name: c1", "another control"},
-		"note":                     {"kind: maintenance", "kind: holiday", "maintenance or incident"},
-		"note ends before":         {"until: 2026-11-05T05", "until: 2026-11-04T05", "the second after the first"},
-		"releases":                 {"version: 1", "version: 1\nreleases: abc", "SHA-256"},
-		"peer ID":                  {"peer_id: 12D", "peer_id: 13D", "peer_id: want"},
-		"port":                     {"tcp_port: 4001\n", "tcp_port: 70000\n", "tcp_port"},
-		"witness with its log key": {"version: 1", "version: 1\nwitnesses: [{name: w, key: x, from: 2026-11-01T00:00:00Z}]", "witnesses[0]"},
+		"network":                         {"network: psf", "network: 5g", "network:"},
+		"statement of a lab":              {"network: psf", "network: lab", "the relay signed network psf"},
+		"committee by accident":           {"committee: true", "committee: perhaps", "true or false"},
+		"log key":                         {"log_key: ", "log_key: x", "log_key:"},
+		"witness key":                     {"witness_key: ", "witness_key: x", "witness's verifier key"},
+		"place":                           {"lat: 1.35", "lat: 91", "place"},
+		"private address":                 {"ipv4: 198.41.0.4", "ipv4: 10.1.2.3", "no public unicast"},
+		"not what was signed":             {"ipv4: 198.41.0.4", "ipv4: 198.41.0.9", "the relay signed IPv4 198.41.0.4"},
+		"payout to another":               {"payout: bitcoincash:q", "payout: bitcoincash:r", "the relay signed payout bitcoincash:q"},
+		"enrolled earlier":                {"enrolled: 2026-11-01", "enrolled: 2026-10-01", "the relay signed the hour"},
+		"another operator":                {"operator: alice", "operator: mallory", "the relay signed operator alice"},
+		"announced after":                 {"announced: 2026-11-09", "announced: 2026-11-11", "retroactively"},
+		"move before enrolment":           {"{from: 2026-11-10", "{from: 2026-10-10", "after the one before"},
+		"region":                          {"region: SG", "region: Singapore", "ISO 3166-1"},
+		"two controls":                    {"- {name: c3,", "# {name: c3,", "3 to 9"},
+		"control without wss":             {", wss: /dns4/c3.example.org/tcp/443/wss", "", "both a tcp4 and a wss"},
+		"control twice":                   {"name: c3", "name: c1", "another control"},
+		"note":                            {"kind: maintenance", "kind: holiday", "maintenance or incident"},
+		"note ends before":                {"until: 2026-11-05T05", "until: 2026-11-04T05", "the second after the first"},
+		"releases":                        {"version: 1", "version: 1\nreleases: abc", "SHA-256"},
+		"peer ID":                         {"peer_id: 12D", "peer_id: 13D", "peer_id: want"},
+		"serial without the one before":   {"serial: 1", "serial: 2", "previous: want the SHA-256 of the file with serial 1"},
+		"something before the first":      {"serial: 1", "serial: 1\nprevious: " + hashOf(nil), "no file before the first"},
+		"payout that nobody signed":       {"  statement:", "  # statement:", "payout: nobody but the relay's own key"},
+		"an operator with blanks":         {"operator: bob", "operator: \"bob \"", "without blanks around it"},
+		"an operator that cannot be seen": {"operator: bob", "operator: \"b\\u200bob\"", "letters that can be seen"},
+		"a monitor is almost the relay's": {"operator: bob", "operator: Alice", "relays[0] "},
+		"a control is almost the relay's": {"operator: c1", "operator: a lice", "operator: \"alice\" is almost \"a lice\" of controls[0] \"c1\""},
+		"a witness is almost a monitor's": {"version: 1", "version: 1\nwitnesses: [{name: w, operator: BOB, key: x, from: 2026-11-01T00:00:00Z}]", "\"BOB\" is almost \"bob\" of monitors[0]"},
+		"two controls in some hours":      {"name: c3, ", "name: c3, until: 2026-12-01T00:00:00Z, ", "not 2 from 2026-12-01T00:00:00Z on"},
+		"a control ends before it begins": {"name: c3, ", "name: c3, from: 2026-12-01T00:00:00Z, until: 2026-11-01T00:00:00Z, ", "until: not after from"},
+		"port":                            {"tcp_port: 4001\n", "tcp_port: 70000\n", "tcp_port"},
+		"witness with its log key":        {"version: 1", "version: 1\nwitnesses: [{name: w, key: x, from: 2026-11-01T00:00:00Z}]", "witnesses[0]"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			file := strings.Replace(good, tc.old, tc.new, 1)
@@ -209,6 +221,15 @@ func TestSigned(t *testing.T) {
 	again, err := Sign(file, signer)
 	if err != nil || string(again) != string(file) {
 		t.Errorf("signing again replaces the signature: %v", err)
+	}
+	// The same signature in another spelling would be another file with the same serial.
+	last := len(file) - 3 // before the padding, if there is any
+	if file[last+1] == '=' {
+		other := bytes.Clone(file)
+		other[last] ^= 1
+		if _, _, err := OpenRoster("roster", other, vkey); err == nil {
+			t.Error("a signature that is not written as it was made passed")
+		}
 	}
 	changed := []byte(strings.Replace(string(file), "lat: 1.35", "lat: 1.36", 1))
 	if _, _, err := OpenRoster("roster", changed, vkey); err == nil {
@@ -292,4 +313,21 @@ func TestRosterFindsRelays(t *testing.T) {
 	want("one less", "b", "c")
 	r.Relays = nil
 	want("none")
+}
+
+// A roster that is wrong everywhere is told of in a bounded way, and one that compares
+// each with all others is bounded in that.
+func TestFaultsAreBounded(t *testing.T) {
+	for name, file := range map[string]string{
+		"relays":    "network: psf\nrelays:\n" + strings.Repeat("- {peer_id: p, operator: ' o', ipv4: 198.41.0.1, enrolled: 2026-11-01T00:00:00Z}\n", 5000),
+		"monitors":  "network: psf\nmonitors:\n" + strings.Repeat("- {name: m, operator: o, from: 2026-11-01T00:00:00Z}\n", maxTerms),
+		"too many":  "network: psf\nmonitors:\n" + strings.Repeat("- {name: m}\n", maxTerms+1),
+		"witnesses": "network: psf\nwitnesses:\n" + strings.Repeat("- {name: m}\n", maxTerms+1),
+		"controls":  "network: psf\ncontrols:\n" + strings.Repeat("- {name: c}\n", 5000),
+	} {
+		_, err := ParseRoster("roster", []byte(file))
+		if err == nil || len(err.Error()) > 100<<10 {
+			t.Errorf("%s: %d bytes of faults", name, len(fmt.Sprint(err)))
+		}
+	}
 }

@@ -23,7 +23,12 @@ var DefaultRules []byte
 
 // Rules are the numbers of the bounty; see [DefaultRules] for what each means.
 type Rules struct {
-	Version           int              `yaml:"version"`
+	Version int `yaml:"version"`
+	// Serial and Previous are the place in the chain of the committee's rules.
+	Serial   int    `yaml:"serial"`
+	Previous string `yaml:"previous,omitempty"`
+	// From is the first month that is judged by these rules.
+	From              evidence.Month   `yaml:"from"`
 	Network           evidence.Network `yaml:"network"`
 	AttemptClose      time.Duration    `yaml:"attempt_close"`
 	RelayLevel        int              `yaml:"relay_level"`
@@ -115,23 +120,33 @@ func (w Witnesses) Of(n int) int {
 	return int(w)
 }
 
-// ParseRules reads a rules file over the defaults: what it leaves out keeps its
-// default. An empty file gives the defaults; name stands for it in errors.
+// ParseRules reads an unsigned rules file. For a lab it is read over the defaults: what
+// it leaves out keeps its default. Rules of the real network are complete, so that no
+// number comes from the program; name stands for the file in errors.
 func ParseRules(name string, file []byte) (*Rules, error) {
-	return parseRules(name, file, file)
+	return parseRules(name, file, file, false)
 }
 
 // parseRules reads text, which is the file or what a signed file vouches for.
-func parseRules(name string, file, text []byte) (*Rules, error) {
+func parseRules(name string, file, text []byte, signed bool) (*Rules, error) {
 	var r Rules
 	if err := config.Decode("default rules", DefaultRules, &r); err != nil {
 		return nil, err
 	}
+	r.Serial = 0 // that is the default file's own
 	if err := config.Decode(name, text, &r); err != nil {
 		return nil, err
 	}
-	if err := r.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+	var missing error
+	if signed || r.Network != evidence.Lab {
+		missing = config.DecodeWhole(name, text, &Rules{})
+	}
+	wrong := r.Validate()
+	if wrong != nil {
+		wrong = fmt.Errorf("%s: %w", name, wrong)
+	}
+	if err := errors.Join(missing, wrong); err != nil {
+		return nil, err
 	}
 	r.SHA256 = hashOf(file)
 	return &r, nil
@@ -150,12 +165,8 @@ var countryPattern = regexp.MustCompile(`^[A-Z]{2}$`)
 
 // Validate names every value that cannot be.
 func (r *Rules) Validate() error {
-	var faults []error
-	want := func(ok bool, format string, args ...any) {
-		if !ok {
-			faults = append(faults, fmt.Errorf(format, args...))
-		}
-	}
+	var f faults
+	want := f.want
 	span := func(name string, d, least, most time.Duration) {
 		want(least <= d && d <= most, "%s: want a span from %v to %v, not %v", name, least, most, d)
 	}
@@ -163,6 +174,7 @@ func (r *Rules) Validate() error {
 		want(least <= n && n <= most, "%s: want a number from %d to %d, not %d", name, least, most, n)
 	}
 	want(r.Version == 1, "version: this program reads version 1, not %d", r.Version)
+	validateLink(&f, r.Link(), false) // signed rules are complete: they have a serial
 	want(r.Network == evidence.PSF || r.Network == evidence.Lab, "network: want psf or lab, not %q", r.Network)
 	span("attempt_close", r.AttemptClose, 0, time.Hour)
 	number("relay_level", r.RelayLevel, int(evidence.LevelReserved), int(evidence.LevelEchoed))
@@ -196,7 +208,7 @@ func (r *Rules) Validate() error {
 	span("final_after", r.FinalAfter, 0, 31*24*time.Hour)
 	number("assured_operators", r.AssuredOperators, 1, 100)
 	number("committee_dissent", r.CommitteeDissent, 0, 744)
-	return errors.Join(faults...)
+	return errors.Join(f...)
 }
 
 // eligible says whether a country's code is on the list.

@@ -2,6 +2,8 @@ package bounty
 
 import (
 	"bytes"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -39,6 +41,13 @@ func Verified(name string, file []byte, committee string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: no signature by the committee's key %s: %w", name, verifier.Name(), err)
 	}
+	for _, s := range append(n.Sigs, n.UnverifiedSigs...) {
+		// The bits that are left over in the last letter are read by nobody: with others it
+		// would be another file, of the same serial.
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return nil, fmt.Errorf("%s: the signature by %s is not written as it was made: %w", name, s.Name, err)
+		}
+	}
 	return []byte(n.Text), nil
 }
 
@@ -59,7 +68,7 @@ func OpenRules(name string, file []byte, committee string) (*Rules, []string, er
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := parseRules(name, file, text)
+	r, err := parseRules(name, file, text, len(signedBy) > 0)
 	return r, signedBy, err
 }
 
@@ -70,11 +79,18 @@ func OpenRoster(name string, file []byte, committee string) (*Roster, []string, 
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := parseRoster(name, file, text, (*Roster).Validate)
+	r, err := parseRoster(name, file, text, func(r *Roster) error {
+		var f faults
+		validateLink(&f, r.Link(), len(signedBy) > 0)
+		return errors.Join(append(f, r.Validate())...)
+	})
 	return r, signedBy, err
 }
 
 func open(name string, file []byte, committee string) (text []byte, signedBy []string, err error) {
+	if len(file) > MaxBytes {
+		return nil, nil, fmt.Errorf("%s: %d bytes, at most %d are read", name, len(file), MaxBytes)
+	}
 	text, signedBy = Text(file)
 	if committee != "" {
 		text, err = Verified(name, file, committee)

@@ -245,7 +245,7 @@ func (s *survey) facts(c *Case, relay *Relay, m *Monitor, report *MonitorReport,
 			at := timeIn(a, r.OffsetUS)
 			ok := r.Outcome == evidence.OK
 			// A browser that fails for want of a line says nothing of the relay (rule R5).
-			if ok || r.Outcome == evidence.Fail && c.Rules.lineWorked(c.Roster, relay, evidence.WSS, at, timeIn(a, r.OffsetUS+r.DurationUS), a.Controls) == controlsOK {
+			if ok || r.Outcome == evidence.Fail && c.Rules.lineWorked(c.Roster, relay, h, evidence.WSS, at, timeIn(a, r.OffsetUS+r.DurationUS), a.Controls) == controlsOK {
 				s.browser = append(s.browser, browserCheck{m, evidence.TimeOf(at), ok})
 			}
 		}

@@ -167,7 +167,9 @@ type Inputs struct {
 
 // Input is a file and by whom it says it is signed.
 type Input struct {
-	SHA256   string   `json:"sha256"`
+	SHA256 string `json:"sha256"`
+	// Serial is the file's place in the committee's chain; absent: it has none.
+	Serial   int      `json:"serial,omitempty"`
 	SignedBy []string `json:"signed_by"`
 }
 
@@ -209,8 +211,8 @@ func Judge(c Case) (*Verdict, error) {
 		judgeDissent(c.Rules, s.overruled),
 	}
 	v.Inputs = Inputs{
-		Rules:  Input{c.Rules.SHA256, notNil(c.RulesSignedBy)},
-		Roster: Input{c.Roster.SHA256, notNil(c.RosterSignedBy)},
+		Rules:  Input{c.Rules.SHA256, c.Rules.Serial, notNil(c.RulesSignedBy)},
+		Roster: Input{c.Roster.SHA256, c.Roster.Serial, notNil(c.RosterSignedBy)},
 		Geo:    []Source{},
 	}
 	if c.Releases != nil {
@@ -299,7 +301,7 @@ func labels(c *Case, relay *Relay) []string {
 	if len(c.RulesSignedBy) == 0 || len(c.RosterSignedBy) == 0 {
 		out = append(out, "unsigned")
 	}
-	if len(c.Roster.controlsFor(relay, evidence.TCP4)) == 0 {
+	if !c.Roster.hasControls(relay) {
 		out = append(out, "no controls")
 	}
 	if !witnessed(c) {

@@ -159,7 +159,7 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 			case res.Outcome == evidence.Blind:
 				blind = true
 			case res.Outcome == evidence.Fail && !(c == evidence.Relay && a.Level >= evidence.Level(rules.RelayLevel)):
-				switch rules.controlled(roster, relay, a, c) {
+				switch rules.controlled(roster, relay, rec.Hour, a, c) {
 				case controlsOK:
 					counted = true
 					b.cause(c, res.Class, "fail")
@@ -261,12 +261,12 @@ const (
 // component failed (rule R5): after the failure, and beside it, too, where that took
 // long enough to be looked at. What a host says after the failure does not show how
 // the line was during it.
-func (r *Rules) controlled(roster *Roster, relay *Relay, a *evidence.Attempt, c evidence.Component) controlState {
+func (r *Rules) controlled(roster *Roster, relay *Relay, h evidence.Hour, a *evidence.Attempt, c evidence.Component) controlState {
 	began, failed := lastRung(a, c)
-	return r.lineWorked(roster, relay, c, began, failed, a.Controls)
+	return r.lineWorked(roster, relay, h, c, began, failed, a.Controls)
 }
 
-func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, began, failed time.Time, all []evidence.Control) controlState {
+func (r *Rules) lineWorked(roster *Roster, relay *Relay, h evidence.Hour, c evidence.Component, began, failed time.Time, all []evidence.Control) controlState {
 	parts := [][]evidence.Control{startedWithin(all, failed, failed.Add(r.ControlWithin+time.Nanosecond))}
 	if failed.Sub(began) >= r.ControlBeside {
 		parts = append(parts, startedWithin(all, began, failed))
@@ -277,7 +277,7 @@ func (r *Rules) lineWorked(roster *Roster, relay *Relay, c evidence.Component, b
 	}
 	for _, part := range parts {
 		for _, kind := range kinds {
-			names := roster.controlsFor(relay, kind)
+			names := roster.controlsFor(relay, kind, h)
 			if len(names) == 0 {
 				return controlsNone
 			}

@@ -73,6 +73,9 @@ func Write(w io.Writer, in Input) error {
 	if err != nil {
 		return fail(err)
 	}
+	if err := (&held{}).inForce(c.Rules, in.Month); err != nil {
+		return fmt.Errorf("write the bundle: %w", err)
+	}
 	v, err := bounty.Judge(c)
 	if err != nil {
 		return fail(err)
@@ -118,7 +121,11 @@ func logDir(key string) string {
 type Options struct {
 	Rules  []byte // the file
 	Roster []byte // the file
-	// Committee is the verifier key that signs both. Without it they may be
+	// OlderRules and OlderRosters are those before Rules and Roster, without gaps, in any
+	// order: for bundles that were judged by one of them. The one right before needs not
+	// be among them, since its hash is known.
+	OlderRules, OlderRosters [][]byte
+	// Committee is the verifier key that signs the newest of both. Without it they may be
 	// unsigned if Unsigned says so or if the network is lab.
 	Committee string
 	Unsigned  bool
@@ -134,7 +141,11 @@ type Result struct {
 	// Verdict is what the evidence shows. Where the caller accepted unsigned rules and
 	// it would be ELIGIBLE, it is REVIEW.
 	Verdict *bounty.Verdict `json:"verdict"`
-	Result  bounty.Result   `json:"result"` // the verdict's
+	// Result is that of [Result.Counts].
+	Result bounty.Result `json:"result"`
+	// Newest is the verdict by the newest roster that the verifier holds, if the bundle's
+	// is older.
+	Newest *bounty.Verdict `json:"newest,omitempty"`
 	// SignedBy is the monitor whose log key signed the bundle.
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
@@ -152,19 +163,21 @@ func (r *Result) Judge(rules *bounty.Rules) (*bounty.Verdict, error) {
 	c.Rules = rules
 	v, err := bounty.Judge(c)
 	if err == nil && r.unsigned {
-		capUnsigned(v)
+		atMostReview(v, unsignedWhy)
 	}
 	return v, err
 }
 
-// capUnsigned keeps a verdict for which no committee vouches from being ELIGIBLE.
-func capUnsigned(v *bounty.Verdict) {
+const unsignedWhy = "unsigned: rules and roster are taken on your own word, so no committee vouches for them"
+
+// atMostReview keeps a verdict from being ELIGIBLE.
+func atMostReview(v *bounty.Verdict, why string) {
 	if v.Result != bounty.Eligible {
 		return
 	}
 	v.Headline = strings.Replace(v.Headline, string(v.Result), string(bounty.ForReview), 1)
 	v.Result = bounty.ForReview
-	v.Reasons = append([]string{"unsigned: rules and roster are taken on your own word, so no committee vouches for them"}, v.Reasons...)
+	v.Reasons = append([]string{why}, v.Reasons...)
 }
 
 // InputError says that the verifier's own files or options are at fault, and
@@ -179,7 +192,7 @@ func (e *InputError) Unwrap() error { return e.Err }
 // *[InputError] is the fault of the options, any other error that of the bundle. The
 // result's logs are read from r again.
 func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
-	if err := o.check(); err != nil {
+	if _, err := o.check(); err != nil {
 		return Result{}, &InputError{err}
 	}
 	files, err := open(r, size)
@@ -190,22 +203,19 @@ func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
 }
 
 // check refuses options that cannot lead to a verdict.
-func (o *Options) check() error {
-	rules, _, err := bounty.OpenRules("rules", o.Rules, o.Committee)
+func (o *Options) check() (*held, error) {
+	h, err := o.hold()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	roster, _, err := bounty.OpenRoster("roster", o.Roster, o.Committee)
-	if err != nil {
-		return err
-	}
+	rules, roster := h.rules[len(h.rules)-1], h.newestRoster()
 	if rules.Network != roster.Network {
-		return fmt.Errorf("the rules are for network %s, the roster for %s: lab and real are never mixed", rules.Network, roster.Network)
+		return nil, fmt.Errorf("the rules are for network %s, the roster for %s: lab and real are never mixed", rules.Network, roster.Network)
 	}
 	if rules.Network != evidence.Lab && o.Committee == "" && !o.Unsigned {
-		return errors.New("whose rules and roster are these? name the committee's verifier key, or accept unsigned ones")
+		return nil, errors.New("whose rules and roster are these? name the committee's verifier key, or accept unsigned ones")
 	}
-	return nil
+	return h, nil
 }
 
 func verifyFiles(files folder, o Options) (Result, error) {
@@ -213,20 +223,11 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	if err := checkNames(files); err != nil {
 		return res, err
 	}
-	for _, f := range []struct {
-		name string
-		mine []byte
-		what string
-	}{{rulesFile, o.Rules, "rules"}, {rosterFile, o.Roster, "roster"}} {
-		theirs, err := files.read(f.name)
-		if err != nil {
-			return res, err
-		}
-		if !bytes.Equal(theirs, f.mine) {
-			return res, fmt.Errorf("the bundle was judged by another %s file than yours: %s differs", f.what, f.name)
-		}
+	h, err := o.check()
+	if err != nil {
+		return res, &InputError{err}
 	}
-	roster, _, err := bounty.OpenRoster("roster", o.Roster, "")
+	rules, roster, older, err := h.judgedBy(files)
 	if err != nil {
 		return res, err
 	}
@@ -237,7 +238,18 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	if o.Relay != "" && o.Relay != says.Relay || o.Month != nil && *o.Month != says.Month {
 		return res, fmt.Errorf("the bundle is about relay %.100q in %s: that is not what was asked for", says.Relay, says.Month)
 	}
-	if res.Case, err = caseOf(files, o, says.Relay, says.Month); err != nil {
+	if err := h.inForce(rules, says.Month); err != nil {
+		return res, fmt.Errorf("%s: %w", rulesFile, err)
+	}
+	// Whose these are is known: the verifier's own files vouch for them.
+	by := Options{Beacon: o.Beacon, Geo: o.Geo}
+	if by.Rules, err = files.read(rulesFile); err != nil {
+		return res, err
+	}
+	if by.Roster, err = files.read(rosterFile); err != nil {
+		return res, err
+	}
+	if res.Case, err = caseOf(files, by, says.Relay, says.Month); err != nil {
 		return res, err
 	}
 	v, err := bounty.Judge(res.Case)
@@ -247,6 +259,10 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	if err := compare(files, v, says); err != nil {
 		return res, err
 	}
+	res.Verdict = v
+	if older > 0 {
+		res.byNewest(files, h, o.Beacon)
+	}
 	switch {
 	case o.Committee != "":
 	case v.Network == evidence.Lab:
@@ -254,9 +270,10 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	default:
 		res.Warnings = append(res.Warnings, "unsigned: rules and roster are taken on your own word, so the result is REVIEW at most")
 		res.unsigned = true
-		capUnsigned(v)
+		atMostReview(res.Verdict, unsignedWhy)
+		atMostReview(res.Counts(), unsignedWhy)
 	}
-	res.Verdict, res.Result = v, v.Result
+	res.Result = res.Counts().Result
 	return res, nil
 }
 

@@ -461,13 +461,13 @@ func TestOptions(t *testing.T) {
 	}{
 		"nobody vouches":     {func(o *Options) { o.Committee = "" }, "whose rules and roster"},
 		"another committee":  {func(o *Options) { o.Committee = key }, "no signature"},
-		"no rules":           {func(o *Options) { o.Rules = []byte("a: b") }, "no signature"},
+		"no rules":           {func(o *Options) { o.Rules = []byte("a: b") }, "unknown key"},
 		"unreadable rules":   {func(o *Options) { o.Rules = []byte("a: b"); o.Committee = ""; o.Unsigned = true }, "unknown key"},
-		"a roster of a lab":  {func(o *Options) { o.Rules = w.Signed("network: lab\n") }, "never mixed"},
+		"a roster of a lab":  {func(o *Options) { o.Rules = w.Signed(scene.RulesOver(t, "network: lab")) }, "never mixed"},
 		"unreadable roster":  {func(o *Options) { o.Roster = w.Signed("relays: 1\n") }, "want a list"},
 		"key that is no key": {func(o *Options) { o.Committee = "x" }, "committee's key"},
 		"roster without keys": {func(o *Options) {
-			o.Roster = w.Signed("network: psf\nmonitors: [{name: a, from: 2026-11-01T00:00:00Z}]\n")
+			o.Roster = w.Signed("network: psf\nserial: 1\nmonitors: [{name: a, from: 2026-11-01T00:00:00Z}]\n")
 		}, "log_key"},
 	} {
 		o := good

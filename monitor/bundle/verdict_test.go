@@ -319,7 +319,7 @@ func TestLabAndRealNeverMix(t *testing.T) {
 	}
 	real.Watch(nil)
 	in = inputOf(real)
-	in.Rules = real.Signed("network: lab\n")
+	in.Rules = real.Signed(scene.RulesOver(t, "network: lab"))
 	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
 		t.Errorf("got %v", err)
 	}

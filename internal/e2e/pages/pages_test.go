@@ -87,7 +87,7 @@ relays:
 			enrolled += 20
 		}
 		// Nobody listens there: what the monitor tries during the test fails at once.
-		roster += fmt.Sprintf("- {peer_id: %s, operator: %q, ipv4: 127.0.0.9, tcp_port: 9, domain: r%d.test, wss_port: 9, enrolled: %q}\n", id, operator, i, enrolled)
+		roster += fmt.Sprintf("- {peer_id: %s, operator: %q, ipv4: 127.0.%d.9, tcp_port: 9, domain: r%[3]d.test, wss_port: 9, enrolled: %[4]q}\n", id, operator, i, enrolled)
 	}
 	leaves := [][]byte{leaf(t, s.first, 0), leaf(t, s.first, 1)} // renewed halfway
 	for h := s.first; h < s.first+hours; h++ {
@@ -159,7 +159,7 @@ func attempts(id string, i, n int, h evidence.Hour) []evidence.Attempt {
 	at := func(minutes int) evidence.Attempt {
 		a := evidence.Attempt{
 			Started: evidence.TimeOf(h.Start().Add(time.Duration(minutes) * time.Minute)), PeerID: id, Level: evidence.LevelEchoed,
-			TCP4Addr: "/ip4/127.0.0.9/tcp/9/p2p/" + id, WSSAddr: fmt.Sprintf("/dns4/r%d.test/tcp/9/wss/p2p/%s", i, id),
+			TCP4Addr: fmt.Sprintf("/ip4/127.0.%d.9/tcp/9/p2p/%s", i, id), WSSAddr: fmt.Sprintf("/dns4/r%d.test/tcp/9/wss/p2p/%s", i, id),
 			Results: map[evidence.Component]evidence.Result{},
 			Facts: evidence.Facts{
 				AgentVersion: fmt.Sprintf("relayd/1.%d.0", n/200), PingUS: []int64{20_000 + int64(n*37%9000), 21_000},

@@ -11,13 +11,13 @@ import (
 )
 
 type diffCmd struct {
-	A         string `arg:"" type:"existingfile" placeholder:"RULES_A" help:"Rules; with --bundle those that it was judged by."`
-	B         string `arg:"" type:"existingfile" placeholder:"RULES_B" help:"Other rules."`
-	Bundle    string `type:"existingfile" placeholder:"FILE" help:"A bundle whose verdict under both rules to compare."`
-	Roster    string `type:"existingfile" placeholder:"FILE" help:"The roster of that bundle."`
-	Committee string `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key."`
-	Unsigned  bool   `xor:"trust" help:"Take rules and roster as they are."`
-	JSON      bool   `help:"Print JSON."`
+	A         string   `arg:"" type:"existingfile" placeholder:"RULES_A" help:"Rules; with --bundle those that it was judged by."`
+	B         string   `arg:"" type:"existingfile" placeholder:"RULES_B" help:"Other rules."`
+	Bundle    string   `type:"existingfile" placeholder:"FILE" help:"A bundle whose verdict under both rules to compare."`
+	Roster    []string `sep:"none" type:"existingfile" placeholder:"FILE" help:"The roster of that bundle; give it again for others of the committee's."`
+	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key."`
+	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are."`
+	JSON      bool     `help:"Print JSON."`
 }
 
 // difference is a field in which two rules files differ.
@@ -47,10 +47,10 @@ func (c *diffCmd) Run(out *cli.IO) error {
 	}
 	report := diffReport{Differences: differences(a, b)}
 	if c.Bundle != "" {
-		if c.Roster == "" {
+		if len(c.Roster) == 0 {
 			return cli.BadInput(fmt.Errorf("--bundle needs the bundle's --roster"))
 		}
-		if err := c.judge(&report, b); err != nil {
+		if err := c.judge(&report, a, b); err != nil {
 			return err
 		}
 	}
@@ -81,7 +81,7 @@ func differences(a, b *bounty.Rules) []difference {
 	out := []difference{}
 	va, vb := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
 	for i := range va.NumField() {
-		name := va.Type().Field(i).Tag.Get("yaml")
+		name, _, _ := strings.Cut(va.Type().Field(i).Tag.Get("yaml"), ",")
 		if name == "-" || reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
 			continue
 		}
@@ -99,12 +99,15 @@ func valueWords(v reflect.Value) string {
 
 // judge recomputes the bundle's verdict under A, under B, and under A with each
 // difference alone.
-func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
-	res, done, err := (&trust{Rules: c.A, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
+func (c *diffCmd) judge(report *diffReport, a, b *bounty.Rules) error {
+	res, done, err := (&trust{Rules: []string{c.A}, Roster: c.Roster, Committee: c.Committee, Unsigned: c.Unsigned}).open(c.Bundle)
 	if err != nil {
 		return err
 	}
 	defer done()
+	if res.Case.Rules.SHA256 != a.SHA256 {
+		return cli.BadInput(fmt.Errorf("the bundle was judged by rules serial %d, not by %s: give the rules that stand in it first", res.Case.Rules.Serial, c.A))
+	}
 	words := func(v *bounty.Verdict) string {
 		return fmt.Sprintf("%s, uptime %s (%d h up, %d down, %d unknown)", v.Headline, v.Findings[0].Outcome, v.Hours.Up, v.Hours.Down, v.Hours.Unknown)
 	}
@@ -121,7 +124,7 @@ func (c *diffCmd) judge(report *diffReport, b *bounty.Rules) error {
 		alone := *res.Case.Rules
 		va, vb := reflect.ValueOf(&alone).Elem(), reflect.ValueOf(b).Elem()
 		for k := range va.NumField() {
-			if va.Type().Field(k).Tag.Get("yaml") == d.Field {
+			if name, _, _ := strings.Cut(va.Type().Field(k).Tag.Get("yaml"), ","); name == d.Field {
 				va.Field(k).Set(vb.Field(k))
 			}
 		}

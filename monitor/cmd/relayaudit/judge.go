@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -92,7 +93,7 @@ func (c *judgeCmd) judge() ([]judged, error) {
 			return nil, fmt.Errorf("--now %q: want a time such as 2026-11-20T12:00:00Z", c.Now)
 		}
 	}
-	file, err := os.ReadFile(c.Roster)
+	file, err := bounded.ReadFile(c.Roster, bounty.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the roster: %w", err)
 	}
@@ -128,7 +129,7 @@ func (c *judgeCmd) judge() ([]judged, error) {
 }
 
 func readRules(name string) (*bounty.Rules, error) {
-	file, err := os.ReadFile(name)
+	file, err := bounded.ReadFile(name, bounty.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the rules: %w", err)
 	}

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +15,9 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 )
 
 func TestMain(m *testing.M) {
@@ -26,7 +31,7 @@ func TestScripts(t *testing.T) {
 			return os.CopyFS(filepath.Join(env.WorkDir, "golden"), os.DirFS("../../bundle/testdata/golden"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exit": exit, "votes": votes, "flip": flip, "readvar": readvar,
+			"exit": exit, "votes": votes, "flip": flip, "readvar": readvar, "rules": rules, "follow": follow,
 		},
 	})
 }
@@ -61,6 +66,65 @@ func votes(ts *testscript.TestScript, neg bool, args []string) {
 func readvar(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
 }
+
+// rules writes the default rules with other values: rules FILE KEY=VALUE...
+func rules(ts *testscript.TestScript, neg bool, args []string) {
+	var out strings.Builder
+	for line := range strings.Lines(string(bounty.DefaultRules)) {
+		for _, change := range args[1:] {
+			if key, value, _ := strings.Cut(change, "="); strings.HasPrefix(line, key+":") {
+				line = key + ": " + value + "\n"
+			}
+		}
+		out.WriteString(line)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(out.String()), 0o644))
+}
+
+// follow makes the file that the committee signs next, which says the same, and signs it
+// by one key for all: follow BEFORE AFTER KEYFILE, where its verifier key is written.
+func follow(ts *testscript.TestScript, neg bool, args []string) {
+	before, err := os.ReadFile(ts.MkAbs(args[0]))
+	ts.Check(err)
+	text, _ := bounty.Text(before)
+	// As the committee's key is not here, what it signed is linked by its hash alone.
+	serial := 1
+	for line := range strings.Lines(string(text)) {
+		fmt.Sscanf(line, "serial: %d", &serial)
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		switch {
+		case strings.HasPrefix(line, "serial:"):
+			line = fmt.Sprintf("serial: %d\nprevious: %x\n", serial+1, sha256.Sum256(before))
+		case strings.HasPrefix(line, "previous:"):
+			line = ""
+		case strings.HasPrefix(line, "from:"):
+			line = "from: 2026-12\n"
+		}
+		out.WriteString(line)
+	}
+	signed, err := bounty.Sign([]byte(out.String()), nextCommittee.signer)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), signed, 0o644))
+	ts.Check(os.WriteFile(ts.MkAbs(args[2]), []byte(nextCommittee.key), 0o644))
+}
+
+// nextCommittee is the committee's next key.
+var nextCommittee = func() (c struct {
+	signer note.Signer
+	key    string
+}) {
+	secret, key, err := note.GenerateKey(rand.Reader, "next.example.org")
+	if err == nil {
+		c.signer, err = note.NewSigner(secret)
+	}
+	if err != nil {
+		panic(err)
+	}
+	c.key = key
+	return c
+}()
 
 // flip changes a byte in the middle of a file.
 func flip(ts *testscript.TestScript, neg bool, args []string) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -24,25 +25,30 @@ const notMet = 3
 
 // trust is what a verifier brings along.
 type trust struct {
-	Rules     string `required:"" type:"existingfile" placeholder:"FILE" help:"The committee's rules, from the committee."`
-	Roster    string `required:"" type:"existingfile" placeholder:"FILE" help:"The committee's roster, from the committee."`
-	Committee string `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: rules and roster must be signed by it."`
-	Unsigned  bool   `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
-	Relay     string `placeholder:"ID" help:"The relay that the bundle must be about."`
-	Month     string `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
-	Geo       string `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
+	Rules     []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest rules, from the committee; give it again for older ones, by which a bundle was judged."`
+	Roster    []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest roster, from the committee; give it again for older ones."`
+	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: the newest rules and roster must be signed by it, and vouch for the older ones."`
+	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
+	Relay     string   `placeholder:"ID" help:"The relay that the bundle must be about."`
+	Month     string   `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
+	Geo       string   `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
 }
 
 func (t *trust) options() (bundle.Options, error) {
-	rules, err := os.ReadFile(t.Rules)
+	rules, err := readAll("rules", t.Rules)
 	if err != nil {
-		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the rules: %w", err))
+		return bundle.Options{}, cli.BadInput(err)
 	}
-	roster, err := os.ReadFile(t.Roster)
+	rosters, err := readAll("roster", t.Roster)
 	if err != nil {
-		return bundle.Options{}, cli.BadInput(fmt.Errorf("read the roster: %w", err))
+		return bundle.Options{}, cli.BadInput(err)
 	}
-	o := bundle.Options{Rules: rules, Roster: roster, Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet(), Relay: t.Relay}
+	// Which is the newest their serials tell, not their order here.
+	o := bundle.Options{
+		Rules: rules[0], OlderRules: rules[1:], Roster: rosters[0], OlderRosters: rosters[1:],
+		Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet(),
+	}
+	o.Relay = t.Relay
 	if t.Month != "" {
 		month, err := evidence.ParseMonth(t.Month)
 		if err != nil {
@@ -58,12 +64,33 @@ func (t *trust) options() (bundle.Options, error) {
 	return o, nil
 }
 
+// maxChain is how many files of the committee's are read of one kind.
+const maxChain = 100
+
+func readAll(what string, names []string) ([][]byte, error) {
+	if len(names) > maxChain {
+		return nil, fmt.Errorf("read the %s: %d files, at most %d are read", what, len(names), maxChain)
+	}
+	var out [][]byte
+	for _, name := range names {
+		b, err := bounded.ReadFile(name, bounty.MaxBytes)
+		if err != nil {
+			return nil, fmt.Errorf("read the %s: %w", what, err)
+		}
+		out = append(out, b)
+	}
+	return out, nil
+}
+
+// maxGeo bounds a data set: those of all countries have 10 MB.
+const maxGeo = 32 << 20
+
 // readGeo reads what there is of the committee's data sets.
 func readGeo(folder string) (bounty.Geo, error) {
 	var f bundle.GeoFiles
 	found := false
 	for name, into := range map[string]*[]byte{"countries.json": &f.Land, "a.mmdb": &f.CountriesA, "b.mmdb": &f.CountriesB} {
-		data, err := os.ReadFile(filepath.Join(folder, name))
+		data, err := bounded.ReadFile(filepath.Join(folder, name), maxGeo)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -170,15 +197,15 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 		return cli.BadInput(err)
 	}
 	if c.JSON {
-		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: res.Verdict.Headline, Final: res.Verdict.Final, Waived: append([]string{}, c.Without...), Result: &res})
+		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: res.Counts().Headline, Final: res.Final(), Waived: append([]string{}, c.Without...), Result: &res})
 	} else {
 		err = c.print(out.Stdout, res)
 	}
 	if err != nil || c.Require != "eligible" {
 		return err
 	}
-	if res.Result != bounty.Eligible || !res.Verdict.Final {
-		return cli.Exit(notMet, fmt.Errorf("verified, but the verdict is %s, not ELIGIBLE", res.Verdict.Headline))
+	if res.Result != bounty.Eligible || !res.Final() {
+		return cli.Exit(notMet, fmt.Errorf("verified, but the verdict is %s, not ELIGIBLE", res.Counts().Headline))
 	}
 	if len(missing) > 0 {
 		return cli.Exit(notMet, fmt.Errorf("verified, but not all that the monitors know: %s; ask for it, or say --without NAME for each that you do without", strings.Join(missing, "; ")))
@@ -190,7 +217,7 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 // the matter. To waive anything else is an error.
 func (c *verifyCmd) missing(res bundle.Result) ([]string, error) {
 	var out, absent []string
-	for _, a := range res.Verdict.Absent {
+	for _, a := range res.Counts().Absent {
 		absent = append(absent, a.Monitor)
 		switch {
 		case slices.Contains(c.Without, a.Monitor):
@@ -214,7 +241,7 @@ func (c *verifyCmd) missing(res bundle.Result) ([]string, error) {
 }
 
 func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
-	v := res.Verdict
+	v := res.Counts()
 	fmt.Fprintf(w, "verdict: %s\n", v.Headline)
 	fmt.Fprintf(w, "relay %s, operator %s, %s (UTC), as of %s\n", v.Relay.PeerID, v.Relay.Operator, v.Month, v.AsOf)
 	for _, reason := range v.Reasons {
@@ -260,7 +287,7 @@ func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 // summary is the report's, with what the verifier himself brought along: where rules
 // and roster are from, and whether the committee's signature was asked for.
 func (c *verifyCmd) summary(res bundle.Result) []bundle.Answer {
-	out := bundle.Summary(res.Verdict)
+	out := bundle.Summary(res.Counts())
 	for i := range out {
 		a := &out[i]
 		if a.Word == "missing" {
@@ -268,7 +295,7 @@ func (c *verifyCmd) summary(res bundle.Result) []bundle.Answer {
 				a.Says = append(a.Says, fmt.Sprintf("The verdict is without %s, by your word.", name))
 			}
 		}
-		from := map[string]string{"rules": c.Rules, "roster": c.Roster}[a.Word]
+		from := strings.Join(map[string][]string{"rules": c.Rules, "roster": c.Roster}[a.Word], ", ")
 		if from == "" {
 			continue
 		}

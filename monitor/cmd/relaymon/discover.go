@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/monitor"
@@ -170,7 +170,7 @@ func (d *discovery) through(cfg monitor.Config) error {
 			d.opts.Resolve = map[string]netip.Addr{}
 		}
 	}
-	file, err := os.ReadFile(cfg.Roster)
+	file, err := bounded.ReadFile(cfg.Roster, bounty.MaxBytes)
 	if err != nil {
 		return fmt.Errorf("read the roster: %w", err)
 	}

@@ -13,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -129,7 +130,7 @@ func (p *probeCmd) read() (probe.Target, probe.Options, error) {
 }
 
 func readCAs(name string) ([]*x509.Certificate, error) {
-	data, err := os.ReadFile(name)
+	data, err := bounded.ReadFile(name, 1<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read the CA file: %w", err)
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 
 	sumnote "golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -56,7 +59,7 @@ type rosterFile struct {
 }
 
 func (f rosterFile) read() ([]byte, error) {
-	b, err := os.ReadFile(f.Roster)
+	b, err := bounded.ReadFile(f.Roster, bounty.MaxBytes)
 	if err != nil {
 		return nil, cli.BadInput(fmt.Errorf("read the roster: %w", err))
 	}
@@ -70,7 +73,7 @@ type rosterCheckCmd struct {
 }
 
 func (c *rosterCheckCmd) Run(out *cli.IO) error {
-	file, err := os.ReadFile(c.File)
+	file, err := bounded.ReadFile(c.File, bounty.MaxBytes)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read what to check: %w", err))
 	}
@@ -79,7 +82,7 @@ func (c *rosterCheckCmd) Run(out *cli.IO) error {
 		if err != nil {
 			return cli.BadInput(err)
 		}
-		_, err = fmt.Fprintf(out.Stdout, "network %s; %s\nsha256 %s\n", r.Network, c.signature(signedBy), r.SHA256)
+		_, err = fmt.Fprintf(out.Stdout, "network %s, %sin force from %s; %s\nsha256 %s\n", r.Network, serialWords(r.Serial), r.From, c.signature(signedBy), r.SHA256)
 		return err
 	}
 	r, signedBy, err := bounty.OpenRoster(c.File, file, c.Committee)
@@ -92,9 +95,16 @@ func (c *rosterCheckCmd) Run(out *cli.IO) error {
 			signed++
 		}
 	}
-	_, err = fmt.Fprintf(out.Stdout, "network %s, %d monitors, %d relays (%d by their own statement), %d controls; %s\nsha256 %s\n",
-		r.Network, len(r.Monitors), len(r.Relays), signed, len(r.Controls), c.signature(signedBy), r.SHA256)
+	_, err = fmt.Fprintf(out.Stdout, "network %s, %s%d monitors, %d relays (%d by their own statement), %d controls; %s\nsha256 %s\n",
+		r.Network, serialWords(r.Serial), len(r.Monitors), len(r.Relays), signed, len(r.Controls), c.signature(signedBy), r.SHA256)
 	return err
+}
+
+func serialWords(serial int) string {
+	if serial == 0 {
+		return ""
+	}
+	return fmt.Sprintf("serial %d, ", serial)
 }
 
 // signature says who signed, and whether that was checked.
@@ -164,22 +174,21 @@ func (f rosterFile) edit(out *cli.IO, line string, change func(file []byte, line
 }
 
 type rosterSignCmd struct {
-	File     string `arg:"" type:"path" help:"The roster, or with --rules the rules."`
-	Rules    bool   `help:"The file holds rules."`
-	Key      string `required:"" type:"path" placeholder:"FILE" help:"The committee's secret key."`
-	Previous string `type:"path" placeholder:"FILE" help:"The roster in force: what it says of hours past must still stand."`
-	Out      string `type:"path" placeholder:"FILE" help:"Where to write; without it the file itself."`
+	File      string `arg:"" type:"path" help:"The roster, or with --rules the rules."`
+	Rules     bool   `help:"The file holds rules."`
+	Key       string `required:"" type:"path" placeholder:"FILE" help:"The committee's secret key."`
+	Previous  string `required:"" xor:"before" type:"path" placeholder:"FILE" help:"The signed file in force: what it says of hours past must still stand, and the new one carries its hash."`
+	First     bool   `required:"" xor:"before" help:"This is the first: none is in force."`
+	Committee string `placeholder:"VKEY" help:"The verifier key that signed the previous file, if it is not that of --key."`
+	Out       string `type:"path" placeholder:"FILE" help:"Where to write; without it the file itself."`
 }
 
 func (c *rosterSignCmd) Run(out *cli.IO) error {
-	file, err := os.ReadFile(c.File)
+	file, err := bounded.ReadFile(c.File, bounty.MaxBytes)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read what to sign: %w", err))
 	}
-	if err := c.check(file); err != nil {
-		return cli.BadInput(err)
-	}
-	secret, err := os.ReadFile(c.Key)
+	secret, err := bounded.ReadFile(c.Key, 4096)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read the committee's key: %w", err))
 	}
@@ -188,7 +197,15 @@ func (c *rosterSignCmd) Run(out *cli.IO) error {
 		// The library's error says nothing of the key; neither does this one.
 		return cli.BadInput(fmt.Errorf("the committee's key in %s: %w: want what \"relaymon roster key\" wrote", c.Key, err))
 	}
-	signed, err := bounty.Sign(file, signer)
+	before, err := c.before(strings.TrimSpace(string(secret)))
+	if err != nil {
+		return cli.BadInput(err)
+	}
+	text, serial, err := c.next(out, file, before)
+	if err != nil {
+		return cli.BadInput(err)
+	}
+	signed, err := bounty.Sign(text, signer)
 	if err != nil {
 		return fmt.Errorf("sign %s: %w", c.File, err)
 	}
@@ -199,30 +216,62 @@ func (c *rosterSignCmd) Run(out *cli.IO) error {
 	if err := durable.Replace(to, signed, 0o644); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out.Stdout, "%s: signed by %s\n", to, signer.Name())
+	_, err = fmt.Fprintf(out.Stdout, "%s: serial %d, signed by %s\n", to, serial, signer.Name())
 	return err
 }
 
-// check refuses to sign what nobody could use, or what changes the past.
-func (c *rosterSignCmd) check(file []byte) error {
+// before is the signed file in force; nil: none is.
+func (c *rosterSignCmd) before(secret string) (*bounty.Previous, error) {
+	if c.First {
+		return nil, nil
+	}
+	file, err := bounded.ReadFile(c.Previous, bounty.MaxBytes)
+	if err != nil {
+		return nil, fmt.Errorf("read the file in force: %w", err)
+	}
+	key := c.Committee
+	if key == "" {
+		if key, err = verifierKey(secret); err != nil {
+			return nil, fmt.Errorf("the committee's key in %s: %w", c.Key, err)
+		}
+	}
+	return &bounty.Previous{Name: c.Previous, File: file, Key: key}, nil
+}
+
+// verifierKey is the public half of a secret key that [sumnote.NewSigner] has read:
+// PRIVATE+KEY+name+hash+base64, of which the last is the kind and an Ed25519 seed.
+func verifierKey(secret string) (string, error) {
+	parts := strings.SplitN(secret, "+", 5)
+	raw, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
+	if err != nil || len(parts) != 5 || len(raw) != 1+ed25519.SeedSize {
+		return "", errors.New("want an Ed25519 key, as \"relaymon roster key\" makes it")
+	}
+	return sumnote.NewEd25519VerifierKey(parts[2], ed25519.NewKeyFromSeed(raw[1:]).Public().(ed25519.PublicKey))
+}
+
+// next is the text to be signed. It is refused if nobody could use it, or if it changes
+// the past.
+func (c *rosterSignCmd) next(out *cli.IO, file []byte, before *bounty.Previous) (text []byte, serial int, err error) {
+	now := evidence.HourOf(time.Now())
 	if c.Rules {
-		_, _, err := bounty.OpenRules(c.File, file, "")
-		return err
+		text, r, err := bounty.NextRules(c.File, file, before, now)
+		if err != nil {
+			return nil, 0, err
+		}
+		return text, r.Serial, nil
 	}
-	roster, _, err := bounty.OpenRoster(c.File, file, "")
-	if err != nil || c.Previous == "" {
-		return err
-	}
-	before, err := os.ReadFile(c.Previous)
+	text, r, err := bounty.NextRoster(c.File, file, before, now)
 	if err != nil {
-		return fmt.Errorf("read the roster in force: %w", err)
+		return nil, 0, err
 	}
-	old, _, err := bounty.OpenRoster(c.Previous, before, "")
-	if err != nil {
-		return err
+	begun := 0
+	for _, relay := range r.Relays {
+		if relay.Enrolled <= now {
+			begun++
+		}
 	}
-	if err := roster.Follows(old, evidence.HourOf(time.Now())); err != nil {
-		return fmt.Errorf("%s changes what was in force: %w", c.File, err)
+	if before == nil && begun > 0 {
+		fmt.Fprintf(out.Stderr, "%s: it enrols relays from hours past on (%d of them), and as it is the first, no earlier roster shows that they were: see that each is right\n", c.File, begun)
 	}
-	return nil
+	return text, r.Serial, nil
 }

@@ -1,0 +1,172 @@
+package monitor
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/psf-relay/relay-appliance/internal/bounded"
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
+)
+
+// shelf keeps the committee's files that were in force, by their serials, in the data
+// folder. So nobody takes the monitor back to an older one, also not over a restart, and
+// a month that has ended is judged by the rules that were in force then.
+type shelf struct{ dir string }
+
+func shelfOf(cfg Config) shelf { return shelf{filepath.Join(cfg.DataDir, "committee")} }
+
+// The kinds of files.
+const (
+	ruleFiles   = "rules"
+	rosterFiles = "roster"
+)
+
+func (s shelf) name(kind string, serial int) string {
+	return filepath.Join(s.dir, fmt.Sprintf("%s-%d.yaml", kind, serial))
+}
+
+// keep puts a file there. One without a serial, such as a lab's, is in no chain.
+func (s shelf) keep(kind string, l bounty.Link, file []byte) error {
+	if l.Serial == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(s.dir, 0o700); err != nil {
+		return fmt.Errorf("keep the %s: %w", kind, err)
+	}
+	if err := durable.Create(s.name(kind, l.Serial), file, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("keep the %s: %w", kind, err)
+	}
+	return nil
+}
+
+// newest is the kept file of the highest serial; a link with serial 0: there is none.
+func (s shelf) newest(kind string) (bounty.Link, []byte, error) {
+	serials, err := s.serials(kind)
+	if err != nil || len(serials) == 0 {
+		return bounty.Link{}, nil, err
+	}
+	serial := serials[len(serials)-1]
+	file, err := bounded.ReadFile(s.name(kind, serial), bounty.MaxBytes)
+	if err != nil {
+		return bounty.Link{}, nil, fmt.Errorf("read the %s that were in force: %w", kind, err)
+	}
+	return bounty.Link{Serial: serial, SHA256: fmt.Sprintf("%x", sha256.Sum256(file))}, file, nil
+}
+
+// serials are those of the kept files of a kind, in their order.
+func (s shelf) serials(kind string) ([]int, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look which %s were in force: %w", kind, err)
+	}
+	var out []int
+	for _, e := range entries {
+		var serial int
+		if n, _ := fmt.Sscanf(e.Name(), kind+"-%d.yaml", &serial); n == 1 && e.Name() == filepath.Base(s.name(kind, serial)) {
+			out = append(out, serial)
+		}
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+// usable says whether the monitor may go on with these files from hour h on: neither is
+// older than one that was in force, or another one of the same serial, and the rules are
+// in force already.
+func (s shelf) usable(b *basis, cfg Config, h evidence.Hour) error {
+	var faults []error
+	if b.rules.From > h.Month() {
+		faults = append(faults, fmt.Errorf("%s: in force from %s on: not used before", cfg.Rules, b.rules.From))
+	}
+	check := func(name, kind string, l bounty.Link) {
+		old, _, err := s.newest(kind)
+		if err == nil {
+			err = l.Succeeds(old)
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", name, err))
+		}
+	}
+	if cfg.Rules != "" { // the program's own rules are in no chain
+		check(cfg.Rules, ruleFiles, b.rules.Link())
+	}
+	check(cfg.Roster, rosterFiles, b.roster.Link())
+	return errors.Join(faults...)
+}
+
+// lastly is the basis of the files that were in force last; of a kind that was not kept
+// the file of b.
+func (s shelf) lastly(b *basis, cfg Config, log history.Log) (*basis, error) {
+	last := &basis{files: b.files, rules: b.rules, roster: b.roster}
+	l, file, err := s.newest(ruleFiles)
+	if err == nil && l.Serial > 0 && cfg.Rules != "" {
+		last.files.rules = file
+		last.rules, _, err = bounty.OpenRules(s.name(ruleFiles, l.Serial), file, "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if l, file, err = s.newest(rosterFiles); err == nil && l.Serial > 0 {
+		last.files.roster = file
+		last.roster, _, err = bounty.OpenRoster(s.name(rosterFiles, l.Serial), file, "")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return last, last.complete(cfg, log)
+}
+
+// remember keeps the files that are in force now.
+func (s shelf) remember(b *basis, cfg Config) error {
+	var rules error
+	if cfg.Rules != "" {
+		rules = s.keep(ruleFiles, b.rules.Link(), b.files.rules)
+	}
+	return errors.Join(rules, s.keep(rosterFiles, b.roster.Link(), b.files.roster))
+}
+
+// rulesOf reads the rules that were in force in a month.
+func rulesOf(cfg Config, month evidence.Month) (*bounty.Rules, []byte, error) {
+	rules, file, err := readRules(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	return shelfOf(cfg).rulesFor(month, rules, file)
+}
+
+// rulesFor are the rules that were in force in a month: those that are now, or the last
+// ones before them that begin early enough.
+func (s shelf) rulesFor(month evidence.Month, now *bounty.Rules, file []byte) (*bounty.Rules, []byte, error) {
+	if now.From <= month {
+		return now, file, nil
+	}
+	serials, err := s.serials(ruleFiles)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, serial := range slices.Backward(serials) {
+		name := s.name(ruleFiles, serial)
+		kept, err := bounded.ReadFile(name, bounty.MaxBytes)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read the rules that were in force: %w", err)
+		}
+		// They were the committee's when they were kept, by whichever key it had then.
+		r, _, err := bounty.OpenRules(name, kept, "")
+		if err != nil {
+			return nil, nil, err
+		}
+		if r.From <= month && r.Network == now.Network {
+			return r, kept, nil
+		}
+	}
+	return nil, nil, fmt.Errorf("rules serial %d are in force from %s on, and those that were in %s are not known here: put them in %s as %s-SERIAL.yaml",
+		now.Serial, now.From, month, s.dir, ruleFiles)
+}

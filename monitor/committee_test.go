@@ -1,0 +1,125 @@
+package monitor
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/probe"
+)
+
+// linkedTo is a lab's file with its place in a chain.
+func linkedTo(before []byte, serial int, text string) []byte {
+	if serial == 1 {
+		return []byte("serial: 1\n" + text)
+	}
+	return fmt.Appendf(nil, "serial: %d\nprevious: %064x\n%s", serial, before, text)
+}
+
+// The monitor never goes back to an older roster, or to another one of the same serial:
+// not while it runs, and not over a restart.
+func TestOlderFilesAreRefused(t *testing.T) {
+	m, _, _ := published(t, "true")
+	text, err := os.ReadFile(m.cfg.Roster)
+	must(t, err)
+	put := func(b []byte) {
+		t.Helper()
+		must(t, os.WriteFile(m.cfg.Roster, b, 0o600))
+		m.reread(t.Context(), time.Now())
+		m.running.Wait()
+	}
+	first := linkedTo(nil, 1, string(text))
+	second := linkedTo(nil, 2, string(text))
+	put(first)
+	put(second)
+	if got := m.basis().roster.Serial; got != 1 {
+		t.Errorf("one that does not follow is in force: serial %d", got)
+	}
+	second = []byte(strings.Replace(string(second), strings.Repeat("0", 64), m.basis().roster.SHA256, 1))
+	put(second)
+	if got := m.basis().roster.Serial; got != 2 {
+		t.Fatalf("serial %d is in force: %s", got, m.refused)
+	}
+	for _, tc := range []struct {
+		file []byte
+		want string
+	}{
+		{first, "serial 1 is older than serial 2"},
+		{text, "serial 0 is older than serial 2"},
+		{append(bytes.Clone(second), "# another\n"...), "serial 2 is another file than the serial 2"},
+	} {
+		put(tc.file)
+		if m.basis().roster.SHA256 != fmt.Sprintf("%x", sha256.Sum256(second)) || !strings.Contains(m.refused, tc.want) {
+			t.Errorf("serial %d is in force, and the log says %q, want %q", m.basis().roster.Serial, m.refused, tc.want)
+		}
+		// As after a restart.
+		var said bytes.Buffer
+		again := &Monitor{cfg: m.cfg, log: slog.New(slog.NewTextHandler(&said, nil)), store: m.store, machine: m.machine, latest: map[string]*evidence.Attempt{}, seen: map[string]*evidence.Attempt{}}
+		must(t, again.prepare())
+		defer again.ladder.close()
+		if again.basis().roster.SHA256 != m.basis().roster.SHA256 || !strings.Contains(said.String(), tc.want) {
+			t.Errorf("after a restart serial %d is in force, and the log says %q, want %q", again.basis().roster.Serial, said.String(), tc.want)
+		}
+	}
+	put(second)
+	if m.refused != "" {
+		t.Errorf("the newest is refused: %s", m.refused)
+	}
+}
+
+// Rules wait for the month from which they judge, and those before them are kept for the
+// months before.
+func TestRulesOfTheMonth(t *testing.T) {
+	m, month, _ := published(t, "true")
+	now := (month + 1).First().Start()
+	put := func(text string) {
+		t.Helper()
+		must(t, os.WriteFile(m.cfg.Rules, []byte(text), 0o600))
+		m.reread(t.Context(), now)
+		m.running.Wait()
+	}
+	put("network: lab\nserial: 1\nhours_required: 500\n")
+	first := m.basis().rules
+	second := fmt.Sprintf("network: lab\nserial: 2\nprevious: %s\nfrom: %s\nhours_required: 510\n", first.SHA256, month+2)
+	put(second)
+	if m.basis().rules != first || !strings.Contains(m.refused, "in force from "+(month+2).String()+" on: not used before") {
+		t.Errorf("rules of the next month are in force: %q", m.refused)
+	}
+	now = (month + 2).First().Start()
+	put(second)
+	if got := m.basis().rules.HoursRequired; got != 510 || m.refused != "" {
+		t.Errorf("%d hours are required: %q", got, m.refused)
+	}
+	for of, want := range map[evidence.Month]int{month: 500, month + 1: 500, month + 2: 510, month + 3: 510} {
+		if r, file, err := rulesOf(m.cfg, of); err != nil || r.HoursRequired != want || r.SHA256 != fmt.Sprintf("%x", sha256.Sum256(file)) {
+			t.Errorf("%s: got %+v, %v, want %d hours", of, r, err, want)
+		}
+	}
+	must(t, os.RemoveAll(shelfOf(m.cfg).dir))
+	if _, _, err := rulesOf(m.cfg, month); err == nil || !strings.Contains(err.Error(), "are not known here: put them in") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A control is tried in the hours of its term alone.
+func TestControlsInForce(t *testing.T) {
+	h := evidence.HourOf(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))
+	l := newLookout([]probe.ControlHost{{Name: "ever"}, {Name: "gone"}, {Name: "new"}})
+	l.terms = []bounty.Term{{}, {Until: &h}, {From: h}}
+	for at, want := range map[evidence.Hour]string{h - 1: "ever gone", h: "ever new"} {
+		var got []string
+		for _, host := range l.inForce(at) {
+			got = append(got, host.Name)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got %v, want %s", at, got, want)
+		}
+	}
+}
