@@ -555,7 +555,7 @@ func TestRules(t *testing.T) {
 	// What is signed, or is for the real network, takes no number from the program.
 	signer, _ := logKey(t, "committee")
 	for name, file := range map[string][]byte{"empty": nil, "psf": []byte("network: psf\nhours_required: 500\n"), "signed lab": mustSign(t, lab, signer)} {
-		if _, _, err := OpenRules("mine", file, ""); err == nil || !strings.Contains(err.Error(), "missing: address_changes, attempt_close") || !strings.Contains(err.Error(), "seal_within, serial, vacuum_km_per_ms") {
+		if _, _, err := OpenRules("mine", file, ""); err == nil || !strings.Contains(err.Error(), "missing: address_changes, assured_operators, attempt_close") || !strings.Contains(err.Error(), "seal_within, serial, vacuum_km_per_ms") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

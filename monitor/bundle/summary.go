@@ -102,6 +102,9 @@ func payment(v *bounty.Verdict) Answer {
 
 func judgedBy(word string, in bounty.Input) Answer {
 	a := Answer{Question: "By which " + word + "?", Word: word, Says: []string{"SHA-256 " + in.SHA256 + "."}}
+	if in.Serial > 0 {
+		a.Says[0] = fmt.Sprintf("Serial %d, SHA-256 %s.", in.Serial, in.SHA256)
+	}
 	if len(in.SignedBy) > 0 {
 		a.Says = append(a.Says, "It says that it is signed by "+strings.Join(in.SignedBy, ", ")+".")
 	} else {

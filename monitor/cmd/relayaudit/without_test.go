@@ -43,7 +43,7 @@ func TestWithout(t *testing.T) {
 	}
 	var b bytes.Buffer
 	c := verifyCmd{Without: []string{"m2"}}
-	if err := c.print(&b, res); err != nil || !strings.Contains(b.String(), "\nwithout m2, by your word\n") {
+	if err := c.print(&b, res); err != nil || !strings.Contains(b.String(), "The verdict is without m2, by your word.\n") {
 		t.Errorf("%v\n%s", err, b.String())
 	}
 }

@@ -9,13 +9,15 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // The scripts find a log of the last month, of one relay: $ID. Its first hour, $UP,
 // was up, the next, $FAIL, has one failure, and the one after that is a gap.
 func TestExplain(t *testing.T) {
-	const id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
+	w := scene.New(t, evidence.Lab, 1)
+	id := w.RelayID
 	month := evidence.MonthOf(time.Now()) - 1
 	first := month.First()
 	testscript.Run(t, testscript.Params{
@@ -25,25 +27,18 @@ func TestExplain(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			m := &scene.Watcher{Name: "m1", Log: l}
+			w.Monitors = []*scene.Watcher{m}
 			for n, outcome := range []evidence.Outcome{evidence.OK, evidence.Fail} {
 				h := first + evidence.Hour(n)
-				a := evidence.Attempt{
-					Started: evidence.TimeOf(h.Start().Add(time.Minute)), PeerID: id, Level: evidence.LevelEchoed,
-					TCP4Addr: "/ip4/127.0.0.2/tcp/4001/p2p/" + id, WSSAddr: "/dns4/relay.test/tcp/443/wss/p2p/" + id,
-					Rungs: []evidence.Rung{}, Results: map[evidence.Component]evidence.Result{},
-				}
-				for _, c := range evidence.Components {
-					a.Results[c] = evidence.Result{Outcome: evidence.OK}
-				}
+				a := w.Attempt(m, h, time.Minute)
 				if outcome == evidence.Fail {
-					a.Level = 0
-					a.Results[evidence.TCP4] = evidence.Result{Outcome: evidence.Fail, Class: evidence.Refused}
-					a.Rungs = []evidence.Rung{{Name: "tcp4", Component: evidence.TCP4, Outcome: evidence.Fail, Class: evidence.Refused}}
+					a = w.Down(m, h, time.Minute)
 				}
 				if err := l.Begin(h, h.Start(), "relaymon/test"); err != nil {
 					return err
 				}
-				if err := l.Append(h, a); err != nil {
+				if err := l.Append(h, a, certificates(w, a)...); err != nil {
 					return err
 				}
 			}
@@ -54,7 +49,7 @@ func TestExplain(t *testing.T) {
 				"relaymon.yaml": "name: m1\nnetwork: lab\ndata_dir: .\nroster: roster.yaml\nrules: rules.yaml\n",
 				"rules.yaml":    "network: lab\n",
 				"roster.yaml": fmt.Sprintf("network: lab\nmonitors:\n- {name: m1, operator: us, log_key: %q, from: %q}\n"+
-					"relays:\n- {peer_id: %s, operator: them, ipv4: 127.0.0.2, tcp_port: 4001, domain: relay.test, wss_port: 443, enrolled: %[2]q}\n", l.Key(), first, id),
+					"relays:\n- {peer_id: %s, operator: them, ipv4: %s, tcp_port: 4001, domain: relay.example.org, enrolled: %[2]q}\n", l.Key(), first, id, w.IP),
 			} {
 				if err := os.WriteFile(filepath.Join(env.WorkDir, name), []byte(text), 0o644); err != nil {
 					return err
@@ -70,4 +65,12 @@ func TestExplain(t *testing.T) {
 			return l.Close()
 		},
 	})
+}
+
+// certificates are the leaves that an attempt tells of.
+func certificates(w *scene.Scene, a evidence.Attempt) [][]byte {
+	if a.Facts.Certificate == nil {
+		return nil
+	}
+	return [][]byte{w.DER}
 }
