@@ -121,10 +121,11 @@ func (p *play) write() *play {
 	}
 	rules, roster := p.rulesFile(), p.rosterFile()
 	var b bytes.Buffer
-	p.Must(bundle.Write(&b, bundle.Input{
+	_, err := bundle.Write(&b, bundle.Input{
 		Rules: rules, Roster: roster, Releases: p.Releases, Relay: p.RelayID, Month: p.First.Month(),
 		Logs: logs, Forks: p.forks, Beacon: beacon.Quicknet(), Sign: p.Monitors[0].Log.SignStatement,
-	}))
+	})
+	p.Must(err)
 	p.save("bundle.zip", b.Bytes())
 	p.save("rules.yaml", rules)
 	p.save("roster.yaml", roster)
