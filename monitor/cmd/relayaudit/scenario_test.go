@@ -192,12 +192,6 @@ func (p *play) wantOf(code int, args []string, words ...string) {
 	}
 }
 
-// firstScreen is what stands before the details.
-func firstScreen(out string) string {
-	first, _, _ := strings.Cut(out, "\nbundle ")
-	return first
-}
-
 // secret is the key of a monitor's log, as somebody has it who runs the monitor.
 func (p *play) secret(m *scene.Watcher) note.Signer {
 	p.t.Helper()
