@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,10 +124,10 @@ func TestBeaconFromTheServerThatWorks(t *testing.T) {
 		other := newDrand(t, good.genesis)
 		other.secret = big.NewInt(99)
 		liar.answer = func(n uint64, _ string) (int, string) { return 200, other.round(n) }
-		hangs := 0
+		var hangs atomic.Int64
 		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
 			if strings.HasPrefix(r.URL.Host, "hangs") {
-				hangs++
+				hangs.Add(1)
 				<-r.Context().Done()
 				return nil, r.Context().Err()
 			}
@@ -148,12 +149,12 @@ func TestBeaconFromTheServerThatWorks(t *testing.T) {
 			for _, s := range c.servers {
 				urls = append(urls, "http://"+s+"/api")
 			}
-			hangs = 0
+			hangs.Store(0)
 			b := newBeacons(good.Chain, urls, &http.Client{Transport: transport}, slog.New(slog.DiscardHandler))
 			began := time.Now()
 			b.fetch(t.Context(), []evidence.Hour{h}, began)
-			if err := good.VerifyBeacon(b.of(h), h.Start()); err != nil || time.Since(began) > c.most || hangs != c.hangs {
-				t.Errorf("%s: %v, after %s; %d wait", name, err, time.Since(began), hangs)
+			if err := good.VerifyBeacon(b.of(h), h.Start()); err != nil || time.Since(began) > c.most || int(hangs.Load()) != c.hangs {
+				t.Errorf("%s: %v, after %s; %d wait", name, err, time.Since(began), hangs.Load())
 			}
 			synctest.Wait() // those that hang were given up
 		}

@@ -41,18 +41,24 @@
 // prove nothing. [Verify] goes through these steps and stops at the first that fails:
 //
 //  1. the archive's form, the names of its files, and their limits;
-//  2. the committee's signatures of rules and roster; the bundle's copies are the
-//     verifier's, byte for byte; the release list is the one the roster names;
+//  2. the committee's signatures of the verifier's newest rules and roster, and the chain
+//     from these to older ones; the bundle's copies are one of each, byte for byte, or the
+//     one right before the oldest, by its hash;
 //  3. the DSSE envelope: signed by the log key of a monitor of the roster that its key
 //     ID names, its subjects are all other files with their SHA-256, no more and no fewer;
-//  4. each log is one of a monitor of the roster: see evidence.VerifyMonth; each fork
+//  4. relay and month of its predicate are those that the verifier asked for, if he did; the
+//     rules are those in force in that month; the release list is the one the roster names;
+//  5. each log is one of a monitor of the roster: see evidence.VerifyMonth; each fork
 //     convicts one of them;
-//  5. the verdict is recomputed from the logs and the forks;
-//  6. report.json, report.html, report.md, VERIFY.md and the predicate are made anew, and
+//  6. the verdict is recomputed from the logs and the forks;
+//  7. report.json, report.html, report.md, VERIFY.md and the predicate are made anew, and
 //     compared byte for byte.
 //
+// Where the verifier holds a newer roster than the bundle's, the month is judged once more
+// by that one, with the release list of the bundle's, and that verdict counts.
+//
 // So nothing in a bundle that verified is unverified. Another version may draw the
-// reports in another way: the error of step 6 then says which version made them. The
+// reports in another way: the error of step 7 then says which version made them. The
 // evidence is not lost: any monitor of the roster can put it into a new bundle.
 //
 // # Limits

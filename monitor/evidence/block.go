@@ -30,9 +30,8 @@ type Header struct {
 	// last block of a month is always signed.
 	Signed bool `json:"signed"`
 	// Software is what watched the hour, as it calls itself.
-	Software string    `json:"software,omitempty"`
-	Clock    Clock     `json:"clock"`
-	Controls []Control `json:"controls,omitempty"`
+	Software string `json:"software,omitempty"`
+	Clock    Clock  `json:"clock"`
 	// Schedule commits to the secret of a day to come or publishes that of a day past (rule R2).
 	Schedule []Secret `json:"schedule,omitempty"`
 	// Missed attempts were due and not made: the monitor was overloaded and had no
@@ -139,7 +138,6 @@ type Secret struct {
 // Mark is a fact about the monitor itself. Exactly one field is set.
 type Mark struct {
 	Clock    *ClockSample `json:"clock,omitempty"`
-	Control  *Control     `json:"control,omitempty"`
 	Schedule *Secret      `json:"schedule,omitempty"`
 	Missed   int64        `json:"missed,omitempty"` // attempts not made for want of a place
 }
@@ -152,7 +150,7 @@ func (w *openWAL) header(h Hour, at time.Time, records prefixTree) Header {
 		if n := len(w.begins); n > 0 {
 			head.Software = w.begins[n-1].Software
 		}
-		head.Clock, head.Controls, head.Schedule, head.Missed = sumUpClock(w.clock), w.controls, w.schedule, w.missed
+		head.Clock, head.Schedule, head.Missed = sumUpClock(w.clock), w.schedule, w.missed
 	}
 	return head
 }

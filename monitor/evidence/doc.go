@@ -282,11 +282,11 @@
 //	rung                 name and class of 64 bytes, detail of 300; 1000 tries
 //	facts                agent of 256 bytes, 128 protocols of 256, 16 IPv4 addresses and pings,
 //	                     9 look-ups of 16 addresses each, 1000 look-ups made again, HTTP status 999
-//	reservation          32 addresses of 1024 bytes, a voucher of 16 KiB
+//	reservation          32 addresses of 1024 bytes, a voucher of 16 KiB, a salt of 64 bytes, a
+//	                     beacon and a peer of 256
 //	certificate          100 names of 256 bytes, an issuer of 256
 //	control              a name of 100 bytes, 2^30 packets
-//	header               100000 records, 32 controls, 16 steps and words on the schedule,
-//	                     software of 256 bytes
+//	header               100000 records, 16 steps and words on the schedule, software of 256 bytes
 //	proof                128 hashes (more take two relays whose keys have 128 bits in common)
 //	peer ID              128 bytes
 //

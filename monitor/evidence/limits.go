@@ -31,7 +31,6 @@ const (
 	maxRungs     = 32
 	maxTries     = 1000 // of one rung
 	maxControls  = 128  // of one attempt
-	maxHeld      = 32   // controls in the header of one block
 	maxPackets   = 1 << 30
 	maxPings     = 16
 	maxProtocols = 128

@@ -117,7 +117,7 @@ func (l *Log) Append(h Hour, a Attempt, certs ...[]byte) error {
 	return nil
 }
 
-// Mark writes facts about the monitor itself (clock, controls, schedule) that
+// Mark writes facts about the monitor itself (clock, schedule, missed attempts) that
 // will stand in the header of hour h. What the hour says of the schedule already is
 // not said again, however often the monitor starts.
 func (l *Log) Mark(h Hour, m Mark) error { return l.write(h, entry{Mark: &m}) }

@@ -492,7 +492,6 @@ func TestStates(t *testing.T) {
 	watch(t, l, h+4)                                                         // 3: gap, 4: sealed by another process
 	reopen()
 	watch(t, l, h+5) // 5: all is well
-	must(t, l.Mark(h+5, Mark{Control: &Control{Name: "c1", Component: TCP4, Outcome: OK, Started: TimeOf((h + 5).Start())}}))
 	must(t, l.Mark(h+5, Mark{Schedule: &Secret{Day: "2026-10-31", Secret: []byte("secret")}}))
 	must(t, l.Mark(h+5, Mark{Clock: &ClockSample{At: TimeOf((h + 5).End()), UpMS: 3600_000 - 4495}}))
 	must(t, l.Mark(h+5, Mark{Missed: 4})) // first attempts, at the hour's end
@@ -513,16 +512,14 @@ func TestStates(t *testing.T) {
 		t.Fatal(d)
 	}
 	last := got[5]
-	if last.Software != "relaymon/test" || len(last.Controls) != 1 || len(last.Schedule) != 1 || last.Missed != 7 ||
+	if last.Software != "relaymon/test" || len(last.Schedule) != 1 || last.Missed != 7 ||
 		!cmp.Equal(last.Clock, Clock{Samples: 2, Synchronised: true, DriftMS: 2500, Steps: []ClockStep{{TimeOf((h + 5).End()), 2500}}}) {
 		t.Fatalf("header %+v", last)
 	}
 	for _, m := range []Mark{
 		{},
-		{Clock: &ClockSample{}, Control: &Control{}},
 		{Clock: &ClockSample{UpMS: -1}},
 		{Clock: &ClockSample{Boot: strings.Repeat("x", maxBoot+1)}},
-		{Control: &Control{Name: "c", Component: "x", Outcome: OK}},
 		{Schedule: &Secret{Day: "2026-10-32", Secret: []byte("x")}},
 		{Schedule: &Secret{Day: "2026-10-31"}},
 		{Schedule: &Secret{Day: "2026-10-31", SHA256: "00"}},

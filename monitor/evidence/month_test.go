@@ -227,7 +227,6 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		"last one not signed":   {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Signed = false }) }, "under no checkpoint"},
 		"first one not signed":  {func(m *MonitorMonth) { header(m, 0, func(h *Header) { h.Signed = false }) }, "does not refer to"},
 		"clock":                 {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Clock.DriftMS = -1 }) }, "drift of -1 ms"},
-		"control":               {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Controls = []Control{{}} }) }, "control"},
 		"secret":                {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Schedule = []Secret{{Day: "x"}} }) }, "not a date"},
 		"no checkpoint":         {func(m *MonitorMonth) { m.Checkpoints = nil }, "0 checkpoints for 3"},
 		"checkpoint left out":   {func(m *MonitorMonth) { m.Checkpoints = slices.Delete(m.Checkpoints, 0, 1) }, "2 checkpoints for 3"},

@@ -266,16 +266,11 @@ func decodeHeader(b []byte) (Header, error) {
 		return Header{}, fmt.Errorf("block %s: %d records, and the root is %s: that of no records is %s", h.Hour, h.Records, h.Root, emptyRoot)
 	}
 	if err := errors.Join(checkMissed(h.Missed), checkText("software", h.Software, maxText),
-		checkCount("controls", len(h.Controls), maxHeld), checkCount("schedule", len(h.Schedule), maxSchedule)); err != nil {
+		checkCount("schedule", len(h.Schedule), maxSchedule)); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if err := h.Clock.check(); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
-	}
-	for _, c := range h.Controls {
-		if err := checkControl(c); err != nil {
-			return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
-		}
 	}
 	for _, s := range h.Schedule {
 		if err := checkSecret(s); err != nil {

@@ -42,18 +42,16 @@ func (e entry) check(h Hour) error {
 
 func (m Mark) check() error {
 	set := 0
-	for _, is := range []bool{m.Clock != nil, m.Control != nil, m.Schedule != nil, m.Missed != 0} {
+	for _, is := range []bool{m.Clock != nil, m.Schedule != nil, m.Missed != 0} {
 		if is {
 			set++
 		}
 	}
 	switch {
 	case set != 1:
-		return errors.New("mark wants exactly one of clock, control, schedule, missed")
+		return errors.New("mark wants exactly one of clock, schedule, missed")
 	case m.Clock != nil:
 		return m.Clock.check()
-	case m.Control != nil:
-		return checkControl(*m.Control)
 	case m.Schedule != nil:
 		return checkSecret(*m.Schedule)
 	}
@@ -74,7 +72,6 @@ type wal struct {
 	begins   []begin
 	attempts map[string][]logged // by peer ID, in the order of writing
 	clock    []ClockSample
-	controls []Control
 	schedule []Secret
 	missed   int64
 	good     int64 // length of the lines that count
@@ -139,8 +136,7 @@ func (w *wal) admits(e entry, line []byte) error {
 		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
 			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, ErrOutside, w.hour)
 		}
-	case e.Mark != nil && e.Mark.Control != nil && len(w.controls) >= maxHeld,
-		e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule,
+	case e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule,
 		e.Mark != nil && w.missed+e.Mark.Missed > maxMissed:
 		return fmt.Errorf("too many marks in hour %s", w.hour)
 	}
@@ -167,8 +163,6 @@ func (w *wal) add(e entry, line []byte) {
 		w.attempts[e.Attempt.PeerID] = append(w.attempts[e.Attempt.PeerID], logged{*e.Attempt, raw})
 	case e.Mark.Clock != nil:
 		w.clock = append(w.clock, *e.Mark.Clock)
-	case e.Mark.Control != nil:
-		w.controls = append(w.controls, *e.Mark.Control)
 	case e.Mark.Schedule != nil:
 		w.schedule = append(w.schedule, *e.Mark.Schedule)
 	default:
