@@ -46,3 +46,35 @@ func TestBusyLie(t *testing.T) {
 	}).write()
 	p.want(3, `^verdict: REVIEW$`)
 }
+
+// Two monitors that are not the committee's: a relay in Frankfurt is said to be in
+// Singapore, where its address is registered. The committee's monitor is near it.
+func TestTwoPingLies(t *testing.T) {
+	p := newPlay(t, 3)
+	p.roster = func(yaml string) string { return p.placed(yaml, 1, "{lat: 50.1, lon: 8.7}") }
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		a := p.good(m, h)
+		if i == 1 {
+			a.Facts.PingUS = []int64{20_000}
+		}
+		return one(a)
+	}).write()
+	p.want(3, `^verdict: REVIEW$`, `^R14 +region +REVIEW `, `SG is further than the 2001 km from m1.example.org`, `contradict one another, or the committee's, and so decide nothing: .* m2`)
+}
+
+// Two monitors that are not the committee's end a good month: both say that they are next
+// to a relay that is next to the committee's monitor.
+func TestTwoPingLiesAgainst(t *testing.T) {
+	p := newPlay(t, 3)
+	p.roster = func(yaml string) string {
+		return p.placed(p.placed(yaml, 2, "{lat: 40.7, lon: -74.0}"), 3, "{lat: 51.5, lon: -0.1}")
+	}
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		a := p.good(m, h)
+		if a.Facts.PingUS = []int64{1_000}; i == 1 {
+			a.Facts.PingUS = []int64{60_000} // from Singapore: too far for a strong claim
+		}
+		return one(a)
+	}).write()
+	p.want(3, `^verdict: REVIEW$`, `^R14 +region +REVIEW +round trips contradict`)
+}
