@@ -24,6 +24,9 @@ func (t *Tally) Add(v Value) {
 // Quorum is Q of rule R7.
 func (t Tally) Quorum() int { return t.Bench/2 + 1 }
 
+// Refused says whether most monitors did not come through.
+func (t Tally) Refused() bool { return t.Busy+t.Down >= t.Quorum() }
+
 // Fleet combines the votes of an hour (rule R7).
 func Fleet(t Tally) Value {
 	q := t.Quorum()

@@ -2,6 +2,7 @@ package bounty
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -45,26 +46,52 @@ func (r *Rules) disk(m *Monitor, pingUS int64) Disk {
 // claim is what the round trips of some monitors say. A monitor writes its round trips
 // itself, so the word of one alone decides nothing.
 type claim struct {
-	words     []string
-	operators map[string]bool
-	committee bool
+	words []string
+	disks []Disk
 }
 
 func (c *claim) add(d Disk, format string, args ...any) {
-	if c.operators == nil {
-		c.operators = map[string]bool{}
-	}
-	c.operators[d.Operator] = true
-	c.committee = c.committee || d.Committee
+	c.disks = append(c.disks, d)
 	c.words = append(c.words, fmt.Sprintf(format, args...))
 }
 
-// held says whether monitors of two operators say so.
-func (c *claim) held() bool { return len(c.operators) >= 2 }
+// several says whether monitors of two operators say so.
+func (c *claim) several() bool {
+	return slices.ContainsFunc(c.disks, func(d Disk) bool { return d.Operator != c.disks[0].Operator })
+}
 
-// raised says whether a person must look at it: it is held, or the committee's own
-// monitor says so.
-func (c *claim) raised() bool { return c.held() || c.committee }
+// raised says whether a person must look at it: several say so, or the committee's own
+// monitor does.
+func (c *claim) raised() bool {
+	return c.several() || slices.ContainsFunc(c.disks, func(d Disk) bool { return d.Committee })
+}
+
+// held says whether monitors of two operators say so that can both be right: their disks
+// overlap, and each overlaps those of the committee's monitors.
+func (c *claim) held(all []Disk) bool {
+	can := func(d Disk) bool {
+		return !slices.ContainsFunc(all, func(o Disk) bool { return o.Committee && o.apart(d) })
+	}
+	for i, a := range c.disks {
+		for _, b := range c.disks[:i] {
+			if a.Operator != b.Operator && !a.apart(b) && can(a) && can(b) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// apart says whether no relay can be within both disks, not even in vacuum: then one of
+// the monitors wrote what cannot be.
+func (d Disk) apart(o Disk) bool { return d.Place.km(o.Place) > float64(d.VacuumKm+o.VacuumKm) }
+
+// km is how far two places are from one another.
+func (p Place) km(o Place) float64 {
+	const earth, degree = 6371, math.Pi / 180
+	lat, lon := math.Sin((p.Lat-o.Lat)*degree/2), math.Sin((p.Lon-o.Lon)*degree/2)
+	return 2 * earth * math.Asin(min(1, math.Sqrt(lat*lat+math.Cos(p.Lat*degree)*math.Cos(o.Lat*degree)*lon*lon)))
+}
 
 // one is the claim in a sentence.
 func (c *claim) one() string {
@@ -111,8 +138,10 @@ func judgeRegion(rules *Rules, geo Geo, ipv4, claimed string, disks []Disk) Find
 	case strong.raised() && excluded.raised():
 		// One of them wrote what cannot be: a person finds out which.
 		f = f.is(Review, "two round trips contradict each other", strong.one(), excluded.one(), sets)
-	case excluded.held():
+	case excluded.held(disks):
 		f = f.is(Fail, excluded.one(), sets)
+	case excluded.several():
+		f = f.is(Review, "round trips contradict: no relay is so near to all of these monitors, and to the committee's: "+strings.Join(excluded.words, "; "), sets)
 	case excluded.raised():
 		f = f.is(Review, "the committee's monitor alone excludes every eligible region: "+excluded.one(), sets)
 	case a != "" && a == b && !isEligible(a):
@@ -120,7 +149,7 @@ func judgeRegion(rules *Rules, geo Geo, ipv4, claimed string, disks []Disk) Find
 		if s := strong.one(); s != "" {
 			f.Reasons = append(f.Reasons, "and yet "+s)
 		}
-	case strong.held():
+	case strong.held(disks):
 		f = f.is(Pass, "strong: "+strong.one(), sets)
 	case contradicted.raised():
 		f = f.is(Review, sets, contradicted.one())
@@ -132,7 +161,11 @@ func judgeRegion(rules *Rules, geo Geo, ipv4, claimed string, disks []Disk) Find
 		f = f.is(Review, sets+": not the same eligible country in both")
 	}
 	for _, c := range []*claim{&strong, &excluded, &contradicted} {
-		if s := c.one(); s != "" && !c.raised() {
+		switch s := c.one(); {
+		case s == "":
+		case c == &strong && c.several() && !c.held(disks):
+			f.Reasons = append(f.Reasons, "round trips that contradict one another, or the committee's, and so decide nothing: "+s)
+		case !c.raised():
 			f.Reasons = append(f.Reasons, "one operator's monitors alone, which decide nothing: "+s)
 		}
 	}

@@ -92,7 +92,7 @@ type HourCount struct {
 }
 
 // Hours sums a month up: Up+Down+Unknown+NotEnrolled+Remaining = Total. Busy
-// overlaps Up and Down: it counts the BUSY hours that rule R8 put there.
+// overlaps Up, Down and Unknown: it counts the BUSY hours that rule R8 put there.
 type Hours struct {
 	Total       int `json:"total"`
 	Up          int `json:"up"`
@@ -164,9 +164,14 @@ func (u *Uptime) count(rules *Rules, c *HourCount) {
 	if v == Busy {
 		c.Busy = true
 		u.Hours.Busy++
-		v = Up
-		if u.Hours.Busy > rules.BusyCap {
+		switch {
+		case u.Hours.Busy <= rules.BusyCap:
+			v = Up
+		case c.Tally.Refused():
 			v = Down
+		default:
+			// Some came through: the word of a few that they did not makes no hour down.
+			v = Unknown
 		}
 	}
 	switch v {
@@ -217,6 +222,7 @@ func (u *Uptime) reasons(rules *Rules) []string {
 		say("%d h busy, of which the first %d of the month count as up and the others as down (R8): %s",
 			h.Busy, min(h.Busy, rules.BusyCap), words(u.Spans(func(c HourCount) bool { return c.Busy }), 6))
 	}
+	list("of these unknown, since most monitors were not refused", count(u.Spans(busyUnknown)), busyUnknown)
 	alone := u.Spans(func(c HourCount) bool { return c.State == StateUnknown && c.Tally.Bench == 0 })
 	if len(alone) > 0 {
 		say("no monitor in force that may judge this relay (R7): %s", words(alone, 6))
@@ -226,6 +232,8 @@ func (u *Uptime) reasons(rules *Rules) []string {
 	}
 	return out
 }
+
+func busyUnknown(c HourCount) bool { return c.Busy && c.State == StateUnknown }
 
 // Spans are the runs of hours for which f holds.
 func (u *Uptime) Spans(f func(HourCount) bool) []Span {

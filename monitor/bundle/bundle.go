@@ -125,6 +125,9 @@ type Options struct {
 	// order: for bundles that were judged by one of them. The one right before needs not
 	// be among them, since its hash is known.
 	OlderRules, OlderRosters [][]byte
+	// Releases is the release list that the newest roster names, or nil: for bundles that
+	// were judged by an older roster, with another list.
+	Releases []byte
 	// Committee is the verifier key that signs the newest of both. Without it they may be
 	// unsigned if Unsigned says so or if the network is lab.
 	Committee string
@@ -215,6 +218,9 @@ func (o *Options) check() (*held, error) {
 	if rules.Network != evidence.Lab && o.Committee == "" && !o.Unsigned {
 		return nil, errors.New("whose rules and roster are these? name the committee's verifier key, or accept unsigned ones")
 	}
+	if o.Releases != nil && hashOf(o.Releases) != roster.Releases {
+		return nil, errors.New("the release list is not the list whose SHA-256 stands in the newest roster")
+	}
 	return h, nil
 }
 
@@ -261,7 +267,7 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	}
 	res.Verdict = v
 	if older > 0 {
-		res.byNewest(files, h, o.Beacon)
+		res.byNewest(files, h, o)
 	}
 	switch {
 	case o.Committee != "":

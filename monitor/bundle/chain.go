@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -123,10 +124,10 @@ func (r *Result) Final() bool { return r.Verdict.Final && r.Counts().Final }
 
 // byNewest judges a bundle whose roster is older than the verifier's by the newer one,
 // too: that verdict counts.
-func (r *Result) byNewest(files folder, h *held, beacon evidence.BeaconVerifier) {
+func (r *Result) byNewest(files folder, h *held, o Options) {
 	was, now := r.Case.Roster, h.newestRoster()
 	r.Warnings = append(r.Warnings, fmt.Sprintf("judged by roster serial %d; you hold serial %d: older", was.Serial, now.Serial))
-	v, err := judgeBy(r.Case, files, *now, beacon)
+	v, err := judgeBy(r.Case, files, *now, o)
 	if err != nil {
 		why := fmt.Sprintf("by your newest roster, serial %d, it cannot be judged, so it is not taken for eligible: %v", now.Serial, err)
 		r.Warnings = append(r.Warnings, why)
@@ -142,20 +143,34 @@ func (r *Result) byNewest(files folder, h *held, beacon evidence.BeaconVerifier)
 	}
 }
 
-// judgeBy judges a case by another roster. Which release list counts is taken from the
-// roster that it was judged by: a later list, which the bundle cannot hold, tells of
-// later releases.
-func judgeBy(c bounty.Case, files folder, roster bounty.Roster, beacon evidence.BeaconVerifier) (*bounty.Verdict, error) {
+// judgeBy judges a case by another roster. If that names another release list, the
+// verifier brings it along: the one in the bundle may not know yet what the relay should
+// have run, and whoever made the bundle chose the roster.
+func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (*bounty.Verdict, error) {
 	was := c.Roster
-	roster.Releases = was.Releases
+	unknown := false
+	if roster.Releases != was.Releases {
+		if unknown = hashOf(o.Releases) != roster.Releases; unknown {
+			roster.Releases = was.Releases
+		} else {
+			var err error
+			if c.Releases, err = release.Parse("releases", o.Releases); err != nil {
+				return nil, err
+			}
+		}
+	}
 	c.Roster = &roster
 	if !sameKeys(was, &roster, c.Month) {
 		var err error
-		if c.Logs, err = verifiedLogs(files, c.Roster, c.Month, beacon); err != nil {
+		if c.Logs, err = verifiedLogs(files, c.Roster, c.Month, o.Beacon); err != nil {
 			return nil, err
 		}
 	}
-	return bounty.Judge(c)
+	v, err := bounty.Judge(c)
+	if err == nil && unknown {
+		atMostReview(v, "your newest roster names another release list than the bundle holds, so what the relay should have run is not known: bring that list along, or let a monitor make the bundle anew by the newest roster")
+	}
+	return v, err
 }
 
 // sameKeys says whether logs that are verified by one roster are so by the other.

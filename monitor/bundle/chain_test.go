@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"io"
@@ -113,11 +114,22 @@ func TestNewestRosterDecides(t *testing.T) {
 	if len(res.Warnings) != 2 || !strings.Contains(res.Warnings[1], "it cannot be judged, so it is not taken for eligible") {
 		t.Errorf("got %q", res.Warnings)
 	}
-	// A newer release list changes nothing: the bundle cannot hold it.
-	o.Roster = nextRoster(w, in.Roster, hashOf(w.Releases), hashOf(nil))
+	// A newer release list may tell of a release that the relay should have run: the
+	// verifier brings it along, or it is not taken for eligible.
+	later := append(bytes.Clone(w.Releases), "# later\n"...)
+	o.Roster = nextRoster(w, in.Roster, hashOf(w.Releases), hashOf(later))
+	if res, err := verify(b, o); err != nil || res.Result != bounty.ForReview || !strings.Contains(res.Counts().Reasons[0], "another release list") {
+		t.Errorf("got %s, %q, %v", res.Result, res.Warnings, err)
+	}
+	o.Releases = later
 	if res, err := verify(b, o); err != nil || res.Result != bounty.Eligible || len(res.Warnings) != 1 {
 		t.Errorf("got %s, %q, %v", res.Result, res.Warnings, err)
 	}
+	o.Releases = w.Releases
+	if _, err := verify(b, o); err == nil || !strings.Contains(err.Error(), "release list") {
+		t.Errorf("with the list of before: got %v", err)
+	}
+	o.Releases = nil
 	// The committee's new key vouches for the old files by their hashes.
 	renewed := *w
 	renewed.CommitteeSigner, renewed.CommitteeKey, err = note.GenerateKey(rand.Reader, "new.example.org")

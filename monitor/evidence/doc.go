@@ -164,7 +164,8 @@
 // the reservation's peer and follows from the salt, and it expires no earlier than
 // the second in which the attempt started and no later than 24 hours after that.
 // Else it is bound: the relay signed it for this monitor and this hour. The envelope has
-// 16384 bytes at most. A bad or missing voucher is a fact to be reported, not an error.
+// 16384 bytes at most; an RSA key in it has 4096 bits at most, and the exponent 65537 at
+// most, since larger ones take long to verify. A bad or missing voucher is a fact to be reported, not an error.
 //
 // That the relay did not sign it beforehand shows what could not be known before: the
 // beacon or the cosignature. One that is there and not as follows makes the voucher bad.

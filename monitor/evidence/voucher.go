@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -267,14 +268,32 @@ const (
 	maxCosigned = 1 << 10
 )
 
+// maxRSA and maxExponent bound the keys by which vouchers are signed.
+const (
+	maxRSA      = 4096 // bits
+	maxExponent = 1<<16 + 1
+)
+
+// cheap refuses keys whose signatures take long to verify: a relay chooses its key, and
+// every attempt on it has a signature. One of 8192 bits with a large exponent takes 6 ms.
+func cheap(key crypto.PubKey) error {
+	std, err := crypto.PubKeyToStdKey(key)
+	if err != nil {
+		return err
+	}
+	if k, ok := std.(*rsa.PublicKey); ok && (k.N.BitLen() > maxRSA || k.E > maxExponent) {
+		return fmt.Errorf("the relay's RSA key has %d bits and the exponent %d, want %d and %d at most", k.N.BitLen(), k.E, maxRSA, maxExponent)
+	}
+	return nil
+}
+
 // openVoucher opens a signed envelope that holds a reservation voucher (circuit
 // relay v2) and was signed by the relay itself.
 func openVoucher(raw []byte, relay peer.ID) (*relayv2.ReservationVoucher, error) {
 	if len(raw) > maxVoucher {
 		return nil, fmt.Errorf("voucher of %d bytes is too long", len(raw))
 	}
-	var v relayv2.ReservationVoucher
-	e, err := record.ConsumeTypedEnvelope(raw, &v)
+	e, err := record.UnmarshalEnvelope(raw)
 	if err != nil {
 		return nil, fmt.Errorf("voucher: %w", err)
 	}
@@ -287,6 +306,13 @@ func openVoucher(raw []byte, relay peer.ID) (*relayv2.ReservationVoucher, error)
 	}
 	if signer != relay {
 		return nil, fmt.Errorf("voucher is signed by %s, not by the relay", signer)
+	}
+	if err := cheap(e.PublicKey); err != nil {
+		return nil, fmt.Errorf("voucher: %w", err)
+	}
+	var v relayv2.ReservationVoucher
+	if _, err := record.ConsumeTypedEnvelope(raw, &v); err != nil {
+		return nil, fmt.Errorf("voucher: %w", err)
 	}
 	if v.Relay != relay {
 		return nil, fmt.Errorf("voucher is of relay %s", v.Relay)

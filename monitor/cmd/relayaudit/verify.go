@@ -27,6 +27,7 @@ const notMet = 3
 type trust struct {
 	Rules     []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest rules, from the committee; give it again for older ones, by which a bundle was judged."`
 	Roster    []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest roster, from the committee; give it again for older ones."`
+	Releases  string   `type:"existingfile" placeholder:"FILE" help:"The release list that the newest roster names, for a bundle that was judged by an older roster with another list."`
 	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: the newest rules and roster must be signed by it, and vouch for the older ones."`
 	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
 	Relay     string   `placeholder:"ID" help:"The relay that the bundle must be about."`
@@ -47,6 +48,11 @@ func (t *trust) options() (bundle.Options, error) {
 	o := bundle.Options{
 		Rules: rules[0], OlderRules: rules[1:], Roster: rosters[0], OlderRosters: rosters[1:],
 		Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet(),
+	}
+	if t.Releases != "" {
+		if o.Releases, err = bounded.ReadFile(t.Releases, bounty.MaxBytes); err != nil {
+			return bundle.Options{}, cli.BadInput(fmt.Errorf("read the release list: %w", err))
+		}
 	}
 	o.Relay = t.Relay
 	if t.Month != "" {

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/psf-relay/relay-appliance/internal/scene"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Who makes the bundle: an older roster, whose release list does not know yet what the
+// relay should have run.
+func TestOlderReleaseList(t *testing.T) {
+	p := newPlay(t, 3).sees(nil).write()
+	later := releasesYAML + "  - {version: v1.3.0, published: 2026-10-05T00:00:00Z}\n"
+	first := p.rosterFile()
+	text := strings.Replace(p.RosterYAML(), "serial: 1\n", fmt.Sprintf("serial: 2\nprevious: %x\n", sha256.Sum256(first)), 1)
+	text = strings.Replace(text, fmt.Sprintf("releases: %x", sha256.Sum256(p.Releases)), fmt.Sprintf("releases: %x", sha256.Sum256([]byte(later))), 1)
+	p.save("roster.yaml", p.Signed(text))
+	p.want(3, `^verdict: REVIEW$`, `names another release list than the bundle holds`)
+	p.save("releases.yaml", []byte(later))
+	p.wantOf(3, []string{"--require", "eligible", "--releases", "releases.yaml"}, `^verdict: NOT_ELIGIBLE$`, `^R13 +software +FAIL +relayd v1.2.3, although v1.3.0 had been out`)
+	p.save("releases.yaml", p.Releases) // not that list
+	p.wantOf(2, []string{"--releases", "releases.yaml"}, `release list is not the list`)
+}
+
+// One monitor that says "busy", while another one is silent.
+func TestBusyLie(t *testing.T) {
+	p := newPlay(t, 3)
+	p.rules["busy_cap"] = "0"
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		switch i {
+		case 2:
+			return []evidence.Attempt{}
+		case 3:
+			a := p.good(m, h)
+			a.Facts.Reservation, a.Level = nil, 0
+			a.Rungs = a.Rungs[:3]
+			a.Rungs[2].Outcome = evidence.Busy
+			a.Results[evidence.Relay] = evidence.Result{Outcome: evidence.Busy}
+			return one(a)
+		}
+		return nil
+	}).write()
+	p.want(3, `^verdict: REVIEW$`)
+}
+
+// Two monitors that are not the committee's: a relay in Frankfurt is said to be in
+// Singapore, where its address is registered. The committee's monitor is near it.
+func TestTwoPingLies(t *testing.T) {
+	p := newPlay(t, 3)
+	p.roster = func(yaml string) string { return p.placed(yaml, 1, "{lat: 50.1, lon: 8.7}") }
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		a := p.good(m, h)
+		if i == 1 {
+			a.Facts.PingUS = []int64{20_000}
+		}
+		return one(a)
+	}).write()
+	p.want(3, `^verdict: REVIEW$`, `^R14 +region +REVIEW `, `SG is further than the 2001 km from m1.example.org`, `contradict one another, or the committee's, and so decide nothing: .* m2`)
+}
+
+// Two monitors that are not the committee's end a good month: both say that they are next
+// to a relay that is next to the committee's monitor.
+func TestTwoPingLiesAgainst(t *testing.T) {
+	p := newPlay(t, 3)
+	p.roster = func(yaml string) string {
+		return p.placed(p.placed(yaml, 2, "{lat: 40.7, lon: -74.0}"), 3, "{lat: 51.5, lon: -0.1}")
+	}
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		a := p.good(m, h)
+		if a.Facts.PingUS = []int64{1_000}; i == 1 {
+			a.Facts.PingUS = []int64{60_000} // from Singapore: too far for a strong claim
+		}
+		return one(a)
+	}).write()
+	p.want(3, `^verdict: REVIEW$`, `^R14 +region +REVIEW +round trips contradict`)
+}
