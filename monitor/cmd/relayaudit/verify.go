@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -32,6 +33,8 @@ type trust struct {
 	Relay     string   `placeholder:"ID" help:"The relay that the bundle must be about."`
 	Month     string   `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
 	Geo       string   `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
+
+	sums map[string]string // of rules and rosters: whence, by SHA-256
 }
 
 func (t *trust) options() (bundle.Options, error) {
@@ -42,6 +45,10 @@ func (t *trust) options() (bundle.Options, error) {
 	rosters, err := readAll("roster", t.Roster)
 	if err != nil {
 		return bundle.Options{}, cli.BadInput(err)
+	}
+	t.sums = map[string]string{}
+	for i, b := range append(slices.Clone(rules), rosters...) {
+		t.sums[fmt.Sprintf("%x", sha256.Sum256(b))] = append(slices.Clone(t.Rules), t.Roster...)[i]
 	}
 	// Which is the newest their serials tell, not their order here.
 	o := bundle.Options{
@@ -250,8 +257,12 @@ func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 	for _, warning := range res.Warnings {
 		fmt.Fprintf(w, "  - warning: %s\n", warning)
 	}
+	answers := c.summary(res)
+	if caution := bundle.Caution(answers); caution != "" {
+		fmt.Fprintf(w, "  ! %s\n", caution)
+	}
 	fmt.Fprintln(w)
-	for _, a := range c.summary(res) {
+	for _, a := range answers {
 		mark := " "
 		if a.Mark {
 			mark = "!"
@@ -295,15 +306,24 @@ func (c *verifyCmd) summary(res bundle.Result) []bundle.Answer {
 				a.Says = append(a.Says, fmt.Sprintf("The verdict is without %s, by your word.", name))
 			}
 		}
-		from := strings.Join(map[string][]string{"rules": c.Rules, "roster": c.Roster}[a.Word], ", ")
-		if from == "" {
+		inputs := res.Counts().Inputs
+		in := map[string]bounty.Input{"rules": inputs.Rules, "roster": inputs.Roster}[a.Word]
+		all := map[string][]string{"rules": c.Rules, "roster": c.Roster}[a.Word]
+		if all == nil {
 			continue
+		}
+		whence := "Yours, from " + c.sums[in.SHA256]
+		switch {
+		case c.sums[in.SHA256] == "":
+			whence = "The bundle's: newer ones vouch for it by its hash. They are yours, from " + strings.Join(all, ", ")
+		case len(all) > 1:
+			whence += ". You gave " + strings.Join(all, ", ") + ": each newer one vouches by its hash for the one before. The newest is yours"
 		}
 		if c.Committee != "" {
 			name, _, _ := strings.Cut(c.Committee, "+")
-			a.Says, a.Mark = append(a.Says, fmt.Sprintf("Yours, from %s, and signed by the committee's key %s that you named.", from, name)), false
+			a.Says, a.Mark = append(a.Says, fmt.Sprintf("%s, and signed by the committee's key %s that you named.", whence, name)), false
 		} else {
-			a.Says, a.Mark = append(a.Says, fmt.Sprintf("Yours, from %s; you named no committee's key, so nobody's signature was checked.", from)), true
+			a.Says, a.Mark = append(a.Says, fmt.Sprintf("%s; you named no committee's key, so nobody's signature was checked.", whence)), true
 		}
 	}
 	return out
