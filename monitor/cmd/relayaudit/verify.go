@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -30,8 +31,8 @@ type trust struct {
 	Roster    []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest roster, from the committee; give it again for older ones."`
 	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: the newest rules and roster must be signed by it, and vouch for the older ones."`
 	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
-	Relay     string   `placeholder:"ID" help:"The relay that the bundle must be about."`
-	Month     string   `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
+	Relay     *string  `placeholder:"ID" help:"The relay that the bundle must be about."`
+	Month     *string  `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
 	Geo       string   `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
 
 	sums map[string]string // of rules and rosters: whence, by SHA-256
@@ -55,9 +56,13 @@ func (t *trust) options() (bundle.Options, error) {
 		Rules: rules[0], OlderRules: rules[1:], Roster: rosters[0], OlderRosters: rosters[1:],
 		Committee: t.Committee, Unsigned: t.Unsigned, Beacon: beacon.Quicknet(),
 	}
-	o.Relay = t.Relay
-	if t.Month != "" {
-		month, err := evidence.ParseMonth(t.Month)
+	if t.Relay != nil {
+		if o.Relay = *t.Relay; o.Relay == "" {
+			return bundle.Options{}, cli.BadInput(errors.New("--relay: it is empty"))
+		}
+	}
+	if t.Month != nil {
+		month, err := evidence.ParseMonth(*t.Month)
 		if err != nil {
 			return bundle.Options{}, cli.BadInput(fmt.Errorf("--month: %w", err))
 		}
@@ -82,6 +87,9 @@ func readAll(what string, names []string) ([][]byte, error) {
 	for _, name := range names {
 		b, err := bounded.ReadFile(name, bounty.MaxBytes)
 		if err != nil {
+			return nil, fmt.Errorf("read the %s: %w", what, err)
+		}
+		if err := bounty.Mistaken(name, b, what == "rules"); err != nil {
 			return nil, fmt.Errorf("read the %s: %w", what, err)
 		}
 		out = append(out, b)
@@ -171,7 +179,7 @@ func oneLine(err error) string { return plain(strings.ReplaceAll(err.Error(), "\
 type verifyCmd struct {
 	Bundle  string `arg:"" type:"existingfile" help:"The bundle, relay-ID-YYYY-MM.zip."`
 	trust   `embed:""`
-	Require string   `enum:"eligible," default:"" placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
+	Require *string  `placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
 	Without []string `sep:"none" placeholder:"NAME" help:"Do without the log of this monitor, which is missing or ends early. May be given several times."`
 	JSON    bool     `help:"Print JSON."`
 }
@@ -189,6 +197,9 @@ type verifyReport struct {
 }
 
 func (c *verifyCmd) Run(out *cli.IO) error {
+	if c.Require != nil && *c.Require != "eligible" {
+		return cli.BadInput(fmt.Errorf("--require: want eligible, not %q", *c.Require))
+	}
 	slices.Sort(c.Without)
 	c.Without = slices.Compact(c.Without)
 	res, done, err := c.open(c.Bundle)
@@ -208,7 +219,7 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	} else {
 		err = c.print(out.Stdout, res)
 	}
-	if err != nil || c.Require != "eligible" {
+	if err != nil || c.Require == nil {
 		return err
 	}
 	if res.Result != bounty.Eligible || !res.Final() {
@@ -239,9 +250,9 @@ func (c *verifyCmd) missing(res bundle.Result) ([]string, error) {
 		switch {
 		case slices.Contains(absent, name):
 		case slices.ContainsFunc(res.Case.Roster.Monitors, func(m bounty.Monitor) bool { return m.Name == name }):
-			faults = append(faults, fmt.Errorf("--without %s: its log is there and whole, so it cannot be done without", name))
+			faults = append(faults, fmt.Errorf("--without %q: its log is there and whole, so it cannot be done without", name))
 		default:
-			faults = append(faults, fmt.Errorf("--without %s: no monitor of the roster has that name", name))
+			faults = append(faults, fmt.Errorf("--without %q: no monitor of the roster has that name; missing, or ending early: %s", name, cmp.Or(strings.Join(absent, ", "), "none")))
 		}
 	}
 	return out, errors.Join(faults...)
