@@ -94,7 +94,7 @@ func Open(envelope []byte) (Statement, error) {
 	var p payload
 	e, err := record.ConsumeTypedEnvelope(envelope, &p)
 	if err != nil {
-		return Statement{}, fmt.Errorf("read the relay's statement: %w", err)
+		return Statement{}, fmt.Errorf("read the relay's statement: want the whole line as relayd printed it: %w", err)
 	}
 	// Protobuf has many spellings of one message; only ours is accepted.
 	again, err := e.Marshal()
@@ -120,6 +120,9 @@ func Text(envelope []byte) string { return base64.StdEncoding.EncodeToString(env
 // FromText reads what [Text] writes; white space around it does not matter.
 func FromText(s string) ([]byte, error) {
 	s = strings.TrimSpace(s)
+	if s == "" {
+		return nil, errors.New("read the relay's statement: nothing is there, want the line that relayd printed")
+	}
 	if most := base64.StdEncoding.EncodedLen(maxBytes); len(s) > most {
 		return nil, fmt.Errorf("read the relay's statement: %d bytes of base64, at most %d are read", len(s), most)
 	}

@@ -218,6 +218,9 @@ var linkLine = regexp.MustCompile(`^(serial|previous)[ \t]*:`)
 func setLink[T any](name string, file []byte, l Link, place func(*T) (serial *int, previous *string)) ([]byte, error) {
 	text, _ := Text(file)
 	lines := config.Lines(text)
+	if n := lines["previous"]; n > 0 && l.Previous == "" {
+		return nil, fmt.Errorf("%s:%d: previous: it follows another file, so it is not the first: say --previous FILE", name, n)
+	}
 	at := lines["version"] // behind which line they go; without a version before all keys
 	if first, ok := firstLine(lines); ok && at == 0 {
 		at = first - 1

@@ -2,6 +2,7 @@ package bounty
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,7 +20,7 @@ import (
 // their comments as they are. Signatures go, since they are over what was before.
 
 // AddRelay enters the relay of a signed statement (one line of base64) into a
-// roster. Region is the country that the committee notes, or empty.
+// roster. Region is the country that the committee notes; empty: what the relay signed.
 func AddRelay(name string, file []byte, line, region string) ([]byte, error) {
 	s, envelope, err := openStatement(line, statement.Enrol)
 	if err != nil {
@@ -32,6 +33,7 @@ func AddRelay(name string, file []byte, line, region string) ([]byte, error) {
 	if before.Relay(s.PeerID) != nil {
 		return nil, fmt.Errorf("%s: relay %s is in it already: a relay that moves sends another statement", name, s.PeerID)
 	}
+	region = cmp.Or(region, s.Region)
 	type entry struct {
 		PeerID    string `yaml:"peer_id"`
 		Operator  string `yaml:"operator"`
@@ -98,7 +100,7 @@ func openStatement(line string, kind statement.Kind) (s statement.Statement, env
 		return s, "", err
 	}
 	if s.Kind != kind {
-		return s, "", fmt.Errorf("this is a statement of kind %s, want one of kind %s", s.Kind, kind)
+		return s, "", fmt.Errorf("this is a statement of kind %s, want one of kind %s: see \"relaymon roster add\" and \"relaymon roster move\"", s.Kind, kind)
 	}
 	return s, statement.Text(raw), nil
 }

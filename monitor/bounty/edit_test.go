@@ -39,6 +39,36 @@ func announce(t testing.TB, network string) (id, enrol, move string) {
 	return pid.String(), enrol, line()
 }
 
+// What the relay signed of its country need not be said again, and cannot be contradicted.
+func TestAddRelayWithRegion(t *testing.T) {
+	key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := at(t, "2026-12-01T00:00:00Z").UTC()
+	raw, err := statement.Sign(statement.Statement{
+		Kind: statement.Enrol, Network: "psf", PeerID: id.String(), Operator: "carol", IPv4: "198.41.0.7", TCPPort: 4001,
+		Domain: "carol.example.org", WSSPort: 443, Region: "SG", Payout: "bitcoincash:qc", From: from, Made: from,
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	added, err := AddRelay("roster", []byte(wholeRoster(t, nil)), statement.Text(raw), "")
+	if err != nil || !strings.Contains(string(added), "region: SG") {
+		t.Errorf("%v:\n%s", err, added)
+	}
+	if _, err := AddRelay("roster", []byte(wholeRoster(t, nil)), statement.Text(raw), "JP"); err == nil || !strings.Contains(err.Error(), "the relay signed region SG, the roster says JP") {
+		t.Errorf("another country: %v", err)
+	}
+	if _, err := AddRelay("roster", []byte(wholeRoster(t, nil)), " \n", ""); err == nil || !strings.Contains(err.Error(), "nothing is there") {
+		t.Errorf("no line: %v", err)
+	}
+}
+
 func TestAddAndMove(t *testing.T) {
 	signer, _ := logKey(t, "committee")
 	file := mustSign(t, []byte("# kept by the committee\n"+wholeRoster(t, nil)), signer)

@@ -475,17 +475,19 @@ func TestAssurance(t *testing.T) {
 
 func TestDissent(t *testing.T) {
 	first := month(t, "2026-11").First()
-	expect(t, judgeDissent(Defaults(), nil), Pass, "in no hour")
-	expect(t, judgeDissent(Defaults(), []Span{{first, first + 24}}), Warn, "24 h count up although")
-	expect(t, judgeDissent(Defaults(), []Span{{first, first + 24}, {first + 30, first + 31}}), Review, "25 h count up although")
+	expect(t, judgeDissent(Defaults(), nil, nil), Pass, "in no hour")
+	expect(t, judgeDissent(Defaults(), nil, []Span{{first, first + 24}}), Pass, "24 h are unknown although the committee's monitor voted down")
+	expect(t, judgeDissent(Defaults(), []Span{{first, first + 24}}, nil), Warn, "24 h count up although")
+	expect(t, judgeDissent(Defaults(), []Span{{first, first + 24}, {first + 30, first + 31}}, nil), Review, "25 h count up although")
 	var d dissents
 	for i := range 3 {
-		d.add(&Monitor{Name: "o", Operator: "one"}, Down, first+evidence.Hour(i))
+		d.add(&Monitor{Name: "o", Operator: "one"}, Down, StateUp, first+evidence.Hour(i))
 	}
-	d.add(&Monitor{Name: "q", Operator: "two"}, Up, first)
-	d.add(&Monitor{Name: "c", Operator: "committee", Committee: true}, Down, first)
+	d.add(&Monitor{Name: "q", Operator: "two"}, Up, StateDown, first)
+	d.add(&Monitor{Name: "c", Operator: "committee", Committee: true}, Down, StateUp, first)
+	d.add(&Monitor{Name: "c", Operator: "committee", Committee: true}, Down, StateUnknown, first+1)
 	got := d.sorted()
-	if len(got) != 3 || got[0].Monitor != "c" || got[1].Monitor != "o" || got[1].Hours != 3 || len(got[1].Spans) != 1 || got[2].Vote != Up {
+	if len(got) != 4 || got[0].Monitor != "c" || got[0].Against != StateUnknown || got[1].Against != StateUp || got[2].Monitor != "o" || got[2].Hours != 3 || len(got[2].Spans) != 1 || got[3].Vote != Up {
 		t.Errorf("got %+v", got)
 	}
 }

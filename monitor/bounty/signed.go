@@ -87,6 +87,20 @@ func OpenRoster(name string, file []byte, committee string) (*Roster, []string, 
 	return r, signedBy, err
 }
 
+// Mistaken says if a file that is taken for rules, or for a roster, is whole as the other
+// of the two. Each of its keys would be a fault of its own.
+func Mistaken(name string, file []byte, rules bool) error {
+	_, _, notRules := OpenRules(name, file, "")
+	_, _, notRoster := OpenRoster(name, file, "")
+	switch {
+	case rules && notRules != nil && notRoster == nil:
+		return fmt.Errorf("%s holds a roster, not rules", name)
+	case !rules && notRoster != nil && notRules == nil:
+		return fmt.Errorf("%s holds rules, not a roster", name)
+	}
+	return nil
+}
+
 func open(name string, file []byte, committee string) (text []byte, signedBy []string, err error) {
 	if len(file) > MaxBytes {
 		return nil, nil, fmt.Errorf("%s: %d bytes, at most %d are read", name, len(file), MaxBytes)

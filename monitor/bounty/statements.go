@@ -38,7 +38,11 @@ func (r *Relay) checkStatements(network evidence.Network) error {
 		same("a statement of kind", s.Kind, kind)
 		same("network", s.Network, string(network))
 		same("peer ID", s.PeerID, r.PeerID)
-		same("operator", s.Operator, r.Operator)
+		if s.Operator != r.Operator && kind == statement.Move {
+			faults = append(faults, fmt.Errorf("%s: the relay signed operator %s, the roster says %s: let it be signed anew, by \"relayd move --operator %q\"", where, s.Operator, r.Operator, r.Operator))
+		} else {
+			same("operator", s.Operator, r.Operator)
+		}
 		same("IPv4", s.IPv4, a.IPv4)
 		same("TCP port", s.TCPPort, a.TCPPort)
 		same("domain", s.Domain, a.Domain)

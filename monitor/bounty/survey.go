@@ -35,6 +35,7 @@ type survey struct {
 	assurance   assurance
 	dissents    dissents
 	overruled   []Span // hours that count up although the committee's voted down
+	undecided   []Span // hours that are unknown although it did
 	signed      int    // hours for which the relay signed, whoever shows it
 	asOf        time.Time
 }
@@ -310,13 +311,13 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 				voters = append(voters, voter{m, len(x.witnesses) > 0})
 				wss = wss || x.ballot.WSS
 				if hc.State == StateDown {
-					s.dissents.add(m, Up, hc.Hour)
+					s.dissents.add(m, Up, hc.State, hc.Hour)
 				}
 			case Busy:
 				wss = wss || x.ballot.WSS
 			case Down:
-				if hc.State == StateUp {
-					s.dissents.add(m, Down, hc.Hour)
+				if hc.State != StateDown {
+					s.dissents.add(m, Down, hc.State, hc.Hour)
 					overruled = overruled || m.Committee
 				}
 			}
@@ -347,6 +348,10 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 			}
 			if agent := agreed(heard); agent != "" {
 				s.agent(agent, hc.Hour)
+			}
+		case StateUnknown:
+			if overruled {
+				s.undecided = addOnce(s.undecided, hc.Hour)
 			}
 		case StateDown:
 			if signed {

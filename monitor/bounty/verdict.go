@@ -208,7 +208,7 @@ func Judge(c Case) (*Verdict, error) {
 		judgeRegion(c.Rules, c.Geo, relay.At(c.Month.End()-1).IPv4, relay.Region, s.disks),
 		judgeBrowser(c.Rules, s.browser, s.withoutWSS),
 		judgeAssurance(c.Rules, c.Roster, relay, &s.assurance),
-		judgeDissent(c.Rules, s.overruled),
+		judgeDissent(c.Rules, s.overruled, s.undecided),
 	}
 	v.Inputs = Inputs{
 		Rules:  Input{c.Rules.SHA256, c.Rules.Serial, notNil(c.RulesSignedBy)},

@@ -68,6 +68,28 @@ var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one
 
 func (w Why) String() string { return whyWords[w] }
 
+var whyMeanings = [...]string{
+	Missing:    "the log shows nothing of this hour",
+	Missed:     "the monitor was watching, but made no attempt",
+	BlindLine:  "something failed, but it is not shown that the monitor's own line worked then (R5)",
+	NoControls: "something failed, and the roster names no controls, so that the relay cannot be blamed (R5)",
+	OneFailure: "something failed, but not in two attempts far enough apart (R6)",
+	NotAsked:   "no attempt asked for all that the rules require",
+	OtherAddr:  "the attempts went to another address than the registered one",
+	BadVoucher: "the relay's signature does not show what it should",
+	Late:       "too few witnesses cosigned the hour in time",
+	Clock:      "the monitor's clock was set within the hour, or was not to be trusted, or its machine slept during an attempt",
+	Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
+	Void:       "the monitor signed two histories",
+	Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",
+	Unsigned:   "the relay signed nothing for its reservation",
+	Presigned:  "what the relay signed is valid for so long that it may have been signed beforehand",
+	NotFresh:   "the relay signed nothing that was new in this hour, and so could have done it beforehand: the monitor had neither the hour's drand round nor a cosignature by a witness of another operator",
+}
+
+// Meaning says it in a sentence, for somebody who has not read the rules.
+func (w Why) Meaning() string { return whyMeanings[w] }
+
 // MarshalText writes the word.
 func (w Why) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 

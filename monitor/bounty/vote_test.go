@@ -64,6 +64,15 @@ func lose(a *evidence.Attempt, packets ...int64) {
 	}
 }
 
+// Every reason of a vote has its words.
+func TestWhyWords(t *testing.T) {
+	for w := Missing; w <= NotFresh; w++ {
+		if w.Meaning() == "" {
+			t.Errorf("%s is not explained", w)
+		}
+	}
+}
+
 func TestVote(t *testing.T) {
 	rules, roster, relay, h := stage(t)
 	at := func(d time.Duration) time.Time { return h.Start().Add(d) }

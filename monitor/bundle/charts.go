@@ -22,7 +22,7 @@ func heatmapOf(v *bounty.Verdict) chart.Heatmap {
 	return chart.NewHeatmap(v.Month.First().Start(), cells, words)
 }
 
-var letterClass = map[string]string{"U": "up", "X": "down", "?": "unknown", "b": "busyup", "B": "busydown", "-": "none", ".": "todo"}
+var letterClass = map[string]string{"U": "up", "u": "against", "X": "down", "?": "unknown", "b": "busyup", "B": "busydown", "-": "none", ".": "todo"}
 
 // hourTitle is what a pointer over a judged hour shows.
 func hourTitle(h bounty.HourReport) string {

@@ -38,6 +38,8 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 type page struct {
 	*bounty.Verdict
 	Answers []Answer
+	Caution string
+	Box     string // the colour of the verdict
 	Heat    chart.Heatmap
 	Latency chart.Latency
 	Certs   chart.Bars
@@ -47,7 +49,8 @@ type page struct {
 // HTML draws the report: one file, no script, nothing loaded from anywhere.
 func HTML(v *bounty.Verdict) ([]byte, error) {
 	var b bytes.Buffer
-	p := page{Verdict: v, Answers: Summary(v), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v)}
+	answers := Summary(v)
+	p := page{Verdict: v, Answers: answers, Caution: Caution(answers), Box: boxOf(v, answers), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v)}
 	var err error
 	if p.Map, err = mapChartOf(v); err != nil {
 		return nil, fmt.Errorf("draw the map: %w", err)
@@ -56,6 +59,18 @@ func HTML(v *bounty.Verdict) ([]byte, error) {
 		return nil, fmt.Errorf("draw the report: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// boxOf is the class of style of the verdict. Green is for what needs no second look:
+// nothing is marked, and nothing can change.
+func boxOf(v *bounty.Verdict, answers []Answer) string {
+	switch {
+	case v.Result == bounty.NotEligible:
+		return "not-eligible"
+	case v.Result == bounty.Eligible && v.Final && Caution(answers) == "":
+		return "eligible"
+	}
+	return ""
 }
 
 // outcomeMark tells outcomes apart without colour.
@@ -88,9 +103,17 @@ func Markdown(v *bounty.Verdict) []byte {
 	for _, r := range v.Reasons {
 		say("- %s", md(r))
 	}
+	answers := Summary(v)
+	if c := Caution(answers); c != "" {
+		say("- **!** %s", c)
+	}
 	say("")
-	for _, a := range Summary(v) {
-		say("**%s** %s\n", a.Question, md(strings.Join(a.Says, " ")))
+	for _, a := range answers {
+		mark := ""
+		if a.Mark {
+			mark = "! "
+		}
+		say("**%s%s** %s\n", mark, a.Question, md(strings.Join(a.Says, " ")))
 	}
 	say("| rule | subject | outcome | reasons |\n|---|---|---|---|")
 	for _, f := range v.Findings {
@@ -165,7 +188,7 @@ func heatText(v *bounty.Verdict) string {
 	return b.String()
 }
 
-const legend = "U up   X down   ? unknown   b busy, counts up   B busy, counts down   - not enrolled   . to come"
+const legend = "U up   u up, though a monitor voted down   X down   ? unknown   b busy, counts up   B busy, counts down   - not enrolled   . to come"
 
 // letter tells the states of an hour apart.
 func letter(h bounty.HourReport) string {
@@ -174,6 +197,8 @@ func letter(h bounty.HourReport) string {
 		return "b"
 	case h.State == bounty.StateDown && h.Busy:
 		return "B"
+	case h.State == bounty.StateUp && h.Tally.Down > 0:
+		return "u"
 	case h.State == bounty.StateUp:
 		return "U"
 	case h.State == bounty.StateDown:

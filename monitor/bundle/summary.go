@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -23,6 +24,20 @@ func Summary(v *bounty.Verdict) []Answer {
 	return []Answer{restsOn(v), dissent(v), missing(v), signed(v), payment(v), judgedBy("rules", v.Inputs.Rules), judgedBy("roster", v.Inputs.Roster)}
 }
 
+// Caution names the answers that are marked, for the verdict to carry; empty: none is.
+func Caution(answers []Answer) string {
+	var marked []string
+	for _, a := range answers {
+		if a.Mark {
+			marked = append(marked, a.Question)
+		}
+	}
+	if len(marked) == 0 {
+		return ""
+	}
+	return "read before you decide, marked below: " + strings.Join(marked, " ")
+}
+
 func restsOn(v *bounty.Verdict) Answer {
 	h := v.Hours
 	judged := h.Up + h.Down + h.Unknown
@@ -42,15 +57,15 @@ func restsOn(v *bounty.Verdict) Answer {
 func dissent(v *bounty.Verdict) Answer {
 	a := Answer{Question: "Who dissented?", Word: "dissent"}
 	for _, d := range v.Dissent {
-		what := "hours that count up"
-		if d.Vote == bounty.Up {
-			what = "hours that count down"
+		what := "hours that count " + d.Against.String()
+		if d.Against == bounty.StateUnknown {
+			what = "hours that are unknown"
 		}
 		a.Says = append(a.Says, fmt.Sprintf("%s voted %s in %d %s: %s.", who(d.Monitor, d.Operator, d.Committee), d.Vote, d.Hours, what, spanWords(d.Spans, 4)))
 		a.Mark = true
 	}
 	if len(a.Says) == 0 {
-		a.Says = []string{"Nobody: no monitor voted against what an hour counts as."}
+		a.Says = []string{"Nobody: no monitor voted down in an hour that does not count down, or up in one that does."}
 	}
 	return a
 }
@@ -65,12 +80,18 @@ func missing(v *bounty.Verdict) Answer {
 		}
 	}
 	for _, m := range v.Monitors {
-		switch n := m.Votes[bounty.Up] + m.Votes[bounty.Down] + m.Votes[bounty.Busy]; {
+		unknown, all := m.Votes[bounty.Unknown], 0
+		for _, n := range m.Votes {
+			all += n
+		}
+		switch {
 		case m.Recused || !m.Log:
 		case m.Void != "":
 			a.Says = append(a.Says, fmt.Sprintf("Nothing of %s counts: %s.", who(m.Name, m.Operator, m.Committee), m.Void))
-		case n == 0 && m.Votes[bounty.Unknown] > 0:
-			a.Says = append(a.Says, fmt.Sprintf("%s knew nothing in any hour.", who(m.Name, m.Operator, m.Committee)))
+		case unknown > 0 && unknown == all:
+			a.Says = append(a.Says, fmt.Sprintf("No word of %s counts in any hour: %s.", who(m.Name, m.Operator, m.Committee), whyUnknown(v, m.Name)))
+		case 2*unknown > all:
+			a.Says = append(a.Says, fmt.Sprintf("No word of %s counts in %d of %d hours: %s.", who(m.Name, m.Operator, m.Committee), unknown, all, whyUnknown(v, m.Name)))
 		}
 	}
 	a.Mark = len(a.Says) > 0
@@ -78,6 +99,34 @@ func missing(v *bounty.Verdict) Answer {
 		a.Says = []string{"Nobody: every monitor of the roster that may judge this relay shows its log."}
 	}
 	return a
+}
+
+// whyUnknown says why a monitor's votes are unknown, the most frequent reason first.
+func whyUnknown(v *bounty.Verdict, name string) string {
+	var counts []whyCount
+	for _, h := range v.Hourly {
+		word, ok := strings.CutPrefix(h.Votes[name], bounty.Unknown.String()+": ")
+		var why bounty.Why
+		if !ok || why.UnmarshalText([]byte(word)) != nil {
+			continue
+		}
+		i := slices.IndexFunc(counts, func(c whyCount) bool { return c.why == why })
+		if i < 0 {
+			i, counts = len(counts), append(counts, whyCount{why: why})
+		}
+		counts[i].hours++
+	}
+	slices.SortStableFunc(counts, func(a, b whyCount) int { return b.hours - a.hours })
+	var out []string
+	for _, c := range counts {
+		out = append(out, fmt.Sprintf("in %d %s (%s)", c.hours, c.why.Meaning(), c.why))
+	}
+	return strings.Join(out, "; ")
+}
+
+type whyCount struct {
+	why   bounty.Why
+	hours int
 }
 
 func signed(v *bounty.Verdict) Answer {
@@ -96,6 +145,18 @@ func payment(v *bounty.Verdict) Answer {
 		a.Says = []string{r.Payout + ", signed by the relay's own key."}
 	default:
 		a.Says, a.Mark = []string{r.Payout + ", NOT signed by the relay's own key."}, true
+	}
+	switch {
+	case v.Result == bounty.LabResult:
+		a.Says = append(a.Says, "Nothing is owed: a lab's month is never paid.")
+	case v.Result == bounty.NotEligible:
+		a.Says = append(a.Says, "Nothing is owed for this month.")
+	case v.Result == bounty.ForReview:
+		a.Says = append(a.Says, "Nothing is owed before the committee has reviewed what is named above.")
+	case len(v.Absent) > 0:
+		a.Says = append(a.Says, "Nothing is owed before the committee has asked for what is missing, or does without it by name.")
+	case !v.Final:
+		a.Says = append(a.Says, "Nothing is owed before the verdict is final.")
 	}
 	return a
 }

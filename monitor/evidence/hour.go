@@ -35,6 +35,17 @@ func ParseHour(s string) (Hour, error) {
 	return h, nil
 }
 
+// HourGiven reads an hour as a person gives it: as it is written, or shorter, as reports
+// show it.
+func HourGiven(s string) (Hour, error) {
+	for _, layout := range []string{"2006-01-02T15:04Z", "2006-01-02T15"} {
+		if t, err := time.Parse(layout, s); err == nil && t.Minute() == 0 {
+			return HourOf(t), nil
+		}
+	}
+	return ParseHour(s)
+}
+
 // Start is the hour's first instant.
 func (h Hour) Start() time.Time { return time.Unix(int64(h)*hourSeconds, 0).UTC() }
 

@@ -212,9 +212,9 @@ func (s *Story) voucher(f Facts, a *evidence.Attempt, v evidence.VoucherCheck) {
 	case bounty.None:
 		s.say("  The relay's own signature shows that it answered in this very hour.")
 	case bounty.BadVoucher:
-		s.say("  The attempt makes nothing up, since %s: %s. What to do: %s.", WhyWords(why), v.Reason, voucherAdvice[why])
+		s.say("  The attempt makes nothing up, since %s: %s. What to do: %s.", why.Meaning(), v.Reason, voucherAdvice[why])
 	default:
-		s.say("  The attempt makes nothing up, since %s. What to do: %s.", WhyWords(why), voucherAdvice[why])
+		s.say("  The attempt makes nothing up, since %s. What to do: %s.", why.Meaning(), voucherAdvice[why])
 	}
 }
 
@@ -240,7 +240,7 @@ func (s *Story) voted(f Facts) {
 	case bounty.Busy:
 		s.say("This monitor's vote is busy: the relay answered, and had no place to give (R4)%s.", causes)
 	default:
-		s.say("This monitor's vote is unknown (%s): %s.", s.Why, WhyWords(s.Why))
+		s.say("This monitor's vote is unknown (%s): %s.", s.Why, s.Why.Meaning())
 	}
 }
 
@@ -274,30 +274,8 @@ func (s *Story) becomes(v bounty.Vote) {
 		if s.Why == bounty.Early {
 			rule = "" // the words have it
 		}
-		s.say("So the vote does not count, and is unknown (%s): %s%s.", s.Why, WhyWords(s.Why), rule)
+		s.say("So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)
 	}
-}
-
-// WhyWords explains why a vote is unknown.
-func WhyWords(w bounty.Why) string {
-	return map[bounty.Why]string{
-		bounty.Missing:    "the log shows nothing of this hour",
-		bounty.Missed:     "the monitor was watching, but made no attempt",
-		bounty.BlindLine:  "something failed, but it is not shown that the monitor's own line worked then (R5)",
-		bounty.NoControls: "something failed, and the roster names no controls, so that the relay cannot be blamed (R5)",
-		bounty.OneFailure: "something failed, but not in two attempts far enough apart (R6)",
-		bounty.NotAsked:   "no attempt asked for all that the rules require",
-		bounty.OtherAddr:  "the attempts went to another address than the registered one",
-		bounty.BadVoucher: "the relay's signature does not show what it should",
-		bounty.Late:       "too few witnesses cosigned the hour in time",
-		bounty.Clock:      "the monitor's clock was set within the hour, or was not to be trusted, or its machine slept during an attempt",
-		bounty.Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
-		bounty.Void:       "the monitor signed two histories",
-		bounty.Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",
-		bounty.Unsigned:   "the relay signed nothing for its reservation",
-		bounty.Presigned:  "what the relay signed is valid for so long that it may have been signed beforehand",
-		bounty.NotFresh:   "the relay signed nothing that was new in this hour, and so could have done it beforehand: the monitor had neither the hour's drand round nor a cosignature by a witness of another operator",
-	}[w]
 }
 
 func clock(t time.Time) string {

@@ -94,15 +94,6 @@ func TestTell(t *testing.T) {
 	}
 }
 
-// Every reason of a vote has its words.
-func TestWhyWords(t *testing.T) {
-	for w := bounty.Missing; w <= bounty.NotFresh; w++ {
-		if WhyWords(w) == "" {
-			t.Errorf("%s is not explained", w)
-		}
-	}
-}
-
 // oneRound is a source of randomness with a single round.
 type oneRound string
 
@@ -162,7 +153,7 @@ func TestSignatureDecides(t *testing.T) {
 		rec := &evidence.Record{PeerID: relay.PeerID, Hour: first, Attempts: []evidence.Attempt{a}}
 		s := Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: first.End(), Record: rec, Vouchers: Judged(vouchers, rec)})
 		all := strings.Join(s.Words, "\n")
-		if s.Vote != c.vote || s.Why != c.why || !strings.Contains(all, c.words) || c.why != bounty.None && !strings.Contains(all, WhyWords(c.why)) {
+		if s.Vote != c.vote || s.Why != c.why || !strings.Contains(all, c.words) || c.why != bounty.None && !strings.Contains(all, c.why.Meaning()) {
 			t.Errorf("%s: %s (%s), want %s (%s) and %q in\n%s", name, s.Vote, s.Why, c.vote, c.why, c.words, all)
 		}
 	}

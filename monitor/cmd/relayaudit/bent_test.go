@@ -39,7 +39,12 @@ func TestTwoMonitorsWithoutTheRelay(t *testing.T) {
 		}
 		return nil
 	}).write()
-	p.want(3, `^verdict: (REVIEW|NOT_ELIGIBLE)$`, `signed for 1 of the 6 hours`, `0 of the hours up are assured`)
+	p.want(3, `^verdict: (REVIEW|NOT_ELIGIBLE)$`, `signed for 1 of the 6 hours`, `0 of the hours up are assured`,
+		`^! dissent +m1.example.org \(the committee's monitor, run by operator-1\) voted down in 5 hours that are unknown: 2026-10-31T19:00Z`,
+		`No word of m3.example.org .*: in 6 the relay signed nothing for its reservation \(unsigned\)`, `^R20 .*PASS`, `5 h are unknown although the committee's monitor voted down`)
+	if html := p.entry("report.html"); !strings.Contains(html, "voted down in 5 hours that are unknown") {
+		t.Error("report.html does not name the dissent")
+	}
 	code, out := p.run("explain", "bundle.zip", "--rules", "rules.yaml", "--roster", "roster.yaml", "--committee", p.CommitteeKey, "--hour", (p.First + 2).String())
 	if code != 0 || !strings.Contains(out, "unknown: unsigned") {
 		t.Errorf("explain: exit code %d:\n%s", code, out)
@@ -132,7 +137,7 @@ func TestSilentMonitor(t *testing.T) {
 			}
 			return nil
 		}).write()
-		p.want(0, `^verdict: ELIGIBLE$`, fmt.Sprintf(`^! missing +m%d.example.org \(run by operator-%d\) knew nothing in any hour`, silent, silent))
+		p.want(0, `^verdict: ELIGIBLE$`, fmt.Sprintf(`^! missing +No word of m%d.example.org \(run by operator-%d\) counts in any hour: in 6 .* \(missed\)`, silent, silent))
 	}
 }
 

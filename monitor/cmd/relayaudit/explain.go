@@ -54,7 +54,7 @@ type cosigned struct {
 }
 
 func (c *explainCmd) Run(out *cli.IO) error {
-	hour, err := evidence.ParseHour(c.Hour)
+	hour, err := evidence.HourGiven(c.Hour)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("--hour: %w", err))
 	}

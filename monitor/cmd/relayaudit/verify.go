@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -30,9 +32,11 @@ type trust struct {
 	Releases  string   `type:"existingfile" placeholder:"FILE" help:"The release list that the newest roster names, for a bundle that was judged by an older roster with another list."`
 	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: the newest rules and roster must be signed by it, and vouch for the older ones."`
 	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
-	Relay     string   `placeholder:"ID" help:"The relay that the bundle must be about."`
-	Month     string   `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
+	Relay     *string  `placeholder:"ID" help:"The relay that the bundle must be about."`
+	Month     *string  `placeholder:"YYYY-MM" help:"The month that the bundle must be about."`
 	Geo       string   `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
+
+	sums map[string]string // of rules and rosters: whence, by SHA-256
 }
 
 func (t *trust) options() (bundle.Options, error) {
@@ -44,6 +48,10 @@ func (t *trust) options() (bundle.Options, error) {
 	if err != nil {
 		return bundle.Options{}, cli.BadInput(err)
 	}
+	t.sums = map[string]string{}
+	for i, b := range append(slices.Clone(rules), rosters...) {
+		t.sums[fmt.Sprintf("%x", sha256.Sum256(b))] = append(slices.Clone(t.Rules), t.Roster...)[i]
+	}
 	// Which is the newest their serials tell, not their order here.
 	o := bundle.Options{
 		Rules: rules[0], OlderRules: rules[1:], Roster: rosters[0], OlderRosters: rosters[1:],
@@ -54,9 +62,13 @@ func (t *trust) options() (bundle.Options, error) {
 			return bundle.Options{}, cli.BadInput(fmt.Errorf("read the release list: %w", err))
 		}
 	}
-	o.Relay = t.Relay
-	if t.Month != "" {
-		month, err := evidence.ParseMonth(t.Month)
+	if t.Relay != nil {
+		if o.Relay = *t.Relay; o.Relay == "" {
+			return bundle.Options{}, cli.BadInput(errors.New("--relay: it is empty"))
+		}
+	}
+	if t.Month != nil {
+		month, err := evidence.ParseMonth(*t.Month)
 		if err != nil {
 			return bundle.Options{}, cli.BadInput(fmt.Errorf("--month: %w", err))
 		}
@@ -81,6 +93,9 @@ func readAll(what string, names []string) ([][]byte, error) {
 	for _, name := range names {
 		b, err := bounded.ReadFile(name, bounty.MaxBytes)
 		if err != nil {
+			return nil, fmt.Errorf("read the %s: %w", what, err)
+		}
+		if err := bounty.Mistaken(name, b, what == "rules"); err != nil {
 			return nil, fmt.Errorf("read the %s: %w", what, err)
 		}
 		out = append(out, b)
@@ -170,7 +185,7 @@ func oneLine(err error) string { return plain(strings.ReplaceAll(err.Error(), "\
 type verifyCmd struct {
 	Bundle  string `arg:"" type:"existingfile" help:"The bundle, relay-ID-YYYY-MM.zip."`
 	trust   `embed:""`
-	Require string   `enum:"eligible," default:"" placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
+	Require *string  `placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
 	Without []string `sep:"none" placeholder:"NAME" help:"Do without the log of this monitor, which is missing or ends early. May be given several times."`
 	JSON    bool     `help:"Print JSON."`
 }
@@ -188,6 +203,9 @@ type verifyReport struct {
 }
 
 func (c *verifyCmd) Run(out *cli.IO) error {
+	if c.Require != nil && *c.Require != "eligible" {
+		return cli.BadInput(fmt.Errorf("--require: want eligible, not %q", *c.Require))
+	}
 	slices.Sort(c.Without)
 	c.Without = slices.Compact(c.Without)
 	res, done, err := c.open(c.Bundle)
@@ -207,7 +225,7 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	} else {
 		err = c.print(out.Stdout, res)
 	}
-	if err != nil || c.Require != "eligible" {
+	if err != nil || c.Require == nil {
 		return err
 	}
 	if res.Result != bounty.Eligible || !res.Final() {
@@ -238,9 +256,9 @@ func (c *verifyCmd) missing(res bundle.Result) ([]string, error) {
 		switch {
 		case slices.Contains(absent, name):
 		case slices.ContainsFunc(res.Case.Roster.Monitors, func(m bounty.Monitor) bool { return m.Name == name }):
-			faults = append(faults, fmt.Errorf("--without %s: its log is there and whole, so it cannot be done without", name))
+			faults = append(faults, fmt.Errorf("--without %q: its log is there and whole, so it cannot be done without", name))
 		default:
-			faults = append(faults, fmt.Errorf("--without %s: no monitor of the roster has that name", name))
+			faults = append(faults, fmt.Errorf("--without %q: no monitor of the roster has that name; missing, or ending early: %s", name, cmp.Or(strings.Join(absent, ", "), "none")))
 		}
 	}
 	return out, errors.Join(faults...)
@@ -256,8 +274,12 @@ func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 	for _, warning := range res.Warnings {
 		fmt.Fprintf(w, "  - warning: %s\n", warning)
 	}
+	answers := c.summary(res)
+	if caution := bundle.Caution(answers); caution != "" {
+		fmt.Fprintf(w, "  ! %s\n", caution)
+	}
 	fmt.Fprintln(w)
-	for _, a := range c.summary(res) {
+	for _, a := range answers {
 		mark := " "
 		if a.Mark {
 			mark = "!"
@@ -301,15 +323,24 @@ func (c *verifyCmd) summary(res bundle.Result) []bundle.Answer {
 				a.Says = append(a.Says, fmt.Sprintf("The verdict is without %s, by your word.", name))
 			}
 		}
-		from := strings.Join(map[string][]string{"rules": c.Rules, "roster": c.Roster}[a.Word], ", ")
-		if from == "" {
+		inputs := res.Counts().Inputs
+		in := map[string]bounty.Input{"rules": inputs.Rules, "roster": inputs.Roster}[a.Word]
+		all := map[string][]string{"rules": c.Rules, "roster": c.Roster}[a.Word]
+		if all == nil {
 			continue
+		}
+		whence := "Yours, from " + c.sums[in.SHA256]
+		switch {
+		case c.sums[in.SHA256] == "":
+			whence = "The bundle's: newer ones vouch for it by its hash. They are yours, from " + strings.Join(all, ", ")
+		case len(all) > 1:
+			whence += ". You gave " + strings.Join(all, ", ") + ": each newer one vouches by its hash for the one before. The newest is yours"
 		}
 		if c.Committee != "" {
 			name, _, _ := strings.Cut(c.Committee, "+")
-			a.Says, a.Mark = append(a.Says, fmt.Sprintf("Yours, from %s, and signed by the committee's key %s that you named.", from, name)), false
+			a.Says, a.Mark = append(a.Says, fmt.Sprintf("%s, and signed by the committee's key %s that you named.", whence, name)), false
 		} else {
-			a.Says, a.Mark = append(a.Says, fmt.Sprintf("Yours, from %s; you named no committee's key, so nobody's signature was checked.", from)), true
+			a.Says, a.Mark = append(a.Says, fmt.Sprintf("%s; you named no committee's key, so nobody's signature was checked.", whence)), true
 		}
 	}
 	return out

@@ -21,7 +21,7 @@ func (c *explainCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	hour, err := parseHour(c.Hour)
+	hour, err := evidence.HourGiven(c.Hour)
 	if err != nil {
 		return cli.BadInput(err)
 	}
@@ -38,12 +38,4 @@ func (c *explainCmd) Run(out *cli.IO) error {
 		}
 	}
 	return nil
-}
-
-// parseHour reads an hour, in the short form too.
-func parseHour(s string) (evidence.Hour, error) {
-	if t, err := time.Parse("2006-01-02T15", s); err == nil {
-		return evidence.HourOf(t), nil
-	}
-	return evidence.ParseHour(s)
 }

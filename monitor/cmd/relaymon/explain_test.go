@@ -16,13 +16,14 @@ import (
 // The scripts find a log of the last month, of one relay: $ID. Its first hour, $UP,
 // was up, the next, $FAIL, has one failure, and the one after that is a gap.
 func TestExplain(t *testing.T) {
-	w := scene.New(t, evidence.Lab, 1)
-	id := w.RelayID
 	month := evidence.MonthOf(time.Now()) - 1
 	first := month.First()
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/explain",
 		Setup: func(env *testscript.Env) error {
+			// Of its own for each script: they run at the same time.
+			w := scene.New(t, evidence.Lab, 1)
+			id := w.RelayID
 			l, err := evidence.Create(filepath.Join(env.WorkDir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: first})
 			if err != nil {
 				return err

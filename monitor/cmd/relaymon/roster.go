@@ -77,6 +77,9 @@ func (c *rosterCheckCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read what to check: %w", err))
 	}
+	if err := notMistaken(c.File, file, c.Rules); err != nil {
+		return cli.BadInput(err)
+	}
 	if c.Rules {
 		r, signedBy, err := bounty.OpenRules(c.File, file, c.Committee)
 		if err != nil {
@@ -100,6 +103,18 @@ func (c *rosterCheckCmd) Run(out *cli.IO) error {
 	return err
 }
 
+// notMistaken says if rules are given for a roster, or the other way round.
+func notMistaken(name string, file []byte, rules bool) error {
+	err := bounty.Mistaken(name, file, rules)
+	switch {
+	case err != nil && rules:
+		return fmt.Errorf("%w: leave out --rules", err)
+	case err != nil:
+		return fmt.Errorf("%w: say --rules", err)
+	}
+	return nil
+}
+
 func serialWords(serial int) string {
 	if serial == 0 {
 		return ""
@@ -121,7 +136,7 @@ func (c *rosterCheckCmd) signature(by []string) string {
 type rosterAddCmd struct {
 	rosterFile
 	Statement string `arg:"" help:"The line that \"relayd enrol\" printed, or - to read it from stdin."`
-	Region    string `placeholder:"CC" help:"The country the relay stands in, as an ISO 3166-1 code."`
+	Region    string `placeholder:"CC" help:"The country the relay stands in, as an ISO 3166-1 code; without it, the one that the relay signed."`
 }
 
 func (c *rosterAddCmd) Run(out *cli.IO) error {
@@ -140,7 +155,7 @@ func (c *rosterMoveCmd) Run(out *cli.IO) error {
 	announced := evidence.HourOf(time.Now())
 	if c.Announced != "" {
 		var err error
-		if announced, err = evidence.ParseHour(c.Announced); err != nil {
+		if announced, err = evidence.HourGiven(c.Announced); err != nil {
 			return cli.BadInput(fmt.Errorf("--announced: %w", err))
 		}
 	}
@@ -177,7 +192,7 @@ type rosterSignCmd struct {
 	File      string `arg:"" type:"path" help:"The roster, or with --rules the rules."`
 	Rules     bool   `help:"The file holds rules."`
 	Key       string `required:"" type:"path" placeholder:"FILE" help:"The committee's secret key."`
-	Previous  string `required:"" xor:"before" type:"path" placeholder:"FILE" help:"The signed file in force: what it says of hours past must still stand, and the new one carries its hash."`
+	Previous  string `required:"" xor:"before" type:"path" placeholder:"FILE" help:"The signed file in force, or else --first: what it says of hours past must still stand, and the new one carries its hash."`
 	First     bool   `required:"" xor:"before" help:"This is the first: none is in force."`
 	Committee string `placeholder:"VKEY" help:"The verifier key that signed the previous file, if it is not that of --key."`
 	Out       string `type:"path" placeholder:"FILE" help:"Where to write; without it the file itself."`
@@ -187,6 +202,9 @@ func (c *rosterSignCmd) Run(out *cli.IO) error {
 	file, err := bounded.ReadFile(c.File, bounty.MaxBytes)
 	if err != nil {
 		return cli.BadInput(fmt.Errorf("read what to sign: %w", err))
+	}
+	if err := notMistaken(c.File, file, c.Rules); err != nil {
+		return cli.BadInput(err)
 	}
 	secret, err := bounded.ReadFile(c.Key, 4096)
 	if err != nil {
@@ -228,6 +246,9 @@ func (c *rosterSignCmd) before(secret string) (*bounty.Previous, error) {
 	file, err := bounded.ReadFile(c.Previous, bounty.MaxBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the file in force: %w", err)
+	}
+	if err := bounty.Mistaken(c.Previous, file, c.Rules); err != nil {
+		return nil, fmt.Errorf("--previous: %w", err)
 	}
 	key := c.Committee
 	if key == "" {
