@@ -38,6 +38,8 @@ type survey struct {
 	undecided   []Span // hours that are unknown although it did
 	signed      int    // hours for which the relay signed, whoever shows it
 	asOf        time.Time
+	// until is how far the logs of the committee's monitors tell; zero: there are none.
+	until time.Time
 }
 
 // seen is what one monitor saw in one hour, judged.
@@ -155,8 +157,13 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		return err
 	}
 	reach.add(month.Tip.Cosigned, month.Tip.End)
-	if !report.Recused && log.Void == "" && reach.at.After(s.asOf) {
-		s.asOf = reach.at
+	if !report.Recused && log.Void == "" {
+		if reach.at.After(s.asOf) {
+			s.asOf = reach.at
+		}
+		if m.Committee && reach.at.After(s.until) {
+			s.until = reach.at
+		}
 	}
 	report.Origin, report.Size, report.Root, report.Digest, report.ends = month.Origin, month.Size, month.Root.String(), month.Digest, month.Tip.End
 	if plan.Checked > 0 {
@@ -196,6 +203,12 @@ func (s *survey) hour(c *Case, relay *Relay, m *Monitor, vh *evidence.VerifiedHo
 	case early && x.vote.Value != Unknown:
 		x.vote = Vote{Why: Early}
 	default:
+		if seal.Why == Late && x.vote.Value != Unknown {
+			if report.Late == nil {
+				report.Late = map[Value]int{}
+			}
+			report.Late[x.vote.Value]++
+		}
 		x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
 	}
 	s.logs[m.Name][h] = x

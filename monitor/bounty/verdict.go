@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -89,6 +90,8 @@ type Verdict struct {
 	Disks        []Disk            `json:"disks"`
 	Open         []OpenAttempt     `json:"open"`
 	Inputs       Inputs            `json:"inputs"`
+
+	until time.Time // how far the committee's logs tell; zero: there are none
 }
 
 // RelayReport is who is judged.
@@ -118,10 +121,13 @@ type MonitorReport struct {
 	Root      string        `json:"root,omitempty"`
 	Digest    string        `json:"digest,omitempty"`
 	Votes     map[Value]int `json:"votes"`
-	Attempts  int           `json:"attempts"`
-	Vouchers  int           `json:"vouchers"` // hours with a signature of the relay for exactly that hour
-	PingUS    int64         `json:"ping_us,omitempty"`
-	ends      evidence.Hour // the first hour that its log does not show
+	// Late are hours by what it said in them, if too few cosigned that in time. A monitor
+	// that regrets what it wrote can leave cosignatures out of its export.
+	Late     map[Value]int `json:"late,omitempty"`
+	Attempts int           `json:"attempts"`
+	Vouchers int           `json:"vouchers"` // hours with a signature of the relay for exactly that hour
+	PingUS   int64         `json:"ping_us,omitempty"`
+	ends     evidence.Hour // the first hour that its log does not show
 	// Schedule is nil if no hour shows when it was due.
 	Schedule *ScheduleReport `json:"schedule,omitempty"`
 }
@@ -221,6 +227,7 @@ func Judge(c Case) (*Verdict, error) {
 	if c.Geo != nil {
 		v.Inputs.Geo = notNil(c.Geo.Sources())
 	}
+	v.until = s.until
 	v.conclude(&c, &up)
 	return v, nil
 }
@@ -248,12 +255,20 @@ func (v *Verdict) conclude(c *Case, up *Uptime) {
 	if v.Network == evidence.Lab {
 		v.Final = !v.AsOf.Before(end.Add(c.Rules.FinalAfter))
 	}
+	// A monitor and another's witness can date a log as they like, but not the committee's.
+	short := ""
+	if v.Result == Eligible && !v.until.IsZero() && v.until.Before(end.Add(c.Rules.FinalAfter)) {
+		if v.Final {
+			short = fmt.Sprintf("; the committee's own log reaches only to %s", evidence.TimeOf(v.until))
+		}
+		v.Final = false
+	}
 	if v.Result == Eligible && (len(c.RulesSignedBy) == 0 || len(c.RosterSignedBy) == 0) {
 		v.Result = ForReview
 		v.Reasons = append(v.Reasons, "unsigned: no committee vouches for the rules and the roster")
 	}
 	if !v.Final {
-		why := fmt.Sprintf("provisional: final from %s on, %s after the month's end (R16)", evidence.HourOf(end.Add(c.Rules.FinalAfter)), hoursWords(c.Rules.FinalAfter))
+		why := fmt.Sprintf("provisional: final from %s on, %s after the month's end (R16)", evidence.HourOf(end.Add(c.Rules.FinalAfter)), hoursWords(c.Rules.FinalAfter)) + short
 		if closed := v.Hours.Up + v.Hours.Down + v.Hours.Unknown; closed == 0 {
 			why += "; no hour of the enrolment has closed yet"
 		}

@@ -94,6 +94,12 @@ func missing(v *bounty.Verdict) Answer {
 			a.Says = append(a.Says, fmt.Sprintf("No word of %s counts in %d of %d hours: %s.", who(m.Name, m.Operator, m.Committee), unknown, all, whyUnknown(v, m.Name)))
 		}
 	}
+	for _, m := range v.Monitors {
+		if n := m.Late[bounty.Up] + m.Late[bounty.Down] + m.Late[bounty.Busy]; n > 0 && !m.Recused {
+			a.Says = append(a.Says, fmt.Sprintf("What %s wrote in %d hours counts nowhere, since too few cosigned it in time: up in %d, down in %d, busy in %d. If it left cosignatures out, its witnesses or an older bundle may still have them.",
+				who(m.Name, m.Operator, m.Committee), n, m.Late[bounty.Up], m.Late[bounty.Down], m.Late[bounty.Busy]))
+		}
+	}
 	a.Mark = len(a.Says) > 0
 	if len(a.Says) == 0 {
 		a.Says = []string{"Nobody: every monitor of the roster that may judge this relay shows its log."}

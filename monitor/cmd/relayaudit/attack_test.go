@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -77,4 +78,39 @@ func TestTwoPingLiesAgainst(t *testing.T) {
 		return one(a)
 	}).write()
 	p.want(3, `^verdict: REVIEW$`, `^R14 +region +REVIEW +round trips contradict`)
+}
+
+// Two monitors that are not the committee's, one as the other's witness: a date to come.
+func TestFutureCosigned(t *testing.T) {
+	p := newPlay(t, 3)
+	p.AsOf = p.First.Start().Add(31 * time.Hour)
+	p.sees(nil)
+	liar, helper := p.Monitors[2], p.Monitors[1]
+	at := p.First.Start().Add(200 * time.Hour)
+	_, err := liar.Log.Seal(at)
+	p.Must(err)
+	checkpoint, err := liar.Log.Checkpoint()
+	p.Must(err)
+	p.Must(liar.Log.AddCosignatures(liar.Log.Size(), scene.Cosign(helper.Cosigner, helper.CosignKey, checkpoint, at), helper.CosignKey))
+	late := p.export(liar, at.Add(time.Hour))
+	p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { all[2] = late; return all }
+	p.write()
+	p.want(3, `^verdict: ELIGIBLE, PROVISIONAL$`, `the committee's own log reaches only to 2026-11-02T00:00:00.000Z`)
+}
+
+// One monitor: what it wrote is taken back by leaving out who cosigned it.
+func TestCosignaturesLeftOut(t *testing.T) {
+	p := newPlay(t, 3)
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		if i == 3 {
+			return p.down(m, h)
+		}
+		return nil
+	})
+	liar := p.Monitors[2]
+	bare, err := liar.Log.Month(p.First.Month(), p.RelayID, p.AsOf)
+	p.Must(err)
+	p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { all[2] = bare; return all }
+	p.write()
+	p.want(0, `^! missing `, `What m3.example.org .* wrote in 6 hours counts nowhere.*: up in 0, down in 6, busy in 0`)
 }
