@@ -28,6 +28,7 @@ func TestExplain(t *testing.T) {
 				return err
 			}
 			m := &scene.Watcher{Name: "m1", Log: l}
+			w := *w // the scripts run at the same time
 			w.Monitors = []*scene.Watcher{m}
 			for n, outcome := range []evidence.Outcome{evidence.OK, evidence.Fail} {
 				h := first + evidence.Hour(n)
@@ -38,7 +39,7 @@ func TestExplain(t *testing.T) {
 				if err := l.Begin(h, h.Start(), "relaymon/test"); err != nil {
 					return err
 				}
-				if err := l.Append(h, a, certificates(w, a)...); err != nil {
+				if err := l.Append(h, a, certificates(&w, a)...); err != nil {
 					return err
 				}
 			}
