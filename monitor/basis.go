@@ -18,6 +18,7 @@ import (
 type basis struct {
 	files   files
 	rules   *bounty.Rules
+	before  []*bounty.Rules // that were in force before those, the newest first
 	roster  *bounty.Roster
 	lookout *lookout // nil: the roster names no controls
 	history *history.History
@@ -31,6 +32,15 @@ func (m *Monitor) basis() *basis { return m.inForce.Load() }
 
 // readBasis reads the committee's files, for a log.
 func readBasis(cfg Config, log history.Log) (*basis, error) {
+	b, err := readFiles(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return b, b.complete(cfg, log)
+}
+
+// readFiles reads them, and nothing that depends on them.
+func readFiles(cfg Config) (*basis, error) {
 	b := &basis{}
 	var err error
 	if b.rules, b.files.rules, err = readRules(cfg); err != nil {
@@ -39,8 +49,11 @@ func readBasis(cfg Config, log history.Log) (*basis, error) {
 	if b.roster, b.files.roster, err = readRoster(cfg); err != nil {
 		return nil, err
 	}
-	return b, b.complete(cfg, log)
+	return b, nil
 }
+
+// rulesOf are the rules of a month.
+func (b *basis) rulesOf(m evidence.Month) *bounty.Rules { return bounty.RulesOf(m, b.rules, b.before) }
 
 // complete adds what depends on the rules and the roster.
 func (b *basis) complete(cfg Config, log history.Log) error {
@@ -56,7 +69,11 @@ func (b *basis) complete(cfg Config, log history.Log) error {
 	if b.lookout = newLookout(controls); b.lookout != nil {
 		b.lookout.terms = terms
 	}
-	b.history = history.New(log, b.rules, b.roster, beacon.Quicknet())
+	var err error
+	if b.before, err = shelfOf(cfg).before(b.rules); err != nil {
+		return err
+	}
+	b.history = history.New(log, b.rules, b.roster, beacon.Quicknet(), b.before...)
 	return nil
 }
 

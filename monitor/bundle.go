@@ -31,59 +31,56 @@ type BundleRequest struct {
 	From []string
 }
 
-// WriteBundle writes the bundle of one relay's month into a file. It reads this
-// monitor's log beside a monitor that may be running.
-func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (err error) {
+// WriteBundle writes the bundle of one relay's month into a file, and returns the
+// verdict. It reads this monitor's log beside a monitor that may be running.
+func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (v *bounty.Verdict, err error) {
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	if err := m.follow(); err != nil {
-		return err
+		return nil, err
 	}
-	_, rulesFile, err := rulesOf(cfg, q.Month)
+	by, err := judgedBy(cfg, q.Month)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	roster, rosterFile, err := readRoster(cfg)
-	if err != nil {
-		return err
-	}
+	roster := by.roster
 	releases, err := m.readReleases(roster)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if roster.Relay(q.Relay) == nil {
-		return fmt.Errorf("relay %s is not in the roster %s", q.Relay, cfg.Roster)
+		return nil, fmt.Errorf("relay %s is not in the roster %s", q.Relay, cfg.Roster)
 	}
 	l, err := openForReading(cfg)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
 	own, err := export(l, roster, q)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	logs := []evidence.MonitorMonth{own}
 	// What this monitor's witness was shown of monitors that wrote two histories, and
 	// what others hold of them.
 	forks, err := l.Forks()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, source := range q.From {
 		others, theirs, err := otherLogs(ctx, roster, q, source)
 		if err != nil {
-			return fmt.Errorf("logs from %s: %w", source, err)
+			return nil, fmt.Errorf("logs from %s: %w", source, err)
 		}
 		logs, forks = append(logs, others...), append(forks, theirs...)
 	}
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var b bytes.Buffer
-	if err := bundle.Write(&b, bundle.Input{
-		Rules:    rulesFile,
-		Roster:   rosterFile,
+	v, err = bundle.Write(&b, bundle.Input{
+		Rules:    by.files.rules,
+		Roster:   by.files.roster,
 		Releases: releases,
 		Relay:    q.Relay,
 		Month:    q.Month,
@@ -92,18 +89,19 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		Beacon:   beacon.Quicknet(),
 		Geo:      geo,
 		Sign:     l.SignStatement,
-	}); err != nil {
-		return err
+	})
+	if err != nil {
+		return nil, err
 	}
-	return durable.Replace(file, b.Bytes(), 0o644)
+	return v, durable.Replace(file, b.Bytes(), 0o644)
 }
 
 func export(l *evidence.Log, roster *bounty.Roster, q BundleRequest) (evidence.MonitorMonth, error) {
 	return l.Month(q.Month, q.Relay, q.AsOf, roster.WitnessKeys(q.Month)...)
 }
 
-// otherLogs reads what a source holds of the month, and what convicts monitors. Its own report, if it has
-// one, is nothing to us: evidence is taken over, verdicts are recomputed.
+// otherLogs reads what a source holds of the month, and what convicts monitors. Its own
+// report, if it has one, is nothing to us: evidence is taken over, verdicts are recomputed.
 func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, source string) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
 	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
 		ctx, cancel := context.WithTimeout(ctx, downloadTimeout)

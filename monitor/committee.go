@@ -8,12 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/history"
 )
 
 // shelf keeps the committee's files that were in force, by their serials, in the data
@@ -104,7 +104,7 @@ func (s shelf) usable(b *basis, cfg Config, h evidence.Hour) error {
 
 // lastly is the basis of the files that were in force last; of a kind that was not kept
 // the file of b.
-func (s shelf) lastly(b *basis, cfg Config, log history.Log) (*basis, error) {
+func (s shelf) lastly(b *basis, cfg Config) (*basis, error) {
 	last := &basis{files: b.files, rules: b.rules, roster: b.roster}
 	l, file, err := s.newest(ruleFiles)
 	if err == nil && l.Serial > 0 && cfg.Rules != "" {
@@ -118,10 +118,7 @@ func (s shelf) lastly(b *basis, cfg Config, log history.Log) (*basis, error) {
 		last.files.roster = file
 		last.roster, _, err = bounty.OpenRoster(s.name(rosterFiles, l.Serial), file, "")
 	}
-	if err != nil {
-		return nil, err
-	}
-	return last, last.complete(cfg, log)
+	return last, err
 }
 
 // remember keeps the files that are in force now.
@@ -133,40 +130,58 @@ func (s shelf) remember(b *basis, cfg Config) error {
 	return errors.Join(rules, s.keep(rosterFiles, b.roster.Link(), b.files.roster))
 }
 
-// rulesOf reads the rules that were in force in a month.
-func rulesOf(cfg Config, month evidence.Month) (*bounty.Rules, []byte, error) {
-	rules, file, err := readRules(cfg)
+// judgedBy are the committee's files by which a month is judged: those that are in force
+// here, and of the rules those that were in that month.
+func judgedBy(cfg Config, month evidence.Month) (*basis, error) {
+	b, err := readFiles(cfg)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return shelfOf(cfg).rulesFor(month, rules, file)
+	s := shelfOf(cfg)
+	if s.usable(b, cfg, evidence.HourOf(time.Now())) != nil { // the monitor says why
+		if b, err = s.lastly(b, cfg); err != nil {
+			return nil, err
+		}
+	}
+	if b.rules.From <= month {
+		return b, nil
+	}
+	before, err := s.before(b.rules)
+	if err != nil {
+		return nil, err
+	}
+	r := bounty.RulesOf(month, b.rules, before)
+	if r == b.rules {
+		return nil, fmt.Errorf("rules serial %d are in force from %s on, and those that were in %s are not known here: put them in %s as %s-SERIAL.yaml",
+			r.Serial, r.From, month, s.dir, ruleFiles)
+	}
+	b.rules = r
+	b.files.rules, err = bounded.ReadFile(s.name(ruleFiles, r.Serial), bounty.MaxBytes)
+	return b, err
 }
 
-// rulesFor are the rules that were in force in a month: those that are now, or the last
-// ones before them that begin early enough.
-func (s shelf) rulesFor(month evidence.Month, now *bounty.Rules, file []byte) (*bounty.Rules, []byte, error) {
-	if now.From <= month {
-		return now, file, nil
-	}
+// before are the kept rules that were in force before these, the newest first.
+func (s shelf) before(now *bounty.Rules) ([]*bounty.Rules, error) {
 	serials, err := s.serials(ruleFiles)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
+	var out []*bounty.Rules
 	for _, serial := range slices.Backward(serials) {
+		if serial >= now.Serial {
+			continue
+		}
 		name := s.name(ruleFiles, serial)
 		kept, err := bounded.ReadFile(name, bounty.MaxBytes)
 		if err != nil {
-			return nil, nil, fmt.Errorf("read the rules that were in force: %w", err)
+			return nil, fmt.Errorf("read the rules that were in force: %w", err)
 		}
 		// They were the committee's when they were kept, by whichever key it had then.
 		r, _, err := bounty.OpenRules(name, kept, "")
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if r.From <= month && r.Network == now.Network {
-			return r, kept, nil
-		}
+		out = append(out, r)
 	}
-	return nil, nil, fmt.Errorf("rules serial %d are in force from %s on, and those that were in %s are not known here: put them in %s as %s-SERIAL.yaml",
-		now.Serial, now.From, month, s.dir, ruleFiles)
+	return out, nil
 }

@@ -59,6 +59,10 @@ func TestOlderFilesAreRefused(t *testing.T) {
 		if m.basis().roster.SHA256 != fmt.Sprintf("%x", sha256.Sum256(second)) || !strings.Contains(m.refused, tc.want) {
 			t.Errorf("serial %d is in force, and the log says %q, want %q", m.basis().roster.Serial, m.refused, tc.want)
 		}
+		// Bundles and what is explained go by the same.
+		if by, err := judgedBy(m.cfg, evidence.MonthOf(time.Now())); err != nil || by.roster.SHA256 != m.basis().roster.SHA256 {
+			t.Errorf("a bundle is judged by another roster than is in force: %+v, %v", by, err)
+		}
 		// As after a restart.
 		var said bytes.Buffer
 		again := &Monitor{cfg: m.cfg, log: slog.New(slog.NewTextHandler(&said, nil)), store: m.store, machine: m.machine, latest: map[string]*evidence.Attempt{}, seen: map[string]*evidence.Attempt{}}
@@ -98,12 +102,17 @@ func TestRulesOfTheMonth(t *testing.T) {
 		t.Errorf("%d hours are required: %q", got, m.refused)
 	}
 	for of, want := range map[evidence.Month]int{month: 500, month + 1: 500, month + 2: 510, month + 3: 510} {
-		if r, file, err := rulesOf(m.cfg, of); err != nil || r.HoursRequired != want || r.SHA256 != fmt.Sprintf("%x", sha256.Sum256(file)) {
-			t.Errorf("%s: got %+v, %v, want %d hours", of, r, err, want)
+		b, err := judgedBy(m.cfg, of)
+		if err != nil || b.rules.HoursRequired != want || b.rules.SHA256 != fmt.Sprintf("%x", sha256.Sum256(b.files.rules)) {
+			t.Errorf("%s: got %+v, %v, want %d hours", of, b, err, want)
+		}
+		// The pages count it by the same.
+		if got := m.basis().rulesOf(of).HoursRequired; got != want {
+			t.Errorf("%s: the pages want %d hours, the bundle %d", of, got, want)
 		}
 	}
 	must(t, os.RemoveAll(shelfOf(m.cfg).dir))
-	if _, _, err := rulesOf(m.cfg, month); err == nil || !strings.Contains(err.Error(), "are not known here: put them in") {
+	if _, err := judgedBy(m.cfg, month); err == nil || !strings.Contains(err.Error(), "are not known here: put them in") {
 		t.Errorf("got %v", err)
 	}
 }

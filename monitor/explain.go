@@ -15,14 +15,11 @@ import (
 // monitor's log: with the cosignatures and the relay's own signatures checked. It
 // reads the log beside a monitor that may be running.
 func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story history.Story, err error) {
-	rules, _, err := rulesOf(cfg, hour.Month())
+	by, err := judgedBy(cfg, hour.Month())
 	if err != nil {
 		return story, err
 	}
-	roster, _, err := readRoster(cfg)
-	if err != nil {
-		return story, err
-	}
+	rules, roster := by.rules, by.roster
 	entry := roster.Relay(relay)
 	if entry == nil {
 		return story, fmt.Errorf("relay %s is not in the roster %s", relay, cfg.Roster)

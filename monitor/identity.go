@@ -27,43 +27,53 @@ const (
 	// freshTTL is the longest reservation of a relay where everybody reserves: the one
 	// of the hour before has expired by then.
 	freshTTL = time.Hour
-	// frugalPlaces is how many places a js-libp2p relay has.
-	frugalPlaces = 15
-	// heldHours is of how many hours a monitor holds places there at most, see [planner.hold].
+	// heldHours is of how many hours a monitor holds places at a js-libp2p relay at most,
+	// see [planner.hold].
 	heldHours = 3
-	// mostHolders is how many monitors reserve there in one hour.
-	mostHolders = frugalPlaces / heldHours
+	// mostHolders is how many monitors reserve there in one hour, so that users find three
+	// of its 15 places. They are a majority of 7 monitors at most: where more judge such
+	// a relay, its hours cannot count up (rule R7).
+	mostHolders = 4
 )
 
-// reserves says whether monitor i of the bench reserves in hour h. At a frugal relay no
-// more than five do in one hour: the committee's, up to four, and of the others as many
+// seat is a monitor's place among those that may reserve at a relay.
+type seat struct {
+	bench  []*bounty.Monitor // that judge the relay
+	i      int               // its number among them, or -1
+	all    int               // how many monitors there are with it, on the bench or not
+	frugal bool              // what kind of relay it is
+}
+
+// reserves says whether the monitor reserves in hour h. At a frugal relay no
+// more than four do in one hour: the committee's, up to three, and of the others as many
 // as there is room for. Those who are more take turns, from hour to hour, and once the
 // hour is over they do not reserve again: it would last into the third hour after, in
-// which it is others' turn. Who is not on the bench (-1) reserves where there is room.
-func reserves(h evidence.Hour, bench []*bounty.Monitor, i int, frugal, over bool) bool {
+// which it is others' turn. Who is not on the bench reserves if all can.
+func (s seat) reserves(h evidence.Hour, over bool) bool {
 	switch {
-	case !frugal || i >= 0 && len(bench) <= mostHolders:
+	case !s.frugal || s.i >= 0 && len(s.bench) <= mostHolders:
 		return true
-	case i < 0:
-		return len(bench) < mostHolders
+	case s.i < 0:
+		return s.all <= mostHolders
 	case over:
 		return false
 	}
+	own := s.bench[s.i].Committee
 	place, group := 0, 0 // among those of its kind
-	for k, m := range bench {
-		if m.Committee == bench[i].Committee {
-			if k < i {
+	for k, m := range s.bench {
+		if m.Committee == own {
+			if k < s.i {
 				place++
 			}
 			group++
 		}
 	}
 	committee := group
-	if !bench[i].Committee {
-		committee = len(bench) - group
+	if !own {
+		committee = len(s.bench) - group
 	}
 	room := min(committee, mostHolders-1)
-	if !bench[i].Committee {
+	if !own {
 		room = mostHolders - room
 	}
 	turn := (place - int(h)*room) % group
@@ -72,9 +82,7 @@ func reserves(h evidence.Hour, bench []*bounty.Monitor, i int, frugal, over bool
 
 // replaces says whether an identity with nothing new in it may be replaced within its
 // hour, which takes a second place.
-func replaces(bench []*bounty.Monitor, frugal bool) bool {
-	return !frugal || 2*heldHours*min(max(1, len(bench)), mostHolders) <= frugalPlaces
-}
+func (s seat) replaces() bool { return !s.frugal || 2*s.all <= mostHolders }
 
 // frugal says whether a relay must be asked sparingly: one of js-libp2p, one
 // with long reservations, and one that is not known yet.
@@ -150,20 +158,25 @@ func (s *identities) restore(r evidence.Record) {
 
 // identify chooses the identity for an attempt. The caller holds the lock.
 func (m *Monitor) identify(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (identity, error) {
-	i, bench, frugal := m.seat(roster, relay, h)
+	s := m.seat(roster, relay, h)
 	now := m.machine.now().wall
-	if !reserves(h, bench, i, frugal, !now.Before(h.End())) {
+	if !s.reserves(h, !now.Before(h.End())) {
 		return identity{}, nil
 	}
-	return m.identities.of(relay.PeerID, h, m.news(roster, h, now), replaces(bench, frugal))
+	return m.identities.of(relay.PeerID, h, m.news(roster, h, now), s.replaces())
 }
 
-// seat is this monitor's number among those that judge the relay, or -1, those, and
-// what kind of relay it is. The caller holds the lock.
-func (m *Monitor) seat(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) (i int, bench []*bounty.Monitor, careful bool) {
-	bench = roster.Bench(relay, h)
-	i = slices.IndexFunc(bench, func(other *bounty.Monitor) bool { return other.Name == m.cfg.Name })
-	return i, bench, frugal(m.seen[relay.PeerID])
+// seat is this monitor's, in hour h. The caller holds the lock.
+func (m *Monitor) seat(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) seat {
+	own := func(other *bounty.Monitor) bool { return other.Name == m.cfg.Name }
+	s := seat{bench: roster.Bench(relay, h), all: 1, frugal: frugal(m.seen[relay.PeerID])}
+	s.i = slices.IndexFunc(s.bench, own)
+	for i := range roster.Monitors {
+		if other := &roster.Monitors[i]; other.Holds(h) && !own(other) {
+			s.all++
+		}
+	}
+	return s
 }
 
 // news is what is at hand for an identity of hour h: the hour's beacon, or else a
@@ -202,8 +215,7 @@ func (m *Monitor) freshen(ctx context.Context) {
 			if relay == nil || !slices.Contains(stale, j) {
 				return false
 			}
-			_, bench, frugal := m.seat(roster, relay, h)
-			return replaces(bench, frugal)
+			return m.seat(roster, relay, h).replaces()
 		})
 	}
 }

@@ -11,6 +11,9 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
+// jsPlaces is how many places a js-libp2p relay has.
+const jsPlaces = 15
+
 // bench is n monitors, of which so many, in between, are the committee's.
 func bench(n, committee int) []*bounty.Monitor {
 	list := make([]*bounty.Monitor, n)
@@ -24,8 +27,8 @@ func bench(n, committee int) []*bounty.Monitor {
 }
 
 // A relay with 15 places that keeps each for two hours and frees none: whenever in the
-// hour the monitors come, and whatever they try again past its end, no more are held, at
-// any minute, by any number of monitors.
+// hour the monitors come, and whatever they try again past its end, three are left for
+// users, at any minute, by any number of monitors.
 func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 	const keeps = 2 * time.Hour
 	random := rand.New(rand.NewPCG(1, 2))
@@ -49,7 +52,7 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 				}
 				for h := first; h < first+30; h++ {
 					for i := range list {
-						if !reserves(h, list, i, true, false) {
+						if !(seat{list, i, n, true}).reserves(h, false) {
 							continue
 						}
 						offset, again := when()
@@ -60,7 +63,7 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 						}
 						last := from
 						for _, after := range retries[:again] {
-							if at := from.Add(after); reserves(h, list, i, true, !at.Before(h.End())) {
+							if at := from.Add(after); (seat{list, i, n, true}).reserves(h, !at.Before(h.End())) {
 								last = at
 							}
 						}
@@ -79,7 +82,7 @@ func TestFrugalMonitorsHoldFewPlaces(t *testing.T) {
 					}
 					most = max(most, now)
 				}
-				if most > frugalPlaces {
+				if most > jsPlaces-3 {
 					t.Errorf("%d monitors, %d of the committee, %s: %d places are held", n, committee, name, most)
 				}
 			}
@@ -126,7 +129,7 @@ func TestFirstAttemptWaitsForAPlace(t *testing.T) {
 	})
 }
 
-// Five reserve in an hour, the committee's first of all, and of the others each in turn.
+// Four reserve in an hour, the committee's first of all, and of the others each in turn.
 func TestTurnsAtAFrugalRelay(t *testing.T) {
 	first := hourly("2026-11-03T00:00:00Z")
 	for n := 1; n <= 15; n++ {
@@ -137,10 +140,10 @@ func TestTurnsAtAFrugalRelay(t *testing.T) {
 			for h := first; h < first+hours; h++ {
 				all, own := 0, 0
 				for i, m := range list {
-					if !reserves(h, list, i, false, true) {
+					if !(seat{list, i, n, false}).reserves(h, true) {
 						t.Fatal("it is no frugal relay, and one does not reserve")
 					}
-					if reserves(h, list, i, true, false) {
+					if (seat{list, i, n, true}).reserves(h, false) {
 						all++
 						turns[i]++
 						if m.Committee {
@@ -148,7 +151,7 @@ func TestTurnsAtAFrugalRelay(t *testing.T) {
 						}
 					}
 				}
-				if all > mostHolders || n <= mostHolders && all != n || committee <= 4 && own != committee ||
+				if all > mostHolders || n <= mostHolders && all != n || committee <= 3 && own != committee ||
 					committee < n && n > mostHolders && (all != mostHolders || own == 0 || own == all) {
 					t.Fatalf("of %d monitors %d reserve in %s, %d of the committee's %d", n, all, h, own, committee)
 				}
@@ -165,10 +168,14 @@ func TestTurnsAtAFrugalRelay(t *testing.T) {
 			}
 		}
 	}
-	// Who does not judge the relay takes no place that one who does needs.
-	for n, want := range map[int]bool{0: true, 4: true, 5: false, 9: false} {
-		if got := reserves(first, bench(n, min(n, 1)), -1, true, false); got != want {
-			t.Errorf("beside a bench of %d: %v", n, got)
+	// Who does not judge the relay takes no place that one who does needs, nor one of users'.
+	for _, c := range []struct {
+		bench, others      int
+		reserves, replaces bool
+	}{{0, 1, true, true}, {1, 1, true, true}, {2, 1, true, false}, {3, 1, true, false}, {3, 2, false, false}, {4, 1, false, false}, {0, 5, false, false}} {
+		s := seat{bench(c.bench, min(c.bench, 1)), -1, c.bench + c.others, true}
+		if got := s.reserves(first, false); got != c.reserves || s.replaces() != c.replaces {
+			t.Errorf("%d who do not judge, beside a bench of %d: reserves %v, replaces %v", c.others, c.bench, got, s.replaces())
 		}
 	}
 }

@@ -122,7 +122,10 @@ func (m *Monitor) prepare() (err error) {
 	h := evidence.HourOf(time.Now())
 	if err := shelfOf(m.cfg).usable(b, m.cfg, h); err != nil {
 		m.log.Error("the committee's files, as they are now, are not used: going on with those that were in force", "err", err)
-		if b, err = shelfOf(m.cfg).lastly(b, m.cfg, m.store); err != nil {
+		if b, err = shelfOf(m.cfg).lastly(b, m.cfg); err == nil {
+			err = b.complete(m.cfg, m.store)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -180,7 +180,7 @@ func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
 	for h := r.hour - shownHours + 1; h <= r.hour; h++ {
 		r.relay.Hours = append(r.relay.Hours, hourShown(h, r.at(h)))
 	}
-	r.relay.Count = web.NewCount(r.hour.Month(), m.count(b, relay, r.hour.Month(), r.now, r.hour.Start()).Hours, b.rules.HoursRequired)
+	r.relay.Count = web.NewCount(r.hour.Month(), m.count(b, relay, r.hour.Month(), r.now, r.hour.Start()).Hours, b.rulesOf(r.hour.Month()).HoursRequired)
 	certificates, agents := r.now.Certificates, r.now.Agents
 	if r.before != r.now {
 		certificates, agents = slices.Concat(r.before.Certificates, certificates), slices.Concat(r.before.Agents, agents)
@@ -238,7 +238,7 @@ func (m *Monitor) count(b *basis, relay *bounty.Relay, month evidence.Month, kno
 	for i, h := range known.Hours {
 		votes.Set(m.cfg.Name, month.First()+evidence.Hour(i), bounty.Vote{Value: h.Vote, Why: h.Why})
 	}
-	return bounty.CountUptime(b.rules, alone, relay, votes, now)
+	return bounty.CountUptime(b.rulesOf(month), alone, relay, votes, now)
 }
 
 // month is one relay's month for people and machines to look at.
@@ -257,7 +257,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 	up := m.count(b, relay, month, known, now)
 	out := web.Month{
 		Monitor: m.cfg.Name, Network: m.cfg.Network, Now: evidence.TimeOf(now), PeerID: id, Operator: relay.Operator, Enrolled: relay.Enrolled,
-		Count: web.NewCount(month, up.Hours, b.rules.HoursRequired), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
+		Count: web.NewCount(month, up.Hours, b.rulesOf(month).HoursRequired), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
 		Certificates: nonNil(known.Certificates), Agents: nonNil(known.Agents), More: known.More,
 	}
 	out.TCP4, out.WSS = relay.At(min(month.End()-1, evidence.HourOf(now))).Multiaddrs(id)
@@ -334,7 +334,7 @@ func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.S
 	if relay == nil || hour < m.store.First() || hour > evidence.HourOf(now) {
 		return history.Story{}, web.ErrNotFound
 	}
-	f := history.Facts{Monitor: m.cfg.Name, Rules: b.rules, Roster: b.roster, Relay: relay, Hour: hour, Now: now}
+	f := history.Facts{Monitor: m.cfg.Name, Rules: b.rulesOf(hour.Month()), Roster: b.roster, Relay: relay, Hour: hour, Now: now}
 	header, err := m.store.Header(hour)
 	switch {
 	case err == nil:

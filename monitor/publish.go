@@ -43,7 +43,7 @@ type publication struct {
 
 // publish writes the bundles that are due and runs the command with each. A month
 // is due once, when it is final; and, if so configured, every day until then. What
-// fails is tried again the next day.
+// fails, or is not final yet although it is time, is tried again the next day.
 func (m *Monitor) publish(ctx context.Context, now time.Time) {
 	if len(m.cfg.Publish.Command) == 0 || ctx.Err() != nil {
 		return
@@ -63,18 +63,19 @@ func (m *Monitor) publish(ctx context.Context, now time.Time) {
 			}
 			name := bundle.Name(r.PeerID, month)
 			p := known[name]
-			final := !now.Before(month.End().Start().Add(b.rules.FinalAfter))
-			if p.Final || !final && !m.cfg.Publish.Daily || now.Sub(p.Tried) < publishEvery && now.After(p.Tried) {
+			due := !now.Before(month.End().Start().Add(b.rulesOf(month).FinalAfter))
+			if p.Final || !due && !m.cfg.Publish.Daily || now.Sub(p.Tried) < publishEvery && now.After(p.Tried) {
 				continue
 			}
-			err := m.publishOne(ctx, BundleRequest{Relay: r.PeerID, Month: month, AsOf: now, From: m.cfg.Publish.From}, name)
+			final, err := m.publishOne(ctx, BundleRequest{Relay: r.PeerID, Month: month, AsOf: now, From: m.cfg.Publish.From}, name)
 			if ctx.Err() != nil {
 				return
 			}
 			if err != nil {
 				m.log.Error("publish", "bundle", name, "err", err)
 			}
-			known[name] = publication{Tried: now.UTC(), Final: final && err == nil}
+			// A month that is lost is final before its end; its hours go on.
+			known[name] = publication{Tried: now.UTC(), Final: due && final && err == nil}
 			if err := m.keepPublications(b.roster, known, this); err != nil {
 				m.log.Error("publish", "err", err)
 				return // or it would be published again and again
@@ -118,15 +119,20 @@ func (m *Monitor) keepPublications(roster *bounty.Roster, known map[string]publi
 }
 
 // publishOne writes a bundle and runs the command with its path as the last
-// argument. There is no shell in between: names stay names.
-func (m *Monitor) publishOne(ctx context.Context, q BundleRequest, name string) error {
+// argument. There is no shell in between: names stay names. Whether the verdict is final
+// the logs tell, and no clock: one that is not is published only if that is configured.
+func (m *Monitor) publishOne(ctx context.Context, q BundleRequest, name string) (final bool, err error) {
 	dir := filepath.Join(m.cfg.DataDir, "bundles")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("make the folder of the bundles: %w", err)
+		return false, fmt.Errorf("make the folder of the bundles: %w", err)
 	}
 	file := filepath.Join(dir, name)
-	if err := WriteBundle(ctx, m.cfg, q, file); err != nil {
-		return err
+	v, err := WriteBundle(ctx, m.cfg, q, file)
+	if err != nil {
+		return false, err
+	}
+	if !v.Final && !m.cfg.Publish.Daily {
+		return false, fmt.Errorf("the verdict is %s as of %s, so it is not published yet: it is made again in %s; see that this log is sealed, and that a witness of another operator cosigns it", v.Headline, v.AsOf, publishEvery)
 	}
 	argv := append(append([]string{}, m.cfg.Publish.Command...), file)
 	running, cancel := context.WithTimeout(ctx, publishTimeout)
@@ -139,15 +145,15 @@ func (m *Monitor) publishOne(ctx context.Context, q BundleRequest, name string) 
 	cmd.WaitDelay = 5 * time.Second
 	var output firstBytes
 	cmd.Stdout, cmd.Stderr = &output, &output
-	err := cmd.Run()
+	err = cmd.Run()
 	if running.Err() != nil && err != nil {
 		err = fmt.Errorf("%w: it was given %s", err, publishTimeout)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w: it says: %s", argv[0], err, output.text)
+		return v.Final, fmt.Errorf("%s: %w: it says: %s", argv[0], err, output.text)
 	}
-	m.log.Info("published", "bundle", name, "output", string(output.text))
-	return nil
+	m.log.Info("published", "bundle", name, "verdict", v.Headline, "output", string(output.text))
+	return v.Final, nil
 }
 
 // firstBytes keeps the beginning of what is written.

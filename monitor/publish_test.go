@@ -56,7 +56,14 @@ func TestPublishWhenFinal(t *testing.T) {
 	if _, err := os.Stat(file); err == nil {
 		t.Fatal("published before it was final")
 	}
+	// By the clock it is, but the log does not reach so far: tried again, and not published.
 	m.publish(t.Context(), end.Add(72*time.Hour))
+	if _, err := os.Stat(file); err == nil || m.tried(t, month).Final {
+		t.Fatal("published what was provisional")
+	}
+	_, err := m.store.Seal(end.Add(72*time.Hour + closeAfter))
+	must(t, err)
+	m.publish(t.Context(), end.Add(96*time.Hour))
 	b, err := os.ReadFile(file)
 	must(t, err)
 	rules, err := os.ReadFile(m.cfg.Rules)
@@ -70,7 +77,7 @@ func TestPublishWhenFinal(t *testing.T) {
 	// Once.
 	must(t, os.Remove(file))
 	for day := range 20 {
-		m.publish(t.Context(), end.Add(72*time.Hour+time.Duration(day)*25*time.Hour))
+		m.publish(t.Context(), end.Add(96*time.Hour+time.Duration(day)*25*time.Hour))
 	}
 	if _, err := os.Stat(file); err == nil {
 		t.Error("published a second time")
@@ -92,6 +99,8 @@ func TestPublishDaily(t *testing.T) {
 func TestPublishFails(t *testing.T) {
 	m, month, _ := published(t, "false")
 	final := month.End().Start().Add(100 * time.Hour)
+	_, err := m.store.Seal(final)
+	must(t, err)
 	for _, later := range []struct {
 		at    time.Duration
 		tried time.Duration
@@ -115,11 +124,12 @@ func TestPublishIsBounded(t *testing.T) {
 	old := publishTimeout
 	defer func() { publishTimeout = old }()
 	q := BundleRequest{Relay: m.basis().roster.Relays[0].PeerID, Month: month, AsOf: month.End().Start().Add(100 * time.Hour)}
-	var err error
+	_, err := m.store.Seal(q.AsOf)
+	must(t, err)
 	var child []byte
 	// On a busy machine the command has not come to its end within half a second.
 	for publishTimeout = 500 * time.Millisecond; len(child) == 0 && publishTimeout < time.Minute; publishTimeout *= 4 {
-		err = m.publishOne(context.Background(), q, bundle.Name(q.Relay, month))
+		_, err = m.publishOne(context.Background(), q, bundle.Name(q.Relay, month))
 		child, _ = os.ReadFile(filepath.Join(out, "child"))
 	}
 	if err == nil || !strings.Contains(err.Error(), "it was given") || len(err.Error()) > maxOutput+1000 {

@@ -15,22 +15,18 @@ import (
 // stranger would, and returns what it says as Markdown for a forum post or a pull
 // request: the verdict, and how everybody can check it.
 func Report(ctx context.Context, cfg Config, q BundleRequest, file string) ([]byte, error) {
-	if err := WriteBundle(ctx, cfg, q, file); err != nil {
+	if _, err := WriteBundle(ctx, cfg, q, file); err != nil {
 		return nil, err
 	}
 	packed, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	_, rulesFile, err := rulesOf(cfg, q.Month)
+	by, err := judgedBy(cfg, q.Month)
 	if err != nil {
 		return nil, err
 	}
-	_, rosterFile, err := readRoster(cfg)
-	if err != nil {
-		return nil, err
-	}
-	o := bundle.Options{Rules: rulesFile, Roster: rosterFile, Committee: cfg.Committee}
+	o := bundle.Options{Rules: by.files.rules, Roster: by.files.roster, Committee: cfg.Committee}
 	rules := "--rules rules.yaml"
 	if cfg.Rules == "" {
 		o.Committee = "" // the program's own rules are signed by nobody

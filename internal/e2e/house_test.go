@@ -39,7 +39,7 @@ func TestHouse(t *testing.T) {
 	month := evidence.MonthOf(time.Now())
 	file := filepath.Join(dir, "bundle.zip")
 	q := monitor.BundleRequest{Relay: h.relay.ID().String(), Month: month, AsOf: time.Now()}
-	if err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
+	if _, err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
 		t.Fatal(err)
 	}
 	rules, roster := read(t, cfg.Rules), read(t, cfg.Roster)
@@ -72,7 +72,7 @@ func TestTwoMonitors(t *testing.T) {
 
 	q := monitor.BundleRequest{Relay: h.relay.ID().String(), Month: evidence.MonthOf(time.Now()), AsOf: time.Now()}
 	others := filepath.Join(dir, "two.zip")
-	if err := monitor.WriteBundle(ctx, two, q, others); err != nil {
+	if _, err := monitor.WriteBundle(ctx, two, q, others); err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(http.FileServer(http.Dir(dir)))
@@ -82,7 +82,7 @@ func TestTwoMonitors(t *testing.T) {
 			merged := filepath.Join(t.TempDir(), "merged.zip")
 			q := q
 			q.From = []string{source}
-			if err := monitor.WriteBundle(ctx, one, q, merged); err != nil {
+			if _, err := monitor.WriteBundle(ctx, one, q, merged); err != nil {
 				t.Fatal(err)
 			}
 			res, err := verify(t, merged, read(t, one.Rules), read(t, one.Roster))
@@ -101,11 +101,11 @@ func TestTwoMonitors(t *testing.T) {
 	}
 
 	q.From = []string{others, others}
-	if err := monitor.WriteBundle(ctx, one, q, filepath.Join(dir, "twice.zip")); err == nil {
+	if _, err := monitor.WriteBundle(ctx, one, q, filepath.Join(dir, "twice.zip")); err == nil {
 		t.Error("one log was taken twice")
 	}
 	q.From = []string{server.URL + "/missing.zip"}
-	if err := monitor.WriteBundle(ctx, one, q, filepath.Join(dir, "missing-bundle.zip")); err == nil || !strings.Contains(err.Error(), "404") {
+	if _, err := monitor.WriteBundle(ctx, one, q, filepath.Join(dir, "missing-bundle.zip")); err == nil || !strings.Contains(err.Error(), "404") {
 		t.Errorf("a bundle that is not there: %v", err)
 	}
 	for _, name := range []string{"twice.zip", "missing-bundle.zip"} {

@@ -198,6 +198,19 @@ func (r *Rules) Follows(old *Rules, now evidence.Hour) error {
 	return errors.Join(f...)
 }
 
+// RulesOf picks the rules of a month: those that are in force now, or the first of those
+// before them, which come the newest first, that begin early enough. Where none is known,
+// those of now.
+func RulesOf(month evidence.Month, now *Rules, before []*Rules) *Rules {
+	if now.From <= month {
+		return now
+	}
+	if i := slices.IndexFunc(before, func(r *Rules) bool { return r.From <= month && r.Network == now.Network }); i >= 0 {
+		return before[i]
+	}
+	return now
+}
+
 var linkLine = regexp.MustCompile(`^(serial|previous)[ \t]*:`)
 
 // setLink writes serial and previous into the YAML of a file, signed or not. All other

@@ -310,6 +310,19 @@ func (r *Roster) witnessesFor(m *Monitor, h evidence.Hour) []witness {
 	return slices.DeleteFunc(r.witnessesAt(h), func(w witness) bool { return w.name == m.Name || w.operator == operatorOf(m) })
 }
 
+// Independent are the verifier keys of those witnesses: what they sign shows that
+// something was not made beforehand. Nil is a monitor that is not in the roster.
+func (r *Roster) Independent(m *Monitor, h evidence.Hour) []string {
+	if m == nil {
+		m = &Monitor{}
+	}
+	var keys []string
+	for _, w := range r.witnessesFor(m, h) {
+		keys = append(keys, w.key)
+	}
+	return keys
+}
+
 // ParseTerms reads the part of a roster that bare votes need: names, operators
 // and terms. Addresses and keys may be missing.
 func ParseTerms(name string, file []byte) (*Roster, error) {

@@ -16,19 +16,29 @@ type ScheduleReport struct {
 	Late int `json:"late"`
 }
 
-// early says whether the first attempt of the hour began before it was due. A
-// clock may have moved in between by as much as one may that is trusted.
-func (r *ScheduleReport) early(rules *Rules, vh *evidence.VerifiedHour) bool {
-	if vh.Record == nil || vh.Due.IsZero() {
-		return false
+// planned says whether it shows when the hour's first attempt was due and made. Only a
+// lab may choose its moment. A clock that was set may show a retry before the first attempt.
+func (r *Rules) planned(roster *Roster, vh *evidence.VerifiedHour) bool {
+	return roster.Network != evidence.Lab && !vh.Header.Clock.Moved(r.ClockDrift) && vh.Record != nil && !vh.Due.IsZero()
+}
+
+// Early says whether the first attempt of an hour began before it was due, so that a vote
+// of it is unknown (rule R2). A clock may have moved in between by as much as one may that
+// is trusted.
+func (r *Rules) Early(roster *Roster, vh *evidence.VerifiedHour) bool {
+	return r.planned(roster, vh) && vh.Record.Attempts[0].Started.Sub(vh.Due) <= -r.ClockDrift
+}
+
+// add takes in an hour.
+func (s *ScheduleReport) add(rules *Rules, roster *Roster, vh *evidence.VerifiedHour, early bool) {
+	if !rules.planned(roster, vh) {
+		return
 	}
-	r.Checked++
-	switch after := vh.Record.Attempts[0].Started.Sub(vh.Due); {
-	case after <= -rules.ClockDrift:
-		r.Early++
-		return true
-	case after > rules.AttemptClose:
-		r.Late++
+	s.Checked++
+	switch {
+	case early:
+		s.Early++
+	case vh.Record.Attempts[0].Started.Sub(vh.Due) > rules.AttemptClose:
+		s.Late++
 	}
-	return false
 }

@@ -188,9 +188,8 @@ func (s *survey) hour(c *Case, relay *Relay, m *Monitor, vh *evidence.VerifiedHo
 	}
 	seal := Sealed(c.Rules, c.Roster, m, len(c.Roster.Bench(relay, h)), vh)
 	x.witnesses = seal.Witnesses
-	// Only a lab may choose its moment. A clock that was set may show a retry
-	// before the first attempt.
-	early := c.Roster.Network != evidence.Lab && !vh.Header.Clock.Moved(c.Rules.ClockDrift) && plan.early(c.Rules, vh)
+	early := c.Rules.Early(c.Roster, vh)
+	plan.add(c.Rules, c.Roster, vh, early)
 	switch {
 	case report.Void != "":
 		x.vote = Vote{Why: Void}
@@ -208,7 +207,7 @@ func (s *survey) facts(c *Case, relay *Relay, m *Monitor, report *MonitorReport,
 	for i := range attempts {
 		a := &attempts[i]
 		report.Attempts++
-		x.signed = x.signed || c.Rules.unproven(c.Roster, m, a, vouchers, i) == None
+		x.signed = x.signed || c.Rules.Unproven(c.Roster, m, a, voucher(vouchers, i)) == None
 		if report.Recused || report.Void != "" {
 			continue // the relay's signature holds whoever shows it; what else it says counts nowhere
 		}

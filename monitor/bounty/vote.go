@@ -163,7 +163,7 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 		}
 		if isUp(rules, a) {
 			if vouchers != nil {
-				unproven = rules.unproven(roster, monitor, a, vouchers, i)
+				unproven = rules.Unproven(roster, monitor, a, voucher(vouchers, i))
 			}
 			if unproven != None {
 				continue
@@ -216,13 +216,18 @@ func VoteOf(rules *Rules, roster *Roster, monitor *Monitor, relay *Relay, rec *e
 	return b
 }
 
-// unproven says why attempt i, which found the relay up, makes no vote of up: the
-// relay did not sign for it, or nothing shows when.
-func (r *Rules) unproven(roster *Roster, monitor *Monitor, a *evidence.Attempt, vouchers []evidence.VoucherCheck, i int) Why {
-	if i >= len(vouchers) {
-		return Unsigned
+// voucher is that of attempt i; one that nobody judged counts as none.
+func voucher(vouchers []evidence.VoucherCheck, i int) (v evidence.VoucherCheck) {
+	if i < len(vouchers) {
+		v = vouchers[i]
 	}
-	switch v := &vouchers[i]; {
+	return v
+}
+
+// Unproven says why an attempt that found the relay up makes no vote of up, by what its
+// voucher shows: the relay did not sign for it, or nothing shows when. [None]: it does.
+func (r *Rules) Unproven(roster *Roster, monitor *Monitor, a *evidence.Attempt, v evidence.VoucherCheck) Why {
+	switch {
 	case v.State == evidence.VoucherBad:
 		return BadVoucher
 	case v.State != evidence.VoucherBound:

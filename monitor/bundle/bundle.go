@@ -41,10 +41,10 @@ type Input struct {
 // Name is what the file of a bundle is called.
 func Name(relay string, m evidence.Month) string { return fmt.Sprintf("relay-%s-%s.zip", relay, m) }
 
-// Write judges the month and writes its bundle. Evidence that would not verify
-// is refused here already.
-func Write(w io.Writer, in Input) error {
-	fail := func(err error) error { return fmt.Errorf("write the bundle: %w", err) }
+// Write judges the month, writes its bundle and returns the verdict. Evidence that would
+// not verify is refused here already.
+func Write(w io.Writer, in Input) (*bounty.Verdict, error) {
+	fail := func(err error) (*bounty.Verdict, error) { return nil, fmt.Errorf("write the bundle: %w", err) }
 	files := map[string][]byte{rulesFile: in.Rules, rosterFile: in.Roster}
 	if in.Releases != nil {
 		files[releasesFile] = in.Releases
@@ -74,7 +74,7 @@ func Write(w io.Writer, in Input) error {
 		return fail(err)
 	}
 	if err := (&held{}).inForce(c.Rules, in.Month); err != nil {
-		return fmt.Errorf("write the bundle: %w", err)
+		return fail(err)
 	}
 	v, err := bounty.Judge(c)
 	if err != nil {
@@ -95,7 +95,7 @@ func Write(w io.Writer, in Input) error {
 	if err := checkNames(folderOf(files)); err != nil {
 		return fail(err)
 	}
-	return pack(w, files)
+	return v, pack(w, files)
 }
 
 // derivedFiles are those that follow from the verdict: a verifier makes them himself.

@@ -159,7 +159,7 @@ func TestRulesInForce(t *testing.T) {
 
 	later := in
 	later.Rules = nextRules(w, in.Rules, (month + 1).String())
-	if err := Write(io.Discard, later); err == nil || !strings.Contains(err.Error(), "rules serial 2 are in force from "+(month+1).String()+" on, not in "+month.String()) {
+	if _, err := Write(io.Discard, later); err == nil || !strings.Contains(err.Error(), "rules serial 2 are in force from "+(month+1).String()+" on, not in "+month.String()) {
 		t.Errorf("rules that are not in force yet: %v", err)
 	}
 	o = optionsOf(w, in)

@@ -409,7 +409,7 @@ func TestOtherKeys(t *testing.T) {
 		w2.Monitors = []*scene.Watcher{stranger.Monitors[0], w.Monitors[1]}
 		theirs.Roster = w2.Signed(w2.RosterYAML())
 		var b bytes.Buffer
-		err := Write(&b, theirs)
+		_, err := Write(&b, theirs)
 		// Whichever log is looked at first: one's key is missing, the other's witness is.
 		if err == nil || !strings.Contains(err.Error(), "no monitor of the roster has a log of that name") && !strings.Contains(err.Error(), "by a key that is not known") {
 			t.Errorf("got %v", err)
@@ -422,7 +422,7 @@ func TestOtherKeys(t *testing.T) {
 		_, m1.CosignKey = scene.NewWitness(t, m1.Name+"-witness")
 		w2.Monitors = []*scene.Watcher{&m1, w.Monitors[1]}
 		theirs.Roster = w2.Signed(w2.RosterYAML())
-		err := Write(&bytes.Buffer{}, theirs)
+		_, err := Write(&bytes.Buffer{}, theirs)
 		if err == nil || !strings.Contains(err.Error(), "log of monitor") {
 			t.Errorf("got %v", err)
 		}

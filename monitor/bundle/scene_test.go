@@ -20,7 +20,8 @@ func optionsOf(w *scene.Scene, in Input) Options {
 
 func bundleOf(w *scene.Scene, in Input) []byte {
 	var b bytes.Buffer
-	w.Must(Write(&b, in))
+	_, err := Write(&b, in)
+	w.Must(err)
 	return b.Bytes()
 }
 

@@ -314,13 +314,13 @@ func TestLabAndRealNeverMix(t *testing.T) {
 	lab.Watch(nil)
 	lab.Network = evidence.PSF // a roster and rules of the real thing over a lab's log
 	in := inputOf(lab)
-	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
+	if _, err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
 		t.Errorf("got %v", err)
 	}
 	real.Watch(nil)
 	in = inputOf(real)
 	in.Rules = real.Signed(scene.RulesOver(t, "network: lab"))
-	if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
+	if _, err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -369,7 +369,7 @@ func TestFork(t *testing.T) {
 		"more than any log has": {[][]byte{fork, append(bytes.Clone(another), make([]byte, maxFork)...)}, "at most"},
 	} {
 		in.Forks = tc.forks
-		if err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got %v, want %q", name, err, tc.want)
 		}
 	}

@@ -112,6 +112,7 @@ type History struct {
 	log    Log
 	name   string // the monitor's
 	rules  *bounty.Rules
+	before []*bounty.Rules // that were in force before those, the newest first
 	roster *bounty.Roster
 	beacon evidence.BeaconVerifier
 
@@ -162,12 +163,13 @@ type certificate struct {
 	accepted bool
 }
 
-// New is an empty history of a log, judged by these rules. Without a verifier for beacons
-// they count as absent.
-func New(log Log, rules *bounty.Rules, roster *bounty.Roster, beacon evidence.BeaconVerifier) *History {
+// New is an empty history of a log, judged by these rules, and months before theirs by
+// those before them, which come the newest first. Without a verifier for beacons they
+// count as absent.
+func New(log Log, rules *bounty.Rules, roster *bounty.Roster, beacon evidence.BeaconVerifier, before ...*bounty.Rules) *History {
 	name, _, _ := evidence.ParseOrigin(log.Origin())
 	return &History{
-		log: log, name: name, beacon: beacon, rules: rules, roster: roster, reading: make(chan struct{}, 1), months: map[evidence.Month]*month{},
+		log: log, name: name, beacon: beacon, rules: rules, before: before, roster: roster, reading: make(chan struct{}, 1), months: map[evidence.Month]*month{},
 		most: max(maxHours, 3*31*24*len(roster.Relays)),
 	}
 }
@@ -334,7 +336,7 @@ func (h *History) readOpen(known *month, m evidence.Month, p evidence.Progress) 
 			return changed, err
 		}
 		clock := h.log.Clock(u.Hour)
-		o.clock = clockState{clock.Moved(h.rules.ClockDrift), clock.Synchronised}
+		o.clock = clockState{clock.Moved(bounty.RulesOf(m, h.rules, h.before).ClockDrift), clock.Synchronised}
 		o.relays = make(map[string]*recorded, len(records))
 		for j := range records {
 			rec := &records[j]
@@ -405,9 +407,10 @@ func (h *History) forget(but evidence.Month) {
 
 // judge says what a record comes to, of an hour with this header.
 func (h *History) judge(vouchers *evidence.Vouchers, relay *bounty.Relay, rec *evidence.Record, head evidence.Header, kind Kind) *recorded {
-	ballot := bounty.VoteOf(h.rules, h.roster, h.roster.Monitor(h.name, rec.Hour), relay, rec, Judged(vouchers, rec))
-	ballot.Vote = ballot.Vote.Overload(h.rules, head, len(rec.Attempts))
-	vote := h.rules.ByClock(head.Clock, ballot)
+	rules := bounty.RulesOf(rec.Hour.Month(), h.rules, h.before)
+	ballot := bounty.VoteOf(rules, h.roster, h.roster.Monitor(h.name, rec.Hour), relay, rec, Judged(vouchers, rec))
+	ballot.Vote = ballot.Vote.Overload(rules, head, len(rec.Attempts))
+	vote := rules.ByClock(head.Clock, ballot)
 	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]

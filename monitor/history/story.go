@@ -60,6 +60,9 @@ func Tell(f Facts) Story {
 	if !s.Enrolled {
 		s.say("The relay was not enrolled in this hour: whatever was seen counts nowhere.")
 	}
+	if m := f.Roster.Monitor(f.Monitor, f.Hour); m != nil && m.Recused(f.Relay) {
+		s.say("One operator runs the relay and this monitor: its votes on it count nowhere (R7).")
+	}
 	s.watched(f)
 	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
 	if f.Record == nil {
@@ -85,6 +88,8 @@ func Tell(f Facts) Story {
 	}
 	s.voted(f)
 	switch {
+	case f.Verified != nil && f.Rules.Early(f.Roster, f.Verified) && s.Vote != bounty.Unknown:
+		s.becomes(bounty.Vote{Why: bounty.Early})
 	case f.Verified == nil && f.Clock == nil:
 	case f.Verified == nil:
 		s.becomes(f.Rules.ByClock(*f.Clock, s.ballot()))
@@ -261,11 +266,15 @@ func (s *Story) ballot() bounty.Ballot {
 	return bounty.Ballot{Vote: bounty.Vote{Value: s.Vote, Why: s.Why}, Causes: s.Causes}
 }
 
-// becomes takes over what rule R9 makes of the vote.
+// becomes takes over what rules R2 and R9 make of the vote.
 func (s *Story) becomes(v bounty.Vote) {
 	if v.Value != s.Vote || v.Why != s.Why {
 		s.Vote, s.Why = v.Value, v.Why
-		s.say("So the vote does not count, and is unknown (%s): %s (R9).", s.Why, s.Why.Meaning())
+		rule := " (R9)"
+		if s.Why == bounty.Early {
+			rule = "" // the words have it
+		}
+		s.say("So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)
 	}
 }
 

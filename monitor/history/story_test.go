@@ -158,3 +158,26 @@ func TestSignatureDecides(t *testing.T) {
 		}
 	}
 }
+
+// What an auditor does not count is not told as a vote: an attempt before it was due, and
+// one by a monitor of the relay's operator.
+func TestTellWhatDoesNotCount(t *testing.T) {
+	_, roster := newLog(t, 1, first)
+	roster.Network = evidence.PSF
+	relay := &roster.Relays[0]
+	roster.Monitors = []bounty.Monitor{{Name: "m1", Operator: relay.Operator}}
+	a := up(relay, first.Start().Add(time.Minute))
+	rec := &evidence.Record{PeerID: relay.PeerID, Hour: first, Attempts: []evidence.Attempt{a}}
+	vouchers := []evidence.VoucherCheck{{State: evidence.VoucherBound, Beacon: true, Expires: evidence.TimeOf(first.End())}}
+	header := evidence.Header{Hour: first, State: evidence.StateOK, Clock: evidence.Clock{Samples: 1, Synchronised: true}}
+	tell := func(due time.Time) Story {
+		return Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: first.End(),
+			Verified: &evidence.VerifiedHour{Header: header, Record: rec, Due: due}, Record: rec, Vouchers: vouchers, Cosigned: true})
+	}
+	if s := tell(first.Start()); s.Vote != bounty.Up || !strings.Contains(strings.Join(s.Words, "\n"), "votes on it count nowhere (R7)") {
+		t.Errorf("of a recused monitor: %v", s)
+	}
+	if s := tell(first.Start().Add(30 * time.Minute)); s.Vote != bounty.Unknown || s.Why != bounty.Early || !strings.Contains(strings.Join(s.Words, "\n"), "before the schedule's secret says that it was due (R2).") {
+		t.Errorf("made before it was due: %v", s)
+	}
+}

@@ -18,8 +18,6 @@ import (
 // that he would have, against the built relayaudit. The lines of the table "Who is
 // trusted with what" in BOUNTY.md stand behind them.
 
-type look = func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt
-
 func one(a evidence.Attempt) []evidence.Attempt { return []evidence.Attempt{a} }
 
 func TestHonestMonth(t *testing.T) {

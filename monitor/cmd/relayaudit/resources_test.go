@@ -46,7 +46,8 @@ func write(t testing.TB, w *scene.Scene) files {
 	}
 	out, err := os.Create(f.path("bundle.zip"))
 	w.Must(err)
-	w.Must(bundle.Write(out, in))
+	_, err = bundle.Write(out, in)
+	w.Must(err)
 	w.Must(out.Close())
 	w.Must(os.WriteFile(f.path("rules.yaml"), in.Rules, 0o644))
 	w.Must(os.WriteFile(f.path("roster.yaml"), in.Roster, 0o644))

@@ -121,10 +121,11 @@ func (p *play) write() *play {
 	}
 	rules, roster := p.rulesFile(), p.rosterFile()
 	var b bytes.Buffer
-	p.Must(bundle.Write(&b, bundle.Input{
+	_, err := bundle.Write(&b, bundle.Input{
 		Rules: rules, Roster: roster, Releases: p.Releases, Relay: p.RelayID, Month: p.First.Month(),
 		Logs: logs, Forks: p.forks, Beacon: beacon.Quicknet(), Sign: p.Monitors[0].Log.SignStatement,
-	}))
+	})
+	p.Must(err)
 	p.save("bundle.zip", b.Bytes())
 	p.save("rules.yaml", rules)
 	p.save("roster.yaml", roster)
@@ -189,12 +190,6 @@ func (p *play) wantOf(code int, args []string, words ...string) {
 	if p.t.Failed() {
 		p.t.Logf("it said:\n%s", out)
 	}
-}
-
-// firstScreen is what stands before the details.
-func firstScreen(out string) string {
-	first, _, _ := strings.Cut(out, "\nbundle ")
-	return first
 }
 
 // secret is the key of a monitor's log, as somebody has it who runs the monitor.

@@ -43,7 +43,7 @@ func (c *bundleCmd) Run(ctx context.Context, out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	if err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
+	if _, err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
 		return err
 	}
 	info, err := os.Stat(file)
