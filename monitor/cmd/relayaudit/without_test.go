@@ -28,7 +28,7 @@ func TestWithout(t *testing.T) {
 		{nil, []string{"the log of m2 is missing", "the log of m3 ends at 2026-11-03T14:00:00Z"}, nil},
 		{[]string{"m3"}, []string{"the log of m2 is missing"}, nil},
 		{[]string{"m2", "m3"}, nil, nil},
-		{[]string{"m1", "m2", "m4"}, []string{"the log of m3 ends at 2026-11-03T14:00:00Z"}, []string{"--without m1: its log is there and whole", "--without m4: no monitor"}},
+		{[]string{"m1", "m2", "m4"}, []string{"the log of m3 ends at 2026-11-03T14:00:00Z"}, []string{"--without \"m1\": its log is there and whole", "--without \"m4\": no monitor"}},
 	} {
 		c := verifyCmd{Without: tc.without}
 		got, err := c.missing(res)
