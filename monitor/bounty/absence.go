@@ -74,6 +74,9 @@ func (s *survey) absent(c *Case, relay *Relay) []Absence {
 		if m.Until != nil {
 			need = min(need, *m.Until)
 		}
+		if relay.Until != nil {
+			need = min(need, *relay.Until+tail)
+		}
 		first := max(m.From, c.Month.First(), relay.Enrolled)
 		end := min(need, c.Month.End())
 		if relay.Until != nil {

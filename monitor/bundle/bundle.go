@@ -153,8 +153,8 @@ type Result struct {
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
 	Warnings []string `json:"warnings"`
-	// Case is what the verdict was recomputed from: the logs, the rules and the
-	// roster. Its logs are read and verified anew each time they are gone through.
+	// Case is what the verdict that counts was recomputed from: the logs, the rules and
+	// the roster. Its logs are read and verified anew each time they are gone through.
 	Case bounty.Case `json:"-"`
 
 	unsigned bool

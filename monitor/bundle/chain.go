@@ -127,7 +127,7 @@ func (r *Result) Final() bool { return r.Verdict.Final && r.Counts().Final }
 func (r *Result) byNewest(files folder, h *held, o Options) {
 	was, now := r.Case.Roster, h.newestRoster()
 	r.Warnings = append(r.Warnings, fmt.Sprintf("judged by roster serial %d; you hold serial %d: older", was.Serial, now.Serial))
-	v, err := judgeBy(r.Case, files, *now, o)
+	v, c, err := judgeBy(r.Case, files, *now, o)
 	if err != nil {
 		why := fmt.Sprintf("by your newest roster, serial %d, it cannot be judged, so it is not taken for eligible: %v", now.Serial, err)
 		r.Warnings = append(r.Warnings, why)
@@ -136,7 +136,7 @@ func (r *Result) byNewest(files folder, h *held, o Options) {
 		r.Newest = &capped
 		return
 	}
-	r.Newest = v
+	r.Newest, r.Case = v, c
 	if v.Headline != r.Verdict.Headline || v.Relay.Payout != r.Verdict.Relay.Payout || v.Hours != r.Verdict.Hours {
 		r.Warnings = append(r.Warnings, fmt.Sprintf("by roster serial %d it is %s (%d h up, pay to %q); by yours, serial %d, it is %s (%d h up, pay to %q): yours counts",
 			was.Serial, r.Verdict.Headline, r.Verdict.Hours.Up, r.Verdict.Relay.Payout, now.Serial, v.Headline, v.Hours.Up, v.Relay.Payout))
@@ -146,7 +146,7 @@ func (r *Result) byNewest(files folder, h *held, o Options) {
 // judgeBy judges a case by another roster. If that names another release list, the
 // verifier brings it along: the one in the bundle may not know yet what the relay should
 // have run, and whoever made the bundle chose the roster.
-func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (*bounty.Verdict, error) {
+func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (*bounty.Verdict, bounty.Case, error) {
 	was := c.Roster
 	unknown := false
 	if roster.Releases != was.Releases {
@@ -155,7 +155,7 @@ func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (*bou
 		} else {
 			var err error
 			if c.Releases, err = release.Parse("releases", o.Releases); err != nil {
-				return nil, err
+				return nil, c, err
 			}
 		}
 	}
@@ -163,14 +163,14 @@ func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (*bou
 	if !sameKeys(was, &roster, c.Month) {
 		var err error
 		if c.Logs, err = verifiedLogs(files, c.Roster, c.Month, o.Beacon); err != nil {
-			return nil, err
+			return nil, c, err
 		}
 	}
 	v, err := bounty.Judge(c)
 	if err == nil && unknown {
 		atMostReview(v, "your newest roster names another release list than the bundle holds, so what the relay should have run is not known: bring that list along, or let a monitor make the bundle anew by the newest roster")
 	}
-	return v, err
+	return v, c, err
 }
 
 // sameKeys says whether logs that are verified by one roster are so by the other.

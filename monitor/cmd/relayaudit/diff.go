@@ -118,7 +118,7 @@ func (c *diffCmd) judge(report *diffReport, a, b *bounty.Rules) error {
 		}
 		return words(v)
 	}
-	report.A, report.B = words(res.Verdict), verdict(*b)
+	report.A, report.B = words(res.Counts()), verdict(*b)
 	for i := range report.Differences {
 		d := &report.Differences[i]
 		alone := *res.Case.Rules

@@ -78,7 +78,7 @@ func (c *explainCmd) Run(out *cli.IO) error {
 }
 
 func explain(res bundle.Result, hour evidence.Hour) (explanation, error) {
-	v, roster := res.Verdict, res.Case.Roster
+	v, roster := res.Counts(), res.Case.Roster
 	relay := roster.Relay(v.Relay.PeerID)
 	e := explanation{Relay: relay.PeerID, Notes: []bounty.Note{}, Monitors: []testimony{}}
 	for _, h := range v.EveryHour() {
