@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +178,41 @@ func TestPingLie(t *testing.T) {
 		} else {
 			p.want(0, `^verdict: ELIGIBLE$`, `^R14 +region +PASS +strong`, `decide nothing: the relay answered m`)
 		}
+	}
+}
+
+// A witness: silence, and a clock that is wrong.
+func TestWitnesses(t *testing.T) {
+	for name, tc := range map[string]struct {
+		sign  func(by int, sealed time.Time) time.Time
+		code  int
+		words []string
+	}{
+		"one is silent": {func(by int, sealed time.Time) time.Time {
+			if by == 3 {
+				return time.Time{}
+			}
+			return sealed.Add(3 * time.Minute)
+		}, 0, []string{`^verdict: ELIGIBLE$`, `missing +Nobody`}},
+		"one is a day behind": {func(by int, sealed time.Time) time.Time {
+			if by == 3 {
+				return sealed.Add(-24 * time.Hour)
+			}
+			return sealed.Add(3 * time.Minute)
+		}, 0, []string{`^verdict: ELIGIBLE$`}},
+		"all are silent": {func(int, time.Time) time.Time { return time.Time{} }, 3,
+			[]string{`^verdict: REVIEW`, `rests on +0 of 0 hours`}},
+		"all are late": {func(_ int, sealed time.Time) time.Time { return sealed.Add(2 * time.Hour) }, 3,
+			[]string{`^verdict: REVIEW`, `rests on +0 of 6 hours`, `What m2.example.org .* wrote in 6 hours counts nowhere`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlay(t, 3)
+			p.Witness = func(by, _ *scene.Watcher, sealed time.Time) time.Time {
+				return tc.sign(slices.Index(p.Monitors, by)+1, sealed)
+			}
+			p.sees(nil).write()
+			p.want(tc.code, tc.words...)
+		})
 	}
 }
 
