@@ -42,10 +42,14 @@
 //     the latest cosignature by such a witness; where the roster has none in the month, the
 //     blocks alone tell. The verdict is as of the hour up to which the farthest log of a
 //     monitor that may judge the relay, and that did not sign two histories, reaches; where there
-//     is none, as of the month's begin. Hours that end later are still to come (R10).
+//     is none, as of the month's begin. Hours that end later are still to come (R10). ELIGIBLE
+//     is final only if a log of the committee's reaches as far as rule R16 asks.
 //   - A log ends early if it does not cover all hours up to the end of its monitor's term or,
 //     while that goes on, to the month's end plus seal_within in full hours; while the
 //     month runs, up to as_of less so much. A recused monitor's log is not asked for.
+//   - Two disks of R14 add up if their places are no further from one another, on a sphere of
+//     6371 km, than their vacuum radii together, and neither is further from a disk of the
+//     committee's. Radii are rounded up to full km.
 //   - What a relay calls itself in an hour is heard from monitors whose vote is not unknown (R13).
 //   - A checkpoint beside another one of the same log and size with another root voids all that
 //     its monitor wrote.

@@ -55,7 +55,8 @@
 //     compared byte for byte.
 //
 // Where the verifier holds a newer roster than the bundle's, the month is judged once more
-// by that one, with the release list of the bundle's, and that verdict counts.
+// by that one, and that verdict counts. If the newer one names another release list, the
+// verifier brings that along, or the verdict is REVIEW at most.
 //
 // So nothing in a bundle that verified is unverified. Another version may draw the
 // reports in another way: the error of step 7 then says which version made them. The
