@@ -30,16 +30,7 @@ type files struct{ rules, roster []byte }
 // basis is the one in force now.
 func (m *Monitor) basis() *basis { return m.inForce.Load() }
 
-// readBasis reads the committee's files, for a log.
-func readBasis(cfg Config, log history.Log) (*basis, error) {
-	b, err := readFiles(cfg)
-	if err != nil {
-		return nil, err
-	}
-	return b, b.complete(cfg, log)
-}
-
-// readFiles reads them, and nothing that depends on them.
+// readFiles reads the committee's files, and nothing that depends on them.
 func readFiles(cfg Config) (*basis, error) {
 	b := &basis{}
 	var err error

@@ -78,28 +78,36 @@ func (s shelf) serials(kind string) ([]int, error) {
 	return out, nil
 }
 
-// usable says whether the monitor may go on with these files from hour h on: neither is
-// older than one that was in force, or another one of the same serial, and the rules are
-// in force already.
-func (s shelf) usable(b *basis, cfg Config, h evidence.Hour) error {
-	var faults []error
-	if b.rules.From > h.Month() {
-		faults = append(faults, fmt.Errorf("%s: in force from %s on: not used before", cfg.Rules, b.rules.From))
-	}
-	check := func(name, kind string, l bounty.Link) {
+// settle puts, for hour h, in the place of each file of b that may not be used what was in
+// force last: of each kind by itself, so that rules which wait for their month keep no
+// roster waiting. The error says which are not used, and why.
+func (s shelf) settle(b, last *basis, cfg Config, h evidence.Hour) (*basis, error) {
+	out := &basis{files: b.files, rules: b.rules, roster: b.roster}
+	succeeds := func(name, kind string, l bounty.Link) error {
 		old, _, err := s.newest(kind)
 		if err == nil {
 			err = l.Succeeds(old)
 		}
 		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", name, err))
+			return fmt.Errorf("%s: %w", name, err)
 		}
+		return nil
 	}
+	var rules error
 	if cfg.Rules != "" { // the program's own rules are in no chain
-		check(cfg.Rules, ruleFiles, b.rules.Link())
+		rules = succeeds(cfg.Rules, ruleFiles, b.rules.Link())
 	}
-	check(cfg.Roster, rosterFiles, b.roster.Link())
-	return errors.Join(faults...)
+	if b.rules.From > h.Month() {
+		rules = errors.Join(fmt.Errorf("%s: in force from %s on: not used before", cfg.Rules, b.rules.From), rules)
+	}
+	roster := succeeds(cfg.Roster, rosterFiles, b.roster.Link())
+	if rules != nil {
+		out.rules, out.files.rules = last.rules, last.files.rules
+	}
+	if roster != nil {
+		out.roster, out.files.roster = last.roster, last.files.roster
+	}
+	return out, errors.Join(rules, roster)
 }
 
 // lastly is the basis of the files that were in force last; of a kind that was not kept
@@ -121,10 +129,11 @@ func (s shelf) lastly(b *basis, cfg Config) (*basis, error) {
 	return last, err
 }
 
-// remember keeps the files that are in force now.
-func (s shelf) remember(b *basis, cfg Config) error {
+// remember keeps the files that are in force in hour h. Rules that a first start has to
+// take before their month are not yet.
+func (s shelf) remember(b *basis, cfg Config, h evidence.Hour) error {
 	var rules error
-	if cfg.Rules != "" {
+	if cfg.Rules != "" && b.rules.From <= h.Month() {
 		rules = s.keep(ruleFiles, b.rules.Link(), b.files.rules)
 	}
 	return errors.Join(rules, s.keep(rosterFiles, b.roster.Link(), b.files.roster))
@@ -138,11 +147,11 @@ func judgedBy(cfg Config, month evidence.Month) (*basis, error) {
 		return nil, err
 	}
 	s := shelfOf(cfg)
-	if s.usable(b, cfg, evidence.HourOf(time.Now())) != nil { // the monitor says why
-		if b, err = s.lastly(b, cfg); err != nil {
-			return nil, err
-		}
+	last, err := s.lastly(b, cfg)
+	if err != nil {
+		return nil, err
 	}
+	b, _ = s.settle(b, last, cfg, evidence.HourOf(time.Now())) // the monitor says what is not used
 	if b.rules.From <= month {
 		return b, nil
 	}
@@ -160,13 +169,16 @@ func judgedBy(cfg Config, month evidence.Month) (*basis, error) {
 	return b, err
 }
 
-// before are the kept rules that were in force before these, the newest first.
+// before are the kept rules that were in force before these, the newest first, as far
+// back as each is the one that the next follows: if one is not kept, nobody here knows
+// from when on it was in force.
 func (s shelf) before(now *bounty.Rules) ([]*bounty.Rules, error) {
 	serials, err := s.serials(ruleFiles)
 	if err != nil {
 		return nil, err
 	}
 	var out []*bounty.Rules
+	previous := now.Previous
 	for _, serial := range slices.Backward(serials) {
 		if serial >= now.Serial {
 			continue
@@ -181,7 +193,10 @@ func (s shelf) before(now *bounty.Rules) ([]*bounty.Rules, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, r)
+		if r.SHA256 != previous {
+			break
+		}
+		out, previous = append(out, r), r.Previous
 	}
 	return out, nil
 }

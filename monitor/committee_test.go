@@ -117,6 +117,67 @@ func TestRulesOfTheMonth(t *testing.T) {
 	}
 }
 
+// Rules that wait for their month keep no roster waiting, and are not kept as if they had
+// been in force.
+func TestRulesThatWait(t *testing.T) {
+	m, month, _ := published(t, "true")
+	now := (month + 1).First().Start()
+	text, err := os.ReadFile(m.cfg.Roster)
+	must(t, err)
+	must(t, os.WriteFile(m.cfg.Rules, []byte("network: lab\nserial: 1\nhours_required: 500\n"), 0o600))
+	m.reread(t.Context(), now)
+	next := fmt.Sprintf("network: lab\nserial: 2\nprevious: %s\nfrom: %s\n", m.basis().rules.SHA256, month+2)
+	must(t, os.WriteFile(m.cfg.Rules, []byte(next), 0o600))
+	must(t, os.WriteFile(m.cfg.Roster, linkedTo(nil, 1, string(text)), 0o600))
+	for range 2 {
+		m.reread(t.Context(), now)
+		m.running.Wait()
+		if b := m.basis(); b.rules.HoursRequired != 500 || b.roster.Serial != 1 || !strings.Contains(m.refused, "not used before") {
+			t.Fatalf("rules for %d hours and roster serial %d are in force: %q", b.rules.HoursRequired, b.roster.Serial, m.refused)
+		}
+	}
+
+	// A first start that knows no others takes them, and others that are in force later on.
+	s := shelfOf(m.cfg)
+	must(t, os.RemoveAll(s.dir))
+	b, err := readFiles(m.cfg)
+	must(t, err)
+	last, err := s.lastly(b, m.cfg)
+	must(t, err)
+	if b, err = s.settle(b, last, m.cfg, evidence.HourOf(now)); err == nil || b.rules.Serial != 2 {
+		t.Errorf("got rules serial %d, %v", b.rules.Serial, err)
+	}
+	must(t, s.remember(b, m.cfg, evidence.HourOf(now)))
+	if kept, err := s.serials(ruleFiles); err != nil || len(kept) != 0 {
+		t.Errorf("rules that are not in force are kept: %v, %v", kept, err)
+	}
+}
+
+// Where one of the rules between is not kept, those before it judge no month.
+func TestRulesBetweenAreMissing(t *testing.T) {
+	s := shelf{t.TempDir()}
+	rules := func(serial int, previous string) (*bounty.Rules, []byte) {
+		file := fmt.Appendf(nil, "network: lab\nserial: %d\nfrom: 2026-%02d\n", serial, serial)
+		if previous != "" {
+			file = append(file, "previous: "+previous+"\n"...)
+		}
+		r, _, err := bounty.OpenRules("rules", file, "")
+		must(t, err)
+		return r, file
+	}
+	first, file := rules(1, "")
+	must(t, s.keep(ruleFiles, first.Link(), file))
+	second, file := rules(2, first.SHA256)
+	third, _ := rules(3, second.SHA256)
+	if before, err := s.before(third); err != nil || len(before) != 0 {
+		t.Errorf("without the second: got %d, %v", len(before), err)
+	}
+	must(t, s.keep(ruleFiles, second.Link(), file))
+	if before, err := s.before(third); err != nil || len(before) != 2 || before[0].Serial != 2 || before[1].Serial != 1 {
+		t.Errorf("got %d, %v", len(before), err)
+	}
+}
+
 // A control is tried in the hours of its term alone.
 func TestControlsInForce(t *testing.T) {
 	h := evidence.HourOf(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))

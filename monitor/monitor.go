@@ -115,25 +115,27 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 
 // prepare gets what a monitor with an open log needs to begin.
 func (m *Monitor) prepare() (err error) {
-	b, err := readBasis(m.cfg, m.store)
+	b, err := readFiles(m.cfg)
 	if err != nil {
 		return err
 	}
-	h := evidence.HourOf(time.Now())
-	if err := shelfOf(m.cfg).usable(b, m.cfg, h); err != nil {
-		m.log.Error("the committee's files, as they are now, are not used: going on with those that were in force", "err", err)
-		if b, err = shelfOf(m.cfg).lastly(b, m.cfg); err == nil {
-			err = b.complete(m.cfg, m.store)
-		}
-		if err != nil {
-			return err
-		}
+	h, kept := evidence.HourOf(time.Now()), shelfOf(m.cfg)
+	last, err := kept.lastly(b, m.cfg)
+	if err != nil {
+		return err
+	}
+	var fault error
+	if b, fault = kept.settle(b, last, m.cfg, h); fault != nil {
+		m.log.Error("the committee's files, as they are now, are not used: going on with those that were in force, if any were", "err", fault)
+	}
+	if err := b.complete(m.cfg, m.store); err != nil {
+		return err
 	}
 	if err := m.checkPlace(b.roster, h); err != nil {
 		return err
 	}
 	m.inForce.Store(b)
-	m.shelve(b)
+	m.shelve(b, h)
 	if m.ladder, err = newLadder(m.cfg); err != nil {
 		return err
 	}

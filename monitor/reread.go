@@ -27,24 +27,35 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 		return
 	}
 	h := evidence.HourOf(now)
-	b, err := readBasis(m.cfg, m.store)
-	if err == nil {
-		err = errors.Join(shelfOf(m.cfg).usable(b, m.cfg, h), m.checkPlace(b.roster, h))
+	b, fault := readFiles(m.cfg)
+	if fault == nil {
+		b, fault = shelfOf(m.cfg).settle(b, old, m.cfg, h)
+		if bytes.Equal(b.files.rules, old.files.rules) && bytes.Equal(b.files.roster, old.files.roster) {
+			b = nil // nothing of it is new
+		}
 	}
-	if err != nil {
+	if b != nil {
+		if err := errors.Join(b.complete(m.cfg, m.store), m.checkPlace(b.roster, h)); err != nil {
+			b, fault = nil, errors.Join(fault, err)
+		}
+	}
+	if fault == nil {
+		m.refuse("")
+	} else {
 		// Each entry of a long roster may be at fault.
-		why := err.Error()
+		why := fault.Error()
 		if len(why) > mostSaid {
 			why = strings.ToValidUTF8(why[:mostSaid], "") + " ..."
 		}
 		if m.refuse(why) {
 			m.log.Error("the committee's files, as they are now, are not used: going on with those read before", "err", why)
 		}
+	}
+	if b == nil {
 		return
 	}
-	m.refuse("")
 	m.adopt(b, h, now)
-	m.shelve(b)
+	m.shelve(b, h)
 	m.log.Info("the committee's files have changed and are in force from now on", changes(old, b)...)
 	if m.warming != nil {
 		m.warming() // nobody will ask for it again
@@ -55,8 +66,8 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 
 // shelve keeps the files that are in force. A monitor that cannot goes on: it would
 // take older ones after a restart, and says so.
-func (m *Monitor) shelve(b *basis) {
-	if err := shelfOf(m.cfg).remember(b, m.cfg); err != nil {
+func (m *Monitor) shelve(b *basis, h evidence.Hour) {
+	if err := shelfOf(m.cfg).remember(b, m.cfg, h); err != nil {
 		m.log.Error("the committee's files could not be kept: after a restart older ones would be taken", "err", err)
 	}
 }

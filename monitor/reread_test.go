@@ -50,7 +50,9 @@ func byFile(t *testing.T, m *Monitor, relays map[string][]int) {
 	m.cfg.Rules, m.cfg.Roster = filepath.Join(m.cfg.DataDir, "rules.yaml"), filepath.Join(m.cfg.DataDir, "roster.yaml")
 	must(t, os.WriteFile(m.cfg.Rules, []byte("network: lab\n"), 0o600))
 	must(t, os.WriteFile(m.cfg.Roster, rosterFile(m, m.store.Key(), relays, 0), 0o600))
-	b, err := readBasis(m.cfg, m.store)
+	b, err := readFiles(m.cfg)
+	must(t, err)
+	err = b.complete(m.cfg, m.store)
 	must(t, err)
 	m.inForce.Store(b)
 }
