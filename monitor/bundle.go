@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -71,7 +72,12 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		if err != nil {
 			return nil, fmt.Errorf("logs from %s: %w", source, err)
 		}
-		logs, forks = append(logs, others...), append(forks, theirs...)
+		forks = append(forks, theirs...)
+		for _, log := range others { // a bundle of another monitor's may hold ours, or one that is there already
+			if !slices.ContainsFunc(logs, func(l evidence.MonitorMonth) bool { return l.Key == log.Key }) {
+				logs = append(logs, log)
+			}
+		}
 	}
 	geo, err := bundle.DefaultGeo()
 	if err != nil {

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -114,6 +115,29 @@ func TestPublishFails(t *testing.T) {
 	m.publish(t.Context(), final.Add(48*time.Hour))
 	if !m.tried(t, month).Final {
 		t.Error("not published when the command was mended")
+	}
+}
+
+// A bundle can be made from one that holds this monitor's own log already, as another
+// monitor's does; each log stands in it once.
+func TestBundleFromOneWithTheOwnLog(t *testing.T) {
+	m, month, out := published(t, "true")
+	q := BundleRequest{Relay: m.basis().roster.Relays[0].PeerID, Month: month, AsOf: month.End().Start().Add(100 * time.Hour)}
+	_, err := m.store.Seal(q.AsOf)
+	must(t, err)
+	first, second := filepath.Join(out, "first.zip"), filepath.Join(out, "second.zip")
+	_, err = WriteBundle(t.Context(), m.cfg, q, first)
+	must(t, err)
+	q.From = []string{first, first}
+	_, err = WriteBundle(t.Context(), m.cfg, q, second)
+	must(t, err)
+	for name, file := range map[string]string{"first": first, "second": second} {
+		b, err := os.ReadFile(file)
+		must(t, err)
+		logs, _, err := bundle.Logs(bytes.NewReader(b), int64(len(b)))
+		if err != nil || len(logs) != 1 {
+			t.Errorf("%s: %d logs, %v", name, len(logs), err)
+		}
 	}
 }
 

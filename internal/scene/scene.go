@@ -206,11 +206,18 @@ func (w *Scene) Attempt(m *Watcher, h evidence.Hour, after time.Duration) eviden
 }
 
 // Fresh is what nobody could know before hour h: a cosignature of its first second, by
-// the next monitor, of the log's checkpoint without any block; empty: there is no other.
+// the next monitor in force, of the log's checkpoint without any block; empty: there is no other.
 func (w *Scene) Fresh(m *Watcher, h evidence.Hour) string {
 	i := slices.Index(w.Monitors, m)
-	other := w.Monitors[(i+1)%len(w.Monitors)]
-	if other == m {
+	var other *Watcher
+	for k := range w.Monitors {
+		o := w.Monitors[(i+1+k)%len(w.Monitors)]
+		if o != m && (o.Until == nil || h < *o.Until) {
+			other = o
+			break
+		}
+	}
+	if other == nil {
 		return ""
 	}
 	root := sha256.Sum256(nil)

@@ -46,7 +46,7 @@ func (r *reach) add(by []evidence.Cosigned, end evidence.Hour) {
 		r.at = end.Start()
 	}
 	for _, w := range by {
-		if !r.roster.foreign(w.Witness, r.monitor) {
+		if !r.roster.foreign(w.Witness, r.monitor, evidence.HourOf(w.At)) {
 			continue
 		}
 		at := w.At

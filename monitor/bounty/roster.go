@@ -256,24 +256,15 @@ func (c *ControlHost) serves(relay *Relay) bool {
 // witness is somebody of the roster who cosigns in hour h.
 type witness struct{ name, key, operator string }
 
-// foreign says whether a witness key is that of somebody whose operator is not the
-// monitor's. Nobody vouches for himself. Without a monitor any witness of the roster is.
-func (r *Roster) foreign(key string, monitor *Monitor) bool {
-	if key == "" {
-		return false
-	}
-	own := func(operator string) bool { return monitor != nil && operator == operatorOf(monitor) }
-	for i := range r.Monitors {
-		if m := &r.Monitors[i]; m.WitnessKey == key {
-			return !own(operatorOf(m))
-		}
-	}
-	for _, w := range r.Witnesses {
-		if w.Key == key {
-			return !own(w.Operator)
-		}
-	}
-	return false
+// foreign says whether a witness key is that of somebody in force at one of these hours
+// whose operator is not the monitor's. Nobody vouches for himself. Without a monitor any
+// witness of the roster is.
+func (r *Roster) foreign(key string, monitor *Monitor, hours ...evidence.Hour) bool {
+	return slices.ContainsFunc(hours, func(h evidence.Hour) bool {
+		return slices.ContainsFunc(r.witnessesAt(h), func(w witness) bool {
+			return w.key == key && (monitor == nil || w.operator != operatorOf(monitor))
+		})
+	})
 }
 
 // checkWitnessKey reads a verifier key of C2SP signed-note for Ed25519: of type

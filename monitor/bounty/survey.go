@@ -314,7 +314,9 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 			}
 			if x.tight > 0 && hc.State == StateDown {
 				s.tight = addOnce(s.tight, hc.Hour)
-				s.tightBytes = x.tight
+				if s.tightBytes == 0 || x.tight < s.tightBytes {
+					s.tightBytes = x.tight
+				}
 			}
 			if x.vote.Value != Unknown && x.agent != "" {
 				heard = append(heard, named{m, x.agent})

@@ -219,7 +219,7 @@ func (u *Uptime) reasons(rules *Rules) []string {
 	list("unknown", h.Unknown, func(c HourCount) bool { return c.State == StateUnknown })
 	list("not enrolled", h.NotEnrolled, func(c HourCount) bool { return c.State == NotEnrolled })
 	if h.Busy > 0 {
-		say("%d h busy, of which the first %d of the month count as up and the others as down (R8): %s",
+		say("%d h busy, of which the first %d of the month count as up, and later ones as down or unknown (R8): %s",
 			h.Busy, min(h.Busy, rules.BusyCap), words(u.Spans(func(c HourCount) bool { return c.Busy }), 6))
 	}
 	list("of these unknown, since most monitors were not refused", count(u.Spans(busyUnknown)), busyUnknown)

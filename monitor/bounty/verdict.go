@@ -329,12 +329,11 @@ func labels(c *Case, relay *Relay) []string {
 	return out
 }
 
-// witnessed: some monitor of the month has a witness other than itself.
+// witnessed: some monitor of the month has a witness of another operator (rule R9).
 func witnessed(c *Case) bool {
 	for h := c.Month.First(); h < c.Month.End(); h++ {
-		ws := c.Roster.witnessesAt(h)
-		for _, m := range c.Roster.Monitors {
-			if m.Holds(h) && slices.ContainsFunc(ws, func(w witness) bool { return w.name != m.Name }) {
+		for i := range c.Roster.Monitors {
+			if m := &c.Roster.Monitors[i]; m.Holds(h) && len(c.Roster.witnessesFor(m, h)) > 0 {
 				return true
 			}
 		}

@@ -227,6 +227,7 @@ func voucher(vouchers []evidence.VoucherCheck, i int) (v evidence.VoucherCheck) 
 // Unproven says why an attempt that found the relay up makes no vote of up, by what its
 // voucher shows: the relay did not sign for it, or nothing shows when. [None]: it does.
 func (r *Rules) Unproven(roster *Roster, monitor *Monitor, a *evidence.Attempt, v evidence.VoucherCheck) Why {
+	h := evidence.HourOf(a.Started.Time) // that of a retry may be the one after its vote's
 	switch {
 	case v.State == evidence.VoucherBad:
 		return BadVoucher
@@ -234,7 +235,7 @@ func (r *Rules) Unproven(roster *Roster, monitor *Monitor, a *evidence.Attempt, 
 		return Unsigned
 	case v.Expires.After(timeIn(a, duration(a)).Add(r.VoucherValid)):
 		return Presigned
-	case roster.Network != evidence.Lab && !v.Beacon && !roster.foreign(v.Witness, monitor):
+	case roster.Network != evidence.Lab && !v.Beacon && !roster.foreign(v.Witness, monitor, h-1, h):
 		return NotFresh
 	}
 	return None

@@ -409,3 +409,20 @@ func TestShare(t *testing.T) {
 		}
 	}
 }
+
+// A witness shows that something is new only in its term: a key that the committee has
+// ended may be anybody's.
+func TestWitnessesOutsideTheirTerms(t *testing.T) {
+	h := hour(t, "2026-11-03T13:00:00Z")
+	r := bench(1)
+	r.Monitors[0].Operator = "one"
+	r.Witnesses = []Witness{{Name: "w", Operator: "two", Key: "w", Term: Term{From: h - 10, Until: ptr(h)}}}
+	for at, want := range map[evidence.Hour]bool{h - 11: false, h - 10: true, h - 1: true, h: false, h + 5: false} {
+		if got := r.foreign("w", &r.Monitors[0], at); got != want {
+			t.Errorf("%s: got %v, want %v", at, got, want)
+		}
+	}
+	if r.foreign("", &r.Monitors[0], h-1) || r.foreign("x", &r.Monitors[0], h-1) {
+		t.Error("nobody's key is a witness's")
+	}
+}

@@ -157,7 +157,7 @@ type Result struct {
 	// the roster. Its logs are read and verified anew each time they are gone through.
 	Case bounty.Case `json:"-"`
 
-	unsigned bool
+	caps []string // why it is REVIEW at most, by whatever rules
 }
 
 // Judge judges the same evidence by other rules.
@@ -165,10 +165,13 @@ func (r *Result) Judge(rules *bounty.Rules) (*bounty.Verdict, error) {
 	c := r.Case
 	c.Rules = rules
 	v, err := bounty.Judge(c)
-	if err == nil && r.unsigned {
-		atMostReview(v, unsignedWhy)
+	if err != nil {
+		return nil, err
 	}
-	return v, err
+	for _, why := range r.caps {
+		atMostReview(v, why)
+	}
+	return v, nil
 }
 
 const unsignedWhy = "unsigned: rules and roster are taken on your own word, so no committee vouches for them"
@@ -275,7 +278,7 @@ func verifyFiles(files folder, o Options) (Result, error) {
 		res.Warnings = append(res.Warnings, "lab: nobody's signature of rules and roster was asked for")
 	default:
 		res.Warnings = append(res.Warnings, "unsigned: rules and roster are taken on your own word, so the result is REVIEW at most")
-		res.unsigned = true
+		res.caps = append(res.caps, unsignedWhy)
 		atMostReview(res.Verdict, unsignedWhy)
 		atMostReview(res.Counts(), unsignedWhy)
 	}

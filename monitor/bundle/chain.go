@@ -126,14 +126,19 @@ func (r *Result) Final() bool { return r.Verdict.Final && r.Counts().Final }
 // too: that verdict counts.
 func (r *Result) byNewest(files folder, h *held, o Options) {
 	was, now := r.Case.Roster, h.newestRoster()
+	judged := r.Case
+	_, judged.RosterSignedBy = bounty.Text(h.files[now.SHA256])
 	r.Warnings = append(r.Warnings, fmt.Sprintf("judged by roster serial %d; you hold serial %d: older", was.Serial, now.Serial))
-	v, c, err := judgeBy(r.Case, files, *now, o)
+	v, c, why, err := judgeBy(judged, files, *now, o)
+	if why != "" {
+		r.caps = append(r.caps, why)
+	}
 	if err != nil {
 		why := fmt.Sprintf("by your newest roster, serial %d, it cannot be judged, so it is not taken for eligible: %v", now.Serial, err)
 		r.Warnings = append(r.Warnings, why)
 		capped := *r.Verdict
 		atMostReview(&capped, why)
-		r.Newest = &capped
+		r.Newest, r.caps = &capped, append(r.caps, why)
 		return
 	}
 	r.Newest, r.Case = v, c
@@ -145,32 +150,28 @@ func (r *Result) byNewest(files folder, h *held, o Options) {
 
 // judgeBy judges a case by another roster. If that names another release list, the
 // verifier brings it along: the one in the bundle may not know yet what the relay should
-// have run, and whoever made the bundle chose the roster.
-func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (*bounty.Verdict, bounty.Case, error) {
+// have run, and whoever made the bundle chose the roster: then why says so, and the
+// verdict is REVIEW at most.
+func judgeBy(c bounty.Case, files folder, roster bounty.Roster, o Options) (v *bounty.Verdict, _ bounty.Case, why string, err error) {
 	was := c.Roster
-	unknown := false
 	if roster.Releases != was.Releases {
-		if unknown = hashOf(o.Releases) != roster.Releases; unknown {
+		if hashOf(o.Releases) != roster.Releases {
 			roster.Releases = was.Releases
-		} else {
-			var err error
-			if c.Releases, err = release.Parse("releases", o.Releases); err != nil {
-				return nil, c, err
-			}
+			why = "your newest roster names another release list than the bundle holds, so what the relay should have run is not known: bring that list along, or let a monitor make the bundle anew by the newest roster"
+		} else if c.Releases, err = release.Parse("releases", o.Releases); err != nil {
+			return nil, c, why, err
 		}
 	}
 	c.Roster = &roster
 	if !sameKeys(was, &roster, c.Month) {
-		var err error
 		if c.Logs, err = verifiedLogs(files, c.Roster, c.Month, o.Beacon); err != nil {
-			return nil, c, err
+			return nil, c, why, err
 		}
 	}
-	v, err := bounty.Judge(c)
-	if err == nil && unknown {
-		atMostReview(v, "your newest roster names another release list than the bundle holds, so what the relay should have run is not known: bring that list along, or let a monitor make the bundle anew by the newest roster")
+	if v, err = bounty.Judge(c); err == nil && why != "" {
+		atMostReview(v, why)
 	}
-	return v, c, err
+	return v, c, why, err
 }
 
 // sameKeys says whether logs that are verified by one roster are so by the other.

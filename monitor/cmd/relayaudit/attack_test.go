@@ -21,6 +21,10 @@ func TestOlderReleaseList(t *testing.T) {
 	text = strings.Replace(text, fmt.Sprintf("releases: %x", sha256.Sum256(p.Releases)), fmt.Sprintf("releases: %x", sha256.Sum256([]byte(later))), 1)
 	p.save("roster.yaml", p.Signed(text))
 	p.want(3, `^verdict: REVIEW$`, `names another release list than the bundle holds`)
+	p.save("rules-b.yaml", []byte(strings.Replace(string(p.rulesFile()), "busy_cap: 72", "busy_cap: 71", 1)))
+	if _, out := p.run("diff", "rules.yaml", "rules-b.yaml", "--bundle", "bundle.zip", "--roster", "roster.yaml", "--committee", p.CommitteeKey); strings.Contains(out, "ELIGIBLE") || !strings.Contains(out, "under B: REVIEW") {
+		t.Errorf("diff says more than verify:\n%s", out)
+	}
 	p.save("releases.yaml", []byte(later))
 	p.wantOf(3, []string{"--require", "eligible", "--releases", "releases.yaml"}, `^verdict: NOT_ELIGIBLE$`, `^R13 +software +FAIL +relayd v1.2.3, although v1.3.0 had been out`)
 	p.save("releases.yaml", p.Releases) // not that list
