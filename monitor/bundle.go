@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +72,8 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 			return nil, fmt.Errorf("logs from %s: %w", source, err)
 		}
 		forks = append(forks, theirs...)
-		for _, log := range others { // a bundle of another monitor's may hold ours, or one that is there already
-			if !slices.ContainsFunc(logs, func(l evidence.MonitorMonth) bool { return l.Key == log.Key }) {
+		for _, log := range others {
+			if log.Key != own.Key { // another monitor's bundle may hold ours: this one reaches further
 				logs = append(logs, log)
 			}
 		}

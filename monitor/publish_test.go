@@ -119,7 +119,7 @@ func TestPublishFails(t *testing.T) {
 }
 
 // A bundle can be made from one that holds this monitor's own log already, as another
-// monitor's does; each log stands in it once.
+// monitor's may; it stands in it once.
 func TestBundleFromOneWithTheOwnLog(t *testing.T) {
 	m, month, out := published(t, "true")
 	q := BundleRequest{Relay: m.basis().roster.Relays[0].PeerID, Month: month, AsOf: month.End().Start().Add(100 * time.Hour)}
