@@ -87,7 +87,6 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	fmt.Fprintf(&b, "Proof that the block has no record of the identity that reserved:\n\n%s\n\n", absent.Proofs[0])
 	fmt.Fprintf(&b, "Header, and its leaf hash:\n\n%s\n%s\n\n", m.Headers[0], tlog.RecordHash(m.Headers[0]))
 	fmt.Fprintf(&b, "Checkpoint with a cosignature:\n\n%s\n", m.Checkpoints[0])
-	fmt.Fprintf(&b, "Note of the month:\n\n%s", m.Note)
 	return l, m, k, b.String()
 }
 
