@@ -73,7 +73,7 @@ func (m *Monitor) watchClock(now moment) error {
 
 // isClosed says whether nothing more can happen in an hour.
 func isClosed(h evidence.Hour, wall time.Time) bool {
-	return !wall.Before(h.End().Add(evidence.CloseAfter))
+	return h.Closed(wall)
 }
 
 // noteClock takes one of the hour's samples.
