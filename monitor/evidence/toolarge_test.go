@@ -59,10 +59,10 @@ func TestTooLarge(t *testing.T) {
 		"lines of proofs":  {with(evidence.FileProofs, bytes.Repeat([]byte("\n"), 1<<20)), "proofs.jsonl has 1048576 lines"},
 		"checkpoints":      {with(evidence.FileCheckpoints, bytes.Repeat([]byte("\n\n"), 1<<20)), "there are more than 744"},
 		"a checkpoint":     {with(evidence.FileCheckpoints, slices.Concat([]byte("x\n\n"), make([]byte, evidence.MaxCheckpointBytes))), "want 16384 at most"},
-		"certificates": {many(evidence.FolderCerts, 12000, func(i int) string { return fmt.Sprintf("%064x.der", i) }), "certificates, want 11904 at most"},
-		"two faults":   {with("x", nil), `file "x" is not known`},
-		"deep":         {with(evidence.FileMonth, slices.Concat(bytes.Repeat([]byte("["), 5000), []byte("\n"))), "stand in each other"},
-		"wide":         {with(evidence.FileMonth, slices.Concat([]byte(`{"frontier":[`), bytes.Repeat([]byte("{},"), 2000), []byte("{}]}\n"))), "more than 256 members"},
+		"certificates":     {many(evidence.FolderCerts, 12000, func(i int) string { return fmt.Sprintf("%064x.der", i) }), "certificates, want 11904 at most"},
+		"two faults":       {with("x", nil), `file "x" is not known`},
+		"deep":             {with(evidence.FileMonth, slices.Concat(bytes.Repeat([]byte("["), 5000), []byte("\n"))), "stand in each other"},
+		"wide":             {with(evidence.FileMonth, slices.Concat([]byte(`{"frontier":[`), bytes.Repeat([]byte("{},"), 2000), []byte("{}]}\n"))), "more than 256 members"},
 	} {
 		if _, err := evidence.MonthFromFiles(c.files); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
