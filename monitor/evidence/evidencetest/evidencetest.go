@@ -33,6 +33,7 @@ type Relay struct {
 	ID  peer.ID
 }
 
+// NewRelay makes a relay with a key of a type and size.
 func NewRelay(t testing.TB, typ, bits int) Relay {
 	t.Helper()
 	key, _, err := crypto.GenerateKeyPairWithReader(typ, bits, rand.Reader)
@@ -46,6 +47,7 @@ func NewRelay(t testing.TB, typ, bits int) Relay {
 	return Relay{key, id}
 }
 
+// Voucher is the envelope in which the relay says that a peer has a reservation.
 func (r Relay) Voucher(t testing.TB, for_ peer.ID, expires time.Time) []byte {
 	t.Helper()
 	e, err := record.Seal(&relayv2.ReservationVoucher{Relay: r.ID, Peer: for_, Expiration: expires}, r.Key)
@@ -112,6 +114,7 @@ func (r Relay) Attempt(t testing.TB, monitorKey string, h evidence.Hour, after t
 	}
 }
 
+// NewLeaf makes a certificate for a name, and what a record says of it.
 func NewLeaf(t testing.TB, name string) (der []byte, c *evidence.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -155,6 +158,7 @@ func Watch(t testing.TB, l Log, h evidence.Hour) {
 // Closing is the first moment at which hour h may be sealed.
 func Closing(h evidence.Hour) time.Time { return h.End().Add(evidence.CloseAfter) }
 
+// Must fails the test on an error.
 func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -162,6 +166,7 @@ func Must(t testing.TB, err error) {
 	}
 }
 
+// WantError fails the test unless the error says the text.
 func WantError(t testing.TB, err error, text string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), text) {
@@ -172,6 +177,7 @@ func WantError(t testing.TB, err error, text string) {
 // Witness is another monitor's.
 type Witness struct{ evidence.SigningKey }
 
+// NewWitness makes a witness with a new key.
 func NewWitness(t testing.TB, name string) Witness {
 	t.Helper()
 	k, err := evidence.NewSigningKey(rand.Reader, name, evidence.WitnessKeyType)
@@ -179,6 +185,7 @@ func NewWitness(t testing.TB, name string) Witness {
 	return Witness{k}
 }
 
+// VKey is its verifier key.
 func (w Witness) VKey() string { return w.VerifierKey() }
 
 // Cosign is the witness's signature line under a checkpoint.
@@ -208,6 +215,7 @@ func Grow(t testing.TB, l Log, hours int) []byte {
 	return cp
 }
 
+// TextOf is the text of a signed note.
 func TextOf(raw []byte) string {
 	text, _, _ := strings.Cut(string(raw), "\n\n")
 	return text + "\n"
