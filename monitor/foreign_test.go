@@ -24,6 +24,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -205,10 +206,10 @@ func TestForeignWitnesses(t *testing.T) {
 			wantCosigned(t, m, 5, 1)
 			asked, err := witness.NewClient("http://"+f.addr, f.key, logKey, http.DefaultClient)
 			must(t, err)
-			r, err := m.store.AddCheckpointRequest(0)
+			first, _, err := m.store.Extension(0)
 			must(t, err)
-			var conflict *evidence.ConflictError
-			if _, _, err := asked.Add(t.Context(), r); !errors.As(err, &conflict) || conflict.Size != 5 {
+			var conflict *witness.ConflictError
+			if _, _, err := asked.Add(t.Context(), witness.AddCheckpoint{Checkpoint: first}); !errors.As(err, &conflict) || conflict.Size != 5 {
 				t.Errorf("asked as if it had cosigned nothing: %v, want a conflict with size 5", err)
 			}
 
@@ -239,7 +240,7 @@ func TestForeignWitnesses(t *testing.T) {
 			must(t, b.store.Begin(sixth, sixth.Start(), "another history"))
 			h.seal(b, 6)
 			wantCosigned(t, b, 6, 0)
-			if w := h.overview(b).Witnesses[0]; !strings.Contains(w.Error, evidence.ErrInconsistent.Error()) {
+			if w := h.overview(b).Witnesses[0]; !strings.Contains(w.Error, witness.ErrInconsistent.Error()) {
 				t.Errorf("of the copy with another history the witness says %q", w.Error)
 			}
 			h.seal(a, 7)
@@ -265,7 +266,7 @@ func TestForeignClient(t *testing.T) {
 	skey, vkey, err := note.GenerateKey(rand.Reader, "m9/relaymon/lab")
 	must(t, err)
 	dir := filepath.Join(t.TempDir(), "log")
-	l, err := evidence.Create(dir, evidence.Options{Name: "m8", Network: evidence.Lab, First: h.first})
+	l, err := store.Create(dir, store.Options{Name: "m8", Network: evidence.Lab, First: h.first})
 	must(t, err)
 	defer l.Close()
 	h.stop(s)
@@ -292,7 +293,7 @@ func TestForeignClient(t *testing.T) {
 		}
 	}
 
-	ask := func(r evidence.AddCheckpoint) string {
+	ask := func(r witness.AddCheckpoint) string {
 		args := []string{"ask", url, strconv.FormatInt(r.OldSize, 10)}
 		for _, h := range r.Proof {
 			args = append(args, h.String())
@@ -300,13 +301,13 @@ func TestForeignClient(t *testing.T) {
 		return others(t, bin, r.Checkpoint, args...)
 	}
 	seal := func(blocks int64) {
-		_, err := l.Seal((l.First() + evidence.Hour(blocks)).Start().Add(closeAfter))
+		_, err := l.Seal((l.First() + evidence.Hour(blocks)).Start().Add(evidence.CloseAfter))
 		must(t, err)
 	}
-	request := func(old int64) evidence.AddCheckpoint {
-		r, err := l.AddCheckpointRequest(old)
+	request := func(old int64) witness.AddCheckpoint {
+		checkpoint, proof, err := l.Extension(old)
 		must(t, err)
-		return r
+		return witness.AddCheckpoint{OldSize: old, Proof: proof, Checkpoint: checkpoint}
 	}
 	wantLine := func(what, got string) {
 		t.Helper()
@@ -327,7 +328,7 @@ func TestForeignClient(t *testing.T) {
 	ahead := good
 	ahead.OldSize = 6
 	for what, c := range map[string]struct {
-		r    evidence.AddCheckpoint
+		r    witness.AddCheckpoint
 		want string
 	}{
 		"old size of before":   {request(0), "refused: old size != current, 2\n"},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -92,18 +93,20 @@ func TestAsksNoMoreThanRegistered(t *testing.T) {
 func rateOf(t *testing.T, is func(int) int, restarts int) {
 	first := evidence.HourOf(time.Now())
 	dir := t.TempDir()
-	create := func(name string) *evidence.Log {
-		l, err := evidence.Create(filepath.Join(dir, name), evidence.Options{Name: name, Network: evidence.Lab, First: first})
+	create := func(name string) *store.Log {
+		l, err := store.Create(filepath.Join(dir, name), store.Options{Name: name, Network: evidence.Lab, First: first})
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
 		return l
 	}
-	store, other := create("m1"), create("world")
-	w, err := other.Witness()
+	log, other := create("m1"), create("world")
+	at, key, err := other.Witness()
+	must(t, err)
+	w, err := witness.New(at, key)
 	must(t, err)
 	c := &counted{began: time.Now(), is: is}
-	c.well = http.StripPrefix("/w", witness.Handler(w, func() []string { return []string{store.Key()} }, slog.New(slog.DiscardHandler)))
-	m := &Monitor{cfg: Config{Name: "m1", DataDir: dir}, store: store, log: slog.New(slog.DiscardHandler)}
+	c.well = http.StripPrefix("/w", witness.Handler(w, func() []string { return []string{log.Key()} }, slog.New(slog.DiscardHandler)))
+	m := &Monitor{cfg: Config{Name: "m1", DataDir: dir}, store: log, log: slog.New(slog.DiscardHandler)}
 	goBy(m, &bounty.Rules{}, &bounty.Roster{Network: evidence.Lab, Witnesses: []bounty.Witness{
 		{Name: "world", Operator: "world", Key: w.Key(), URL: "https://witness.example/w", Term: bounty.Term{From: first}},
 	}})
@@ -114,8 +117,8 @@ func rateOf(t *testing.T, is func(int) int, restarts int) {
 				m.witnessing = newWitnessing(m, &http.Client{Transport: c})
 			}
 			m.witnessing.pass(t.Context(), time.Now())
-			if i == 32 && h > 0 && !store.Held() { // sixteen minutes past
-				_, err := store.Seal(time.Now())
+			if i == 32 && h > 0 && !log.Held() { // sixteen minutes past
+				_, err := log.Seal(time.Now())
 				must(t, err)
 			}
 			time.Sleep(30 * time.Second)
