@@ -39,7 +39,7 @@ type (
 var (
 	EmptyRoot      = emptyRoot
 	FrontierTree   = frontierTree
-	OpenNote       = openNote
+	OpenNote       = ParseNote
 	OpenVoucher    = openVoucher
 	ParsePublicKey = parsePublicKey
 	PlaceOf        = placeOf

@@ -14,7 +14,7 @@ const MaxMonthBytes = 64 << 20
 const (
 	MaxAttemptBytes     = 48 << 10 // of canonical JSON
 	MaxRecordBytes      = 128 << 10
-	MaxCheckpointBytes  = 16 << 10
+	MaxCheckpointBytes  = 64 << 10
 	MaxCertificateBytes = 16 << 10
 	MaxTextBytes        = 256 // of most text, such as the name of the software
 

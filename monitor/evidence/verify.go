@@ -99,7 +99,10 @@ func (v *monthVerifier) identity() (err error) {
 	if err != nil {
 		return err
 	}
-	n, err := openNote(v.m.Note, v.log)
+	n, err := ParseNote(v.m.Note, v.log)
+	if err == nil && len(n.UnverifiedSigs) > 0 {
+		err = errors.New("a signature is by a key that is not known")
+	}
 	if err != nil {
 		return fmt.Errorf("note: %w", err)
 	}
