@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +42,7 @@ type witnessing struct {
 	basis func() *basis
 	http  *http.Client
 	log   *slog.Logger
+	quota *quota
 
 	mu    sync.Mutex
 	peers []*cosigner // those in force, in the roster's order
@@ -53,6 +55,7 @@ type witnessing struct {
 // cosigner is a witness of the roster.
 type cosigner struct {
 	name, url, key string
+	world          bool // it is no monitor, and takes a limited number of requests
 	client         *witness.Client
 
 	heard bool   // it has told what it remembers, since the start
@@ -66,7 +69,8 @@ type cosigner struct {
 
 // newWitnessing makes the log sign nothing until its witnesses were asked.
 func newWitnessing(m *Monitor, client *http.Client) *witnessing {
-	w := &witnessing{name: m.cfg.Name, store: m.store, basis: m.basis, http: client, log: m.log, older: m.store.Held()}
+	w := &witnessing{name: m.cfg.Name, store: m.store, basis: m.basis, http: client, log: m.log, older: m.store.Held(),
+		quota: readQuota(filepath.Join(m.cfg.DataDir, "witnesses.json"), m.log)}
 	if len(w.inForce(m.basis().roster, evidence.HourOf(time.Now()))) > 0 {
 		w.store.Hold()
 	}
@@ -84,7 +88,7 @@ func (w *witnessing) inForce(roster *bounty.Roster, h evidence.Hour) []*cosigner
 	}
 	for _, e := range roster.Witnesses {
 		if e.URL != "" && e.Holds(h) {
-			out = append(out, &cosigner{name: e.Name, url: e.URL, key: e.Key})
+			out = append(out, &cosigner{name: e.Name, url: e.URL, key: e.Key, world: true})
 		}
 	}
 	return out
@@ -135,9 +139,9 @@ func (w *witnessing) pass(ctx context.Context, now time.Time) {
 // visit brings one witness up to date. Only one visit of a witness is under way
 // at a time, so that its fields are locked for the readers' sake alone.
 func (w *witnessing) visit(ctx context.Context, p *cosigner, now time.Time) {
-	err := w.ask(ctx, p)
+	err := w.ask(ctx, p, now)
 	if err == nil && !w.store.Held() {
-		err = w.submit(ctx, p)
+		err = w.submit(ctx, p, now)
 	}
 	if ctx.Err() != nil {
 		return // the monitor stops: that is not the witness's fault
@@ -155,12 +159,20 @@ func (w *witnessing) visit(ctx context.Context, p *cosigner, now time.Time) {
 		p.pause = 0
 		return
 	}
-	p.pause = min(max(2*p.pause, askAgain), askAtLast)
+	first, last := askAgain, askAtLast
+	if p.world && !unreached(err) {
+		first, last = worldPause, worldRest
+	}
+	p.pause = min(max(2*p.pause, first), last)
 	p.due = now.Add(p.pause)
+	var spent *spentError
+	if errors.As(err, &spent) {
+		p.due = spent.until
+	}
 }
 
 // ask finds out, once after a start, what the witness remembers of this log.
-func (w *witnessing) ask(ctx context.Context, p *cosigner) error {
+func (w *witnessing) ask(ctx context.Context, p *cosigner, now time.Time) error {
 	if p.heard {
 		return nil
 	}
@@ -171,7 +183,7 @@ func (w *witnessing) ask(ctx context.Context, p *cosigner) error {
 	if last == nil && w.store.Size() > 0 {
 		// It remembers nothing, or is of those that do not tell. What was signed
 		// here before can be shown to it: it takes only what goes on where it is.
-		if err := w.submit(ctx, p); err != nil {
+		if err := w.submit(ctx, p, now); err != nil {
 			return err
 		}
 	}
@@ -182,14 +194,18 @@ func (w *witnessing) ask(ctx context.Context, p *cosigner) error {
 }
 
 // submit has the last checkpoint cosigned, if the witness has not done so.
-func (w *witnessing) submit(ctx context.Context, p *cosigner) error {
+func (w *witnessing) submit(ctx context.Context, p *cosigner, now time.Time) error {
 	if p.size >= w.store.Size() {
 		return nil
 	}
-	err := w.add(ctx, p, p.size)
+	old := p.size
+	if p.world && old == 0 { // since the start; each request counts
+		old = min(w.quota.size(p.key), w.store.Size())
+	}
+	err := w.add(ctx, p, old, now)
 	var conflict *witness.ConflictError
 	if errors.As(err, &conflict) && conflict.Size <= w.store.Size() {
-		err = w.add(ctx, p, conflict.Size) // it knows best what it has cosigned
+		err = w.add(ctx, p, conflict.Size, now) // it knows best what it has cosigned
 	}
 	if errors.As(err, &conflict) || errors.Is(err, witness.ErrInconsistent) {
 		return w.doubt(ctx, p, err)
@@ -198,7 +214,7 @@ func (w *witnessing) submit(ctx context.Context, p *cosigner) error {
 }
 
 // add asks for a cosignature, given that the witness has cosigned the size old.
-func (w *witnessing) add(ctx context.Context, p *cosigner, old int64) error {
+func (w *witnessing) add(ctx context.Context, p *cosigner, old int64, now time.Time) error {
 	r := witness.AddCheckpoint{OldSize: old}
 	var err error
 	if r.Checkpoint, r.Proof, err = w.store.Extension(old); err != nil {
@@ -208,7 +224,15 @@ func (w *witnessing) add(ctx context.Context, p *cosigner, old int64) error {
 	if err != nil {
 		return err
 	}
+	if p.world {
+		if err := w.quota.begin(p.key, now); err != nil {
+			return err
+		}
+	}
 	line, at, err := p.client.Add(ctx, r)
+	if p.world {
+		w.quota.end(p.key, size, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -2,9 +2,6 @@ package bounty
 
 import (
 	"cmp"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -267,17 +264,11 @@ func (r *Roster) foreign(key string, monitor *Monitor, hours ...evidence.Hour) b
 	})
 }
 
-// checkWitnessKey reads a verifier key of C2SP signed-note for Ed25519: of type
-// 4 (cosignature/v1) or, as older witnesses publish theirs, of type 1.
+// checkWitnessKey reads a witness's verifier key, as "relaymon keys" prints it or as the
+// witnesses of the world publish theirs.
 func checkWitnessKey(key string) error {
-	name, rest, _ := strings.Cut(key, "+")
-	hash, b64, _ := strings.Cut(rest, "+")
-	raw, err := base64.StdEncoding.Strict().DecodeString(b64)
-	sum := sha256.Sum256(append([]byte(name+"\n"), raw...))
-	if err != nil || name == "" || len(raw) != 33 || raw[0] != 1 && raw[0] != 4 || hash != hex.EncodeToString(sum[:4]) {
-		return errors.New("want a witness's verifier key, as \"relaymon keys\" prints it")
-	}
-	return nil
+	_, err := evidence.WitnessVerifier(key)
+	return err
 }
 
 func (r *Roster) witnessesAt(h evidence.Hour) []witness {

@@ -145,7 +145,7 @@ func TestRoster(t *testing.T) {
 		"statement of a lab":              {"network: psf", "network: lab", "the relay signed network psf"},
 		"committee by accident":           {"committee: true", "committee: perhaps", "true or false"},
 		"log key":                         {"log_key: ", "log_key: x", "log_key:"},
-		"witness key":                     {"witness_key: ", "witness_key: x", "witness's verifier key"},
+		"witness key":                     {"witness_key: ", "witness_key: x", "its hash or spelling is wrong"},
 		"place":                           {"lat: 1.35", "lat: 91", "place"},
 		"private address":                 {"ipv4: 198.41.0.4", "ipv4: 10.1.2.3", "no public unicast"},
 		"not what was signed":             {"ipv4: 198.41.0.4", "ipv4: 198.41.0.9", "the relay signed IPv4 198.41.0.4"},

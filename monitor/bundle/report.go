@@ -29,9 +29,6 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 	"outcome": outcomeMark,
 	"short":   short,
 	"plan":    scheduleWords,
-	"result": func(r map[evidence.Component]evidence.Outcome, c string) evidence.Outcome {
-		return r[evidence.Component(c)]
-	},
 }).Parse(htmlText + chart.HTML))
 
 // page is what the template sees.

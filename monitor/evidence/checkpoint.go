@@ -22,38 +22,61 @@ type Checkpoint struct {
 	Origin string
 	Size   int64
 	Root   Hash
-	// Cosignatures are the signatures beside the log's, in order.
+	// Cosignatures are the verified signatures beside the log's, in order.
 	Cosignatures []note.Signature
+	// Extension is lines to which others give a meaning. A log of ours has none.
+	Extension string
 }
 
-// Text is what is signed: origin, size and root, a line each.
+// Text is what is signed: origin, size and root, a line each, and what others added.
 func (c Checkpoint) Text() string {
-	return string(formats.Checkpoint{Origin: c.Origin, Size: uint64(c.Size), Hash: c.Root[:]}.Marshal())
+	return string(formats.Checkpoint{Origin: c.Origin, Size: uint64(c.Size), Hash: c.Root[:]}.Marshal()) + c.Extension
 }
 
 // ParseCheckpoint reads exactly what [Checkpoint.Text] writes; extension lines are refused.
 func ParseCheckpoint(text string) (Checkpoint, error) {
+	c, err := ParseExtended(text)
+	if err == nil && c.Extension != "" {
+		return Checkpoint{}, errors.New("it has extension lines, which a log of this format has not")
+	}
+	return c, err
+}
+
+// ParseExtended is [ParseCheckpoint] for where any checkpoint of C2SP tlog-checkpoint
+// must do: before a witness, and in proof that a log has forked.
+func ParseExtended(text string) (Checkpoint, error) {
 	var f formats.Checkpoint
-	if _, err := f.Unmarshal([]byte(text)); err != nil {
+	rest, err := f.Unmarshal([]byte(text))
+	if err != nil {
 		return Checkpoint{}, err
 	}
 	if len(f.Hash) != tlog.HashSize || f.Size > MaxBlocks {
 		return Checkpoint{}, errors.New("its size or root hash is malformed")
 	}
-	c := Checkpoint{Origin: f.Origin, Size: int64(f.Size), Root: Hash(f.Hash)}
-	if c.Text() != text {
+	c := Checkpoint{Origin: f.Origin, Size: int64(f.Size), Root: Hash(f.Hash), Extension: string(rest)}
+	if c.Text() != text || !strings.HasSuffix(text, "\n") || strings.Contains(text, "\n\n") {
 		return Checkpoint{}, errors.New("its text is not in the one spelling")
 	}
 	return c, nil
 }
 
-// OpenCheckpoint verifies a checkpoint note of the log and its cosignatures.
+// OpenCheckpoint verifies a checkpoint note of the log and its cosignatures by the given
+// witnesses. Signatures by others mean nothing.
 func OpenCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (Checkpoint, error) {
-	n, err := openNote(raw, log, witnesses...)
+	c, err := OpenExtended(raw, log, witnesses...)
+	if err == nil && c.Extension != "" {
+		return Checkpoint{}, errors.New("checkpoint: it has extension lines, which a log of this format has not")
+	}
+	return c, err
+}
+
+// OpenExtended is [OpenCheckpoint] where [ParseExtended] is [ParseCheckpoint].
+func OpenExtended(raw []byte, log note.Verifier, witnesses ...note.Verifier) (Checkpoint, error) {
+	n, err := ParseNote(raw, log, witnesses...)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	c, err := ParseCheckpoint(n.Text)
+	c, err := ParseExtended(n.Text)
 	if err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
@@ -64,22 +87,9 @@ func OpenCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (
 	return c, nil
 }
 
-// openNote verifies a signed note: the author's signature first, then any
-// number of others in the order of their names and key hashes, one a key, all
-// of them known and good, all in the one spelling. So each byte of a note counts.
-func openNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
-	n, err := ParseNote(raw, author, others...)
-	if err != nil {
-		return nil, err
-	}
-	if len(n.UnverifiedSigs) > 0 {
-		return nil, fmt.Errorf("a signature is by a key that is not known, %s+%08x", n.UnverifiedSigs[0].Name, n.UnverifiedSigs[0].Hash)
-	}
-	return n, nil
-}
-
-// ParseNote verifies a signed note in the one spelling as [OpenCheckpoint] does, and lets
-// signatures by others than those given pass, unverified.
+// ParseNote verifies a signed note: the author's signature first, then any number of
+// others in the order of their names and key hashes, one a key, all in the one spelling.
+// Those by a known key must be good; those by others than the given ones pass, unverified.
 func ParseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
 	if len(raw) > maxNote {
 		return nil, fmt.Errorf("note of %d bytes is too long", len(raw))
@@ -95,9 +105,18 @@ func ParseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note
 	if n.Sigs[0].Name != author.Name() || n.Sigs[0].Hash != author.KeyHash() {
 		return nil, fmt.Errorf("the first signature is not by %s+%08x", author.Name(), author.KeyHash())
 	}
-	again, err := FormatNote(n.Text, slices.Concat(n.Sigs, n.UnverifiedSigs))
+	sigs := slices.Concat(n.Sigs, n.UnverifiedSigs)
+	again, err := FormatNote(n.Text, sigs)
 	if err != nil {
 		return nil, err
+	}
+	keys := make(map[string]bool)
+	for _, s := range sigs {
+		id := signerID(s.Name, s.Hash)
+		if keys[id] {
+			return nil, fmt.Errorf("key %s signed twice", id)
+		}
+		keys[id] = true
 	}
 	if !bytes.Equal(again, raw) {
 		return nil, errors.New("note is not in the one spelling (order, repetition or base64 of its signatures)")
@@ -141,7 +160,7 @@ func WitnessVerifiers(vkeys []string) ([]note.Verifier, error) {
 		if err != nil {
 			return nil, fmt.Errorf("witness: %w", err)
 		}
-		id := fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash())
+		id := signerID(v.Name(), v.KeyHash())
 		if seen[id] {
 			continue
 		}

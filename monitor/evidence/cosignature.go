@@ -6,13 +6,16 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
+	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 )
 
-// Timestamped cosignatures of C2SP tlog-cosignature, Ed25519 only. The signer of
-// transparency-dev/formats is not used since it reads the clock itself.
+// Timestamped cosignatures of C2SP tlog-cosignature: Ed25519 and ML-DSA-44. They are
+// verified by transparency-dev/formats. Its signer is not used, since it reads the clock
+// itself; a witness of ours signs with Ed25519.
 
 // cosignMessage is what a witness signs: the time, then the checkpoint's text.
 func cosignMessage(at uint64, checkpoint []byte) []byte {
@@ -43,37 +46,42 @@ func (s cosigner) Sign(msg []byte) ([]byte, error) {
 // maxCosignTime is the last second of the year 9999: no later time can be written.
 const maxCosignTime = 253402300799
 
-// cosignVerifier checks cosignatures.
-type cosignVerifier struct{ publicKey }
-
-func (v cosignVerifier) Name() string    { return v.name }
-func (v cosignVerifier) KeyHash() uint32 { return v.hash() }
+// cosignVerifier checks cosignatures, which have a time.
+type cosignVerifier struct{ note.Verifier }
 
 func (v cosignVerifier) Verify(msg, sig []byte) bool {
-	if len(sig) != 8+ed25519.SignatureSize {
+	if len(sig) < 8 {
 		return false
 	}
 	at := binary.BigEndian.Uint64(sig)
-	return at <= maxCosignTime && ed25519.Verify(v.key, cosignMessage(at, msg), sig[8:])
+	return at > 0 && at <= maxCosignTime && v.Verifier.Verify(msg, sig)
 }
 
-// WitnessVerifier is the verifier for a witness's key as it stands in a roster.
-// Witnesses publish their keys as type 4 or, older ones, as type 1; the
-// cosignature's own key is of type 4 in either case.
+// WitnessVerifier is the verifier for a witness's key as it stands in a roster, in the
+// one spelling: of type 4 (Ed25519), 6 (ML-DSA-44) or, as older witnesses publish theirs,
+// 1; the cosignature's own key is of type 4 then.
 func WitnessVerifier(vkey string) (note.Verifier, error) {
-	k, err := parsePublicKey(vkey)
-	if err != nil {
-		return nil, err
+	name, rest, _ := strings.Cut(vkey, "+")
+	_, b64, _ := strings.Cut(rest, "+")
+	raw, err := base64.StdEncoding.DecodeString(b64)
+	if err != nil || len(raw) == 0 || !validKeyName(name) {
+		return nil, fmt.Errorf("verifier key %q: want <name>+<hash>+<base64> of a witness's key", vkey)
 	}
-	k.alg = WitnessKeyType
-	return cosignVerifier{k}, nil
+	if want := spellKey(name, raw); want != vkey {
+		return nil, fmt.Errorf("verifier key %q: its hash or spelling is wrong, want %q", vkey, want)
+	}
+	v, err := formats.NewVerifierForCosignatureV1(vkey)
+	if err != nil {
+		return nil, fmt.Errorf("verifier key %q of type %#02x: want a witness's key, Ed25519 (type 0x01 or 0x04) or ML-DSA-44 (0x06): %w", vkey, raw[0], err)
+	}
+	return cosignVerifier{v}, nil
 }
 
 // CosignedAt is the time in a cosignature that was verified.
 func CosignedAt(s note.Signature) (time.Time, error) {
-	raw, err := base64.StdEncoding.DecodeString(s.Base64)
-	if err != nil || len(raw) != 4+8+ed25519.SignatureSize {
+	at, err := formats.CoSigV1Timestamp(s)
+	if err != nil {
 		return time.Time{}, fmt.Errorf("signature of %s is no cosignature", s.Name)
 	}
-	return time.Unix(int64(binary.BigEndian.Uint64(raw[4:])), 0).UTC(), nil
+	return at.UTC(), nil
 }

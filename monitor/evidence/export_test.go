@@ -21,7 +21,6 @@ const (
 	FileRecords     = fileRecords
 	FolderCerts     = folderCerts
 	MaxBlockProof   = maxBlockProof
-	MaxCosigned     = maxCosigned
 	MaxNote         = maxNote
 	MaxPath         = maxPath
 	MaxVoucher      = maxVoucher
@@ -37,7 +36,7 @@ type (
 var (
 	EmptyRoot      = emptyRoot
 	FrontierTree   = frontierTree
-	OpenNote       = openNote
+	OpenNote       = ParseNote
 	OpenVoucher    = openVoucher
 	ParsePublicKey = parsePublicKey
 	PlaceOf        = placeOf

@@ -60,8 +60,11 @@ func OpenFork(raw []byte, logKey string) (Fork, error) {
 	}
 	var pair [2]Checkpoint
 	for i, n := range notes {
-		if pair[i], err = OpenCheckpoint(n, log); err != nil {
+		if pair[i], err = OpenExtended(n, log); err != nil {
 			return fail(err)
+		}
+		if alone, err := Respell(n, log); err != nil || !bytes.Equal(alone, n) {
+			return fail(errors.New("there are signatures beside the log's, which do not belong there"))
 		}
 	}
 	f := Fork{pair[0].Size, [2]Hash{pair[0].Root, pair[1].Root}}

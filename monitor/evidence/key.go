@@ -28,15 +28,21 @@ type publicKey struct {
 	key  ed25519.PublicKey
 }
 
-func (k publicKey) hash() uint32 {
-	sum := sha256.Sum256(append([]byte(k.name+"\n"), k.material()...))
-	return binary.BigEndian.Uint32(sum[:])
-}
+func (k publicKey) hash() uint32 { return keyHash(k.name, k.material()) }
 
 func (k publicKey) material() []byte { return append([]byte{k.alg}, k.key...) }
 
-func (k publicKey) String() string {
-	return fmt.Sprintf("%s+%08x+%s", k.name, k.hash(), base64.StdEncoding.EncodeToString(k.material()))
+func (k publicKey) String() string { return spellKey(k.name, k.material()) }
+
+// keyHash is the hash of a verifier key: material is its type and the key's bytes.
+func keyHash(name string, material []byte) uint32 {
+	sum := sha256.Sum256(append([]byte(name+"\n"), material...))
+	return binary.BigEndian.Uint32(sum[:])
+}
+
+// spellKey is the one spelling of a verifier key.
+func spellKey(name string, material []byte) string {
+	return fmt.Sprintf("%s+%08x+%s", name, keyHash(name, material), base64.StdEncoding.EncodeToString(material))
 }
 
 // parsePublicKey reads the one spelling of a verifier key.
@@ -66,6 +72,9 @@ type SigningKey struct {
 
 // NewSigningKey makes a key with the given name, of type [LogKeyType] or [WitnessKeyType].
 func NewSigningKey(rand io.Reader, name string, alg byte) (SigningKey, error) {
+	if !validKeyName(name) {
+		return SigningKey{}, fmt.Errorf("make key: %q is no name of a key", name)
+	}
 	_, key, err := ed25519.GenerateKey(rand)
 	if err != nil {
 		return SigningKey{}, fmt.Errorf("make key %s: %w", name, err)
@@ -89,7 +98,11 @@ func (k SigningKey) VerifierKey() string { return k.public().String() }
 // Verifier checks what is signed with the key: notes, or cosignatures.
 func (k SigningKey) Verifier() note.Verifier {
 	if k.alg == WitnessKeyType {
-		return cosignVerifier{k.public()}
+		v, err := WitnessVerifier(k.VerifierKey())
+		if err != nil {
+			panic(err) // a signing key has the key and the name of a verifier key
+		}
+		return v
 	}
 	return noteVerifier{k.public()}
 }

@@ -14,9 +14,10 @@ const MaxMonthBytes = 64 << 20
 const (
 	MaxAttemptBytes     = 48 << 10 // of canonical JSON
 	MaxRecordBytes      = 128 << 10
-	MaxCheckpointBytes  = 16 << 10
+	MaxCheckpointBytes  = 64 << 10
 	MaxCertificateBytes = 16 << 10
-	MaxTextBytes        = 256 // of most text, such as the name of the software
+	MaxCosignedBytes    = 1 << 10 // of the note in a challenge
+	MaxTextBytes        = 256     // of most text, such as the name of the software
 
 	MaxAttempts = 16        // on one relay in one hour
 	MaxRecords  = 100_000   // in one block

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -214,10 +215,14 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		}, "is of size 7, want 5"},
 		"checkpoint doubled": {func(m *evidence.MonitorMonth) { m.Checkpoints = append(m.Checkpoints, m.Checkpoints[2]) }, "4 checkpoints for 3"},
 		"foreign checkpoint": {func(m *evidence.MonitorMonth) { m.Checkpoints[1] = foreign.Month.Checkpoints[1] }, "none is by"},
-		"stranger cosigned": {func(m *evidence.MonitorMonth) {
+		"stranger in a wrong place": {func(m *evidence.MonitorMonth) {
+			w := evidencetest.NewWitness(t, "a") // before w1
+			m.Checkpoints[2] = slices.Concat(m.Checkpoints[2], w.Cosign(t, m.Checkpoints[2], evidencetest.FirstHour.Start()))
+		}, "one spelling"},
+		"stranger cosigned twice": {func(m *evidence.MonitorMonth) {
 			w := evidencetest.NewWitness(t, "x")
-			m.Checkpoints[2] = cosigned(m.Checkpoints[2], string(w.Cosign(t, m.Checkpoints[2], evidencetest.FirstHour.Start())))
-		}, "by a key that is not known"},
+			m.Checkpoints[2] = slices.Concat(m.Checkpoints[2], w.Cosign(t, m.Checkpoints[2], evidencetest.FirstHour.Start()), w.Cosign(t, m.Checkpoints[2], evidencetest.FirstHour.End()))
+		}, "signed twice"},
 		"cosigned twice": {func(m *evidence.MonitorMonth) {
 			m.Checkpoints[2] = cosigned(m.Checkpoints[2], string(s.Witnesses[1].Cosign(t, m.Checkpoints[2], evidencetest.Closing(evidencetest.FirstHour+9))))
 		}, "not in the one spelling"},
@@ -304,8 +309,6 @@ func TestVerifyMonthRefuses(t *testing.T) {
 	for name, k := range map[string]evidence.Keys{
 		"no key":              {Witnesses: s.Keys.Witnesses},
 		"a witness's key":     {Log: s.Keys.Witnesses[0], Witnesses: s.Keys.Witnesses},
-		"no witnesses":        {Log: s.Keys.Log},
-		"one witness":         {Log: s.Keys.Log, Witnesses: s.Keys.Witnesses[:1]},
 		"malformed witness":   {Log: s.Keys.Log, Witnesses: []string{"x"}},
 		"another log's key":   foreign.Keys,
 		"key with spare bits": {Log: strings.TrimRight(s.Keys.Log, "=") + "=x", Witnesses: s.Keys.Witnesses},
@@ -313,6 +316,24 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		if _, err := evidence.VerifyMonth(s.Month, k); err == nil {
 			t.Errorf("verified with %s", name)
 		}
+	}
+	// What witnesses say who are not known means nothing.
+	v, err := evidence.VerifyMonth(s.Month, evidence.Keys{Log: s.Keys.Log, Witnesses: s.Keys.Witnesses[:1]})
+	evidencetest.Must(t, err)
+	for _, h := range v.Hours {
+		for _, c := range h.Cosigned {
+			if c.Witness != s.Keys.Witnesses[0] {
+				t.Errorf("%s counts as cosigned by %s, who is not known", h.Header.Hour, c.Witness)
+			}
+		}
+	}
+	m := clone(s.Month)
+	x := evidencetest.NewWitness(t, "x")
+	m.Checkpoints[2] = slices.Concat(m.Checkpoints[2], x.Cosign(t, m.Checkpoints[2], evidencetest.FirstHour.Start()))
+	whole, err := evidence.VerifyMonth(s.Month, s.Keys)
+	evidencetest.Must(t, err)
+	if v, err = evidence.VerifyMonth(m, s.Keys); err != nil || !reflect.DeepEqual(v.Hours, whole.Hours) {
+		t.Errorf("with a cosignature by somebody who is not known: %v, and not the same hours", err)
 	}
 	// A witness too many, or twice, does no harm.
 	more := append(slices.Clone(s.Keys.Witnesses), evidencetest.NewWitness(t, "w3").VKey(), s.Keys.Witnesses[0])
@@ -491,7 +512,7 @@ func TestOpenCheckpoint(t *testing.T) {
 		"good":            {l.Origin() + "\n7\n" + root + "\n", ""},
 		"another origin":  {"x\n7\n" + root + "\n", "it is of log x"},
 		"no origin":       {"\n7\n" + root + "\n", "empty origin"},
-		"extension":       {l.Origin() + "\n7\n" + root + "\nmore\n", "one spelling"},
+		"extension":       {l.Origin() + "\n7\n" + root + "\nmore\n", "extension lines"},
 		"leading zero":    {l.Origin() + "\n07\n" + root + "\n", "one spelling"},
 		"plus":            {l.Origin() + "\n+7\n" + root + "\n", "size"},
 		"negative":        {l.Origin() + "\n-7\n" + root + "\n", "size"},

@@ -1,7 +1,6 @@
 package evidence_test
 
 import (
-	"bytes"
 	"strings"
 	"testing"
 	"time"
@@ -93,9 +92,9 @@ func TestTipRefused(t *testing.T) {
 		"of hours to come": {func(m *evidence.MonitorMonth) {
 			m.AsOf = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour + 7).Add(-time.Second))
 		}, "had not closed at"},
-		"cosigned by strangers": {func(m *evidence.MonitorMonth) {
-			m.Tip = append(bytes.Clone(m.Tip), evidencetest.NewWitness(t, "x").Cosign(t, m.Tip, evidencetest.Closing(evidencetest.FirstHour+8))...)
-		}, "not known"},
+		"with an extension line": {func(m *evidence.MonitorMonth) {
+			m.Tip = evidencetest.SignedText(t, s.log.dir, evidencetest.TextOf(m.Tip)+"more\n")
+		}, "extension lines"},
 		"a month cut short": {func(m *evidence.MonitorMonth) { m.Headers, m.Checkpoints = m.Headers[:3], m.Checkpoints[:1] }, "do not come to its end"},
 	} {
 		m := clone(good)

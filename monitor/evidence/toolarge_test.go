@@ -58,7 +58,7 @@ func TestTooLarge(t *testing.T) {
 		"lines of records": {with(evidence.FileRecords, bytes.Repeat([]byte("\n"), 1<<20)), "records.jsonl has 1048576 lines"},
 		"lines of proofs":  {with(evidence.FileProofs, bytes.Repeat([]byte("\n"), 1<<20)), "proofs.jsonl has 1048576 lines"},
 		"checkpoints":      {with(evidence.FileCheckpoints, bytes.Repeat([]byte("\n\n"), 1<<20)), "there are more than 744"},
-		"a checkpoint":     {with(evidence.FileCheckpoints, slices.Concat([]byte("x\n\n"), make([]byte, evidence.MaxCheckpointBytes))), "want 16384 at most"},
+		"a checkpoint":     {with(evidence.FileCheckpoints, slices.Concat([]byte("x\n\n"), make([]byte, evidence.MaxCheckpointBytes))), "want 65536 at most"},
 		"certificates":     {many(evidence.FolderCerts, 12000, func(i int) string { return fmt.Sprintf("%064x.der", i) }), "certificates, want 11904 at most"},
 		"two faults":       {with("x", nil), `file "x" is not known`},
 		"deep":             {with(evidence.FileMonth, slices.Concat(bytes.Repeat([]byte("["), 5000), []byte("\n"))), "stand in each other"},

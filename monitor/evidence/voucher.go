@@ -145,7 +145,7 @@ func (v *Vouchers) verify(a Attempt, r *Reservation, h Hour) (VoucherCheck, erro
 	if err != nil {
 		return check, fmt.Errorf("relay: %w", err)
 	}
-	if len(r.Cosigned) > maxCosigned {
+	if len(r.Cosigned) > MaxCosignedBytes {
 		return check, fmt.Errorf("cosigned: note of %d bytes is too long", len(r.Cosigned))
 	}
 	envelope, err := openVoucher(r.Voucher, relay)
@@ -223,8 +223,7 @@ func (v *Vouchers) openCosigned(raw string) (witness string, at time.Time, err e
 }
 
 const (
-	maxVoucher  = 16 << 10
-	maxCosigned = 1 << 10
+	maxVoucher = 16 << 10
 )
 
 // maxRSA and maxExponent bound the keys by which vouchers are signed.

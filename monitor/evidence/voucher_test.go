@@ -306,7 +306,7 @@ func TestCosignedInVoucher(t *testing.T) {
 		"by one and somebody":     {good + string(stranger.Cosign(t, cp, h.Start())), "", "one signature line"},
 		"the same line twice":     {good + string(w.Cosign(t, cp, h.Start().Add(-40*time.Minute))), "", "one signature line"},
 		"of another checkpoint":   {text(foreign) + string(w.Cosign(t, cp, h.Start())), "", "cosigned:"},
-		"with an extension line":  {note([]byte(strings.Replace(string(cp), "\n\n", "\nmore\n\n", 1)), w, h.Start()), "", "one spelling"},
+		"with an extension line":  {note([]byte(strings.Replace(string(cp), "\n\n", "\nmore\n\n", 1)), w, h.Start()), "", "extension lines"},
 		"of no checkpoint":        {note([]byte("monitor.example.org/relaymon/psf\n\n"), w, h.Start()), "", "cosigned:"},
 		"without a signature":     {text(cp), "", "cosigned:"},
 		"too long":                {good + strings.Repeat("x", 1024), "", "too long"},
@@ -381,7 +381,7 @@ func TestLogCosigned(t *testing.T) {
 		}
 		vouchers, err := evidence.NewVouchers(evidence.Keys{Log: l.Key(), Witnesses: both})
 		evidencetest.Must(t, err)
-		if _, at, err := vouchers.OpenCosigned(got); err != nil || !at.Equal(h.Start().Add(c.at)) || len(got) > evidence.MaxCosigned {
+		if _, at, err := vouchers.OpenCosigned(got); err != nil || !at.Equal(h.Start().Add(c.at)) || len(got) > evidence.MaxCosignedBytes {
 			t.Errorf("%s: of %s, %v; want %s", name, at, err, h.Start().Add(c.at))
 		}
 	}

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,6 +12,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+	formats "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/psf-relay/relay-appliance/internal/durable/durabletest"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -157,13 +160,20 @@ func TestManyCosignatures(t *testing.T) {
 	cp, err := l.Checkpoint()
 	evidencetest.Must(t, err)
 	var refused error
-	for i := range 90 {
-		w := evidencetest.NewWitness(t, fmt.Sprint("w", i, ".", strings.Repeat("x", 100)))
-		if refused = l.AddCosignatures(1, w.Cosign(t, cp, evidencetest.Closing(evidencetest.FirstHour)), w.VKey()); refused != nil {
+	for i := range 25 {
+		skey, vkey, err := formats.GenerateMLDSAKey(fmt.Sprint("w", i)) // its lines are the longest
+		evidencetest.Must(t, err)
+		signer, err := formats.NewMLDSASigner(skey)
+		evidencetest.Must(t, err)
+		n, err := note.Open(cp, note.VerifierList(l.key.Verifier()))
+		evidencetest.Must(t, err)
+		signed, err := note.Sign(n, signer)
+		evidencetest.Must(t, err)
+		if refused = l.AddCosignatures(1, signed[bytes.LastIndexByte(signed[:len(signed)-1], '\n')+1:], vkey); refused != nil {
 			break
 		}
 	}
-	evidencetest.WantError(t, refused, "want 16384 at most")
+	evidencetest.WantError(t, refused, "want 65536 at most")
 	kept, err := l.Checkpoint()
 	evidencetest.Must(t, err)
 	if len(kept) > evidence.MaxCheckpointBytes {

@@ -68,7 +68,7 @@ func (l *Log) Confront(checkpoints ...[]byte) error {
 		if err != nil {
 			return fmt.Errorf("confront log with a checkpoint: %w", err)
 		}
-		c, err := evidence.ParseCheckpoint(n.Text)
+		c, err := evidence.ParseExtended(n.Text)
 		if err != nil || c.Origin != l.meta.Origin {
 			return fmt.Errorf("confront log with a checkpoint: %q is none of %s", n.Text, l.meta.Origin)
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -83,7 +84,7 @@ func (c *Client) Add(ctx context.Context, r AddCheckpoint) (line []byte, at time
 	case http.StatusOK:
 		line, at, err = CosignatureIn(body, r.Checkpoint, c.logKey, c.key)
 	case http.StatusConflict:
-		err = conflict(kind, body)
+		err = conflictIn(kind, body)
 	case http.StatusUnprocessableEntity:
 		err = fmt.Errorf("%w: %s", ErrInconsistent, excerpt(body))
 	default:
@@ -95,11 +96,11 @@ func (c *Client) Add(ctx context.Context, r AddCheckpoint) (line []byte, at time
 	return line, at, nil
 }
 
-// conflict reads the size in the answer of a witness that remembers another one.
-func conflict(kind string, body []byte) error {
+// conflictIn reads the size in the answer of a witness that remembers another one.
+func conflictIn(kind string, body []byte) error {
 	text, ended := strings.CutSuffix(string(body), "\n")
 	size, err := strconv.ParseInt(text, 10, 64)
-	if kind != sizeType || !ended || err != nil || size < 0 || strconv.FormatInt(size, 10) != text {
+	if kind, _, _ := mime.ParseMediaType(kind); kind != sizeType || !ended || err != nil || size < 0 || strconv.FormatInt(size, 10) != text {
 		return fmt.Errorf("answered 409 without a size: %s", excerpt(body))
 	}
 	return &ConflictError{Size: size}

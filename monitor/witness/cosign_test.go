@@ -112,7 +112,6 @@ func TestWitness(t *testing.T) {
 		"changed text":      {l.Key(), AddCheckpoint{11, next.Proof, bytes.Replace(next.Checkpoint, []byte("\n13\n"), []byte("\n14\n"), 1)}, ErrNotTheLogs},
 		"not a checkpoint":  {l.Key(), AddCheckpoint{11, next.Proof, evidencetest.SignedText(t, home, "x\n")}, ErrNotTheLogs},
 		"another origin":    {l.Key(), AddCheckpoint{11, next.Proof, evidencetest.SignedText(t, home, strings.Replace(evidencetest.TextOf(next.Checkpoint), "other", "mother", 1))}, ErrNotTheLogs},
-		"extension line":    {l.Key(), AddCheckpoint{11, next.Proof, evidencetest.SignedText(t, home, evidencetest.TextOf(next.Checkpoint)+"more\n")}, ErrNotTheLogs},
 	} {
 		if line, err := w.Cosign(c.key, c.r, now); !errors.Is(err, c.want) {
 			t.Errorf("%s: %q, %v, want %v", name, line, err, c.want)
@@ -141,6 +140,21 @@ func TestWitness(t *testing.T) {
 	fork.Size = 13
 	if _, err := w.Cosign(l.Key(), AddCheckpoint{11, next.Proof, evidencetest.SignedText(t, home, fork.Text())}, now); !errors.Is(err, ErrInconsistent) {
 		t.Errorf("cosigned a fork: %v", err)
+	}
+	// Lines to which others give a meaning are cosigned with the rest, and are no way
+	// around a proof that the log has forked.
+	text := evidencetest.TextOf(next.Checkpoint)
+	for _, more := range []string{"more\n", "more\n", ""} {
+		r := AddCheckpoint{11, next.Proof, evidencetest.SignedText(t, home, text+more)}
+		if more == "" || len(next.Proof) == 0 {
+			r.OldSize, r.Proof = 13, nil
+		}
+		line, err := w.Cosign(l.Key(), r, now)
+		evidencetest.Must(t, err)
+		if _, _, err := CosignatureIn(line, r.Checkpoint, l.Key(), w.Key()); err != nil {
+			t.Errorf("of a checkpoint with the lines %q: %v", more, err)
+		}
+		next.Proof = nil
 	}
 	// An older copy that was restored sees it at once.
 	if err := l.ConfrontSize(13); err != nil {

@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/listen"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// maxBody bounds what is read from anybody: 63 lines of proof and a checkpoint
-// with many more signatures than there are witnesses.
-const maxBody = 32 << 10
+// maxBody bounds what is read from anybody: 63 lines of proof and a checkpoint.
+const maxBody = 4<<10 + evidence.MaxCheckpointBytes
 
 // rates leave room: a log asks about once an hour, and a few times more when
 // something is amiss.

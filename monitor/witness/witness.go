@@ -77,7 +77,7 @@ type AddCheckpoint struct {
 // Size is that of the checkpoint, whose signature is not looked at.
 func (r AddCheckpoint) Size() (int64, error) {
 	text, _, _ := bytes.Cut(r.Checkpoint, []byte("\n\n"))
-	c, err := evidence.ParseCheckpoint(string(text) + "\n")
+	c, err := evidence.ParseExtended(string(text) + "\n")
 	if err != nil {
 		return 0, fmt.Errorf("add-checkpoint: %w", err)
 	}
@@ -101,8 +101,8 @@ func ParseAddCheckpoint(body []byte) (AddCheckpoint, error) {
 		return AddCheckpoint{}, fmt.Errorf("add-checkpoint: %s", what)
 	}
 	head, checkpoint, ok := bytes.Cut(body, []byte("\n\n"))
-	if !ok || len(body) > 2*evidence.MaxCheckpointBytes {
-		return fail("want a head, an empty line and a checkpoint, and no more than 32 KiB")
+	if !ok || len(body) > maxBody {
+		return fail(fmt.Sprintf("want a head, an empty line and a checkpoint, and no more than %d bytes", maxBody))
 	}
 	lines := strings.Split(string(head), "\n")
 	size, ok := strings.CutPrefix(lines[0], "old ")
@@ -151,7 +151,7 @@ func (w *Witness) last(logKey string) (evidence.Checkpoint, []byte, error) {
 	if err != nil {
 		return evidence.Checkpoint{}, nil, fmt.Errorf("witness: %w", err)
 	}
-	c, err := evidence.OpenCheckpoint(raw, log, w.key.Verifier())
+	c, err := evidence.OpenExtended(raw, log, w.key.Verifier())
 	if err != nil {
 		// Going on as if nothing had been cosigned would be what a witness must never do.
 		return evidence.Checkpoint{}, nil, fmt.Errorf("witness: %s is damaged: %w; restore it from a backup", w.path(logKey), err)
@@ -171,7 +171,7 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	if err != nil || len(r.Checkpoint) > evidence.MaxCheckpointBytes {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
 	}
-	c, err := evidence.ParseCheckpoint(n.Text)
+	c, err := evidence.ParseExtended(n.Text)
 	if err != nil || c.Origin != log.Name() {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
 	}
@@ -198,7 +198,7 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	if err := extends(c, old, r.Proof); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
 	}
-	if c.Size == old.Size && raw != nil {
+	if raw != nil && c.Text() == old.Text() {
 		return lastLine(raw), nil // it was not heard the first time
 	}
 	signed, err := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs}, w.key.Cosigner(at))

@@ -416,3 +416,11 @@ type canned struct {
 func (c canned) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: c.status, Header: http.Header{"Content-Type": {c.kind}}, Body: io.NopCloser(bytes.NewReader(c.body))}, nil
 }
+
+// The type of a size may have parameters.
+func TestConflictWithParameters(t *testing.T) {
+	var conflict *ConflictError
+	if err := conflictIn(sizeType+"; charset=utf-8", []byte("7\n")); !errors.As(err, &conflict) || conflict.Size != 7 {
+		t.Errorf("got %v, want a conflict with size 7", err)
+	}
+}
