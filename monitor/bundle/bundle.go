@@ -272,6 +272,7 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	if older > 0 {
 		res.byNewest(files, h, o)
 	}
+	res.tellUnknown(rules, res.Case.Roster)
 	switch {
 	case o.Committee != "":
 	case v.Network == evidence.Lab:
@@ -284,6 +285,18 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	}
 	res.Result = res.Counts().Result
 	return res, nil
+}
+
+// tellUnknown says which members of the committee's files are unknown here.
+func (r *Result) tellUnknown(rules *bounty.Rules, roster *bounty.Roster) {
+	for _, f := range []struct {
+		what    string
+		unknown []string
+	}{{"the rules have", rules.Unknown}, {"the roster has", roster.Unknown}} {
+		if len(f.unknown) > 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s members that this relayaudit does not know: %s; they mean nothing to it", f.what, strings.Join(f.unknown, ", ")))
+		}
+	}
 }
 
 // compare makes all that follows from the verdict, and compares it with what is there.
