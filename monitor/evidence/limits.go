@@ -24,7 +24,7 @@ const (
 	maxCertificate = 16 << 10
 	maxHours       = 31 * 24 // in a month
 
-	maxDepth   = 8   // of lists and objects in each other, in a line
+	maxDepth   = 16  // of lists and objects in each other, in a line
 	maxMembers = 256 // of one of them
 
 	maxAttempts  = 16 // on one relay in one hour
