@@ -1,6 +1,9 @@
 package evidence
 
-import "fmt"
+import (
+	"encoding/json"
+	"fmt"
+)
 
 // FormatVersion is the version of records, headers and exported months that this package
 // writes and reads. What is added to a format raises no version: see [Decode]. What
@@ -14,4 +17,15 @@ func NewerVersion(what string, version, reads int) error {
 		return nil
 	}
 	return fmt.Errorf("%s is of version %d: it needs relayaudit of at least version %d; this one reads version %d", what, version, version, reads)
+}
+
+// VersionIn is the number of the member "version" of an object, whatever else it holds; 0:
+// there is none.
+func VersionIn(object []byte) int {
+	var members map[string]json.RawMessage // other than those of a struct, its names are exact
+	var version int
+	if json.Unmarshal(object, &members) != nil || json.Unmarshal(members["version"], &version) != nil {
+		return 0
+	}
+	return version
 }
