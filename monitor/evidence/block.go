@@ -38,7 +38,8 @@ type Header struct {
 	// place for them.
 	Missed  int64 `json:"missed,omitempty"`
 	Records int64 `json:"records"`
-	Root    Hash  `json:"root"` // of the prefix tree over the records
+	Root    Hash  `json:"root"`    // of the prefix tree over the records
+	Version int   `json:"version"` // [FormatVersion]
 }
 
 // Clock sums up the samples of the monitor's clock, from the hour's begin until it
@@ -144,7 +145,7 @@ type Mark struct {
 
 // header makes the head of a block out of the hour's write-ahead log, nil for a gap.
 func (w *openWAL) header(h Hour, at time.Time, records prefixTree) Header {
-	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: int64(len(records)), Root: records.root()}
+	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: int64(len(records)), Root: records.root(), Version: FormatVersion}
 	if w != nil {
 		head.State = StateOK
 		if n := len(w.begins); n > 0 {

@@ -9,9 +9,18 @@
 // # Canonical JSON
 //
 // All JSON here is canonical as of RFC 8785: members sorted, no white space, one
-// spelling of every string and number. A reader accepts exactly what a writer
-// writes: it decodes, encodes again, and compares the bytes. Unknown members are
-// refused. Integers stay within ±2^53. The members and their meaning are those of
+// spelling of every string and number. No number is beyond ±2^53. A reader accepts
+// exactly what a writer writes: it decodes, encodes again, and compares the bytes. But
+// an object may have members that the reader does not know, at any depth: they mean
+// nothing to it, and it keeps them, hashes them and passes them on as they are. The
+// names of members are exact: hour is known, Hour is not. The keys of results are the
+// components alone. Lists and objects stand in each other no deeper than 16, and have
+// no more than 256 members.
+//
+// Records and headers have the member version, which is 1, and month.json has the
+// format "relaymon-month/v1". What is added raises no version; what changes the meaning
+// of something known does, be it an outcome or a state that was not known. A reader
+// refuses a higher version and says which one it would need to read. The members and their meaning are those of
 // the types of this package; a member marked omitempty is absent when it is empty
 // or zero, an empty list without it is null or []. Binary members ([]byte and hashes) are standard base64 with padding.
 //
@@ -275,7 +284,7 @@
 //	a certificate                               16 KiB
 //
 // There are no more than 744 lines in a file, 744 checkpoints and open hours, and 11904
-// certificates. In a line no more than 8 lists and objects stand in each other, and each
+// certificates. In a line no more than 16 lists and objects stand in each other, and each
 // has no more than 256 members. In detail, at most:
 //
 //	record               16 attempts

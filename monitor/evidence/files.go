@@ -3,10 +3,13 @@ package evidence
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -38,7 +41,35 @@ type monthIndex struct {
 	TipProof  []Hash `json:"tip_proof"`
 }
 
-const monthFormat = "relaymon-month/v1"
+// monthFormat names the format and its version, [FormatVersion].
+const (
+	monthFormat = monthKind + "1"
+	monthKind   = "relaymon-month/v"
+)
+
+// readIndex reads the line of month.json.
+func readIndex(line []byte) (monthIndex, error) {
+	var index monthIndex
+	err := decodeLine(line, maxIndex, &index)
+	if err == nil && index.Format == monthFormat {
+		return index, nil
+	}
+	var of struct {
+		Format string `json:"format"`
+	}
+	fault := json.Unmarshal(line, &of)
+	if v, ours := strings.CutPrefix(of.Format, monthKind); fault == nil && ours {
+		if n, fault := strconv.Atoi(v); fault == nil {
+			if newer := NewerVersion(fileMonth, n, FormatVersion); newer != nil {
+				return monthIndex{}, newer
+			}
+		}
+	}
+	if err != nil {
+		return monthIndex{}, fmt.Errorf("%s: %w", fileMonth, err)
+	}
+	return monthIndex{}, fmt.Errorf("%s: format %q, want %s", fileMonth, index.Format, monthFormat)
+}
 
 // Files are the month as files: name to content, names with slashes. Equal months
 // make equal files. Certificates stand under certificates/<sha256>.der, so that
@@ -63,12 +94,24 @@ func (m MonitorMonth) Files() (map[string][]byte, error) {
 
 func certificateFile(der []byte) string { return folderCerts + hashHex(der) + certificateSufix }
 
-// signedFiles are those that the note lists, each in parts: they are long, and most
-// callers only want a hash.
-func (m MonitorMonth) signedFiles() (map[string][][]byte, error) {
+// encodeIndex is the line of month.json: as it was read, if that says the same.
+func (m MonitorMonth) encodeIndex() ([]byte, error) {
 	// An empty list is written [], not null.
 	b, err := Encode(monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,
 		append([]Hash{}, m.Frontier...), append([]Hash{}, m.TipProof...)})
+	if err != nil || m.grownIndex == nil {
+		return b, err
+	}
+	if known := appendKnown(nil, m.grownIndex, reflect.TypeFor[monthIndex]()); bytes.Equal(known, b) {
+		return m.grownIndex, nil
+	}
+	return b, nil
+}
+
+// signedFiles are those that the note lists, each in parts: they are long, and most
+// callers only want a hash.
+func (m MonitorMonth) signedFiles() (map[string][][]byte, error) {
+	b, err := m.encodeIndex()
 	if err != nil {
 		return nil, err
 	}
@@ -170,15 +213,15 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 	if !ok {
 		return fail(fmt.Errorf("%s: the line is not ended", fileMonth))
 	}
-	var index monthIndex
-	if err := decodeLine(b, maxIndex, &index); err != nil {
-		return fail(fmt.Errorf("%s: %w", fileMonth, err))
-	}
-	if index.Format != monthFormat {
-		return fail(fmt.Errorf("%s: format %q, want %s", fileMonth, index.Format, monthFormat))
+	index, err := readIndex(b)
+	if err != nil {
+		return fail(err)
 	}
 	m := MonitorMonth{Origin: index.Origin, Key: index.Key, Month: index.Month, Relay: index.Relay, AsOf: index.AsOf,
 		StartSize: index.StartSize, Frontier: index.Frontier, TipProof: index.TipProof, Note: files[fileNote]}
+	if again, err := m.encodeIndex(); err != nil || !bytes.Equal(again, b) {
+		m.grownIndex = b
+	}
 	for name, into := range map[string]*[][]byte{fileHeaders: &m.Headers, fileProofs: &m.Proofs, fileRecords: &m.Records} {
 		if n := bytes.Count(files[name], []byte("\n")); n > maxHours {
 			return fail(fmt.Errorf("%s has %d lines, want %d at most", name, n, maxHours))
@@ -189,7 +232,6 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		}
 		*into = lines
 	}
-	var err error
 	if m.Checkpoints, err = splitNotes(files[fileCheckpoints]); err != nil {
 		return fail(fmt.Errorf("%s: %w", fileCheckpoints, err))
 	}

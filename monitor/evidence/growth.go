@@ -40,6 +40,12 @@ func DecodeGrown(b []byte, v any) error {
 	return Decode(known, v)
 }
 
+// decodeSealed reads into the empty v what DecodeGrown would, in a fraction of the time.
+// It is for canonical lines whose hash vouches for them, and that were checked before.
+func decodeSealed(line []byte, v any) error {
+	return json.Unmarshal(appendKnown(make([]byte, 0, len(line)), line, reflect.TypeOf(v).Elem()), v)
+}
+
 // canonical says whether bytes are canonical JSON, whatever it says, within the bounds
 // of a line.
 func canonical(b []byte) error {
@@ -81,7 +87,7 @@ func appendKnown(dst, b []byte, t reflect.Type) []byte {
 	}
 	kind := t.Kind()
 	switch {
-	case readsItself(t):
+	case len(b) == 0 || readsItself(t):
 	case b[0] == '{' && kind == reflect.Struct:
 		known := fieldTypes(t)
 		return appendMembers(dst, b, func(name []byte) reflect.Type { return known[string(name)] })
@@ -89,11 +95,11 @@ func appendKnown(dst, b []byte, t reflect.Type) []byte {
 		return appendMembers(dst, b, func([]byte) reflect.Type { return t.Elem() })
 	case b[0] == '[' && (kind == reflect.Slice || kind == reflect.Array):
 		dst = append(dst, '[')
-		for rest := b[1:]; rest[0] != ']'; {
-			end := valueEnd(rest, 0)
-			dst = appendKnown(dst, rest[:end], t.Elem())
-			if rest = rest[end:]; rest[0] == ',' {
-				dst, rest = append(dst, ','), rest[1:]
+		for at := 1; at < len(b)-1; at++ {
+			end := valueEnd(b, at)
+			dst = appendKnown(dst, b[at:end], t.Elem())
+			if at = end; at < len(b)-1 {
+				dst = append(dst, ',')
 			}
 		}
 		return append(dst, ']')

@@ -92,7 +92,7 @@ func FileLimit(name string) int {
 	return 0
 }
 
-// decodeLine is [Decode] of a line of no more than limit bytes that is shaped as a
+// decodeLine is [DecodeGrown] of a line of no more than limit bytes that is shaped as a
 // writer's lines are.
 func decodeLine(line []byte, limit int, v any) error {
 	if len(line) > limit {
@@ -101,7 +101,7 @@ func decodeLine(line []byte, limit int, v any) error {
 	if err := shaped(line); err != nil {
 		return err
 	}
-	return Decode(line, v)
+	return DecodeGrown(line, v)
 }
 
 // shaped refuses JSON with lists so long or so deep as no writer makes them, before it

@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -233,7 +232,7 @@ func (l *Log) sealedRecords(head Header) ([]Record, error) {
 	}
 	list := make([]Record, len(lines))
 	for i, line := range lines {
-		if err := json.Unmarshal(line, &list[i]); err != nil {
+		if err := decodeSealed(line, &list[i]); err != nil {
 			return damaged(err)
 		}
 	}

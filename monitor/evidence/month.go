@@ -38,6 +38,9 @@ type MonitorMonth struct {
 	// whose hashes stand in the records: so nothing of an export can be changed or left
 	// out by whoever passes it on.
 	Note []byte
+
+	// grownIndex is month.json with its members that nobody knows yet; nil: it has none.
+	grownIndex []byte
 }
 
 // OpenHour holds the attempts on the relay in an hour that is not sealed yet:

@@ -72,7 +72,7 @@ func TestPrefixTree(t *testing.T) {
 	_, err := recordTree(recordsOf("a", "b", "a"))
 	wantError(t, err, "two records are of one relay")
 	_, err = recordTree([][]byte{[]byte(`{}`)})
-	wantError(t, err, "does not end with its peer ID")
+	wantError(t, err, "does not say its relay's peer ID")
 }
 
 // A monitor that seals a tree of its own making has two answers ready in none.

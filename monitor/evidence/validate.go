@@ -238,8 +238,8 @@ func checkRecord(r Record, h Hour) error {
 // decodeRecord reads the canonical record of a relay and an hour.
 func decodeRecord(b []byte, h Hour) (Record, error) {
 	var r Record
-	if err := decodeLine(b, maxRecord, &r); err != nil {
-		return Record{}, err
+	if err := decodeLine(b, maxRecord, &r); err != nil || r.Version != FormatVersion {
+		return Record{}, wrongVersion("the record", b, err)
 	}
 	return r, checkRecord(r, h)
 }
@@ -247,8 +247,8 @@ func decodeRecord(b []byte, h Hour) (Record, error) {
 // decodeHeader reads the canonical header of the hour after the one before.
 func decodeHeader(b []byte) (Header, error) {
 	var h Header
-	if err := decodeLine(b, maxHeader, &h); err != nil {
-		return Header{}, err
+	if err := decodeLine(b, maxHeader, &h); err != nil || h.Version != FormatVersion {
+		return Header{}, wrongVersion("the header", b, err)
 	}
 	switch h.State {
 	case StateOK:

@@ -466,7 +466,7 @@ func (v *monthVerifier) open() error {
 		if err != nil {
 			return err
 		}
-		r := Record{PeerID: v.m.Relay, Hour: o.Hour}
+		r := Record{PeerID: v.m.Relay, Hour: o.Hour, Version: FormatVersion}
 		for _, line := range lines {
 			var a Attempt
 			if err := decodeLine(line, maxAttempt, &a); err != nil {

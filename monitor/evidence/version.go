@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 )
 
@@ -17,6 +18,19 @@ func NewerVersion(what string, version, reads int) error {
 		return nil
 	}
 	return fmt.Errorf("%s is of version %d: it needs relayaudit of at least version %d; this one reads version %d", what, version, version, reads)
+}
+
+// wrongVersion is the fault of a line that cannot be read: nothing but its version, if
+// that is a newer one, and otherwise err or, without one, a version that there never was.
+func wrongVersion(what string, line []byte, err error) error {
+	version := VersionIn(line)
+	if newer := NewerVersion(what, version, FormatVersion); newer != nil {
+		return newer
+	}
+	if err == nil || version < FormatVersion {
+		return errors.Join(fmt.Errorf("%s has no version: want \"version\":%d in it", what, FormatVersion), err)
+	}
+	return err
 }
 
 // VersionIn is the number of the member "version" of an object, whatever else it holds; 0:

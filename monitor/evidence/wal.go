@@ -58,10 +58,17 @@ func (m Mark) check() error {
 	return checkMissed(m.Missed)
 }
 
+// decodeEntry reads an entry. What it holds may have grown: the log of a newer relaymon
+// is taken up again by an older one, and what it wrote is sealed byte for byte.
 func decodeEntry(line []byte, h Hour) (entry, error) {
 	var e entry
 	if err := decodeLine(line, maxEntry, &e); err != nil {
 		return entry{}, err
+	}
+	n := 0
+	members(line, func(_, _ []byte) bool { n++; return true })
+	if n != 1 {
+		return entry{}, fmt.Errorf("entry has %d members, want exactly one of begin, attempt, mark", n)
 	}
 	return e, e.check(h)
 }
@@ -174,7 +181,7 @@ func (w *wal) add(e entry, line []byte) {
 func (w *wal) records() []Record {
 	records := make([]Record, 0, len(w.attempts))
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
-		r := Record{PeerID: id, Hour: w.hour}
+		r := Record{PeerID: id, Hour: w.hour, Version: FormatVersion}
 		for _, a := range w.of(id) {
 			r.Attempts = append(r.Attempts, a.Attempt)
 		}
@@ -200,7 +207,7 @@ func (w *wal) lines() (lines [][]byte) {
 			}
 			line = append(line, a.raw...)
 		}
-		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s"}`, w.hour, id))
+		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s","version":%d}`, w.hour, id, FormatVersion))
 	}
 	return lines
 }
