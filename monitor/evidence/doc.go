@@ -363,13 +363,13 @@
 //
 // Record:
 //
-//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
+//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","version":1}
 //
 // Key and value of its place in the block, and their hash, which is the root:
 //
 //	u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=
-//	WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA=
-//	VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=
+//	q/cOvTQIWLoREkL1xlN/VLFsFlSiy3snETD+H3MPqaE=
+//	1+iHvT16tChTSeR4wHh9Qr2bhx7pF8R1iltDb0BYph8=
 //
 // Proof of it:
 //
@@ -377,32 +377,32 @@
 //
 // Proof that the block has no record of the identity that reserved:
 //
-//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA="},"path":[],"present":false}
+//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"q/cOvTQIWLoREkL1xlN/VLFsFlSiy3snETD+H3MPqaE="},"path":[],"present":false}
 //
 // Header, and its leaf hash:
 //
-//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
-//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
+//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"1+iHvT16tChTSeR4wHh9Qr2bhx7pF8R1iltDb0BYph8=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok","version":1}
+//	dKdPIh2papRTJnhtxuQtXor4M0H9QYGNCBfB5K11o4M=
 //
 // Checkpoint with a cosignature:
 //
 //	monitor.example.org/relaymon/lab
 //	1
-//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
+//	dKdPIh2papRTJnhtxuQtXor4M0H9QYGNCBfB5K11o4M=
 //
-//	— monitor.example.org/relaymon/lab gkZyqv6skG7Wj5QEc1sNz4hOkEhTHZdO3NCNi+0/1S5I1VcyofM57MEJfQ240xZE9kkY6dQVWQPZRe+xzt/UQ4zoXwA=
-//	— witness.example.net ZGfh7QAAAABq5pMMxVXPXsOFOk9fiqa22iRg95SiM6FkdvZY3aFmnOpeg6wNFoBkAQVSGtQzqmu0Brkd8MNcPRPkBjb25JJG4+t5Dw==
+//	— monitor.example.org/relaymon/lab gkZyqphVAVrpqNYjtvPlmruHWIks3KzuFPLYe4Fpj0G9quJAUUJh6L1TCibU7mAnbVIwsiSlcbqqS7BQCeKMqt4kOQQ=
+//	— witness.example.net ZGfh7QAAAABq5pMMpSnNVQIwf8vuxdrpwFYmHzuigr8i3wdao7sEmWLpntd41/a3QN+Jc7fLM8zN0r3B2v9lS+hw+CIL2QlVKeVVBg==
 //
 // Note of the month:
 //
 //	relaymon-month/v1
 //	monitor.example.org/relaymon/lab
 //	2026-11 12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba 2026-11-01T02:16:00.000Z
-//	f7658db8b3f29e25af41a2009013bb090cc462f73ac03096be5628566cfab31f blocks.jsonl
-//	e102b396f5f0140971a122084fb37f882dc486a12367c2061aabc0c6ff4bf6b1 checkpoints
+//	d809cd90d30fcce7f91075340b8c4c6ce38303c8dc50d24ad2391a15519745ed blocks.jsonl
+//	90953ce36cb8b7dc837a8085006ddb703727fe8d55b2edf51575ca4f9f5600fd checkpoints
 //	a8e5fc494aa6b8777069a480da0d20faf3cf1eea49a2858994d91611b9f32f5d month.json
 //	87f318caada20b53a0c92722d3be0d9ab791f5276f980ca281f2e598baa1e213 proofs.jsonl
-//	f8fcc85fd29712cb03e5de85988e63bf97f2a0482a635ef11f6bbd0aa8473408 records.jsonl
+//	4e2c0b76a9b2f299a0046dd0ec2333f891e15c5d5cea4a7337cb2a933e9297b4 records.jsonl
 //
-//	— monitor.example.org/relaymon/lab gkZyqru3abmYRNmdB4bggh+swZHFJaMVOTrMoI8qTyNGPXp77RF0XC6KDb3bgIlYNU2yfnC9roBiaVVFiOb/NbUwVAM=
+//	— monitor.example.org/relaymon/lab gkZyqlIRaaFodOaXXBQ563P0db+ON8PO2GydMFlfER14cgEiutNYNIocPWusDG8GDbXMovYWcoaffwO+lBZS5lhL+gY=
 package evidence
