@@ -17,6 +17,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Reseal writes a monitor's log anew as a program of another time would have: with other
@@ -51,7 +52,7 @@ func (w *Scene) Reseal(m *Watcher, record, header func(line []byte) []byte) {
 		w.Must(os.WriteFile(name, out.Bytes(), 0o644))
 	}
 	w.resign(m, hashesOf(stored))
-	m.Log, err = evidence.Open(m.Dir)
+	m.Log, err = store.Open(m.Dir)
 	w.Must(err)
 	log := m.Log
 	w.t.Cleanup(func() { log.Close() })
