@@ -137,6 +137,7 @@ func (m *Monitor) prepare() (err error) {
 		return err
 	}
 	m.inForce.Store(b)
+	m.tellUnknown(nil, b)
 	m.shelve(b, h)
 	if m.ladder, err = newLadder(m.cfg); err != nil {
 		return err

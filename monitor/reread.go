@@ -57,11 +57,31 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	m.adopt(b, h, now)
 	m.shelve(b, h)
 	m.log.Info("the committee's files have changed and are in force from now on", changes(old, b)...)
+	m.tellUnknown(old, b)
 	if m.warming != nil {
 		m.warming() // nobody will ask for it again
 	}
 	ctx, m.warming = context.WithCancel(ctx)
 	m.running.Go(func() { m.warm(ctx, b) })
+}
+
+// tellUnknown says, once for each file, which members of the committee's files this
+// program does not know. Nil is the basis before the first.
+func (m *Monitor) tellUnknown(old, b *basis) {
+	if old == nil {
+		old = &basis{rules: &bounty.Rules{}, roster: &bounty.Roster{}}
+	}
+	for _, f := range []struct {
+		what, was, is string
+		unknown       []string
+	}{
+		{"roster", old.roster.SHA256, b.roster.SHA256, b.roster.Unknown},
+		{"rules", old.rules.SHA256, b.rules.SHA256, b.rules.Unknown},
+	} {
+		if len(f.unknown) > 0 && f.is != f.was {
+			m.log.Warn("the "+f.what+" file has members that this relaymon does not know: they mean nothing to it", "members", strings.Join(f.unknown, ", "))
+		}
+	}
 }
 
 // shelve keeps the files that are in force. A monitor that cannot goes on: it would

@@ -39,28 +39,44 @@ func (f *Fault) Error() string {
 // their value. The error joins a [Fault] for each mistake; name stands for the
 // file in them. Lists are replaced, not appended to; maps are merged.
 func Decode(name string, data []byte, into any) error {
-	return decode(name, data, into, false)
+	return DecodeWith(name, data, into, Options{})
 }
 
 // DecodeWhole reads data as [Decode] does, and wants every key of into to stand there
 // but those whose yaml tag says omitempty. The error names all that are missing.
 func DecodeWhole(name string, data []byte, into any) error {
-	return decode(name, data, into, true)
+	return DecodeWith(name, data, into, Options{Whole: true})
 }
 
-func decode(name string, data []byte, into any, whole bool) error {
+// Options say how a file is read.
+type Options struct {
+	// Whole wants every key to stand there, as [DecodeWhole] does.
+	Whole bool
+	// Version is asked about the number behind the file's key "version" before anything
+	// else in the file is judged. Its error is the only one that is told: a newer file may
+	// differ in everything.
+	Version func(version int) error
+	// Unknown collects the keys that into does not have; nil: each is a fault.
+	Unknown *Unknown
+}
+
+// DecodeWith reads data as [Decode] does, with options.
+func DecodeWith(name string, data []byte, into any, o Options) error {
 	file, err := Parse(name, data, 0)
+	if err := o.newer(name, data, file); err != nil {
+		return err
+	}
 	if err != nil {
 		return err
 	}
-	d := decoder{faults: faults{file: name}, whole: whole}
+	d := decoder{faults: faults{file: name}, Options: o}
 	docs := file.Docs
 	// An empty file, or one of comments only, changes nothing.
 	docs = slices.DeleteFunc(docs, func(doc *ast.DocumentNode) bool { return isEmpty(doc.Body) })
 	v := reflect.ValueOf(into).Elem()
 	switch len(docs) {
 	case 0:
-		if whole {
+		if o.Whole {
 			d.missing(&token.Token{Position: &token.Position{Line: 1, Column: 1}}, fieldsOf(v), nil, "")
 		}
 	case 1:
@@ -98,7 +114,7 @@ func SyntaxFault(name string, err error) error {
 // in one place does not hide those in others.
 type decoder struct {
 	faults faults
-	whole  bool // every key must be there
+	Options
 }
 
 func (d *decoder) fault(n ast.Node, format string, args ...any) {
@@ -150,6 +166,10 @@ func (d *decoder) object(n ast.Node, v reflect.Value, path string) {
 	fields := fieldsOf(v)
 	for _, e := range entries {
 		f, ok := fields[e.key]
+		if !ok && d.Unknown != nil {
+			d.Unknown.add(join(path, e.key))
+			continue
+		}
 		if !ok {
 			if d.faults.full() {
 				return // a hint takes time
@@ -159,7 +179,7 @@ func (d *decoder) object(n ast.Node, v reflect.Value, path string) {
 		}
 		d.value(e.value, f.Value, join(path, e.key))
 	}
-	if d.whole {
+	if d.Whole {
 		d.missing(n.GetToken(), fields, entries, path)
 	}
 }

@@ -19,17 +19,21 @@ func Lines(data []byte) map[string]int {
 }
 
 func note(n ast.Node, path string, lines map[string]int) {
-	var values []*ast.MappingValueNode
-	switch n := n.(type) {
-	case *ast.MappingNode:
-		values = n.Values
-	case *ast.MappingValueNode:
-		values = []*ast.MappingValueNode{n}
-	}
-	for _, v := range values {
+	for _, v := range mapping(n) {
 		token := v.Key.GetToken()
 		key := join(path, token.Value)
 		lines[key] = token.Position.Line
 		note(v.Value, key, lines)
 	}
+}
+
+// mapping are the entries of a map; anything else has none.
+func mapping(n ast.Node) []*ast.MappingValueNode {
+	switch n := n.(type) {
+	case *ast.MappingNode:
+		return n.Values
+	case *ast.MappingValueNode:
+		return []*ast.MappingValueNode{n}
+	}
+	return nil
 }

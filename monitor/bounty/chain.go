@@ -134,7 +134,8 @@ type Previous struct {
 }
 
 // NextRoster writes into a roster that it follows the one before, and returns its text,
-// ready to be signed. The error names all that it changes of hours before now.
+// ready to be signed. The error names all that it changes of hours before now. A member
+// that this program does not know is an error: it is a typing mistake, or needs a newer program.
 func NextRoster(name string, file []byte, before *Previous, now evidence.Hour) ([]byte, *Roster, error) {
 	var old *Roster
 	l := Link{Serial: 1}
@@ -149,7 +150,7 @@ func NextRoster(name string, file []byte, before *Previous, now evidence.Hour) (
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := parseRoster(name, text, text, (*Roster).Validate)
+	r, err := parseRoster(name, text, text, false, (*Roster).Validate)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,7 +177,7 @@ func NextRules(name string, file []byte, before *Previous, now evidence.Hour) ([
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := parseRules(name, text, text, true)
+	r, err := parseRules(name, text, text, true, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -266,7 +267,7 @@ func firstLine(lines map[string]int) (first int, ok bool) {
 // linked reads back what was written: the link, and all else as it was.
 func linked[T any](name string, before, after []byte, l Link, place func(*T) (serial *int, previous *string)) error {
 	var was, is T
-	if err := config.Decode(name, before, &was); err != nil {
+	if err := config.DecodeWith(name, before, &was, options(nil)); err != nil {
 		return err
 	}
 	if err := config.Decode(name, after, &is); err != nil {

@@ -590,7 +590,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("got %v, want %q in it", err, want)
 		}
 	}
-	_, err = ParseRules("mine", []byte("version: 2\nnetwork: 5g\nhours_required: 0\nrelay_level: 5\ncontrol_share: 2/3\nbusy_cap: -1\ncountries: [SG, SG, Japan]\nvacuum_km_per_ms: 10\nassured_operators: 0\nseal_within: 1s\n"))
+	_, err = ParseRules("mine", []byte("version: 0\nnetwork: 5g\nhours_required: 0\nrelay_level: 5\ncontrol_share: 2/3\nbusy_cap: -1\ncountries: [SG, SG, Japan]\nvacuum_km_per_ms: 10\nassured_operators: 0\nseal_within: 1s\n"))
 	for _, want := range []string{"version:", "network:", "hours_required:", "relay_level:", "busy_cap:", "SG stands twice", `"Japan"`, "vacuum_km_per_ms:", "assured_operators:", "seal_within:"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q in it", err, want)

@@ -43,6 +43,9 @@ type Roster struct {
 
 	// SHA256 is the hash of the file that was read.
 	SHA256 string `yaml:"-"`
+	// Unknown are the places of members that this program does not know, such as
+	// monitors[2].colour. They mean nothing to it. Only a signed file has any.
+	Unknown []string `yaml:"-"`
 
 	// places is where each relay of a roster that was read stands, by its peer ID.
 	places map[string]int
@@ -305,21 +308,31 @@ func (r *Roster) Independent(m *Monitor, h evidence.Hour) []string {
 	return keys
 }
 
-// ParseTerms reads the part of a roster that bare votes need: names, operators
-// and terms. Addresses and keys may be missing.
+// ParseTerms reads the part of a roster, signed or not, that bare votes need: names,
+// operators and terms. Addresses and keys may be missing, and no signature is verified.
 func ParseTerms(name string, file []byte) (*Roster, error) {
-	return parseRoster(name, file, file, (*Roster).validateTerms)
+	text, signedBy := Text(file)
+	return parseRoster(name, file, text, len(signedBy) > 0, (*Roster).validateTerms)
 }
 
-// ParseRoster reads a roster. All its faults are joined in the error.
+// ParseRoster reads an unsigned roster. All its faults are joined in the error.
 func ParseRoster(name string, file []byte) (*Roster, error) {
-	return parseRoster(name, file, file, (*Roster).Validate)
+	return parseRoster(name, file, file, false, (*Roster).Validate)
 }
 
-func parseRoster(name string, file, text []byte, validate func(*Roster) error) (*Roster, error) {
-	r := &Roster{Version: 1}
-	if err := config.Decode(name, text, r); err != nil {
+// parseRoster reads text, which is the file or what a signed file vouches for. A grown
+// one may have members that nobody knows yet.
+func parseRoster(name string, file, text []byte, grown bool, validate func(*Roster) error) (*Roster, error) {
+	o := options(nil)
+	if grown {
+		o.Unknown = &config.Unknown{}
+	}
+	r := &Roster{Version: FileVersion}
+	if err := config.DecodeWith(name, text, r, o); err != nil {
 		return nil, err
+	}
+	if grown {
+		r.Unknown = o.Unknown.Places()
 	}
 	r.places = make(map[string]int, len(r.Relays))
 	for i, e := range r.Relays {
@@ -354,7 +367,7 @@ func (f *faults) check(where string, err error) {
 
 func (r *Roster) validateTerms() error {
 	var f faults
-	f.want(r.Version == 1, "version: this program reads version 1, not %d", r.Version)
+	f.want(r.Version == FileVersion, "version: this program reads version %d, not %d", FileVersion, r.Version)
 	f.want(len(r.Monitors) <= maxTerms, "monitors: %d terms, at most %d are read", len(r.Monitors), maxTerms)
 	f.want(len(r.Witnesses) <= maxTerms, "witnesses: %d terms, at most %d are read", len(r.Witnesses), maxTerms)
 	if len(r.Monitors) > maxTerms || len(r.Witnesses) > maxTerms {

@@ -59,6 +59,18 @@ type Rules struct {
 
 	// SHA256 is the hash of the file that was read.
 	SHA256 string `yaml:"-"`
+	// Unknown are the places of members that this program does not know. They mean
+	// nothing to it. Only a signed file has any.
+	Unknown []string `yaml:"-"`
+}
+
+// FileVersion is the version of rules and of rosters that this program reads.
+const FileVersion = 1
+
+// options are how rules or a roster are read; unknown may be nil.
+func options(unknown *config.Unknown) config.Options {
+	newer := func(v int) error { return evidence.NewerVersion("it", v, FileVersion) }
+	return config.Options{Version: newer, Unknown: unknown}
 }
 
 // Share is a fraction such as 2/3.
@@ -124,22 +136,31 @@ func (w Witnesses) Of(n int) int {
 // it leaves out keeps its default. Rules of the real network are complete, so that no
 // number comes from the program; name stands for the file in errors.
 func ParseRules(name string, file []byte) (*Rules, error) {
-	return parseRules(name, file, file, false)
+	return parseRules(name, file, file, false, false)
 }
 
-// parseRules reads text, which is the file or what a signed file vouches for.
-func parseRules(name string, file, text []byte, signed bool) (*Rules, error) {
+// parseRules reads text, which is the file or what a signed file vouches for. Whole
+// rules leave nothing to the defaults. Grown ones may have members that nobody knows yet.
+func parseRules(name string, file, text []byte, whole, grown bool) (*Rules, error) {
+	o := options(nil)
+	if grown {
+		o.Unknown = &config.Unknown{}
+	}
 	var r Rules
 	if err := config.Decode("default rules", DefaultRules, &r); err != nil {
 		return nil, err
 	}
 	r.Serial = 0 // that is the default file's own
-	if err := config.Decode(name, text, &r); err != nil {
+	if err := config.DecodeWith(name, text, &r, o); err != nil {
 		return nil, err
 	}
+	if grown {
+		r.Unknown, o.Unknown = o.Unknown.Places(), &config.Unknown{}
+	}
 	var missing error
-	if signed || r.Network != evidence.Lab {
-		missing = config.DecodeWhole(name, text, &Rules{})
+	if whole || r.Network != evidence.Lab {
+		o.Whole = true
+		missing = config.DecodeWith(name, text, &Rules{}, o)
 	}
 	wrong := r.Validate()
 	if wrong != nil {
@@ -173,7 +194,7 @@ func (r *Rules) Validate() error {
 	number := func(name string, n, least, most int) {
 		want(least <= n && n <= most, "%s: want a number from %d to %d, not %d", name, least, most, n)
 	}
-	want(r.Version == 1, "version: this program reads version 1, not %d", r.Version)
+	want(r.Version == FileVersion, "version: this program reads version %d, not %d", FileVersion, r.Version)
 	validateLink(&f, r.Link(), false) // signed rules are complete: they have a serial
 	want(r.Network == evidence.PSF || r.Network == evidence.Lab, "network: want psf or lab, not %q", r.Network)
 	span("attempt_close", r.AttemptClose, 0, time.Hour)

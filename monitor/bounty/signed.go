@@ -62,28 +62,36 @@ func Sign(file []byte, signer note.Signer) ([]byte, error) {
 }
 
 // OpenRules reads rules that are signed by the committee's key or, with an
-// empty key, may be unsigned.
+// empty key, may be unsigned. Signed ones may have grown: see [Rules.Unknown].
 func OpenRules(name string, file []byte, committee string) (*Rules, []string, error) {
 	text, signedBy, err := open(name, file, committee)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := parseRules(name, file, text, len(signedBy) > 0)
+	signed := len(signedBy) > 0
+	r, err := parseRules(name, file, text, signed, signed)
 	return r, signedBy, err
 }
 
 // OpenRoster reads a whole roster that is signed by the committee's key or, with
-// an empty key, may be unsigned.
+// an empty key, may be unsigned. A signed one may have grown: see [Roster.Unknown].
 func OpenRoster(name string, file []byte, committee string) (*Roster, []string, error) {
 	text, signedBy, err := open(name, file, committee)
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := parseRoster(name, file, text, func(r *Roster) error {
+	signed := len(signedBy) > 0
+	r, err := parseRoster(name, file, text, signed, func(r *Roster) error {
 		var f faults
-		validateLink(&f, r.Link(), len(signedBy) > 0)
+		validateLink(&f, r.Link(), signed)
 		return errors.Join(append(f, r.Validate())...)
 	})
+	if err == nil && len(r.Unknown) > 0 {
+		// Of rules all is unknown here: they must not pass for a roster of nobody.
+		if _, notRules := parseRules(name, file, text, true, true); notRules == nil {
+			return nil, nil, fmt.Errorf("%s holds rules, not a roster", name)
+		}
+	}
 	return r, signedBy, err
 }
 
@@ -91,9 +99,9 @@ func OpenRoster(name string, file []byte, committee string) (*Roster, []string, 
 // of the two. Each of its keys would be a fault of its own.
 func Mistaken(name string, file []byte, rules bool) error {
 	_, _, notRules := OpenRules(name, file, "")
-	_, _, notRoster := OpenRoster(name, file, "")
+	roster, _, notRoster := OpenRoster(name, file, "")
 	switch {
-	case rules && notRules != nil && notRoster == nil:
+	case rules && notRules != nil && notRoster == nil && (len(roster.Unknown) == 0 || len(roster.Monitors) > 0):
 		return fmt.Errorf("%s holds a roster, not rules", name)
 	case !rules && notRoster != nil && notRules == nil:
 		return fmt.Errorf("%s holds rules, not a roster", name)

@@ -160,7 +160,7 @@ func open(r io.ReaderAt, size int64) (folder, error) {
 			return nil, fmt.Errorf("%s is marked as a link or with other attributes: a bundle holds plain files", f.Name)
 		}
 		if err := sizes.add(f.Name, f.UncompressedSize64); err != nil {
-			return nil, err
+			return nil, newerOr(z, err)
 		}
 		last = f.Name
 		total += f.UncompressedSize64
@@ -190,6 +190,25 @@ func open(r io.ReaderAt, size int64) (folder, error) {
 		return nil, same.fault()
 	}
 	return out, nil
+}
+
+// newerOr is the error of an archive whose report is of a higher version, which may hold
+// other files, and otherwise err.
+func newerOr(z *zip.Reader, err error) error {
+	for _, f := range z.File {
+		if f.Name != jsonFile || f.Method != zip.Store || f.UncompressedSize64 > limits[jsonFile] {
+			continue
+		}
+		r, fault := f.Open()
+		if fault != nil {
+			return err
+		}
+		report, fault := io.ReadAll(io.LimitReader(r, int64(limits[jsonFile])))
+		if newer := newerReport(report); fault == nil && newer != nil {
+			return newer
+		}
+	}
+	return err
 }
 
 // again packs a file of an archive and returns the SHA-256 of its content.

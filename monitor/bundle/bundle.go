@@ -85,7 +85,7 @@ func Write(w io.Writer, in Input) (*bounty.Verdict, error) {
 		return fail(err)
 	}
 	maps.Copy(files, derived)
-	statement, err := statementOver(folderOf(files), predicateOf(v, buildinfo.Version()))
+	statement, err := statementOver(folderOf(files), predicateOf(v, drawnBy()))
 	if err != nil {
 		return fail(err)
 	}
@@ -97,6 +97,10 @@ func Write(w io.Writer, in Input) (*bounty.Verdict, error) {
 	}
 	return v, pack(w, files)
 }
+
+// drawnBy is the version of this program. Golden bundles are another one's, since the
+// drawings in them stay as they were.
+var drawnBy = buildinfo.Version
 
 // derivedFiles are those that follow from the verdict: a verifier makes them himself.
 func derivedFiles(v *bounty.Verdict) (map[string][]byte, error) {
@@ -153,11 +157,21 @@ type Result struct {
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
 	Warnings []string `json:"warnings"`
+	// NotChecked are drawings of the verdict in the bundle about which nothing is known.
+	NotChecked *NotChecked `json:"not_checked,omitempty"`
 	// Case is what the verdict that counts was recomputed from: the logs, the rules and
 	// the roster. Its logs are read and verified anew each time they are gone through.
 	Case bounty.Case `json:"-"`
 
 	caps []string // why it is REVIEW at most, by whatever rules
+}
+
+// NotChecked are files of a bundle that another version of the program drew, by what the
+// bundle says, and that differ from what this one draws. That a monitor of the roster
+// signed for them is all that is known: they may show any verdict.
+type NotChecked struct {
+	Files   []string `json:"files"`
+	DrawnBy string   `json:"drawn_by"`
 }
 
 // Judge judges the same evidence by other rules.
@@ -205,7 +219,22 @@ func Verify(r io.ReaderAt, size int64, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	return verifyFiles(files, o)
+	res, err := verifyFiles(files, o)
+	var input *InputError
+	if err != nil && !errors.As(err, &input) {
+		// A newer report may differ in everything: that is the one thing to say then.
+		report, fault := files.read(jsonFile)
+		if newer := newerReport(report); fault == nil && newer != nil {
+			err = newer
+		}
+	}
+	return res, err
+}
+
+// newerReport is the error of a report of a higher version than this program's; nil: it
+// is none.
+func newerReport(report []byte) error {
+	return evidence.NewerVersion(jsonFile, evidence.VersionIn(report), bounty.ReportVersion)
 }
 
 // check refuses options that cannot lead to a verdict.
@@ -265,13 +294,18 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	if err != nil {
 		return res, err
 	}
-	if err := compare(files, v, says); err != nil {
+	if res.NotChecked, err = compare(files, v, says); err != nil {
 		return res, err
 	}
 	res.Verdict = v
+	if n := res.NotChecked; n != nil {
+		res.Warnings = append(res.Warnings, fmt.Sprintf("NOT CHECKED: %s in the bundle, drawn by version %s, while this is version %s: whoever made the bundle may have written anything into them; this verdict and report.json are recomputed, and a drawing of them that is yours is made by relayaudit verify --html FILE",
+			strings.Join(n.Files, ", "), n.DrawnBy, buildinfo.Version()))
+	}
 	if older > 0 {
 		res.byNewest(files, h, o)
 	}
+	res.tellUnknown(rules, res.Case.Roster)
 	switch {
 	case o.Committee != "":
 	case v.Network == evidence.Lab:
@@ -286,32 +320,52 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	return res, nil
 }
 
+// tellUnknown says which members of the committee's files are unknown here.
+func (r *Result) tellUnknown(rules *bounty.Rules, roster *bounty.Roster) {
+	for _, f := range []struct {
+		what    string
+		unknown []string
+	}{{"the rules have", rules.Unknown}, {"the roster has", roster.Unknown}} {
+		if len(f.unknown) > 0 {
+			r.Warnings = append(r.Warnings, fmt.Sprintf("%s members that this relayaudit does not know: %s; they mean nothing to it", f.what, strings.Join(f.unknown, ", ")))
+		}
+	}
+}
+
 // compare makes all that follows from the verdict, and compares it with what is there.
-func compare(files folder, v *bounty.Verdict, says predicate) error {
+// Drawings that another version made may differ, and are then not checked.
+func compare(files folder, v *bounty.Verdict, says predicate) (*NotChecked, error) {
 	derived, err := derivedFiles(v)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	hint := ""
-	if mine := buildinfo.Version(); says.DrawnBy != mine {
-		hint = fmt.Sprintf("; it was made by version %s, this is version %s: use that version, or let any monitor make the bundle anew (relaymon bundle --from FILE)", says.DrawnBy, mine)
-	}
+	mine := buildinfo.Version()
+	other := &NotChecked{DrawnBy: says.DrawnBy}
 	for _, name := range []string{jsonFile, htmlFile, mdFile, verifyFile} { // the first tells most
 		switch f := files.file(name); {
 		case f == nil:
-			return fmt.Errorf("%s is missing", name)
+			return nil, fmt.Errorf("%s is missing", name)
 		case f.sum == hashOf(derived[name]):
 		case name == jsonFile:
-			return fmt.Errorf("%s is not what the evidence shows: the bundle says %.100q, the evidence %q%s", name, says.Headline, v.Headline, hint)
+			hint := ""
+			if says.DrawnBy != mine {
+				hint = fmt.Sprintf("; it was made by version %s, this is version %s: use that version, or let any monitor make the bundle anew (relaymon bundle --from FILE)", says.DrawnBy, mine)
+			}
+			return nil, fmt.Errorf("%s is not what the evidence shows: the bundle says %.100q, the evidence %q%s", name, says.Headline, v.Headline, hint)
+		case says.DrawnBy != mine:
+			other.Files = append(other.Files, name)
 		default:
-			return fmt.Errorf("%s is not what this program draws from the evidence%s", name, hint)
+			return nil, fmt.Errorf("%s is not what this program draws from the evidence", name)
 		}
 	}
 	if want := predicateOf(v, says.DrawnBy); says != want {
-		return fmt.Errorf("%s: its predicate is not what the evidence shows: it says %.100q of relay %.100q in %s as of %s, the evidence %q of %s in %s as of %s, network %s",
+		return nil, fmt.Errorf("%s: its predicate is not what the evidence shows: it says %.100q of relay %.100q in %s as of %s, the evidence %q of %s in %s as of %s, network %s",
 			dsseFile, says.Headline, says.Relay, says.Month, says.AsOf, want.Headline, want.Relay, want.Month, want.AsOf, want.Network)
 	}
-	return nil
+	if other.Files == nil {
+		return nil, nil
+	}
+	return other, nil
 }
 
 // caseOf puts together all that is judged. The logs are verified as they are gone through.

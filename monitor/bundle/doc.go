@@ -32,8 +32,9 @@
 // with its SHA-256; its predicate has the members relay, network, month, as_of and
 // headline, which are those of report.json, and drawn_by: the version of the program that
 // made the bundle, a "v" and at most 100 letters, digits, dots, plus signs and dashes.
-// That version is the one thing in a bundle that nobody can check, and nothing follows
-// from it. The envelope is canonical JSON with one signature.
+// That version is the one thing in a bundle that nobody can check. The predicate may have
+// more members, which mean nothing to who does not know them. The envelope is canonical
+// JSON with one signature.
 //
 // # Verifying
 //
@@ -51,8 +52,13 @@
 //  5. each log is one of a monitor of the roster: see evidence.VerifyMonth; each fork
 //     convicts one of them;
 //  6. the verdict is recomputed from the logs and the forks;
-//  7. report.json, report.html, report.md, VERIFY.md and the predicate are made anew, and
-//     compared byte for byte.
+//  7. report.json and the predicate are made anew, and compared byte for byte; so are the
+//     drawings of the verdict: report.html, report.md and VERIFY.md.
+//
+// Drawings change with the program. Where drawn_by names another version than the
+// verifier's, and a drawing differs from his own, the bundle verifies, and that drawing is
+// named as not checked: see [NotChecked]. A report.json of a higher version needs a newer
+// verifier, and nothing else is said of it.
 //
 // Where the verifier holds a newer roster than the bundle's, the month is judged once more
 // by that one, and that verdict counts. If the newer one names another release list, the

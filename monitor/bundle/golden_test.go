@@ -111,6 +111,8 @@ func TestGolden(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := filepath.Join("testdata", "golden", name)
 			if *update {
+				defer func(was func() string) { drawnBy = was }(drawnBy)
+				drawnBy = func() string { return "v0.0.0-golden" }
 				w, in := g.make(t)
 				w.Must(os.MkdirAll(dir, 0o755))
 				for file, data := range map[string][]byte{

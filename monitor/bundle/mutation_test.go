@@ -215,7 +215,11 @@ func predicateIn(t testing.TB, files map[string][]byte) predicate {
 	if err := errors.Join(json.Unmarshal(files[dsseFile], &e), json.Unmarshal(e.Payload, &s)); err != nil {
 		t.Fatal(err)
 	}
-	return s.Predicate
+	var p predicate
+	if err := evidence.Decode(s.Predicate, &p); err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // TestDishonestMaker changes files and signs them anew with a monitor's key: what
@@ -315,12 +319,33 @@ func TestDishonestMaker(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), name+" is not what") || strings.Contains(err.Error(), "that version") {
 				t.Errorf("got %v", err)
 			}
-			_, err = verifyFiles(folderOf(restated(t, bad, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o)
-			if err == nil || !strings.Contains(err.Error(), "it was made by version v9.8.7, this is version "+buildinfo.Version()+": use that version") {
-				t.Errorf("of another version: got %v", err)
+			// Of another version's drawings nothing is known; a report is not drawn.
+			res, err := verifyFiles(folderOf(restated(t, bad, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o)
+			if name == jsonFile {
+				if err == nil || !strings.Contains(err.Error(), "it was made by version v9.8.7, this is version "+buildinfo.Version()+": use that version") {
+					t.Errorf("of another version: got %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if n := res.NotChecked; n == nil || !slices.Equal(n.Files, []string{name}) || n.DrawnBy != "v9.8.7" {
+				t.Errorf("of another version: got %+v, want %s of v9.8.7", n, name)
+			}
+			if said := strings.Join(res.Warnings, "\n"); !strings.Contains(said, "NOT CHECKED: "+name+" in the bundle, drawn by version v9.8.7, while this is version "+buildinfo.Version()) {
+				t.Errorf("warnings: got %q", said)
 			}
 		})
 	}
+	// The statement binds a drawing all the same.
+	t.Run("a drawing of another version that was changed", func(t *testing.T) {
+		bad := restated(t, files, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })
+		bad[htmlFile] = append(bytes.Clone(bad[htmlFile]), ' ')
+		if _, err := verifyFiles(folderOf(bad), o); err == nil || !strings.Contains(err.Error(), htmlFile+" was changed") {
+			t.Errorf("got %v", err)
+		}
+	})
 	for name, tc := range map[string]struct {
 		change func(p *predicate)
 		want   string
@@ -342,8 +367,9 @@ func TestDishonestMaker(t *testing.T) {
 		})
 	}
 	t.Run("another version that draws the same", func(t *testing.T) {
-		if _, err := verifyFiles(folderOf(restated(t, files, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o); err != nil {
-			t.Error(err)
+		res, err := verifyFiles(folderOf(restated(t, files, maker, func(p *predicate) { p.DrawnBy = "v9.8.7" })), o)
+		if err != nil || res.NotChecked != nil {
+			t.Errorf("got %+v, %v", res.NotChecked, err)
 		}
 	})
 	// The envelope has one spelling, and so has the statement.
@@ -356,7 +382,11 @@ func TestDishonestMaker(t *testing.T) {
 		"a subject twice": func(s string) string {
 			return strings.Replace(s, `"subject":[`, `"subject":[`+s[strings.Index(s, `"subject":[`)+11:strings.Index(s, `},{"digest"`)+2], 1)
 		},
-		"a predicate's member": func(s string) string { return strings.Replace(s, `"headline":`, `"a":"","headline":`, 1) },
+		"a predicate's member in the wrong place": func(s string) string { return strings.Replace(s, `"headline":`, `"z":"","headline":`, 1) },
+		"a predicate's number beyond 2^53":        func(s string) string { return strings.Replace(s, `"headline":`, `"e":9007199254740994,"headline":`, 1) },
+		"a predicate's headline in another case": func(s string) string {
+			return strings.Replace(strings.Replace(s, `"headline":`, `"x":`, 1), `"as_of":`, `"Headline":"ELIGIBLE","as_of":`, 1)
+		},
 	} {
 		t.Run("a statement with "+name, func(t *testing.T) {
 			s, err := statementOver(folderOf(files), predicateIn(t, files))
@@ -369,6 +399,32 @@ func TestDishonestMaker(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a predicate with members from the future", func(t *testing.T) {
+		s, err := statementOver(folderOf(files), predicateIn(t, files))
+		w.Must(err)
+		grown := maps.Clone(files)
+		more := strings.NewReplacer(`"as_of":`, `"Headline":"ELIGIBLE","approved":{"by":[1,{"a":null}]},"as_of":`).Replace(string(s))
+		grown[dsseFile], err = maker.Log.SignStatement([]byte(more))
+		w.Must(err)
+		plain, err := verifyFiles(folderOf(files), o)
+		w.Must(err)
+		res, err := verifyFiles(folderOf(grown), o)
+		if err != nil || res.Verdict.Headline != plain.Verdict.Headline {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("a report of a higher version", func(t *testing.T) {
+		bad := maps.Clone(files)
+		bad[jsonFile] = []byte(`{"version":2}`)
+		for range 2 {
+			z := packed(t, resigned(t, bad, maker))
+			_, err := Verify(bytes.NewReader(z), int64(len(z)), o)
+			if want := "report.json is of version 2: it needs relayaudit of at least version 2; this one reads version 1"; err == nil || err.Error() != want {
+				t.Errorf("got %v, want %s", err, want)
+			}
+			bad["new.txt"] = []byte("of a newer format\n")
+		}
+	})
 	t.Run("a statement about something else", func(t *testing.T) {
 		bad := maps.Clone(files)
 		s, err := statementOver(folderOf(files), predicateIn(t, files))

@@ -25,7 +25,8 @@ type inTotoStatement struct {
 	Type          string    `json:"_type"`
 	Subject       []subject `json:"subject"`
 	PredicateType string    `json:"predicateType"`
-	Predicate     predicate `json:"predicate"`
+	// Predicate is a predicate, and may have members that nobody knows yet.
+	Predicate json.RawMessage `json:"predicate"`
 }
 
 type subject struct {
@@ -40,8 +41,9 @@ type predicate struct {
 	Month    evidence.Month   `json:"month"`
 	AsOf     evidence.Time    `json:"as_of"`
 	Headline string           `json:"headline"`
-	// DrawnBy is the version of the program that made the bundle. It is the only word
-	// in a bundle that nobody can check; nothing follows from it.
+	// DrawnBy is the version of the program that made the bundle. It is the only word in a
+	// bundle that nobody can check. If it is not the verifier's, drawings that differ from
+	// his own are not taken for bad, and not for checked either.
 	DrawnBy string `json:"drawn_by"`
 }
 
@@ -53,7 +55,16 @@ func predicateOf(v *bounty.Verdict, drawnBy string) predicate {
 var versionPattern = regexp.MustCompile(`^v[0-9A-Za-z.+-]{1,100}$`)
 
 func statementOver(files folder, p predicate) ([]byte, error) {
-	s := inTotoStatement{Type: statementType, PredicateType: predicateType, Subject: []subject{}, Predicate: p}
+	raw, err := evidence.Encode(p)
+	if err != nil {
+		return nil, err
+	}
+	return statementWith(files, raw)
+}
+
+// statementWith is the one over these files, with a predicate as it stands there.
+func statementWith(files folder, predicate []byte) ([]byte, error) {
+	s := inTotoStatement{Type: statementType, PredicateType: predicateType, Subject: []subject{}, Predicate: predicate}
 	for _, f := range files {
 		if f.name != dsseFile {
 			s.Subject = append(s.Subject, subject{f.name, map[string]string{"sha256": f.sum}})
@@ -89,23 +100,25 @@ func verifyStatement(files folder, roster *bounty.Roster) (string, predicate, er
 	}
 	// Of the statement only the predicate is read. What it says of the files is
 	// compared with what would have to be said of them.
-	var s struct {
-		Predicate predicate `json:"predicate"`
-	}
+	var s inTotoStatement
+	var p predicate
 	if err := json.Unmarshal(body, &s); err != nil {
 		return fail(err)
 	}
-	if !versionPattern.MatchString(s.Predicate.DrawnBy) {
-		return fail(fmt.Errorf("drawn_by: %.100q is no version of a program", s.Predicate.DrawnBy))
+	if err := evidence.DecodeGrown(s.Predicate, &p); err != nil {
+		return fail(err)
 	}
-	want, err := statementOver(files, s.Predicate)
+	if !versionPattern.MatchString(p.DrawnBy) {
+		return fail(fmt.Errorf("drawn_by: %.100q is no version of a program", p.DrawnBy))
+	}
+	want, err := statementWith(files, s.Predicate)
 	if err != nil {
 		return fail(err)
 	}
 	if !bytes.Equal(body, want) {
 		return fail(whatDiffers(body, files))
 	}
-	return roster.Monitors[i].Name, s.Predicate, nil
+	return roster.Monitors[i].Name, p, nil
 }
 
 // whatDiffers says why a statement is not the one over these files.

@@ -174,4 +174,5 @@ type Record struct {
 	PeerID   string    `json:"peer_id"`
 	Hour     Hour      `json:"hour"`
 	Attempts []Attempt `json:"attempts"` // in order of their start
+	Version  int       `json:"version"`  // [FormatVersion]
 }

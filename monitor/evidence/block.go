@@ -41,7 +41,8 @@ type Header struct {
 	// place for them.
 	Missed  int64 `json:"missed,omitempty"`
 	Records int64 `json:"records"`
-	Root    Hash  `json:"root"` // of the prefix tree over the records
+	Root    Hash  `json:"root"`    // of the prefix tree over the records
+	Version int   `json:"version"` // [FormatVersion]
 }
 
 // Held says that the monitor held a cosignature.

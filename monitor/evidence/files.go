@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -37,7 +40,35 @@ type monthIndex struct {
 	TipProof  []Hash `json:"tip_proof"`
 }
 
-const monthFormat = "relaymon-month/v1"
+// monthFormat names the format and its version, [FormatVersion].
+const (
+	monthFormat = monthKind + "1"
+	monthKind   = "relaymon-month/v"
+)
+
+// readIndex reads the line of month.json.
+func readIndex(line []byte) (monthIndex, error) {
+	var index monthIndex
+	err := DecodeLine(line, maxIndex, &index)
+	if err == nil && index.Format == monthFormat {
+		return index, nil
+	}
+	var of struct {
+		Format string `json:"format"`
+	}
+	fault := json.Unmarshal(line, &of)
+	if v, ours := strings.CutPrefix(of.Format, monthKind); fault == nil && ours {
+		if n, fault := strconv.Atoi(v); fault == nil {
+			if newer := NewerVersion(fileMonth, n, FormatVersion); newer != nil {
+				return monthIndex{}, newer
+			}
+		}
+	}
+	if err != nil {
+		return monthIndex{}, fmt.Errorf("%s: %w", fileMonth, err)
+	}
+	return monthIndex{}, fmt.Errorf("%s: format %q, want %s", fileMonth, index.Format, monthFormat)
+}
 
 // Files are the month as files: name to content, names with slashes. Equal months
 // make equal files. Certificates stand under certificates/<sha256>.der, so that
@@ -62,12 +93,24 @@ func (m MonitorMonth) Files() (map[string][]byte, error) {
 
 func certificateFile(der []byte) string { return folderCerts + SHA256Hex(der) + certificateSufix }
 
-// parts are the files but the certificates, each in parts: they are long, and some
-// callers only want a hash.
-func (m MonitorMonth) parts() (map[string][][]byte, error) {
+// encodeIndex is the line of month.json: as it was read, if that says the same.
+func (m MonitorMonth) encodeIndex() ([]byte, error) {
 	// An empty list is written [], not null.
 	b, err := Encode(monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,
 		append([]Hash{}, m.Frontier...), append([]Hash{}, m.TipProof...)})
+	if err != nil || m.grownIndex == nil {
+		return b, err
+	}
+	if known := appendKnown(nil, m.grownIndex, reflect.TypeFor[monthIndex]()); bytes.Equal(known, b) {
+		return m.grownIndex, nil
+	}
+	return b, nil
+}
+
+// parts are the files but the certificates, each in parts: they are long, and some
+// callers only want a hash.
+func (m MonitorMonth) parts() (map[string][][]byte, error) {
+	b, err := m.encodeIndex()
 	if err != nil {
 		return nil, err
 	}
@@ -159,12 +202,9 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 	if !ok {
 		return fail(fmt.Errorf("%s: the line is not ended", fileMonth))
 	}
-	var index monthIndex
-	if err := DecodeLine(b, maxIndex, &index); err != nil {
-		return fail(fmt.Errorf("%s: %w", fileMonth, err))
-	}
-	if index.Format != monthFormat {
-		return fail(fmt.Errorf("%s: format %q, want %s", fileMonth, index.Format, monthFormat))
+	index, err := readIndex(b)
+	if err != nil {
+		return fail(err)
 	}
 	m := MonitorMonth{Origin: index.Origin, Key: index.Key, Month: index.Month, Relay: index.Relay, AsOf: index.AsOf,
 		StartSize: index.StartSize, Frontier: index.Frontier, TipProof: index.TipProof}
@@ -178,7 +218,6 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		}
 		*into = lines
 	}
-	var err error
 	if m.Checkpoints, err = splitNotes(files[fileCheckpoints]); err != nil {
 		return fail(fmt.Errorf("%s: %w", fileCheckpoints, err))
 	}

@@ -34,7 +34,7 @@ const (
 	maxNote       = 128 << 10
 	maxHours      = 31 * 24 // in a month
 
-	maxDepth   = 8   // of lists and objects in each other, in a line
+	maxDepth   = 16  // of lists and objects in each other, in a line
 	maxMembers = 256 // of one of them
 
 	maxRungs     = 32
@@ -90,7 +90,7 @@ func FileLimit(name string) int {
 	return 0
 }
 
-// DecodeLine is [Decode] of a line of no more than limit bytes that is shaped as a
+// DecodeLine is [DecodeGrown] of a line of no more than limit bytes that is shaped as a
 // writer's lines are.
 func DecodeLine(line []byte, limit int, v any) error {
 	if len(line) > limit {
@@ -99,7 +99,7 @@ func DecodeLine(line []byte, limit int, v any) error {
 	if err := shaped(line); err != nil {
 		return err
 	}
-	return Decode(line, v)
+	return DecodeGrown(line, v)
 }
 
 // shaped refuses JSON with lists so long or so deep as no writer makes them, before it

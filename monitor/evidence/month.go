@@ -32,6 +32,9 @@ type MonitorMonth struct {
 	TipProof []Hash
 	// Certificates are the leaves (DER) the records and open hours refer to, sorted by their SHA-256.
 	Certificates [][]byte
+
+	// grownIndex is month.json with its members that nobody knows yet; nil: it has none.
+	grownIndex []byte
 }
 
 // Keys are what a verifier brings along; none of it is taken from the bundle.

@@ -54,15 +54,21 @@ func recordTree(lines [][]byte) (prefixTree, error) {
 	return t, nil
 }
 
-// relayOf reads the peer ID off a canonical record, of which it is the last member.
-func relayOf(line []byte) (string, error) {
-	member := []byte(`,"peer_id":"`)
-	rest, ok := bytes.CutSuffix(line, []byte(`"}`))
-	at := bytes.LastIndex(rest, member)
-	if !ok || at < 0 {
-		return "", errors.New("a record does not end with its peer ID")
+// relayOf reads the peer ID off a canonical record, and nothing else of it.
+func relayOf(line []byte) (relay string, err error) {
+	members(line, func(name, value []byte) bool {
+		if string(name) != "peer_id" {
+			return true
+		}
+		if len(value) > 2 && value[0] == '"' && !bytes.Contains(value, []byte(`\\`)) {
+			relay = string(value[1 : len(value)-1])
+		}
+		return false
+	})
+	if relay == "" {
+		return "", errors.New("a record does not say its relay's peer ID")
 	}
-	return string(rest[at+len(member):]), nil
+	return relay, nil
 }
 
 func (t prefixTree) root() Hash { return t.hash(0) }

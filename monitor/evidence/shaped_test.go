@@ -8,7 +8,7 @@ import (
 // Text does not count as structure.
 func TestShaped(t *testing.T) {
 	for text, good := range map[string]bool{
-		`{"a":"[[[[[[[[[[[["}`: true, `{"a":"\"[[[[[[[[[[\\"}`: true, `[[[[[[[[]]]]]]]]`: true, `[[[[[[[[[]]]]]]]]]`: false,
+		`{"a":"[[[[[[[[[[[["}`: true, `{"a":"\"[[[[[[[[[[\\"}`: true, strings.Repeat("[", 16) + strings.Repeat("]", 16): true, strings.Repeat("[", 17) + strings.Repeat("]", 17): false,
 		`}`: false, `"` + strings.Repeat(",", 300) + `"`: true, `[` + strings.Repeat(`"",`, 255) + `""]`: true, `[` + strings.Repeat(`"",`, 256) + `""]`: false,
 		`"\`: true, ``: true,
 	} {

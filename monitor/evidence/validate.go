@@ -240,8 +240,8 @@ func CheckRecord(r Record, h Hour) error {
 // DecodeRecord reads the canonical record of a relay and an hour.
 func DecodeRecord(b []byte, h Hour) (Record, error) {
 	var r Record
-	if err := DecodeLine(b, MaxRecordBytes, &r); err != nil {
-		return Record{}, err
+	if err := DecodeLine(b, MaxRecordBytes, &r); err != nil || r.Version != FormatVersion {
+		return Record{}, wrongVersion("the record", b, err)
 	}
 	return r, CheckRecord(r, h)
 }
@@ -249,8 +249,8 @@ func DecodeRecord(b []byte, h Hour) (Record, error) {
 // DecodeHeader reads the canonical header of the hour after the one before.
 func DecodeHeader(b []byte) (Header, error) {
 	var h Header
-	if err := DecodeLine(b, maxHeader, &h); err != nil {
-		return Header{}, err
+	if err := DecodeLine(b, maxHeader, &h); err != nil || h.Version != FormatVersion {
+		return Header{}, wrongVersion("the header", b, err)
 	}
 	switch h.State {
 	case StateOK:

@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -236,7 +235,7 @@ func (l *Log) sealedRecords(head evidence.Header) ([]evidence.Record, error) {
 	}
 	list := make([]evidence.Record, len(lines))
 	for i, line := range lines {
-		if err := json.Unmarshal(line, &list[i]); err != nil {
+		if err := evidence.DecodeSealed(line, &list[i]); err != nil {
 			return damaged(err)
 		}
 	}

@@ -178,7 +178,7 @@ func (l *Log) writeRecords(h evidence.Hour, now time.Time) (evidence.Header, err
 // header makes the head of a block out of the hour's write-ahead log, nil for a
 // gap; what it says of the records comes later.
 func (w *openWAL) header(h evidence.Hour, at time.Time) evidence.Header {
-	head := evidence.Header{Hour: h, State: evidence.StateGap, SealedAt: evidence.TimeOf(at), Clock: evidence.SumUpClock(nil)}
+	head := evidence.Header{Hour: h, State: evidence.StateGap, SealedAt: evidence.TimeOf(at), Clock: evidence.SumUpClock(nil), Version: evidence.FormatVersion}
 	if w != nil {
 		head.State = evidence.StateOK
 		if n := len(w.begins); n > 0 {

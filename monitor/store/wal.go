@@ -42,10 +42,34 @@ func (e entry) check(h evidence.Hour) error {
 	return evidence.CheckText("software", e.Begin.Software, evidence.MaxTextBytes)
 }
 
+// decodeEntry reads an entry. What it holds may have grown: the log of a newer relaymon
+// is taken up again by an older one, and what that wrote is sealed byte for byte.
 func decodeEntry(line []byte, h evidence.Hour) (entry, error) {
 	var e entry
+	if attempt, ok := bytes.CutPrefix(line, []byte(attemptEntry)); ok {
+		raw, ok := bytes.CutSuffix(attempt, []byte("}"))
+		if !ok {
+			return entry{}, errors.New("entry is not ended")
+		}
+		// As it will stand in the record: within the same bounds, and alone.
+		var r struct {
+			Attempts []evidence.Attempt `json:"attempts"`
+		}
+		line := slices.Concat([]byte(`{"attempts":[`), raw, []byte(`]}`))
+		if err := evidence.DecodeLine(line, maxEntry+len(line)-len(raw), &r); err != nil {
+			return entry{}, err
+		}
+		if len(r.Attempts) != 1 {
+			return entry{}, errors.New("entry of more than one attempt")
+		}
+		e.Attempt = &r.Attempts[0]
+		return e, e.check(h)
+	}
 	if err := evidence.DecodeLine(line, maxEntry, &e); err != nil {
 		return entry{}, err
+	}
+	if e.Attempt != nil {
+		return entry{}, errors.New("entry of an attempt has other members")
 	}
 	return e, e.check(h)
 }
@@ -161,7 +185,7 @@ func (w *wal) add(e entry, line []byte) {
 func (w *wal) records() []evidence.Record {
 	records := make([]evidence.Record, 0, len(w.attempts))
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
-		r := evidence.Record{PeerID: id, Hour: w.hour}
+		r := evidence.Record{PeerID: id, Hour: w.hour, Version: evidence.FormatVersion}
 		for _, a := range w.of(id) {
 			r.Attempts = append(r.Attempts, a.Attempt)
 		}
@@ -187,7 +211,7 @@ func (w *wal) lines() (lines [][]byte) {
 			}
 			line = append(line, a.raw...)
 		}
-		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s"}`, w.hour, id))
+		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s","version":%d}`, w.hour, id, evidence.FormatVersion))
 	}
 	return lines
 }

@@ -418,7 +418,6 @@ func TestDerivedFiles(t *testing.T) {
 		"a fork of nobody's":        {func(f map[string][]byte) { f["forks/1.txt"] = []byte("x\n\ny\n") }, nil, `forks/1.txt`},
 		"another headline":          {nil, func(p map[string]any) { p["headline"] = "NOT_ELIGIBLE" }, `report.dsse.json`},
 		"another date in statement": {nil, func(p map[string]any) { p["as_of"] = "2027-01-01T00:00:00.000Z" }, `report.dsse.json`},
-		"a word more in statement":  {nil, func(p map[string]any) { p["approved"] = true }, `report.dsse.json`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlay(t, 3).sees(nil).write()
@@ -426,6 +425,26 @@ func TestDerivedFiles(t *testing.T) {
 			p.want(1, `is not good evidence: .*`+tc.words)
 		})
 	}
+}
+
+// Drawings of another version, as after ten years, or as a liar says: the bundle is good,
+// and nobody says of the drawings that they are.
+func TestDrawingsOfAnotherVersion(t *testing.T) {
+	p := newPlay(t, 3).sees(nil).write()
+	p.repack(func(f map[string][]byte) {
+		f["report.html"] = bytes.ReplaceAll(f["report.html"], []byte("bitcoincash:qexample"), []byte("bitcoincash:qthief"))
+		f["VERIFY.md"] = []byte("Just pay.\n")
+	}, func(predicate map[string]any) { predicate["drawn_by"], predicate["approved"] = "v9.8.7", true })
+	p.want(0, `^verdict: ELIGIBLE$`, `^  - warning: NOT CHECKED: report.html, VERIFY.md in the bundle, drawn by version v9.8.7, while this is version v`,
+		`^bundle     .*bundle.zip, verified: [0-9]+ files, 2 of them not checked \(see above\), put together by`, `bitcoincash:qexample`)
+	p.wantOf(0, []string{"--json"}, `"not_checked": \{`, `"drawn_by": "v9.8.7"`, `"report.html",`)
+	p.wantOf(0, []string{"--html", "mine.html"}, `the page in .*mine.html is drawn by this program`)
+	page, err := os.ReadFile(filepath.Join(p.dir, "mine.html"))
+	p.Must(err)
+	if !bytes.Contains(page, []byte("bitcoincash:qexample")) || bytes.Contains(page, []byte("qthief")) {
+		t.Error("the page is not drawn from the evidence")
+	}
+	p.wantOf(2, []string{"--html", "bundle.zip"}, `--html: .*exists`)
 }
 
 // A month handed in as another one.

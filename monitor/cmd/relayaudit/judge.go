@@ -97,8 +97,7 @@ func (c *judgeCmd) judge() ([]judged, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the roster: %w", err)
 	}
-	text, _ := bounty.Text(file)
-	roster, err := bounty.ParseTerms(c.Roster, text)
+	roster, err := bounty.ParseTerms(c.Roster, file)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,7 @@ import (
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -143,7 +144,9 @@ var built = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	file := filepath.Join(dir, "relayaudit")
-	out, err := exec.Command("go", "build", "-o", file, ".").CombinedOutput()
+	// Of the version of the test, which draws the bundles.
+	linked := "-X github.com/psf-relay/relay-appliance/internal/buildinfo.linked=" + buildinfo.Version()
+	out, err := exec.Command("go", "build", "-ldflags", linked, "-o", file, ".").CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("build relayaudit: %w: %s", err, out)
 	}

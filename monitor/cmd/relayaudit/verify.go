@@ -187,6 +187,7 @@ type verifyCmd struct {
 	trust   `embed:""`
 	Require *string  `placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
 	Without []string `sep:"none" placeholder:"NAME" help:"Do without the log of this monitor, which is missing or ends early. May be given several times."`
+	HTML    string   `type:"path" placeholder:"FILE" help:"Draw the verdict into this file, which must not be there yet: a page of your own in place of the bundle's report.html."`
 	JSON    bool     `help:"Print JSON."`
 }
 
@@ -220,6 +221,9 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return cli.BadInput(err)
 	}
+	if err := c.draw(res); err != nil {
+		return err
+	}
 	if c.JSON {
 		err = out.JSON(verifyReport{Verified: true, Bundle: c.Bundle, Headline: res.Counts().Headline, Final: res.Final(), Waived: append([]string{}, c.Without...), Result: &res})
 	} else {
@@ -233,6 +237,26 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	}
 	if len(missing) > 0 {
 		return cli.Exit(notMet, fmt.Errorf("verified, but not all that the monitors know: %s; ask for it, or say --without NAME for each that you do without", strings.Join(missing, "; ")))
+	}
+	return nil
+}
+
+// draw writes the page that --html asks for. Nothing is written over: it might be evidence.
+func (c *verifyCmd) draw(res bundle.Result) error {
+	if c.HTML == "" {
+		return nil
+	}
+	page, err := bundle.HTML(res.Counts())
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(c.HTML, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return cli.BadInput(fmt.Errorf("--html: %w", err))
+	}
+	_, err = f.Write(page)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write the page: %w", err)
 	}
 	return nil
 }
@@ -274,6 +298,9 @@ func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 	for _, warning := range res.Warnings {
 		fmt.Fprintf(w, "  - warning: %s\n", warning)
 	}
+	if c.HTML != "" {
+		fmt.Fprintf(w, "  - the page in %s is drawn by this program from this verdict\n", c.HTML)
+	}
 	answers := c.summary(res)
 	if caution := bundle.Caution(answers); caution != "" {
 		fmt.Fprintf(w, "  ! %s\n", caution)
@@ -292,7 +319,11 @@ func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 			fmt.Fprintf(w, "%s %-9s %s\n", mark, word, says)
 		}
 	}
-	fmt.Fprintf(w, "\nbundle     %s, verified: %d files, put together by monitor %s\n", c.Bundle, res.Files, res.SignedBy)
+	besides := ""
+	if res.NotChecked != nil {
+		besides = fmt.Sprintf(", %d of them not checked (see above)", len(res.NotChecked.Files))
+	}
+	fmt.Fprintf(w, "\nbundle     %s, verified: %d files%s, put together by monitor %s\n", c.Bundle, res.Files, besides, res.SignedBy)
 	fmt.Fprintf(w, "hours      %d up, %d down, %d unknown, %d not enrolled, %d to come, of %d; %d busy\n",
 		v.Hours.Up, v.Hours.Down, v.Hours.Unknown, v.Hours.NotEnrolled, v.Hours.Remaining, v.Hours.Total, v.Hours.Busy)
 	fmt.Fprintln(w)

@@ -80,6 +80,9 @@ func (c *rosterCheckCmd) Run(out *cli.IO) error {
 	if err := notMistaken(c.File, file, c.Rules); err != nil {
 		return cli.BadInput(err)
 	}
+	if err := strict(c.File, file, c.Rules); err != nil {
+		return cli.BadInput(err)
+	}
 	if c.Rules {
 		r, signedBy, err := bounty.OpenRules(c.File, file, c.Committee)
 		if err != nil {
@@ -113,6 +116,19 @@ func notMistaken(name string, file []byte, rules bool) error {
 		return fmt.Errorf("%w: say --rules", err)
 	}
 	return nil
+}
+
+// strict reads a file, signed or not, as one that the committee is about to sign: a
+// member that this program does not know is a typing mistake, or needs a newer program.
+func strict(name string, file []byte, rules bool) error {
+	text, _ := bounty.Text(file)
+	var err error
+	if rules {
+		_, err = bounty.ParseRules(name, text)
+	} else {
+		_, err = bounty.ParseRoster(name, text)
+	}
+	return err
 }
 
 func serialWords(serial int) string {

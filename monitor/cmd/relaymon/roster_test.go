@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	sumnote "golang.org/x/mod/sumdb/note"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 )
@@ -22,6 +23,15 @@ func TestRoster(t *testing.T) {
 				key, err := verifierKey(strings.TrimSpace(ts.ReadFile("key")))
 				ts.Check(err)
 				ts.Setenv("OLDKEY", key)
+			},
+			// future FROM TO signs a file as a newer program might, with a key more at its margin.
+			"future": func(ts *testscript.TestScript, _ bool, args []string) {
+				text, _ := bounty.Text([]byte(ts.ReadFile(args[0])))
+				signer, err := sumnote.NewSigner(strings.TrimSpace(ts.ReadFile("key")))
+				ts.Check(err)
+				signed, err := bounty.Sign(append([]byte("colour: red\n"), text...), signer)
+				ts.Check(err)
+				ts.Check(os.WriteFile(ts.MkAbs(args[1]), signed, 0o644))
 			},
 		},
 	})
