@@ -48,7 +48,7 @@ func placeOf(from string, o Options) (place, error) {
 	transport.MaxResponseHeaderBytes = 64 << 10
 	transport.ResponseHeaderTimeout = headerTimeout
 	transport.MaxConnsPerHost = 2
-	return &site{base: base, agent: o.Agent, pace: rate.NewLimiter(rate.Limit(perSecond), 1), patience: o.patience(),
+	return &site{base: base, agent: o.Agent, pace: rate.NewLimiter(rate.Limit(perSecond), 1), patience: o.patience(), timeout: o.timeout(),
 		client: &http.Client{Transport: transport, CheckRedirect: sameSite}}, nil
 }
 
@@ -84,6 +84,7 @@ type site struct {
 	client   *http.Client
 	pace     *rate.Limiter
 	patience time.Duration // the first pause before a file is asked for again
+	timeout  time.Duration // for a small file
 }
 
 // errBusy is wrapped by what may go better the next time.
@@ -110,7 +111,7 @@ func (s *site) ask(ctx context.Context, name, tag string, limit int64) (body io.
 	if err := s.pace.Wait(ctx); err != nil {
 		return nil, "", 0, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, baseTimeout+time.Duration(limit/slowest)*time.Second, fmt.Errorf("%s comes in too slowly", name))
+	ctx, cancel := context.WithTimeoutCause(ctx, s.timeout+time.Duration(limit/slowest)*time.Second, fmt.Errorf("%s comes in too slowly", name))
 	defer func() {
 		if body == nil {
 			cancel()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"time"
 
@@ -27,8 +28,10 @@ type Options struct {
 	// Progress is told how many of the log's blocks are held (nil: nobody asks).
 	Progress func(held, size int64)
 
+	// For tests.
 	now    func() time.Time
 	pause  time.Duration // before a file is asked for again
+	within time.Duration // a small file comes in
 	noRoom func(dir string) error
 }
 
@@ -37,6 +40,13 @@ func (o Options) patience() time.Duration {
 		return o.pause
 	}
 	return time.Second
+}
+
+func (o Options) timeout() time.Duration {
+	if o.within > 0 {
+		return o.within
+	}
+	return baseTimeout
 }
 
 // Report says what a look at the log came to.
@@ -202,7 +212,7 @@ func (m *Mirror) step(ctx context.Context, t *tree, last []byte, r *Report) erro
 	old := m.held.N
 	base := old / tiles.Width * tiles.Width
 	var lines [][]byte
-	chain, err := m.chainFrom(t, base)
+	chain, err := m.chainFrom(base)
 	if err != nil {
 		return err
 	}
@@ -272,13 +282,17 @@ func (m *Mirror) bundle(ctx context.Context, t *tree, index int64) ([][]byte, er
 	return list, nil
 }
 
-// chainFrom begins a chain after so many blocks.
-func (m *Mirror) chainFrom(t *tree, size int64) (chain, error) {
+// chainFrom begins a chain after so many blocks that are held.
+func (m *Mirror) chainFrom(size int64) (chain, error) {
 	c := chain{first: m.first, now: m.o.now()}
 	if size == 0 {
 		return c, nil
 	}
-	leaf, err := t.leaves(size-1, size)
+	own, err := open(m.o.Dir, m.o.Key)
+	if err != nil {
+		return c, err
+	}
+	leaf, err := own.tree.leaves(size-1, size)
 	if err == nil {
 		c.previous = leaf[0]
 	}
@@ -497,7 +511,6 @@ func (m *Mirror) late(ctx context.Context, blocks int64, r *Report) error {
 	if err != nil {
 		return err
 	}
-	kept := make(map[string]string, len(list))
 	for i, line := range list {
 		h, err := evidence.ReadHeader(line)
 		if err != nil {
@@ -514,9 +527,8 @@ func (m *Mirror) late(ctx context.Context, blocks int64, r *Report) error {
 		if err := m.checkpoint(ctx, tlog.Tree{N: size, Hash: root}, nil, r); err != nil {
 			return err
 		}
-		kept[tiles.CheckpointOf(size)] = m.tags[tiles.CheckpointOf(size)]
 	}
-	m.tags = kept
+	maps.DeleteFunc(m.tags, func(name, _ string) bool { return name < tiles.CheckpointOf(m.held.N-lateBlocks) })
 	last, err := m.folder.Read(tiles.CheckpointOf(m.held.N))
 	if err == nil {
 		_, err = m.folder.Replace(lastCheckpoint, last)
