@@ -64,19 +64,21 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
+	"monitor":                {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
 	"monitor/web":            {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":          {},
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
 	"monitor/alert":          {"internal/durable", "internal/buildinfo"},
 	"monitor/witness":        {"monitor/evidence", "internal/buildinfo", "internal/listen"},
+	"monitor/tiles":          {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
+	"monitor/mirror":         {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/durable"},
 	"monitor/beacon":         {"monitor/evidence"},
 	"monitor/browser":        {"monitor/evidence", "internal/checkpage", "internal/listen"},
 	"monitor/probe":          {"monitor/evidence", "internal/coord", "internal/buildinfo"},
 	"monitor/bundle":         {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
 	"monitor/bounty":         {"monitor/evidence", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":       {"internal/durable", "internal/buildinfo"},
-	"monitor/cmd/relaymon":   {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relaymon":   {"monitor", "monitor/mirror", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
