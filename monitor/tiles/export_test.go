@@ -69,6 +69,13 @@ func TestExportGoesOn(t *testing.T) {
 	}
 }
 
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 func times(t *testing.T, dir string) map[string]time.Time {
 	t.Helper()
 	out := map[string]time.Time{}
@@ -118,11 +125,18 @@ func TestExportStopsAndGoesOn(t *testing.T) {
 	if want := []int64{78, 304}; !slices.Equal(told, want) {
 		t.Errorf("told %v, want %v: the last checkpoint of the first bundle", told, want)
 	}
-	os.WriteFile(filepath.Join(dir, "records", ".00000303.jsonl.123"), []byte("half"), 0o600)
+	// What a kill may leave: a file that was written aside, and partial tiles beside the full one.
+	must(t, os.WriteFile(filepath.Join(dir, "records", ".00000303.jsonl.123"), []byte("half"), 0o600))
+	export(t, m, dir)
+	must(t, os.MkdirAll(filepath.Join(dir, "tile/0/000.p"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "tile/0/000.p/78"), []byte("old"), 0o644))
 	export(t, m, dir)
 	whole := t.TempDir()
 	export(t, m, whole)
 	want, got := exported(t, whole), exported(t, dir)
+	if _, ok := got["tile/0/000.p/78"]; ok {
+		t.Error("a partial tile stays beside the full one")
+	}
 	for name := range got {
 		if want[name] != got[name] && !strings.Contains(name, suffixPartial) {
 			t.Errorf("%s differs, or is left over", name)

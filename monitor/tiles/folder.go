@@ -60,7 +60,10 @@ func (f *Folder) sweep() error {
 			return err
 		case d.IsDir() && strings.HasSuffix(name, suffixPartial):
 			if _, err := os.Lstat(strings.TrimSuffix(path, suffixPartial)); err == nil {
-				return errors.Join(os.RemoveAll(path), fs.SkipDir)
+				if err := os.RemoveAll(path); err != nil {
+					return err
+				}
+				return fs.SkipDir
 			}
 		case d.Type().IsRegular() && strings.HasPrefix(name, ".") && name != lockFile:
 			return os.Remove(path)

@@ -1,0 +1,50 @@
+package monitor
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/mirror"
+)
+
+// Anybody can follow a monitor's log: on its own listener, and behind a relay's.
+func TestLogCanBeFollowed(t *testing.T) {
+	m, _ := newTestMonitor(t, &fakeNet{}, 1, 1)
+	_, err := m.store.Seal(time.Now().Add(4 * time.Hour))
+	must(t, err)
+	web := httptest.NewServer(m.public())
+	defer web.Close()
+	var checkpoints []string
+	for _, path := range []string{"/log/", "/monitor/log/"} {
+		dir := t.TempDir()
+		mir, err := mirror.New(mirror.Options{From: web.URL + path, Dir: dir, Key: m.store.Key(), PerSecond: 1000})
+		must(t, err)
+		r, err := mir.Sync(t.Context())
+		must(t, err)
+		must(t, mir.Close())
+		if r.Size != m.store.Size() || r.Size < 2 {
+			t.Errorf("%s: %d blocks were mirrored of %d", path, r.Size, m.store.Size())
+		}
+		b, err := os.ReadFile(filepath.Join(dir, "checkpoint"))
+		must(t, err)
+		checkpoints = append(checkpoints, string(b))
+		// What leads a person there.
+		if code, page := fetch(m.public(), strings.TrimSuffix(path, "log/")); code != http.StatusOK || !strings.Contains(page, `href="log/"`) && !strings.Contains(page, `href="./log/"`) {
+			t.Errorf("%s: the monitor's page (%d) has no link to its log", path, code)
+		}
+	}
+	if checkpoints[0] != checkpoints[1] {
+		t.Errorf("behind a relay it is another log: %q", checkpoints)
+	}
+	for path, want := range map[string]string{"/log/log.key": "", "/monitor/log/../log.key": "", "/robots.txt": "Disallow: /log/\nDisallow: /monitor/log/\n", "/log/": m.store.Origin()} {
+		code, body := fetch(m.public(), path)
+		if want == "" && code == http.StatusOK || !strings.Contains(body, want) {
+			t.Errorf("%s: %d %q, want %q", path, code, body, want)
+		}
+	}
+}
