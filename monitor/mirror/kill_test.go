@@ -122,6 +122,7 @@ func (v *victim) life() bool {
 	if IsMirror(v.dir) {
 		v.resumed++
 	}
+	must(v.t, os.MkdirAll(v.dir, 0o755)) // it may be killed before it makes one
 	child, said, faults := v.start(v.dir)
 	at := time.AfterFunc(time.Duration(v.rand.Int64N(int64(v.longest))), func() { child.Process.Kill() })
 	done := false
