@@ -17,25 +17,6 @@ import (
 // What somebody needs who follows a whole log of another's, instead of reading one
 // relay's months.
 
-// Bounds of the parts of a log that is followed, in bytes.
-const (
-	MaxHeader      = maxHeader      // one canonical header
-	MaxRecord      = maxRecord      // one canonical record
-	MaxRecords     = maxRecords     // in one block
-	MaxCheckpoint  = maxCheckpoint  // with all its cosignatures
-	MaxCertificate = maxCertificate // DER
-	MaxBlocks      = maxSize        // in one log
-)
-
-// ReadHeader reads a canonical header.
-func ReadHeader(line []byte) (Header, error) { return decodeHeader(line) }
-
-// ReadRecord reads the canonical record of a relay and an hour.
-func ReadRecord(line []byte, h Hour) (Record, error) { return decodeRecord(line, h) }
-
-// MatchCertificate says whether c is what a record says of the leaf.
-func MatchCertificate(c Certificate, der []byte) error { return checkCertificate(c, der) }
-
 // ReadCheckpoint verifies a checkpoint that was received, and tells the size and root
 // that it is of. It returns the checkpoint in the one spelling. Lines by keys that are not
 // known stay, unverified: another reader may know them. What is left out: a line by a
@@ -54,11 +35,11 @@ var ErrOtherTree = errors.New("they are not of one tree")
 // unknown key the one that is held.
 func MergeCheckpoints(held, offered []byte, logKey string, witnesses ...string) (tlog.Tree, []byte, error) {
 	fail := func(err error) (tlog.Tree, []byte, error) { return tlog.Tree{}, nil, fmt.Errorf("checkpoint: %w", err) }
-	log, err := logVerifier(logKey)
+	log, err := LogVerifier(logKey)
 	if err != nil {
 		return fail(err)
 	}
-	known, err := verifiers(witnesses)
+	known, err := WitnessVerifiers(witnesses)
 	if err != nil {
 		return fail(err)
 	}
@@ -77,24 +58,24 @@ func MergeCheckpoints(held, offered []byte, logKey string, witnesses ...string) 
 		}
 		all = append(all, second.UnverifiedSigs...)
 	}
-	c, err := parseCheckpointText(first.Text)
+	c, err := ParseCheckpoint(first.Text)
 	if err != nil {
 		return fail(err)
 	}
-	if c.origin != log.Name() {
-		return fail(fmt.Errorf("it is of log %s, not of %s", c.origin, log.Name()))
+	if c.Origin != log.Name() {
+		return fail(fmt.Errorf("it is of log %s, not of %s", c.Origin, log.Name()))
 	}
 	out, err := fitting(first.Text, first.Sigs[0], onePerKey(first.Text, all, known))
 	if err != nil {
 		return fail(err)
 	}
-	return tlog.Tree{N: c.size, Hash: c.root}, out, nil
+	return tlog.Tree{N: c.Size, Hash: c.Root}, out, nil
 }
 
 // openLoose verifies the author's signature of a note, whatever else stands under it.
 func openLoose(raw []byte, author note.Verifier) (*note.Note, error) {
-	if len(raw) > maxCheckpoint {
-		return nil, fmt.Errorf("%d bytes are too long, want %d at most", len(raw), maxCheckpoint)
+	if len(raw) > MaxCheckpointBytes {
+		return nil, fmt.Errorf("%d bytes are too long, want %d at most", len(raw), MaxCheckpointBytes)
 	}
 	n, err := note.Open(raw, note.VerifierList(author))
 	if err != nil {
@@ -144,21 +125,21 @@ func verifies(text string, s note.Signature, v note.Verifier) bool {
 
 // earlier compares the times of two cosignatures that were verified.
 func earlier(a, b note.Signature) bool {
-	at, err := cosignedAt(a)
-	bt, berr := cosignedAt(b)
+	at, err := CosignedAt(a)
+	bt, berr := CosignedAt(b)
 	return err == nil && berr == nil && at.Before(bt)
 }
 
 // fitting is the note with as many of the signatures as there is room for.
 func fitting(text string, author note.Signature, list []judgedSignature) ([]byte, error) {
 	sigs := []note.Signature{author}
-	out, err := formatNote(text, sigs)
+	out, err := FormatNote(text, sigs)
 	for _, s := range list {
 		if err != nil {
 			return nil, err
 		}
 		var more []byte
-		if more, err = formatNote(text, append(sigs, s.Signature)); err == nil && len(more) <= maxCheckpoint {
+		if more, err = FormatNote(text, append(sigs, s.Signature)); err == nil && len(more) <= MaxCheckpointBytes {
 			sigs, out = append(sigs, s.Signature), more
 		}
 	}
@@ -183,8 +164,8 @@ func (c *BlockCheck) Write(p []byte) (n int, err error) {
 	for n < len(p) {
 		end := bytes.IndexByte(p[n:], '\n')
 		if end < 0 {
-			if len(c.tail)+len(p)-n > maxRecord {
-				return n, fmt.Errorf("records of %s: a line is longer than %d bytes", c.header.Hour, maxRecord)
+			if len(c.tail)+len(p)-n > MaxRecordBytes {
+				return n, fmt.Errorf("records of %s: a line is longer than %d bytes", c.header.Hour, MaxRecordBytes)
 			}
 			c.tail = append(c.tail, p[n:]...)
 			return len(p), nil
@@ -206,7 +187,7 @@ func (c *BlockCheck) add(line []byte) error {
 	if int64(len(c.places)) == c.header.Records {
 		return fmt.Errorf("the block has %d records and no more", c.header.Records)
 	}
-	r, err := decodeRecord(line, c.header.Hour)
+	r, err := DecodeRecord(line, c.header.Hour)
 	if err != nil {
 		return err
 	}
@@ -233,14 +214,11 @@ func (c *BlockCheck) End() error {
 	return nil
 }
 
-// SHA256Hex is the SHA-256 of bytes, in hex.
-func SHA256Hex(b []byte) string { return hashHex(b) }
-
 // CheckKeys says whether these are the verifier keys of a log and of witnesses.
 func CheckKeys(logKey string, witnesses ...string) error {
-	_, err := logVerifier(logKey)
+	_, err := LogVerifier(logKey)
 	if err == nil {
-		_, err = verifiers(witnesses)
+		_, err = WitnessVerifiers(witnesses)
 	}
 	return err
 }

@@ -70,7 +70,7 @@ func TestMergeCheckpoints(t *testing.T) {
 		flood = append(flood, scene.Cosign(key, vkey, bare, at))
 	}
 	_, got, err := evidence.MergeCheckpoints(with(flood...)[:len(bare)+len(flood[0])*50], with(early), m.Log.Key(), avkey)
-	if err != nil || len(got) > evidence.MaxCheckpoint || !bytes.Contains(got, early) {
+	if err != nil || len(got) > evidence.MaxCheckpointBytes || !bytes.Contains(got, early) {
 		t.Errorf("after a flood: %d bytes, %v, with the cosignature: %v", len(got), err, bytes.Contains(got, early))
 	}
 
@@ -134,7 +134,7 @@ func TestBlockCheck(t *testing.T) {
 		"not ended":                  whole[:len(whole)-1],
 		"no more":                    append(bytes.Clone(whole), whole...),
 		"not in order":               append(append(bytes.Clone(lines[1]), '\n'), whole...),
-		"longer than":                bytes.Repeat([]byte("x"), evidence.MaxRecord+1),
+		"longer than":                bytes.Repeat([]byte("x"), evidence.MaxRecordBytes+1),
 		"there are 0":                nil,
 		"line 1":                     []byte("{}\n"),
 	} {

@@ -21,6 +21,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // instead shows something else for the files whose name begins so.
@@ -277,13 +278,13 @@ func TestPerSecond(t *testing.T) {
 }
 
 // twins are two copies of a log that go on with different histories, each by so many hours.
-func twins(t *testing.T, m *scene.Watcher, hours ...int) []*evidence.Log {
+func twins(t *testing.T, m *scene.Watcher, hours ...int) []*store.Log {
 	t.Helper()
-	var out []*evidence.Log
+	var out []*store.Log
 	for i, n := range hours {
 		dir := filepath.Join(t.TempDir(), fmt.Sprint(i))
 		must(t, os.CopyFS(dir, os.DirFS(m.Dir)))
-		l, err := evidence.Open(dir)
+		l, err := store.Open(dir)
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
 		for range n {
@@ -388,7 +389,7 @@ func TestShrunk(t *testing.T) {
 	dir := t.TempDir()
 	synced(t, of(m, s.url, dir))
 	before := files(t, dir)
-	old, err := evidence.Open(older)
+	old, err := store.Open(older)
 	must(t, err)
 	defer old.Close()
 	s.is(handler(old))

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
@@ -165,7 +166,7 @@ func (v *victim) sound() {
 	lines, err := src.HeaderLines(0, src.Size())
 	must(v.t, err)
 	for i, line := range lines {
-		h, err := evidence.ReadHeader(line)
+		h, err := evidence.DecodeHeader(line)
 		must(v.t, err)
 		records, err := src.RecordLines(int64(i))
 		must(v.t, err)
@@ -184,8 +185,8 @@ func copyUntilKilled(t *testing.T, dir string) {
 	fmt.Println("open")
 	var err error
 	if os.Getenv("KILLED_HOW") == "export" {
-		var l *evidence.Log
-		l, err = evidence.OpenRead(os.Getenv("KILLED_LOG"))
+		var l *store.Log
+		l, err = store.OpenRead(os.Getenv("KILLED_LOG"))
 		must(t, err)
 		_, err = tiles.Export(context.Background(), l, dir, nil)
 	} else {

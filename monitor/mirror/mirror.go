@@ -307,7 +307,7 @@ type chain struct {
 }
 
 func (c *chain) add(at int64, line []byte) (evidence.Header, error) {
-	h, err := evidence.ReadHeader(line)
+	h, err := evidence.DecodeHeader(line)
 	if err != nil {
 		return h, fmt.Errorf("block %d: %w", at, err)
 	}
@@ -391,7 +391,7 @@ func (m *Mirror) checkRecords(name string, h evidence.Header) error {
 }
 
 func (m *Mirror) fetchRecords(ctx context.Context, name string, h evidence.Header) error {
-	body, _, err := m.from.open(ctx, name, "", min(tiles.MaxBlockBytes, h.Records*(evidence.MaxRecord+1)))
+	body, _, err := m.from.open(ctx, name, "", min(tiles.MaxBlockBytes, h.Records*(evidence.MaxRecordBytes+1)))
 	if err != nil {
 		return err
 	}
@@ -439,7 +439,7 @@ func (m *Mirror) certificate(ctx context.Context, c evidence.Certificate, r *Rep
 	if evidence.SHA256Hex(der) != c.SHA256 {
 		return fmt.Errorf("%s: it has another hash", name)
 	}
-	if err := evidence.MatchCertificate(c, der); err != nil {
+	if err := evidence.CheckCertificate(c, der); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	r.Certificates++
@@ -512,7 +512,7 @@ func (m *Mirror) late(ctx context.Context, blocks int64, r *Report) error {
 		return err
 	}
 	for i, line := range list {
-		h, err := evidence.ReadHeader(line)
+		h, err := evidence.DecodeHeader(line)
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func open(dir, key string) (*Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	h, err := evidence.ReadHeader(line[0])
+	h, err := evidence.DecodeHeader(line[0])
 	if err != nil {
 		return nil, err
 	}
@@ -202,7 +202,7 @@ func (s *Source) hasNone(block int64) error {
 	if err != nil {
 		return err
 	}
-	h, err := evidence.ReadHeader(line[0])
+	h, err := evidence.DecodeHeader(line[0])
 	if err == nil && h.Records > 0 {
 		err = fmt.Errorf("the mirror in %s is damaged: %s is missing: mirror the log anew, into another folder", s.dir, tiles.RecordsOf(block))
 	}
@@ -247,7 +247,7 @@ func (s *Source) Forks() ([][]byte, error) {
 		if !strings.HasSuffix(f.Name(), forkSuffix) {
 			continue
 		}
-		b, err := bounds.ReadFile(filepath.Join(s.dir, forksDir, f.Name()), 2*evidence.MaxCheckpoint+1)
+		b, err := bounds.ReadFile(filepath.Join(s.dir, forksDir, f.Name()), 2*evidence.MaxCheckpointBytes+1)
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,7 @@ var aHash = regexp.MustCompile(`"sha256":"([0-9a-f]{64})"`)
 // is not at hand. The records are read one after the other, and decoded only where need be.
 func EachCertificate(records io.Reader, h evidence.Hour, atHand func(sha256 string) bool, do func(evidence.Certificate) error) error {
 	lines := bufio.NewScanner(records)
-	lines.Buffer(nil, evidence.MaxRecord+1)
+	lines.Buffer(nil, evidence.MaxRecordBytes+1)
 	for lines.Scan() {
 		missing := false
 		for _, m := range aHash.FindAllSubmatch(lines.Bytes(), -1) {
@@ -24,7 +24,7 @@ func EachCertificate(records io.Reader, h evidence.Hour, atHand func(sha256 stri
 		if !missing {
 			continue
 		}
-		r, err := evidence.ReadRecord(lines.Bytes(), h)
+		r, err := evidence.DecodeRecord(lines.Bytes(), h)
 		if err != nil {
 			return err
 		}

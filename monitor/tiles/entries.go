@@ -15,8 +15,8 @@ func JoinEntries(lines [][]byte) ([]byte, error) {
 	}
 	var b []byte
 	for i, line := range lines {
-		if len(line) > evidence.MaxHeader {
-			return nil, fmt.Errorf("entries: number %d has %d bytes, want %d at most", i, len(line), evidence.MaxHeader)
+		if len(line) > evidence.MaxHeaderBytes {
+			return nil, fmt.Errorf("entries: number %d has %d bytes, want %d at most", i, len(line), evidence.MaxHeaderBytes)
 		}
 		b = binary.BigEndian.AppendUint16(b, uint16(len(line)))
 		b = append(b, line...)
@@ -36,8 +36,8 @@ func SplitEntries(b []byte) ([][]byte, error) {
 		}
 		n := int(binary.BigEndian.Uint16(b))
 		b = b[entryLengthBytes:]
-		if n > evidence.MaxHeader {
-			return nil, fmt.Errorf("entries: number %d has %d bytes, want %d at most", len(lines), n, evidence.MaxHeader)
+		if n > evidence.MaxHeaderBytes {
+			return nil, fmt.Errorf("entries: number %d has %d bytes, want %d at most", len(lines), n, evidence.MaxHeaderBytes)
 		}
 		if n > len(b) {
 			return nil, fmt.Errorf("entries: the bundle ends within entry %d", len(lines))

@@ -93,7 +93,7 @@ func (e *exporter) shown() (int64, error) {
 func readHeaders(lines [][]byte) (list []evidence.Header, err error) {
 	list = make([]evidence.Header, len(lines))
 	for i, line := range lines {
-		if list[i], err = evidence.ReadHeader(line); err != nil {
+		if list[i], err = evidence.DecodeHeader(line); err != nil {
 			return nil, err
 		}
 	}

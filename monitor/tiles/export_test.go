@@ -12,6 +12,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 func export(t *testing.T, m *scene.Watcher, dir string) Exported {
@@ -166,7 +167,7 @@ func TestExportRefuses(t *testing.T) {
 		}
 	}
 	refused(w.Monitors[1].Log, "another log")
-	twin, err := evidence.Open(older)
+	twin, err := store.Open(older)
 	w.Must(err)
 	defer twin.Close()
 	refused(twin, "older copy")

@@ -191,7 +191,7 @@ func (h *handler) records(block int64) (content, error) {
 	if err != nil {
 		return content{}, err
 	}
-	head, err := evidence.ReadHeader(lines[0])
+	head, err := evidence.DecodeHeader(lines[0])
 	if err != nil {
 		return content{}, err
 	}

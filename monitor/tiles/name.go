@@ -167,13 +167,13 @@ func (n Name) Limit() int64 {
 	case Tile:
 		return int64(n.Width) * tlog.HashSize
 	case Entries:
-		return int64(n.Width) * (entryLengthBytes + evidence.MaxHeader)
+		return int64(n.Width) * (entryLengthBytes + evidence.MaxHeaderBytes)
 	case Records:
 		return MaxBlockBytes
 	case Certificate:
-		return evidence.MaxCertificate
+		return evidence.MaxCertificateBytes
 	}
-	return evidence.MaxCheckpoint
+	return evidence.MaxCheckpointBytes
 }
 
 // MaxBlockBytes is how many bytes the records of one block have at most, for whoever

@@ -71,7 +71,7 @@ func TestUnder(t *testing.T) {
 }
 
 func TestEntries(t *testing.T) {
-	lines := [][]byte{[]byte("one"), {}, bytes.Repeat([]byte("x"), evidence.MaxHeader)}
+	lines := [][]byte{[]byte("one"), {}, bytes.Repeat([]byte("x"), evidence.MaxHeaderBytes)}
 	b, err := JoinEntries(lines)
 	if err != nil {
 		t.Fatal(err)

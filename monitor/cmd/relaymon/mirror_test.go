@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/mirror"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // A log is exported, mirrored from the folder by the key in a roster, and mirrored on; in
@@ -23,7 +24,7 @@ func TestMirrorCommand(t *testing.T) {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	w.Must(os.MkdirAll(in("data"), 0o755))
 	m.Name, m.Dir = "m1", in("data/log")
-	log, err := evidence.Create(m.Dir, evidence.Options{Name: m.Name, Network: w.Network, First: w.First})
+	log, err := store.Create(m.Dir, store.Options{Name: m.Name, Network: w.Network, First: w.First})
 	w.Must(err)
 	defer log.Close()
 	m.Log = log
@@ -62,7 +63,7 @@ func TestMirrorCommand(t *testing.T) {
 	for i, to := range []string{"copy", "public"} {
 		twin := in(fmt.Sprintf("twin%d", i))
 		w.Must(os.CopyFS(twin+"/log", os.DirFS(in("data/log"))))
-		l, err := evidence.Open(twin + "/log")
+		l, err := store.Open(twin + "/log")
 		w.Must(err)
 		h := l.First() + evidence.Hour(l.Size())
 		w.Must(l.Begin(h, h.Start(), fmt.Sprint(i)))
