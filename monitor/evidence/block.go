@@ -20,9 +20,13 @@ const (
 
 // Header is the head of an hour's block and, as canonical JSON, one leaf of the log.
 type Header struct {
-	Hour     Hour  `json:"hour"`
-	Previous Hash  `json:"previous"` // leaf hash of the block before; zero for the first
-	State    State `json:"state"`
+	// Cosigned are the cosignatures that the monitor held under the checkpoint over the
+	// blocks before this one when it sealed it, in the order of the witnesses. So they
+	// cannot be withdrawn. If the block before was not signed there is no such checkpoint.
+	Cosigned []Held `json:"cosigned,omitempty"`
+	Hour     Hour   `json:"hour"`
+	Previous Hash   `json:"previous"` // leaf hash of the block before; zero for the first
+	State    State  `json:"state"`
 	// SealedAt is the monitor's clock when it sealed the hour.
 	SealedAt Time `json:"sealed_at"`
 	// Signed says that a checkpoint was signed with this block as the last. The
@@ -38,6 +42,12 @@ type Header struct {
 	Missed  int64 `json:"missed,omitempty"`
 	Records int64 `json:"records"`
 	Root    Hash  `json:"root"` // of the prefix tree over the records
+}
+
+// Held says that the monitor held a cosignature.
+type Held struct {
+	Time    Time   `json:"time"`    // of the cosignature
+	Witness string `json:"witness"` // the name and the hash of its key, "name+6467e1ed"
 }
 
 // Clock sums up the samples of the monitor's clock, from the hour's begin until it

@@ -17,11 +17,9 @@ const (
 	FileCheckpoints = fileCheckpoints
 	FileHeaders     = fileHeaders
 	FileMonth       = fileMonth
-	FileNote        = fileNote
 	FileProofs      = fileProofs
 	FileRecords     = fileRecords
 	FolderCerts     = folderCerts
-	FolderOpen      = folderOpen
 	MaxBlockProof   = maxBlockProof
 	MaxCosigned     = maxCosigned
 	MaxNote         = maxNote
@@ -52,8 +50,6 @@ func (p place) Hash() Hash { return p.hash() }
 func (v *Vouchers) OpenCosigned(raw string) (string, time.Time, error) { return v.openCosigned(raw) }
 
 func CheckClock(c Clock) error { return c.check() }
-
-func NoteText(m MonitorMonth) (string, error) { return m.noteText() }
 
 // StatementVerifier is the verifier of envelopes for a library.
 func StatementVerifier(logKey string) (dsse.Verifier, error) {

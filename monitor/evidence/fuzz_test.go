@@ -53,7 +53,6 @@ func FuzzCheckpoint(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(m.Checkpoints[0])
-	f.Add(m.Note)
 	f.Add(bytes.ReplaceAll(m.Checkpoints[0], []byte("\n1\n"), []byte("\n01\n")))
 	f.Add([]byte("a\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"))
 	f.Add([]byte("a\n18446744073709551615\nAAAA\n"))

@@ -48,13 +48,13 @@ const (
 	maxLookups   = 9
 	maxNames     = 100 // of a certificate
 	maxBeacon    = 256
+	maxHeld      = 128 // cosignatures in a header
 	maxPath      = 128 // hashes of a proof: a longer one takes 2^128 peer IDs
 	maxWord      = 64  // bytes of a name that the monitor chooses
 	maxPeer      = 128
 	maxControl   = 100 // bytes of a control's name
 	maxDetail    = 300
 	maxAddr      = 1024
-	maxOthers    = 8  // files of a month that are neither certificates nor open hours
 	maxFaults    = 20 // told at once
 	saltSize     = 32
 	maxBoot      = 64 // bytes
@@ -81,13 +81,6 @@ func FileLimit(name string) int {
 		return lines(maxBlockProof)
 	case fileRecords:
 		return lines(MaxRecordBytes)
-	case fileNote:
-		return maxNote
-	}
-	if hour, ok := strings.CutPrefix(name, folderOpen); ok {
-		if _, ok := ParseHourFile(hour); ok {
-			return MaxRecordBytes
-		}
 	}
 	if der, ok := strings.CutPrefix(name, folderCerts); ok {
 		if sha, ok := strings.CutSuffix(der, certificateSufix); ok && IsSHA256Hex(sha) {

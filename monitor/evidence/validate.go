@@ -1,10 +1,12 @@
 package evidence
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -269,6 +271,9 @@ func DecodeHeader(b []byte) (Header, error) {
 		checkCount("schedule", len(h.Schedule), MaxSchedule)); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
+	if err := checkHeld(h.Cosigned); err != nil {
+		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
+	}
 	if err := h.Clock.check(); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
@@ -281,6 +286,23 @@ func DecodeHeader(b []byte) (Header, error) {
 		return Header{}, fmt.Errorf("block %s was sealed at %s, before its hour had closed", h.Hour, h.SealedAt)
 	}
 	return h, nil
+}
+
+// checkHeld accepts the cosignatures of which a header tells: one a witness, in order.
+func checkHeld(list []Held) error {
+	if err := checkCount("cosigned", len(list), maxHeld); err != nil {
+		return err
+	}
+	for i, c := range list {
+		name, hash, _ := strings.Cut(c.Witness, "+")
+		if b, err := hex.DecodeString(hash); err != nil || len(b) != 4 || hash != strings.ToLower(hash) || !validKeyName(name) {
+			return fmt.Errorf("cosigned[%d]: witness %.100q: want <name>+<8 hex digits>", i, c.Witness)
+		}
+		if i > 0 && c.Witness <= list[i-1].Witness {
+			return fmt.Errorf("cosigned[%d]: witness %s is not in order", i, c.Witness)
+		}
+	}
+	return nil
 }
 
 // check refuses a clock with steps that its drift does not show.

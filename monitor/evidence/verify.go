@@ -1,15 +1,11 @@
 package evidence
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +48,7 @@ type monthVerifier struct {
 	keys      Keys
 	log       note.Verifier
 	witnesses []note.Verifier
+	before    Checkpoint        // over the blocks before the month
 	names     map[string]string // witness's key name and hash to its key as given
 	vouchers  *Vouchers
 	tree      *Tree
@@ -64,7 +61,7 @@ type monthVerifier struct {
 
 func (v *monthVerifier) verify() error {
 	for _, step := range []func() error{
-		v.identity, v.start, v.blocks, v.checkpoints, v.tip, v.schedule, v.certificates, v.records, v.open, v.allUsed,
+		v.identity, v.start, v.blocks, v.checkpoints, v.tip, v.schedule, v.certificates, v.records, v.allUsed,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -76,7 +73,7 @@ func (v *monthVerifier) verify() error {
 // identity checks whose export it is, and that nothing of it was changed since.
 func (v *monthVerifier) identity() (err error) {
 	if v.m.Key != v.keys.Log {
-		return fmt.Errorf("it is signed by log key %s, want %s", v.m.Key, v.keys.Log)
+		return fmt.Errorf("it is of the log with the key %s, want %s", v.m.Key, v.keys.Log)
 	}
 	if v.log, err = LogVerifier(v.keys.Log); err != nil {
 		return err
@@ -95,35 +92,16 @@ func (v *monthVerifier) identity() (err error) {
 		return err
 	}
 	v.witnesses, v.names = v.vouchers.witnesses, v.vouchers.names
-	text, err := v.m.noteText()
+	digest, err := v.m.digest()
 	if err != nil {
 		return err
 	}
-	n, err := openNote(v.m.Note, v.log)
-	if err != nil {
-		return fmt.Errorf("note: %w", err)
-	}
-	if n.Text != text {
-		return fmt.Errorf("note: it is not over these files: %s", firstDifference(n.Text, text))
-	}
-	sum := sha256.Sum256([]byte(text))
 	v.out = VerifiedMonth{Origin: v.m.Origin, Name: name, Network: network, Month: v.m.Month, Relay: v.m.Relay,
-		AsOf: v.m.AsOf, Digest: hex.EncodeToString(sum[:]), Certificates: make(map[string][]byte)}
+		AsOf: v.m.AsOf, Digest: digest, Certificates: make(map[string][]byte)}
 	return nil
 }
 
 func signerID(name string, hash uint32) string { return fmt.Sprintf("%s+%08x", name, hash) }
-
-// firstDifference names the first line in which two texts differ.
-func firstDifference(signed, found string) string {
-	a, b := strings.Split(signed, "\n"), strings.Split(found, "\n")
-	for i := range min(len(a), len(b)) {
-		if a[i] != b[i] {
-			return fmt.Sprintf("it says %q, they are %q", a[i], b[i])
-		}
-	}
-	return "it lists others"
-}
 
 // start rebuilds the tree before the month.
 func (v *monthVerifier) start() (err error) {
@@ -147,7 +125,7 @@ func (v *monthVerifier) start() (err error) {
 	if c.Size != v.m.StartSize || c.Root != root {
 		return fmt.Errorf("the checkpoint before the month is of size %d, or not of the frontier of %d blocks", c.Size, v.m.StartSize)
 	}
-	v.out.Size, v.out.Root = c.Size, c.Root
+	v.out.Size, v.out.Root, v.before = c.Size, c.Root, c
 	_, err = v.cosigned(c)
 	return err
 }
@@ -166,6 +144,8 @@ func (v *monthVerifier) blocks() error {
 			return errors.New("the log's first block refers to one before")
 		case i > 0 && h.Hour != v.hours[i-1].Header.Hour+1:
 			return fmt.Errorf("block %d is of hour %s, the one before of %s", i, h.Hour, v.hours[i-1].Header.Hour)
+		case len(h.Cosigned) > 0 && (i > 0 && !v.hours[i-1].Header.Signed || v.tree.Size == 0):
+			return fmt.Errorf("block %s tells of cosignatures, and there is no checkpoint over the blocks before it", h.Hour)
 		case i > 0 && h.Previous != tlog.RecordHash(v.m.Headers[i-1]):
 			return fmt.Errorf("block %s does not refer to the one before", h.Hour)
 		case !v.m.Month.Contains(h.Hour):
@@ -224,6 +204,9 @@ func (v *monthVerifier) checkpoints() error {
 	if err != nil {
 		return err
 	}
+	if err := v.held(signed, opened); err != nil {
+		return err
+	}
 	covered := 0                                           // hours under the checkpoints so far
 	earliest := make([]map[string]time.Time, len(v.hours)) // by hour and witness
 	for n, i := range signed {
@@ -265,6 +248,33 @@ func (v *monthVerifier) checkpoints() error {
 		seen := maps.Clone(first)
 		maps.Copy(seen, wrong)
 		v.hours[i].Cosigned = list(seen)
+	}
+	return nil
+}
+
+// held checks that the cosignatures of which headers tell are there: nobody can leave out
+// what the monitor held. Those by witnesses that are not known are nothing to us.
+func (v *monthVerifier) held(signed []int, opened []Checkpoint) error {
+	before := v.before
+	for i, n := 0, 0; i < len(v.hours); i++ {
+		h := v.hours[i].Header
+		for _, c := range h.Cosigned {
+			key, known := v.names[c.Witness]
+			if !known {
+				continue
+			}
+			times, err := v.cosigned(before)
+			if err != nil {
+				return err
+			}
+			if at, there := times[key]; !there || at.After(c.Time.Time) {
+				return fmt.Errorf("block %s tells that %s cosigned the checkpoint of size %d at %s, and that cosignature is not there", h.Hour, c.Witness, before.Size, c.Time)
+			}
+		}
+		if n < len(signed) && signed[n] == i {
+			before = opened[n]
+			n++
+		}
 	}
 	return nil
 }
@@ -447,46 +457,6 @@ func (v *monthVerifier) attempt(a Attempt) error {
 	}
 	v.used[c.SHA256] = true
 	return c.equal(found)
-}
-
-// open checks the hours that are not sealed yet. Only the note vouches for them.
-func (v *monthVerifier) open() error {
-	for i, o := range v.m.Open {
-		if i > 0 && o.Hour <= v.m.Open[i-1].Hour || !v.m.Month.Contains(o.Hour) ||
-			v.out.Tip.End != 0 && o.Hour < v.out.Tip.End {
-			return fmt.Errorf("open hour %s is out of place", o.Hour)
-		}
-		if len(o.Lines) == 0 || !bytes.HasSuffix(o.Lines, []byte("\n")) {
-			return fmt.Errorf("open hour %s: the last line is not ended", o.Hour)
-		}
-		if n := bytes.Count(o.Lines, []byte("\n")); n > MaxAttempts {
-			return fmt.Errorf("open hour %s has %d attempts, want %d at most", o.Hour, n, MaxAttempts)
-		}
-		lines, err := SplitLines(o.Lines)
-		if err != nil {
-			return err
-		}
-		r := Record{PeerID: v.m.Relay, Hour: o.Hour}
-		for _, line := range lines {
-			var a Attempt
-			if err := DecodeLine(line, MaxAttemptBytes, &a); err != nil {
-				return fmt.Errorf("open hour %s: %w", o.Hour, err)
-			}
-			if err := v.attempt(a); err != nil {
-				return fmt.Errorf("open hour %s: %w", o.Hour, err)
-			}
-			if a.Started.After(v.m.AsOf.Time) {
-				return fmt.Errorf("open hour %s: attempt of %s is after %s", o.Hour, a.Started, v.m.AsOf)
-			}
-			r.Attempts = append(r.Attempts, a)
-		}
-		slices.SortStableFunc(r.Attempts, func(a, b Attempt) int { return a.Started.Compare(b.Started.Time) })
-		if err := CheckRecord(r, o.Hour); err != nil {
-			return fmt.Errorf("open hour %s: %w", o.Hour, err)
-		}
-		v.out.Open = append(v.out.Open, r)
-	}
-	return nil
 }
 
 func (v *monthVerifier) allUsed() error {

@@ -27,6 +27,8 @@ type Source struct {
 	first            evidence.Hour
 }
 
+var _ evidence.Source = (*Source)(nil)
+
 // Open opens a folder that holds the log with the given verifier key.
 func Open(dir, key string) (*Source, error) {
 	s, err := open(dir, key)

@@ -131,7 +131,7 @@ func TestRollback(t *testing.T) {
 		t.Fatalf("sealed %+v", sealed)
 	}
 	report := sound(t, again)
-	if report.Blocks != 11 || report.Attempts != 5*2+3+1 {
+	if report.Blocks != 11 || report.Attempts != 5*2+1+1 {
 		t.Fatalf("%+v", report)
 	}
 	r, err = request(l, 9)

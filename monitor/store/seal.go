@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -63,6 +65,10 @@ func (l *Log) sealMonth(now time.Time) ([]evidence.Header, error) {
 		return nil, errClockAhead
 	}
 	month := first.Month()
+	held, err := l.heldCosignatures()
+	if err != nil {
+		return nil, err
+	}
 	var headers []evidence.Header
 	var lines [][]byte
 	previous := l.leaf
@@ -72,6 +78,9 @@ func (l *Log) sealMonth(now time.Time) ([]evidence.Header, error) {
 			return nil, err
 		}
 		head.Previous = previous
+		if h == first {
+			head.Cosigned = held
+		}
 		head.Signed = !(h + 1).Closed(now) || !month.Contains(h+1)
 		line, err := evidence.Encode(head)
 		if err != nil {
@@ -87,6 +96,28 @@ func (l *Log) sealMonth(now time.Time) ([]evidence.Header, error) {
 		return nil, err
 	}
 	return headers, nil
+}
+
+// heldCosignatures are those under the last checkpoint, which is over all blocks so far:
+// the next header tells of them, so that nobody can leave them out any more.
+func (l *Log) heldCosignatures() ([]evidence.Held, error) {
+	if l.signed == 0 {
+		return nil, nil
+	}
+	c, err := l.readCheckpoint(l.signed)
+	if err != nil {
+		return nil, err
+	}
+	var held []evidence.Held
+	for _, s := range c.Cosignatures {
+		at, err := evidence.CosignedAt(s)
+		if err != nil {
+			return nil, l.errDamaged("checkpoint of size %d: %w", l.signed, err)
+		}
+		held = append(held, evidence.Held{Time: evidence.TimeOf(at), Witness: fmt.Sprintf("%s+%08x", s.Name, s.Hash)})
+	}
+	slices.SortFunc(held, func(a, b evidence.Held) int { return strings.Compare(a.Witness, b.Witness) })
+	return held, nil
 }
 
 // appendHeaders makes blocks of one month leaves of the log.

@@ -1,160 +1,67 @@
 package store
 
 import (
-	"bufio"
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
-	"regexp"
-	"sync"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// What a log shows to the public, see monitor/tiles.
+// A log is an [evidence.Source] of what is under its last checkpoint.
+var _ evidence.Source = (*Log)(nil)
+
+// Month exports what shows the month of one relay: see [evidence.Export].
+func (l *Log) Month(m evidence.Month, relay string, asOf time.Time, witnesses ...string) (evidence.MonitorMonth, error) {
+	return evidence.Export(l, m, relay, asOf, witnesses...)
+}
+
+// HeaderLines are the canonical headers of the blocks from up to, without, to.
+func (l *Log) HeaderLines(from, to int64) ([][]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if from < 0 || to < from || to > l.tree.Size {
+		return nil, fmt.Errorf("headers of blocks %d to %d: the log has %d: %w", from, to, l.tree.Size, fs.ErrNotExist)
+	}
+	var lines [][]byte
+	for at := from; at < to; {
+		month := (l.meta.First + evidence.Hour(at)).Month()
+		list, err := l.monthHeaders(month)
+		if err != nil {
+			return nil, err
+		}
+		begin := max(int64(month.First()-l.meta.First), 0)
+		end := min(begin+int64(len(list)), to)
+		if end <= at {
+			return nil, l.errDamaged("block %d is missing", at)
+		}
+		lines = append(lines, list[at-begin:end-begin]...)
+		at = end
+	}
+	return lines, nil
+}
+
+// RecordLines are the canonical records of a sealed block, in the order of their peer IDs.
+func (l *Log) RecordLines(block int64) ([][]byte, error) {
+	l.mu.Lock()
+	size := l.tree.Size
+	l.mu.Unlock() // what is sealed does not change
+	if block < 0 || block >= size {
+		return nil, fmt.Errorf("records of block %d: the log has %d: %w", block, size, fs.ErrNotExist)
+	}
+	return l.recordLines(l.meta.First + evidence.Hour(block))
+}
+
+// CheckpointOf is the checkpoint of a size, with all cosignatures that the log holds.
+func (l *Log) CheckpointOf(size int64) ([]byte, error) { return os.ReadFile(l.checkpointPath(size)) }
+
+// CertificateOf is the certificate (DER) with a SHA-256 in hex.
+func (l *Log) CertificateOf(sha256 string) ([]byte, error) { return l.certificate(sha256) }
 
 // ReadHashes reads hashes of the log's tree.
 func (l *Log) ReadHashes(indexes []int64) ([]evidence.Hash, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.tree.ReadHashes(indexes)
-}
-
-// HeaderLines are the canonical headers of blocks from..to-1.
-func (l *Log) HeaderLines(from, to int64) ([][]byte, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if from < 0 || from > to || to > l.tree.Size {
-		return nil, fmt.Errorf("blocks %d to %d: %w: the log has %d", from, to, fs.ErrNotExist, l.tree.Size)
-	}
-	var out [][]byte
-	for at := from; at < to; {
-		h := l.meta.First + evidence.Hour(at)
-		lines, err := l.monthHeaders(h.Month())
-		if err != nil {
-			return nil, err
-		}
-		skip := int(h - max(h.Month().First(), l.meta.First))
-		if skip >= len(lines) {
-			return nil, l.errDamaged("block %s is missing", h)
-		}
-		lines = lines[skip:min(len(lines), skip+int(to-at))]
-		out, at = append(out, lines...), at+int64(len(lines))
-	}
-	return out, nil
-}
-
-// RecordLines are the canonical records of a sealed block, sorted by peer ID; none, if it
-// has none.
-func (l *Log) RecordLines(block int64) ([][]byte, error) {
-	if err := l.sealedBlock(block); err != nil {
-		return nil, err
-	}
-	return l.recordLines(l.meta.First + evidence.Hour(block))
-}
-
-// OpenRecords opens the file of a sealed block's records, which need not be in memory as a
-// whole; fs.ErrNotExist if the block has none.
-func (l *Log) OpenRecords(block int64) (*os.File, error) {
-	if err := l.sealedBlock(block); err != nil {
-		return nil, err
-	}
-	return os.Open(l.recordsPath(l.meta.First + evidence.Hour(block)))
-}
-
-func (l *Log) sealedBlock(block int64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if block < 0 || block >= l.tree.Size {
-		return fmt.Errorf("block %d: %w: the log has %d", block, fs.ErrNotExist, l.tree.Size)
-	}
-	return nil
-}
-
-// CheckpointOf is the checkpoint of a size, with all cosignatures that the log holds;
-// fs.ErrNotExist if none was signed.
-func (l *Log) CheckpointOf(size int64) ([]byte, error) { return os.ReadFile(l.checkpointPath(size)) }
-
-// CertificateOf is a leaf certificate (DER) that was kept, by its SHA-256 in hex.
-func (l *Log) CertificateOf(sha256 string) ([]byte, error) { return l.certificate(sha256) }
-
-// CertificateSealed says whether a certificate that the log keeps may be shown: it stands
-// in no hour that is open, or in a sealed one as well, of those of the last two days.
-func (l *Log) CertificateSealed(sha256 string) (bool, error) {
-	l.mu.Lock()
-	open := l.inOpenHours(sha256)
-	size := l.signed
-	l.mu.Unlock()
-	if !open {
-		return true, nil
-	}
-	return l.lately.holds(l, sha256, size)
-}
-
-func (l *Log) inOpenHours(sha256 string) bool {
-	for _, w := range l.wals {
-		for _, list := range w.attempts {
-			for _, a := range list {
-				if c := a.Facts.Certificate; c != nil && c.SHA256 == sha256 {
-					return true
-				}
-			}
-		}
-	}
-	return false
-}
-
-// sealedLookBack is how many blocks are looked through for a certificate.
-const sealedLookBack = 48
-
-var certificateInRecord = regexp.MustCompile(`"sha256":"([0-9a-f]{64})"`)
-
-// sealedCertificates are those that the records of lately sealed blocks name.
-type sealedCertificates struct {
-	mu    sync.Mutex
-	known map[string]bool
-	size  int64 // of the log when the last block was looked through
-}
-
-// holds says whether a record of the last two days before size names a certificate. Each
-// block is read once.
-func (s *sealedCertificates) holds(l *Log, sha256 string, size int64) (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.known[sha256] {
-		return true, nil
-	}
-	for block := max(s.size, size-sealedLookBack, 0); block < size; block++ {
-		f, err := l.OpenRecords(block)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return false, err
-		}
-		err = s.add(f)
-		f.Close()
-		if err != nil {
-			return false, err
-		}
-	}
-	s.size = size
-	return s.known[sha256], nil
-}
-
-func (s *sealedCertificates) add(records io.Reader) error {
-	if s.known == nil || len(s.known) > evidence.MaxRecords {
-		s.known = make(map[string]bool)
-	}
-	lines := bufio.NewScanner(records)
-	lines.Buffer(nil, evidence.MaxRecordBytes+1)
-	for lines.Scan() {
-		for _, m := range certificateInRecord.FindAllSubmatch(bytes.TrimSpace(lines.Bytes()), -1) {
-			s.known[string(m[1])] = true
-		}
-	}
-	return lines.Err()
 }

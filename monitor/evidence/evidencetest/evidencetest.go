@@ -214,8 +214,7 @@ func TextOf(raw []byte) string {
 }
 
 // SmallMonth is an export with everything in it: a month before, several
-// checkpoints, two witnesses, a gap, two relays in each block, a certificate, an
-// open hour.
+// checkpoints, two witnesses, a gap, two relays in each block, a certificate.
 type SmallMonth struct {
 	Month     evidence.MonitorMonth
 	Keys      evidence.Keys
@@ -230,8 +229,8 @@ func NewSmallMonth(t testing.TB, l Log) SmallMonth {
 	der, cert := NewLeaf(t, "relay.example.org")
 	ws := []Witness{NewWitness(t, "w1"), NewWitness(t, "w2")}
 	keys := evidence.Keys{Log: l.Key(), Witnesses: []string{ws[0].VKey(), ws[1].VKey()}}
-	open := FirstHour + 8
-	for h := FirstHour + 2; h <= open; h++ {
+	last := FirstHour + 7
+	for h := FirstHour + 2; h <= last; h++ {
 		if h == FirstHour+5 {
 			continue // a gap
 		}
@@ -240,9 +239,6 @@ func NewSmallMonth(t testing.TB, l Log) SmallMonth {
 		Must(t, l.Append(h, other.Attempt(t, l.Key(), h, 20*time.Minute, nil)))
 		if h == FirstHour+6 {
 			Must(t, l.Mark(h, evidence.Mark{Missed: 2}))
-		}
-		if h == open {
-			break
 		}
 		_, err := l.Seal(Closing(h))
 		Must(t, err)
@@ -255,11 +251,11 @@ func NewSmallMonth(t testing.TB, l Log) SmallMonth {
 			Must(t, l.AddCosignatures(l.Size(), w.Cosign(t, cp, Closing(h).Add(time.Duration(i)*time.Minute)), w.VKey()))
 		}
 	}
-	m, err := l.Month(FirstHour.Month()+1, relay.ID.String(), Closing(open-1).Add(10*time.Minute), keys.Witnesses...)
+	m, err := l.Month(FirstHour.Month()+1, relay.ID.String(), Closing(last).Add(10*time.Minute), keys.Witnesses...)
 	Must(t, err)
-	if len(m.Headers) != 4 || len(m.Checkpoints) != 3 || len(m.Records) != 3 || len(m.Open) != 1 || len(m.Certificates) != 1 || m.StartSize != 4 {
-		t.Fatalf("small month: %d headers, %d checkpoints, %d records, %d open, %d certificates after %d",
-			len(m.Headers), len(m.Checkpoints), len(m.Records), len(m.Open), len(m.Certificates), m.StartSize)
+	if len(m.Headers) != 4 || len(m.Checkpoints) != 3 || len(m.Records) != 3 || len(m.Certificates) != 1 || m.StartSize != 4 {
+		t.Fatalf("small month: %d headers, %d checkpoints, %d records, %d certificates after %d",
+			len(m.Headers), len(m.Checkpoints), len(m.Records), len(m.Certificates), m.StartSize)
 	}
 	if _, err := evidence.VerifyMonth(m, keys); err != nil {
 		t.Fatal(err)
