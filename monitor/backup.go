@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/store"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
 // BackupLog writes the evidence log, with its secret keys, into a new file that
@@ -25,6 +27,17 @@ func BackupLog(cfg Config, file string) (err error) {
 		return errors.Join(err, os.Remove(file)) // half a backup is none
 	}
 	return durable.SyncDir(filepath.Dir(file))
+}
+
+// ExportLog writes what anybody may read of the log into a folder, and goes on from what is
+// there. A monitor may be running with the log.
+func ExportLog(ctx context.Context, cfg Config, dir string, progress func(done, size int64)) (out tiles.Exported, err error) {
+	l, err := openForReading(cfg)
+	if err != nil {
+		return out, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return tiles.Export(ctx, l, dir, progress)
 }
 
 // RestoreLog makes the evidence log of a backup, where there must be none. It is

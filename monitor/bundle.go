@@ -19,6 +19,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/mirror"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
@@ -27,8 +28,8 @@ type BundleRequest struct {
 	Relay string // peer ID
 	Month evidence.Month
 	AsOf  time.Time
-	// From are sources of other monitors' logs: the folder of a log, or of a
-	// monitor's data; a bundle of the same month; or the URL of one.
+	// From are sources of other monitors' logs: the folder of a log, of a monitor's data,
+	// or of a mirror; a bundle of the same month; or the URL of one.
 	From []string
 }
 
@@ -102,8 +103,8 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	return v, durable.Replace(file, b.Bytes(), 0o644)
 }
 
-func export(l *store.Log, roster *bounty.Roster, q BundleRequest) (evidence.MonitorMonth, error) {
-	return l.Month(q.Month, q.Relay, q.AsOf, roster.WitnessKeys(q.Month)...)
+func export(l evidence.Source, roster *bounty.Roster, q BundleRequest) (evidence.MonitorMonth, error) {
+	return evidence.Export(l, q.Month, q.Relay, q.AsOf, roster.WitnessKeys(q.Month)...)
 }
 
 // otherLogs reads what a source holds of the month, and what convicts monitors. Its own
@@ -130,6 +131,9 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 		defer f.Close()
 		return bundle.Logs(f, info.Size())
 	}
+	if mirror.IsMirror(source) {
+		return mirroredLog(roster, q, source)
+	}
 	if inner := filepath.Join(source, "log"); isDir(inner) {
 		source = inner // a monitor's data folder
 	}
@@ -144,6 +148,32 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 	}
 	forks, err = l.Forks()
 	return []evidence.MonitorMonth{month}, forks, err
+}
+
+// mirroredLog reads what a mirror holds of another's log. Whose it is the roster says.
+func mirroredLog(roster *bounty.Roster, q BundleRequest, dir string) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
+	origin, err := mirror.OriginIn(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	fault := fmt.Errorf("it is a mirror of %q, whose key the roster does not have for %s", origin, q.Month)
+	for _, m := range roster.Monitors { // a monitor may have had several keys
+		if name, _, _ := strings.Cut(m.LogKey, "+"); name != origin || roster.LogMonitor(m.LogKey, q.Month) == nil {
+			continue
+		}
+		l, err := mirror.Open(dir, m.LogKey)
+		if err != nil {
+			fault = err
+			continue
+		}
+		month, err := export(l, roster, q)
+		if err != nil {
+			return nil, nil, err
+		}
+		forks, err = l.Forks()
+		return []evidence.MonitorMonth{month}, forks, err
+	}
+	return nil, nil, fault
 }
 
 func isDir(path string) bool {

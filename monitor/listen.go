@@ -21,6 +21,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/certstore"
 	"github.com/psf-relay/relay-appliance/internal/listen"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -42,10 +43,21 @@ func (m *Monitor) public() http.Handler {
 	pages := listen.Paced(pageRates, m.pages())
 	mux.Handle("/monitor/", http.StripPrefix("/monitor", pages))
 	mux.Handle("/", pages)
+	// The log, for others to follow.
+	log := tiles.Handler(m.store, m.log)
+	mux.Handle("/log/", http.StripPrefix("/log", log))
+	mux.Handle("/monitor/log/", http.StripPrefix("/monitor/log", log))
+	mux.HandleFunc("GET /robots.txt", robots)
 	if m.witness != nil {
 		mux.Handle("/witness/", http.StripPrefix("/witness", witness.Handler(m.witness, m.cosigned, m.log)))
 	}
 	return mux
+}
+
+// robots keeps crawlers out of what is for programs, and never ends.
+func robots(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	fmt.Fprint(w, "User-agent: *\nDisallow: /log/\nDisallow: /monitor/log/\nDisallow: /witness/\n")
 }
 
 // serve opens the listeners that the configuration names, and serves until stop.

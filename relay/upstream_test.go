@@ -50,6 +50,8 @@ func TestUpstream(t *testing.T) {
 	for _, tc := range []struct{ method, path, body, want string }{
 		{"GET", "/monitor/", "", "monitor GET /monitor/  127.0.0.1"},
 		{"GET", "/monitor/relay/x?month=2026-11", "", "monitor GET /monitor/relay/x?month=2026-11  127.0.0.1"},
+		{"GET", "/monitor/log/tile/0/x001/067.p/9", "", "monitor GET /monitor/log/tile/0/x001/067.p/9  127.0.0.1"},
+		{"GET", "/monitor/log/records/00000007.jsonl", "", "monitor GET /monitor/log/records/00000007.jsonl  127.0.0.1"},
 		{"POST", "/witness/add-checkpoint", "old 0", "monitor POST /witness/add-checkpoint old 0 127.0.0.1"},
 		{"GET", "/", "", "relay /"},
 		{"GET", "/probe?target=x", "", "relay /probe"},

@@ -5,6 +5,7 @@
 package durable
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -20,25 +21,7 @@ import (
 // The content is written aside and linked into place, so that a crash in
 // between leaves no half file under the name.
 func Create(path string, data []byte, perm fs.FileMode) error {
-	if _, err := os.Lstat(path); err == nil {
-		return fmt.Errorf("create %s: %w", path, fs.ErrExist)
-	}
-	dir := filepath.Dir(path)
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	defer os.Remove(tmp.Name())
-	_, err = tmp.Write(data)
-	err = errors.Join(err, tmp.Chmod(perm), tmp.Sync(), tmp.Close())
-	if err == nil {
-		// Unlike rename, link refuses to replace what another process made meanwhile.
-		err = os.Link(tmp.Name(), path)
-	}
-	if err != nil {
-		return fmt.Errorf("create %s: %w", path, err)
-	}
-	return SyncDir(dir)
+	return CreateFrom(path, bytes.NewReader(data), perm)
 }
 
 // Replace writes a file, or puts a new one in place of the old one at once.

@@ -64,13 +64,15 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
 	"monitor/alert":                 {"internal/durable", "internal/buildinfo"},
 	"monitor/store":                 {"monitor/evidence", "internal/durable"},
 	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
+	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
+	"monitor/mirror":                {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/durable"},
 	"monitor/beacon":                {"monitor/evidence"},
 	"monitor/browser":               {"monitor/evidence", "internal/checkpage", "internal/listen"},
 	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo"},
@@ -78,7 +80,7 @@ var mayImport = map[string][]string{
 	"monitor/bounty":                {"monitor/evidence", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":              {}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
@@ -143,7 +145,10 @@ var testsMayImport = []string{"internal/need", "internal/pebble", "internal/stat
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
-	"monitor/probe": {"monitor/bounty"}, // what an attempt comes to as a vote
+	"monitor/tiles":        {"monitor/store"},
+	"monitor/mirror":       {"monitor/store"},
+	"monitor/cmd/relaymon": {"monitor/store"},
+	"monitor/probe":        {"monitor/bounty"}, // what an attempt comes to as a vote
 
 	// A witness is tested with real logs, and a log with a real witness; what is verified
 	// is written by a real log. None of them knows the others outside of tests.

@@ -14,6 +14,7 @@ const MaxMonthBytes = 64 << 20
 const (
 	MaxAttemptBytes     = 48 << 10 // of canonical JSON
 	MaxRecordBytes      = 128 << 10
+	MaxHeaderBytes      = 32 << 10
 	MaxCheckpointBytes  = 64 << 10
 	MaxCertificateBytes = 16 << 10
 	MaxCosignedBytes    = 1 << 10 // of the note in a challenge
@@ -28,7 +29,7 @@ const (
 // Bounds of what is taken into a log and read from an export. A relay chooses some of
 // what is recorded about it; the probe cuts it down long before.
 const (
-	maxHeader     = 32 << 10
+	maxHeader     = MaxHeaderBytes
 	maxBlockProof = 8 << 10
 	maxIndex      = 8 << 10 // month.json
 	maxNote       = 128 << 10

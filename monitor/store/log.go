@@ -44,6 +44,8 @@ type Log struct {
 	wals    map[evidence.Hour]*openWAL
 	held    bool
 	refused bool // the disk did not take the last write, see [Log.Room]
+
+	lately sealedCertificates // with a lock of its own
 }
 
 // openWAL is an hour's write-ahead log with the file it goes to.

@@ -16,7 +16,7 @@ type bundleCmd struct {
 	configFlag
 	Month string   `placeholder:"YYYY-MM" help:"The month; without it the running one, as far as it has come."`
 	Relay string   `required:"" placeholder:"ID" help:"The relay's peer ID."`
-	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a bundle of the same month, or the URL of one. Repeatable."`
+	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a mirror, a bundle of the same month, or the URL of one. Repeatable."`
 	Out   string   `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder."`
 }
 

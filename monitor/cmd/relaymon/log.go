@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
@@ -9,6 +10,7 @@ import (
 
 type logCmd struct {
 	Check   logCheckCmd   `cmd:"" help:"Verify the whole evidence log, without changing it."`
+	Export  logExportCmd  `cmd:"" help:"Write the log as anybody may read it, as plain files for any web server."`
 	Adopt   logAdoptCmd   `cmd:"" help:"Bring in what a newer copy of the log has beyond this one."`
 	Release logReleaseCmd `cmd:"" help:"Say that this is the newest copy of a log that came out of a backup; only for one without witnesses to ask."`
 }
@@ -42,6 +44,34 @@ func (c *logReleaseCmd) Run(out *cli.IO) error {
 		return err
 	}
 	fmt.Fprintln(out.Stdout, "the log goes on from here")
+	return nil
+}
+
+type logExportCmd struct {
+	configFlag
+	Dir  string `arg:"" type:"path" help:"The folder; it is made if it is not there."`
+	JSON bool   `help:"Print JSON."`
+}
+
+// Help is what --help says besides.
+func (logExportCmd) Help() string {
+	return `Writes the same files that a running monitor serves under /log/ (C2SP tlog-tiles, with records and certificates beside it): nothing secret, and nothing of an hour that is not sealed. The next time only what is new is written. The monitor may run meanwhile.`
+}
+
+func (c *logExportCmd) Run(ctx context.Context, out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	r, err := monitor.ExportLog(ctx, cfg, c.Dir, progress(out.Stderr))
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return out.JSON(r)
+	}
+	fmt.Fprintf(out.Stdout, "%s: %d hours in %s, %d of them new; %d new files of records, %d certificates, %d checkpoints written\n",
+		r.Origin, r.Size, c.Dir, r.Blocks, r.Records, r.Certificates, r.Checkpoints)
 	return nil
 }
 

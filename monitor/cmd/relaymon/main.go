@@ -25,6 +25,7 @@ type grammar struct {
 	Report       reportCmd       `cmd:"" help:"Write the bundle and print its report as Markdown, for a forum post."`
 	Explain      explainCmd      `cmd:"" help:"Tell the story of one relay's hour: what was seen, and how it counts."`
 	Log          logCmd          `cmd:"" help:"Look into the evidence log."`
+	Mirror       mirrorCmd       `cmd:"" help:"Follow another monitor's log: copy it, and check every part of it."`
 	Backup       backupCmd       `cmd:"" help:"Write the evidence log and its keys into a file, also while the monitor runs."`
 	Restore      restoreCmd      `cmd:"" help:"Make the evidence log of a backup."`
 	Keys         keysCmd         `cmd:"" help:"Print the public keys that the committee enters in its roster."`

@@ -1,0 +1,203 @@
+package tiles
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/mod/sumdb/tlog"
+	"golang.org/x/sys/unix"
+
+	"github.com/psf-relay/relay-appliance/internal/bounded"
+	"github.com/psf-relay/relay-appliance/internal/durable"
+)
+
+// Folder is a log's public form as plain files, which one process at a time may write to.
+// It may be killed at any moment: a file is there, whole, or it is not; and all that is
+// under the file "checkpoint" was there before it.
+type Folder struct {
+	dir  string
+	lock *os.File
+}
+
+const lockFile = ".lock"
+
+// OpenFolder makes a folder, if it is not there, and takes it for writing.
+func OpenFolder(dir string) (*Folder, error) {
+	if err := mkdir(dir); err != nil {
+		return nil, fmt.Errorf("make folder %s: %w", dir, err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	f := &Folder{dir: dir, lock: lock}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("%s is in use by another process: wait for it, or stop it (%w)", dir, err)
+	}
+	if err := f.sweep(); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close lets go of the folder.
+func (f *Folder) Close() error { return f.lock.Close() }
+
+// sweep removes what a killed process left: files that were written aside, and partial
+// tiles of which the full one is there.
+func (f *Folder) sweep() error {
+	return filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
+		switch name := d.Name(); {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasSuffix(name, suffixPartial):
+			if _, err := os.Lstat(strings.TrimSuffix(path, suffixPartial)); err == nil {
+				if err := os.RemoveAll(path); err != nil {
+					return err
+				}
+				return fs.SkipDir
+			}
+		case d.Type().IsRegular() && strings.HasPrefix(name, ".") && name != lockFile:
+			return os.Remove(path)
+		}
+		return nil
+	})
+}
+
+// Path is where a file of the log is.
+func (f *Folder) Path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
+
+// Has says whether a file is there.
+func (f *Folder) Has(name string) bool {
+	_, err := os.Lstat(f.Path(name))
+	return err == nil
+}
+
+// Read reads a small file of the log.
+func (f *Folder) Read(name string) ([]byte, error) { return readSmall(f.dir, name) }
+
+func readSmall(dir, name string) ([]byte, error) {
+	n, ok := ParseName(name)
+	if !ok {
+		return nil, fmt.Errorf("%q is no file of a log", name)
+	}
+	return bounded.ReadFile(filepath.Join(dir, filepath.FromSlash(name)), n.Limit())
+}
+
+// Create writes a file that never changes; one that is there stays.
+func (f *Folder) Create(name string, data []byte) error {
+	return f.CreateFrom(name, bytes.NewReader(data))
+}
+
+// CreateFrom is Create of what r gives. If r fails there is no file.
+func (f *Folder) CreateFrom(name string, r io.Reader) error {
+	path := f.Path(name)
+	if f.Has(name) {
+		return nil
+	}
+	if err := mkdir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	if err := durable.CreateFrom(path, r, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return nil
+}
+
+// Replace writes a file that may change, and says whether it did.
+func (f *Folder) Replace(name string, data []byte) (bool, error) {
+	path := f.Path(name)
+	if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, data) {
+		return false, nil
+	}
+	if err := mkdir(filepath.Dir(path)); err != nil {
+		return false, err
+	}
+	return true, durable.Replace(path, data, 0o644)
+}
+
+// Remove removes a file that turned out to be bad.
+func (f *Folder) Remove(name string) error {
+	if err := os.Remove(f.Path(name)); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(f.Path(name)))
+}
+
+// Step is what a folder has to show more of.
+type Step struct {
+	Old, Size  int64           // blocks that it shows, and that it is to show
+	Hashes     tlog.HashReader // of the log's tree
+	Headers    [][]byte        // of the blocks from the begin of the bundle of block Old on, to Size-1
+	Checkpoint []byte          // of Size
+}
+
+// Publish writes the tiles and entries of a step, and then its checkpoint. Records,
+// certificates and the other checkpoints must be there before.
+func (f *Folder) Publish(s Step) error {
+	if first := s.Old / Width * Width; s.Size <= s.Old || int64(len(s.Headers)) != s.Size-first {
+		return fmt.Errorf("publish blocks %d to %d: %d headers, want %d", s.Old, s.Size, len(s.Headers), s.Size-first)
+	}
+	full := []string{}
+	for _, t := range tlog.NewTiles(height, s.Old, s.Size) {
+		data, err := tlog.ReadTileData(t, s.Hashes)
+		if err != nil {
+			return err
+		}
+		if err := f.Create(TileOf(t), data); err != nil {
+			return err
+		}
+		if t.W == Width {
+			full = append(full, TileOf(t))
+		}
+	}
+	for i := 0; i < len(s.Headers); i += Width {
+		lines := s.Headers[i:min(i+Width, len(s.Headers))]
+		data, err := JoinEntries(lines)
+		if err != nil {
+			return err
+		}
+		name := EntriesOf((s.Old+int64(i))/Width, len(lines))
+		if err := f.Create(name, data); err != nil {
+			return err
+		}
+		if len(lines) == Width {
+			full = append(full, name)
+		}
+	}
+	if _, err := f.Replace(nameLast, s.Checkpoint); err != nil {
+		return err
+	}
+	for _, name := range full { // whoever follows a checkpoint of before finds the full one instead
+		if err := os.RemoveAll(f.Path(name) + suffixPartial); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mkdir makes a folder, and those above it, so that they outlast a power cut.
+func mkdir(dir string) error {
+	if fi, err := os.Stat(dir); err == nil && fi.IsDir() {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent == dir {
+		return fmt.Errorf("make folder %s: %w", dir, fs.ErrNotExist)
+	}
+	if err := mkdir(parent); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return durable.SyncDir(parent)
+}

@@ -1,0 +1,34 @@
+package tiles
+
+import (
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/scene"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// watched is a real log of 304 hours: six of them watched, then the monitor was off, and
+// then it watched three more. It is cosigned.
+func watched(t *testing.T) (*scene.Scene, *scene.Watcher) {
+	t.Helper()
+	w := scene.New(t, evidence.Lab, 2)
+	w.Watch(nil)
+	m := w.Monitors[0]
+	w.Seal(m, w.First.End().Add(300*time.Hour+17*time.Minute))
+	for range 3 {
+		more(t, w, m)
+	}
+	if got := m.Log.Size(); got != 304 {
+		t.Fatalf("the log has %d blocks, want 304", got)
+	}
+	return w, m
+}
+
+// more is an hour more.
+func more(t *testing.T, w *scene.Scene, m *scene.Watcher) {
+	t.Helper()
+	h := m.Log.First() + evidence.Hour(m.Log.Size())
+	w.Observe(m, h, []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)})
+	w.Seal(m, h.End().Add(17*time.Minute))
+}
