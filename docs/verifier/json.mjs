@@ -140,15 +140,6 @@ export const list = (type, max) => ({
   },
 });
 
-/** A list that is never written null. */
-export const listed = (type, max) => ({
-  empty: [],
-  read(v) {
-    want(v !== null, 'null, want a list');
-    return list(type, max).read(v);
-  },
-});
-
 /** An object. optional marks a member that is absent when it is empty. */
 export const object = (members, check) => ({
   empty: null,

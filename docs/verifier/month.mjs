@@ -194,7 +194,7 @@ class MonthReader {
     const cosigned = new Map(); // by the index of the signed block
     let covered = 0;
     let n = 0;
-    const known = new Map(this.first ? [[this.first.size, this.first]] : []);
+    const known = new Map();
     for (const [size, root] of this.roots) {
       const i = size - this.m.start_size - 1;
       const c = within(`checkpoint over block ${writeHour(hours[i].h.hour)}`, () => this.checkpoint(notes[n++]));
@@ -229,17 +229,19 @@ class MonthReader {
 
   /** What headers say of the cosignatures that the monitor held must be there. */
   commitments(known) {
-    let size = this.m.start_size; // of the last checkpoint before the block
+    let before = this.first ?? null; // the checkpoint over the blocks before
+    let size = this.m.start_size;
     for (const { h } of this.out.hours) {
+      const where = `block ${writeHour(h.hour)}`;
+      want(h.cosigned.length === 0 || before, `${where} tells of cosignatures, and the block before is not signed`);
       const ids = h.cosigned.map((c) => c.witness);
-      want(ids.every((id, i) => i === 0 || ids[i - 1] < id), `block ${writeHour(h.hour)}: cosigned is not sorted by witness`);
+      want(ids.every((id, i) => i === 0 || ids[i - 1] < id), `${where}: cosigned is not sorted by witness`);
       for (const c of h.cosigned) {
-        want(c.size === size, `block ${writeHour(h.hour)} tells of a cosignature under size ${c.size}, the last checkpoint before it is of ${size}`);
         if (!this.witnesses.has(c.witness)) continue;
-        const found = known.get(size)?.cosigned.find((s) => s.id === c.witness);
-        want(found && found.at <= c.time, `the cosignature by ${c.witness} that block ${writeHour(h.hour)} tells of is missing, or later`);
+        const found = before.cosigned.find((s) => s.id === c.witness);
+        want(found && found.at <= c.time, `the cosignature by ${c.witness} that ${where} tells of is missing, or later`);
       }
-      if (h.signed) size = this.m.start_size + 1 + (h.hour - this.out.hours[0].h.hour);
+      before = known.get(++size) ?? null;
     }
   }
 
@@ -336,14 +338,13 @@ class MonthReader {
 
   /** When first attempts were due by the monitor's signatures over hour and relay. */
   plans() {
-    const raw = this.keys.plan ? readBase64(this.keys.plan) : null;
-    const key = raw && readPublicKey(raw);
-    want(!raw || key, 'the plan key of the roster is no point of G2');
+    if (!this.keys.plan) return;
+    const key = readPublicKey(readBase64(this.keys.plan));
+    want(key, 'the plan key of the roster is no point of G2');
     const items = [];
     for (const hour of this.out.hours) {
       if (!hour.record) continue;
       if (!hour.plan) hour.planFault = 'the record has no plan';
-      else if (!key) hour.planFault = 'the roster has no plan key of the monitor';
       else {
         const text = `relaymon-plan/v1\n${this.m.origin}\n${writeHour(hour.h.hour)}\n${this.m.relay}\n`;
         const item = readSignature(readBase64(hour.plan), Buffer.from(text));

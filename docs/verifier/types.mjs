@@ -1,6 +1,6 @@
 // The lines of a month: headers, records, proofs, month.json. Each type is the
 // specification's table of members and limits; nothing here looks beyond its line.
-import { bool, binary, hash, hour, instant, int, list, listed, object, optional, text, word } from './json.mjs';
+import { bool, binary, hash, hour, instant, int, list, object, optional, text, word } from './json.mjs';
 import { want } from './refused.mjs';
 import { CLOSE_AFTER, HOUR, isHexSHA256, quote, readBase64, sha256, startOf } from './words.mjs';
 import { isPeerID } from './peer.mjs';
@@ -143,10 +143,19 @@ export function checkAttempts(list, relay, hour) {
   want(list[0].started < startOf(hour + 1), 'the first attempt is after the hour');
 }
 
+/** The version of a record or header. */
+const version = {
+  empty: 0,
+  read(v) {
+    want(v === 1, () => (Number.isInteger(v) && v > 1 ? `it is of version ${v}: it needs a reader of at least version ${v}; this one reads version 1` : `version ${quote(v)}, want 1`));
+    return v;
+  },
+};
+
 /** A record; in version 1 it has a plan. */
 export const record = (old) =>
   object(
-    { peer_id: peerID, hour, attempts, ...(old ? {} : { plan: optional(binary(48, 48)), version: int(1) }) },
+    { peer_id: peerID, hour, attempts, ...(old ? {} : { plan: optional(binary(48, 48)), version }) },
     (r) => checkAttempts(r.attempts, r.peer_id, r.hour),
   );
 
@@ -173,7 +182,7 @@ export function clockFault(c) {
   return '';
 }
 
-const cosignature = object({ size: int(0, 2 ** 32), time: instant, witness: text(256) });
+const cosignature = object({ time: instant, witness: text(256) });
 
 // Goes together with the secrets of days.
 const secret = object({ day: text(10), sha256: optional(text(64)), secret: optional(binary(64)) }, (s) => {
@@ -195,7 +204,7 @@ export const header = (old) =>
       missed: optional(int(0, 3_200_000)),
       records: int(0, 100_000),
       root: hash,
-      ...(old ? { schedule: optional(list(secret, 16)) } : { cosigned: optional(list(cosignature, 256)), version: int(1) }),
+      ...(old ? { schedule: optional(list(secret, 16)) } : { cosigned: optional(list(cosignature, 128)), version }),
     },
     (h) => {
       want(h.state === 'ok' || (h.records === 0 && h.missed === 0), 'a gap with records or missed attempts');
@@ -213,12 +222,12 @@ export const index = object(
   {
     as_of: instant,
     format: word('relaymon-month/v1'),
-    frontier: listed(hash, 64),
+    frontier: list(hash, 64),
     key: text(512),
     month: text(7),
     origin: text(200),
     relay: peerID,
     start_size: int(0, 2 ** 32),
-    tip_proof: listed(hash, 128),
+    tip_proof: list(hash, 128),
   },
 );
