@@ -167,7 +167,7 @@ func TestGoldenBundlesFromTheirBytes(t *testing.T) {
 // flipped is a file of which one byte was changed.
 type flipped struct {
 	r io.ReaderAt
-	c change
+	c flip
 }
 
 func (f flipped) ReadAt(p []byte, off int64) (int, error) {
@@ -197,7 +197,7 @@ func TestEveryByteOfABundle(t *testing.T) {
 		step = 101
 	}
 	for i := 0; i < len(g.bundle); i += step {
-		c := change{int64(i), 1 << (i % 8)}
+		c := flip{int64(i), 1 << (i % 8)}
 		r.Change = &c
 		if a := p.ask(r); a.Verified || a.Own {
 			t.Errorf("byte %d of %d changed: the second verifier says verified %v, own fault %v", i, len(g.bundle), a.Verified, a.Own)

@@ -82,12 +82,12 @@ type request struct {
 	Committee string   `json:"committee,omitempty"`
 	Facts     bool     `json:"facts,omitempty"`
 	FactsOnly bool     `json:"facts_only,omitempty"`
-	Change    *change  `json:"change,omitempty"`
+	Change    *flip    `json:"change,omitempty"`
 	Month     *month   `json:"month_files,omitempty"`
 }
 
-// change is a byte of the bundle that is read as another.
-type change struct {
+// flip is a byte of the bundle that is read as another.
+type flip struct {
 	At  int64 `json:"at"`
 	Xor byte  `json:"xor"`
 }
