@@ -56,7 +56,8 @@ export function verifyMonth(files, keys, beacons) {
 
 class MonthReader {
   constructor(files, keys, beacons) {
-    Object.assign(this, { files, keys });
+    this.files = files;
+    this.keys = keys;
     this.log = readLogKey(keys.log);
     this.witnesses = readWitnesses(keys.witnesses);
     this.vouchers = new Vouchers(this.log, this.witnesses, beacons);

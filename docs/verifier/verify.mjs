@@ -11,6 +11,7 @@ import { Misused, Refused } from './refused.mjs';
 const MAX_FILE = 4 << 20; // of what the reader brings along
 const MAX_CASE = 1 << 20; // bytes of a line of --stdin-cases
 
+/** @type {import('node:util').ParseArgsConfig['options']} */
 const OPTIONS = {
   rules: { type: 'string', multiple: true, default: [] },
   roster: { type: 'string', multiple: true, default: [] },
@@ -84,10 +85,21 @@ function show(a) {
 /** Verifies the files of one month alone, which come in base64: for tests. */
 function monthAnswer({ files, keys }) {
   try {
-    const bytes = Object.entries(files).map(([name, data]) => [name, Buffer.from(data, 'base64')]);
-    const log = verifyMonth(new Map(bytes.sort(([a], [b]) => (a < b ? -1 : 1))), keys, new Beacons());
+    const bytes = new Map(Object.keys(files).sort().map((name) => [name, Buffer.from(files[name], 'base64')]));
+    const log = verifyMonth(bytes, keys, new Beacons());
     log.settle();
     return { verified: true, logs: [factsOf({ ...log, void: '' })] };
+  } catch (e) {
+    if (e instanceof Refused) return { verified: false, error: e.message };
+    throw e;
+  }
+}
+
+/** Says whether a round is the first of drand's after an instant: for tests. */
+function roundAnswer({ bytes, at }) {
+  try {
+    const beacons = new Beacons();
+    return { verified: beacons.isGood(beacons.collect(Buffer.from(bytes, 'base64'), at)) };
   } catch (e) {
     if (e instanceof Refused) return { verified: false, error: e.message };
     throw e;
@@ -101,7 +113,8 @@ async function cases() {
   for await (const line of createInterface({ input: process.stdin, crlfDelay: Infinity })) {
     if (line.length > MAX_CASE) throw new Misused('a case is too long');
     const c = JSON.parse(line);
-    const out = `${JSON.stringify({ id: c.id, ...(c.month_files ? monthAnswer(c.month_files) : answer(c)) })}\n`;
+    const a = c.month_files ? monthAnswer(c.month_files) : c.round ? roundAnswer(c.round) : answer(c);
+    const out = `${JSON.stringify({ id: c.id, ...a })}\n`;
     if (!process.stdout.write(out)) await new Promise((done) => process.stdout.once('drain', done));
   }
 }

@@ -27,7 +27,9 @@ function bigEndian(n, size) {
 /** Judges the vouchers that stand in one log. */
 export class Vouchers {
   constructor(log, witnesses, beacons) {
-    Object.assign(this, { log, witnesses, beacons });
+    this.log = log;
+    this.witnesses = witnesses;
+    this.beacons = beacons;
   }
 
   /**

@@ -22,16 +22,16 @@ type program struct {
 	out *bufio.Reader
 }
 
-// startProgram runs a copy of the second verifier beside the packages it needs.
-func startProgram(t testing.TB) *program {
+// beside is a copy of the second verifier that stands beside the packages it needs.
+func beside(t testing.TB) string {
 	t.Helper()
 	modules := need.NodeModules(t, folder)
 	dir := t.TempDir()
-	files, err := filepath.Glob(filepath.Join(folder, "*.mjs"))
+	files, err := filepath.Glob(filepath.Join(folder, "*.*js*"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("%d files of the second verifier: %v", len(files), err)
 	}
-	for _, name := range append(files, filepath.Join(folder, "package.json")) {
+	for _, name := range files {
 		b, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
@@ -43,6 +43,12 @@ func startProgram(t testing.TB) *program {
 	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
+	return dir
+}
+
+func startProgram(t testing.TB) *program {
+	t.Helper()
+	dir := beside(t)
 	data, err := filepath.Abs("../../../monitor/bundle/data")
 	if err != nil {
 		t.Fatal(err)
@@ -84,6 +90,14 @@ type request struct {
 	FactsOnly bool     `json:"facts_only,omitempty"`
 	Change    *flip    `json:"change,omitempty"`
 	Month     *month   `json:"month_files,omitempty"`
+	Round     *round   `json:"round,omitempty"`
+}
+
+// round is one of drand's, and the instant after which it should be the first, in
+// milliseconds since 1970.
+type round struct {
+	Bytes []byte `json:"bytes"`
+	At    int64  `json:"at"`
 }
 
 // flip is a byte of the bundle that is read as another.
@@ -130,4 +144,14 @@ func (p *program) ask(r request) answer {
 		p.t.Fatalf("%v: %.300s", err, out)
 	}
 	return a
+}
+
+// The types that comments and values tell fit together.
+func TestTypes(t *testing.T) {
+	dir := beside(t)
+	cmd := exec.Command("node", filepath.Join(dir, "node_modules", "typescript", "bin", "tsc"), "-p", dir)
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
 }
