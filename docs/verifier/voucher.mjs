@@ -1,5 +1,5 @@
 // Whether a relay's voucher shows that the relay signed for this monitor and this hour.
-import { createPrivateKey, createPublicKey } from 'node:crypto';
+import { ed25519 } from '@noble/curves/ed25519.js';
 import { openVoucher } from './envelope.mjs';
 import { cosignedAt, parseNote, readCheckpoint } from './notes.mjs';
 import { peerOfKey, readPeerID, writeBase58, writeKey } from './peer.mjs';
@@ -9,13 +9,8 @@ import { HOUR, readBase64, sha256, startOf } from './words.mjs';
 const LAG = 5000; // milliseconds that clocks may differ by
 const MAX_COSIGNED = 1024;
 
-const ED25519_SEED = Buffer.from('302e020100300506032b657004220420', 'hex'); // PKCS #8, up to the seed
-
 /** The peer ID, in bytes, of the Ed25519 key with the seed. */
-function peerOfSeed(seed) {
-  const key = createPrivateKey({ key: Buffer.concat([ED25519_SEED, seed]), format: 'der', type: 'pkcs8' });
-  return peerOfKey(writeKey(1, Buffer.from(createPublicKey(key).export({ format: 'jwk' }).x, 'base64url')));
-}
+const peerOfSeed = (seed) => peerOfKey(writeKey(1, Buffer.from(ed25519.getPublicKey(seed))));
 
 function bigEndian(n, size) {
   const out = Buffer.alloc(size);
