@@ -13,7 +13,7 @@ export function canonical(v) {
       want(v.isWellFormed(), () => `text ${quote(v)} has half a character`);
       return JSON.stringify(v);
     case 'number':
-      want(Number.isFinite(v), 'a number is too large');
+      want(Math.abs(v) <= MAX_INTEGER, 'a number is beyond 2^53');
       return JSON.stringify(v);
     case 'boolean':
       return String(v);

@@ -155,7 +155,7 @@ const version = {
 /** A record; in version 1 it has a plan. */
 export const record = (old) =>
   object(
-    { peer_id: peerID, hour, attempts, ...(old ? {} : { plan: optional(binary(48, 48)), version }) },
+    { peer_id: peerID, hour, attempts, ...(old ? { version: optional(version) } : { plan: optional(binary(48, 48)), version }) },
     (r) => checkAttempts(r.attempts, r.peer_id, r.hour),
   );
 
@@ -204,7 +204,7 @@ export const header = (old) =>
       missed: optional(int(0, 3_200_000)),
       records: int(0, 100_000),
       root: hash,
-      ...(old ? { schedule: optional(list(secret, 16)) } : { cosigned: optional(list(cosignature, 128)), version }),
+      ...(old ? { schedule: optional(list(secret, 16)), version: optional(version) } : { cosigned: optional(list(cosignature, 128)), version }),
     },
     (h) => {
       want(h.state === 'ok' || (h.records === 0 && h.missed === 0), 'a gap with records or missed attempts');
