@@ -296,7 +296,7 @@ func (d *dice) attempt(h evidence.Hour, at time.Time, down bool) (evidence.Attem
 		for range 1 + d.IntN(2) {
 			took := int64(d.IntN(500_000))
 			if d.one(12) {
-				took = pick(d, int64(9_999_999), 10_000_000, 15_000_000)
+				took = pick(d, int64(9_999_999), 10_000_000, 15_000_000, 0, 0)
 			}
 			a.Rungs = append(a.Rungs, evidence.Rung{Name: string(c), Component: c, Outcome: pick(d, r.Outcome, r.Outcome, evidence.Skipped), OffsetUS: offset, DurationUS: took})
 			offset += took
