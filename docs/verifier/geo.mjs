@@ -31,10 +31,17 @@ export function openGeo(folders = {}) {
   const dir = folders.iploc ?? moduleFolder();
   const iploc = readRanges(
     pinned(readFileSync(join(dir, "ipv4le.bin")), IPLOC_STARTS), pinned(readFileSync(join(dir, "ipv4.txt")), IPLOC_CODES));
+  /** @type {Map<string, string[]>} what was asked for before */
+  const known = new Map();
   /** @param {string} code */
   const country = (code) => (code.length === 2 && code !== "ZZ" ? code : "");
   return {
-    within: (p, km) => countriesWithin(land, p, km),
+    within(p, km) {
+      const key = `${p.lat} ${p.lon} ${km}`;
+      const out = known.get(key) ?? countriesWithin(land, p, km);
+      known.set(key, out);
+      return out;
+    },
     locate(ipv4) {
       const n = ipNumber(ipv4);
       if (n === null || isPrivate(n)) return ["", ""];
@@ -202,7 +209,7 @@ const UNNUMBERED = { Somaliland: "SO", "N. Cyprus": "CY", Kosovo: "XK", "Indian 
 /** @type {[string, number, number, number, number][]} */
 const OVERSEAS = [["GF", -55, 2, -51, 6], ["RE", 55, -22, 56, -20], ["YT", 45, -13.2, 45.4, -12.5]];
 
-/** @typedef {{code: string, rings: Place[][], box: [number, number]}} Area */
+/** @typedef {{code: string, rings: Place[][], points: number[][][], box: [number, number]}} Area */
 
 /** Countries of a TopoJSON file, one area for each polygon. @param {any} t @returns {Area[]} */
 function readLand(t) {
@@ -231,7 +238,7 @@ function readLand(t) {
       const { lat, lon } = rings[0][0];
       const part = code === "FR" ? OVERSEAS.find(([, w, s, e, n]) => w <= lon && lon <= e && s <= lat && lat <= n) : undefined;
       const lats = rings.flat().map((/** @type {Place} */ p) => p.lat);
-      out.push({ code: part ? part[0] : code, rings, box: [lats.reduce((a, b) => Math.min(a, b)), lats.reduce((a, b) => Math.max(a, b))] });
+      out.push({ code: part ? part[0] : code, rings, points: rings.map((/** @type {Place[]} */ r) => r.map(onSphere)), box: [lats.reduce((a, b) => Math.min(a, b)), lats.reduce((a, b) => Math.max(a, b))] });
     }
   }
   return out;
@@ -262,7 +269,7 @@ function countriesWithin(land, p, km) {
     // Nothing is nearer than its difference in latitude.
     const north = Math.max(area.box[0] - p.lat, p.lat - area.box[1], 0) * RAD;
     if (north > reach + 1e-9) continue;
-    if (isInside(area, p) || area.rings.some((r) => isNear(r, p, reach))) found.add(area.code);
+    if (isInside(area, p) || area.points.some((r) => isNear(r, p, reach))) found.add(area.code);
   }
   return [...found].sort();
 }
@@ -291,10 +298,9 @@ const cross = (a, b) => [a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a
 /** @param {number[]} a @param {number[]} b */
 const angle = (a, b) => Math.atan2(Math.hypot(...cross(a, b)), dot(a, b));
 
-/** Is some point of the ring's great circle pieces within the angle? @param {Place[]} ring @param {Place} p @param {number} reach */
-function isNear(ring, p, reach) {
+/** Is some point of the great circle pieces between these points within the angle? @param {number[][]} points @param {Place} p @param {number} reach */
+function isNear(points, p, reach) {
   const here = onSphere(p);
-  const points = ring.map(onSphere);
   for (let i = 0; i + 1 < points.length; i++) {
     const a = points[i], b = points[i + 1];
     if (angle(here, a) <= reach || angle(here, b) <= reach) return true;

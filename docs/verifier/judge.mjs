@@ -74,18 +74,19 @@ function hoursText(hours) {
 
 const UNITS = { ns: 1e-6, us: 1e-3, "µs": 1e-3, "μs": 1e-3, ms: 1, s: 1000, m: 60_000, h: HOUR };
 
+// What a member may be. A member that is absent has its empty value; null says that the value cannot be.
 const read = {
   /** @param {any} v */
-  text: (v) => (v === null || v === undefined ? "" : typeof v === "object" ? null : String(v)),
+  text: (v) => (v === undefined ? "" : v === null || typeof v === "object" ? null : String(v)),
+  /** One spelling: no 0600, 0x10 or 1e3. @param {any} v */
+  int: (v) => (v === undefined ? 0 : /^-?(0|[1-9][0-9]*)$/.test(String(v)) && Number.isSafeInteger(Number(v)) ? Number(v) : null),
   /** @param {any} v */
-  int: (v) => (v === null || v === undefined ? 0 : Number.isSafeInteger(v) ? v : null),
+  number: (v) => (/^-?(0|[1-9][0-9]*)(\.[0-9]+)?$/.test(String(v)) ? Number(v) : null),
   /** @param {any} v */
-  number: (v) => (typeof v === "object" ? null : /^-?\d+(\.\d*)?([eE][-+]?\d+)?$/.test(String(v)) ? Number(v) : null),
-  /** @param {any} v */
-  bool: (v) => (v === null || v === undefined ? false : typeof v === "boolean" ? v : null),
+  bool: (v) => (v === undefined ? false : typeof v === "boolean" ? v : null),
   /** Absent: 0. @param {any} v */
   hour(v) {
-    if (v === null || v === undefined) return 0;
+    if (v === undefined) return 0;
     const h = Date.parse(String(v)) / HOUR;
     return Number.isInteger(h) && hourText(h) === v ? h : null;
   },
@@ -152,7 +153,7 @@ export function readRules(file, signed = true) {
   const fields = { version: read.int, serial: read.int, previous: read.text, from: read.text, network: read.text };
   for (const [name, [kind, least, most, standard]] of Object.entries(RULES)) {
     fields[name] = (v) => {
-      if (v === undefined || v === null) {
+      if (v === undefined) {
         want(!whole, `rules: ${name} is missing`);
         v = name === "countries" ? DEFAULT_COUNTRIES.split(" ") : standard;
       }
@@ -161,13 +162,28 @@ export function readRules(file, signed = true) {
       return out;
     };
   }
+  thisVersion(map, "rules");
   const r = members({ version: 1, ...map }, fields, "rules", !signed);
-  want(r.version === 1, `rules: they are of version ${r.version}: this program reads version 1`);
+  for (const name of ["version", "serial", "from", "network"]) want(!whole || map[name] !== undefined, `rules: ${name} is missing`);
+  checkLink(r, signed, "rules");
   want(r.network === "psf" || r.network === "lab", `rules: network ${r.network}: want psf or lab`);
   want(r.vacuum_km_per_ms >= r.cable_km_per_ms, "rules: vacuum_km_per_ms is below cable_km_per_ms");
   want(r.countries.length > 0 && r.countries.every((/** @type {any} */ c) => /^[A-Z]{2}$/.test(String(c))), "rules: countries: want ISO 3166-1 codes");
   want(new Set(r.countries).size === r.countries.length, "rules: a country stands twice");
   return r;
+}
+
+/** A file of a later version may differ in everything. @param {any} map @param {string} what */
+function thisVersion(map, what) {
+  const n = read.int(map?.version ?? 1);
+  want(n !== null && n <= 1, `${what}: of version ${n}: it needs a verifier of at least version ${n}; this one reads version 1`);
+  want(n === 1, `${what}: of version ${map.version}: this one reads version 1`);
+}
+
+/** The place of a file in the committee's chain. @param {Json} r @param {boolean} signed @param {string} what */
+function checkLink(r, signed, what) {
+  want(r.serial >= 0 && r.serial <= 1_000_000 && (r.serial > 0 || !signed), `${what}: serial ${r.serial}: want 1, 2, 3, ...`);
+  want(r.serial > 1 ? /^[0-9a-f]{64}$/.test(r.previous) : r.previous === "", `${what}: previous does not go with serial ${r.serial}`);
 }
 
 const ADDRESS = { ipv4: read.text, tcp_port: read.int, domain: read.text, wss_port: read.int };
@@ -188,6 +204,7 @@ export function readRoster(file, signed = true) {
   const listOf = (fields, where) => (/** @type {any} */ v) => read.list(v)?.map((e, i) => members(e, fields, `${where}[${i}]`, strict)) ?? null;
   const place = (/** @type {any} */ v) => (v === null || v === undefined ? undefined : members({ lat: 0, lon: 0, ...v }, { lat: read.number, lon: read.number }, "place", strict));
   const map = typeof file === "string" ? parseYAML(file) : file;
+  thisVersion(map, "roster");
   const r = members({ version: 1, ...map }, {
     version: read.int, serial: read.int, previous: read.text, network: read.text, releases: read.text,
     monitors: listOf({
@@ -202,13 +219,13 @@ export function readRoster(file, signed = true) {
     witnesses: listOf({ name: read.text, operator: read.text, key: read.text, url: read.text, ...TERM }, "witnesses"),
     notes: listOf({ relay: read.text, kind: read.text, from: read.hour, until: read.hour, text: read.text }, "notes"),
   }, "roster", strict);
+  checkLink(r, signed, "roster");
   checkRoster(r);
   return r;
 }
 
 /** R18 and what makes a roster one. @param {Json} r */
 function checkRoster(r) {
-  want(r.version === 1, `roster: it is of version ${r.version}: this program reads version 1`);
   want(r.network === "psf" || r.network === "lab", `roster: network ${r.network}: want psf or lab`);
   want(r.monitors.length <= 500 && r.witnesses.length <= 500 && r.controls.length <= 200, "roster: too many terms");
   /** @param {Json[]} list @param {string} kind */
@@ -581,9 +598,9 @@ function silence(header) {
  * @returns {"" | "early" | "late" | "kept" | "no plan"} "": nobody asks
  */
 function planned(court, hour) {
-  if (court.lab || !hour.record || clockMoved(court, hour.header)) return "";
+  if (court.lab || !hour.record) return "";
   if (hour.planFault) return "no plan";
-  if (hour.due === null || hour.due === undefined) return "";
+  if (hour.due === null || hour.due === undefined || clockMoved(court, hour.header)) return "";
   const off = instant(hour.record.attempts[0].started) - hour.due;
   return off <= -court.rules.clock_drift ? "early" : off > court.rules.attempt_close ? "late" : "kept";
 }
@@ -1015,13 +1032,7 @@ function address(court, otherRecord) {
   if (moves.length > rules.address_changes) f.say("FAIL", `${moves.length} changes of the address in the month, at most ${rules.address_changes} can be reviewed`);
   if (otherRecord.length) f.say("WARN", `the domain's A record was not the registered address in ${otherRecord.length} h: ${hoursText(otherRecord)}`);
   if (!f.outcome) f.say("PASS", `${addressAt(relay, court.end - 1).ipv4} all month, the public address that was registered`);
-  return f.done([...moves.map((/** @type {Json} */ m) => /** @type {[number, number]} */ ([m.from, m.from + 1])), ...runs(otherRecord)].reduce(joined, []));
-}
-
-/** The spans of a finding are those of its reasons, one after the other; spans that touch become one only if an hour came by itself. @param {[number, number][]} list @param {[number, number]} span */
-function joined(list, span) {
-  list.push(span);
-  return list;
+  return f.done([...moves.map((/** @type {Json} */ m) => /** @type {[number, number]} */ ([m.from, m.from + 1])), ...runs(otherRecord)]);
 }
 
 /** R12. @param {Court} court @param {Json[]} leaves */
@@ -1063,7 +1074,7 @@ function software(court, products, agents) {
   const dueAt = (/** @type {Json} */ p, /** @type {number} */ t) => p.releases.findLastIndex((/** @type {Json} */ r) => r.published + grace <= t);
   const unknown = new Set(), behind = new Set();
   for (const a of agents) {
-    const [p, ran] = runs1(products, a.agent);
+    const [p, ran] = releaseOf(products, a.agent);
     if (ran < 0) {
       unknown.add(`${goQuote(a.agent)} is not on the release list`);
       continue;
@@ -1075,7 +1086,7 @@ function software(court, products, agents) {
     }
     const said = `${p.name} ${p.releases[ran].version}, although ${p.releases[need].version} had been out for ${spanWords(grace)} (self-reported)`;
     behind.add(said);
-    if (dueAt(p, court.first * HOUR) === dueAt(p, court.end * HOUR - 1e-6)) {
+    if (!p.releases.some((/** @type {Json} */ r) => r.published + grace > court.first * HOUR && r.published + grace < court.end * HOUR)) {
       f.say("WARN", `nothing to do: no release became due in the month; but it ran ${said}`);
       return f.done([[a.from, a.until]]);
     }
@@ -1087,7 +1098,7 @@ function software(court, products, agents) {
 }
 
 /** The product and release of an agent string. @param {Json[]} products @param {string} agent @returns {[Json, number]} */
-function runs1(products, agent) {
+function releaseOf(products, agent) {
   for (const p of products) {
     const m = p.pattern.exec(agent);
     const i = m ? p.releases.findIndex((/** @type {Json} */ r) => r.version.replace(/^v/, "") === m[1]) : -1;
