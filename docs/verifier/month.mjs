@@ -57,6 +57,7 @@ export function verifyMonth(files, keys, beacons) {
 class MonthReader {
   constructor(files, keys, beacons) {
     this.files = files;
+    this.hours = [];
     this.keys = keys;
     this.log = readLogKey(keys.log);
     this.witnesses = readWitnesses(keys.witnesses);
@@ -113,7 +114,7 @@ class MonthReader {
       root: base64(Buffer.alloc(32)),
       digest: '',
       tip: { end: 0, cosigned: [] },
-      hours: [],
+      hours: { [Symbol.iterator]: () => this.shown() },
       open: [],
       settle: () => this.settle(),
     };
@@ -163,11 +164,12 @@ class MonthReader {
 
   blocks() {
     const type = types.header(this.old);
+    const { hours } = this;
     let previous = null;
     this.roots = new Map(); // of signed blocks, by size
     for (const line of readLines(this.files.get('blocks.jsonl'), LIMITS.hours, 'blocks.jsonl')) {
-      const n = this.out.hours.length;
-      const { plain, value: h } = readLine(line, LIMITS.header, type, `block ${n}`);
+      const n = hours.length;
+      const { value: h } = readLine(line, LIMITS.header, type, `block ${n}`);
       const where = `block ${writeHour(h.hour)}`;
       if (previous) {
         want(h.hour === previous.hour + 1, `${where} does not follow ${writeHour(previous.hour)}`);
@@ -182,14 +184,14 @@ class MonthReader {
       previous = { hour: h.hour, leaf: leafHash(line) };
       this.tree.add(previous.leaf);
       if (h.signed) this.roots.set(this.tree.size, this.tree.root());
-      this.out.hours.push({ h, header: plain, record: null, cosigned: [], clockFault: types.clockFault(h.clock), due: null, planFault: '', vouchers: null });
+      hours.push({ h, line, record: null, cosigned: [], clockFault: types.clockFault(h.clock), due: null, planFault: '', vouchers: null });
     }
-    this.last = this.out.hours.at(-1)?.h ?? null;
+    this.last = this.hours.at(-1)?.h ?? null;
     want(!this.last || this.last.signed, 'the last block is under no checkpoint');
   }
 
   checkpoints() {
-    const { hours } = this.out;
+    const { hours } = this;
     const notes = splitNotes(this.files.get('checkpoints'), LIMITS.hours, LIMITS.checkpoint);
     want(notes.length === this.roots.size, `there are ${notes.length} checkpoints for ${this.roots.size} signed blocks`);
     const cosigned = new Map(); // by the index of the signed block
@@ -232,7 +234,7 @@ class MonthReader {
   commitments(known) {
     let before = this.first ?? null; // the checkpoint over the blocks before
     let size = this.m.start_size;
-    for (const { h } of this.out.hours) {
+    for (const { h } of this.hours) {
       const where = `block ${writeHour(h.hour)}`;
       want(h.cosigned.length === 0 || before, `${where} tells of cosignatures, and the block before is not signed`);
       const ids = h.cosigned.map((c) => c.witness);
@@ -262,7 +264,7 @@ class MonthReader {
   /** When first attempts were due by the secrets of the days. Goes. */
   schedule() {
     const secrets = new Map();
-    const { hours } = this.out;
+    const { hours } = this;
     for (const { h } of hours) {
       for (const s of h.schedule) if (s.secret) secrets.set(`${s.day} ${sha256hex(readBase64(s.secret))}`, readBase64(s.secret));
     }
@@ -298,7 +300,7 @@ class MonthReader {
     const proofs = readLines(this.files.get('proofs.jsonl'), LIMITS.hours, 'proofs.jsonl');
     const records = readLines(this.files.get('records.jsonl'), LIMITS.hours, 'records.jsonl');
     const type = types.record(this.old);
-    for (const hour of this.out.hours) {
+    for (const hour of this.hours) {
       const { h } = hour;
       if (h.records === 0) continue;
       within(`block ${writeHour(h.hour)}`, () => {
@@ -316,9 +318,9 @@ class MonthReader {
   }
 
   record(hour, line, type) {
-    const { plain, value: r } = readLine(line, LIMITS.record, type, 'record');
+    const { value: r } = readLine(line, LIMITS.record, type, 'record');
     want(r.peer_id === this.m.relay && r.hour === hour.h.hour, 'the record is of another relay or hour');
-    hour.record = plain;
+    hour.record = line;
     hour.plan = r.plan;
     hour.vouchers = r.attempts.map((a) => {
       this.certificate(a);
@@ -343,7 +345,7 @@ class MonthReader {
     const key = readPublicKey(readBase64(this.keys.plan));
     want(key, 'the plan key of the roster is no point of G2');
     const items = [];
-    for (const hour of this.out.hours) {
+    for (const hour of this.hours) {
       if (!hour.record) continue;
       if (!hour.plan) hour.planFault = 'the record has no plan';
       else {
@@ -383,10 +385,17 @@ class MonthReader {
 
   /** Called when the beacons of all logs are known. */
   settle() {
-    for (const hour of this.out.hours) {
+    for (const hour of this.hours) {
       for (const v of hour.vouchers ?? []) this.vouchers.settle(v);
-      delete hour.h;
-      delete hour.plan;
+      delete hour.h; // it takes more room than its line
+    }
+    this.files = new Map();
+  }
+
+  /** What the judge is given of the hours: their lines are read once more, one at a time. */
+  *shown() {
+    for (const { line, record, cosigned, clockFault, due, planFault, vouchers } of this.hours) {
+      yield { header: JSON.parse(line.toString()), record: record && JSON.parse(record.toString()), cosigned, clockFault, due, planFault, vouchers };
     }
   }
 }

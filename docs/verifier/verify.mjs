@@ -61,7 +61,7 @@ function answer(c) {
 
 /** What a log shows, without the records. */
 function factsOf(log) {
-  const hours = log.hours.map((h) => ({
+  const hours = [...log.hours].map((h) => ({
     hour: h.header.hour,
     record: h.record !== null,
     attempts: h.record?.attempts.length ?? 0,
