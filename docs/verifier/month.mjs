@@ -11,6 +11,8 @@ import { LIMITS } from './types.mjs';
 import { Vouchers } from './voucher.mjs';
 import { base64, closed, isHexSHA256, readBase64, readHour, readLines, readMonth, sha256, sha256hex, startOf, writeHour, writeInstant } from './words.mjs';
 
+const NO_PLAN = 'no plan';
+const FOREIGN_PLAN = 'plan is not by the monitor\'s plan key';
 const LAG = 5000; // how far behind the sealing a witness's clock may be, in milliseconds
 
 const lines = (each) => Math.min(LIMITS.hours * (each + 1), LIMITS.month);
@@ -347,18 +349,18 @@ class MonthReader {
     const items = [];
     for (const hour of this.hours) {
       if (!hour.record) continue;
-      if (!hour.plan) hour.planFault = 'the record has no plan';
+      if (!hour.plan) hour.planFault = NO_PLAN;
       else {
         const text = `relaymon-plan/v1\n${this.m.origin}\n${writeHour(hour.h.hour)}\n${this.m.relay}\n`;
         const item = readSignature(readBase64(hour.plan), Buffer.from(text));
         if (item) items.push({ ...item, hour });
-        else hour.planFault = 'the plan is no signature';
+        else hour.planFault = FOREIGN_PLAN;
       }
     }
     const good = verifyBatch(items, key);
     items.forEach(({ hour }, i) => {
       if (good[i]) hour.due = startOf(hour.h.hour) + secondOf(sha256(readBase64(hour.plan)));
-      else hour.planFault = 'the plan is not the monitor\'s signature over the hour and the relay';
+      else hour.planFault = FOREIGN_PLAN;
     });
   }
 

@@ -111,6 +111,7 @@ type month struct {
 	Keys  struct {
 		Log       string   `json:"log"`
 		Witnesses []string `json:"witnesses"`
+		Plan      string   `json:"plan,omitempty"`
 	} `json:"keys"`
 }
 
