@@ -238,7 +238,7 @@ function readLand(t) {
       const { lat, lon } = rings[0][0];
       const part = code === "FR" ? OVERSEAS.find(([, w, s, e, n]) => w <= lon && lon <= e && s <= lat && lat <= n) : undefined;
       const lats = rings.flat().map((/** @type {Place} */ p) => p.lat);
-      out.push({ code: part ? part[0] : code, rings, points: rings.map((/** @type {Place[]} */ r) => r.map(onSphere)), box: [lats.reduce((a, b) => Math.min(a, b)), lats.reduce((a, b) => Math.max(a, b))] });
+      out.push({ code: part ? part[0] : code, rings, points: rings.map((/** @type {Place[]} */ r) => r.map(onSphere)), box: [Math.min(...lats), Math.max(...lats)] });
     }
   }
   return out;

@@ -254,7 +254,7 @@ function checkRoster(r) {
     const n = r.controls.filter((/** @type {Json} */ c) => holds(c, h)).length;
     want(n === 0 || (n >= 3 && n <= 9), `roster: ${n} controls in one hour: want none or 3 to 9`);
   }
-  for (const c of r.controls) want(c.tcp4 !== "" && c.wss !== "", `roster: control ${c.name}: want both addresses`);
+  for (const c of r.controls) want(multiaddr(c.tcp4) !== null && multiaddr(c.wss) !== null, `roster: control ${c.name}: want two multiaddrs, tcp4 and wss`);
   for (const e of r.relays) checkRelay(e, r);
   noTwoAtOnePlace(r);
   for (const n of r.notes) {
@@ -480,13 +480,33 @@ function loses(hosts, needed, percent) {
   return over(hosts, 1) && over(best, 3);
 }
 
-/** Multiaddrs are one if they differ only in spelling. @param {string} a */
-function addressForm(a) {
-  const parts = a.split("/");
-  if (parts[0] !== "") return a;
-  const numbers = (/** @type {string} */ s) => s.replace(/^\/(ip4\/[^/]+|dns4?\/[^/]+)\/tcp\/0+(\d)/, "/$1/tcp/$2");
-  return numbers(a.replace(/\/+$/, "")).replaceAll("/ipfs/", "/p2p/").replace("/tls/ws/", "/wss/");
+const PORT = (/** @type {string} */ s) => (/^\d{1,5}$/.test(s) && Number(s) < 65536 ? String(Number(s)) : null);
+const NAMED = (/** @type {string} */ s) => (s !== "" ? s : null);
+/** The protocols of multiaddrs that relays and controls have, and the values of those that have one. @type {Record<string, ((s: string) => string | null) | null>} */
+const PROTOCOLS = {
+  ip4: (s) => (ipNumber(s) === null ? null : s), tcp: PORT, udp: PORT, dns: NAMED, dns4: NAMED, dns6: NAMED, dnsaddr: NAMED,
+  p2p: (s) => (/^[1-9A-HJ-NP-Za-km-z]{32,128}$/.test(s) ? s : null), tls: null, ws: null, wss: null, quic: null, "quic-v1": null, webtransport: null, "p2p-circuit": null,
+};
+
+/** A multiaddr in one spelling; null: it is none that is known here. @param {string} text */
+function multiaddr(text) {
+  const parts = text.replace(/\/+$/, "").split("/");
+  if (parts.length < 2 || parts[0] !== "") return null;
+  let out = "";
+  for (let i = 1; i < parts.length; i++) {
+    const name = parts[i] === "ipfs" ? "p2p" : parts[i], value = Object.hasOwn(PROTOCOLS, name) ? PROTOCOLS[name] : undefined;
+    if (value === undefined) return null;
+    out += "/" + name;
+    if (value === null) continue;
+    const v = value(parts[++i] ?? "");
+    if (v === null) return null;
+    out += "/" + v;
+  }
+  return out;
 }
+
+/** Multiaddrs are one if they differ only in spelling. @param {string} a */
+const addressForm = (a) => multiaddr(a)?.replace("/tls/ws/", "/wss/") ?? a;
 
 /** @param {string} a @param {string} b */
 const sameAddress = (a, b) => a === b || addressForm(a) === addressForm(b);

@@ -57,6 +57,8 @@ class Parser {
     const odd = CONTROL.exec(text);
     if (odd) throw new YamlFault(text.slice(0, odd.index).split("\n").length, "a control character");
     this.lines = text.split("\n").map((l) => (l.endsWith("\r") ? l.slice(0, -1) : l));
+    const lone = this.lines.findIndex((l) => l.includes("\r"));
+    if (lone >= 0) throw new YamlFault(lone + 1, "a carriage return within a line");
     this.row = 0;
     this.col = 0;
     this.nodes = 0;
@@ -101,6 +103,7 @@ class Parser {
   /**
    * A block of entries that all begin in one column, which is at least `least`.
    * @param {number} least @param {number} depth
+   * @returns {any}
    */
   block(least, depth) {
     if (depth > MAX_DEPTH) this.fail(`lists and maps stand in each other more than ${MAX_DEPTH} deep`);
@@ -111,7 +114,7 @@ class Parser {
     return /^-( |$)/.test(this.rest()) ? this.list(column, depth) : this.map(column, depth);
   }
 
-  /** @param {number} column @param {number} depth */
+  /** @param {number} column @param {number} depth @returns {any[]} */
   list(column, depth) {
     const out = [];
     for (;;) {
@@ -208,7 +211,7 @@ class Parser {
       }
     }
     const text = rest.slice(0, n).trimEnd();
-    this.col += within === ":" || within.length > 1 ? text.length : n;
+    this.col += text.length;
     return new Scalar(text, false, line);
   }
 
@@ -242,7 +245,7 @@ class Parser {
       let key = "";
       if (map) {
         key = this.key2(out);
-        this.flowBlank();
+        while (this.rest().startsWith(" ")) this.col++;
         if (this.rest()[0] !== ":") this.fail("want a colon after the key");
         this.col++;
         this.flowBlank();

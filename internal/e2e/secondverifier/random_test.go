@@ -234,7 +234,7 @@ func (d *dice) relays(add func(string, ...any)) {
 		said = ", payout: \"bitcoincash:qexample\"" + signed(statement.Enrol, ip, "bitcoincash:qexample", d.from)
 	}
 	until := "null"
-	if d.one(8) {
+	if d.one(4) {
 		until = (d.from + 3 + evidence.Hour(d.IntN(20))).String()
 	}
 	add("relays:\n- {peer_id: %s, operator: relay-operator, ipv4: %s, tcp_port: 4001, domain: relay.example.org, wss_port: %d, region: %s, enrolled: %s, until: %s%s",
@@ -447,8 +447,8 @@ func (d *dice) log(w watcher) *bounty.Log {
 	if d.odd() {
 		start = d.from + evidence.Hour(d.IntN(8))
 	}
-	if d.odd() {
-		end = max(start, end-evidence.Hour(d.IntN(30)))
+	if d.odd() || d.one(6) {
+		end = max(start, end-evidence.Hour(d.IntN(18)))
 	}
 	m := evidence.VerifiedMonth{Origin: w.name + "/relaymon/" + d.network(), Network: evidence.Network(d.network()), Month: d.month, Relay: d.relay, Size: int64(end - start), Digest: strings.Repeat("ab", 32)}
 	m.Root[0] = byte(d.Uint32())
