@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -356,9 +357,18 @@ var odd = []any{
 	[]any{}, map[string]any{}, []any{"x"}, map[string]any{"x": json.Number("1")},
 }
 
+var index = regexp.MustCompile(`\[\d+\]`)
+
 // change does one seeded change to a value, and says which.
 func change(r *rand.Rand, v any) string {
-	all := spots("", v)
+	// Each kind of member as often as another, however many there are of it.
+	kinds := map[string][]spot{}
+	for _, s := range spots("", v) {
+		kind := index.ReplaceAllString(s.path, "")
+		kinds[kind] = append(kinds[kind], s)
+	}
+	names := slices.Sorted(maps.Keys(kinds))
+	all := kinds[names[r.IntN(len(names))]]
 	p := all[r.IntN(len(all))]
 	switch n := r.IntN(8); {
 	case n == 0 && p.drop != nil:
