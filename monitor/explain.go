@@ -9,6 +9,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Explain tells the story of one relay's hour as an auditor would find it in this
@@ -45,13 +46,29 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 	if i := slices.IndexFunc(month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour }); i >= 0 {
 		f.Verified, f.Record, f.Vouchers = &month.Hours[i], month.Hours[i].Record, month.Hours[i].Vouchers
 	}
-	if i := slices.IndexFunc(month.Open, func(r evidence.Record) bool { return r.Hour == hour }); i >= 0 {
-		clock := l.Clock(hour)
-		vouchers, err := evidence.NewVouchers(keys)
-		if err != nil {
+	if slices.Contains(l.Unsealed(), hour) {
+		if err := open(&f, l, keys); err != nil {
 			return story, err
 		}
-		f.Record, f.Clock, f.Vouchers = &month.Open[i], &clock, history.Judged(vouchers, &month.Open[i])
 	}
 	return history.Tell(f), nil
+}
+
+// open adds what the log holds of an hour that is not sealed yet.
+func open(f *history.Facts, l *store.Log, keys evidence.Keys) error {
+	records, err := l.Records(f.Hour)
+	if err != nil {
+		return err
+	}
+	vouchers, err := evidence.NewVouchers(keys)
+	if err != nil {
+		return err
+	}
+	for i := range records {
+		if r := &records[i]; r.PeerID == f.Relay.PeerID {
+			clock := l.Clock(f.Hour)
+			f.Record, f.Clock, f.Vouchers = r, &clock, history.Judged(vouchers, r)
+		}
+	}
+	return nil
 }

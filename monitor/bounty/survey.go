@@ -14,7 +14,6 @@ type survey struct {
 	logs     map[string]map[evidence.Hour]*seen // by monitor's name and hour
 	members  []*Monitor                         // the month's, in the roster's order
 	monitors []MonitorReport                    // theirs
-	open     []OpenAttempt
 	browser  []browserCheck
 	disks    []Disk
 	days     map[string]*dayTimes
@@ -168,15 +167,6 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 	report.Origin, report.Size, report.Root, report.Digest, report.ends = month.Origin, month.Size, month.Root.String(), month.Digest, month.Tip.End
 	if plan.Checked > 0 {
 		report.Schedule = &plan
-	}
-	for _, rec := range month.Open {
-		for _, a := range rec.Attempts {
-			o := OpenAttempt{Monitor: m.Name, Hour: rec.Hour, Started: a.Started, Level: a.Level, Results: map[evidence.Component]evidence.Outcome{}}
-			for comp, r := range a.Results {
-				o.Results[comp] = r.Outcome
-			}
-			s.open = append(s.open, o)
-		}
 	}
 	return nil
 }

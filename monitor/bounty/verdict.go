@@ -88,7 +88,6 @@ type Verdict struct {
 	Agents       []AgentSeen       `json:"agents"`
 	Latency      []DayLatency      `json:"latency"`
 	Disks        []Disk            `json:"disks"`
-	Open         []OpenAttempt     `json:"open"`
 	Inputs       Inputs            `json:"inputs"`
 
 	until time.Time // how far the committee's logs tell; zero: there are none
@@ -154,15 +153,6 @@ type DayLatency struct {
 	SlowUS   int64  `json:"slow_us"`   // the longest of them
 }
 
-// OpenAttempt is an attempt of an hour that has not been sealed: shown, counted nowhere.
-type OpenAttempt struct {
-	Monitor string                                  `json:"monitor"`
-	Hour    evidence.Hour                           `json:"hour"`
-	Started evidence.Time                           `json:"started"`
-	Results map[evidence.Component]evidence.Outcome `json:"results"`
-	Level   evidence.Level                          `json:"level"`
-}
-
 // Inputs are the files that a verifier brings along, and their hashes.
 type Inputs struct {
 	Rules    Input    `json:"rules"`
@@ -202,7 +192,7 @@ func Judge(c Case) (*Verdict, error) {
 		Version: ReportVersion, Network: c.Rules.Network, Month: c.Month, AsOf: evidence.TimeOf(s.asOf),
 		Relay: relayReport(relay, c.Month), Hours: up.Hours, Coverage: up.Hours.Coverage(), Grades: s.grades,
 		Hourly: notNil(s.hourly), Disputed: notNil(s.disputed), Certificates: notNil(s.certificates), Agents: notNil(s.agents),
-		Latency: notNil(s.latency()), Disks: notNil(s.disks), Open: notNil(s.open), Monitors: notNil(s.monitors), Absent: s.absent(&c, relay), Dissent: s.dissents.sorted(),
+		Latency: notNil(s.latency()), Disks: notNil(s.disks), Monitors: notNil(s.monitors), Absent: s.absent(&c, relay), Dissent: s.dissents.sorted(),
 		Signed: s.signed, Assured: s.assurance.assured,
 		Notes: notNil(s.notes), Labels: labels(&c, relay),
 	}

@@ -129,12 +129,6 @@ func Markdown(v *bounty.Verdict) []byte {
 		say("| %s | %s | %s | %d | %d | %d | %d | %d | %s |", m.Name, md(m.Operator), yes(m.Committee),
 			m.Votes[bounty.Up], m.Votes[bounty.Down], m.Votes[bounty.Busy], m.Votes[bounty.Unknown], m.Vouchers, md(monitorNote(m)))
 	}
-	if len(v.Open) > 0 {
-		say("\nNot sealed yet: shown, counted nowhere.\n\n| monitor | hour | attempt | tcp4 | wss | relay | level |\n|---|---|---|---|---|---|---|")
-		for _, o := range v.Open {
-			say("| %s | %s | %s | %s | %s | %s | %d |", o.Monitor, o.Hour, o.Started, o.Results[evidence.TCP4], o.Results[evidence.WSS], o.Results[evidence.Relay], o.Level)
-		}
-	}
 	say("\n```\n%s```", heatText(v))
 	return []byte(b.String())
 }

@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"errors"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -21,9 +20,13 @@ const (
 
 // Header is the head of an hour's block and, as canonical JSON, one leaf of the log.
 type Header struct {
-	Hour     Hour  `json:"hour"`
-	Previous Hash  `json:"previous"` // leaf hash of the block before; zero for the first
-	State    State `json:"state"`
+	// Cosigned are the cosignatures that the monitor held under the checkpoint over the
+	// blocks before this one when it sealed it, in the order of the witnesses. So they
+	// cannot be withdrawn. If the block before was not signed there is no such checkpoint.
+	Cosigned []Held `json:"cosigned,omitempty"`
+	Hour     Hour   `json:"hour"`
+	Previous Hash   `json:"previous"` // leaf hash of the block before; zero for the first
+	State    State  `json:"state"`
 	// SealedAt is the monitor's clock when it sealed the hour.
 	SealedAt Time `json:"sealed_at"`
 	// Signed says that a checkpoint was signed with this block as the last. The
@@ -39,6 +42,12 @@ type Header struct {
 	Missed  int64 `json:"missed,omitempty"`
 	Records int64 `json:"records"`
 	Root    Hash  `json:"root"` // of the prefix tree over the records
+}
+
+// Held says that the monitor held a cosignature.
+type Held struct {
+	Time    Time   `json:"time"`    // of the cosignature
+	Witness string `json:"witness"` // the name and the hash of its key, "name+6467e1ed"
 }
 
 // Clock sums up the samples of the monitor's clock, from the hour's begin until it
@@ -100,7 +109,8 @@ func (c Clock) Fault() string {
 	return ""
 }
 
-func sumUpClock(samples []ClockSample) Clock {
+// SumUpClock makes of an hour's samples what its header says of the clock.
+func SumUpClock(samples []ClockSample) Clock {
 	c := Clock{Samples: len(samples), Synchronised: len(samples) > 0}
 	var last, low, high int64
 	doubt := false // the last sample was not synchronised; one without a step after it may vouch for it
@@ -141,21 +151,3 @@ type Mark struct {
 	Schedule *Secret      `json:"schedule,omitempty"`
 	Missed   int64        `json:"missed,omitempty"` // attempts not made for want of a place
 }
-
-// header makes the head of a block out of the hour's write-ahead log, nil for a gap.
-func (w *openWAL) header(h Hour, at time.Time, records prefixTree) Header {
-	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: int64(len(records)), Root: records.root()}
-	if w != nil {
-		head.State = StateOK
-		if n := len(w.begins); n > 0 {
-			head.Software = w.begins[n-1].Software
-		}
-		head.Clock, head.Schedule, head.Missed = sumUpClock(w.clock), w.schedule, w.missed
-	}
-	return head
-}
-
-// errClockAhead keeps a clock that jumped from filling the log with hours that never were.
-var errClockAhead = errors.New("the clock is more than 400 days ahead of the last block: set it, or, if the monitor really was off for so long, start a new log")
-
-const maxGap = 400 * 24

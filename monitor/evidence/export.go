@@ -1,10 +1,8 @@
 package evidence
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"time"
 
@@ -12,233 +10,250 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Month exports what shows the month of one relay, as of a time: what was sealed,
-// started or cosigned later is left out. Of the cosignatures it holds those by
-// the given witnesses (verifier keys). Equal logs and arguments make equal
-// exports.
-func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) (MonitorMonth, error) {
-	fail := func(err error) (MonitorMonth, error) {
-		return MonitorMonth{}, fmt.Errorf("export %s of %s: %w", m, relay, err)
-	}
-	if err := checkPeer(relay); err != nil {
-		return fail(err)
-	}
-	known, err := verifiers(witnesses)
-	if err != nil {
-		return fail(err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	out := MonitorMonth{Origin: l.meta.Origin, Key: l.meta.Key, Month: m, Relay: relay, AsOf: TimeOf(asOf)}
-	certs := make(map[string][]byte)
-
-	lines, headers, err := l.sealedBy(m, out.AsOf)
-	if err != nil {
-		return fail(err)
-	}
-	out.Headers = lines
-	// The blocks before the month, or, if the log does not come to it, all.
-	out.StartSize = min(max(int64(m.First()-l.meta.First), 0), l.signed)
-	if out.Frontier, err = l.tree.frontier(out.StartSize); err != nil {
-		return fail(err)
-	}
-	if out.StartSize > 0 {
-		if out.Start, _, err = l.exportCheckpoint(out.StartSize, out.AsOf, known); err != nil {
-			return fail(err)
-		}
-	}
-	for i, h := range headers {
-		if h.Signed {
-			raw, _, err := l.exportCheckpoint(out.StartSize+int64(i)+1, out.AsOf, known)
-			if err != nil {
-				return fail(err)
-			}
-			out.Checkpoints = append(out.Checkpoints, raw)
-		}
-		if h.Records == 0 {
-			continue
-		}
-		proof, record, err := l.prove(h, relay)
-		if err != nil {
-			return fail(err)
-		}
-		out.Proofs = append(out.Proofs, proof)
-		if record == nil {
-			continue
-		}
-		out.Records = append(out.Records, record)
-		r, err := decodeRecord(record, h.Hour)
-		if err != nil {
-			return fail(err)
-		}
-		if err := l.collectCertificates(certs, r.Attempts); err != nil {
-			return fail(err)
-		}
-	}
-	if n := len(headers); n > 0 && headers[n-1].Hour == m.End()-1 {
-		size := out.StartSize + int64(n)
-		tipSize, tip, err := l.tip(m, out.AsOf, known)
-		if err != nil {
-			return fail(err)
-		}
-		if tip != nil {
-			out.Tip = tip
-			if out.TipProof, err = tlog.ProveTree(tipSize, size, l.tree); err != nil {
-				return fail(err)
-			}
-		}
-	}
-	for _, h := range l.unsealed() {
-		if !m.Contains(h) {
-			continue
-		}
-		open := OpenHour{Hour: h}
-		for _, a := range l.wals[h].attempts[relay] {
-			if a.Started.After(out.AsOf.Time) {
-				continue
-			}
-			open.Lines = append(append(open.Lines, a.raw...), '\n')
-			if err := l.collectCertificates(certs, []Attempt{a.Attempt}); err != nil {
-				return fail(err)
-			}
-		}
-		if len(open.Lines) > 0 {
-			out.Open = append(out.Open, open)
-		}
-	}
-	for _, sha := range slices.Sorted(maps.Keys(certs)) {
-		out.Certificates = append(out.Certificates, certs[sha])
-	}
-	text, err := out.noteText()
-	if err != nil {
-		return fail(err)
-	}
-	// What no verifier takes is better not handed out.
-	files, err := out.Files()
-	if err != nil {
-		return fail(err)
-	}
-	if err := checkFiles(files); err != nil {
-		return fail(err)
-	}
-	if out.Note, err = signNote(text, l.key); err != nil {
-		return fail(err)
-	}
-	return out, nil
+// Source is a log from which months are exported: a monitor's own, or a mirror of one.
+// What it gives is checked as far as an export needs it.
+type Source interface {
+	Origin() string
+	Key() string // the log's verifier key
+	First() Hour // of block 0
+	Size() int64 // of the last checkpoint
+	// HeaderLines are the canonical headers of the blocks from up to, without, to.
+	HeaderLines(from, to int64) ([][]byte, error)
+	// RecordLines are the canonical records of a block, in the order of their peer IDs.
+	RecordLines(block int64) ([][]byte, error)
+	// CheckpointOf is the checkpoint of a size, with all the cosignatures at hand.
+	CheckpointOf(size int64) ([]byte, error)
+	// CertificateOf is the certificate (DER) with a SHA-256 in hex.
+	CertificateOf(sha256 string) ([]byte, error)
+	// ReadHashes reads hashes of the log's tree.
+	tlog.HashReader
 }
 
-// sealedBy are the month's headers up to the last signed one that was sealed by then.
-func (l *Log) sealedBy(m Month, asOf Time) ([][]byte, []Header, error) {
-	lines, err := l.monthHeaders(m)
+// Export makes what shows the month of one relay, as of a time: what was sealed or
+// cosigned later is left out. Of the cosignatures it holds those by the given witnesses
+// (verifier keys). Equal logs and arguments make equal exports, whoever holds the log.
+func Export(src Source, m Month, relay string, asOf time.Time, witnesses ...string) (MonitorMonth, error) {
+	e := exporter{src: src, first: src.First(), size: src.Size(), relay: relay, certs: make(map[string][]byte),
+		out: MonitorMonth{Origin: src.Origin(), Key: src.Key(), Month: m, Relay: relay, AsOf: TimeOf(asOf)}}
+	if err := e.export(witnesses); err != nil {
+		return MonitorMonth{}, fmt.Errorf("export %s of %s: %w", m, relay, err)
+	}
+	return e.out, nil
+}
+
+type exporter struct {
+	src       Source
+	first     Hour
+	size      int64 // of the last checkpoint when the export began
+	relay     string
+	log       note.Verifier
+	witnesses []note.Verifier
+	certs     map[string][]byte
+	out       MonitorMonth
+}
+
+func (e *exporter) export(witnesses []string) (err error) {
+	if err := CheckPeer(e.relay); err != nil {
+		return err
+	}
+	if e.log, err = LogVerifier(e.out.Key); err != nil {
+		return err
+	}
+	if e.witnesses, err = WitnessVerifiers(witnesses); err != nil {
+		return err
+	}
+	headers, err := e.blocks()
+	if err != nil {
+		return err
+	}
+	for i, h := range headers {
+		block := e.out.StartSize + int64(i)
+		if h.Signed {
+			raw, _, err := e.checkpoint(block + 1)
+			if err != nil {
+				return err
+			}
+			e.out.Checkpoints = append(e.out.Checkpoints, raw)
+		}
+		if h.Records > 0 {
+			if err := e.records(block, h); err != nil {
+				return err
+			}
+		}
+	}
+	if n := len(headers); n > 0 && headers[n-1].Hour == e.out.Month.End()-1 {
+		if err := e.tip(e.out.StartSize + int64(n)); err != nil {
+			return err
+		}
+	}
+	for _, sha := range slices.Sorted(maps.Keys(e.certs)) {
+		e.out.Certificates = append(e.out.Certificates, e.certs[sha])
+	}
+	// What no verifier takes is better not handed out.
+	files, err := e.out.Files()
+	if err != nil {
+		return err
+	}
+	return checkFiles(files)
+}
+
+// blocks takes in the month's headers and what is known of the tree before them.
+func (e *exporter) blocks() (headers []Header, err error) {
+	// The blocks before the month, or, if the log does not come to it, all.
+	e.out.StartSize = min(max(int64(e.out.Month.First()-e.first), 0), e.size)
+	if e.out.Frontier, err = e.src.ReadHashes(frontierIndexes(e.out.StartSize)); err != nil {
+		return nil, err
+	}
+	if e.out.StartSize > 0 {
+		if e.out.Start, _, err = e.checkpoint(e.out.StartSize); err != nil {
+			return nil, err
+		}
+	}
+	e.out.Headers, headers, err = e.sealed(e.out.Month)
+	return headers, err
+}
+
+// sealed are a month's headers up to the last signed one that was sealed by then.
+func (e *exporter) sealed(m Month) ([][]byte, []Header, error) {
+	start := min(max(int64(m.First()-e.first), 0), e.size)
+	lines, err := e.src.HeaderLines(start, min(max(int64(m.End()-e.first), 0), e.size))
 	if err != nil {
 		return nil, nil, err
 	}
-	start := int64(max(m.First(), l.meta.First) - l.meta.First)
 	var headers []Header
 	end := 0
 	for i, line := range lines {
-		h, err := decodeHeader(line)
+		h, err := DecodeHeader(line)
 		if err != nil {
-			return nil, nil, l.errDamaged("block %d: %w", start+int64(i), err)
+			return nil, nil, fmt.Errorf("block %d: %w", start+int64(i), err)
 		}
-		if h.SealedAt.After(asOf.Time) {
+		// A header that tells of a cosignature is of no use without it.
+		late := func(c Held) bool { return c.Time.After(e.out.AsOf.Time) }
+		if late(Held{Time: h.SealedAt}) || slices.ContainsFunc(h.Cosigned, late) {
 			break
 		}
 		headers = append(headers, h)
-		if h.Signed && start+int64(i)+1 <= l.signed {
+		if h.Signed {
 			end = i + 1
 		}
 	}
 	return lines[:end], headers[:end], nil
 }
 
-// tip is the last checkpoint after the month that was sealed by then and, if there is
-// such a one, has a cosignature; nil: there is none at all.
-func (l *Log) tip(m Month, asOf Time, witnesses []note.Verifier) (size int64, raw []byte, err error) {
-	for later := min(l.last.Hour.Month(), MonthOf(asOf.Time)); later > m; later-- {
-		_, headers, err := l.sealedBy(later, asOf)
-		if err != nil {
-			return 0, nil, err
+// records takes in what a block holds of the relay.
+func (e *exporter) records(block int64, h Header) error {
+	lines, err := e.src.RecordLines(block)
+	if err != nil {
+		return err
+	}
+	proof, record, err := proveRecord(lines, h, e.relay)
+	if err != nil {
+		return fmt.Errorf("records of %s: %w", h.Hour, err)
+	}
+	e.out.Proofs = append(e.out.Proofs, proof)
+	if record == nil {
+		return nil
+	}
+	e.out.Records = append(e.out.Records, record)
+	r, err := DecodeRecord(record, h.Hour)
+	if err != nil {
+		return err
+	}
+	for _, a := range r.Attempts {
+		c := a.Facts.Certificate
+		if c == nil || e.certs[c.SHA256] != nil {
+			continue
 		}
-		for _, h := range slices.Backward(headers) {
-			if !h.Signed {
-				continue
-			}
-			at := int64(h.Hour-l.meta.First) + 1
-			found, cosigned, err := l.exportCheckpoint(at, asOf, witnesses)
-			if err != nil {
-				return 0, nil, err
-			}
-			if cosigned > 0 || len(witnesses) == 0 {
-				return at, found, nil
-			}
-			if raw == nil {
-				size, raw = at, found
-			}
+		if e.certs[c.SHA256], err = e.src.CertificateOf(c.SHA256); err != nil {
+			return err
 		}
 	}
-	return size, raw, nil
+	return nil
 }
 
-// exportCheckpoint is a checkpoint with the cosignatures that the witnesses gave
-// by then, and how many these are.
-func (l *Log) exportCheckpoint(size int64, asOf Time, witnesses []note.Verifier) (out []byte, cosigned int, err error) {
-	raw, err := os.ReadFile(l.checkpointPath(size))
-	if err != nil {
-		return nil, 0, err
-	}
-	n, err := parseNote(raw, noteVerifier{l.key.public()}, witnesses...)
-	if err != nil {
-		return nil, 0, l.errDamaged("checkpoint of size %d: %w", size, err)
-	}
-	sigs := n.Sigs[:1]
-	for _, s := range n.Sigs[1:] {
-		at, err := cosignedAt(s)
-		if err != nil {
-			return nil, 0, err
-		}
-		if !at.After(asOf.Time) {
-			sigs = append(sigs, s)
-		}
-	}
-	out, err = formatNote(n.Text, sigs)
-	return out, len(sigs) - 1, err
-}
-
-// prove shows that a sealed hour holds a record of a relay, or that it holds none (nil).
-func (l *Log) prove(h Header, relay string) (proof, record []byte, err error) {
-	lines, err := l.recordLines(h.Hour)
+// proveRecord shows that a block, of which these are the records, holds one of a relay, or
+// that it holds none (nil).
+func proveRecord(lines [][]byte, h Header, relay string) (proof, record []byte, err error) {
+	t, err := recordTree(lines)
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := recordTree(lines)
-	if err != nil {
-		return nil, nil, l.errDamaged("records of %s: %w", h.Hour, err)
-	}
 	p := blockProof{Hour: h.Hour}
 	if p.Path, p.Other = t.prove(relay); p.Other != nil && p.Other.Key == relayKey(relay) {
-		p.Present, p.Other = true, nil
-		tail := []byte(`,"peer_id":"` + relay + `"}`)
-		record = lines[slices.IndexFunc(lines, func(line []byte) bool { return bytes.HasSuffix(line, tail) })]
+		p.Present = true
+		i := slices.IndexFunc(lines, func(line []byte) bool { return placeOf(relay, line) == *p.Other })
+		record, p.Other = lines[i], nil
 	}
 	if err := p.check(h, relay, record); err != nil {
-		return nil, nil, l.errDamaged("records of %s: they are not those that were sealed: %w", h.Hour, err)
+		return nil, nil, fmt.Errorf("they are not those that were sealed: %w", err)
 	}
 	proof, err = Encode(p)
 	return proof, record, err
 }
 
-func (l *Log) collectCertificates(into map[string][]byte, attempts []Attempt) error {
-	for _, a := range attempts {
-		c := a.Facts.Certificate
-		if c == nil || into[c.SHA256] != nil {
-			continue
-		}
-		der, err := l.certificate(c.SHA256)
+// tip takes in the last checkpoint after the month, which ends with a block of that
+// number, that was sealed by then and, if there is such a one, has a cosignature.
+func (e *exporter) tip(end int64) error {
+	var size int64
+	for later := min((e.first + Hour(e.size) - 1).Month(), MonthOf(e.out.AsOf.Time)); later > e.out.Month; later-- {
+		_, headers, err := e.sealed(later)
 		if err != nil {
 			return err
 		}
-		into[c.SHA256] = der
+		for _, h := range slices.Backward(headers) {
+			if !h.Signed {
+				continue
+			}
+			at := int64(h.Hour-e.first) + 1
+			found, cosigned, err := e.checkpoint(at)
+			if err != nil {
+				return err
+			}
+			if e.out.Tip == nil || cosigned > 0 {
+				size, e.out.Tip = at, found
+			}
+			if cosigned > 0 || len(e.witnesses) == 0 {
+				return e.proveTip(size, end)
+			}
+		}
 	}
-	return nil
+	if e.out.Tip == nil {
+		return nil
+	}
+	return e.proveTip(size, end)
+}
+
+func (e *exporter) proveTip(size, end int64) (err error) {
+	e.out.TipProof, err = tlog.ProveTree(size, end, e.src)
+	return err
+}
+
+// checkpoint is that of a size with the cosignatures that the witnesses gave by then, and
+// how many these are.
+func (e *exporter) checkpoint(size int64) (out []byte, cosigned int, err error) {
+	fail := func(err error) ([]byte, int, error) {
+		return nil, 0, fmt.Errorf("checkpoint of size %d: %w", size, err)
+	}
+	raw, err := e.src.CheckpointOf(size)
+	if err != nil {
+		return fail(err)
+	}
+	n, err := ParseNote(raw, e.log, e.witnesses...)
+	if err != nil {
+		return fail(err)
+	}
+	sigs := n.Sigs[:1]
+	for _, s := range n.Sigs[1:] {
+		at, err := CosignedAt(s)
+		if err != nil {
+			return fail(err)
+		}
+		if !at.After(e.out.AsOf.Time) {
+			sigs = append(sigs, s)
+		}
+	}
+	if out, err = FormatNote(n.Text, sigs); err != nil {
+		return fail(err)
+	}
+	return out, len(sigs) - 1, nil
 }

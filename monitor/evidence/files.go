@@ -3,6 +3,7 @@ package evidence
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -19,8 +20,6 @@ const (
 	fileHeaders      = "blocks.jsonl"
 	fileCheckpoints  = "checkpoints"
 	fileRecords      = "records.jsonl"
-	fileNote         = "note"
-	folderOpen       = "open/"
 	folderCerts      = "certificates/"
 	certificateSufix = ".der"
 )
@@ -44,28 +43,28 @@ const monthFormat = "relaymon-month/v1"
 // make equal files. Certificates stand under certificates/<sha256>.der, so that
 // several months can share them.
 func (m MonitorMonth) Files() (map[string][]byte, error) {
-	signed, err := m.signedFiles()
+	parts, err := m.parts()
 	if err != nil {
 		return nil, err
 	}
-	files := map[string][]byte{fileNote: m.Note}
-	for name, parts := range signed {
-		files[name] = bytes.Join(parts, nil)
+	files := map[string][]byte{}
+	for name, list := range parts {
+		files[name] = bytes.Join(list, nil)
 	}
 	for _, der := range m.Certificates {
 		files[certificateFile(der)] = der
 	}
-	if len(files) != 1+len(signed)+len(m.Certificates) {
+	if len(files) != len(parts)+len(m.Certificates) {
 		return nil, errors.New("month has a certificate twice")
 	}
 	return files, nil
 }
 
-func certificateFile(der []byte) string { return folderCerts + hashHex(der) + certificateSufix }
+func certificateFile(der []byte) string { return folderCerts + SHA256Hex(der) + certificateSufix }
 
-// signedFiles are those that the note lists, each in parts: they are long, and most
+// parts are the files but the certificates, each in parts: they are long, and some
 // callers only want a hash.
-func (m MonitorMonth) signedFiles() (map[string][][]byte, error) {
+func (m MonitorMonth) parts() (map[string][][]byte, error) {
 	// An empty list is written [], not null.
 	b, err := Encode(monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,
 		append([]Hash{}, m.Frontier...), append([]Hash{}, m.TipProof...)})
@@ -91,32 +90,25 @@ func (m MonitorMonth) signedFiles() (map[string][][]byte, error) {
 			files[name] = [][]byte{raw}
 		}
 	}
-	for _, o := range m.Open {
-		name := folderOpen + hourFile(o.Hour)
-		if files[name] != nil {
-			return nil, fmt.Errorf("month has open hour %s twice", o.Hour)
-		}
-		files[name] = [][]byte{o.Lines}
-	}
 	return files, nil
 }
 
-// noteText is what the log's key signs over an export: its files by their hashes.
-func (m MonitorMonth) noteText() (string, error) {
-	files, err := m.signedFiles()
+// digest is the SHA-256 over the hashes and names of the files but the certificates, whose
+// hashes stand in the records.
+func (m MonitorMonth) digest() (string, error) {
+	files, err := m.parts()
 	if err != nil {
 		return "", err
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s\n%s\n%s %s %s\n", monthFormat, m.Origin, m.Month, m.Relay, m.AsOf)
+	all := sha256.New()
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		sum := sha256.New()
 		for _, part := range files[name] {
 			sum.Write(part)
 		}
-		fmt.Fprintf(&b, "%x %s\n", sum.Sum(nil), name)
+		fmt.Fprintf(all, "%x %s\n", sum.Sum(nil), name)
 	}
-	return b.String(), nil
+	return hex.EncodeToString(all.Sum(nil)), nil
 }
 
 // checkFiles refuses files with bad names and of more bytes than there may be.
@@ -139,13 +131,10 @@ func checkFiles(files map[string][]byte) error {
 	if total > MaxMonthBytes {
 		faults = append(faults, fmt.Errorf("the files have %d bytes together, want %d at most", total, MaxMonthBytes))
 	}
-	if n := len(files) - certificates; n > maxHours+maxOthers {
-		faults = append(faults, fmt.Errorf("there are %d files that are no certificates, want %d at most", n, maxHours+maxOthers))
+	if certificates > maxHours*MaxAttempts {
+		faults = append(faults, fmt.Errorf("there are %d certificates, want %d at most", certificates, maxHours*MaxAttempts))
 	}
-	if certificates > maxHours*maxAttempts {
-		faults = append(faults, fmt.Errorf("there are %d certificates, want %d at most", certificates, maxHours*maxAttempts))
-	}
-	for _, name := range []string{fileMonth, fileHeaders, fileCheckpoints, fileProofs, fileRecords, fileNote} {
+	for _, name := range []string{fileMonth, fileHeaders, fileCheckpoints, fileProofs, fileRecords} {
 		if _, ok := files[name]; !ok {
 			faults = append(faults, fmt.Errorf("file %s is missing", name))
 		}
@@ -171,19 +160,19 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		return fail(fmt.Errorf("%s: the line is not ended", fileMonth))
 	}
 	var index monthIndex
-	if err := decodeLine(b, maxIndex, &index); err != nil {
+	if err := DecodeLine(b, maxIndex, &index); err != nil {
 		return fail(fmt.Errorf("%s: %w", fileMonth, err))
 	}
 	if index.Format != monthFormat {
 		return fail(fmt.Errorf("%s: format %q, want %s", fileMonth, index.Format, monthFormat))
 	}
 	m := MonitorMonth{Origin: index.Origin, Key: index.Key, Month: index.Month, Relay: index.Relay, AsOf: index.AsOf,
-		StartSize: index.StartSize, Frontier: index.Frontier, TipProof: index.TipProof, Note: files[fileNote]}
+		StartSize: index.StartSize, Frontier: index.Frontier, TipProof: index.TipProof}
 	for name, into := range map[string]*[][]byte{fileHeaders: &m.Headers, fileProofs: &m.Proofs, fileRecords: &m.Records} {
 		if n := bytes.Count(files[name], []byte("\n")); n > maxHours {
 			return fail(fmt.Errorf("%s has %d lines, want %d at most", name, n, maxHours))
 		}
-		lines, err := splitLines(files[name])
+		lines, err := SplitLines(files[name])
 		if err != nil {
 			return fail(fmt.Errorf("%s: %w", name, err))
 		}
@@ -199,9 +188,6 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 			m.Start = files[name]
 		case name == fileTip:
 			m.Tip = files[name]
-		case strings.HasPrefix(name, folderOpen):
-			h, _ := parseHourFile(strings.TrimPrefix(name, folderOpen))
-			m.Open = append(m.Open, OpenHour{h, files[name]})
 		case strings.HasPrefix(name, folderCerts):
 			if name != certificateFile(files[name]) {
 				return fail(fmt.Errorf("file %q is not named after its hash", name))
@@ -210,6 +196,17 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		}
 	}
 	return m, nil
+}
+
+// SplitLines cuts a file into its lines; each must be ended.
+func SplitLines(b []byte) ([][]byte, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if b[len(b)-1] != '\n' {
+		return nil, errors.New("the last line is not ended")
+	}
+	return bytes.Split(b[:len(b)-1], []byte("\n")), nil
 }
 
 // splitNotes takes apart notes that were joined by an empty line: each has a text
@@ -232,8 +229,8 @@ func splitNotes(b []byte) ([][]byte, error) {
 			end = "" // the last one ends the file
 		}
 		n := []byte(string(parts[i]) + "\n\n" + string(parts[i+1]) + end)
-		if len(n) > maxCheckpoint {
-			return nil, fmt.Errorf("one has %d bytes, want %d at most", len(n), maxCheckpoint)
+		if len(n) > MaxCheckpointBytes {
+			return nil, fmt.Errorf("one has %d bytes, want %d at most", len(n), MaxCheckpointBytes)
 		}
 		notes = append(notes, n)
 	}

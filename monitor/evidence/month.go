@@ -32,25 +32,12 @@ type MonitorMonth struct {
 	TipProof []Hash
 	// Certificates are the leaves (DER) the records and open hours refer to, sorted by their SHA-256.
 	Certificates [][]byte
-	// Open are the hours not sealed yet: shown, counted nowhere.
-	Open []OpenHour
-	// Note is signed by the log's key over all of the above but the certificates,
-	// whose hashes stand in the records: so nothing of an export can be changed or left
-	// out by whoever passes it on.
-	Note []byte
-}
-
-// OpenHour holds the attempts on the relay in an hour that is not sealed yet:
-// canonical JSON, one attempt a line.
-type OpenHour struct {
-	Hour  Hour
-	Lines []byte
 }
 
 // Keys are what a verifier brings along; none of it is taken from the bundle.
 type Keys struct {
 	Log       string   // verifier key of the log
-	Witnesses []string // verifier keys of the witnesses; signatures by others are refused
+	Witnesses []string // verifier keys of the witnesses; signatures by others are ignored
 	Beacon    BeaconVerifier
 }
 
@@ -69,10 +56,9 @@ type VerifiedMonth struct {
 	// than the month.
 	Tip   Tip
 	Hours []VerifiedHour // every hour of the month the log holds, in order
-	Open  []Record       // hours not sealed yet: attempts signed by the monitor only
 	// Certificates holds the DER leaves by their SHA-256 in hex.
 	Certificates map[string][]byte
-	// Digest is the SHA-256 over all of the export's bytes, hex: it stands in the signed note.
+	// Digest is the SHA-256 in hex over the hashes and names of the export's files.
 	Digest string
 }
 

@@ -153,3 +153,13 @@ func (p blockProof) check(h Header, relay string, record []byte) error {
 	}
 	return errors.New("the proof does not show that the block has no record of the relay")
 }
+
+// RecordsRoot is the root of the tree over the canonical records of a block, as it
+// stands in the block's header.
+func RecordsRoot(lines [][]byte) (Hash, error) {
+	t, err := recordTree(lines)
+	if err != nil {
+		return Hash{}, err
+	}
+	return t.root(), nil
+}

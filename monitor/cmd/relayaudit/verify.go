@@ -295,9 +295,6 @@ func (c *verifyCmd) print(w io.Writer, res bundle.Result) error {
 	fmt.Fprintf(w, "\nbundle     %s, verified: %d files, put together by monitor %s\n", c.Bundle, res.Files, res.SignedBy)
 	fmt.Fprintf(w, "hours      %d up, %d down, %d unknown, %d not enrolled, %d to come, of %d; %d busy\n",
 		v.Hours.Up, v.Hours.Down, v.Hours.Unknown, v.Hours.NotEnrolled, v.Hours.Remaining, v.Hours.Total, v.Hours.Busy)
-	if n := len(v.Open); n > 0 {
-		fmt.Fprintf(w, "open       %d attempts of hours not sealed yet: verified, counted nowhere\n", n)
-	}
 	fmt.Fprintln(w)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, f := range v.Findings {
