@@ -4,12 +4,12 @@ import { readPublicKey, readSignature, verifyBatch } from './bls.mjs';
 import { readCertificate } from './certificate.mjs';
 import { readLine } from './json.mjs';
 import { isConsistent, leafHash, showsRecord, Tree } from './merkle.mjs';
-import { openCheckpoint, openNote, readLogKey, readWitnesses, splitNotes } from './notes.mjs';
+import { openCheckpoint, readLogKey, readWitnesses, splitNotes } from './notes.mjs';
 import { want, within } from './refused.mjs';
 import * as types from './types.mjs';
 import { LIMITS } from './types.mjs';
 import { Vouchers } from './voucher.mjs';
-import { base64, closed, isHexSHA256, readBase64, readHour, readLines, readMonth, sha256, sha256hex, startOf, writeHour, writeInstant } from './words.mjs';
+import { base64, closed, isHexSHA256, readBase64, readLines, readMonth, sha256, sha256hex, startOf, writeHour, writeInstant } from './words.mjs';
 
 const NO_PLAN = 'no plan';
 const FOREIGN_PLAN = 'plan is not by the monitor\'s plan key';
@@ -24,7 +24,6 @@ const FILES = {
   checkpoints: lines(LIMITS.checkpoint),
   'proofs.jsonl': lines(LIMITS.proof),
   'records.jsonl': lines(LIMITS.record),
-  note: LIMITS.note, // goes
 };
 const REQUIRED = ['month.json', 'blocks.jsonl', 'checkpoints', 'proofs.jsonl', 'records.jsonl'];
 
@@ -33,18 +32,7 @@ export function fileLimit(name) {
   if (Object.hasOwn(FILES, name)) return FILES[name];
   const m = /^certificates\/(.*)\.der$/.exec(name);
   if (m && isHexSHA256(m[1])) return LIMITS.certificate;
-  return openHourOf(name) === null ? 0 : LIMITS.record;
-}
-
-/** The hour of a file in open/, or null. Goes. */
-function openHourOf(name) {
-  const m = /^open\/(\d{4}-\d\d-\d\dT\d\d)\.jsonl$/.exec(name);
-  if (!m) return null;
-  try {
-    return readHour(`${m[1]}:00:00Z`);
-  } catch {
-    return null;
-  }
+  return 0;
 }
 
 /**
@@ -64,7 +52,6 @@ class MonthReader {
     this.log = readLogKey(keys.log);
     this.witnesses = readWitnesses(keys.witnesses);
     this.vouchers = new Vouchers(this.log, this.witnesses, beacons);
-    this.old = files.has('note'); // the format before version 1. Goes
   }
 
   verify() {
@@ -74,11 +61,10 @@ class MonthReader {
     this.blocks();
     this.checkpoints();
     this.tip();
-    if (this.old) this.schedule();
+    this.schedule(); // goes
     this.certificates();
     this.records();
-    if (this.old) this.open();
-    else this.plans();
+    this.plans();
     want(this.unused.size === 0, () => `no record refers to certificate ${[...this.unused][0]}`);
     return this.out;
   }
@@ -114,37 +100,22 @@ class MonthReader {
       asOf: m.as_of,
       size: 0,
       root: base64(Buffer.alloc(32)),
-      digest: '',
+      digest: this.digest(),
       tip: { end: 0, cosigned: [] },
       hours: { [Symbol.iterator]: () => this.shown() },
-      open: [],
       settle: () => this.settle(),
     };
-    if (this.old) this.note();
-    else this.digest();
   }
 
-  /** What the note signs over: all files but the certificates. Goes. */
-  note() {
-    const text = Buffer.from(`relaymon-month/v1\n${this.m.origin}\n${this.fileList()}`);
-    const note = openNote(this.files.get('note'), this.log, new Map(), LIMITS.note, false);
-    want(note.text.equals(text), 'note: it is not over these files');
-    this.out.digest = sha256hex(text);
-  }
-
+  /** The SHA-256 over the hashes and names of all files but the certificates. */
   digest() {
-    this.out.digest = sha256hex(`relaymon-month/v1\n${this.m.origin}\n${this.fileList()}`);
-  }
-
-  fileList() {
-    const names = [...this.files.keys()].filter((n) => n !== 'note' && !n.startsWith('certificates/'));
-    const list = names.sort().map((n) => `${sha256hex(this.files.get(n))} ${n}\n`);
-    return `${this.m.month} ${this.m.relay} ${writeInstant(this.m.as_of)}\n${list.join('')}`;
+    const names = [...this.files.keys()].filter((n) => !n.startsWith('certificates/')).sort();
+    return sha256hex(names.map((n) => `${sha256hex(this.files.get(n))} ${n}\n`).join(''));
   }
 
   /** A checkpoint; nobody cosigned it after as_of. */
   checkpoint(raw) {
-    const c = openCheckpoint(raw, this.log, this.witnesses, LIMITS.checkpoint, !this.old);
+    const c = openCheckpoint(raw, this.log, this.witnesses, LIMITS.checkpoint);
     for (const s of c.cosigned) want(s.at <= this.m.as_of, `${s.name} cosigned the checkpoint of size ${c.size} after the export`);
     return c;
   }
@@ -165,7 +136,7 @@ class MonthReader {
   }
 
   blocks() {
-    const type = types.header(this.old);
+    const type = types.header;
     const { hours } = this;
     let previous = null;
     this.roots = new Map(); // of signed blocks, by size
@@ -215,7 +186,7 @@ class MonthReader {
       }
       covered = i + 1;
     }
-    if (!this.old) this.commitments(known);
+    this.commitments(known);
     if (this.last) this.out.tip = { end: this.last.hour + 1, cosigned: sorted(new Map(cosigned.get(hours.length - 1).map((s) => [s.witness, s.at]))) };
     // A later checkpoint speaks for earlier hours, too, unless its time is wrong.
     const first = new Map();
@@ -301,7 +272,7 @@ class MonthReader {
   records() {
     const proofs = readLines(this.files.get('proofs.jsonl'), LIMITS.hours, 'proofs.jsonl');
     const records = readLines(this.files.get('records.jsonl'), LIMITS.hours, 'records.jsonl');
-    const type = types.record(this.old);
+    const type = types.record;
     for (const hour of this.hours) {
       const { h } = hour;
       if (h.records === 0) continue;
@@ -362,27 +333,6 @@ class MonthReader {
       if (good[i]) hour.due = startOf(hour.h.hour) + secondOf(sha256(readBase64(hour.plan)));
       else hour.planFault = FOREIGN_PLAN;
     });
-  }
-
-  /** Hours that are not sealed yet. Goes. */
-  open() {
-    let last = -1;
-    for (const [name, data] of this.files) {
-      const hour = openHourOf(name);
-      if (hour === null) continue;
-      within(name, () => {
-        want(hour > last && hour >= this.m.first && hour < this.m.end && hour >= this.out.tip.end, 'it is out of place');
-        last = hour;
-        const list = readLines(data, LIMITS.attempts, name).map((line) => readLine(line, LIMITS.attempt, types.attempt, 'attempt'));
-        for (const { value: a } of list) {
-          this.certificate(a);
-          want(a.started <= this.m.as_of, 'an attempt started after the export');
-        }
-        list.sort((a, b) => a.value.started - b.value.started);
-        types.checkAttempts(list.map((a) => a.value), this.m.relay, hour);
-        this.out.open.push({ attempts: list.map((a) => a.plain), hour: writeHour(hour), peer_id: this.m.relay });
-      });
-    }
   }
 
   /** Called when the beacons of all logs are known. */

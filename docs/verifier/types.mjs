@@ -8,12 +8,10 @@ import { isPeerID } from './peer.mjs';
 export const LIMITS = {
   month: 64 << 20, // all files of a month together
   index: 8 << 10,
-  note: 128 << 10,
   checkpoint: 16 << 10,
   header: 32 << 10,
   proof: 8 << 10,
   record: 128 << 10,
-  attempt: 48 << 10,
   certificate: 16 << 10,
   hours: 31 * 24,
   attempts: 16,
@@ -152,12 +150,10 @@ const version = {
   },
 };
 
-/** A record; in version 1 it has a plan. */
-export const record = (old) =>
-  object(
-    { peer_id: peerID, hour, attempts, ...(old ? { version: optional(version) } : { plan: optional(binary(48, 48)), version }) },
-    (r) => checkAttempts(r.attempts, r.peer_id, r.hour),
-  );
+// version is required as soon as relaymon writes it.
+
+export const record = object({ peer_id: peerID, hour, attempts, plan: optional(binary(48, 48)), version: optional(version) }, (r) =>
+  checkAttempts(r.attempts, r.peer_id, r.hour));
 
 const clock = object(
   {
@@ -182,7 +178,7 @@ export function clockFault(c) {
   return '';
 }
 
-const cosignature = object({ time: instant, witness: text(256) });
+const cosignature = object({ time: instant, witness: text(300, (v) => want(/^[!-*,-~]{1,200}\+[0-9a-f]{8}$/.test(v), () => `witness ${quote(v)}: want <name>+<8 hex digits>`)) });
 
 // Goes together with the secrets of days.
 const secret = object({ day: text(10), sha256: optional(text(64)), secret: optional(binary(64)) }, (s) => {
@@ -191,8 +187,7 @@ const secret = object({ day: text(10), sha256: optional(text(64)), secret: optio
   want(s.sha256 === '' || isHexSHA256(s.sha256), 'schedule: want a SHA-256 in hex');
 });
 
-export const header = (old) =>
-  object(
+export const header = object(
     {
       hour,
       previous: hash,
@@ -204,7 +199,9 @@ export const header = (old) =>
       missed: optional(int(0, 3_200_000)),
       records: int(0, 100_000),
       root: hash,
-      ...(old ? { schedule: optional(list(secret, 16)), version: optional(version) } : { cosigned: optional(list(cosignature, 128)), version }),
+      cosigned: optional(list(cosignature, 128)),
+      schedule: optional(list(secret, 16)), // goes
+      version: optional(version),
     },
     (h) => {
       want(h.state === 'ok' || (h.records === 0 && h.missed === 0), 'a gap with records or missed attempts');

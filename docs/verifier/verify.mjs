@@ -71,8 +71,8 @@ function factsOf(log) {
     plan_fault: h.planFault !== '',
     vouchers: h.vouchers?.map(({ state, expires, beacon, witness }) => ({ state, expires, beacon, witness })) ?? [],
   }));
-  const { key, origin, name, network, month, relay, asOf, size, root, digest, tip, void: why, open } = log;
-  return { key, origin, name, network, month, relay, as_of: asOf, size, root, digest, tip, void: why, open: open.length, hours };
+  const { key, origin, name, network, month, relay, asOf, size, root, digest, tip, void: why } = log;
+  return { key, origin, name, network, month, relay, as_of: asOf, size, root, digest, tip, void: why, hours };
 }
 
 function show(a) {

@@ -29,7 +29,6 @@ type (
 		Digest  string      `json:"digest"`
 		Tip     tipFacts    `json:"tip"`
 		Void    string      `json:"void"`
-		Open    int         `json:"open"`
 		Hours   []shownHour `json:"hours"`
 	}
 	shownHour struct {
@@ -52,7 +51,7 @@ type (
 
 func shown(m evidence.VerifiedMonth, key, void string, hours []evidence.VerifiedHour) shownLog {
 	out := shownLog{key, m.Origin, m.Name, string(m.Network), m.Month.String(), m.Relay, m.AsOf.UnixMilli(), m.Size, m.Root.String(), m.Digest,
-		tipFacts{int64(m.Tip.End), cosignedOf(m.Tip.Cosigned)}, void, len(m.Open), []shownHour{}}
+		tipFacts{int64(m.Tip.End), cosignedOf(m.Tip.Cosigned)}, void, []shownHour{}}
 	for _, h := range hours {
 		s := shownHour{Hour: h.Header.Hour, Record: h.Record != nil, Cosigned: cosignedOf(h.Cosigned), ClockFault: h.ClockFault, Vouchers: []shownVoucher{}}
 		if h.Record != nil {

@@ -175,7 +175,6 @@ func factsOf(t testing.TB, c bounty.Case, rules, roster, releases []byte) facts 
 		l.Origin, l.Network, l.Month, l.Relay = m.Origin, string(m.Network), m.Month.String(), m.Relay
 		l.Size, l.Root, l.Digest = m.Size, m.Root.String(), m.Digest
 		l.Tip = tipFacts{int64(m.Tip.End), cosignedOf(m.Tip.Cosigned)}
-		l.Open = append(l.Open, m.Open...)
 		f.Logs = append(f.Logs, l)
 	}
 	return f

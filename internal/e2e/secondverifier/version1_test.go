@@ -3,7 +3,6 @@ package secondverifier
 import (
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -35,7 +34,7 @@ func (k planKey) sign(t testing.TB, text string) string {
 }
 
 // version1 writes a forger's month in version 1: with plans, with the cosignatures that a
-// monitor held, without a note.
+// monitor held.
 type version1 struct {
 	*forger
 	key planKey
@@ -93,7 +92,6 @@ func TestVersion1(t *testing.T) {
 	ask := func(l lie) answer {
 		t.Helper()
 		files := f.tell(l)
-		maps.DeleteFunc(files, func(name string, _ []byte) bool { return name == "note" })
 		r := request{Month: &month{Files: files}}
 		r.Month.Keys.Log, r.Month.Keys.Witnesses, r.Month.Keys.Plan = f.keys.Log, f.keys.Witnesses, f.key.public()
 		return p.ask(r)
