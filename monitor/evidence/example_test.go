@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
@@ -19,8 +21,10 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
-// workedExample makes the example of the package comment: every key and salt is 32
-// times the same byte.
+var update = flag.Bool("update", false, "write the worked example and the vectors anew")
+
+// workedExample makes the example of docs/evidence-format.md: every key and salt is 32
+// times the same byte. A second hour tells of the cosignature of the first.
 func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence.Keys, show string) {
 	t.Helper()
 	seed := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
@@ -70,60 +74,71 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	cp, err := l.Checkpoint()
 	evidencetest.Must(t, err)
 	evidencetest.Must(t, l.AddCosignatures(1, witness.Cosign(t, cp, evidencetest.Closing(hour).Add(time.Minute)), witness.VKey()))
+	_, err = l.Seal(evidencetest.Closing(hour + 1))
+	evidencetest.Must(t, err)
 	k = evidence.Keys{Log: l.Key(), Witnesses: []string{witness.VKey()}}
-	m, err = l.Month(hour.Month(), relay.ID.String(), evidencetest.Closing(hour).Add(time.Hour), witness.VKey())
+	m, err = l.Month(hour.Month(), relay.ID.String(), evidencetest.Closing(hour).Add(2*time.Hour), witness.VKey())
 	evidencetest.Must(t, err)
 
 	var b strings.Builder
-	fmt.Fprintf(&b, "Log's verifier key:\n\n%s\n\n", l.Key())
-	fmt.Fprintf(&b, "Witness's verifier key:\n\n%s\n\n", witness.VKey())
-	fmt.Fprintf(&b, "Relay, and the identity that reserved:\n\n%s\n%s\n\n", relay.ID, probe)
-	record := evidence.PlaceOf(relay.ID.String(), m.Records[0])
-	fmt.Fprintf(&b, "Record:\n\n%s\n\n", m.Records[0])
-	fmt.Fprintf(&b, "Key and value of its place in the block, and their hash, which is the root:\n\n%s\n%s\n%s\n\n", record.Key, record.Value, record.Hash())
-	fmt.Fprintf(&b, "Proof of it:\n\n%s\n\n", m.Proofs[0])
-	absent, err := l.Month(hour.Month(), probe.String(), evidencetest.Closing(hour).Add(time.Hour))
+	say := func(title string, blocks ...any) {
+		fmt.Fprintf(&b, "\n%s:\n\n", title)
+		for _, x := range blocks {
+			text := fmt.Sprintf("%s", x)
+			for line := range strings.Lines(strings.TrimSuffix(text, "\n")) {
+				fmt.Fprintf(&b, "%s\n", strings.TrimRight("    "+strings.TrimSuffix(line, "\n"), " "))
+			}
+		}
+	}
+	files, err := m.Files()
 	evidencetest.Must(t, err)
-	fmt.Fprintf(&b, "Proof that the block has no record of the identity that reserved:\n\n%s\n\n", absent.Proofs[0])
-	fmt.Fprintf(&b, "Header, and its leaf hash:\n\n%s\n%s\n\n", m.Headers[0], tlog.RecordHash(m.Headers[0]))
-	fmt.Fprintf(&b, "Checkpoint with a cosignature:\n\n%s\n", m.Checkpoints[0])
+	say("Verifier keys of log and witness", l.Key(), witness.VKey())
+	say("The relay, and the identity that reserved", relay.ID, probe)
+	record := evidence.PlaceOf(relay.ID.String(), m.Records[0])
+	say("`records.jsonl`", files[evidence.FileRecords])
+	say("Key and value of its place in the block, and their hash, which is the root", record.Key, record.Value, record.Hash())
+	say("`proofs.jsonl`", files[evidence.FileProofs])
+	absent, err := l.Month(hour.Month(), probe.String(), m.AsOf.Time)
+	evidencetest.Must(t, err)
+	say("The proof that the block has no record of the identity that reserved", absent.Proofs[0])
+	say("`blocks.jsonl`", files[evidence.FileHeaders])
+	say("The leaf hashes of these headers", tlog.RecordHash(m.Headers[0]), tlog.RecordHash(m.Headers[1]))
+	say("`checkpoints`; only the first is cosigned", files[evidence.FileCheckpoints])
+	say("`month.json`", files[evidence.FileMonth])
+	fork := evidencetest.SignedText(t, l.dir, evidence.Checkpoint{Origin: name, Size: 2, Root: tlog.RecordHash(m.Headers[1])}.Text())
+	pair, err := evidence.NewFork(m.Checkpoints[1], fork, l.Key())
+	evidencetest.Must(t, err)
+	say("A fork", pair)
 	return l, m, k, b.String()
 }
 
-// The worked example in the package comment is what the code makes.
+// docMarks enclose the worked example in the specification.
+const (
+	docFile   = "../../docs/evidence-format.md"
+	docBegins = "<!-- examples: go test ./monitor/evidence -run WorkedExample -update -->\n"
+	docEnds   = "\n<!-- end of examples -->\n"
+)
+
+// The worked example in the specification is what the code makes.
 func TestWorkedExample(t *testing.T) {
 	_, m, k, show := workedExample(t)
 	v, err := evidence.VerifyMonth(m, k)
 	evidencetest.Must(t, err)
-	if len(v.Hours) != 1 || v.Hours[0].Vouchers[0].State != evidence.VoucherBound || v.Hours[0].ClockFault != "" {
+	if len(v.Hours) != 2 || v.Hours[0].Vouchers[0].State != evidence.VoucherBound || v.Hours[0].ClockFault != "" {
 		t.Fatalf("%+v", v.Hours)
 	}
-	doc, err := os.ReadFile("doc.go")
+	doc, err := os.ReadFile(docFile)
 	evidencetest.Must(t, err)
-	var plain []string
-	for line := range strings.Lines(string(doc)) {
-		line = strings.TrimPrefix(strings.TrimPrefix(strings.TrimSuffix(line, "\n"), "//"), " ")
-		plain = append(plain, strings.TrimPrefix(line, "\t"))
+	before, rest, ok := strings.Cut(string(doc), docBegins)
+	got, after, ended := strings.Cut(rest, docEnds)
+	if !ok || !ended {
+		t.Fatalf("%s lacks the marks of the worked example", docFile)
 	}
-	_, example, _ := strings.Cut(strings.Join(plain, "\n"), "# Worked example")
-	for line := range strings.Lines(show) {
-		line = strings.TrimSuffix(line, "\n")
-		if line != "" && !strings.Contains(example, line+"\n") {
-			t.Errorf("the package comment lacks\n\t%s", line)
-		}
+	if *update {
+		evidencetest.Must(t, os.WriteFile(docFile, []byte(before+docBegins+show+docEnds+after), 0o644))
+		return
 	}
-	if t.Failed() {
-		var c strings.Builder
-		for line := range strings.Lines(show) {
-			switch line = strings.TrimSuffix(line, "\n"); {
-			case line == "":
-				c.WriteString("//\n")
-			case strings.HasSuffix(line, ":"):
-				c.WriteString("// " + line + "\n")
-			default:
-				c.WriteString("//\t" + line + "\n")
-			}
-		}
-		t.Logf("it should say:\n%s", c.String())
+	if d := cmp.Diff(show, got); d != "" {
+		t.Errorf("%s is not what the code makes: run this test with -update: %s", docFile, d)
 	}
 }
