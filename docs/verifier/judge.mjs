@@ -1071,17 +1071,27 @@ function certificate(court, leaves) {
   return f.done([[used.first, used.last + 1]]);
 }
 
-/** @param {string | any} file */
+/** The release list. It has no unknown members, signed or not. @param {any} file parsed YAML, or its text */
 export function readReleases(file) {
-  const l = typeof file === "string" ? parseYAML(file) : file;
-  want((l.version ?? 1) === 1, "releases: this program reads version 1");
-  return (read.list(l.products) ?? []).map((/** @type {Json} */ p) => {
-    const [before, after, more] = String(p.agent).split("*").map((s) => s.replace(/[.+?^${}()|[\]\\*]/g, "\\$&"));
-    want(after !== undefined && more === undefined, `releases: agent ${p.agent}: want one *`);
-    return {
-      name: String(p.name), pattern: new RegExp(`^${before}v?([^/\\t\\n\\f\\r ]+)${after}$`, "u"),
-      releases: p.releases.map((/** @type {Json} */ r) => ({ version: String(r.version), published: Date.parse(r.published) })),
-    };
+  const time = (/** @type {any} */ v) => (v === undefined || !/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[-+]\d\d:\d\d)$/.test(String(v)) || !Date.parse(v) ? null : Date.parse(v));
+  const listOf = (/** @type {Record<string, (v: any) => any>} */ fields, /** @type {string} */ where) =>
+    (/** @type {any} */ v) => (v === undefined ? [] : read.list(v)?.map((e, i) => members(e, fields, `${where}[${i}]`, true)) ?? null);
+  const map = typeof file === "string" ? parseYAML(file) : file;
+  thisVersion(map, "releases");
+  const l = members(map, {
+    version: read.int, valid_until: (v) => (v === undefined ? 0 : time(v)),
+    products: listOf({ name: read.text, agent: read.text, releases: listOf({ version: read.text, published: time }, "releases") }, "products"),
+  }, "releases", true);
+  const plain = (/** @type {string} */ s) => /^[ -~]{1,100}$/.test(s);
+  const once = (/** @type {string[]} */ list) => new Set(list).size === list.length;
+  want(once(l.products.map((/** @type {Json} */ p) => `${p.name}\n${p.agent}`)), "releases: a product stands twice");
+  return l.products.map((/** @type {Json} */ p) => {
+    const [before, after, more] = p.agent.split("*").map((/** @type {string} */ s) => s.replace(/[.+?^${}()|[\]\\]/g, "\\$&"));
+    want(plain(p.name) && plain(p.agent) && after !== undefined && more === undefined, `releases: agent ${p.agent}: want one *`);
+    const all = p.releases;
+    want(all.length > 0 && all.every((/** @type {Json} */ r, /** @type {number} */ i) => plain(r.version) && (i === 0 || r.published >= all[i - 1].published)), `releases: ${p.name}: want versions, the oldest first`);
+    want(once(all.map((/** @type {Json} */ r) => r.version)), `releases: ${p.name}: a version stands twice`);
+    return { name: p.name, pattern: new RegExp(`^${before}v?([^/\\t\\n\\f\\r ]+)${after}$`), releases: all };
   });
 }
 
