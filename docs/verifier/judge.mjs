@@ -699,7 +699,6 @@ class Testimony {
     /** @type {{monitor: Json, at: number, ok: boolean}[]} */
     this.looks = [];
     /** @type {Json[]} */
-    this.open = [];
   }
 
   /** @param {Json} log */
@@ -723,12 +722,6 @@ class Testimony {
     if (!who.recused && !log.void) {
       this.asOf = Math.max(this.asOf, far.at());
       if (who.entry.committee) this.committeeUntil = Math.max(this.committeeUntil, far.at());
-    }
-    for (const r of log.open ?? []) {
-      for (const a of r.attempts) {
-        const results = Object.fromEntries(Object.entries(a.results).map(([k, v]) => [k, /** @type {Json} */ (v).outcome]));
-        this.open.push({ monitor: who.entry.name, hour: hourText(hourAt(r.hour)), started: timeText(instant(a.started)), level: a.level ?? 0, results });
-      }
     }
   }
 
@@ -1355,7 +1348,7 @@ export function judge(facts, options = {}) {
       first: hourText(l.first), last: hourText(l.last), accepted: l.accepted,
     })),
     agents: seen.agents.map((a) => ({ agent: a.agent, from: hourText(a.from), until: hourText(a.until) })),
-    latency: latency(all), disks, open: all.open,
+    latency: latency(all), disks,
     inputs: { rules: input(facts.rules, rules), roster: input(facts.roster, roster), releases_sha256: facts.releases?.sha256 ?? "", geo: geo?.sources ?? [] },
   };
 }
