@@ -245,13 +245,19 @@ func TestDishonestMaker(t *testing.T) {
 				bad[name][i] ^= 1 << (k % 8)
 				logs, err := verifiedLogs(folderOf(bad), roster, in.Month, nil)
 				w.Must(err)
-				refused := false
+				refused, sealed := false, 0
 				for _, log := range logs {
-					_, err := log.Read(func(evidence.VerifiedHour) error { return nil })
+					_, err := log.Read(func(h evidence.VerifiedHour) error {
+						sealed += len(h.Cosigned)
+						return nil
+					})
 					refused = refused || err != nil
 				}
-				if !refused {
-					t.Errorf("%s: byte %d changed: accepted", name, i)
+				// Nobody signs an export: its date is a word, and a cosignature of which no
+				// header tells yet may be left out. It seals the last hour only.
+				harmless := strings.HasSuffix(name, "/month.json") || strings.HasSuffix(name, "/tip") || strings.HasSuffix(name, "/checkpoints")
+				if !refused && (!harmless || sealed < 3) {
+					t.Errorf("%s: byte %d changed: accepted, with %d of 4 cosignatures", name, i, sealed)
 				}
 			})
 		}
@@ -478,9 +484,10 @@ func TestOtherKeys(t *testing.T) {
 		_, m1.CosignKey = scene.NewWitness(t, m1.Name+"-witness")
 		w2.Monitors = []*scene.Watcher{&m1, w.Monitors[1]}
 		theirs.Roster = w2.Signed(w2.RosterYAML())
-		_, err := Write(&bytes.Buffer{}, theirs)
-		if err == nil || !strings.Contains(err.Error(), "log of monitor") {
-			t.Errorf("got %v", err)
+		// What nobody of the roster signed means nothing: m2's hours were cosigned by nobody.
+		v, err := Write(&bytes.Buffer{}, theirs)
+		if err != nil || v.Hours.Up != 0 {
+			t.Errorf("got %v, want no hour up", err)
 		}
 	})
 	t.Run("the vouchers", func(t *testing.T) {
