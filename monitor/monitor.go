@@ -30,6 +30,7 @@ type Monitor struct {
 	store  *evidence.Log
 	ladder *ladder
 	climb  climber // the ladder's, or a test's
+	world  *World  // nil: the real one
 
 	inForce  atomic.Pointer[basis] // see [Monitor.basis]
 	browsing *browsing             // nil: no browser is at hand
@@ -100,11 +101,16 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 		machine: thisMachine(),
 		clock:   wallclock.New(),
 	}
+	return m.open()
+}
+
+// open opens the log and reads the committee's files.
+func (m *Monitor) open() (*Monitor, error) {
 	if err := m.follow(); err != nil {
 		return nil, err
 	}
 	var err error
-	if m.store, err = openLog(cfg); err != nil {
+	if m.store, err = openLog(m.cfg); err != nil {
 		return nil, err
 	}
 	if err := m.prepare(); err != nil {
@@ -119,7 +125,7 @@ func (m *Monitor) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	h, kept := evidence.HourOf(time.Now()), shelfOf(m.cfg)
+	h, kept := evidence.HourOf(m.now()), shelfOf(m.cfg)
 	last, err := kept.lastly(b, m.cfg)
 	if err != nil {
 		return err
@@ -136,10 +142,12 @@ func (m *Monitor) prepare() (err error) {
 	}
 	m.inForce.Store(b)
 	m.shelve(b, h)
-	if m.ladder, err = newLadder(m.cfg); err != nil {
-		return err
+	if m.world == nil {
+		if m.ladder, err = newLadder(m.cfg); err != nil {
+			return err
+		}
+		m.climb = m.ladder.climb
 	}
-	m.climb = m.ladder.climb
 	if m.alerts, err = m.newAlerts(); err != nil {
 		return err
 	}
@@ -147,6 +155,9 @@ func (m *Monitor) prepare() (err error) {
 	m.planner = newPlanner(m.secrets.of)
 	m.planner.places.all = m.cfg.Concurrency
 	m.identities = &identities{monitor: m.store.Key(), known: map[job]identity{}}
+	if m.world != nil {
+		m.identities.salt = m.world.Salt
+	}
 	now := m.machine.now()
 	if err := m.recall(now); err != nil {
 		return err

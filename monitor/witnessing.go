@@ -66,7 +66,7 @@ type cosigner struct {
 // newWitnessing makes the log sign nothing until its witnesses were asked.
 func newWitnessing(m *Monitor, client *http.Client) *witnessing {
 	w := &witnessing{name: m.cfg.Name, store: m.store, basis: m.basis, http: client, log: m.log, older: m.store.Held()}
-	if len(w.inForce(m.basis().roster, evidence.HourOf(time.Now()))) > 0 {
+	if len(w.inForce(m.basis().roster, evidence.HourOf(m.now()))) > 0 {
 		w.store.Hold()
 	}
 	return w
@@ -332,7 +332,7 @@ func (w *witnessing) state() (list []web.Witness, held string, final bool) {
 // other monitors of the roster, also in the hour after their term, in which their
 // last one is sealed.
 func (m *Monitor) cosigned() []string {
-	h := evidence.HourOf(time.Now())
+	h := evidence.HourOf(m.now())
 	var list []bounty.Monitor
 	for _, o := range m.basis().roster.Monitors {
 		if o.Name != m.cfg.Name && (o.Holds(h) || o.Holds(h-1)) {
@@ -354,6 +354,9 @@ func (m *Monitor) meet() error {
 	if err != nil {
 		return err
 	}
+	if m.world != nil {
+		client.Transport = m.world.HTTP
+	}
 	if m.witness, err = m.store.Witness(); err != nil {
 		return err
 	}
@@ -367,7 +370,7 @@ func (m *Monitor) meet() error {
 // askWitnesses asks every witness for what it owes.
 func (m *Monitor) askWitnesses(ctx context.Context) {
 	if m.witnessing != nil && ctx.Err() == nil {
-		m.witnessing.pass(ctx, time.Now())
+		m.witnessing.pass(ctx, m.now())
 	}
 }
 

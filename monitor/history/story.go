@@ -31,11 +31,12 @@ type Facts struct {
 
 // Story is one hour, in words and in facts.
 type Story struct {
-	Monitor  string        `json:"monitor"`
-	Relay    string        `json:"relay"`
-	Operator string        `json:"operator"`
-	Hour     evidence.Hour `json:"hour"`
-	Enrolled bool          `json:"enrolled"`
+	Monitor  string           `json:"monitor"`
+	Network  evidence.Network `json:"network"`
+	Relay    string           `json:"relay"`
+	Operator string           `json:"operator"`
+	Hour     evidence.Hour    `json:"hour"`
+	Enrolled bool             `json:"enrolled"`
 	// State is that of the hour's block; empty: it is not sealed.
 	State    evidence.State     `json:"state,omitempty"`
 	SealedAt evidence.Time      `json:"sealed_at,omitzero"`
@@ -53,7 +54,7 @@ type Story struct {
 // Tell judges an hour as the auditor does and says how that came about.
 func Tell(f Facts) Story {
 	s := Story{
-		Monitor: f.Monitor, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Hour: f.Hour,
+		Monitor: f.Monitor, Network: f.Roster.Network, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Hour: f.Hour,
 		Enrolled: f.Relay.EnrolledAt(f.Hour), Causes: []string{}, Attempts: []evidence.Attempt{}, Words: []string{},
 	}
 	s.say("%s is the hour of relay %s, run by %s, as monitor %s saw it.", f.Hour, f.Relay.PeerID, f.Relay.Operator, f.Monitor)

@@ -349,7 +349,7 @@ func FuzzAddCheckpoint(f *testing.F) {
 	grow(f, l, 1)
 	w, err := newLog(f, "m2").Witness()
 	must(f, err)
-	s := &server{witness: w, logs: func() []string { return []string{l.Key()} }, log: slog.New(slog.DiscardHandler)}
+	s := &server{witness: w, logs: func() []string { return []string{l.Key()} }, log: slog.New(slog.DiscardHandler), now: time.Now}
 	checkpoint, err := l.Checkpoint()
 	must(f, err)
 	text, _, _ := bytes.Cut(checkpoint, []byte("\n\n"))
