@@ -190,11 +190,32 @@ func (m *Monitor) news(roster *bounty.Roster, h evidence.Hour, now time.Time) ne
 			return news{beacon: round}
 		}
 	}
+	by := cosignedBy{h, roster, m.store.Size()}
+	if old := m.cosignature.Load(); old != nil && old.cosignedBy == by {
+		return news{cosigned: old.text}
+	}
 	cosigned, err := m.store.Cosigned(h, now, roster.Independent(roster.Monitor(m.cfg.Name, h), h)...)
 	if err != nil {
 		m.log.Error("look for a cosignature", "err", err)
 	}
+	if cosigned != "" {
+		m.cosignature.Store(&cosignature{by, cosigned})
+	}
 	return news{cosigned: cosigned}
+}
+
+// cosignature is one that was found: all relays of an hour get the same, since looking
+// for it takes several signatures to verify.
+type cosignature struct {
+	cosignedBy
+	text string
+}
+
+// cosignedBy is what the one that is found depends on, but for its last minutes.
+type cosignedBy struct {
+	hour   evidence.Hour
+	roster *bounty.Roster
+	size   int64
 }
 
 // freshen gets what is new in this hour. Relays that were asked without it are asked

@@ -37,6 +37,8 @@ type Monitor struct {
 	rows     rows                  // of the overview
 	alerts   *alert.Keeper         // nil: nobody is to be told
 
+	cosignature atomic.Pointer[cosignature] // the last that was found
+
 	witness    *evidence.Witness // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
 	beacons    *beacons          // nil: no source of randomness is configured

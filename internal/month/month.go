@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
@@ -167,25 +169,39 @@ func (l *lab) bundle(ctx context.Context) error {
 	for _, o := range observers[1:] {
 		others = append(others, l.data(o))
 	}
-	for _, r := range relays {
-		j := judged{relay: r, bundle: l.path(bundlesDir, bundle.Name(r.id(), told))}
-		q := monitor.BundleRequest{Relay: r.id(), Month: told, AsOf: l.plot.ends(), From: others}
-		if j.verdict, err = monitor.WriteBundle(ctx, cfg, q, j.bundle); err != nil {
-			return fmt.Errorf("the bundle of %s: %w", r.name, err)
-		}
-		report := l.path(reportsDir, r.name+".html")
-		if err := unpack(j.bundle, "report.html", report); err != nil {
-			return err
-		}
+	l.judged = make([]judged, len(relays))
+	var g errgroup.Group
+	g.SetLimit(atOnce)
+	for i, r := range relays {
+		g.Go(func() error {
+			j := judged{relay: r, bundle: l.path(bundlesDir, bundle.Name(r.id(), told))}
+			q := monitor.BundleRequest{Relay: r.id(), Month: told, AsOf: l.plot.ends(), From: others}
+			var err error
+			if j.verdict, err = monitor.WriteBundle(ctx, cfg, q, j.bundle); err != nil {
+				return fmt.Errorf("the bundle of %s: %w", r.name, err)
+			}
+			l.judged[i] = j
+			return unpack(j.bundle, "report.html", l.report(r))
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, j := range l.judged {
 		info, err := os.Stat(j.bundle)
 		if err != nil {
 			return err
 		}
-		l.say("%-10s %4.1f MB, %s", r.name, float64(info.Size())/1e6, relative(report))
-		l.judged = append(l.judged, j)
+		l.say("%-10s %4.1f MB, %s", j.name, float64(info.Size())/1e6, relative(l.report(j.relay)))
 	}
 	return nil
 }
+
+// atOnce is how many bundles are made or checked at the same time: each takes up to half
+// a gigabyte.
+const atOnce = 2
+
+func (l *lab) report(r relay) string { return l.path(reportsDir, r.name+".html") }
 
 // unpack takes one file out of a bundle.
 func unpack(bundle, name, to string) error {

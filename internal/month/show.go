@@ -13,6 +13,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -46,36 +48,43 @@ func terminal(out any) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// verify is the command that checks a bundle.
-func (l *lab) verify(bundle string, args ...string) []string {
-	return append([]string{"verify", bundle, "--rules", l.path(rulesFile), "--roster", l.path(rosterFile), "--committee", l.papers.key}, args...)
-}
-
 // audit runs relayaudit over each bundle, as anybody would, and compares.
 func (l *lab) audit(ctx context.Context) error {
+	var g errgroup.Group
+	g.SetLimit(atOnce)
 	for i := range l.judged {
-		j := &l.judged[i]
-		args := l.verify(j.bundle, "--json")
-		cmd := exec.CommandContext(ctx, filepath.Join(l.Programs, "relayaudit"), args...)
-		var stderr strings.Builder
-		cmd.Stderr = &stderr
-		out, err := cmd.Output()
-		if err != nil {
-			return fmt.Errorf("relayaudit %s: %w\n%s%s", args[0], err, out, stderr.String())
-		}
-		var says struct {
-			Verified bool   `json:"verified"`
-			Headline string `json:"headline"`
-		}
-		if err := json.Unmarshal(out, &says); err != nil {
-			return fmt.Errorf("relayaudit %s --json: %w", args[0], err)
-		}
-		if !says.Verified || says.Headline != j.verdict.Headline {
-			return fmt.Errorf("relayaudit says %q of %s, the bundle was written as %q", says.Headline, j.bundle, j.verdict.Headline)
-		}
-		j.audited = "verified: " + says.Headline
+		g.Go(func() error { return l.check(ctx, &l.judged[i]) })
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for _, j := range l.judged {
 		l.say("%-10s %s", j.name, j.audited)
 	}
+	return nil
+}
+
+// check has one bundle verified by the program.
+func (l *lab) check(ctx context.Context, j *judged) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(l.Programs, "relayaudit"), "verify", j.bundle, "--json",
+		"--rules", l.path(rulesFile), "--roster", l.path(rosterFile), "--committee", l.papers.key)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("relayaudit verify %s: %w\n%s%s", j.bundle, err, out, stderr.String())
+	}
+	var says struct {
+		Verified bool   `json:"verified"`
+		Headline string `json:"headline"`
+	}
+	if err := json.Unmarshal(out, &says); err != nil {
+		return fmt.Errorf("relayaudit verify --json: %w", err)
+	}
+	if !says.Verified || says.Headline != j.verdict.Headline {
+		return fmt.Errorf("relayaudit says %q of %s, which was written as %q", says.Headline, j.bundle, j.verdict.Headline)
+	}
+	j.audited = "verified: " + says.Headline
 	return nil
 }
 
