@@ -153,14 +153,20 @@ func (l *lab) furtherOn() {
 	fmt.Fprintf(l.Out, "\nThe reports, for a browser: %s\n", relative(l.path(reportsDir)))
 }
 
-// serve shows the pages of the committee's monitor, as of the end of the story.
-func (l *lab) serve(ctx context.Context) error {
+// pages opens the committee's monitor at the end of the story, where its clock stands
+// still: it probes nothing.
+func (l *lab) pages() (*monitor.Monitor, error) {
 	cfg, err := l.config(observers[0])
 	if err != nil {
-		return err
+		return nil, err
 	}
 	end := l.plot.ends()
-	m, err := monitor.OpenIn(monitor.World{Now: func() time.Time { return end }, HTTP: post{}}, cfg, quiet)
+	return monitor.OpenIn(monitor.World{Now: func() time.Time { return end }, HTTP: post{}}, cfg, quiet)
+}
+
+// serve shows the pages of the committee's monitor, as of the end of the story.
+func (l *lab) serve(ctx context.Context) error {
+	m, err := l.pages()
 	if err != nil {
 		return err
 	}

@@ -68,6 +68,22 @@ func (o observer) found(data string, first evidence.Hour) error {
 	return log.Close()
 }
 
+// plans puts down the secrets of the days' schedules, which the monitor would make itself.
+func (o observer) plans(data string, first, last evidence.Hour) error {
+	dir := filepath.Join(data, "schedule")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	for h := first; h < last+24; h += 24 {
+		day := h.Start().Format(time.DateOnly)
+		secret := seedOf("schedule", o.name, day)
+		if err := os.WriteFile(filepath.Join(dir, day), secret[:], 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // post brings a monitor's question to the witness of another, by the host's name, without a
 // network in between.
 type post map[string]http.Handler
@@ -100,6 +116,9 @@ func (l *lab) simulate(ctx context.Context) error {
 	for _, o := range observers {
 		if err := o.found(l.data(o), l.plot.first); err != nil {
 			return fmt.Errorf("make the log of %s: %w", o.name, err)
+		}
+		if err := o.plans(l.data(o), l.plot.first, evidence.HourOf(l.plot.ends())); err != nil {
+			return fmt.Errorf("make the plans of %s: %w", o.name, err)
 		}
 		w := &watcher{observer: o}
 		w.set(begin)

@@ -121,6 +121,9 @@ var mayImport = map[string][]string{
 	"internal/demo":          {"internal/durable", "internal/pebble"},
 	"internal/demo/cmd/demo": {"internal/demo", "internal/cli"},
 	"internal/e2e/...":       {"..."},
+	// It simulates the network alone; the rest is the monitors' own.
+	"internal/month":           {"monitor", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/listen", "internal/statement"},
+	"internal/month/cmd/month": {"internal/month", "internal/cli"},
 
 	// The benchmark sees the relay as a process, as everybody else does.
 	"internal/bench":           {"internal/bench/lab", "internal/bench/load", "internal/bench/subject"},
