@@ -7,6 +7,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // moment is one instant by two clocks. The wall's names hours and is what the log
@@ -63,7 +64,7 @@ func (m *Monitor) watchClock(now moment) error {
 		if len(m.store.Clock(h, sample).Steps) == len(m.store.Clock(h).Steps) {
 			continue
 		}
-		if err := m.store.Mark(h, evidence.Mark{Clock: &sample}); err != nil && !errors.Is(err, evidence.ErrSealed) {
+		if err := m.store.Mark(h, evidence.Mark{Clock: &sample}); err != nil && !errors.Is(err, store.ErrSealed) {
 			return err
 		}
 	}
@@ -71,7 +72,9 @@ func (m *Monitor) watchClock(now moment) error {
 }
 
 // isClosed says whether nothing more can happen in an hour.
-func isClosed(h evidence.Hour, wall time.Time) bool { return !wall.Before(h.End().Add(closeAfter)) }
+func isClosed(h evidence.Hour, wall time.Time) bool {
+	return h.Closed(wall)
+}
 
 // noteClock takes one of the hour's samples.
 func (m *Monitor) noteClock() {

@@ -175,7 +175,7 @@ func (m *Monitor) fetchBeacons(ctx context.Context) {
 		return
 	}
 	now := time.Now()
-	m.beacons.fetch(ctx, slices.Compact([]evidence.Hour{evidence.HourOf(now), evidence.HourOf(now.Add(-closeAfter))}), now)
+	m.beacons.fetch(ctx, slices.Compact([]evidence.Hour{evidence.HourOf(now), evidence.HourOf(now.Add(-evidence.CloseAfter))}), now)
 }
 
 // publicDrand are servers of the League of Entropy's chains, those of distinct operators

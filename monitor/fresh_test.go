@@ -19,6 +19,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -132,13 +133,13 @@ func TestRunWithNothingNew(t *testing.T) {
 			return (first + evidence.Hour(hour)).Start().Add(minutes * time.Minute)
 		}
 		var err error
-		m.store, err = evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m1", Network: evidence.PSF, First: first})
+		m.store, err = store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m1", Network: evidence.PSF, First: first})
 		must(t, err)
 		defer m.store.Close()
-		other, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m2", Network: evidence.PSF, First: first})
+		other, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m2", Network: evidence.PSF, First: first})
 		must(t, err)
 		defer other.Close()
-		cosigner, err := other.Witness()
+		cosigner, err := ownWitness(other)
 		must(t, err)
 		m.cfg.Network = evidence.PSF
 		m.secrets.mark, m.identities.monitor = m.store.Mark, m.store.Key()
@@ -184,7 +185,7 @@ func TestRunWithNothingNew(t *testing.T) {
 		m.alerts, err = alert.New(filepath.Join(t.TempDir(), "alerts.json"), m.log, p)
 		must(t, err)
 
-		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+closeAfter+5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter+5*time.Minute)
 		defer cancel()
 		done := make(chan error)
 		go func() { done <- m.Run(ctx) }()

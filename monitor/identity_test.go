@@ -99,7 +99,7 @@ func TestFirstAttemptWaitsForAPlace(t *testing.T) {
 		must(t, m.store.Begin(h, h.Start(), "test"))
 		third := (h + heldHours).Start()
 		for _, c := range []struct{ expires, waits time.Duration }{
-			{-time.Minute, 0}, {8 * time.Minute, 8 * time.Minute}, {closeAfter + time.Second, 0}, {time.Hour, 0},
+			{-time.Minute, 0}, {8 * time.Minute, 8 * time.Minute}, {evidence.CloseAfter + time.Second, 0}, {time.Hour, 0},
 		} {
 			a := attempt(h.Start(), evidence.OK)
 			a.PeerID, a.Rungs = ids[0], []evidence.Rung{}

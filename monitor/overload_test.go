@@ -98,7 +98,7 @@ func TestHalfOfAThousandRelaysAreDead(t *testing.T) {
 		first := evidence.HourOf(time.Now())
 		constant := m.secrets.of(first)
 		revival = (first + hours - 2).Start().Add(30 * time.Minute)
-		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+closeAfter)
+		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter)
 		defer cancel()
 		must(t, m.Run(ctx))
 
@@ -156,7 +156,7 @@ func TestTooFewPlaces(t *testing.T) {
 			dead[id] = true
 		}
 		first := evidence.HourOf(time.Now())
-		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+closeAfter+2*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter+2*time.Minute)
 		defer cancel()
 		must(t, m.Run(ctx))
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Which of the attempts that are due start now. An attempt on a relay that does not
@@ -155,7 +156,7 @@ func (m *Monitor) noteLoad(now moment) {
 	p := &m.planner.places
 	for h, n := range p.missed {
 		err := m.store.Mark(h, evidence.Mark{Missed: int64(n)})
-		if err != nil && !errors.Is(err, evidence.ErrSealed) {
+		if err != nil && !errors.Is(err, store.ErrSealed) {
 			m.setFault(err)
 			m.begun = time.Time{} // the next tick tries the log again
 			return

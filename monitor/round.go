@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // climber climbs the ladder once, with the roster's controls; it returns what was
@@ -25,9 +26,9 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	a, err := m.observe(ctx, j, m.browse)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if errors.Is(err, evidence.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
+	if errors.Is(err, store.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
 		m.log.Warn("an attempt counts nowhere: by the clock its hour is another", "err", err)
-	} else if errors.Is(err, evidence.ErrUnfit) {
+	} else if errors.Is(err, store.ErrUnfit) {
 		m.log.Error("an attempt is lost, since the log refuses it; please report this", "relay", j.relay, "err", err)
 	} else if err != nil {
 		m.interrupt(err)
@@ -68,7 +69,7 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 		return &a, nil // watched, but never evidence
 	}
 	err = m.store.Append(j.hour, a, certs...)
-	if errors.Is(err, evidence.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
+	if errors.Is(err, store.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
 		// What a stranger said is not worth a lost attempt: its outcome is kept, and
 		// what the relay signed.
 		why := err
@@ -99,7 +100,7 @@ func (m *Monitor) look() (now moment, steps int) {
 // timeLeft is how long an attempt may take, its controls included: what is not in the
 // log when the hour is sealed counts nowhere.
 func timeLeft(h evidence.Hour, wall time.Time) time.Duration {
-	return min(attemptTimeout+roundEvery+controlsTimeout, h.End().Add(closeAfter-10*time.Second).Sub(wall))
+	return min(attemptTimeout+roundEvery+controlsTimeout, h.End().Add(evidence.CloseAfter-10*time.Second).Sub(wall))
 }
 
 // errand is a job with all that it needs: what the roster says is looked up once.
@@ -161,7 +162,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	now := m.machine.now().wall
 	h := evidence.HourOf(now)
 	m.askWitnesses(ctx)
-	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, evidence.ErrHeld) {
+	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, store.ErrHeld) {
 		return nil, err
 	}
 	m.askWitnesses(ctx)

@@ -23,6 +23,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // fakeNet answers probes in place of the network, in the bubble's time.
@@ -148,7 +149,7 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 		})
 	}
 	dir := t.TempDir()
-	store, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
+	store, err := store.Create(filepath.Join(dir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -202,7 +203,7 @@ func TestRunTwoDays(t *testing.T) {
 		time.Sleep(29 * 24 * time.Hour) // the bubble begins with a month of 31 days
 		m, ids := newTestMonitor(t, f, 3, 8)
 		first := evidence.HourOf(time.Now())
-		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour+closeAfter+5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour+evidence.CloseAfter+5*time.Minute)
 		defer cancel()
 		if err := m.Run(ctx); err != nil {
 			t.Fatal(err)
@@ -332,7 +333,7 @@ func TestRunAfterAPause(t *testing.T) {
 		}
 		time.Sleep(3 * time.Hour)
 		// As a new process does: it knows only what the log holds.
-		store, err := evidence.Open(filepath.Join(m.cfg.DataDir, "log"))
+		store, err := store.Open(filepath.Join(m.cfg.DataDir, "log"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,9 +14,6 @@ const (
 	attemptTimeout = probe.MaxAttempt
 	// controlsTimeout bounds the controls after an attempt that failed.
 	controlsTimeout = 80 * time.Second
-	// closeAfter is when an hour closes, counted from its end: the last retry of
-	// an attempt that began in its last second has ended by then.
-	closeAfter = 16 * time.Minute
 )
 
 // retries are counted from the start of the first attempt.
@@ -44,7 +41,7 @@ func (p progress) next(now moment, h evidence.Hour, offset time.Duration) (due, 
 		// One that was held up, by a machine that slept or a clock that was set back,
 		// is not followed by the next at once.
 		due := max(p.first+retries[p.attempts-1], p.last+retries[0])
-		return now.wall.Add(due - now.steady), h.End().Add(closeAfter - attemptTimeout), true
+		return now.wall.Add(due - now.steady), h.End().Add(evidence.CloseAfter - attemptTimeout), true
 	}
 }
 
@@ -111,7 +108,7 @@ func (p *planner) note(j job, a evidence.Attempt, began time.Duration) {
 func (p *planner) hold(j job, a evidence.Attempt) {
 	third := job{j.relay, j.hour + heldHours}
 	if r := a.Facts.Reservation; r != nil {
-		if into := r.Expires.Sub(third.hour.Start()); into > 0 && into <= closeAfter {
+		if into := r.Expires.Sub(third.hour.Start()); into > 0 && into <= evidence.CloseAfter {
 			p.held[third] = max(p.held[third], into)
 		}
 	}

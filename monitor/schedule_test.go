@@ -109,7 +109,7 @@ func TestRetriesAfterFailureOnly(t *testing.T) {
 			p := newPlanner(constantSecret)
 			first := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
 			// Up to the closing of the hour, leaving the next hour's attempts out.
-			starts, jobs := play(p, h.Start(), h.End().Add(closeAfter), time.Second, func(n int) evidence.Outcome {
+			starts, jobs := play(p, h.Start(), h.End().Add(evidence.CloseAfter), time.Second, func(n int) evidence.Outcome {
 				return c.outcomes[min(n, len(c.outcomes)-1)]
 			})
 			var got []time.Duration
@@ -137,12 +137,12 @@ func TestRetriesRunPastTheHour(t *testing.T) {
 	p := newPlanner(constantSecret)
 	first := h.End().Add(-2 * time.Second)
 	p.note(job{"relay", h}, attempt(first, evidence.Fail), at(first).steady)
-	starts, jobs := play(p, first.Add(time.Second), h.End().Add(closeAfter), time.Second, func(int) evidence.Outcome { return evidence.Fail })
+	starts, jobs := play(p, first.Add(time.Second), h.End().Add(evidence.CloseAfter), time.Second, func(int) evidence.Outcome { return evidence.Fail })
 	var past int
 	for i, j := range jobs {
 		if j.hour == h {
 			past++
-			if starts[i].Add(attemptTimeout).After(h.End().Add(closeAfter)) {
+			if starts[i].Add(attemptTimeout).After(h.End().Add(evidence.CloseAfter)) {
 				t.Errorf("a retry at %v may end after the hour has closed", starts[i])
 			}
 		}

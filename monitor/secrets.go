@@ -13,6 +13,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // secrets keeps the schedule's secret of each day (rule R2) in a folder, one
@@ -100,11 +101,11 @@ func (s *secrets) publish(h, begun evidence.Hour) error {
 			return fmt.Errorf("read the schedule's secret: %w", err)
 		}
 		m := evidence.Mark{Schedule: &evidence.Secret{Day: day, Secret: secret}}
-		err = evidence.ErrSealed
+		err = store.ErrSealed
 		if begun == h-1 {
 			err = s.mark(begun, m)
 		}
-		if errors.Is(err, evidence.ErrSealed) {
+		if errors.Is(err, store.ErrSealed) {
 			err = s.mark(h, m)
 		}
 		if err != nil {

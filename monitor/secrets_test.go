@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 func TestSecretsAreCommittedThenPublished(t *testing.T) {
@@ -81,7 +82,7 @@ func TestWhereSecretsArePublished(t *testing.T) {
 			var at evidence.Hour
 			s := &secrets{dir: t.TempDir(), mark: func(h evidence.Hour, m evidence.Mark) error {
 				if h == tc.sealed {
-					return fmt.Errorf("hour %s: %w", h, evidence.ErrSealed)
+					return fmt.Errorf("hour %s: %w", h, store.ErrSealed)
 				}
 				if m.Schedule.Secret != nil {
 					at = h

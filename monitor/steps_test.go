@@ -16,6 +16,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // stepped is a monitor of a healthy and a dead relay on a machine whose clock is set,
@@ -88,7 +89,7 @@ func (s *stepped) start() {
 // the machine was started anew.
 func (s *stepped) again(reboot bool) {
 	s.t.Helper()
-	store, err := evidence.Open(filepath.Join(s.m.cfg.DataDir, "log"))
+	store, err := store.Open(filepath.Join(s.m.cfg.DataDir, "log"))
 	must(s.t, err)
 	old := s.m
 	s.m = &Monitor{
@@ -357,7 +358,7 @@ func TestADayOfSteps(t *testing.T) {
 				healthy := s.month(s.healthy)
 				for h, vh := range s.month(s.dead) {
 					undisturbed := slices.ContainsFunc(quiet, func(q segment) bool {
-						return !q.from.After(h.Start()) && !q.to.Before(h.End().Add(closeAfter))
+						return !q.from.After(h.Start()) && !q.to.Before(h.End().Add(evidence.CloseAfter))
 					})
 					if vote := s.vote(s.dead, vh); vote.Value == bounty.Down {
 						down++

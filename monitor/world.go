@@ -58,8 +58,8 @@ func (m *Monitor) now() time.Time { return m.machine.now().wall }
 // The moments in an hour at which Run seals, and at which it asks witnesses when there
 // is something to ask: those of its cron jobs.
 const (
-	SealsAt = closeAfter + 20*time.Second
-	AsksAt  = closeAfter + 30*time.Second
+	SealsAt = evidence.CloseAfter + 20*time.Second
+	AsksAt  = evidence.CloseAfter + 30*time.Second
 	// asksFirst is soon after a start: nothing is signed before the witnesses were asked.
 	asksFirst = 10 * time.Second
 	looksAt   = 40 * time.Second // at the clock, every ten minutes

@@ -17,6 +17,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // watcher is a monitor with its own clock, which stands still between two moments.
@@ -58,7 +59,7 @@ func (o observer) found(data string, first evidence.Hour) error {
 			return err
 		}
 	}
-	log, err := evidence.Create(dir, evidence.Options{Name: o.name, Network: evidence.Lab, First: first})
+	log, err := store.Create(dir, store.Options{Name: o.name, Network: evidence.Lab, First: first})
 	if err != nil {
 		return err
 	}

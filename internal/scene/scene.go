@@ -35,6 +35,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/statement"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Scene is a relay, the monitors that watch it with real logs on disk, their
@@ -72,7 +73,7 @@ type Watcher struct {
 	Name      string
 	Operator  string
 	Committee bool
-	Log       *evidence.Log
+	Log       *store.Log
 	Dir       string         // of the log
 	From      evidence.Hour  // 0: the scene's first
 	Until     *evidence.Hour // nil: for ever
@@ -111,7 +112,7 @@ func (w *Scene) Join(i int) {
 	w.t.Helper()
 	name := fmt.Sprintf("m%d.example.org", i+1)
 	m := &Watcher{Name: name, Operator: fmt.Sprintf("operator-%d", i+1), Committee: i == 0, Dir: filepath.Join(w.t.TempDir(), name)}
-	log, err := evidence.Create(m.Dir, evidence.Options{Name: name, Network: w.Network, First: w.First})
+	log, err := store.Create(m.Dir, store.Options{Name: name, Network: w.Network, First: w.First})
 	w.Must(err)
 	w.t.Cleanup(func() { log.Close() })
 	m.Log = log
@@ -409,7 +410,7 @@ func (w *Scene) Fork(victim *Watcher) []byte {
 	for i := range checkpoints {
 		copied := filepath.Join(w.t.TempDir(), "copy")
 		w.Must(os.CopyFS(copied, os.DirFS(victim.Dir)))
-		twin, err := evidence.Open(copied)
+		twin, err := store.Open(copied)
 		w.Must(err)
 		w.t.Cleanup(func() { twin.Close() })
 		w.Must(twin.Append(w.First, w.Attempt(victim, w.First, time.Duration(20+i)*time.Minute), w.DER))

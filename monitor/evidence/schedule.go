@@ -25,7 +25,7 @@ func (v *monthVerifier) schedule() error {
 	for _, h := range v.hours {
 		for _, s := range h.Header.Schedule {
 			if s.SHA256 == "" {
-				published[commitment{s.Day, hashHex(s.Secret)}] = s.Secret
+				published[commitment{s.Day, SHA256Hex(s.Secret)}] = s.Secret
 			}
 		}
 	}

@@ -1,10 +1,12 @@
-package evidence
+package store
 
 import (
 	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // ErrNoRoom is wrapped by what [Log.Room] says of a disk that is full.
@@ -30,7 +32,7 @@ func (l *Log) Room(n int) error {
 	if l.lock == nil {
 		return ErrReadOnly
 	}
-	need := int64(spareBytes + n*(maxAttempt+maxCertificate))
+	need := int64(spareBytes + n*(evidence.MaxAttemptBytes+evidence.MaxCertificateBytes))
 	for _, w := range l.wals {
 		need += w.file.good // sealing an hour takes a copy of it
 	}
@@ -50,7 +52,7 @@ func (l *Log) Room(n int) error {
 		return nil
 	}
 	path := l.path(walDir, roomFile)
-	err := l.disk.Replace(path, make([]byte, maxAttempt), 0o644)
+	err := l.disk.Replace(path, make([]byte, evidence.MaxAttemptBytes), 0o644)
 	if err := errors.Join(err, l.disk.Remove(path)); err != nil {
 		return fmt.Errorf("the disk takes nothing: mend it, and the monitor goes on: %w", err)
 	}

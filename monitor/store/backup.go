@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"archive/tar"
@@ -12,8 +12,10 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/psf-relay/relay-appliance/internal/durable"
 	"golang.org/x/sys/unix"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Backup writes the whole log in dir, secret keys included, as a gzipped tar
@@ -25,7 +27,7 @@ func Backup(dir string, w io.Writer) error {
 	// An hour may be sealed, and its write-ahead file go, between load and read.
 	for try := 0; ; try++ {
 		var err error
-		if l, err = load(realDisk{}, dir); err == nil {
+		if l, err = load(durable.Machine{}, dir); err == nil {
 			if open, err = l.openFiles(); err == nil {
 				break
 			}
@@ -50,7 +52,7 @@ func (l *Log) openFiles() (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		files[walDir+"/"+hourFile(h)] = b[:w.good]
+		files[walDir+"/"+evidence.HourFile(h)] = b[:w.good]
 	}
 	return files, nil
 }
@@ -83,7 +85,7 @@ func (b backup) write(open map[string][]byte) error {
 			return err
 		}
 		for ; h < l.next() && m.Contains(h); h++ {
-			if err := b.copyIfThere(blocksDir + "/" + m.String() + "/" + hourFile(h)); err != nil {
+			if err := b.copyIfThere(blocksDir + "/" + m.String() + "/" + evidence.HourFile(h)); err != nil {
 				return err
 			}
 		}

@@ -1,7 +1,6 @@
-package evidence
+package store
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -10,26 +9,28 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Month exports what shows the month of one relay, as of a time: what was sealed,
 // started or cosigned later is left out. Of the cosignatures it holds those by
 // the given witnesses (verifier keys). Equal logs and arguments make equal
 // exports.
-func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) (MonitorMonth, error) {
-	fail := func(err error) (MonitorMonth, error) {
-		return MonitorMonth{}, fmt.Errorf("export %s of %s: %w", m, relay, err)
+func (l *Log) Month(m evidence.Month, relay string, asOf time.Time, witnesses ...string) (evidence.MonitorMonth, error) {
+	fail := func(err error) (evidence.MonitorMonth, error) {
+		return evidence.MonitorMonth{}, fmt.Errorf("export %s of %s: %w", m, relay, err)
 	}
-	if err := checkPeer(relay); err != nil {
+	if err := evidence.CheckPeer(relay); err != nil {
 		return fail(err)
 	}
-	known, err := verifiers(witnesses)
+	known, err := evidence.WitnessVerifiers(witnesses)
 	if err != nil {
 		return fail(err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	out := MonitorMonth{Origin: l.meta.Origin, Key: l.meta.Key, Month: m, Relay: relay, AsOf: TimeOf(asOf)}
+	out := evidence.MonitorMonth{Origin: l.meta.Origin, Key: l.meta.Key, Month: m, Relay: relay, AsOf: evidence.TimeOf(asOf)}
 	certs := make(map[string][]byte)
 
 	lines, headers, err := l.sealedBy(m, out.AsOf)
@@ -39,7 +40,7 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 	out.Headers = lines
 	// The blocks before the month, or, if the log does not come to it, all.
 	out.StartSize = min(max(int64(m.First()-l.meta.First), 0), l.signed)
-	if out.Frontier, err = l.tree.frontier(out.StartSize); err != nil {
+	if out.Frontier, err = l.tree.Frontier(out.StartSize); err != nil {
 		return fail(err)
 	}
 	if out.StartSize > 0 {
@@ -67,7 +68,7 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 			continue
 		}
 		out.Records = append(out.Records, record)
-		r, err := decodeRecord(record, h.Hour)
+		r, err := evidence.DecodeRecord(record, h.Hour)
 		if err != nil {
 			return fail(err)
 		}
@@ -92,13 +93,13 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 		if !m.Contains(h) {
 			continue
 		}
-		open := OpenHour{Hour: h}
+		open := evidence.OpenHour{Hour: h}
 		for _, a := range l.wals[h].attempts[relay] {
 			if a.Started.After(out.AsOf.Time) {
 				continue
 			}
 			open.Lines = append(append(open.Lines, a.raw...), '\n')
-			if err := l.collectCertificates(certs, []Attempt{a.Attempt}); err != nil {
+			if err := l.collectCertificates(certs, []evidence.Attempt{a.Attempt}); err != nil {
 				return fail(err)
 			}
 		}
@@ -109,35 +110,23 @@ func (l *Log) Month(m Month, relay string, asOf time.Time, witnesses ...string) 
 	for _, sha := range slices.Sorted(maps.Keys(certs)) {
 		out.Certificates = append(out.Certificates, certs[sha])
 	}
-	text, err := out.noteText()
-	if err != nil {
-		return fail(err)
-	}
-	// What no verifier takes is better not handed out.
-	files, err := out.Files()
-	if err != nil {
-		return fail(err)
-	}
-	if err := checkFiles(files); err != nil {
-		return fail(err)
-	}
-	if out.Note, err = signNote(text, l.key); err != nil {
+	if err := out.Sign(l.key); err != nil {
 		return fail(err)
 	}
 	return out, nil
 }
 
 // sealedBy are the month's headers up to the last signed one that was sealed by then.
-func (l *Log) sealedBy(m Month, asOf Time) ([][]byte, []Header, error) {
+func (l *Log) sealedBy(m evidence.Month, asOf evidence.Time) ([][]byte, []evidence.Header, error) {
 	lines, err := l.monthHeaders(m)
 	if err != nil {
 		return nil, nil, err
 	}
 	start := int64(max(m.First(), l.meta.First) - l.meta.First)
-	var headers []Header
+	var headers []evidence.Header
 	end := 0
 	for i, line := range lines {
-		h, err := decodeHeader(line)
+		h, err := evidence.DecodeHeader(line)
 		if err != nil {
 			return nil, nil, l.errDamaged("block %d: %w", start+int64(i), err)
 		}
@@ -154,8 +143,8 @@ func (l *Log) sealedBy(m Month, asOf Time) ([][]byte, []Header, error) {
 
 // tip is the last checkpoint after the month that was sealed by then and, if there is
 // such a one, has a cosignature; nil: there is none at all.
-func (l *Log) tip(m Month, asOf Time, witnesses []note.Verifier) (size int64, raw []byte, err error) {
-	for later := min(l.last.Hour.Month(), MonthOf(asOf.Time)); later > m; later-- {
+func (l *Log) tip(m evidence.Month, asOf evidence.Time, witnesses []note.Verifier) (size int64, raw []byte, err error) {
+	for later := min(l.last.Hour.Month(), evidence.MonthOf(asOf.Time)); later > m; later-- {
 		_, headers, err := l.sealedBy(later, asOf)
 		if err != nil {
 			return 0, nil, err
@@ -182,18 +171,18 @@ func (l *Log) tip(m Month, asOf Time, witnesses []note.Verifier) (size int64, ra
 
 // exportCheckpoint is a checkpoint with the cosignatures that the witnesses gave
 // by then, and how many these are.
-func (l *Log) exportCheckpoint(size int64, asOf Time, witnesses []note.Verifier) (out []byte, cosigned int, err error) {
+func (l *Log) exportCheckpoint(size int64, asOf evidence.Time, witnesses []note.Verifier) (out []byte, cosigned int, err error) {
 	raw, err := os.ReadFile(l.checkpointPath(size))
 	if err != nil {
 		return nil, 0, err
 	}
-	n, err := parseNote(raw, noteVerifier{l.key.public()}, witnesses...)
+	n, err := evidence.ParseNote(raw, l.key.Verifier(), witnesses...)
 	if err != nil {
 		return nil, 0, l.errDamaged("checkpoint of size %d: %w", size, err)
 	}
 	sigs := n.Sigs[:1]
 	for _, s := range n.Sigs[1:] {
-		at, err := cosignedAt(s)
+		at, err := evidence.CosignedAt(s)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -201,34 +190,24 @@ func (l *Log) exportCheckpoint(size int64, asOf Time, witnesses []note.Verifier)
 			sigs = append(sigs, s)
 		}
 	}
-	out, err = formatNote(n.Text, sigs)
+	out, err = evidence.FormatNote(n.Text, sigs)
 	return out, len(sigs) - 1, err
 }
 
 // prove shows that a sealed hour holds a record of a relay, or that it holds none (nil).
-func (l *Log) prove(h Header, relay string) (proof, record []byte, err error) {
+func (l *Log) prove(h evidence.Header, relay string) (proof, record []byte, err error) {
 	lines, err := l.recordLines(h.Hour)
 	if err != nil {
 		return nil, nil, err
 	}
-	t, err := recordTree(lines)
+	proof, record, err = evidence.ProveRecord(h, lines, relay)
 	if err != nil {
 		return nil, nil, l.errDamaged("records of %s: %w", h.Hour, err)
 	}
-	p := blockProof{Hour: h.Hour}
-	if p.Path, p.Other = t.prove(relay); p.Other != nil && p.Other.Key == relayKey(relay) {
-		p.Present, p.Other = true, nil
-		tail := []byte(`,"peer_id":"` + relay + `"}`)
-		record = lines[slices.IndexFunc(lines, func(line []byte) bool { return bytes.HasSuffix(line, tail) })]
-	}
-	if err := p.check(h, relay, record); err != nil {
-		return nil, nil, l.errDamaged("records of %s: they are not those that were sealed: %w", h.Hour, err)
-	}
-	proof, err = Encode(p)
-	return proof, record, err
+	return proof, record, nil
 }
 
-func (l *Log) collectCertificates(into map[string][]byte, attempts []Attempt) error {
+func (l *Log) collectCertificates(into map[string][]byte, attempts []evidence.Attempt) error {
 	for _, a := range attempts {
 		c := a.Facts.Certificate
 		if c == nil || into[c.SHA256] != nil {

@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bytes"
@@ -6,22 +6,24 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
 // Whatever is changed in a store is seen, but for lines that are not sealed yet, and
 // what looks as a crash leaves it: a torn last line, a checkpoint not signed yet.
 func TestCheckSeesDamage(t *testing.T) {
 	s := newSmallMonth(t)
-	must(t, s.log.Close())
+	evidencetest.Must(t, s.log.Close())
 	dir := s.log.dir
-	good, err := Check(dir, s.keys.Witnesses...)
-	must(t, err)
+	good, err := Check(dir, s.Keys.Witnesses...)
+	evidencetest.Must(t, err)
 	if good.Cosignatures != 10 || good.Others != 0 || len(good.Faults) > 0 {
 		t.Fatalf("%+v", good)
 	}
 	seen := func(what string, harmless bool) {
 		t.Helper()
-		r, err := Check(dir, s.keys.Witnesses...)
+		r, err := Check(dir, s.Keys.Witnesses...)
 		if err == nil && len(r.Faults) == 0 && r.Others == 0 && !harmless {
 			t.Errorf("%s goes unseen", what)
 		}
@@ -32,8 +34,8 @@ func TestCheckSeesDamage(t *testing.T) {
 			continue
 		}
 		fi, err := os.Stat(path)
-		must(t, err)
-		put := func(b []byte) { must(t, os.WriteFile(path, b, fi.Mode())) }
+		evidencetest.Must(t, err)
+		put := func(b []byte) { evidencetest.Must(t, os.WriteFile(path, b, fi.Mode())) }
 		wal, newest := strings.HasPrefix(name, walDir), name == "checkpoints/00000008"
 		for i := 0; i < len(data); i += 1 + len(data)/40 {
 			bad := []byte(data)
@@ -45,7 +47,7 @@ func TestCheckSeesDamage(t *testing.T) {
 		seen(name+": cut", wal)
 		put(bytes.Repeat([]byte(data), 2))
 		seen(name+": doubled", wal || name == "blocks/2026-11.jsonl") // lines that do not follow are cut
-		must(t, os.Remove(path))
+		evidencetest.Must(t, os.Remove(path))
 		seen(name+": gone", wal || newest)
 		put([]byte(data))
 	}
@@ -53,13 +55,13 @@ func TestCheckSeesDamage(t *testing.T) {
 
 	for _, name := range []string{"x", "blocks/x", "blocks/2026-11/2026-11-01T05.jsonl.bak", "checkpoints/00000099"} {
 		path := filepath.Join(dir, filepath.FromSlash(name))
-		must(t, os.WriteFile(path, []byte("x"), 0o644))
+		evidencetest.Must(t, os.WriteFile(path, []byte("x"), 0o644))
 		seen(name+" added", false)
-		must(t, os.Remove(path))
+		evidencetest.Must(t, os.Remove(path))
 	}
-	must(t, os.Chmod(filepath.Join(dir, keyFile), 0o644))
-	r, err := Check(dir, s.keys.Witnesses[0])
-	must(t, err)
+	evidencetest.Must(t, os.Chmod(filepath.Join(dir, keyFile), 0o644))
+	r, err := Check(dir, s.Keys.Witnesses[0])
+	evidencetest.Must(t, err)
 	if r.Cosignatures != 5 || r.Others != 5 {
 		t.Errorf("%+v", r)
 	}

@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bytes"
@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Seal seals every hour that has closed by now (at :16 of the next), with
@@ -22,7 +24,7 @@ import (
 // refers to yet; then the header, which from now on is a leaf of the log and never
 // changes; then the checkpoint, whose bytes follow from the leaves, so that
 // signing it again makes the same one; only then the write-ahead file goes.
-func (l *Log) Seal(now time.Time) ([]Header, error) {
+func (l *Log) Seal(now time.Time) ([]evidence.Header, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.lock == nil {
@@ -34,8 +36,8 @@ func (l *Log) Seal(now time.Time) ([]Header, error) {
 	if err := l.finish(); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	var sealed []Header
-	for closed(l.next(), now) {
+	var sealed []evidence.Header
+	for l.next().Closed(now) {
 		list, err := l.sealMonth(now)
 		sealed = append(sealed, list...)
 		if err == nil {
@@ -48,32 +50,34 @@ func (l *Log) Seal(now time.Time) ([]Header, error) {
 	return sealed, nil
 }
 
-// closed says whether the last retry of an hour is over.
-func closed(h Hour, now time.Time) bool { return !now.Before(h.End().Add(CloseAfter)) }
+// errClockAhead keeps a clock that jumped from filling the log with hours that never were.
+var errClockAhead = errors.New("the clock is more than 400 days ahead of the last block: set it, or, if the monitor really was off for so long, start a new log")
+
+const maxGap = 400 * 24
 
 // sealMonth writes the blocks of closed hours up to the end of the month, and
 // makes them leaves of the log.
-func (l *Log) sealMonth(now time.Time) ([]Header, error) {
+func (l *Log) sealMonth(now time.Time) ([]evidence.Header, error) {
 	first := l.next()
-	if closed(first+maxGap, now) {
+	if (first + maxGap).Closed(now) {
 		return nil, errClockAhead
 	}
 	month := first.Month()
-	var headers []Header
+	var headers []evidence.Header
 	var lines [][]byte
 	previous := l.leaf
-	for h := first; closed(h, now) && month.Contains(h); h++ {
+	for h := first; h.Closed(now) && month.Contains(h); h++ {
 		head, err := l.writeRecords(h, now)
 		if err != nil {
 			return nil, err
 		}
 		head.Previous = previous
-		head.Signed = !closed(h+1, now) || !month.Contains(h+1)
-		line, err := Encode(head)
+		head.Signed = !(h + 1).Closed(now) || !month.Contains(h+1)
+		line, err := evidence.Encode(head)
 		if err != nil {
 			return nil, err
 		}
-		if _, err := decodeHeader(line); err != nil {
+		if _, err := evidence.DecodeHeader(line); err != nil {
 			return nil, err
 		}
 		previous = tlog.RecordHash(line)
@@ -86,7 +90,7 @@ func (l *Log) sealMonth(now time.Time) ([]Header, error) {
 }
 
 // appendHeaders makes blocks of one month leaves of the log.
-func (l *Log) appendHeaders(headers []Header, lines [][]byte) error {
+func (l *Log) appendHeaders(headers []evidence.Header, lines [][]byte) error {
 	month := l.next().Month()
 	s, ok := l.headers[month]
 	if !ok {
@@ -117,28 +121,44 @@ func (l *Log) appendHeaders(headers []Header, lines [][]byte) error {
 
 // writeRecords writes the records of an hour that is to be sealed. A file that is
 // there already is of an attempt at sealing that never came to its leaf.
-func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
+func (l *Log) writeRecords(h evidence.Hour, now time.Time) (evidence.Header, error) {
 	w := l.wals[h]
 	var lines [][]byte
 	if w != nil {
 		lines = w.lines()
 		for _, r := range w.records() {
-			if err := checkRecord(r, h); err != nil {
-				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
+			if err := evidence.CheckRecord(r, h); err != nil {
+				return evidence.Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
 			}
 		}
 	}
 	if err := l.replaceRecords(h, joinLines(lines)); err != nil {
-		return Header{}, err
+		return evidence.Header{}, err
 	}
-	t, err := recordTree(lines)
+	root, err := evidence.RecordsRoot(lines)
 	if err != nil {
-		return Header{}, err
+		return evidence.Header{}, err
 	}
-	return w.header(h, now, t), nil
+	head := w.header(h, now)
+	head.Records, head.Root = int64(len(lines)), root
+	return head, nil
 }
 
-func (l *Log) replaceRecords(h Hour, b []byte) error {
+// header makes the head of a block out of the hour's write-ahead log, nil for a
+// gap; what it says of the records comes later.
+func (w *openWAL) header(h evidence.Hour, at time.Time) evidence.Header {
+	head := evidence.Header{Hour: h, State: evidence.StateGap, SealedAt: evidence.TimeOf(at), Clock: evidence.SumUpClock(nil)}
+	if w != nil {
+		head.State = evidence.StateOK
+		if n := len(w.begins); n > 0 {
+			head.Software = w.begins[n-1].Software
+		}
+		head.Clock, head.Schedule, head.Missed = evidence.SumUpClock(w.clock), w.schedule, w.missed
+	}
+	return head
+}
+
+func (l *Log) replaceRecords(h evidence.Hour, b []byte) error {
 	path := l.recordsPath(h)
 	if len(b) == 0 {
 		return l.disk.Remove(path)
@@ -152,7 +172,7 @@ func (l *Log) replaceRecords(h Hour, b []byte) error {
 // finish signs the checkpoint that the last leaf calls for and drops the
 // write-ahead files of sealed hours.
 func (l *Log) finish() error {
-	if l.last != nil && l.last.Signed && l.signed < l.tree.size {
+	if l.last != nil && l.last.Signed && l.signed < l.tree.Size {
 		if err := l.sign(); err != nil {
 			return err
 		}
@@ -163,28 +183,28 @@ func (l *Log) finish() error {
 // sign writes the checkpoint over all blocks. There is never a second one of one
 // size: the file is made once, and one that is there must say the same.
 func (l *Log) sign() error {
-	root, err := l.tree.root(l.tree.size)
+	root, err := l.tree.Root(l.tree.Size)
 	if err != nil {
 		return err
 	}
-	c := checkpoint{origin: l.meta.Origin, size: l.tree.size, root: root}
-	raw, err := signNote(c.text(), l.key)
+	c := evidence.Checkpoint{Origin: l.meta.Origin, Size: l.tree.Size, Root: root}
+	raw, err := evidence.SignNote(c.Text(), l.key)
 	if err != nil {
 		return fmt.Errorf("sign checkpoint: %w", err)
 	}
-	err = l.disk.Create(l.checkpointPath(c.size), raw, 0o644)
+	err = l.disk.Create(l.checkpointPath(c.Size), raw, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		old, err := l.readCheckpoint(c.size)
+		old, err := l.readCheckpoint(c.Size)
 		if err != nil {
 			return err
 		}
-		if old.root != root {
-			return l.errDamaged("another checkpoint of size %d was signed before", c.size)
+		if old.Root != root {
+			return l.errDamaged("another checkpoint of size %d was signed before", c.Size)
 		}
 	} else if err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
-	l.signed = c.size
+	l.signed = c.Size
 	return nil
 }
 
@@ -203,7 +223,7 @@ func (l *Log) Checkpoint() ([]byte, error) {
 // that verify with one of the witnesses' keys. Lines by others are left out, a
 // bad one is an error. The first cosignature of a witness stays.
 func (l *Log) AddCosignatures(size int64, lines []byte, witnesses ...string) error {
-	known, err := verifiers(witnesses)
+	known, err := evidence.WitnessVerifiers(witnesses)
 	if err != nil {
 		return fmt.Errorf("add cosignatures: %w", err)
 	}
@@ -221,25 +241,25 @@ func (l *Log) AddCosignatures(size int64, lines []byte, witnesses ...string) err
 	if err != nil {
 		return fmt.Errorf("add cosignatures: %w", err)
 	}
-	n, err := note.Open(append(bytes.Clone(raw), lines...), note.VerifierList(append(known, noteVerifier{l.key.public()})...))
+	n, err := note.Open(append(bytes.Clone(raw), lines...), note.VerifierList(append(known, l.key.Verifier())...))
 	if err != nil {
 		return fmt.Errorf("add cosignatures: %w", err)
 	}
-	sigs := append([]note.Signature{n.Sigs[0]}, c.sigs...)
+	sigs := append([]note.Signature{n.Sigs[0]}, c.Cosignatures...)
 	for _, s := range n.Sigs[1:] {
 		if !hasSignature(sigs, s) {
 			sigs = append(sigs, s)
 		}
 	}
-	merged, err := formatNote(n.Text, sigs)
+	merged, err := evidence.FormatNote(n.Text, sigs)
 	if err != nil {
 		return fmt.Errorf("add cosignatures: %w", err)
 	}
 	if bytes.Equal(merged, raw) {
 		return nil
 	}
-	if len(merged) > maxCheckpoint {
-		return fmt.Errorf("add cosignatures: the checkpoint of size %d would have %d bytes, want %d at most", size, len(merged), maxCheckpoint)
+	if len(merged) > evidence.MaxCheckpointBytes {
+		return fmt.Errorf("add cosignatures: the checkpoint of size %d would have %d bytes, want %d at most", size, len(merged), evidence.MaxCheckpointBytes)
 	}
 	if err := l.disk.Replace(l.checkpointPath(size), merged, 0o644); err != nil {
 		return fmt.Errorf("add cosignatures: %w", err)
@@ -260,8 +280,8 @@ func hasSignature(list []note.Signature, s note.Signature) bool {
 func (l *Log) ProveConsistency(oldSize, newSize int64) (tlog.TreeProof, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if oldSize == 0 || newSize > l.tree.size {
-		return nil, fmt.Errorf("prove consistency of sizes %d and %d: the log has %d blocks", oldSize, newSize, l.tree.size)
+	if oldSize == 0 || newSize > l.tree.Size {
+		return nil, fmt.Errorf("prove consistency of sizes %d and %d: the log has %d blocks", oldSize, newSize, l.tree.Size)
 	}
 	return tlog.ProveTree(newSize, oldSize, l.tree)
 }

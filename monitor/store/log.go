@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bytes"
@@ -10,6 +10,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 var (
@@ -17,8 +20,6 @@ var (
 	ErrSealed = errors.New("hour is sealed")
 	// ErrUnfit is wrapped by the refusal of an entry for what it holds: the disk is well.
 	ErrUnfit = errors.New("not fit for the log")
-	// ErrOutside is wrapped by the refusal of an attempt that started outside its hour.
-	ErrOutside = errors.New("does not belong to hour")
 	// ErrHeld is wrapped by [Log.Seal] between [Log.Hold] and [Log.Confront].
 	ErrHeld = errors.New("nothing is signed until the witnesses have been asked for this log's last checkpoint")
 	// ErrReadOnly is wrapped when a log that is closed, or was opened by [OpenRead], is to be written.
@@ -29,19 +30,19 @@ var (
 // several goroutines.
 type Log struct {
 	dir     string
-	disk    disk
+	disk    durable.Disk
 	lock    *os.File // nil: for reading only
 	meta    meta
-	key     secretKey
-	witness secretKey
+	key     evidence.SigningKey
+	witness evidence.SigningKey
 
 	mu      sync.Mutex
-	tree    *tree             // over the headers of all blocks
-	leaf    Hash              // of the last block
-	last    *Header           // of the last block
-	signed  int64             // size of the last checkpoint on disk
-	headers map[Month]segment // where the next header goes on; one entry, the last month's
-	wals    map[Hour]*openWAL
+	tree    *evidence.Tree             // over the headers of all blocks
+	leaf    evidence.Hash              // of the last block
+	last    *evidence.Header           // of the last block
+	signed  int64                      // size of the last checkpoint on disk
+	headers map[evidence.Month]segment // where the next header goes on; one entry, the last month's
+	wals    map[evidence.Hour]*openWAL
 	held    bool
 	refused bool // the disk did not take the last write, see [Log.Room]
 }
@@ -75,8 +76,8 @@ func (l *Log) Close() error {
 func (l *Log) Origin() string { return l.meta.Origin }
 
 // Network is what was fixed at creation.
-func (l *Log) Network() Network {
-	_, n, _ := ParseOrigin(l.meta.Origin)
+func (l *Log) Network() evidence.Network {
+	_, n, _ := evidence.ParseOrigin(l.meta.Origin)
 	return n
 }
 
@@ -87,7 +88,7 @@ func (l *Log) Key() string { return l.meta.Key }
 func (l *Log) WitnessKey() string { return l.meta.WitnessKey }
 
 // First is the hour of the first block; block i is of hour First+i.
-func (l *Log) First() Hour { return l.meta.First }
+func (l *Log) First() evidence.Hour { return l.meta.First }
 
 // Size is the number of sealed hours under the last checkpoint.
 func (l *Log) Size() int64 {
@@ -97,20 +98,20 @@ func (l *Log) Size() int64 {
 }
 
 // next is the hour of the next block.
-func (l *Log) next() Hour { return l.meta.First + Hour(l.tree.size) }
+func (l *Log) next() evidence.Hour { return l.meta.First + evidence.Hour(l.tree.Size) }
 
 // Begin notes that the monitor is watching hour h from at on. It is called at the
 // start of every hour, and again after a start within it. An hour that was not begun
 // and holds nothing is a gap.
-func (l *Log) Begin(h Hour, at time.Time, software string) error {
-	return l.write(h, entry{Begin: &begin{TimeOf(at), software}})
+func (l *Log) Begin(h evidence.Hour, at time.Time, software string) error {
+	return l.write(h, entry{Begin: &begin{evidence.TimeOf(at), software}})
 }
 
 // Append writes an attempt that belongs to hour h; when it returns nil the
 // attempt is on disk and counts. If the attempt refers to a certificate, its DER
 // must come along unless the log keeps it already. Hours already sealed are
 // refused (ErrSealed).
-func (l *Log) Append(h Hour, a Attempt, certs ...[]byte) error {
+func (l *Log) Append(h evidence.Hour, a evidence.Attempt, certs ...[]byte) error {
 	if err := l.write(h, entry{Attempt: &a}, certs...); err != nil {
 		return fmt.Errorf("append attempt on %s: %w", a.PeerID, err)
 	}
@@ -120,13 +121,13 @@ func (l *Log) Append(h Hour, a Attempt, certs ...[]byte) error {
 // Mark writes facts about the monitor itself (clock, schedule, missed attempts) that
 // will stand in the header of hour h. What the hour says of the schedule already is
 // not said again, however often the monitor starts.
-func (l *Log) Mark(h Hour, m Mark) error { return l.write(h, entry{Mark: &m}) }
+func (l *Log) Mark(h evidence.Hour, m evidence.Mark) error { return l.write(h, entry{Mark: &m}) }
 
-func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
+func (l *Log) write(h evidence.Hour, e entry, certs ...[]byte) error {
 	if err := e.check(h); err != nil {
 		return unfit(err)
 	}
-	line, err := Encode(e)
+	line, err := evidence.Encode(e)
 	if err != nil {
 		return unfit(err)
 	}
@@ -141,7 +142,7 @@ func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
 func unfit(err error) error { return fmt.Errorf("%w: %w", ErrUnfit, err) }
 
 // append writes an entry that was checked, with its encoding.
-func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
+func (l *Log) append(h evidence.Hour, e entry, line []byte, certs ...[]byte) error {
 	if l.lock == nil {
 		return ErrReadOnly
 	}
@@ -173,19 +174,19 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 }
 
 // Clock sums up the clock samples of an hour that is not sealed, and more.
-func (l *Log) Clock(h Hour, more ...ClockSample) Clock {
-	return sumUpClock(append(l.samples(h), more...))
+func (l *Log) Clock(h evidence.Hour, more ...evidence.ClockSample) evidence.Clock {
+	return evidence.SumUpClock(append(l.samples(h), more...))
 }
 
 // Even says whether the clock ran evenly from the first sample of hour h up to now:
 // in one boot, and without a step. What was measured by it since then holds.
-func (l *Log) Even(h Hour, now ClockSample) bool {
+func (l *Log) Even(h evidence.Hour, now evidence.ClockSample) bool {
 	list := l.samples(h)
-	other := func(s ClockSample) bool { return s.Boot != now.Boot }
-	return len(list) > 0 && !slices.ContainsFunc(list, other) && !sumUpClock(append(list, now)).Moved(MinStep)
+	other := func(s evidence.ClockSample) bool { return s.Boot != now.Boot }
+	return len(list) > 0 && !slices.ContainsFunc(list, other) && !evidence.SumUpClock(append(list, now)).Moved(evidence.MinStep)
 }
 
-func (l *Log) samples(h Hour) []ClockSample {
+func (l *Log) samples(h evidence.Hour) []evidence.ClockSample {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if w := l.wals[h]; w != nil {
@@ -195,7 +196,7 @@ func (l *Log) samples(h Hour) []ClockSample {
 }
 
 // Records are the records of hour h in the order of their peer IDs, sealed or not.
-func (l *Log) Records(h Hour) ([]Record, error) {
+func (l *Log) Records(h evidence.Hour) ([]evidence.Record, error) {
 	l.mu.Lock()
 	w, next := l.wals[h], l.next()
 	if w != nil {
@@ -215,23 +216,25 @@ func (l *Log) Records(h Hour) ([]Record, error) {
 
 // sealedRecords are those of the hour of a header. They were checked when the hour was
 // sealed; that they are still the same the header's root tells, in a fraction of the time.
-func (l *Log) sealedRecords(head Header) ([]Record, error) {
+func (l *Log) sealedRecords(head evidence.Header) ([]evidence.Record, error) {
 	if head.Records == 0 {
 		return nil, nil
 	}
-	damaged := func(err error) ([]Record, error) { return nil, l.errDamaged("records of %s: %w", head.Hour, err) }
+	damaged := func(err error) ([]evidence.Record, error) {
+		return nil, l.errDamaged("records of %s: %w", head.Hour, err)
+	}
 	lines, err := l.recordLines(head.Hour)
 	if err != nil {
 		return damaged(err)
 	}
-	t, err := recordTree(lines)
+	root, err := evidence.RecordsRoot(lines)
 	if err != nil {
 		return damaged(err)
 	}
-	if t.root() != head.Root {
+	if root != head.Root {
 		return damaged(errors.New("they are not those that were sealed"))
 	}
-	list := make([]Record, len(lines))
+	list := make([]evidence.Record, len(lines))
 	for i, line := range lines {
 		if err := json.Unmarshal(line, &list[i]); err != nil {
 			return damaged(err)
@@ -243,14 +246,14 @@ func (l *Log) sealedRecords(head Header) ([]Record, error) {
 // Progress is how far a log has come. What is added to the log changes it.
 type Progress struct {
 	// Next is the hour of the next block: all before it are sealed.
-	Next Hour
+	Next evidence.Hour
 	// Unsealed are the hours that hold something and have no block yet, in order.
 	Unsealed []UnsealedHour
 }
 
 // UnsealedHour is an hour that may still grow, and how much was written of it.
 type UnsealedHour struct {
-	Hour  Hour
+	Hour  evidence.Hour
 	Bytes int64
 }
 
@@ -267,7 +270,7 @@ func (l *Log) Progress() Progress {
 }
 
 // recordLines are the canonical records of a sealed hour.
-func (l *Log) recordLines(h Hour) ([][]byte, error) {
+func (l *Log) recordLines(h evidence.Hour) ([][]byte, error) {
 	b, err := os.ReadFile(l.recordsPath(h))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -275,21 +278,10 @@ func (l *Log) recordLines(h Hour) ([][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return splitLines(b)
+	return evidence.SplitLines(b)
 }
 
-// splitLines cuts a file into its lines; each must be ended.
-func splitLines(b []byte) ([][]byte, error) {
-	if len(b) == 0 {
-		return nil, nil
-	}
-	if b[len(b)-1] != '\n' {
-		return nil, errors.New("the last line is not ended")
-	}
-	return bytes.Split(b[:len(b)-1], []byte("\n")), nil
-}
-
-// joinLines is the inverse of splitLines.
+// joinLines is the inverse of [evidence.SplitLines].
 func joinLines(lines [][]byte) []byte {
 	var b []byte
 	for _, line := range lines {
@@ -299,8 +291,8 @@ func joinLines(lines [][]byte) []byte {
 }
 
 // monthHeaders are the lines of a month's sealed blocks.
-func (l *Log) monthHeaders(m Month) ([][]byte, error) {
-	if m < l.meta.First.Month() || l.tree.size == 0 || m > l.last.Hour.Month() {
+func (l *Log) monthHeaders(m evidence.Month) ([][]byte, error) {
+	if m < l.meta.First.Month() || l.tree.Size == 0 || m > l.last.Hour.Month() {
 		return nil, nil
 	}
 	b, err := os.ReadFile(l.headersPath(m))
@@ -310,40 +302,46 @@ func (l *Log) monthHeaders(m Month) ([][]byte, error) {
 	if s, ok := l.headers[m]; ok { // a torn line after it does not count
 		b = b[:min(int64(len(b)), s.good)]
 	}
-	return splitLines(b)
+	return evidence.SplitLines(b)
 }
 
 // Header is the header of a sealed hour; fs.ErrNotExist for others.
-func (l *Log) Header(h Hour) (Header, error) {
+func (l *Log) Header(h evidence.Hour) (evidence.Header, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if h < l.meta.First || h >= l.next() {
-		return Header{}, fmt.Errorf("block %s: %w", h, fs.ErrNotExist)
+		return evidence.Header{}, fmt.Errorf("block %s: %w", h, fs.ErrNotExist)
 	}
 	lines, err := l.monthHeaders(h.Month())
 	if err != nil {
-		return Header{}, err
+		return evidence.Header{}, err
 	}
 	i := int(h - max(h.Month().First(), l.meta.First))
 	if i >= len(lines) {
-		return Header{}, l.errDamaged("block %s is missing", h)
+		return evidence.Header{}, l.errDamaged("block %s is missing", h)
 	}
-	return decodeHeader(lines[i])
+	return evidence.DecodeHeader(lines[i])
 }
 
 // Unsealed are the hours that hold something and have no block yet, in order.
-func (l *Log) Unsealed() []Hour {
+func (l *Log) Unsealed() []evidence.Hour {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.unsealed()
 }
 
 // unsealed are the hours that hold something and have no block yet, in order.
-func (l *Log) unsealed() []Hour {
-	var list []Hour
+func (l *Log) unsealed() []evidence.Hour {
+	var list []evidence.Hour
 	for h := range l.wals {
 		list = append(list, h)
 	}
 	slices.Sort(list)
 	return list
+}
+
+// SignStatement puts an in-toto statement into a DSSE envelope signed by the log's
+// key, see [evidence.SignStatement].
+func (l *Log) SignStatement(statement []byte) ([]byte, error) {
+	return evidence.SignStatement(statement, l.key)
 }

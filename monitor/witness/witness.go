@@ -1,4 +1,4 @@
-package evidence
+package witness
 
 import (
 	"bytes"
@@ -14,6 +14,9 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Witness cosigns the checkpoints of other monitors' logs. It vouches that each
@@ -23,28 +26,26 @@ import (
 // (https://c2sp.org/tlog-witness).
 type Witness struct {
 	dir  string
-	disk disk
-	key  secretKey
+	disk durable.Disk
+	key  evidence.SigningKey
 	mu   sync.Mutex
 }
 
-const witnessDir = "witness"
+// New is the witness with the given key, which keeps in dir what it cosigned. One
+// process at a time may have it: a monitor's log, with its lock, sees to that.
+func New(dir string, key evidence.SigningKey) (*Witness, error) {
+	return newOn(durable.Machine{}, dir, key)
+}
 
-// Witness is the monitor's own, with the log's second key.
-func (l *Log) Witness() (*Witness, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.lock == nil {
-		return nil, ErrReadOnly
-	}
-	if err := l.disk.Mkdir(l.path(witnessDir), 0o755); err != nil {
+func newOn(d durable.Disk, dir string, key evidence.SigningKey) (*Witness, error) {
+	if err := d.Mkdir(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("witness: %w", err)
 	}
-	return &Witness{dir: l.path(witnessDir), disk: l.disk, key: l.witness}, nil
+	return &Witness{dir: dir, disk: d, key: key}, nil
 }
 
 // Key is the witness's verifier key.
-func (w *Witness) Key() string { return w.key.public().String() }
+func (w *Witness) Key() string { return w.key.VerifierKey() }
 
 // The refusals of a witness, each with the status of the HTTP answer that
 // tlog-witness wants for it.
@@ -68,19 +69,19 @@ func (e *ConflictError) Error() string {
 
 // AddCheckpoint is the request of tlog-witness for a cosignature.
 type AddCheckpoint struct {
-	OldSize    int64  // that of the checkpoint the witness cosigned last, as the log believes
-	Proof      []Hash // that the new one extends it
-	Checkpoint []byte // signed note
+	OldSize    int64           // that of the checkpoint the witness cosigned last, as the log believes
+	Proof      []evidence.Hash // that the new one extends it
+	Checkpoint []byte          // signed note
 }
 
 // Size is that of the checkpoint, whose signature is not looked at.
 func (r AddCheckpoint) Size() (int64, error) {
 	text, _, _ := bytes.Cut(r.Checkpoint, []byte("\n\n"))
-	c, err := parseCheckpointText(string(text) + "\n")
+	c, err := evidence.ParseCheckpoint(string(text) + "\n")
 	if err != nil {
 		return 0, fmt.Errorf("add-checkpoint: %w", err)
 	}
-	return c.size, nil
+	return c.Size, nil
 }
 
 const maxProof = 63
@@ -100,13 +101,13 @@ func ParseAddCheckpoint(body []byte) (AddCheckpoint, error) {
 		return AddCheckpoint{}, fmt.Errorf("add-checkpoint: %s", what)
 	}
 	head, checkpoint, ok := bytes.Cut(body, []byte("\n\n"))
-	if !ok || len(body) > 2*maxCheckpoint {
+	if !ok || len(body) > 2*evidence.MaxCheckpointBytes {
 		return fail("want a head, an empty line and a checkpoint, and no more than 32 KiB")
 	}
 	lines := strings.Split(string(head), "\n")
 	size, ok := strings.CutPrefix(lines[0], "old ")
 	n, err := strconv.ParseInt(size, 10, 64)
-	if !ok || err != nil || n < 0 || n > maxSize || strconv.FormatInt(n, 10) != size {
+	if !ok || err != nil || n < 0 || n > evidence.MaxBlocks || strconv.FormatInt(n, 10) != size {
 		return fail("want \"old <size>\" in the first line")
 	}
 	if len(lines)-1 > maxProof {
@@ -114,17 +115,19 @@ func ParseAddCheckpoint(body []byte) (AddCheckpoint, error) {
 	}
 	r := AddCheckpoint{OldSize: n, Checkpoint: checkpoint}
 	for _, line := range lines[1:] {
-		raw, err := canonicalBase64(line)
+		raw, err := evidence.CanonicalBase64(line)
 		if err != nil || len(raw) != tlog.HashSize {
 			return fail("the proof wants a hash in base64 in each line")
 		}
-		r.Proof = append(r.Proof, Hash(raw))
+		r.Proof = append(r.Proof, evidence.Hash(raw))
 	}
 	return r, nil
 }
 
 // path is the name of the file with what was cosigned last of a log.
-func (w *Witness) path(logKey string) string { return filepath.Join(w.dir, hashHex([]byte(logKey))) }
+func (w *Witness) path(logKey string) string {
+	return filepath.Join(w.dir, evidence.SHA256Hex([]byte(logKey)))
+}
 
 // Last is the last checkpoint that was cosigned of the log with the given verifier
 // key, with the cosignature; nil if there is none.
@@ -135,23 +138,23 @@ func (w *Witness) Last(logKey string) ([]byte, error) {
 	return raw, err
 }
 
-func (w *Witness) last(logKey string) (checkpoint, []byte, error) {
-	log, err := logVerifier(logKey)
+func (w *Witness) last(logKey string) (evidence.Checkpoint, []byte, error) {
+	log, err := evidence.LogVerifier(logKey)
 	if err != nil {
-		return checkpoint{}, nil, err
+		return evidence.Checkpoint{}, nil, err
 	}
 	raw, err := os.ReadFile(w.path(logKey))
 	if errors.Is(err, fs.ErrNotExist) {
 		root, err := tlog.TreeHash(0, nil)
-		return checkpoint{origin: log.Name(), root: root}, nil, err
+		return evidence.Checkpoint{Origin: log.Name(), Root: root}, nil, err
 	}
 	if err != nil {
-		return checkpoint{}, nil, fmt.Errorf("witness: %w", err)
+		return evidence.Checkpoint{}, nil, fmt.Errorf("witness: %w", err)
 	}
-	c, err := openCheckpoint(raw, log, cosignVerifier{w.key.public()})
+	c, err := evidence.OpenCheckpoint(raw, log, w.key.Verifier())
 	if err != nil {
 		// Going on as if nothing had been cosigned would be what a witness must never do.
-		return checkpoint{}, nil, fmt.Errorf("witness: %s is damaged: %w; restore it from a backup", w.path(logKey), err)
+		return evidence.Checkpoint{}, nil, fmt.Errorf("witness: %s is damaged: %w; restore it from a backup", w.path(logKey), err)
 	}
 	return c, raw, nil
 }
@@ -159,20 +162,20 @@ func (w *Witness) last(logKey string) (checkpoint, []byte, error) {
 // Cosign answers a request for the log with the given verifier key: a signature
 // line, or one of the refusals.
 func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, error) {
-	log, err := logVerifier(logKey)
+	log, err := evidence.LogVerifier(logKey)
 	if err != nil {
 		return nil, fmt.Errorf("witness: %w", err)
 	}
 	// Signatures by others may stand below the log's; they are not looked at.
 	n, err := note.Open(r.Checkpoint, note.VerifierList(log))
-	if err != nil || len(r.Checkpoint) > maxCheckpoint {
+	if err != nil || len(r.Checkpoint) > evidence.MaxCheckpointBytes {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
 	}
-	c, err := parseCheckpointText(n.Text)
-	if err != nil || c.origin != log.Name() {
+	c, err := evidence.ParseCheckpoint(n.Text)
+	if err != nil || c.Origin != log.Name() {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
 	}
-	if r.OldSize > c.size {
+	if r.OldSize > c.Size {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), ErrOldSize)
 	}
 
@@ -182,10 +185,10 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	if r.OldSize != old.size {
-		return nil, fmt.Errorf("witness %s: %w", log.Name(), &ConflictError{old.size})
+	if r.OldSize != old.Size {
+		return nil, fmt.Errorf("witness %s: %w", log.Name(), &ConflictError{old.Size})
 	}
-	if c.size == old.size && c.root != old.root {
+	if c.Size == old.Size && c.Root != old.Root {
 		err := fmt.Errorf("witness %s: %w: %w", log.Name(), ErrInconsistent, ErrForked)
 		if raw == nil {
 			return nil, err // of no block: there is nothing that it contradicts
@@ -195,15 +198,15 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	if err := extends(c, old, r.Proof); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
 	}
-	if c.size == old.size && raw != nil {
+	if c.Size == old.Size && raw != nil {
 		return lastLine(raw), nil // it was not heard the first time
 	}
-	signed, err := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs}, cosigner{w.key, at})
+	signed, err := note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs}, w.key.Cosigner(at))
 	if err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
 	}
 	// Only the one spelling is kept, whatever came in.
-	if signed, err = respell(signed, log, cosignVerifier{w.key.public()}); err != nil {
+	if signed, err = evidence.Respell(signed, log, w.key.Verifier()); err != nil {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), err)
 	}
 	if err := w.disk.Replace(w.path(logKey), signed, 0o644); err != nil {
@@ -222,7 +225,7 @@ const forkSuffix = ".fork"
 // keepFork keeps what convicts a log: the checkpoint that was cosigned, and another of
 // the same size that the log has signed as well. The first such pair is enough.
 func (w *Witness) keepFork(logKey string, cosigned, other []byte) error {
-	pair, err := NewFork(cosigned, other, logKey)
+	pair, err := evidence.NewFork(cosigned, other, logKey)
 	if err != nil {
 		return err
 	}
@@ -232,78 +235,18 @@ func (w *Witness) keepFork(logKey string, cosigned, other []byte) error {
 	return nil
 }
 
-// Forks convict other logs that have signed two roots of one size, as far as this
-// monitor's witness was shown them: see [OpenFork].
-func (l *Log) Forks() ([][]byte, error) {
-	files, err := filepath.Glob(l.path(witnessDir, "*"+forkSuffix))
-	if err != nil {
-		return nil, fmt.Errorf("read forks: %w", err)
-	}
-	var list [][]byte
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if err != nil {
-			return nil, fmt.Errorf("read forks: %w", err)
-		}
-		list = append(list, b)
-	}
-	return list, nil
-}
-
 // extends checks that the tree under c has the one under old as its beginning.
-func extends(c, old checkpoint, proof []Hash) error {
-	if old.size == 0 || old.size == c.size {
+func extends(c, old evidence.Checkpoint, proof []evidence.Hash) error {
+	if old.Size == 0 || old.Size == c.Size {
 		if len(proof) > 0 {
 			return fmt.Errorf("%w: there is nothing to prove", ErrInconsistent)
 		}
 		return nil
 	}
-	if err := tlog.CheckTree(proof, c.size, c.root, old.size, old.root); err != nil {
+	if err := tlog.CheckTree(proof, c.Size, c.Root, old.Size, old.Root); err != nil {
 		return fmt.Errorf("%w: %v", ErrInconsistent, err)
 	}
 	return nil
-}
-
-// respell brings a note that verifies into the one spelling, without the signatures of others.
-func respell(raw []byte, author note.Verifier, others ...note.Verifier) ([]byte, error) {
-	n, err := note.Open(raw, note.VerifierList(append(others, author)...))
-	if err != nil {
-		return nil, err
-	}
-	sigs := make([]note.Signature, 1, len(n.Sigs))
-	for _, s := range n.Sigs {
-		if s.Name == author.Name() && s.Hash == author.KeyHash() {
-			sigs[0] = s
-		} else {
-			sigs = append(sigs, s)
-		}
-	}
-	return formatNote(n.Text, sigs)
-}
-
-// AddCheckpointRequest is what to send to a witness that cosigned this log up to
-// oldSize: the last checkpoint, and the proof that it extends that size.
-func (l *Log) AddCheckpointRequest(oldSize int64) (AddCheckpoint, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if oldSize < 0 || oldSize > l.signed || l.signed == 0 {
-		return AddCheckpoint{}, fmt.Errorf("ask witness: it has cosigned size %d, the last checkpoint is of size %d", oldSize, l.signed)
-	}
-	raw, err := os.ReadFile(l.checkpointPath(l.signed))
-	if err != nil {
-		return AddCheckpoint{}, err
-	}
-	r := AddCheckpoint{OldSize: oldSize}
-	// Cosignatures by others are not the witness's business.
-	if r.Checkpoint, err = respell(raw, noteVerifier{l.key.public()}); err != nil {
-		return AddCheckpoint{}, err
-	}
-	if oldSize > 0 && oldSize < l.signed {
-		if r.Proof, err = tlog.ProveTree(l.signed, oldSize, l.tree); err != nil {
-			return AddCheckpoint{}, err
-		}
-	}
-	return r, nil
 }
 
 // CosignatureIn finds the signature line of the witness with the given verifier key
@@ -313,15 +256,15 @@ func CosignatureIn(answer, checkpoint []byte, logKey, witnessKey string) (line [
 	fail := func(err error) ([]byte, time.Time, error) {
 		return nil, time.Time{}, fmt.Errorf("cosignature: %w", err)
 	}
-	log, err := logVerifier(logKey)
+	log, err := evidence.LogVerifier(logKey)
 	if err != nil {
 		return fail(err)
 	}
-	witness, err := witnessVerifier(witnessKey)
+	witness, err := evidence.WitnessVerifier(witnessKey)
 	if err != nil {
 		return fail(err)
 	}
-	if len(answer) > maxCheckpoint || len(checkpoint) > maxCheckpoint {
+	if len(answer) > evidence.MaxCheckpointBytes || len(checkpoint) > evidence.MaxCheckpointBytes {
 		return fail(errors.New("the answer is too long"))
 	}
 	n, err := note.Open(append(bytes.Clone(checkpoint), answer...), note.VerifierList(log, witness))
@@ -332,7 +275,7 @@ func CosignatureIn(answer, checkpoint []byte, logKey, witnessKey string) (line [
 		if s.Name != witness.Name() || s.Hash != witness.KeyHash() {
 			continue
 		}
-		if at, err = cosignedAt(s); err != nil {
+		if at, err = evidence.CosignedAt(s); err != nil {
 			return fail(err)
 		}
 		return fmt.Appendf(nil, "— %s %s\n", s.Name, s.Base64), at, nil

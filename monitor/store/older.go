@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // A backup or snapshot that is restored does not know what was signed after it was
@@ -62,23 +64,23 @@ func (l *Log) Confront(checkpoints ...[]byte) error {
 			continue
 		}
 		// Cosignatures do not matter here: the log's own signature says that it was signed.
-		n, err := note.Open(raw, note.VerifierList(noteVerifier{l.key.public()}))
+		n, err := note.Open(raw, note.VerifierList(l.key.Verifier()))
 		if err != nil {
 			return fmt.Errorf("confront log with a checkpoint: %w", err)
 		}
-		c, err := parseCheckpointText(n.Text)
-		if err != nil || c.origin != l.meta.Origin {
+		c, err := evidence.ParseCheckpoint(n.Text)
+		if err != nil || c.Origin != l.meta.Origin {
 			return fmt.Errorf("confront log with a checkpoint: %q is none of %s", n.Text, l.meta.Origin)
 		}
-		if c.size > l.tree.size {
-			return &OlderCopyError{l.meta.Origin, l.tree.size, c.size}
+		if c.Size > l.tree.Size {
+			return &OlderCopyError{l.meta.Origin, l.tree.Size, c.Size}
 		}
-		root, err := l.tree.root(c.size)
+		root, err := l.tree.Root(c.Size)
 		if err != nil {
 			return err
 		}
-		if root != c.root {
-			return fmt.Errorf("log %s has forked: another checkpoint of size %d was signed with its key; start a log with a new key", l.meta.Origin, c.size)
+		if root != c.Root {
+			return fmt.Errorf("log %s has forked: another checkpoint of size %d was signed with its key; start a log with a new key", l.meta.Origin, c.Size)
 		}
 	}
 	return l.release()
@@ -91,9 +93,9 @@ func (l *Log) Confront(checkpoints ...[]byte) error {
 func (l *Log) ConfrontSize(size int64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if size > l.tree.size {
+	if size > l.tree.Size {
 		l.held = true
-		return &OlderCopyError{l.meta.Origin, l.tree.size, size}
+		return &OlderCopyError{l.meta.Origin, l.tree.Size, size}
 	}
 	return nil
 }
@@ -143,14 +145,14 @@ func (l *Log) Adopt(dir string) (blocks int64, err error) {
 		return fail(ErrReadOnly)
 	case from.meta != l.meta:
 		return fail(fmt.Errorf("it is log %s with key %s, not %s with key %s", from.meta.Origin, from.meta.Key, l.meta.Origin, l.meta.Key))
-	case from.tree.size < l.tree.size:
-		return fail(fmt.Errorf("it has %d blocks, here are %d", from.tree.size, l.tree.size))
+	case from.tree.Size < l.tree.Size:
+		return fail(fmt.Errorf("it has %d blocks, here are %d", from.tree.Size, l.tree.Size))
 	}
-	ours, err := l.tree.root(l.tree.size)
+	ours, err := l.tree.Root(l.tree.Size)
 	if err != nil {
 		return fail(err)
 	}
-	theirs, err := from.tree.root(l.tree.size)
+	theirs, err := from.tree.Root(l.tree.Size)
 	if err != nil {
 		return fail(err)
 	}
@@ -160,7 +162,7 @@ func (l *Log) Adopt(dir string) (blocks int64, err error) {
 	if err := l.copyCertificates(from); err != nil {
 		return fail(err)
 	}
-	for l.tree.size < from.tree.size {
+	for l.tree.Size < from.tree.Size {
 		n, err := l.adoptMonth(from)
 		blocks += n
 		if err != nil {
@@ -184,9 +186,9 @@ func (l *Log) adoptMonth(from *Log) (int64, error) {
 		return 0, err
 	}
 	lines = lines[l.next()-max(month.First(), l.meta.First):]
-	headers := make([]Header, len(lines))
+	headers := make([]evidence.Header, len(lines))
 	for i, line := range lines {
-		if headers[i], err = decodeHeader(line); err != nil {
+		if headers[i], err = evidence.DecodeHeader(line); err != nil {
 			return 0, err
 		}
 		if headers[i].Records == 0 {
@@ -213,7 +215,7 @@ func (l *Log) copyCertificates(from *Log) error {
 		if err != nil {
 			return err
 		}
-		path := l.certPath(hashHex(der))
+		path := l.certPath(evidence.SHA256Hex(der))
 		if path != l.path(certsDir, f.Name()) {
 			continue // no certificate: a temporary file
 		}

@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bufio"
@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
 var kills = flag.Int("kills", 200, "how often TestKilled kills the process that writes")
@@ -30,9 +33,9 @@ func TestKilled(t *testing.T) {
 		n = min(n, 5)
 	}
 	dir := filepath.Join(t.TempDir(), "log")
-	l, err := Create(dir, Options{Name: "m", Network: Lab, First: firstHour})
-	must(t, err)
-	must(t, l.Close())
+	l, err := Create(dir, Options{Name: "m", Network: evidence.Lab, First: evidencetest.FirstHour})
+	evidencetest.Must(t, err)
+	evidencetest.Must(t, l.Close())
 	acked := make(map[string]bool)
 	signed := make(map[string]bool)
 	lives := 0
@@ -41,10 +44,10 @@ func TestKilled(t *testing.T) {
 		child := exec.Command(os.Args[0], "-test.run=^TestKilled$", "-test.count=1")
 		child.Env = append(os.Environ(), "KILLED_LOG="+dir)
 		out, err := child.StdoutPipe()
-		must(t, err)
+		evidencetest.Must(t, err)
 		var faults bytes.Buffer
 		child.Stderr = &faults
-		must(t, child.Start())
+		evidencetest.Must(t, child.Start())
 		// A random number of lines after the log is open, and then some.
 		left := 1 + rand.IntN(16)
 		said := bufio.NewScanner(out)
@@ -73,12 +76,12 @@ func TestKilled(t *testing.T) {
 	}
 
 	l, err = Open(dir)
-	must(t, err)
+	evidencetest.Must(t, err)
 	defer l.Close()
 	found := make(map[string]bool)
 	for h := l.First(); h <= l.next(); h++ {
 		records, err := l.Records(h)
-		must(t, err)
+		evidencetest.Must(t, err)
 		for _, r := range records {
 			for _, a := range r.Attempts {
 				id := attemptID(h, a)
@@ -100,7 +103,7 @@ func TestKilled(t *testing.T) {
 		if _, err := fmt.Sscan(line, &size, &root); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := l.tree.root(size); err != nil || got.String() != root {
+		if got, err := l.tree.Root(size); err != nil || got.String() != root {
 			t.Errorf("the checkpoint of size %d that was seen is of another history: %s, not %s (%v)", size, root, got, err)
 		}
 	}
@@ -111,28 +114,28 @@ func TestKilled(t *testing.T) {
 // writeUntilKilled goes on where the log ends: five attempts an hour, then the seal.
 func writeUntilKilled(t *testing.T, dir string) {
 	l, err := Open(dir)
-	must(t, err)
-	relay := newRelay(t, crypto.Ed25519, 0)
+	evidencetest.Must(t, err)
+	relay := evidencetest.NewRelay(t, crypto.Ed25519, 0)
 	fmt.Println("open")
 	for {
 		h := l.next()
-		must(t, l.Begin(h, h.Start(), "relaymon/test"))
+		evidencetest.Must(t, l.Begin(h, h.Start(), "relaymon/test"))
 		records, err := l.Records(h)
-		must(t, err)
+		evidencetest.Must(t, err)
 		n := 0
 		for _, r := range records {
 			n += len(r.Attempts)
 		}
 		for ; n < 5; n++ {
-			a := Attempt{Started: TimeOf(h.Start().Add(time.Duration(n) * time.Minute)), PeerID: relay.id.String(),
-				Results: map[Component]Result{TCP4: {Outcome: OK}, WSS: {Outcome: OK}, Relay: {Outcome: OK}}}
-			must(t, l.Append(h, a))
+			a := evidence.Attempt{Started: evidence.TimeOf(h.Start().Add(time.Duration(n) * time.Minute)), PeerID: relay.ID.String(),
+				Results: map[evidence.Component]evidence.Result{evidence.TCP4: {Outcome: evidence.OK}, evidence.WSS: {Outcome: evidence.OK}, evidence.Relay: {Outcome: evidence.OK}}}
+			evidencetest.Must(t, l.Append(h, a))
 			fmt.Println("attempt", attemptID(h, a))
 		}
-		_, err = l.Seal(closing(h))
-		must(t, err)
+		_, err = l.Seal(evidencetest.Closing(h))
+		evidencetest.Must(t, err)
 		cp, err := l.Checkpoint()
-		must(t, err)
+		evidencetest.Must(t, err)
 		lines := strings.Split(string(cp), "\n")
 		fmt.Println("checkpoint", lines[1], lines[2])
 	}

@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bytes"
@@ -12,6 +12,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 	"golang.org/x/sys/unix"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // takeLock makes this process the folder's only writer until the file is closed.
@@ -32,9 +35,9 @@ func takeLock(dir string) (*os.File, error) {
 
 // Open opens the log in dir for writing and repairs what a crash left behind.
 // It signs nothing: [Log.Seal] does. One process at a time may hold a log.
-func Open(dir string) (*Log, error) { return open(realDisk{}, dir) }
+func Open(dir string) (*Log, error) { return open(durable.Machine{}, dir) }
 
-func open(d disk, dir string) (*Log, error) {
+func open(d durable.Disk, dir string) (*Log, error) {
 	if _, err := os.Stat(filepath.Join(dir, metaFile)); err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
@@ -59,7 +62,7 @@ func open(d disk, dir string) (*Log, error) {
 func OpenRead(dir string) (*Log, error) {
 	// A writer may seal an hour, which removes its write-ahead file, while it is being read.
 	for try := 0; ; try++ {
-		l, err := load(realDisk{}, dir)
+		l, err := load(durable.Machine{}, dir)
 		if err == nil {
 			return l, nil
 		}
@@ -70,28 +73,28 @@ func OpenRead(dir string) (*Log, error) {
 }
 
 // load reads a log without changing anything.
-func load(d disk, dir string) (*Log, error) {
-	l := &Log{dir: dir, disk: d, tree: newTree(), headers: make(map[Month]segment), wals: make(map[Hour]*openWAL)}
+func load(d durable.Disk, dir string) (*Log, error) {
+	l := &Log{dir: dir, disk: d, tree: evidence.NewTree(), headers: make(map[evidence.Month]segment), wals: make(map[evidence.Hour]*openWAL)}
 	b, err := os.ReadFile(l.path(metaFile))
 	if err != nil {
 		return nil, err
 	}
-	if err := Decode(bytes.TrimSuffix(b, []byte("\n")), &l.meta); err != nil {
+	if err := evidence.Decode(bytes.TrimSuffix(b, []byte("\n")), &l.meta); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.path(metaFile), err)
 	}
 	if l.meta.Format != metaFormat {
 		return nil, fmt.Errorf("%s: format %q, want %s; a newer relaymon may know it", l.path(metaFile), l.meta.Format, metaFormat)
 	}
-	if _, _, err := ParseOrigin(l.meta.Origin); err != nil {
+	if _, _, err := evidence.ParseOrigin(l.meta.Origin); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.path(metaFile), err)
 	}
-	if l.key, err = readKey(l.path(keyFile), l.meta.Origin, algNote); err != nil {
+	if l.key, err = readKey(l.path(keyFile), l.meta.Origin, evidence.LogKeyType); err != nil {
 		return nil, err
 	}
-	if l.witness, err = readKey(l.path(witnessFile), l.meta.Origin+"/witness", algCosignature); err != nil {
+	if l.witness, err = readKey(l.path(witnessFile), l.meta.Origin+"/witness", evidence.WitnessKeyType); err != nil {
 		return nil, err
 	}
-	if l.key.public().String() != l.meta.Key || l.witness.public().String() != l.meta.WitnessKey {
+	if l.key.VerifierKey() != l.meta.Key || l.witness.VerifierKey() != l.meta.WitnessKey {
 		return nil, fmt.Errorf("%s: its keys are not those in %s and %s; restore the files from one backup", l.path(metaFile), keyFile, witnessFile)
 	}
 	if _, err := os.Lstat(l.path(restoredFile)); err == nil {
@@ -121,7 +124,7 @@ func (l *Log) readWALs() ([]*openWAL, error) {
 	}
 	var list []*openWAL
 	for _, f := range files {
-		h, ok := parseHourFile(f.Name())
+		h, ok := evidence.ParseHourFile(f.Name())
 		if !ok {
 			continue
 		}
@@ -145,7 +148,7 @@ func (l *Log) errDamaged(format string, a ...any) error {
 
 // readHeaders builds the tree and checks it against the last checkpoint.
 func (l *Log) readHeaders() error {
-	size, err := l.lastCheckpoint(maxSize)
+	size, err := l.lastCheckpoint(evidence.MaxBlocks)
 	if err != nil {
 		return err
 	}
@@ -167,22 +170,22 @@ func (l *Log) readHeaders() error {
 			break
 		}
 	}
-	if size > l.tree.size {
-		return l.errDamaged("its last checkpoint is of %d blocks, it has %d", size, l.tree.size)
+	if size > l.tree.Size {
+		return l.errDamaged("its last checkpoint is of %d blocks, it has %d", size, l.tree.Size)
 	}
 	// A writer may have signed another meanwhile.
-	if size, err = l.lastCheckpoint(l.tree.size); err != nil || size == 0 {
+	if size, err = l.lastCheckpoint(l.tree.Size); err != nil || size == 0 {
 		return err
 	}
 	c, err := l.readCheckpoint(size)
 	if err != nil {
 		return err
 	}
-	root, err := l.tree.root(size)
+	root, err := l.tree.Root(size)
 	if err != nil {
 		return err
 	}
-	if root != c.root {
+	if root != c.Root {
 		return l.errDamaged("its blocks do not make the root of the checkpoint of size %d", size)
 	}
 	l.signed = size
@@ -191,10 +194,10 @@ func (l *Log) readHeaders() error {
 
 // readMonthHeaders adds the lines of a month's file to the tree. Lines after the
 // last checkpoint may have been torn by a crash; nothing was signed over them.
-func (l *Log) readMonthHeaders(m Month, b []byte, signed int64) (good int64, err error) {
+func (l *Log) readMonthHeaders(m evidence.Month, b []byte, signed int64) (good int64, err error) {
 	for len(b) > 0 {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
-		h, err := decodeHeader(line)
+		h, err := evidence.DecodeHeader(line)
 		if err == nil {
 			err = l.follows(h)
 		}
@@ -202,8 +205,8 @@ func (l *Log) readMonthHeaders(m Month, b []byte, signed int64) (good int64, err
 			err = fmt.Errorf("block %s is not of %s", h.Hour, m)
 		}
 		if err != nil || !whole {
-			if l.tree.size < signed {
-				return 0, l.errDamaged("block %d: %w", l.tree.size, err)
+			if l.tree.Size < signed {
+				return 0, l.errDamaged("block %d: %w", l.tree.Size, err)
 			}
 			return good, nil
 		}
@@ -217,7 +220,7 @@ func (l *Log) readMonthHeaders(m Month, b []byte, signed int64) (good int64, err
 }
 
 // follows says whether a header may come next.
-func (l *Log) follows(h Header) error {
+func (l *Log) follows(h evidence.Header) error {
 	if h.Hour != l.next() {
 		return fmt.Errorf("block is of hour %s, want %s", h.Hour, l.next())
 	}
@@ -227,9 +230,9 @@ func (l *Log) follows(h Header) error {
 	return nil
 }
 
-func (l *Log) addHeader(h Header, line []byte) error {
+func (l *Log) addHeader(h evidence.Header, line []byte) error {
 	leaf := tlog.RecordHash(line)
-	if err := l.tree.add(leaf); err != nil {
+	if err := l.tree.Add(leaf); err != nil {
 		return err
 	}
 	l.leaf, l.last = leaf, &h
@@ -255,20 +258,20 @@ func (l *Log) lastCheckpoint(limit int64) (int64, error) {
 
 // readCheckpoint reads a checkpoint of this log. Its cosignatures were verified
 // when they came in; those of the given witnesses are again.
-func (l *Log) readCheckpoint(size int64, witnesses ...note.Verifier) (checkpoint, error) {
+func (l *Log) readCheckpoint(size int64, witnesses ...note.Verifier) (evidence.Checkpoint, error) {
 	b, err := os.ReadFile(l.checkpointPath(size))
 	if err != nil {
-		return checkpoint{}, err
+		return evidence.Checkpoint{}, err
 	}
-	n, err := parseNote(b, noteVerifier{l.key.public()}, witnesses...)
+	n, err := evidence.ParseNote(b, l.key.Verifier(), witnesses...)
 	if err != nil {
-		return checkpoint{}, l.errDamaged("checkpoint of size %d: %w", size, err)
+		return evidence.Checkpoint{}, l.errDamaged("checkpoint of size %d: %w", size, err)
 	}
-	c, err := parseCheckpointText(n.Text)
-	if err != nil || c.size != size || c.origin != l.meta.Origin {
-		return checkpoint{}, l.errDamaged("checkpoint of size %d: its text is %q", size, n.Text)
+	c, err := evidence.ParseCheckpoint(n.Text)
+	if err != nil || c.Size != size || c.Origin != l.meta.Origin {
+		return evidence.Checkpoint{}, l.errDamaged("checkpoint of size %d: its text is %q", size, n.Text)
 	}
-	c.sigs = append(n.Sigs[1:], n.UnverifiedSigs...)
+	c.Cosignatures = append(n.Sigs[1:], n.UnverifiedSigs...)
 	return c, nil
 }
 
@@ -276,7 +279,7 @@ func (l *Log) readCheckpoint(size int64, witnesses ...note.Verifier) (checkpoint
 // hours that are sealed.
 func (l *Log) sweep() error {
 	dirs := []string{l.dir, l.path(walDir), l.path(blocksDir), l.path(signedDir), l.path(certsDir)}
-	if m := l.next().Month(); l.tree.size > 0 {
+	if m := l.next().Month(); l.tree.Size > 0 {
 		dirs = append(dirs, l.path(blocksDir, m.String()), l.path(blocksDir, l.last.Hour.Month().String()))
 	}
 	for _, dir := range dirs {
@@ -301,7 +304,7 @@ func (l *Log) removeSealedWALs() error {
 		return err
 	}
 	for _, f := range files {
-		if h, ok := parseHourFile(f.Name()); ok && h < l.next() {
+		if h, ok := evidence.ParseHourFile(f.Name()); ok && h < l.next() {
 			if err := l.disk.Remove(l.walPath(h)); err != nil {
 				return err
 			}

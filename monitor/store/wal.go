@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"bytes"
@@ -6,22 +6,24 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // entry is a line of the write-ahead log of an hour. Exactly one field is set.
 type entry struct {
-	Begin   *begin   `json:"begin,omitempty"`
-	Attempt *Attempt `json:"attempt,omitempty"`
-	Mark    *Mark    `json:"mark,omitempty"`
+	Begin   *begin            `json:"begin,omitempty"`
+	Attempt *evidence.Attempt `json:"attempt,omitempty"`
+	Mark    *evidence.Mark    `json:"mark,omitempty"`
 }
 
 // begin says that the monitor watches from At on.
 type begin struct {
-	At       Time   `json:"at"`
-	Software string `json:"software"`
+	At       evidence.Time `json:"at"`
+	Software string        `json:"software"`
 }
 
-func (e entry) check(h Hour) error {
+func (e entry) check(h evidence.Hour) error {
 	set := 0
 	for _, is := range []bool{e.Begin != nil, e.Attempt != nil, e.Mark != nil} {
 		if is {
@@ -33,34 +35,16 @@ func (e entry) check(h Hour) error {
 	}
 	switch {
 	case e.Attempt != nil:
-		return checkAttempt(*e.Attempt, h)
+		return evidence.CheckAttempt(*e.Attempt, h)
 	case e.Mark != nil:
-		return e.Mark.check()
+		return e.Mark.Check()
 	}
-	return checkText("software", e.Begin.Software, maxText)
+	return evidence.CheckText("software", e.Begin.Software, evidence.MaxTextBytes)
 }
 
-func (m Mark) check() error {
-	set := 0
-	for _, is := range []bool{m.Clock != nil, m.Schedule != nil, m.Missed != 0} {
-		if is {
-			set++
-		}
-	}
-	switch {
-	case set != 1:
-		return errors.New("mark wants exactly one of clock, schedule, missed")
-	case m.Clock != nil:
-		return m.Clock.check()
-	case m.Schedule != nil:
-		return checkSecret(*m.Schedule)
-	}
-	return checkMissed(m.Missed)
-}
-
-func decodeEntry(line []byte, h Hour) (entry, error) {
+func decodeEntry(line []byte, h evidence.Hour) (entry, error) {
 	var e entry
-	if err := decodeLine(line, maxEntry, &e); err != nil {
+	if err := evidence.DecodeLine(line, maxEntry, &e); err != nil {
 		return entry{}, err
 	}
 	return e, e.check(h)
@@ -68,11 +52,11 @@ func decodeEntry(line []byte, h Hour) (entry, error) {
 
 // wal is what the write-ahead lines of one hour amount to.
 type wal struct {
-	hour     Hour
+	hour     evidence.Hour
 	begins   []begin
 	attempts map[string][]logged // by peer ID, in the order of writing
-	clock    []ClockSample
-	schedule []Secret
+	clock    []evidence.ClockSample
+	schedule []evidence.Secret
 	missed   int64
 	good     int64 // length of the lines that count
 }
@@ -80,18 +64,21 @@ type wal struct {
 // logged is an attempt with its canonical bytes: what was acknowledged is, byte for
 // byte, what will be sealed.
 type logged struct {
-	Attempt
+	evidence.Attempt
 	raw []byte
 }
 
 const attemptEntry = `{"attempt":`
 
-func newWAL(h Hour) *wal { return &wal{hour: h, attempts: make(map[string][]logged)} }
+// maxEntry is how many bytes a line may have.
+const maxEntry = evidence.MaxAttemptBytes + len(attemptEntry) + len("}")
+
+func newWAL(h evidence.Hour) *wal { return &wal{hour: h, attempts: make(map[string][]logged)} }
 
 // readWAL reads lines. Lines are written one at a time, each on disk before the
 // next, so that only the last can be torn: it was never acknowledged and does not
 // count. A bad line before it is damage.
-func readWAL(b []byte, h Hour) (*wal, error) {
+func readWAL(b []byte, h evidence.Hour) (*wal, error) {
 	w := newWAL(h)
 	for n := 1; len(b) > 0; n++ {
 		line, rest, whole := bytes.Cut(b, []byte("\n"))
@@ -119,32 +106,32 @@ func (w *wal) admits(e entry, line []byte) error {
 	switch {
 	case e.Attempt != nil:
 		list := w.attempts[e.Attempt.PeerID]
-		if len(list) >= maxAttempts {
+		if len(list) >= evidence.MaxAttempts {
 			return fmt.Errorf("%d attempts on %s in hour %s already", len(list), e.Attempt.PeerID, w.hour)
 		}
-		if len(list) == 0 && len(w.attempts) >= maxRecords {
+		if len(list) == 0 && len(w.attempts) >= evidence.MaxRecords {
 			return fmt.Errorf("%d relays in hour %s already", len(w.attempts), w.hour)
 		}
-		size := len(line) + maxText // the record's other members
+		size := len(line) + evidence.MaxTextBytes // the record's other members
 		for _, a := range list {
 			size += len(a.raw) + 1
 		}
-		if size > maxRecord {
-			return fmt.Errorf("the record of %s in hour %s would have more than %d bytes", e.Attempt.PeerID, w.hour, maxRecord)
+		if size > evidence.MaxRecordBytes {
+			return fmt.Errorf("the record of %s in hour %s would have more than %d bytes", e.Attempt.PeerID, w.hour, evidence.MaxRecordBytes)
 		}
 		inHour := func(a logged) bool { return a.Started.Before(w.hour.End()) }
 		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
-			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, ErrOutside, w.hour)
+			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, evidence.ErrOutside, w.hour)
 		}
-	case e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule,
-		e.Mark != nil && w.missed+e.Mark.Missed > maxMissed:
+	case e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= evidence.MaxSchedule,
+		e.Mark != nil && w.missed+e.Mark.Missed > evidence.MaxMissed:
 		return fmt.Errorf("too many marks in hour %s", w.hour)
 	}
 	return nil
 }
 
 // says reports whether this is the hour's last word on the secret of its day.
-func (w *wal) says(s Secret) bool {
+func (w *wal) says(s evidence.Secret) bool {
 	for _, last := range slices.Backward(w.schedule) {
 		if last.Day == s.Day {
 			return last.SHA256 == s.SHA256 && bytes.Equal(last.Secret, s.Secret)
@@ -171,10 +158,10 @@ func (w *wal) add(e entry, line []byte) {
 }
 
 // records are sorted by peer ID, their attempts by their start.
-func (w *wal) records() []Record {
-	records := make([]Record, 0, len(w.attempts))
+func (w *wal) records() []evidence.Record {
+	records := make([]evidence.Record, 0, len(w.attempts))
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
-		r := Record{PeerID: id, Hour: w.hour}
+		r := evidence.Record{PeerID: id, Hour: w.hour}
 		for _, a := range w.of(id) {
 			r.Attempts = append(r.Attempts, a.Attempt)
 		}

@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"archive/tar"
@@ -17,13 +17,34 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/psf-relay/relay-appliance/internal/durable/durabletest"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
+	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
 // tree of files: name to content.
+// witnessOf is the own witness of a log's owner.
+func witnessOf(l *Log) (*witness.Witness, error) {
+	dir, key, err := l.Witness()
+	if err != nil {
+		return nil, err
+	}
+	return witness.New(dir, key)
+}
+
+// request is what a log asks a witness that cosigned it up to a size.
+func request(l *Log, oldSize int64) (r witness.AddCheckpoint, err error) {
+	r.OldSize = oldSize
+	r.Checkpoint, r.Proof, err = l.Extension(oldSize)
+	return r, err
+}
+
 func readTree(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	files := make(map[string]string)
-	must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	evidencetest.Must(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -41,27 +62,27 @@ func TestRollback(t *testing.T) {
 	s := newSmallMonth(t)
 	l, dir := s.log, s.log.dir
 	other, _ := newLog(t)
-	w, err := other.Witness()
-	must(t, err)
+	w, err := witnessOf(other)
+	evidencetest.Must(t, err)
 	var backup bytes.Buffer
-	must(t, Backup(dir, &backup))
+	evidencetest.Must(t, Backup(dir, &backup))
 
-	open := firstHour + 8
-	must(t, l.Append(open, s.relay.attempt(t, l.Key(), open, 30*time.Minute, nil)))
-	_, err = l.Seal(closing(open))
-	must(t, err)
-	r, err := l.AddCheckpointRequest(0)
-	must(t, err)
-	_, err = w.Cosign(l.Key(), r, closing(open))
-	must(t, err)
-	watch(t, l, open+1)
-	der, cert := newCertificate(t, "new.example.org")
-	later := s.relay.attempt(t, l.Key(), open+1, 10*time.Minute, cert)
-	must(t, l.Append(open+1, later, der))
-	must(t, l.Close())
+	open := evidencetest.FirstHour + 8
+	evidencetest.Must(t, l.Append(open, s.Relay.Attempt(t, l.Key(), open, 30*time.Minute, nil)))
+	_, err = l.Seal(evidencetest.Closing(open))
+	evidencetest.Must(t, err)
+	r, err := request(l, 0)
+	evidencetest.Must(t, err)
+	_, err = w.Cosign(l.Key(), r, evidencetest.Closing(open))
+	evidencetest.Must(t, err)
+	evidencetest.Watch(t, l, open+1)
+	der, cert := evidencetest.NewLeaf(t, "new.example.org")
+	later := s.Relay.Attempt(t, l.Key(), open+1, 10*time.Minute, cert)
+	evidencetest.Must(t, l.Append(open+1, later, der))
+	evidencetest.Must(t, l.Close())
 
 	again := filepath.Join(t.TempDir(), "a", "restored")
-	must(t, Restore(bytes.NewReader(backup.Bytes()), again))
+	evidencetest.Must(t, Restore(bytes.NewReader(backup.Bytes()), again))
 	if fi, err := os.Stat(filepath.Join(again, keyFile)); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Fatalf("the key's mode: %v, %v", fi.Mode(), err)
 	}
@@ -69,52 +90,52 @@ func TestRollback(t *testing.T) {
 		t.Fatalf("restored over a log: %v", err)
 	}
 	l, err = Open(again)
-	must(t, err)
+	evidencetest.Must(t, err)
 	defer l.Close()
 	if l.Size() != 8 || !l.Held() {
 		t.Fatalf("restored: size %d, held %v", l.Size(), l.Held())
 	}
-	watch(t, l, open+2)
-	now := closing(open + 2)
+	evidencetest.Watch(t, l, open+2)
+	now := evidencetest.Closing(open + 2)
 	if _, err := l.Seal(now); !errors.Is(err, ErrHeld) {
 		t.Fatalf("a restored log sealed: %v", err)
 	}
 	last, err := w.Last(l.Key())
-	must(t, err)
+	evidencetest.Must(t, err)
 	var older *OlderCopyError
 	if err := l.Confront(last); !errors.As(err, &older) || older.Size != 8 || older.Known != 9 {
 		t.Fatalf("Confront: %v", err)
 	}
-	must(t, l.Close())
+	evidencetest.Must(t, l.Close())
 	l, err = Open(again) // a restart does not help
-	must(t, err)
+	evidencetest.Must(t, err)
 	defer l.Close()
 	if _, err := l.Seal(now); !errors.Is(err, ErrHeld) {
 		t.Fatalf("a restored log sealed after a start: %v", err)
 	}
 
 	n, err := l.Adopt(dir)
-	must(t, err)
+	evidencetest.Must(t, err)
 	if n != 1 || l.Size() != 9 {
 		t.Fatalf("adopted %d, size %d", n, l.Size())
 	}
 	n, err = l.Adopt(dir) // again: nothing more
-	must(t, err)
+	evidencetest.Must(t, err)
 	if n != 0 {
 		t.Fatalf("adopted %d more", n)
 	}
-	must(t, l.Confront(last, nil))
+	evidencetest.Must(t, l.Confront(last, nil))
 	sealed, err := l.Seal(now)
-	must(t, err)
-	if len(sealed) != 2 || sealed[0].State != StateOK || sealed[0].Records != 1 || sealed[1].State != StateOK {
+	evidencetest.Must(t, err)
+	if len(sealed) != 2 || sealed[0].State != evidence.StateOK || sealed[0].Records != 1 || sealed[1].State != evidence.StateOK {
 		t.Fatalf("sealed %+v", sealed)
 	}
 	report := sound(t, again)
 	if report.Blocks != 11 || report.Attempts != 5*2+3+1 {
 		t.Fatalf("%+v", report)
 	}
-	r, err = l.AddCheckpointRequest(9)
-	must(t, err)
+	r, err = request(l, 9)
+	evidencetest.Must(t, err)
 	if _, err := w.Cosign(l.Key(), r, now); err != nil {
 		t.Fatal(err)
 	}
@@ -124,20 +145,20 @@ func TestRollback(t *testing.T) {
 	}
 	// A log without witnesses goes on at its operator's word.
 	third := filepath.Join(t.TempDir(), "third")
-	must(t, Restore(bytes.NewReader(backup.Bytes()), third))
+	evidencetest.Must(t, Restore(bytes.NewReader(backup.Bytes()), third))
 	l3, err := Open(third)
-	must(t, err)
+	evidencetest.Must(t, err)
 	defer l3.Close()
-	must(t, l3.Release())
-	_, err = l3.Seal(closing(open))
-	must(t, err)
+	evidencetest.Must(t, l3.Release())
+	_, err = l3.Seal(evidencetest.Closing(open))
+	evidencetest.Must(t, err)
 	_, err = l3.Adopt(dir)
-	wantError(t, err, "is of another history")
+	evidencetest.WantError(t, err, "is of another history")
 	_, err = l.Adopt(third)
-	wantError(t, err, "it has 9 blocks, here are 11")
-	must(t, l3.Close())
+	evidencetest.WantError(t, err, "it has 9 blocks, here are 11")
+	evidencetest.Must(t, l3.Close())
 	l3, err = Open(third)
-	must(t, err)
+	evidencetest.Must(t, err)
 	defer l3.Close()
 	if l3.Held() {
 		t.Fatal("held again after a start")
@@ -145,32 +166,32 @@ func TestRollback(t *testing.T) {
 	foreign, foreignDir := newLog(t)
 	_ = foreign
 	_, err = l3.Adopt(foreignDir)
-	wantError(t, err, "with key")
-	must(t, os.WriteFile(filepath.Join(dir, "blocks", "x"), nil, 0o644))
+	evidencetest.WantError(t, err, "with key")
+	evidencetest.Must(t, os.WriteFile(filepath.Join(dir, "blocks", "x"), nil, 0o644))
 	_, err = l.Adopt(dir)
-	wantError(t, err, "it has faults")
+	evidencetest.WantError(t, err, "it has faults")
 }
 
 func TestBackupIsTheLog(t *testing.T) {
 	s := newSmallMonth(t)
-	w, err := s.log.Witness()
-	must(t, err)
+	w, err := witnessOf(s.log)
+	evidencetest.Must(t, err)
 	other, _ := newLog(t)
-	grow(t, other, 1)
-	r, err := other.AddCheckpointRequest(0)
-	must(t, err)
-	_, err = w.Cosign(other.Key(), r, closing(firstHour))
-	must(t, err)
-	fork := checkpoint{origin: other.Origin(), size: 1, root: Hash{1}}
-	if _, err := w.Cosign(other.Key(), AddCheckpoint{1, nil, signedText(t, other, fork.text())}, closing(firstHour)); !errors.Is(err, ErrForked) {
+	evidencetest.Grow(t, other, 1)
+	r, err := request(other, 0)
+	evidencetest.Must(t, err)
+	_, err = w.Cosign(other.Key(), r, evidencetest.Closing(evidencetest.FirstHour))
+	evidencetest.Must(t, err)
+	fork := evidence.Checkpoint{Origin: other.Origin(), Size: 1, Root: evidence.Hash{1}}
+	if _, err := w.Cosign(other.Key(), witness.AddCheckpoint{OldSize: 1, Proof: nil, Checkpoint: evidencetest.SignedText(t, other.dir, fork.Text())}, evidencetest.Closing(evidencetest.FirstHour)); !errors.Is(err, witness.ErrForked) {
 		t.Fatal(err)
 	}
 	var a, b bytes.Buffer
-	must(t, Backup(s.log.dir, &a))
-	must(t, Backup(s.log.dir, &b))
+	evidencetest.Must(t, Backup(s.log.dir, &a))
+	evidencetest.Must(t, Backup(s.log.dir, &b))
 	dir := filepath.Join(t.TempDir(), "restored")
-	must(t, os.Mkdir(dir, 0o755)) // an empty folder is what a service has
-	must(t, Restore(&a, dir))
+	evidencetest.Must(t, os.Mkdir(dir, 0o755)) // an empty folder is what a service has
+	evidencetest.Must(t, Restore(&a, dir))
 	want, got := readTree(t, s.log.dir), readTree(t, dir)
 	delete(want, lockFile)
 	delete(got, restoredFile)
@@ -201,7 +222,7 @@ func TestBackupIsTheLog(t *testing.T) {
 				t.Fatalf("restored another log with byte %d of %d changed", i, len(whole))
 			}
 		}
-		must(t, os.RemoveAll(target))
+		evidencetest.Must(t, os.RemoveAll(target))
 	}
 	if left, err := os.ReadDir(parent); err != nil || len(left) > 0 {
 		t.Fatalf("left behind: %v, %v", left, err)
@@ -222,8 +243,8 @@ func TestRestoreRefuses(t *testing.T) {
 		var b bytes.Buffer
 		z := gzip.NewWriter(&b)
 		w := tar.NewWriter(z)
-		must(t, w.WriteHeader(&h))
-		must(t, errors.Join(w.Close(), z.Close()))
+		evidencetest.Must(t, w.WriteHeader(&h))
+		evidencetest.Must(t, errors.Join(w.Close(), z.Close()))
 		dir := filepath.Join(t.TempDir(), "log")
 		if err := Restore(&b, dir); err == nil {
 			t.Errorf("%s: restored", name)
@@ -240,8 +261,8 @@ func TestRestoreRefuses(t *testing.T) {
 // Backups, checks and exports of a log that is being written to are of one moment each.
 func TestReadersBesideTheWriter(t *testing.T) {
 	l, dir := newLog(t)
-	relay := newRelay(t, crypto.Ed25519, 0)
-	attempt := relay.attempt(t, l.Key(), firstHour, time.Minute, nil)
+	relay := evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	attempt := relay.Attempt(t, l.Key(), evidencetest.FirstHour, time.Minute, nil)
 	done := make(chan struct{})
 	var g sync.WaitGroup
 	reader := func(read func(n int) error) {
@@ -272,11 +293,11 @@ func TestReadersBesideTheWriter(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		m, err := r.Month(firstHour.Month(), relay.id.String(), closing(firstHour+100))
+		m, err := r.Month(evidencetest.FirstHour.Month(), relay.ID.String(), evidencetest.Closing(evidencetest.FirstHour+100))
 		if err != nil {
 			return err
 		}
-		_, err = VerifyMonth(m, Keys{Log: l.Key()})
+		_, err = evidence.VerifyMonth(m, evidence.Keys{Log: l.Key()})
 		return err
 	})
 	reader(func(int) error {
@@ -286,12 +307,12 @@ func TestReadersBesideTheWriter(t *testing.T) {
 		}
 		return err
 	})
-	for h := firstHour; h < firstHour+30; h++ {
-		watch(t, l, h)
-		attempt.Started = TimeOf(h.Start().Add(time.Minute))
-		must(t, l.Append(h, attempt))
-		_, err := l.Seal(closing(h))
-		must(t, err)
+	for h := evidencetest.FirstHour; h < evidencetest.FirstHour+30; h++ {
+		evidencetest.Watch(t, l, h)
+		attempt.Started = evidence.TimeOf(h.Start().Add(time.Minute))
+		evidencetest.Must(t, l.Append(h, attempt))
+		_, err := l.Seal(evidencetest.Closing(h))
+		evidencetest.Must(t, err)
 	}
 	close(done)
 	g.Wait()
@@ -300,47 +321,47 @@ func TestReadersBesideTheWriter(t *testing.T) {
 // Adopting dies at each write in turn and is repeated.
 func TestAdoptDies(t *testing.T) {
 	s := newSmallMonth(t)
-	must(t, s.log.Close())
+	evidencetest.Must(t, s.log.Close())
 	// An older copy: the log as it was before anything was sealed.
 	older := filepath.Join(t.TempDir(), "older")
-	must(t, os.CopyFS(older, os.DirFS(s.log.dir)))
+	evidencetest.Must(t, os.CopyFS(older, os.DirFS(s.log.dir)))
 	for _, sub := range []string{walDir, blocksDir, signedDir, certsDir} {
-		must(t, os.RemoveAll(filepath.Join(older, sub)))
-		must(t, os.Mkdir(filepath.Join(older, sub), 0o755))
+		evidencetest.Must(t, os.RemoveAll(filepath.Join(older, sub)))
+		evidencetest.Must(t, os.Mkdir(filepath.Join(older, sub), 0o755))
 	}
 	keys := func(dir string) {
-		must(t, os.Chmod(filepath.Join(dir, keyFile), 0o600))
-		must(t, os.Chmod(filepath.Join(dir, witnessFile), 0o600))
+		evidencetest.Must(t, os.Chmod(filepath.Join(dir, keyFile), 0o600))
+		evidencetest.Must(t, os.Chmod(filepath.Join(dir, witnessFile), 0o600))
 	}
 	want := readTree(t, s.log.dir)
-	for m := range mishaps {
+	for m := range durabletest.Mishaps {
 		for n := 1; ; n++ {
 			dir := filepath.Join(t.TempDir(), "log")
-			must(t, os.CopyFS(dir, os.DirFS(older)))
+			evidencetest.Must(t, os.CopyFS(dir, os.DirFS(older)))
 			keys(dir)
-			d := &badDisk{real: memoryDisk{}, when: func(i int) (mishap, bool) { return m, i == n }}
+			d := &durabletest.BadDisk{Real: durabletest.MemoryDisk{}, When: func(i int) (durabletest.Mishap, bool) { return m, i == n }}
 			l, err := open(d, dir)
-			must(t, err)
+			evidencetest.Must(t, err)
 			func() {
 				defer func() {
 					if p := recover(); p != nil {
-						if _, ok := p.(killed); !ok {
+						if _, ok := p.(durabletest.Killed); !ok {
 							panic(p)
 						}
 					}
 				}()
-				if _, err := l.Adopt(s.log.dir); err != nil && d.hits == 0 {
+				if _, err := l.Adopt(s.log.dir); err != nil && d.Hits == 0 {
 					t.Fatal(err)
 				}
 			}()
-			must(t, os.Remove(filepath.Join(dir, lockFile)))
-			if l, err = open(memoryDisk{}, dir); err != nil {
-				t.Fatalf("mishap %d at %s: %v", m, d.sites[len(d.sites)-1], err)
+			evidencetest.Must(t, os.Remove(filepath.Join(dir, lockFile)))
+			if l, err = open(durabletest.MemoryDisk{}, dir); err != nil {
+				t.Fatalf("mishap %d at %s: %v", m, d.Sites[len(d.Sites)-1], err)
 			}
 			if _, err := l.Adopt(s.log.dir); err != nil {
-				t.Fatalf("mishap %d at %s: %v", m, d.sites[len(d.sites)-1], err)
+				t.Fatalf("mishap %d at %s: %v", m, d.Sites[len(d.Sites)-1], err)
 			}
-			must(t, l.Close())
+			evidencetest.Must(t, l.Close())
 			sound(t, dir)
 			got := readTree(t, dir)
 			for name, data := range want {
@@ -348,10 +369,10 @@ func TestAdoptDies(t *testing.T) {
 					continue // its begin and marks are not taken over, its attempts are
 				}
 				if got[name] != data {
-					t.Fatalf("mishap %d at %s: %s differs", m, d.sites[len(d.sites)-1], name)
+					t.Fatalf("mishap %d at %s: %s differs", m, d.Sites[len(d.Sites)-1], name)
 				}
 			}
-			if d.hits == 0 {
+			if d.Hits == 0 {
 				break
 			}
 		}

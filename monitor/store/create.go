@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"crypto/rand"
@@ -8,16 +8,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-)
 
-// Network says what a log may hold: lab logs admit private addresses and the
-// monitor's own host and never count; psf logs are evidence.
-type Network string
-
-// The networks.
-const (
-	Lab Network = "lab"
-	PSF Network = "psf"
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Options fixes at creation what a log can never change.
@@ -25,28 +18,28 @@ type Options struct {
 	// Name is the monitor's, such as a domain its operator holds: the log's
 	// origin is <name>/relaymon/<network>.
 	Name    string
-	Network Network
+	Network evidence.Network
 	// First is the hour of the log's first block, usually the current one.
-	First Hour
+	First evidence.Hour
 }
 
 // meta is the file log.json, written last when a log is created.
 type meta struct {
-	Format     string `json:"format"`
-	Origin     string `json:"origin"`
-	First      Hour   `json:"first"`
-	Key        string `json:"key"`
-	WitnessKey string `json:"witness_key"`
+	Format     string        `json:"format"`
+	Origin     string        `json:"origin"`
+	First      evidence.Hour `json:"first"`
+	Key        string        `json:"key"`
+	WitnessKey string        `json:"witness_key"`
 }
 
 const metaFormat = "relaymon-log/v1"
 
 // Create makes a new log with new keys in dir, and opens it. A folder that holds
 // a log already is refused (fs.ErrExist).
-func Create(dir string, o Options) (*Log, error) { return create(realDisk{}, dir, o) }
+func Create(dir string, o Options) (*Log, error) { return create(durable.Machine{}, dir, o) }
 
-func create(d disk, dir string, o Options) (*Log, error) {
-	name, err := origin(o.Name, o.Network)
+func create(d durable.Disk, dir string, o Options) (*Log, error) {
+	name, err := evidence.Origin(o.Name, o.Network)
 	if err != nil {
 		return nil, fmt.Errorf("create log: %w", err)
 	}
@@ -70,15 +63,15 @@ func create(d disk, dir string, o Options) (*Log, error) {
 			return nil, fmt.Errorf("create log: %w", err)
 		}
 	}
-	key, err := createKey(d, filepath.Join(dir, keyFile), name, algNote)
+	key, err := createKey(d, filepath.Join(dir, keyFile), name, evidence.LogKeyType)
 	if err != nil {
 		return nil, err
 	}
-	witness, err := createKey(d, filepath.Join(dir, witnessFile), name+"/witness", algCosignature)
+	witness, err := createKey(d, filepath.Join(dir, witnessFile), name+"/witness", evidence.WitnessKeyType)
 	if err != nil {
 		return nil, err
 	}
-	m, err := Encode(meta{metaFormat, name, o.First, key.public().String(), witness.public().String()})
+	m, err := evidence.Encode(meta{metaFormat, name, o.First, key.VerifierKey(), witness.VerifierKey()})
 	if err != nil {
 		return nil, err
 	}
@@ -93,32 +86,32 @@ func create(d disk, dir string, o Options) (*Log, error) {
 
 // createKey makes a key once. One that a creation which never came to its end
 // has left behind has signed nothing, and is taken.
-func createKey(d disk, path, name string, alg byte) (secretKey, error) {
-	k, err := newSecretKey(rand.Reader, name, alg)
+func createKey(d durable.Disk, path, name string, alg byte) (evidence.SigningKey, error) {
+	k, err := evidence.NewSigningKey(rand.Reader, name, alg)
 	if err != nil {
-		return secretKey{}, err
+		return evidence.SigningKey{}, err
 	}
 	err = d.Create(path, []byte(k.String()+"\n"), 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return readKey(path, name, alg)
 	}
 	if err != nil {
-		return secretKey{}, fmt.Errorf("create key: %w", err)
+		return evidence.SigningKey{}, fmt.Errorf("create key: %w", err)
 	}
 	return k, nil
 }
 
-func readKey(path, name string, alg byte) (secretKey, error) {
+func readKey(path, name string, alg byte) (evidence.SigningKey, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return secretKey{}, fmt.Errorf("read key: %w", err)
+		return evidence.SigningKey{}, fmt.Errorf("read key: %w", err)
 	}
-	k, err := parseSecretKey(strings.TrimSuffix(string(b), "\n"))
+	k, err := evidence.ParseSigningKey(strings.TrimSuffix(string(b), "\n"))
 	if err != nil {
-		return secretKey{}, fmt.Errorf("read key %s: %w; restore the file from the backup", path, err)
+		return evidence.SigningKey{}, fmt.Errorf("read key %s: %w; restore the file from the backup", path, err)
 	}
-	if k.name != name || k.alg != alg {
-		return secretKey{}, fmt.Errorf("read key %s: it is the key of %s, not of %s; restore the file from the backup", path, k.name, name)
+	if k.Name() != name || k.Type() != alg {
+		return evidence.SigningKey{}, fmt.Errorf("read key %s: it is the key of %s, not of %s; restore the file from the backup", path, k.Name(), name)
 	}
 	return k, nil
 }

@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"errors"
@@ -16,6 +16,11 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 
 	"github.com/psf-relay/relay-appliance/internal/need"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/durable/durabletest"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
 // inMounts runs the calling test again in a mount namespace of its own. It is true
@@ -46,7 +51,7 @@ func inMounts(t *testing.T) (dir string, inside bool) {
 func fill(t testing.TB, dir string, pages, inodes int) (empty func()) {
 	t.Helper()
 	filler := filepath.Join(dir, "filler")
-	must(t, os.MkdirAll(filler, 0o700))
+	evidencetest.Must(t, os.MkdirAll(filler, 0o700))
 	full := func(err error) bool {
 		if err != nil && !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
@@ -56,14 +61,14 @@ func fill(t testing.TB, dir string, pages, inodes int) (empty func()) {
 	for i := 0; inodes >= 0; i++ {
 		if full(os.WriteFile(filepath.Join(filler, fmt.Sprint("file", i)), nil, 0o600)) {
 			for j := range inodes {
-				must(t, os.Remove(filepath.Join(filler, fmt.Sprint("file", i-1-j))))
+				evidencetest.Must(t, os.Remove(filepath.Join(filler, fmt.Sprint("file", i-1-j))))
 			}
 			break
 		}
 	}
 	if pages >= 0 {
 		f, err := os.Create(filepath.Join(filler, "pages"))
-		must(t, err)
+		evidencetest.Must(t, err)
 		page := make([]byte, os.Getpagesize())
 		size := int64(0)
 		for {
@@ -73,16 +78,16 @@ func fill(t testing.TB, dir string, pages, inodes int) (empty func()) {
 				break
 			}
 		}
-		must(t, f.Truncate(max(0, size-int64(pages*len(page)))))
-		must(t, f.Close())
+		evidencetest.Must(t, f.Truncate(max(0, size-int64(pages*len(page)))))
+		evidencetest.Must(t, f.Close())
 	}
-	return func() { must(t, os.RemoveAll(filler)) }
+	return func() { evidencetest.Must(t, os.RemoveAll(filler)) }
 }
 
 // tightDisk is the machine's, on a file system that is full, but for some pages or
 // inodes, while one of its writes is made.
 type tightDisk struct {
-	realDisk
+	durable.Machine
 	t             *testing.T
 	dir           string
 	at, count     int
@@ -101,7 +106,7 @@ func (d *tightDisk) write(site string, whole func() error) error {
 	err := whole()
 	if errors.Is(err, syscall.ENOSPC) {
 		d.refused = site
-		must(d.t, filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
+		evidencetest.Must(d.t, filepath.WalkDir(d.dir, func(path string, e fs.DirEntry, err error) error {
 			if err == nil && strings.HasPrefix(e.Name(), ".") {
 				d.left = path
 			}
@@ -112,24 +117,24 @@ func (d *tightDisk) write(site string, whole func() error) error {
 }
 
 func (d *tightDisk) Create(path string, data []byte, perm fs.FileMode) error {
-	return d.write("create", func() error { return d.realDisk.Create(path, data, perm) })
+	return d.write("create", func() error { return d.Machine.Create(path, data, perm) })
 }
 
 func (d *tightDisk) Replace(path string, data []byte, perm fs.FileMode) error {
-	return d.write("replace", func() error { return d.realDisk.Replace(path, data, perm) })
+	return d.write("replace", func() error { return d.Machine.Replace(path, data, perm) })
 }
 
 func (d *tightDisk) Mkdir(path string, perm fs.FileMode) error {
-	return d.write("mkdir", func() error { return d.realDisk.Mkdir(path, perm) })
+	return d.write("mkdir", func() error { return d.Machine.Mkdir(path, perm) })
 }
 
 func (d *tightDisk) Remove(path string) error {
-	return d.write("remove", func() error { return d.realDisk.Remove(path) })
+	return d.write("remove", func() error { return d.Machine.Remove(path) })
 }
 
-func (d *tightDisk) OpenAppend(path string, perm fs.FileMode) (a appender, err error) {
+func (d *tightDisk) OpenAppend(path string, perm fs.FileMode) (a durable.Appender, err error) {
 	err = d.write("open", func() error {
-		a, err = d.realDisk.OpenAppend(path, perm)
+		a, err = d.Machine.OpenAppend(path, perm)
 		return err
 	})
 	if err != nil {
@@ -140,11 +145,11 @@ func (d *tightDisk) OpenAppend(path string, perm fs.FileMode) (a appender, err e
 
 type tightAppender struct {
 	disk *tightDisk
-	appender
+	durable.Appender
 }
 
 func (a tightAppender) Append(p []byte) error {
-	return a.disk.write("append", func() error { return a.appender.Append(p) })
+	return a.disk.write("append", func() error { return a.Appender.Append(p) })
 }
 
 // A real file system of a few pages is full at each write in turn, but for some pages
@@ -155,16 +160,16 @@ func TestFullAtEachWrite(t *testing.T) {
 	if !inside {
 		return
 	}
-	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=512k,nr_inodes=200"))
+	evidencetest.Must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=512k,nr_inodes=200"))
 	steps := newStory(t)
-	never := func(int) (mishap, bool) { return 0, false }
+	never := func(int) (durabletest.Mishap, bool) { return 0, false }
 	run := func(d *tightDisk) {
 		log := filepath.Join(dir, "log")
-		(&story{t: t, dir: log, disk: &badDisk{real: d, when: never}, steps: steps}).run()
+		(&story{t: t, dir: log, disk: &durabletest.BadDisk{Real: d, When: never}, steps: steps}).run()
 		if d.left != "" {
 			t.Errorf("write %d (%s) with %d pages and %d inodes left %s behind", d.at, d.refused, d.pages, d.inodes, d.left)
 		}
-		must(t, os.RemoveAll(log))
+		evidencetest.Must(t, os.RemoveAll(log))
 	}
 	quiet := &tightDisk{t: t, dir: dir}
 	run(quiet)
@@ -196,13 +201,13 @@ func TestRoom(t *testing.T) {
 	if !inside {
 		return
 	}
-	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m,nr_inodes=400"))
+	evidencetest.Must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=8m,nr_inodes=400"))
 	path := filepath.Join(dir, "log")
-	l, err := Create(path, Options{Name: "m", Network: Lab, First: firstHour})
-	must(t, err)
-	defer func() { must(t, l.Close()) }()
-	relay := newRelay(t, crypto.Ed25519, 0)
-	wordy := slices.Repeat([]string{strings.Repeat("x", maxText)}, maxProtocols)
+	l, err := Create(path, Options{Name: "m", Network: evidence.Lab, First: evidencetest.FirstHour})
+	evidencetest.Must(t, err)
+	defer func() { evidencetest.Must(t, l.Close()) }()
+	relay := evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	wordy := slices.Repeat([]string{strings.Repeat("x", evidence.MaxTextBytes)}, 128)
 	room := func(want string) {
 		t.Helper()
 		err := l.Room(2)
@@ -211,7 +216,7 @@ func TestRoom(t *testing.T) {
 		}
 	}
 	room("")
-	watch(t, l, firstHour)
+	evidencetest.Watch(t, l, evidencetest.FirstHour)
 	empty := fill(t, dir, -1, 10)
 	room("less than 64 inodes are free on the file system of " + path)
 	empty()
@@ -221,24 +226,24 @@ func TestRoom(t *testing.T) {
 	empty = fill(t, dir, 800, -1)
 	kept := 0
 	for ; l.Room(2) == nil; kept++ {
-		a := Attempt{Started: TimeOf(firstHour.Start().Add(time.Duration(kept) * time.Millisecond)), PeerID: newRelay(t, crypto.Ed25519, 0).id.String(),
-			Results: map[Component]Result{TCP4: {Outcome: OK}, WSS: {Outcome: OK}, Relay: {Outcome: OK}},
-			Facts:   Facts{Protocols: wordy}}
-		must(t, l.Append(firstHour, a))
+		a := evidence.Attempt{Started: evidence.TimeOf(evidencetest.FirstHour.Start().Add(time.Duration(kept) * time.Millisecond)), PeerID: evidencetest.NewRelay(t, crypto.Ed25519, 0).ID.String(),
+			Results: map[evidence.Component]evidence.Result{evidence.TCP4: {Outcome: evidence.OK}, evidence.WSS: {Outcome: evidence.OK}, evidence.Relay: {Outcome: evidence.OK}},
+			Facts:   evidence.Facts{Protocols: wordy}}
+		evidencetest.Must(t, l.Append(evidencetest.FirstHour, a))
 	}
 	room("no room for the evidence log: less than ")
-	if _, err := l.Seal(closing(firstHour)); err != nil || kept < 2 {
+	if _, err := l.Seal(evidencetest.Closing(evidencetest.FirstHour)); err != nil || kept < 2 {
 		t.Errorf("%d attempts were kept, and the hour cannot be sealed: %v", kept, err)
 	}
 	empty()
 	room("")
 
 	// A write that was refused is made up for by one that is taken.
-	watch(t, l, firstHour+1)
+	evidencetest.Watch(t, l, evidencetest.FirstHour+1)
 	empty = fill(t, dir, 0, -1)
-	big := relay.attempt(t, l.Key(), firstHour+1, time.Minute, nil)
+	big := relay.Attempt(t, l.Key(), evidencetest.FirstHour+1, time.Minute, nil)
 	big.Facts.Protocols = wordy
-	if err := l.Append(firstHour+1, big); !errors.Is(err, syscall.ENOSPC) {
+	if err := l.Append(evidencetest.FirstHour+1, big); !errors.Is(err, syscall.ENOSPC) {
 		t.Errorf("append to a full disk: %v", err)
 	}
 	empty()
@@ -249,10 +254,10 @@ func TestRoom(t *testing.T) {
 	if l.refused {
 		t.Error("the refusal is not forgotten")
 	}
-	must(t, l.Append(firstHour+1, big))
+	evidencetest.Must(t, l.Append(evidencetest.FirstHour+1, big))
 
-	_, err = l.Seal(closing(firstHour + 1))
-	must(t, err)
+	_, err = l.Seal(evidencetest.Closing(evidencetest.FirstHour + 1))
+	evidencetest.Must(t, err)
 	if r := sound(t, path); r.Attempts != int64(kept)+1 {
 		t.Errorf("%d attempts in the log, want %d", r.Attempts, kept+1)
 	}

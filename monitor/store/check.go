@@ -1,4 +1,4 @@
-package evidence
+package store
 
 import (
 	"errors"
@@ -11,26 +11,28 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // CheckReport says what [Check] saw.
 type CheckReport struct {
-	Origin      string `json:"origin"`
-	Key         string `json:"key"`
-	First       Hour   `json:"first"`
-	Blocks      int64  `json:"blocks"`
-	Watched     int64  `json:"watched"`
-	Gaps        int64  `json:"gaps"`
-	Records     int64  `json:"records"`
-	Attempts    int64  `json:"attempts"`
-	Checkpoints int64  `json:"checkpoints"`
+	Origin      string        `json:"origin"`
+	Key         string        `json:"key"`
+	First       evidence.Hour `json:"first"`
+	Blocks      int64         `json:"blocks"`
+	Watched     int64         `json:"watched"`
+	Gaps        int64         `json:"gaps"`
+	Records     int64         `json:"records"`
+	Attempts    int64         `json:"attempts"`
+	Checkpoints int64         `json:"checkpoints"`
 	// Cosignatures is how many there are by the given witnesses, all good, Others how
 	// many by keys that were not given.
 	Cosignatures int64 `json:"cosignatures"`
 	Others       int64 `json:"other_cosignatures"`
 	Certificates int64 `json:"certificates"`
 	// Open are the hours that are not sealed yet.
-	Open []Hour `json:"open"`
+	Open []evidence.Hour `json:"open"`
 	// Faults say what is wrong, in the order it was met; none: the store is sound.
 	Faults []string `json:"faults"`
 }
@@ -45,7 +47,7 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 	if err != nil {
 		return CheckReport{}, fmt.Errorf("check: %w", err)
 	}
-	known, err := verifiers(witnesses)
+	known, err := evidence.WitnessVerifiers(witnesses)
 	if err != nil {
 		return CheckReport{}, fmt.Errorf("check: %w", err)
 	}
@@ -63,7 +65,7 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 	for h, w := range l.wals {
 		c.known[l.walPath(h)] = true
 		for _, r := range w.records() {
-			if err := checkRecord(r, h); err != nil {
+			if err := evidence.CheckRecord(r, h); err != nil {
 				c.fault("open hour %s: %v", h, err)
 			}
 			c.attempts(r)
@@ -89,7 +91,7 @@ func (c *checker) fault(format string, a ...any) {
 func (c *checker) blocks() {
 	l := c.l
 	at := int64(0)
-	for m := l.meta.First.Month(); at < l.tree.size; m++ {
+	for m := l.meta.First.Month(); at < l.tree.Size; m++ {
 		c.known[l.headersPath(m)] = true
 		lines, err := l.monthHeaders(m)
 		if err != nil || len(lines) == 0 {
@@ -97,7 +99,7 @@ func (c *checker) blocks() {
 			return
 		}
 		for _, line := range lines {
-			h, err := decodeHeader(line)
+			h, err := evidence.DecodeHeader(line)
 			if err != nil {
 				c.fault("block %d: %v", at, err)
 				return
@@ -112,8 +114,8 @@ func (c *checker) blocks() {
 	c.r.Blocks = at
 }
 
-func (c *checker) block(h Header) {
-	if h.State == StateGap {
+func (c *checker) block(h evidence.Header) {
+	if h.State == evidence.StateGap {
 		c.r.Gaps++
 	} else {
 		c.r.Watched++
@@ -126,18 +128,18 @@ func (c *checker) block(h Header) {
 		c.fault("records of %s: %v", h.Hour, err)
 		return
 	}
-	t, err := recordTree(lines)
+	root, err := evidence.RecordsRoot(lines)
 	if err != nil {
 		c.fault("records of %s: %v", h.Hour, err)
 		return
 	}
-	if int64(len(t)) != h.Records || t.root() != h.Root {
+	if int64(len(lines)) != h.Records || root != h.Root {
 		c.fault("records of %s: they are not those of the block", h.Hour)
 		return
 	}
 	last := ""
 	for _, line := range lines {
-		r, err := decodeRecord(line, h.Hour)
+		r, err := evidence.DecodeRecord(line, h.Hour)
 		if err != nil {
 			c.fault("records of %s: %v", h.Hour, err)
 			continue
@@ -150,7 +152,7 @@ func (c *checker) block(h Header) {
 	}
 }
 
-func (c *checker) attempts(r Record) {
+func (c *checker) attempts(r evidence.Record) {
 	c.r.Records++
 	c.r.Attempts += int64(len(r.Attempts))
 	for _, a := range r.Attempts {
@@ -165,7 +167,7 @@ func (c *checker) attempts(r Record) {
 		}
 		der, err := c.l.certificate(cert.SHA256)
 		if err == nil {
-			err = checkCertificate(*cert, der)
+			err = evidence.CheckCertificate(*cert, der)
 		}
 		if err != nil {
 			c.fault("record of %s in %s: %v", r.PeerID, r.Hour, err)
@@ -178,16 +180,16 @@ func (c *checker) checkpoint(size int64) {
 	p, err := c.l.readCheckpoint(size, c.witnesses...)
 	if err != nil {
 		// The last one may not have been signed yet when the monitor stopped.
-		if size < c.l.tree.size || !errors.Is(err, fs.ErrNotExist) {
+		if size < c.l.tree.Size || !errors.Is(err, fs.ErrNotExist) {
 			c.fault("checkpoint of size %d: %v", size, err)
 		}
 		return
 	}
-	if root, err := c.l.tree.root(size); err != nil || root != p.root {
+	if root, err := c.l.tree.Root(size); err != nil || root != p.Root {
 		c.fault("checkpoint of size %d: its root is not that of the blocks", size)
 	}
 	c.r.Checkpoints++
-	for _, sig := range p.sigs {
+	for _, sig := range p.Cosignatures {
 		if slices.ContainsFunc(c.witnesses, func(w note.Verifier) bool { return w.Name() == sig.Name && w.KeyHash() == sig.Hash }) {
 			c.r.Cosignatures++
 		} else {
@@ -225,12 +227,12 @@ func (c *checker) strangers() error {
 // later says whether a file is of a block that was not there when the log was
 // read: the monitor went on, or stopped before it had written the header.
 func (c *checker) later(path, name string) bool {
-	if h, ok := parseHourFile(name); ok {
+	if h, ok := evidence.ParseHourFile(name); ok {
 		return h >= c.l.next() && path == c.l.recordsPath(h)
 	}
-	if m, err := ParseMonth(strings.TrimSuffix(name, ".jsonl")); err == nil {
+	if m, err := evidence.ParseMonth(strings.TrimSuffix(name, ".jsonl")); err == nil {
 		return m >= c.l.next().Month() && path == c.l.headersPath(m)
 	}
 	size, err := strconv.ParseInt(name, 10, 64)
-	return err == nil && size > c.l.tree.size && path == c.l.checkpointPath(size)
+	return err == nil && size > c.l.tree.Size && path == c.l.checkpointPath(size)
 }
