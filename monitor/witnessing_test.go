@@ -394,7 +394,7 @@ func TestRestoredWithoutWitnesses(t *testing.T) {
 func TestWhoIsCosigned(t *testing.T) {
 	now := evidence.HourOf(time.Now())
 	at := func(h evidence.Hour) *evidence.Hour { return &h }
-	m := &Monitor{cfg: Config{Name: "me"}}
+	m := &Monitor{cfg: Config{Name: "me"}, machine: thisMachine()}
 	m.inForce.Store(&basis{roster: &bounty.Roster{Monitors: []bounty.Monitor{
 		{Name: "me", LogKey: "mine", Term: bounty.Term{From: 1}},
 		{Name: "a", LogKey: "new", Term: bounty.Term{From: now}},

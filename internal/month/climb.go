@@ -131,7 +131,7 @@ func (a *attempt) rung(name string, c evidence.Component, o evidence.Outcome, cl
 // reached is what is seen of a relay that answers over tcp4.
 func (a *attempt) reached() {
 	a.rung("tcp4", evidence.TCP4, evidence.OK, "", 3*a.ping)
-	a.Facts.AgentVersion = a.plot.agent(a.hour)
+	a.Facts.AgentVersion = a.plot.agent(a.dialled.relay, a.hour)
 	a.Facts.PingUS = []int64{a.ping, a.ping + 130, a.ping + 270}
 }
 

@@ -120,9 +120,9 @@ func (p plot) place(r relay, h evidence.Hour) place {
 	return r.place
 }
 
-// agent is what the relay's software calls itself.
-func (p plot) agent(h evidence.Hour) string {
-	if h >= p.updates() {
+// agent is what the relay's software calls itself; who died was never updated.
+func (p plot) agent(r relay, h evidence.Hour) string {
+	if h >= p.updates() && r.name != dead {
 		return "relayd/1.3.0"
 	}
 	return "relayd/1.2.0"
