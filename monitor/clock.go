@@ -72,9 +72,7 @@ func (m *Monitor) watchClock(now moment) error {
 }
 
 // isClosed says whether nothing more can happen in an hour.
-func isClosed(h evidence.Hour, wall time.Time) bool {
-	return h.Closed(wall)
-}
+func isClosed(h evidence.Hour, wall time.Time) bool { return h.Closed(wall) }
 
 // noteClock takes one of the hour's samples.
 func (m *Monitor) noteClock() {

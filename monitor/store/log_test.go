@@ -261,11 +261,13 @@ func TestAppendRefuses(t *testing.T) {
 		"too long": {func(a *evidence.Attempt) {
 			a.Facts.Protocols = slices.Repeat([]string{strings.Repeat("\"", evidence.MaxTextBytes)}, 128)
 		}, evidencetest.FirstHour, nil, "too long"},
-		"negative offset":  {func(a *evidence.Attempt) { a.Rungs[1].OffsetUS = -1 }, evidencetest.FirstHour, nil, "rung \"wss\": offset_us is -1"},
-		"late offset":      {func(a *evidence.Attempt) { a.Rungs[1].OffsetUS = 3_600_000_001 }, evidencetest.FirstHour, nil, "offset_us is 3600000001"},
-		"negative rung":    {func(a *evidence.Attempt) { a.Rungs[1].DurationUS = -1 }, evidencetest.FirstHour, nil, "duration_us is -1"},
-		"long rung":        {func(a *evidence.Attempt) { a.Rungs[1].DurationUS = 3_600_000_001 }, evidencetest.FirstHour, nil, "duration_us is 3600000001"},
-		"long result":      {func(a *evidence.Attempt) { a.Results[evidence.WSS] = evidence.Result{Outcome: evidence.OK, Class: "", DurationUS: 3_600_000_001} }, evidencetest.FirstHour, nil, "result of wss: duration_us is 3600000001"},
+		"negative offset": {func(a *evidence.Attempt) { a.Rungs[1].OffsetUS = -1 }, evidencetest.FirstHour, nil, "rung \"wss\": offset_us is -1"},
+		"late offset":     {func(a *evidence.Attempt) { a.Rungs[1].OffsetUS = 3_600_000_001 }, evidencetest.FirstHour, nil, "offset_us is 3600000001"},
+		"negative rung":   {func(a *evidence.Attempt) { a.Rungs[1].DurationUS = -1 }, evidencetest.FirstHour, nil, "duration_us is -1"},
+		"long rung":       {func(a *evidence.Attempt) { a.Rungs[1].DurationUS = 3_600_000_001 }, evidencetest.FirstHour, nil, "duration_us is 3600000001"},
+		"long result": {func(a *evidence.Attempt) {
+			a.Results[evidence.WSS] = evidence.Result{Outcome: evidence.OK, Class: "", DurationUS: 3_600_000_001}
+		}, evidencetest.FirstHour, nil, "result of wss: duration_us is 3600000001"},
 		"negative ping":    {func(a *evidence.Attempt) { a.Facts.PingUS = []int64{-1} }, evidencetest.FirstHour, nil, "ping_us is -1"},
 		"HTTP status":      {func(a *evidence.Attempt) { a.Facts.HTTPStatus = 1000 }, evidencetest.FirstHour, nil, "http_status is 1000"},
 		"expired long ago": {func(a *evidence.Attempt) { a.Facts.Reservation.Expires = evidence.TimeOf(time.Unix(-1, 0)) }, evidencetest.FirstHour, nil, "no time before 1970"},

@@ -13,9 +13,10 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/durable"
 )
 
-// memoryDisk writes as the real one does, without waiting for the disk.
+// MemoryDisk writes as the real one does, without waiting for the disk.
 type MemoryDisk struct{}
 
+// Create implements [durable.Disk].
 func (MemoryDisk) Create(path string, data []byte, perm fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
@@ -25,6 +26,7 @@ func (MemoryDisk) Create(path string, data []byte, perm fs.FileMode) error {
 	return errors.Join(err, f.Close())
 }
 
+// Replace implements [durable.Disk].
 func (MemoryDisk) Replace(path string, data []byte, perm fs.FileMode) error {
 	if err := os.WriteFile(path+".tmp", data, perm); err != nil {
 		return err
@@ -32,13 +34,16 @@ func (MemoryDisk) Replace(path string, data []byte, perm fs.FileMode) error {
 	return os.Rename(path+".tmp", path)
 }
 
+// OpenAppend implements [durable.Disk].
 func (MemoryDisk) OpenAppend(path string, perm fs.FileMode) (durable.Appender, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, perm)
 	return memoryAppender{f}, err
 }
 
+// Mkdir implements [durable.Disk].
 func (MemoryDisk) Mkdir(path string, perm fs.FileMode) error { return os.MkdirAll(path, perm) }
 
+// Remove implements [durable.Disk].
 func (MemoryDisk) Remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -53,9 +58,10 @@ func (a memoryAppender) Append(p []byte) error {
 	return err
 }
 
-// mishap is what befalls a write.
+// Mishap is what befalls a write.
 type Mishap int
 
+// The mishaps; each befalls a write in its own way.
 const (
 	FailBefore Mishap = iota // nothing was written (full disk)
 	FailHalf                 // a part was written
@@ -68,10 +74,10 @@ const (
 
 func (m Mishap) kill() bool { return m >= KillBefore }
 
-// killed is panicked with where the process dies.
+// Killed is panicked with where the process dies.
 type Killed struct{ Site string }
 
-// badDisk counts its writes and lets a mishap befall some.
+// BadDisk counts its writes and lets a mishap befall some.
 type BadDisk struct {
 	Real  durable.Disk
 	Count int
@@ -82,6 +88,7 @@ type BadDisk struct {
 
 // write runs one of the disk's writes; half leaves behind what a crash in its
 // middle would.
+// write implements [durable.Disk].
 func (d *BadDisk) write(site string, whole func() error, half func()) error {
 	d.Count++
 	d.Sites = append(d.Sites, site)
@@ -114,22 +121,27 @@ func temporary(path string, data []byte) func() {
 	}
 }
 
+// Create implements [durable.Disk].
 func (d *BadDisk) Create(path string, data []byte, perm fs.FileMode) error {
 	return d.write("create "+filepath.Base(path), func() error { return d.Real.Create(path, data, perm) }, temporary(path, data))
 }
 
+// Replace implements [durable.Disk].
 func (d *BadDisk) Replace(path string, data []byte, perm fs.FileMode) error {
 	return d.write("replace "+filepath.Base(path), func() error { return d.Real.Replace(path, data, perm) }, temporary(path, data))
 }
 
+// Mkdir implements [durable.Disk].
 func (d *BadDisk) Mkdir(path string, perm fs.FileMode) error {
 	return d.write("mkdir "+filepath.Base(path), func() error { return d.Real.Mkdir(path, perm) }, func() {})
 }
 
+// Remove implements [durable.Disk].
 func (d *BadDisk) Remove(path string) error {
 	return d.write("remove "+filepath.Base(path), func() error { return d.Real.Remove(path) }, func() {})
 }
 
+// OpenAppend implements [durable.Disk].
 func (d *BadDisk) OpenAppend(path string, perm fs.FileMode) (a durable.Appender, err error) {
 	err = d.write("open "+filepath.Base(path), func() error {
 		a, err = d.Real.OpenAppend(path, perm)

@@ -24,15 +24,16 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// firstHour is in the middle of a day near a month's end, so that short tests cross it.
+// FirstHour is in the middle of a day near a month's end, so that short tests cross it.
 var FirstHour = evidence.HourOf(time.Date(2026, 10, 31, 20, 0, 0, 0, time.UTC))
 
-// testRelay is a relay that can sign vouchers.
+// Relay is a relay that can sign vouchers.
 type Relay struct {
 	Key crypto.PrivKey
 	ID  peer.ID
 }
 
+// NewRelay makes a relay with a key of a type and size.
 func NewRelay(t testing.TB, typ, bits int) Relay {
 	t.Helper()
 	key, _, err := crypto.GenerateKeyPairWithReader(typ, bits, rand.Reader)
@@ -46,6 +47,7 @@ func NewRelay(t testing.TB, typ, bits int) Relay {
 	return Relay{key, id}
 }
 
+// Voucher is the envelope in which the relay says that a peer has a reservation.
 func (r Relay) Voucher(t testing.TB, for_ peer.ID, expires time.Time) []byte {
 	t.Helper()
 	e, err := record.Seal(&relayv2.ReservationVoucher{Relay: r.ID, Peer: for_, Expiration: expires}, r.Key)
@@ -59,7 +61,7 @@ func (r Relay) Voucher(t testing.TB, for_ peer.ID, expires time.Time) []byte {
 	return b
 }
 
-// reservation is what a relay grants an identity made for hour h.
+// Reservation is what a relay grants an identity made for hour h.
 func (r Relay) Reservation(t testing.TB, monitorKey string, h evidence.Hour, at time.Time) *evidence.Reservation {
 	t.Helper()
 	c := evidence.Challenge{MonitorKey: monitorKey, Relay: r.ID, Hour: h, Salt: make([]byte, 32)}
@@ -76,7 +78,7 @@ func (r Relay) Reservation(t testing.TB, monitorKey string, h evidence.Hour, at 
 	return &evidence.Reservation{Peer: id.String(), Salt: c.Salt, Voucher: r.Voucher(t, id, expires), Expires: evidence.TimeOf(expires)}
 }
 
-// attempt is a full climb that began after so much of hour h.
+// Attempt is a full climb that began after so much of hour h.
 func (r Relay) Attempt(t testing.TB, monitorKey string, h evidence.Hour, after time.Duration, cert *evidence.Certificate) evidence.Attempt {
 	t.Helper()
 	at := h.Start().Add(after)
@@ -112,6 +114,7 @@ func (r Relay) Attempt(t testing.TB, monitorKey string, h evidence.Hour, after t
 	}
 }
 
+// NewLeaf makes a certificate for a name, and what a record says of it.
 func NewLeaf(t testing.TB, name string) (der []byte, c *evidence.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -145,16 +148,17 @@ type Log interface {
 	Month(m evidence.Month, relay string, asOf time.Time, witnesses ...string) (evidence.MonitorMonth, error)
 }
 
-// watch does what a monitor does at the start of an hour.
+// Watch does what a monitor does at the start of an hour.
 func Watch(t testing.TB, l Log, h evidence.Hour) {
 	t.Helper()
 	Must(t, l.Begin(h, h.Start().Add(time.Second), "relaymon/test"))
 	Must(t, l.Mark(h, evidence.Mark{Clock: &evidence.ClockSample{At: evidence.TimeOf(h.Start().Add(2 * time.Second)), Synchronised: true, UpMS: 5}}))
 }
 
-// closing is the first moment at which hour h may be sealed.
+// Closing is the first moment at which hour h may be sealed.
 func Closing(h evidence.Hour) time.Time { return h.End().Add(evidence.CloseAfter) }
 
+// Must fails the test on an error.
 func Must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
@@ -162,6 +166,7 @@ func Must(t testing.TB, err error) {
 	}
 }
 
+// WantError fails the test unless the error says the text.
 func WantError(t testing.TB, err error, text string) {
 	t.Helper()
 	if err == nil || !strings.Contains(err.Error(), text) {
@@ -169,9 +174,10 @@ func WantError(t testing.TB, err error, text string) {
 	}
 }
 
-// testWitness is another monitor's.
+// Witness is another monitor's.
 type Witness struct{ evidence.SigningKey }
 
+// NewWitness makes a witness with a new key.
 func NewWitness(t testing.TB, name string) Witness {
 	t.Helper()
 	k, err := evidence.NewSigningKey(rand.Reader, name, evidence.WitnessKeyType)
@@ -179,9 +185,10 @@ func NewWitness(t testing.TB, name string) Witness {
 	return Witness{k}
 }
 
+// VKey is its verifier key.
 func (w Witness) VKey() string { return w.VerifierKey() }
 
-// cosign is the witness's signature line under a checkpoint.
+// Cosign is the witness's signature line under a checkpoint.
 func (w Witness) Cosign(t testing.TB, checkpoint []byte, at time.Time) []byte {
 	t.Helper()
 	text, _, ok := strings.Cut(string(checkpoint), "\n\n")
@@ -194,7 +201,7 @@ func (w Witness) Cosign(t testing.TB, checkpoint []byte, at time.Time) []byte {
 	return []byte(line)
 }
 
-// grow seals so many hours more, without anything in them, and returns the checkpoint.
+// Grow seals so many hours more, without anything in them, and returns the checkpoint.
 func Grow(t testing.TB, l Log, hours int) []byte {
 	t.Helper()
 	for range hours {
@@ -208,6 +215,7 @@ func Grow(t testing.TB, l Log, hours int) []byte {
 	return cp
 }
 
+// TextOf is the text of a signed note.
 func TextOf(raw []byte) string {
 	text, _, _ := strings.Cut(string(raw), "\n\n")
 	return text + "\n"
