@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -16,8 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	bls12381 "github.com/consensys/gnark-crypto/ecc/bls12-381"
-
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -28,19 +26,17 @@ type drand struct {
 	*beacon.Chain
 	t       *testing.T
 	genesis time.Time
-	secret  *big.Int
+	secret  *bls.SecretKey
 	asked   int
 	answer  func(number uint64, good string) (int, string) // nil: the good one
 }
 
 func newDrand(t *testing.T, genesis time.Time) *drand {
 	t.Helper()
-	d := &drand{t: t, genesis: genesis, secret: big.NewInt(1234567)}
-	_, _, _, key := bls12381.Generators()
-	key.ScalarMultiplication(&key, d.secret)
-	raw := key.Bytes()
-	var err error
-	d.Chain, err = beacon.NewChain(strings.Repeat("ab", 32), raw[:], genesis, 3*time.Second)
+	secret, err := bls.GenerateKey()
+	must(t, err)
+	d := &drand{t: t, genesis: genesis, secret: secret}
+	d.Chain, err = beacon.NewChain(strings.Repeat("ab", 32), secret.Public().Bytes(), genesis, 3*time.Second)
 	must(t, err)
 	return d
 }
@@ -66,12 +62,11 @@ func (d *drand) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // round is one as drand's API gives it out.
 func (d *drand) round(number uint64) string {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, number))
-	sig, err := bls12381.HashToG1(sum[:], []byte("BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"))
+	sig, err := d.secret.Sign(sum[:])
 	if err != nil {
 		d.t.Error(err)
 	}
-	sig.ScalarMultiplication(&sig, d.secret)
-	return fmt.Sprintf(`{"round":%d,"signature":"%x"}`, number, sig.Bytes())
+	return fmt.Sprintf(`{"round":%d,"signature":"%x"}`, number, sig)
 }
 
 // A round goes into the identity that reserves, stands with the attempt in the
@@ -122,8 +117,7 @@ func TestBeaconFromTheServerThatWorks(t *testing.T) {
 		good := newDrand(t, time.Now().Add(-30*24*time.Hour))
 		liar := newDrandLike(good)
 		other := newDrand(t, good.genesis)
-		other.secret = big.NewInt(99)
-		liar.answer = func(n uint64, _ string) (int, string) { return 200, other.round(n) }
+			liar.answer = func(n uint64, _ string) (int, string) { return 200, other.round(n) }
 		var hangs atomic.Int64
 		transport := roundTripper(func(r *http.Request) (*http.Response, error) {
 			if strings.HasPrefix(r.URL.Host, "hangs") {
@@ -205,7 +199,6 @@ func TestBeaconServers(t *testing.T) {
 	defer bad.Close()
 	defer good.Close()
 	other := newDrand(t, d.genesis)
-	other.secret = big.NewInt(99)
 	for name, answer := range map[string]func(uint64, string) (int, string){
 		"not there": func(uint64, string) (int, string) { return 404, "" },
 		"garbage":   func(uint64, string) (int, string) { return 200, "<html>" },

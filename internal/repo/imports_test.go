@@ -70,7 +70,7 @@ var mayImport = map[string][]string{
 	"monitor/history":        {"monitor/evidence", "monitor/bounty"},
 	"monitor/alert":          {"internal/durable", "internal/buildinfo"},
 	"monitor/witness":        {"monitor/evidence", "internal/buildinfo", "internal/listen"},
-	"monitor/beacon":         {"monitor/evidence"},
+	"monitor/beacon":         {"monitor/evidence", "internal/bls"},
 	"monitor/browser":        {"monitor/evidence", "internal/checkpage", "internal/listen"},
 	"monitor/probe":          {"monitor/evidence", "internal/coord", "internal/buildinfo"},
 	"monitor/bundle":         {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
@@ -80,6 +80,7 @@ var mayImport = map[string][]string{
 	"monitor/cmd/relayaudit": {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
+	"internal/bls":                 {},
 	"internal/bounded":             {},
 	"internal/archive":             {"internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
