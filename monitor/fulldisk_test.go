@@ -57,7 +57,7 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	other, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m2", Network: evidence.Lab, First: first})
 	must(t, err)
 	defer other.Close()
-	if _, err := other.Seal((first + 1).Start().Add(closeAfter)); err != nil {
+	if _, err := other.Seal((first + 1).Start().Add(evidence.CloseAfter)); err != nil {
 		t.Fatal(err)
 	}
 	request, err := other.AddCheckpointRequest(0)
@@ -156,7 +156,7 @@ func (d *desk) Send(_ context.Context, alerts []alert.Alert) error {
 // the fault would be shown until the next hour begins, whatever the log takes by then.
 func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	m, _ := newTestMonitor(t, &fakeNet{}, 0, 1)
-	m.tick(t.Context(), m.machine.now())
+	m.tick(t.Context(), m.machine.Now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Fatalf("begun %s, fault %v", m.begun, m.fault)
 	}
@@ -170,7 +170,7 @@ func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	must(t, err)
 	defer again.Close()
 	m.store, m.secrets.mark = again, again.Mark
-	m.tick(t.Context(), m.machine.now())
+	m.tick(t.Context(), m.machine.Now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Errorf("with a log again: begun %s, fault %v, want an hour begun and no fault", m.begun, m.fault)
 	}

@@ -39,7 +39,7 @@ func TestOwnHostIsNeverEvidence(t *testing.T) {
 			m.basis().roster.Relays[1].IPv4 = "127.0.0.1"
 			m.basis().roster.Relays[2].IPv4 = "198.41.0.4"
 			first := evidence.HourOf(time.Now())
-			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour+closeAfter+5*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Hour+evidence.CloseAfter+5*time.Minute)
 			defer cancel()
 			if err := m.Run(ctx); err != nil {
 				t.Fatal(err)

@@ -27,7 +27,7 @@ func published(t *testing.T, command ...string) (m *Monitor, month evidence.Mont
 	must(t, os.WriteFile(rules, []byte("network: lab\n"), 0o644))
 	must(t, os.WriteFile(roster, fmt.Appendf(nil, "network: lab\nmonitors:\n- {name: m1, operator: us, log_key: %q, from: %q}\n"+
 		"relays:\n- {peer_id: %s, operator: them, ipv4: 127.0.0.2, tcp_port: 4001, domain: relay.test, enrolled: %[2]q}\n", l.Key(), month.First(), id), 0o644))
-	_, err = l.Seal((month.First() + 2).Start().Add(closeAfter))
+	_, err = l.Seal((month.First() + 2).Start().Add(evidence.CloseAfter))
 	must(t, err)
 	must(t, l.Close())
 	for i := range command {
@@ -62,7 +62,7 @@ func TestPublishWhenFinal(t *testing.T) {
 	if _, err := os.Stat(file); err == nil || m.tried(t, month).Final {
 		t.Fatal("published what was provisional")
 	}
-	_, err := m.store.Seal(end.Add(72*time.Hour + closeAfter))
+	_, err := m.store.Seal(end.Add(72*time.Hour + evidence.CloseAfter))
 	must(t, err)
 	m.publish(t.Context(), end.Add(96*time.Hour))
 	b, err := os.ReadFile(file)

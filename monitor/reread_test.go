@@ -117,7 +117,7 @@ func TestNewRosterIsInForceAtOnce(t *testing.T) {
 			}
 		}
 		m.mu.Lock()
-		if !m.planner.busy[hanging] {
+		if !m.planner.Busy(hanging) {
 			t.Error("the old attempt is over: this test shows nothing")
 		}
 		m.mu.Unlock()

@@ -23,6 +23,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // fakeNet answers probes in place of the network, in the bubble's time.
@@ -108,28 +109,28 @@ func grant(relay string, key crypto.PrivKey, at time.Time, ttl time.Duration) *e
 // vouch adds to an attempt of hour h what the relay grants for it.
 func vouch(t testing.TB, m *Monitor, h evidence.Hour, a *evidence.Attempt) {
 	t.Helper()
-	id, err := m.identities.of(a.PeerID, h, news{}, false)
+	id, err := m.identities.Of(a.PeerID, h, schedule.News{}, false)
 	must(t, err)
-	a.Facts.Reservation = grant(a.PeerID, id.key, a.Started.Time, time.Hour)
-	id.sign(a)
+	a.Facts.Reservation = grant(a.PeerID, id.Key, a.Started.Time, time.Hour)
+	id.Sign(a)
 }
 
 // machine has clocks that go by the bubble's time, with the wall's set. It is as if
 // made in the last boot.
-func (f *fakeNet) machine() machine {
+func (f *fakeNet) machine() schedule.Machine {
 	start := time.Now()
 	f.mu.Lock()
 	start = start.Add(f.slept)
 	f.mu.Unlock()
-	return machine{
-		now: func() moment {
+	return schedule.Machine{
+		Now: func() schedule.Moment {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			now := time.Now().Add(f.slept)
-			return moment{now.Add(f.set).Round(0), now.Sub(start)}
+			return schedule.Moment{Wall: now.Add(f.set).Round(0), Steady: now.Sub(start)}
 		},
-		kept: func() bool { return true },
-		boot: fmt.Sprint("boot ", f.boots),
+		Kept: func() bool { return true },
+		Boot: fmt.Sprint("boot ", f.boots),
 	}
 }
 
@@ -171,9 +172,8 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	// the first tick, or in the same second as a retry.
 	must(t, os.MkdirAll(m.secrets.dir, 0o700))
 	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
-	m.planner = newPlanner(m.secrets.of)
-	m.planner.places.all = concurrency
-	m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
+	m.planner = m.newPlanner()
+	m.identities = schedule.NewIdentities(store.Key())
 	return m, ids
 }
 
@@ -202,7 +202,7 @@ func TestRunTwoDays(t *testing.T) {
 		time.Sleep(29 * 24 * time.Hour) // the bubble begins with a month of 31 days
 		m, ids := newTestMonitor(t, f, 3, 8)
 		first := evidence.HourOf(time.Now())
-		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour+closeAfter+5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), 48*time.Hour+evidence.CloseAfter+5*time.Minute)
 		defer cancel()
 		if err := m.Run(ctx); err != nil {
 			t.Fatal(err)
@@ -339,9 +339,8 @@ func TestRunAfterAPause(t *testing.T) {
 		defer store.Close()
 		m.store, m.begun, m.lastly = store, time.Time{}, time.Time{}
 		m.secrets = &secrets{dir: m.secrets.dir, mark: store.Mark}
-		m.planner = newPlanner(m.secrets.of)
-		m.planner.places.all = m.cfg.Concurrency
-		if err := m.recall(m.machine.now()); err != nil {
+		m.planner = m.newPlanner()
+		if err := m.recall(m.machine.Now()); err != nil {
 			t.Fatal(err)
 		}
 		run(90 * time.Minute)

@@ -16,6 +16,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // stepped is a monitor of a healthy and a dead relay on a machine whose clock is set,
@@ -102,10 +103,9 @@ func (s *stepped) again(reboot bool) {
 	}
 	must(s.t, s.m.follow())
 	s.m.secrets = &secrets{dir: old.secrets.dir, mark: store.Mark}
-	s.m.planner = newPlanner(s.m.secrets.of)
-	s.m.planner.places.all = old.cfg.Concurrency
-	s.m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
-	must(s.t, s.m.recall(s.m.machine.now()))
+	s.m.planner = s.m.newPlanner()
+	s.m.identities = schedule.NewIdentities(store.Key())
+	must(s.t, s.m.recall(s.m.machine.Now()))
 	s.start()
 }
 
@@ -292,7 +292,7 @@ func TestADayOfSteps(t *testing.T) {
 				type segment struct{ from, to time.Time } // of the wall clock, undisturbed
 				var quiet []segment
 				var steps []time.Duration
-				wall := func() time.Time { return s.m.machine.now().wall }
+				wall := func() time.Time { return s.m.machine.Now().Wall }
 				step := func() time.Duration {
 					by := time.Duration(r.ExpFloat64() * float64(5*time.Minute))
 					if r.IntN(8) == 0 {
@@ -357,7 +357,7 @@ func TestADayOfSteps(t *testing.T) {
 				healthy := s.month(s.healthy)
 				for h, vh := range s.month(s.dead) {
 					undisturbed := slices.ContainsFunc(quiet, func(q segment) bool {
-						return !q.from.After(h.Start()) && !q.to.Before(h.End().Add(closeAfter))
+						return !q.from.After(h.Start()) && !q.to.Before(h.End().Add(evidence.CloseAfter))
 					})
 					if vote := s.vote(s.dead, vh); vote.Value == bounty.Down {
 						down++
@@ -410,7 +410,7 @@ func TestStepsToAnHourThatCannotBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStepped(t)
 		machine := s.m.machine
-		s.m.clock = &wallclock.Clock{Kept: machine.kept, Uptime: func() time.Duration { return machine.now().steady }}
+		s.m.clock = &wallclock.Clock{Kept: machine.Kept, Uptime: func() time.Duration { return machine.Now().Steady }}
 		s.start()
 		h := s.first + 3
 		time.Sleep(time.Until(h.Start().Add(30*time.Minute + 500*time.Millisecond)))

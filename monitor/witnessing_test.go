@@ -17,6 +17,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -119,7 +120,7 @@ func (h *house) stop(s *spot) {
 func (h *house) seal(m *Monitor, blocks int64) {
 	h.t.Helper()
 	m.askWitnesses(h.t.Context())
-	m.seal((m.store.First() + evidence.Hour(blocks)).Start().Add(closeAfter))
+	m.seal((m.store.First() + evidence.Hour(blocks)).Start().Add(evidence.CloseAfter))
 	m.askWitnesses(h.t.Context())
 }
 
@@ -330,7 +331,7 @@ func TestPatience(t *testing.T) {
 	h.spots[2].serve(nil)
 	later := func(d time.Duration) {
 		s.m.witnessing.pass(t.Context(), start.Add(d))
-		s.m.seal((h.first + 1).Start().Add(closeAfter))
+		s.m.seal((h.first + 1).Start().Add(evidence.CloseAfter))
 	}
 	later(0)
 	later(patience + time.Second)
@@ -443,8 +444,8 @@ func TestRunWitnessed(t *testing.T) {
 			defer store.Close()
 			m.cfg.Name, m.cfg.DataDir, m.store = name, t.TempDir(), store
 			m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: store.Mark}
-			m.planner = newPlanner(m.secrets.of)
-			m.identities.monitor = store.Key()
+			m.planner = m.newPlanner()
+			m.identities = schedule.NewIdentities(store.Key())
 			roster.Relays = m.basis().roster.Relays
 			goBy(m, m.basis().rules, roster)
 			roster.Monitors = append(roster.Monitors, bounty.Monitor{
@@ -462,7 +463,7 @@ func TestRunWitnessed(t *testing.T) {
 			}
 			monitors = append(monitors, m)
 		}
-		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+closeAfter+5*time.Minute)
+		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter+5*time.Minute)
 		defer cancel()
 		var running sync.WaitGroup
 		for _, m := range monitors {
@@ -498,7 +499,7 @@ func TestRunWitnessed(t *testing.T) {
 				sealed := bounty.Sealed(m.basis().rules, roster, roster.Monitor(m.cfg.Name, h), 3, &v.Hours[i])
 				want := 2
 				// It could have been cosigned from 16 minutes after its end on, for 44 minutes.
-				if m.cfg.Name != "m2" && !h.End().Add(closeAfter).Before(from) && !h.End().Add(time.Hour).After(to) {
+				if m.cfg.Name != "m2" && !h.End().Add(evidence.CloseAfter).Before(from) && !h.End().Add(time.Hour).After(to) {
 					want = 1
 				}
 				// m2 is back in the very instant in which that time is over: either is right.
