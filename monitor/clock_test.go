@@ -148,8 +148,7 @@ func TestNoAttemptIsEarly(t *testing.T) {
 		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 1, 1)
 		h := evidence.HourOf(time.Now())
-		must(t, m.secrets.turn(h, 0))
-		due := h.Start().Add(evidence.Offset(m.secrets.of(h), ids[0], h))
+		due := h.Start().Add(m.store.Offset(ids[0], h))
 		m.planner.Take("another") // all places are taken
 		time.Sleep(time.Until(due))
 		m.tick(t.Context(), m.machine.Now())

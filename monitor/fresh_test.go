@@ -143,7 +143,7 @@ func TestRunWithNothingNew(t *testing.T) {
 		cosigner, err := other.Witness()
 		must(t, err)
 		m.cfg.Network = evidence.PSF
-		m.secrets.mark, m.identities = m.store.Mark, schedule.NewIdentities(m.store.Key())
+		m.identities = schedule.NewIdentities(m.store.Key())
 		roster := &bounty.Roster{Network: evidence.PSF, Relays: m.basis().roster.Relays, Monitors: []bounty.Monitor{
 			{Name: "m1", Operator: "us", LogKey: m.store.Key(), WitnessKey: m.store.WitnessKey(), Term: bounty.Term{From: first}},
 			{Name: "m2", Operator: "them", LogKey: other.Key(), WitnessKey: other.WitnessKey(), WitnessURL: "http://m2/witness", Term: bounty.Term{From: first}},

@@ -51,7 +51,6 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	defer store.Close()
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler), store: store}
 	goBy(m, bounty.Defaults(), &bounty.Roster{Network: evidence.Lab})
-	sec := &secrets{dir: filepath.Join(dir, "schedule"), mark: func(evidence.Hour, evidence.Mark) error { return nil }}
 	witness, err := store.Witness()
 	must(t, err)
 	other, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m2", Network: evidence.Lab, First: first})
@@ -72,7 +71,6 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	defer cancel()
 	n := 0
 	writers := map[string]func() error{
-		"secret":       func() error { return sec.turn(first, 0) },
 		"publications": func() error { return m.keepPublications(m.basis().roster, nil, first.Month()) },
 		"format":       func() error { return stateFormat.Note(dir) },
 		"backup":       func() error { return BackupLog(cfg, filepath.Join(dir, "backup")) },
@@ -169,7 +167,7 @@ func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	again, err := evidence.Open(logDir(m.cfg))
 	must(t, err)
 	defer again.Close()
-	m.store, m.secrets.mark = again, again.Mark
+	m.store = again
 	m.tick(t.Context(), m.machine.Now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Errorf("with a log again: begun %s, fault %v, want an hour begun and no fault", m.begun, m.fault)

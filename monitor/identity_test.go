@@ -29,7 +29,9 @@ func attempt(at time.Time, outcome evidence.Outcome) evidence.Attempt {
 }
 
 // at is a moment by clocks that were never set.
-func at(wall time.Time) schedule.Moment { return schedule.Moment{Wall: wall, Steady: wall.Sub(time.Unix(0, 0))} }
+func at(wall time.Time) schedule.Moment {
+	return schedule.Moment{Wall: wall, Steady: wall.Sub(time.Unix(0, 0))}
+}
 
 // The first attempt of an hour waits while a place of the third hour before is held,
 // over a restart, too; a relay's own word cannot hold it up for longer than retries do.

@@ -44,7 +44,6 @@ type Monitor struct {
 
 	mu         sync.Mutex
 	planner    *schedule.Planner
-	secrets    *secrets
 	identities *schedule.Identities
 	overloaded bool                         // it was said that the monitor does not keep up
 	seen       map[string]*evidence.Attempt // by peer ID: the last attempt that got a reservation
@@ -144,7 +143,6 @@ func (m *Monitor) prepare() (err error) {
 	if m.alerts, err = m.newAlerts(); err != nil {
 		return err
 	}
-	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
 	m.planner = m.newPlanner()
 	m.identities = schedule.NewIdentities(m.store.Key())
 	now := m.machine.Now()
@@ -162,9 +160,7 @@ func (m *Monitor) prepare() (err error) {
 
 // newPlanner is one that has begun nothing.
 func (m *Monitor) newPlanner() *schedule.Planner {
-	return schedule.NewPlanner(func(j schedule.Job) time.Duration {
-		return evidence.Offset(m.secrets.of(j.Hour), j.Relay, j.Hour)
-	}, m.cfg.Concurrency)
+	return schedule.NewPlanner(func(j schedule.Job) time.Duration { return m.store.Offset(j.Relay, j.Hour) }, m.cfg.Concurrency)
 }
 
 // Close ends the listener and lets go of the log.
@@ -315,13 +311,6 @@ func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 	}
 	if err == nil {
 		err = m.resume(h, m.machine.Now())
-	}
-	if err == nil {
-		var begun evidence.Hour
-		if !m.begun.IsZero() {
-			begun = evidence.HourOf(m.begun)
-		}
-		err = m.secrets.turn(h, begun)
 	}
 	if err != nil {
 		m.interrupt(err)

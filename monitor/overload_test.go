@@ -96,7 +96,6 @@ func TestHalfOfAThousandRelaysAreDead(t *testing.T) {
 			revived[id] = i%40 == 0
 		}
 		first := evidence.HourOf(time.Now())
-		constant := m.secrets.of(first)
 		revival = (first + hours - 2).Start().Add(30 * time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter)
 		defer cancel()
@@ -105,7 +104,7 @@ func TestHalfOfAThousandRelaysAreDead(t *testing.T) {
 		var delays []time.Duration
 		for h := first; h < first+hours; h++ {
 			for _, id := range ids {
-				due := h.Start().Add(evidence.Offset(constant, id, h))
+				due := h.Start().Add(m.store.Offset(id, h))
 				at := log.ends[schedule.Job{Relay: id, Hour: h}]
 				switch works := !down(id, due); {
 				case works && len(at) == 0:

@@ -19,6 +19,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/record"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
@@ -149,6 +150,12 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 		})
 	}
 	dir := t.TempDir()
+	// The plan is always the same. One in a thousand random ones has an attempt before
+	// the first tick, or in the same second as a retry.
+	plan, err := bls.KeyGen(bytes.Repeat([]byte{1}, bls.SecretKeySize))
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(dir, "log"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "log", "plan.key"), []byte(plan.Text()+"\n"), 0o600))
 	store, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
 	if err != nil {
 		t.Fatal(err)
@@ -167,11 +174,6 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
 	}
-	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
-	// The schedule is always the same. One in a thousand random ones has an attempt before
-	// the first tick, or in the same second as a retry.
-	must(t, os.MkdirAll(m.secrets.dir, 0o700))
-	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
 	m.planner = m.newPlanner()
 	m.identities = schedule.NewIdentities(store.Key())
 	return m, ids
@@ -338,7 +340,6 @@ func TestRunAfterAPause(t *testing.T) {
 		}
 		defer store.Close()
 		m.store, m.begun, m.lastly = store, time.Time{}, time.Time{}
-		m.secrets = &secrets{dir: m.secrets.dir, mark: store.Mark}
 		m.planner = m.newPlanner()
 		if err := m.recall(m.machine.Now()); err != nil {
 			t.Fatal(err)

@@ -102,7 +102,6 @@ func (s *stepped) again(reboot bool) {
 		s.m.machine = s.f.machine()
 	}
 	must(s.t, s.m.follow())
-	s.m.secrets = &secrets{dir: old.secrets.dir, mark: store.Mark}
 	s.m.planner = s.m.newPlanner()
 	s.m.identities = schedule.NewIdentities(store.Key())
 	must(s.t, s.m.recall(s.m.machine.Now()))
@@ -229,7 +228,7 @@ func TestStepInAnHour(t *testing.T) {
 					s := newStepped(t)
 					h := s.first + 1
 					s.start()
-					due := h.Start().Add(evidence.Offset(slices.Repeat([]byte{1}, secretSize), s.dead, h))
+					due := h.Start().Add(s.m.store.Offset(s.dead, h))
 					time.Sleep(time.Until(due.Add(at.after + 500*time.Millisecond)))
 					if at.stopped {
 						s.stop()
@@ -387,7 +386,7 @@ func TestStepDuringAnAttemptThatIsOK(t *testing.T) {
 				s := newStepped(t)
 				h := s.first + 1
 				s.start()
-				due := h.Start().Add(evidence.Offset(slices.Repeat([]byte{1}, secretSize), s.healthy, h))
+				due := h.Start().Add(s.m.store.Offset(s.healthy, h))
 				time.Sleep(time.Until(due.Add(5*time.Second + 500*time.Millisecond)))
 				s.set(by)
 				time.Sleep(2*time.Hour + 20*time.Minute)

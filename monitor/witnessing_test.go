@@ -443,7 +443,6 @@ func TestRunWitnessed(t *testing.T) {
 			must(t, err)
 			defer store.Close()
 			m.cfg.Name, m.cfg.DataDir, m.store = name, t.TempDir(), store
-			m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: store.Mark}
 			m.planner = m.newPlanner()
 			m.identities = schedule.NewIdentities(store.Key())
 			roster.Relays = m.basis().roster.Relays

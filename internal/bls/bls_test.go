@@ -35,15 +35,6 @@ func testKey(t testing.TB, seed byte) *SecretKey {
 	return k
 }
 
-func sign(t testing.TB, k *SecretKey, message []byte) []byte {
-	t.Helper()
-	s, err := k.Sign(message)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 // The master keys of EIP-2333's test cases are made by the draft's KeyGen.
 func TestKeyGenOfEIP2333(t *testing.T) {
 	for seed, want := range map[string]string{
@@ -113,8 +104,8 @@ func TestSignAndVerify(t *testing.T) {
 	k, other := testKey(t, 1), testKey(t, 2)
 	for n := range 20 {
 		message := []byte(strings.Repeat("x", n*n))
-		s := sign(t, k, message)
-		if again := sign(t, k, message); !bytes.Equal(s, again) {
+		s := k.Sign(message)
+		if again := k.Sign(message); !bytes.Equal(s, again) {
 			t.Errorf("two signatures of one message: %x, %x", s, again)
 		}
 		if err := k.Public().Verify(message, s); err != nil {
@@ -160,7 +151,7 @@ func TestOneSignatureOnly(t *testing.T) {
 	room := new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 381), fp.Modulus())
 	for n := 0; ; n++ { // until the point's x can also be written as x + p
 		message = []byte(fmt.Sprint("message ", n))
-		good = sign(t, k, message)
+		good = k.Sign(message)
 		bare := bytes.Clone(good)
 		bare[0] &= 0x1f
 		if new(big.Int).SetBytes(bare).Cmp(room) < 0 {
@@ -223,7 +214,7 @@ func TestVerifyBatch(t *testing.T) {
 	var list []Signed
 	for n := range 20 {
 		message := []byte(fmt.Sprint(n))
-		list = append(list, Signed{message, sign(t, k, message)})
+		list = append(list, Signed{message, k.Sign(message)})
 	}
 	infinity := append([]byte{0xc0}, make([]byte, 47)...)
 	random := rand.New(rand.NewPCG(1, 2))
@@ -232,7 +223,7 @@ func TestVerifyBatch(t *testing.T) {
 		want   []int
 	}{
 		"all good":      {func([]Signed) {}, nil},
-		"another's key": {func(l []Signed) { l[3].Signature = sign(t, other, l[3].Message) }, []int{3}},
+		"another's key": {func(l []Signed) { l[3].Signature = other.Sign(l[3].Message) }, []int{3}},
 		"two swapped":   {func(l []Signed) { l[0].Signature, l[19].Signature = l[19].Signature, l[0].Signature }, []int{0, 19}},
 		"another text":  {func(l []Signed) { l[7].Message = []byte("x") }, []int{7}},
 		"not points":    {func(l []Signed) { l[1].Signature, l[5].Signature = infinity, nil }, []int{1, 5}},
@@ -369,7 +360,7 @@ func FuzzPublicKey(f *testing.F) {
 func FuzzSignature(f *testing.F) {
 	k := testKey(f, 1)
 	message := []byte("message")
-	good := sign(f, k, message)
+	good := k.Sign(message)
 	f.Add(good)
 	f.Add(append([]byte{0xc0}, make([]byte, 47)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -395,7 +386,7 @@ func batch(b *testing.B) (*PublicKey, []Signed) {
 	var list []Signed
 	for n := range 744 {
 		message := []byte(fmt.Sprint("relaymon-plan/v1 ", n))
-		list = append(list, Signed{message, sign(b, k, message)})
+		list = append(list, Signed{message, k.Sign(message)})
 	}
 	return k.Public(), list
 }
@@ -433,6 +424,6 @@ func BenchmarkBatch744OneBad(b *testing.B) {
 func BenchmarkSign(b *testing.B) {
 	k := testKey(b, 1)
 	for b.Loop() {
-		sign(b, k, []byte("message"))
+		k.Sign([]byte("message"))
 	}
 }

@@ -90,12 +90,12 @@ func (k *SecretKey) Public() *PublicKey {
 }
 
 // Sign is the one signature of a message, [SignatureSize] bytes.
-func (k *SecretKey) Sign(message []byte) ([]byte, error) {
+func (k *SecretKey) Sign(message []byte) []byte {
 	point, err := bls12381.HashToG1(message, []byte(Suite))
 	if err != nil {
-		return nil, fmt.Errorf("BLS signature: %w", err)
+		panic(err) // only a suite of more than 255 bytes does that
 	}
 	point.ScalarMultiplication(&point, &k.scalar)
 	signature := point.Bytes()
-	return signature[:], nil
+	return signature[:]
 }

@@ -76,8 +76,8 @@ var mayImport = map[string][]string{
 	"monitor/browser":           {"monitor/evidence", "internal/checkpage", "internal/listen"},
 	"monitor/probe":             {"monitor/evidence", "internal/coord", "internal/buildinfo"},
 	"monitor/bundle":            {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
-	"monitor/bounty":            {"monitor/evidence", "internal/config", "internal/statement", "internal/release"},
-	"monitor/evidence":          {"internal/durable", "internal/buildinfo"},
+	"monitor/bounty":            {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
+	"monitor/evidence":          {"internal/bls", "internal/durable", "internal/buildinfo"},
 	"monitor/cmd/relaymon":      {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit":    {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 

@@ -163,11 +163,7 @@ func testChain(t testing.TB, genesis time.Time) *chain {
 func (c *chain) round(t testing.TB, number uint64) Round {
 	t.Helper()
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, number))
-	signature, err := c.secret.Sign(sum[:])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return Round{number, [bls.SignatureSize]byte(signature)}
+	return Round{number, [bls.SignatureSize]byte(c.secret.Sign(sum[:]))}
 }
 
 func TestNewChainRefuses(t *testing.T) {

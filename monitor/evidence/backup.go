@@ -63,7 +63,7 @@ type backup struct {
 // write goes by what the log had when it was loaded; what it has got since is left out.
 func (b backup) write(open map[string][]byte) error {
 	l := b.l
-	for _, name := range []string{metaFile, keyFile, witnessFile} {
+	for _, name := range []string{metaFile, keyFile, witnessFile, planFile} {
 		if err := b.copy(name, -1); err != nil {
 			return err
 		}

@@ -37,6 +37,7 @@ type meta struct {
 	First      Hour   `json:"first"`
 	Key        string `json:"key"`
 	WitnessKey string `json:"witness_key"`
+	PlanKey    string `json:"plan_key"`
 }
 
 const metaFormat = "relaymon-log/v1"
@@ -78,7 +79,11 @@ func create(d disk, dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := Encode(meta{metaFormat, name, o.First, key.public().String(), witness.public().String()})
+	plan, err := createPlanKey(d, filepath.Join(dir, planFile))
+	if err != nil {
+		return nil, err
+	}
+	m, err := Encode(meta{metaFormat, name, o.First, key.public().String(), witness.public().String(), plan.Public().String()})
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/psf-relay/relay-appliance/internal/bls"
 )
 
 // workedExample makes the example of the package comment: every key and salt is 32
@@ -30,7 +32,10 @@ func workedExample(t testing.TB) (l *Log, m MonitorMonth, k Keys, show string) {
 	} {
 		must(t, os.WriteFile(filepath.Join(dir, file), []byte(key.String()+"\n"), 0o600))
 	}
-	l, err := Create(dir, Options{Name: "monitor.example.org", Network: Lab, First: hour})
+	plan, err := bls.KeyGen(seed(6))
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, planFile), []byte(plan.Text()+"\n"), 0o600))
+	l, err = Create(dir, Options{Name: "monitor.example.org", Network: Lab, First: hour})
 	must(t, err)
 	t.Cleanup(func() { l.Close() })
 
@@ -65,13 +70,14 @@ func workedExample(t testing.TB) (l *Log, m MonitorMonth, k Keys, show string) {
 	cp, err := l.Checkpoint()
 	must(t, err)
 	must(t, l.AddCosignatures(1, witness.cosign(t, cp, closing(hour).Add(time.Minute)), witness.vkey()))
-	k = Keys{Log: l.Key(), Witnesses: []string{witness.vkey()}}
+	k = Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: []string{witness.vkey()}}
 	m, err = l.Month(hour.Month(), relay.id.String(), closing(hour).Add(time.Hour), witness.vkey())
 	must(t, err)
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "Log's verifier key:\n\n%s\n\n", l.Key())
 	fmt.Fprintf(&b, "Witness's verifier key:\n\n%s\n\n", witness.vkey())
+	fmt.Fprintf(&b, "Plan key:\n\n%s\n\n", l.PlanKey())
 	fmt.Fprintf(&b, "Relay, and the identity that reserved:\n\n%s\n%s\n\n", relay.id, probe)
 	record := placeOf(relay.id.String(), m.Records[0])
 	fmt.Fprintf(&b, "Record:\n\n%s\n\n", m.Records[0])
@@ -91,7 +97,7 @@ func TestWorkedExample(t *testing.T) {
 	_, m, k, show := workedExample(t)
 	v, err := VerifyMonth(m, k)
 	must(t, err)
-	if len(v.Hours) != 1 || v.Hours[0].Vouchers[0].State != VoucherBound || v.Hours[0].ClockFault != "" {
+	if len(v.Hours) != 1 || v.Hours[0].Vouchers[0].State != VoucherBound || v.Hours[0].ClockFault != "" || v.Hours[0].Due.IsZero() {
 		t.Fatalf("%+v", v.Hours)
 	}
 	doc, err := os.ReadFile("doc.go")

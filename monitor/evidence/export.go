@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -218,8 +217,7 @@ func (l *Log) prove(h Header, relay string) (proof, record []byte, err error) {
 	p := blockProof{Hour: h.Hour}
 	if p.Path, p.Other = t.prove(relay); p.Other != nil && p.Other.Key == relayKey(relay) {
 		p.Present, p.Other = true, nil
-		tail := []byte(`,"peer_id":"` + relay + `"}`)
-		record = lines[slices.IndexFunc(lines, func(line []byte) bool { return bytes.HasSuffix(line, tail) })]
+		record = lines[slices.IndexFunc(lines, func(line []byte) bool { id, _ := relayOf(line); return id == relay })]
 	}
 	if err := p.check(h, relay, record); err != nil {
 		return nil, nil, l.errDamaged("records of %s: they are not those that were sealed: %w", h.Hour, err)

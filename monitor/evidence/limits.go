@@ -39,7 +39,6 @@ const (
 	maxLookups   = 9
 	maxNames     = 100 // of a certificate
 	maxBeacon    = 256
-	maxSchedule  = 16
 	maxRecords   = 100_000 // in one block
 	maxPath      = 128     // hashes of a proof: a longer one takes 2^128 peer IDs
 	maxMissed    = 3_200_000

@@ -231,10 +231,6 @@ func TestFullRecord(t *testing.T) {
 	must(t, l.Append(firstHour, relay.attempt(t, l.Key(), firstHour, 2*time.Minute, nil)))
 	must(t, l.Begin(firstHour, firstHour.Start(), strings.Repeat("x", maxText)))
 	wantError(t, l.Begin(firstHour, firstHour.Start(), strings.Repeat("x", maxText+1)), "software has 257 bytes")
-	for i := range maxSchedule {
-		must(t, l.Mark(firstHour, Mark{Schedule: &Secret{Day: fmt.Sprintf("2026-10-%02d", i+1), Secret: []byte(strings.Repeat("x", 64))}}))
-	}
-	wantError(t, l.Mark(firstHour, Mark{Schedule: &Secret{Day: "2026-10-31", Secret: []byte("x")}}), "too many marks")
 	_, err := l.Seal(closing(firstHour))
 	must(t, err)
 	must(t, l.Close())

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/bls"
 )
 
 var (
@@ -34,6 +36,7 @@ type Log struct {
 	meta    meta
 	key     secretKey
 	witness secretKey
+	plan    *bls.SecretKey
 
 	mu      sync.Mutex
 	tree    *tree             // over the headers of all blocks
@@ -117,9 +120,8 @@ func (l *Log) Append(h Hour, a Attempt, certs ...[]byte) error {
 	return nil
 }
 
-// Mark writes facts about the monitor itself (clock, schedule, missed attempts) that
-// will stand in the header of hour h. What the hour says of the schedule already is
-// not said again, however often the monitor starts.
+// Mark writes facts about the monitor itself (clock, missed attempts) that will
+// stand in the header of hour h.
 func (l *Log) Mark(h Hour, m Mark) error { return l.write(h, entry{Mark: &m}) }
 
 func (l *Log) write(h Hour, e entry, certs ...[]byte) error {
@@ -151,9 +153,6 @@ func (l *Log) append(h Hour, e entry, line []byte, certs ...[]byte) error {
 	w := l.wals[h]
 	if w == nil {
 		w = &openWAL{wal: newWAL(h), file: segment{disk: l.disk, path: l.walPath(h)}}
-	}
-	if e.Mark != nil && e.Mark.Schedule != nil && w.says(*e.Mark.Schedule) {
-		return nil
 	}
 	if err := w.admits(e, line); err != nil {
 		return unfit(err)

@@ -492,7 +492,6 @@ func TestStates(t *testing.T) {
 	watch(t, l, h+4)                                                         // 3: gap, 4: sealed by another process
 	reopen()
 	watch(t, l, h+5) // 5: all is well
-	must(t, l.Mark(h+5, Mark{Schedule: &Secret{Day: "2026-10-31", Secret: []byte("secret")}}))
 	must(t, l.Mark(h+5, Mark{Clock: &ClockSample{At: TimeOf((h + 5).End()), UpMS: 3600_000 - 4495}}))
 	must(t, l.Mark(h+5, Mark{Missed: 4})) // first attempts, at the hour's end
 	must(t, l.Mark(h+5, Mark{Missed: 3})) // retries, later
@@ -512,7 +511,7 @@ func TestStates(t *testing.T) {
 		t.Fatal(d)
 	}
 	last := got[5]
-	if last.Software != "relaymon/test" || len(last.Schedule) != 1 || last.Missed != 7 ||
+	if last.Software != "relaymon/test" || last.Missed != 7 ||
 		!cmp.Equal(last.Clock, Clock{Samples: 2, Synchronised: true, DriftMS: 2500, Steps: []ClockStep{{TimeOf((h + 5).End()), 2500}}}) {
 		t.Fatalf("header %+v", last)
 	}
@@ -520,9 +519,6 @@ func TestStates(t *testing.T) {
 		{},
 		{Clock: &ClockSample{UpMS: -1}},
 		{Clock: &ClockSample{Boot: strings.Repeat("x", maxBoot+1)}},
-		{Schedule: &Secret{Day: "2026-10-32", Secret: []byte("x")}},
-		{Schedule: &Secret{Day: "2026-10-31"}},
-		{Schedule: &Secret{Day: "2026-10-31", SHA256: "00"}},
 		{Missed: -1},
 		{Missed: maxMissed + 1},
 		{Missed: 1, Clock: &ClockSample{}},
@@ -530,33 +526,6 @@ func TestStates(t *testing.T) {
 		if err := l.Mark(h+6, m); err == nil {
 			t.Errorf("took mark %+v", m)
 		}
-	}
-	sound(t, dir)
-}
-
-// A monitor that starts again and again says the same of the schedule each time, and
-// must not run out of room for it.
-func TestMarkSaysTheScheduleOnce(t *testing.T) {
-	l, dir := newLog(t)
-	watch(t, l, firstHour)
-	today, before := firstHour.Start().Format(time.DateOnly), (firstHour - 24).Start().Format(time.DateOnly)
-	commit := func(hash string) Secret { return Secret{Day: today, SHA256: strings.Repeat(hash, 64)} }
-	publish := func(s string) Secret { return Secret{Day: before, Secret: []byte(s)} }
-	want := []Secret{commit("a"), publish("x"), commit("b"), commit("a"), publish("y")}
-	for _, s := range want {
-		for range 2 * maxSchedule {
-			must(t, l.Mark(firstHour, Mark{Schedule: &s}))
-		}
-	}
-	must(t, l.Close())
-	l, err := Open(dir)
-	must(t, err)
-	defer l.Close()
-	must(t, l.Mark(firstHour, Mark{Schedule: &want[3]}))
-	headers, err := l.Seal(closing(firstHour))
-	must(t, err)
-	if d := cmp.Diff(want, headers[0].Schedule); d != "" {
-		t.Fatal(d)
 	}
 	sound(t, dir)
 }

@@ -33,7 +33,7 @@ func newSmallMonth(t testing.TB) smallMonth {
 	relay, other := newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)
 	der, cert := newCertificate(t, "relay.example.org")
 	ws := []testWitness{newWitness(t, "w1"), newWitness(t, "w2")}
-	keys := Keys{Log: l.Key(), Witnesses: []string{ws[0].vkey(), ws[1].vkey()}}
+	keys := Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: []string{ws[0].vkey(), ws[1].vkey()}}
 	open := firstHour + 8
 	for h := firstHour + 2; h <= open; h++ {
 		if h == firstHour+5 {
@@ -227,7 +227,6 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		"last one not signed":   {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Signed = false }) }, "under no checkpoint"},
 		"first one not signed":  {func(m *MonitorMonth) { header(m, 0, func(h *Header) { h.Signed = false }) }, "does not refer to"},
 		"clock":                 {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Clock.DriftMS = -1 }) }, "drift of -1 ms"},
-		"secret":                {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Schedule = []Secret{{Day: "x"}} }) }, "not a date"},
 		"no checkpoint":         {func(m *MonitorMonth) { m.Checkpoints = nil }, "0 checkpoints for 3"},
 		"checkpoint left out":   {func(m *MonitorMonth) { m.Checkpoints = slices.Delete(m.Checkpoints, 0, 1) }, "2 checkpoints for 3"},
 		"checkpoints exchanged": {func(m *MonitorMonth) { m.Checkpoints[0], m.Checkpoints[1] = m.Checkpoints[1], m.Checkpoints[0] }, "is of size 7, want 5"},

@@ -54,15 +54,15 @@ func recordTree(lines [][]byte) (prefixTree, error) {
 	return t, nil
 }
 
-// relayOf reads the peer ID off a canonical record, of which it is the last member.
+// relayOf reads the peer ID off a canonical record, behind whose peer ID there is no text but the plan.
 func relayOf(line []byte) (string, error) {
 	member := []byte(`,"peer_id":"`)
-	rest, ok := bytes.CutSuffix(line, []byte(`"}`))
-	at := bytes.LastIndex(rest, member)
-	if !ok || at < 0 {
-		return "", errors.New("a record does not end with its peer ID")
+	at := bytes.LastIndex(line, member)
+	if at < 0 {
+		return "", errors.New("a record does not say its relay's peer ID")
 	}
-	return string(rest[at+len(member):]), nil
+	relay, _, _ := bytes.Cut(line[at+len(member):], []byte(`"`))
+	return string(relay), nil
 }
 
 func (t prefixTree) root() Hash { return t.hash(0) }

@@ -121,7 +121,7 @@ func (l *Log) writeRecords(h Hour, now time.Time) (Header, error) {
 	w := l.wals[h]
 	var lines [][]byte
 	if w != nil {
-		lines = w.lines()
+		lines = w.lines(l.Plan)
 		for _, r := range w.records() {
 			if err := checkRecord(r, h); err != nil {
 				return Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)

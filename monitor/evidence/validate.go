@@ -215,6 +215,9 @@ func checkRecord(r Record, h Hour) error {
 	if r.Hour != h {
 		return fmt.Errorf("record is of hour %s, not %s", r.Hour, h)
 	}
+	if n := len(r.Plan); n != 0 && n != PlanSize {
+		return fmt.Errorf("record has a plan of %d bytes, want %d", n, PlanSize)
+	}
 	if len(r.Attempts) == 0 || len(r.Attempts) > maxAttempts {
 		return fmt.Errorf("record has %d attempts, want 1 to %d", len(r.Attempts), maxAttempts)
 	}
@@ -265,17 +268,11 @@ func decodeHeader(b []byte) (Header, error) {
 	if (h.Records == 0) != (h.Root == emptyRoot) {
 		return Header{}, fmt.Errorf("block %s: %d records, and the root is %s: that of no records is %s", h.Hour, h.Records, h.Root, emptyRoot)
 	}
-	if err := errors.Join(checkMissed(h.Missed), checkText("software", h.Software, maxText),
-		checkCount("schedule", len(h.Schedule), maxSchedule)); err != nil {
+	if err := errors.Join(checkMissed(h.Missed), checkText("software", h.Software, maxText)); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if err := h.Clock.check(); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
-	}
-	for _, s := range h.Schedule {
-		if err := checkSecret(s); err != nil {
-			return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
-		}
 	}
 	if h.SealedAt.Before(h.Hour.End().Add(CloseAfter)) {
 		return Header{}, fmt.Errorf("block %s was sealed at %s, before its hour had closed", h.Hour, h.SealedAt)
@@ -307,23 +304,6 @@ func (s ClockSample) check() error {
 func checkMissed(n int64) error {
 	if n < 0 || n > maxMissed {
 		return fmt.Errorf("%d missed attempts, want 0 to %d", n, maxMissed)
-	}
-	return nil
-}
-
-// checkSecret accepts a day's commitment or its secret.
-func checkSecret(s Secret) error {
-	if d, err := time.Parse(time.DateOnly, s.Day); err != nil || d.Format(time.DateOnly) != s.Day {
-		return fmt.Errorf("schedule: day %q is not a date", s.Day)
-	}
-	if (s.SHA256 == "") == (len(s.Secret) == 0) {
-		return fmt.Errorf("schedule of %s: want either the secret or its SHA-256", s.Day)
-	}
-	if s.SHA256 != "" && !isHexSHA256(s.SHA256) {
-		return fmt.Errorf("schedule of %s: %q is not a SHA-256 in hex", s.Day, s.SHA256)
-	}
-	if len(s.Secret) > 64 {
-		return fmt.Errorf("schedule of %s: secret of %d bytes", s.Day, len(s.Secret))
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -42,18 +43,16 @@ func (e entry) check(h Hour) error {
 
 func (m Mark) check() error {
 	set := 0
-	for _, is := range []bool{m.Clock != nil, m.Schedule != nil, m.Missed != 0} {
+	for _, is := range []bool{m.Clock != nil, m.Missed != 0} {
 		if is {
 			set++
 		}
 	}
 	switch {
 	case set != 1:
-		return errors.New("mark wants exactly one of clock, schedule, missed")
+		return errors.New("mark wants exactly one of clock, missed")
 	case m.Clock != nil:
 		return m.Clock.check()
-	case m.Schedule != nil:
-		return checkSecret(*m.Schedule)
 	}
 	return checkMissed(m.Missed)
 }
@@ -72,7 +71,6 @@ type wal struct {
 	begins   []begin
 	attempts map[string][]logged // by peer ID, in the order of writing
 	clock    []ClockSample
-	schedule []Secret
 	missed   int64
 	good     int64 // length of the lines that count
 }
@@ -125,7 +123,7 @@ func (w *wal) admits(e entry, line []byte) error {
 		if len(list) == 0 && len(w.attempts) >= maxRecords {
 			return fmt.Errorf("%d relays in hour %s already", len(w.attempts), w.hour)
 		}
-		size := len(line) + maxText // the record's other members
+		size := len(line) + 2*maxText // the record's other members
 		for _, a := range list {
 			size += len(a.raw) + 1
 		}
@@ -136,21 +134,10 @@ func (w *wal) admits(e entry, line []byte) error {
 		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
 			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, ErrOutside, w.hour)
 		}
-	case e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= maxSchedule,
-		e.Mark != nil && w.missed+e.Mark.Missed > maxMissed:
+	case e.Mark != nil && w.missed+e.Mark.Missed > maxMissed:
 		return fmt.Errorf("too many marks in hour %s", w.hour)
 	}
 	return nil
-}
-
-// says reports whether this is the hour's last word on the secret of its day.
-func (w *wal) says(s Secret) bool {
-	for _, last := range slices.Backward(w.schedule) {
-		if last.Day == s.Day {
-			return last.SHA256 == s.SHA256 && bytes.Equal(last.Secret, s.Secret)
-		}
-	}
-	return false
 }
 
 // add takes in an entry, of which line is the encoding.
@@ -163,14 +150,13 @@ func (w *wal) add(e entry, line []byte) {
 		w.attempts[e.Attempt.PeerID] = append(w.attempts[e.Attempt.PeerID], logged{*e.Attempt, raw})
 	case e.Mark.Clock != nil:
 		w.clock = append(w.clock, *e.Mark.Clock)
-	case e.Mark.Schedule != nil:
-		w.schedule = append(w.schedule, *e.Mark.Schedule)
 	default:
 		w.missed += e.Mark.Missed
 	}
 }
 
-// records are sorted by peer ID, their attempts by their start.
+// records are sorted by peer ID, their attempts by their start. They get their plans
+// when they are sealed.
 func (w *wal) records() []Record {
 	records := make([]Record, 0, len(w.attempts))
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
@@ -190,8 +176,8 @@ func (w *wal) of(id string) []logged {
 	return attempts
 }
 
-// lines are the canonical encodings of the records.
-func (w *wal) lines() (lines [][]byte) {
+// lines are the canonical encodings of the records; plan makes that of a relay.
+func (w *wal) lines(plan func(relay string, h Hour) []byte) (lines [][]byte) {
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
 		line := []byte(`{"attempts":[`)
 		for i, a := range w.of(id) {
@@ -200,7 +186,7 @@ func (w *wal) lines() (lines [][]byte) {
 			}
 			line = append(line, a.raw...)
 		}
-		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s"}`, w.hour, id))
+		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s","plan":"%s"}`, w.hour, id, base64.StdEncoding.EncodeToString(plan(id, w.hour))))
 	}
 	return lines
 }
