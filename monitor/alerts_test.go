@@ -19,6 +19,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -211,7 +212,7 @@ func TestAlertsOfAnUnreadableLog(t *testing.T) {
 }
 
 // unreadable is a log on a disk that fails.
-type unreadable struct{ *evidence.Log }
+type unreadable struct{ *store.Log }
 
 func (unreadable) Headers(evidence.Month) ([]evidence.Header, error) {
 	return nil, errors.New("input/output error")

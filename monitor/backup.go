@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // BackupLog writes the evidence log, with its secret keys, into a new file that
@@ -17,7 +17,7 @@ func BackupLog(cfg Config, file string) (err error) {
 	if err != nil {
 		return fmt.Errorf("write the backup: %w", err)
 	}
-	err = evidence.Backup(logDir(cfg), f)
+	err = store.Backup(logDir(cfg), f)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -38,7 +38,7 @@ func RestoreLog(cfg Config, file string) (err error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	if err := evidence.Restore(f, logDir(cfg)); err != nil {
+	if err := store.Restore(f, logDir(cfg)); err != nil {
 		return err
 	}
 	l, err := openForReading(cfg) // says so if it is another monitor's

@@ -19,6 +19,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // BundleRequest says which bundle is to be written.
@@ -101,7 +102,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	return v, durable.Replace(file, b.Bytes(), 0o644)
 }
 
-func export(l *evidence.Log, roster *bounty.Roster, q BundleRequest) (evidence.MonitorMonth, error) {
+func export(l *store.Log, roster *bounty.Roster, q BundleRequest) (evidence.MonitorMonth, error) {
 	return l.Month(q.Month, q.Relay, q.AsOf, roster.WitnessKeys(q.Month)...)
 }
 
@@ -132,7 +133,7 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 	if inner := filepath.Join(source, "log"); isDir(inner) {
 		source = inner // a monitor's data folder
 	}
-	l, err := evidence.OpenRead(source)
+	l, err := store.OpenRead(source)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // watchClock notes in the log when the clock was set since the last look, be it by
@@ -27,7 +28,7 @@ func (m *Monitor) watchClock(now schedule.Moment) error {
 		if len(m.store.Clock(h, sample).Steps) == len(m.store.Clock(h).Steps) {
 			continue
 		}
-		if err := m.store.Mark(h, evidence.Mark{Clock: &sample}); err != nil && !errors.Is(err, evidence.ErrSealed) {
+		if err := m.store.Mark(h, evidence.Mark{Clock: &sample}); err != nil && !errors.Is(err, store.ErrSealed) {
 			return err
 		}
 	}
@@ -36,7 +37,7 @@ func (m *Monitor) watchClock(now schedule.Moment) error {
 
 // isClosed says whether nothing more can happen in an hour.
 func isClosed(h evidence.Hour, wall time.Time) bool {
-	return !wall.Before(h.End().Add(evidence.CloseAfter))
+	return h.Closed(wall)
 }
 
 // noteClock takes one of the hour's samples.

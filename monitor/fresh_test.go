@@ -21,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -134,13 +135,13 @@ func TestRunWithNothingNew(t *testing.T) {
 			return (first + evidence.Hour(hour)).Start().Add(minutes * time.Minute)
 		}
 		var err error
-		m.store, err = evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m1", Network: evidence.PSF, First: first})
+		m.store, err = store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m1", Network: evidence.PSF, First: first})
 		must(t, err)
 		defer m.store.Close()
-		other, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m2", Network: evidence.PSF, First: first})
+		other, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m2", Network: evidence.PSF, First: first})
 		must(t, err)
 		defer other.Close()
-		cosigner, err := other.Witness()
+		cosigner, err := ownWitness(other)
 		must(t, err)
 		m.cfg.Network = evidence.PSF
 		m.identities = schedule.NewIdentities(m.store.Key())

@@ -18,6 +18,8 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
+	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
 // Whatever a monitor writes beside its log meets a real file system that is full, of
@@ -46,20 +48,21 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	cfg := Config{Name: "m1", Network: evidence.Lab, DataDir: dir}
 	must(t, os.MkdirAll(filepath.Join(dir, "schedule"), 0o700))
 	must(t, Init(cfg))
-	store, err := evidence.Open(logDir(cfg))
+	log, err := store.Open(logDir(cfg))
 	must(t, err)
-	defer store.Close()
-	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler), store: store}
+	defer log.Close()
+	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler), store: log}
 	goBy(m, bounty.Defaults(), &bounty.Roster{Network: evidence.Lab})
-	witness, err := store.Witness()
+	own, err := ownWitness(log)
 	must(t, err)
-	other, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m2", Network: evidence.Lab, First: first})
+	other, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m2", Network: evidence.Lab, First: first})
 	must(t, err)
 	defer other.Close()
 	if _, err := other.Seal((first + 1).Start().Add(evidence.CloseAfter)); err != nil {
 		t.Fatal(err)
 	}
-	request, err := other.AddCheckpointRequest(0)
+	request := witness.AddCheckpoint{}
+	request.Checkpoint, request.Proof, err = other.Extension(0)
 	must(t, err)
 	var told []string
 	desk := &desk{heard: make(chan string, 10)}
@@ -75,7 +78,7 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 		"format":       func() error { return stateFormat.Note(dir) },
 		"backup":       func() error { return BackupLog(cfg, filepath.Join(dir, "backup")) },
 		"witness": func() error {
-			_, err := witness.Cosign(other.Key(), request, time.Now())
+			_, err := own.Cosign(other.Key(), request, time.Now())
 			return err
 		},
 		"alerts": func() error { // says so in the log, and goes on
@@ -158,13 +161,12 @@ func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	if m.begun.IsZero() || m.fault != nil {
 		t.Fatalf("begun %s, fault %v", m.begun, m.fault)
 	}
-	store := m.store
-	must(t, store.Close())
+	must(t, m.store.Close())
 	m.noteClock()
 	if !m.begun.IsZero() || m.fault == nil {
 		t.Errorf("begun %s, fault %v, want none begun and a fault", m.begun, m.fault)
 	}
-	again, err := evidence.Open(logDir(m.cfg))
+	again, err := store.Open(logDir(m.cfg))
 	must(t, err)
 	defer again.Close()
 	m.store = again

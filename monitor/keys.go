@@ -6,6 +6,7 @@ import (
 	"io/fs"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // PublicKeys are what the committee enters in its roster.
@@ -26,10 +27,10 @@ func Keys(cfg Config) (PublicKeys, error) {
 
 // CheckLog verifies the whole store, also while it is running, with the
 // cosignatures of all witnesses that the roster names.
-func CheckLog(cfg Config) (evidence.CheckReport, error) {
+func CheckLog(cfg Config) (store.CheckReport, error) {
 	roster, _, err := readRoster(cfg)
 	if err != nil {
-		return evidence.CheckReport{}, err
+		return store.CheckReport{}, err
 	}
 	var witnesses []string
 	for _, o := range roster.Monitors {
@@ -40,7 +41,7 @@ func CheckLog(cfg Config) (evidence.CheckReport, error) {
 	for _, w := range roster.Witnesses {
 		witnesses = append(witnesses, w.Key)
 	}
-	return evidence.Check(logDir(cfg), witnesses...)
+	return store.Check(logDir(cfg), witnesses...)
 }
 
 // AdoptLog brings in the blocks that a newer copy of the log has beyond this one,
@@ -66,8 +67,8 @@ func ReleaseLog(cfg Config) (err error) {
 }
 
 // openLog opens the log for writing.
-func openLog(cfg Config) (*evidence.Log, error) {
-	l, err := opened(cfg, evidence.Open)
+func openLog(cfg Config) (*store.Log, error) {
+	l, err := opened(cfg, store.Open)
 	if err != nil {
 		return nil, err
 	}
@@ -78,9 +79,9 @@ func openLog(cfg Config) (*evidence.Log, error) {
 }
 
 // openForReading opens the log beside a monitor that may be writing it.
-func openForReading(cfg Config) (*evidence.Log, error) { return opened(cfg, evidence.OpenRead) }
+func openForReading(cfg Config) (*store.Log, error) { return opened(cfg, store.OpenRead) }
 
-func opened(cfg Config, open func(dir string) (*evidence.Log, error)) (*evidence.Log, error) {
+func opened(cfg Config, open func(dir string) (*store.Log, error)) (*store.Log, error) {
 	if err := stateFormat.Check(cfg.DataDir); err != nil {
 		return nil, err
 	}

@@ -14,12 +14,13 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
 // readings counts how often each hour of the log is read.
 type readings struct {
-	*evidence.Log
+	*store.Log
 	headers int
 	hours   map[evidence.Hour]int
 }
@@ -167,7 +168,7 @@ func largeMonitor(t testing.TB, n, hours int) *Monitor {
 	must(t, m.store.Close())
 	var err error
 	m.cfg.DataDir = t.TempDir()
-	m.store, err = evidence.Create(m.cfg.DataDir+"/log", evidence.Options{Name: "m1", Network: evidence.Lab, First: this - evidence.Hour(hours)})
+	m.store, err = store.Create(m.cfg.DataDir+"/log", store.Options{Name: "m1", Network: evidence.Lab, First: this - evidence.Hour(hours)})
 	must(t, err)
 	t.Cleanup(func() { _ = m.store.Close() })
 	m.identities = schedule.NewIdentities(m.store.Key())

@@ -25,6 +25,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Whatever certificate a relay shows, the attempt can be kept: one that the log refuses
@@ -68,7 +69,7 @@ func TestAnyCertificateIsKept(t *testing.T) {
 			}
 			a, certs := l.climb(t.Context(), target, nil, nil)
 			h := evidence.HourOf(a.Started.Time)
-			store, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: h})
+			store, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m1", Network: evidence.Lab, First: h})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -5,13 +5,14 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // noteLoad writes into the log what was missed for want of a place, and says once that
 // the monitor does not keep up. The caller holds the lock.
 func (m *Monitor) noteLoad(now schedule.Moment) {
 	err := m.planner.TakeMissed(func(h evidence.Hour, n int) error {
-		if err := m.store.Mark(h, evidence.Mark{Missed: int64(n)}); !errors.Is(err, evidence.ErrSealed) {
+		if err := m.store.Mark(h, evidence.Mark{Missed: int64(n)}); !errors.Is(err, store.ErrSealed) {
 			return err
 		}
 		return nil

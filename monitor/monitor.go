@@ -22,13 +22,15 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
+	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
 // Monitor watches the relays of a roster. Make one with [Open].
 type Monitor struct {
 	cfg    Config
 	log    *slog.Logger
-	store  *evidence.Log
+	store  *store.Log
 	ladder *ladder
 	climb  climber // the ladder's, or a test's
 
@@ -37,7 +39,7 @@ type Monitor struct {
 	rows     rows                  // of the overview
 	alerts   *alert.Keeper         // nil: nobody is to be told
 
-	witness    *evidence.Witness // cosigns others' checkpoints
+	witness    *witness.Witness  // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
 	beacons    *schedule.Beacons // nil: no source of randomness is configured
 	updates    *feed.Feed        // the project's release list
@@ -77,7 +79,7 @@ func Init(cfg Config) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	l, err := evidence.Create(logDir(cfg), evidence.Options{
+	l, err := store.Create(logDir(cfg), store.Options{
 		Name:    cfg.Name,
 		Network: cfg.Network,
 		First:   evidence.HourOf(now),

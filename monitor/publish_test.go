@@ -13,6 +13,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // published is a monitor of one relay whose log began in a month long past.
@@ -21,7 +22,7 @@ func published(t *testing.T, command ...string) (m *Monitor, month evidence.Mont
 	const id = "12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"
 	dir, out := t.TempDir(), t.TempDir()
 	month = evidence.MonthOf(time.Date(2026, 9, 1, 0, 0, 0, 0, time.UTC))
-	l, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: month.First()})
+	l, err := store.Create(filepath.Join(dir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: month.First()})
 	must(t, err)
 	rules, roster := filepath.Join(dir, "rules.yaml"), filepath.Join(dir, "roster.yaml")
 	must(t, os.WriteFile(rules, []byte("network: lab\n"), 0o644))

@@ -25,6 +25,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -154,7 +155,7 @@ func TestBadRosterChangesNothing(t *testing.T) {
 		m, ids := newTestMonitor(t, &fakeNet{}, 2, 4)
 		m.log = slog.New(slog.NewTextHandler(&said, nil))
 		byFile(t, m, map[string][]int{ids[0]: {4001}})
-		other, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: m.store.First()})
+		other, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m1", Network: evidence.Lab, First: m.store.First()})
 		must(t, err)
 		defer other.Close()
 		begun := m.basis()

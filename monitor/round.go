@@ -14,6 +14,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // controlsTimeout bounds the controls after an attempt that failed.
@@ -29,9 +30,9 @@ func (m *Monitor) attempt(ctx context.Context, j schedule.Job) {
 	a, err := m.observe(ctx, j, m.browse)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if errors.Is(err, evidence.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
+	if errors.Is(err, store.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
 		m.log.Warn("an attempt counts nowhere: by the clock its hour is another", "err", err)
-	} else if errors.Is(err, evidence.ErrUnfit) {
+	} else if errors.Is(err, store.ErrUnfit) {
 		m.log.Error("an attempt is lost, since the log refuses it; please report this", "relay", j.Relay, "err", err)
 	} else if err != nil {
 		m.interrupt(err)
@@ -72,7 +73,7 @@ func (m *Monitor) observe(ctx context.Context, j schedule.Job, also func(context
 		return &a, nil // watched, but never evidence
 	}
 	err = m.store.Append(j.Hour, a, certs...)
-	if errors.Is(err, evidence.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
+	if errors.Is(err, store.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
 		// What a stranger said is not worth a lost attempt: its outcome is kept, and
 		// what the relay signed.
 		why := err
@@ -165,7 +166,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	now := m.machine.Now().Wall
 	h := evidence.HourOf(now)
 	m.askWitnesses(ctx)
-	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, evidence.ErrHeld) {
+	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, store.ErrHeld) {
 		return nil, err
 	}
 	m.askWitnesses(ctx)

@@ -25,6 +25,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // fakeNet answers probes in place of the network, in the bubble's time.
@@ -156,7 +157,7 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	must(t, err)
 	must(t, os.Mkdir(filepath.Join(dir, "log"), 0o755))
 	must(t, os.WriteFile(filepath.Join(dir, "log", "plan.key"), []byte(plan.Text()+"\n"), 0o600))
-	store, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
+	store, err := store.Create(filepath.Join(dir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -334,7 +335,7 @@ func TestRunAfterAPause(t *testing.T) {
 		}
 		time.Sleep(3 * time.Hour)
 		// As a new process does: it knows only what the log holds.
-		store, err := evidence.Open(filepath.Join(m.cfg.DataDir, "log"))
+		store, err := store.Open(filepath.Join(m.cfg.DataDir, "log"))
 		if err != nil {
 			t.Fatal(err)
 		}

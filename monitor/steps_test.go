@@ -17,6 +17,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // stepped is a monitor of a healthy and a dead relay on a machine whose clock is set,
@@ -89,7 +90,7 @@ func (s *stepped) start() {
 // the machine was started anew.
 func (s *stepped) again(reboot bool) {
 	s.t.Helper()
-	store, err := evidence.Open(filepath.Join(s.m.cfg.DataDir, "log"))
+	store, err := store.Open(filepath.Join(s.m.cfg.DataDir, "log"))
 	must(s.t, err)
 	old := s.m
 	s.m = &Monitor{

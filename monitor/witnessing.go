@@ -14,6 +14,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -37,7 +38,7 @@ const (
 // witnessing is a monitor's dealings with its witnesses.
 type witnessing struct {
 	name  string // the monitor's own: nobody is his own witness
-	store *evidence.Log
+	store *store.Log
 	basis func() *basis
 	http  *http.Client
 	log   *slog.Logger
@@ -187,11 +188,11 @@ func (w *witnessing) submit(ctx context.Context, p *cosigner) error {
 		return nil
 	}
 	err := w.add(ctx, p, p.size)
-	var conflict *evidence.ConflictError
+	var conflict *witness.ConflictError
 	if errors.As(err, &conflict) && conflict.Size <= w.store.Size() {
 		err = w.add(ctx, p, conflict.Size) // it knows best what it has cosigned
 	}
-	if errors.As(err, &conflict) || errors.Is(err, evidence.ErrInconsistent) {
+	if errors.As(err, &conflict) || errors.Is(err, witness.ErrInconsistent) {
 		return w.doubt(ctx, p, err)
 	}
 	return err
@@ -199,8 +200,9 @@ func (w *witnessing) submit(ctx context.Context, p *cosigner) error {
 
 // add asks for a cosignature, given that the witness has cosigned the size old.
 func (w *witnessing) add(ctx context.Context, p *cosigner, old int64) error {
-	r, err := w.store.AddCheckpointRequest(old)
-	if err != nil {
+	r := witness.AddCheckpoint{OldSize: old}
+	var err error
+	if r.Checkpoint, r.Proof, err = w.store.Extension(old); err != nil {
 		return err
 	}
 	size, err := r.Size()
@@ -229,7 +231,7 @@ func (w *witnessing) doubt(ctx context.Context, p *cosigner, reason error) error
 	if err != nil {
 		return errors.Join(reason, err)
 	}
-	var conflict *evidence.ConflictError
+	var conflict *witness.ConflictError
 	switch {
 	case w.store.Held() && last == nil && errors.As(reason, &conflict):
 		err = w.store.ConfrontSize(conflict.Size)
@@ -355,7 +357,11 @@ func (m *Monitor) meet() error {
 	if err != nil {
 		return err
 	}
-	if m.witness, err = m.store.Witness(); err != nil {
+	dir, key, err := m.store.Witness()
+	if err != nil {
+		return err
+	}
+	if m.witness, err = witness.New(dir, key); err != nil {
 		return err
 	}
 	m.witnessing = newWitnessing(m, client)

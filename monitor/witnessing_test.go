@@ -18,6 +18,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -75,7 +76,7 @@ func newHouse(t *testing.T, n int) *house {
 		s := &spot{name: fmt.Sprintf("m%d", i+1), dir: t.TempDir()}
 		s.srv = httptest.NewServer(s)
 		t.Cleanup(s.srv.Close)
-		l, err := evidence.Create(filepath.Join(s.dir, "log"), evidence.Options{Name: s.name, Network: evidence.Lab, First: h.first})
+		l, err := store.Create(filepath.Join(s.dir, "log"), store.Options{Name: s.name, Network: evidence.Lab, First: h.first})
 		must(t, err)
 		roster += fmt.Sprintf("- {name: %s, operator: o%d, log_key: %q, witness_key: %q, witness_url: %q, from: %q}\n",
 			s.name, i, l.Key(), l.WitnessKey(), s.srv.URL+"/witness", h.first)
@@ -372,12 +373,12 @@ func TestRestoredWithoutWitnesses(t *testing.T) {
 	archive := filepath.Join(t.TempDir(), "backup")
 	f, err := os.Create(archive)
 	must(t, err)
-	must(t, evidence.Backup(filepath.Join(s.dir, "log"), f))
+	must(t, store.Backup(filepath.Join(s.dir, "log"), f))
 	must(t, f.Close())
 	s.dir = t.TempDir()
 	f, err = os.Open(archive)
 	must(t, err)
-	must(t, evidence.Restore(f, filepath.Join(s.dir, "log")))
+	must(t, store.Restore(f, filepath.Join(s.dir, "log")))
 	must(t, f.Close())
 	h.seal(h.start(s), 2)
 	if o := h.overview(s.m); s.m.store.Size() != 1 || !strings.Contains(o.Held, "relaymon log release") {
@@ -439,7 +440,7 @@ func TestRunWitnessed(t *testing.T) {
 			m, _ := newTestMonitor(t, f, 1, 8)
 			must(t, m.store.Close())
 			name := fmt.Sprintf("m%d", i+1)
-			store, err := evidence.Create(filepath.Join(t.TempDir(), "log"), evidence.Options{Name: name, Network: evidence.Lab, First: first})
+			store, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: name, Network: evidence.Lab, First: first})
 			must(t, err)
 			defer store.Close()
 			m.cfg.Name, m.cfg.DataDir, m.store = name, t.TempDir(), store
@@ -451,7 +452,7 @@ func TestRunWitnessed(t *testing.T) {
 				Name: name, Operator: name, LogKey: store.Key(), WitnessKey: store.WitnessKey(), WitnessURL: "http://" + name + "/witness",
 				Term: bounty.Term{From: first},
 			})
-			m.witness, err = store.Witness()
+			m.witness, err = ownWitness(store)
 			must(t, err)
 			h := http.StripPrefix("/witness", witness.Handler(m.witness, m.cosigned, m.log))
 			net[name] = func() http.Handler {
@@ -512,4 +513,13 @@ func TestRunWitnessed(t *testing.T) {
 			}
 		}
 	})
+}
+
+// ownWitness is the own witness of a log's owner.
+func ownWitness(l *store.Log) (*witness.Witness, error) {
+	dir, key, err := l.Witness()
+	if err != nil {
+		return nil, err
+	}
+	return witness.New(dir, key)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // A machine in the role both: relay and monitor share one name and one port 443.
@@ -47,7 +48,7 @@ func TestRoleBoth(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		store, err := evidence.Create(filepath.Join(cfg.DataDir, "log"), evidence.Options{Name: name, Network: evidence.Lab, First: first})
+		store, err := store.Create(filepath.Join(cfg.DataDir, "log"), store.Options{Name: name, Network: evidence.Lab, First: first})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // The disk of a monitor runs full, of bytes or of inodes, while it works: it stops
@@ -286,7 +287,7 @@ func (m *watcher) wantFault() {
 
 // attempts are those that anybody can read in the log now.
 func (m *watcher) attempts() map[string]bool {
-	l, err := evidence.OpenRead(filepath.Join(m.data, "log"))
+	l, err := store.OpenRead(filepath.Join(m.data, "log"))
 	if err != nil {
 		m.t.Fatal(err)
 	}

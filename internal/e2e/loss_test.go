@@ -37,6 +37,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // envLossTable asks for the whole table, which takes an hour: see [TestLoss].
@@ -543,7 +544,7 @@ func lossAttempts(ctx context.Context, config string, times int, made func()) (t
 
 // logged reads the attempts from a monitor's log.
 func logged(cfg monitor.Config) (attempts []evidence.Attempt, err error) {
-	l, err := evidence.OpenRead(filepath.Join(cfg.DataDir, "log"))
+	l, err := store.OpenRead(filepath.Join(cfg.DataDir, "log"))
 	if err != nil {
 		return nil, err
 	}

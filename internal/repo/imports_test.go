@@ -64,22 +64,24 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                   {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/witness", "monitor/schedule", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
-	"monitor/web":               {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
-	"monitor/chart":             {},
-	"monitor/history":           {"monitor/evidence", "monitor/bounty"},
-	"monitor/alert":             {"internal/durable", "internal/buildinfo"},
-	"monitor/witness":           {"monitor/evidence", "internal/buildinfo", "internal/listen"},
-	"monitor/beacon":            {"monitor/evidence", "internal/bls"},
-	"monitor/beacon/beacontest": {"monitor/beacon", "internal/bls"},
-	"monitor/schedule":          {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},
-	"monitor/browser":           {"monitor/evidence", "internal/checkpage", "internal/listen"},
-	"monitor/probe":             {"monitor/evidence", "internal/coord", "internal/buildinfo"},
-	"monitor/bundle":            {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
-	"monitor/bounty":            {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
-	"monitor/evidence":          {"internal/bls", "internal/durable", "internal/buildinfo"},
-	"monitor/cmd/relaymon":      {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
-	"monitor/cmd/relayaudit":    {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/schedule", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
+	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
+	"monitor/chart":                 {},
+	"monitor/history":               {"monitor/evidence", "monitor/bounty"},
+	"monitor/alert":                 {"internal/durable", "internal/buildinfo"},
+	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/durable"},
+	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
+	"monitor/beacon":                {"monitor/evidence", "internal/bls"},
+	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
+	"monitor/schedule":              {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},
+	"monitor/browser":               {"monitor/evidence", "internal/checkpage", "internal/listen"},
+	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo"},
+	"monitor/bundle":                {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
+	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
+	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
+	"monitor/evidence/evidencetest": {"monitor/evidence"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
 	"internal/bls":                 {},
@@ -136,7 +138,7 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest"}
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest"}
 
 // tests may import, besides what the package itself may.
 var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest"}
@@ -208,7 +210,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor", "internal/certstore"}, "certificates are fetched by who serves them, and kept in one way"},
-	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

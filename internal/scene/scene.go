@@ -5,6 +5,7 @@ package scene
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -35,6 +36,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/statement"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Scene is a relay, the monitors that watch it with real logs on disk, their
@@ -75,12 +77,13 @@ type Watcher struct {
 	Name      string
 	Operator  string
 	Committee bool
-	Log       *evidence.Log
+	Log       *store.Log
 	Dir       string         // of the log
 	From      evidence.Hour  // 0: the scene's first
 	Until     *evidence.Hour // nil: for ever
 	Cosigner  ed25519.PrivateKey
 	CosignKey string // verifier key
+	PlanKey   string // in the roster; empty: that of the log
 }
 
 // RelayIP is where a scene's relay is: in Singapore, say both built-in data sets.
@@ -114,7 +117,7 @@ func (w *Scene) Join(i int) {
 	w.t.Helper()
 	name := fmt.Sprintf("m%d.example.org", i+1)
 	m := &Watcher{Name: name, Operator: fmt.Sprintf("operator-%d", i+1), Committee: i == 0, Dir: filepath.Join(w.t.TempDir(), name)}
-	log, err := evidence.Create(m.Dir, evidence.Options{Name: name, Network: w.Network, First: w.First})
+	log, err := store.Create(m.Dir, store.Options{Name: name, Network: w.Network, First: w.First})
 	w.Must(err)
 	w.t.Cleanup(func() { log.Close() })
 	m.Log = log
@@ -352,7 +355,7 @@ func (w *Scene) RosterYAML() string {
 			place = w.Place
 		}
 		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, plan_key: %q, witness_key: %q, place: %s, from: %s, until: %s}\n",
-			m.Name, m.Operator, m.Committee, m.Log.Key(), m.Log.PlanKey(), m.CosignKey, place, max(m.From, w.First), until)
+			m.Name, m.Operator, m.Committee, m.Log.Key(), cmp.Or(m.PlanKey, m.Log.PlanKey()), m.CosignKey, place, max(m.From, w.First), until)
 	}
 	s, err := statement.Sign(statement.Statement{
 		Kind: statement.Enrol, Network: string(w.Network), PeerID: w.RelayID, Operator: "relay-operator", IPv4: w.IP, TCPPort: 4001,
@@ -433,7 +436,7 @@ func (w *Scene) Fork(victim *Watcher) []byte {
 	for i := range checkpoints {
 		copied := filepath.Join(w.t.TempDir(), "copy")
 		w.Must(os.CopyFS(copied, os.DirFS(victim.Dir)))
-		twin, err := evidence.Open(copied)
+		twin, err := store.Open(copied)
 		w.Must(err)
 		w.t.Cleanup(func() { twin.Close() })
 		w.Must(twin.Append(w.First, w.Attempt(victim, w.First, time.Duration(20+i)*time.Minute), w.DER))

@@ -12,7 +12,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // nextRoster is what the committee signs after a roster: changed as it likes.
@@ -149,7 +149,7 @@ func TestNewestRosterDecides(t *testing.T) {
 }
 
 func otherKey(t *testing.T, w *scene.Scene) string {
-	log, err := evidence.Create(t.TempDir()+"/log", evidence.Options{Name: w.Monitors[1].Name, Network: w.Network, First: w.First})
+	log, err := store.Create(t.TempDir()+"/log", store.Options{Name: w.Monitors[1].Name, Network: w.Network, First: w.First})
 	w.Must(err)
 	t.Cleanup(func() { log.Close() })
 	return log.Key()

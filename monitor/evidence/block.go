@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"errors"
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -98,7 +97,8 @@ func (c Clock) Fault() string {
 	return ""
 }
 
-func sumUpClock(samples []ClockSample) Clock {
+// SumUpClock makes of an hour's samples what its header says of the clock.
+func SumUpClock(samples []ClockSample) Clock {
 	c := Clock{Samples: len(samples), Synchronised: len(samples) > 0}
 	var last, low, high int64
 	doubt := false // the last sample was not synchronised; one without a step after it may vouch for it
@@ -131,21 +131,3 @@ type Mark struct {
 	Clock  *ClockSample `json:"clock,omitempty"`
 	Missed int64        `json:"missed,omitempty"` // attempts not made for want of a place
 }
-
-// header makes the head of a block out of the hour's write-ahead log, nil for a gap.
-func (w *openWAL) header(h Hour, at time.Time, records prefixTree) Header {
-	head := Header{Hour: h, State: StateGap, SealedAt: TimeOf(at), Clock: sumUpClock(nil), Records: int64(len(records)), Root: records.root()}
-	if w != nil {
-		head.State = StateOK
-		if n := len(w.begins); n > 0 {
-			head.Software = w.begins[n-1].Software
-		}
-		head.Clock, head.Missed = sumUpClock(w.clock), w.missed
-	}
-	return head
-}
-
-// errClockAhead keeps a clock that jumped from filling the log with hours that never were.
-var errClockAhead = errors.New("the clock is more than 400 days ahead of the last block: set it, or, if the monitor really was off for so long, start a new log")
-
-const maxGap = 400 * 24

@@ -104,9 +104,9 @@ func carries(v reflect.Value) error {
 	return nil
 }
 
-// canonicalBase64 reads the one spelling of standard base64: the bits that a
+// CanonicalBase64 reads the one spelling of standard base64: the bits that a
 // decoder leaves unread are zero, and there are no line breaks.
-func canonicalBase64(s string) ([]byte, error) {
+func CanonicalBase64(s string) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
 		return nil, err

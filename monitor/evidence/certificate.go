@@ -4,10 +4,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"unicode"
@@ -17,7 +14,7 @@ import (
 // NewCertificate says of a leaf what a record says of it, so that whoever holds
 // the leaf can compare: the first 100 names only, and no text of more than 256 bytes.
 func NewCertificate(der []byte) (*Certificate, error) {
-	if len(der) > maxCertificate {
+	if len(der) > MaxCertificateBytes {
 		return nil, fmt.Errorf("certificate of %d bytes is too long", len(der))
 	}
 	x, err := x509.ParseCertificate(der)
@@ -25,24 +22,25 @@ func NewCertificate(der []byte) (*Certificate, error) {
 		return nil, fmt.Errorf("certificate: %w", err)
 	}
 	c := &Certificate{
-		SHA256:    hashHex(der),
-		Issuer:    Clean(x.Issuer.String(), maxText),
+		SHA256:    SHA256Hex(der),
+		Issuer:    Clean(x.Issuer.String(), MaxTextBytes),
 		NotBefore: TimeOf(x.NotBefore),
 		NotAfter:  TimeOf(x.NotAfter),
 	}
 	for _, n := range x.DNSNames[:min(len(x.DNSNames), maxNames)] {
-		c.DNSNames = append(c.DNSNames, Clean(n, maxText))
+		c.DNSNames = append(c.DNSNames, Clean(n, MaxTextBytes))
 	}
 	return c, nil
 }
 
-func hashHex(b []byte) string {
+// SHA256Hex is a SHA-256 in lower-case hex.
+func SHA256Hex(b []byte) string {
 	sum := sha256.Sum256(b)
 	return hex.EncodeToString(sum[:])
 }
 
-// checkCertificate says whether c is what a record says of the leaf.
-func checkCertificate(c Certificate, der []byte) error {
+// CheckCertificate says whether c is what a record says of the leaf.
+func CheckCertificate(c Certificate, der []byte) error {
 	want, err := NewCertificate(der)
 	if err != nil {
 		return err
@@ -57,55 +55,6 @@ func (c *Certificate) equal(leaf *Certificate) error {
 		return nil
 	}
 	return fmt.Errorf("certificate: the record says %+v, the leaf %+v", *c, *leaf)
-}
-
-// keepCertificate stores a leaf once under its hash. An attempt that refers to a
-// leaf which nobody has would be a claim that nobody can check.
-func (l *Log) keepCertificate(c *Certificate, ders [][]byte) error {
-	if c == nil {
-		if len(ders) > 0 {
-			return unfit(errors.New("a certificate was given, the attempt refers to none"))
-		}
-		return nil
-	}
-	if len(ders) == 0 {
-		der, err := l.certificate(c.SHA256)
-		if errors.Is(err, fs.ErrNotExist) || !isHexSHA256(c.SHA256) {
-			return unfit(err) // nobody has it
-		}
-		if err != nil {
-			return err
-		}
-		if err := checkCertificate(*c, der); err != nil {
-			return unfit(err)
-		}
-		return nil
-	}
-	for _, der := range ders {
-		if err := checkCertificate(*c, der); err != nil {
-			return unfit(err)
-		}
-	}
-	if err := l.disk.Create(l.certPath(c.SHA256), ders[0], 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
-		l.refused = true
-		return fmt.Errorf("keep certificate: %w", err)
-	}
-	return nil
-}
-
-// certificate reads a leaf that was kept.
-func (l *Log) certificate(sha string) ([]byte, error) {
-	if !isHexSHA256(sha) {
-		return nil, fmt.Errorf("certificate %q: its name is not a SHA-256 in hex", sha)
-	}
-	der, err := os.ReadFile(l.certPath(sha))
-	if err != nil {
-		return nil, fmt.Errorf("certificate: %w", err)
-	}
-	if hashHex(der) != sha {
-		return nil, l.errDamaged("certificate %s has another hash", sha)
-	}
-	return der, nil
 }
 
 // Clean makes text fit for one line of evidence: valid UTF-8, printable, and of

@@ -14,50 +14,53 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-const maxSize = 1 << 32 // blocks in a log; far beyond 8,760 a year
+// MaxBlocks is how many blocks a log may have: far beyond 8,760 a year.
+const MaxBlocks = 1 << 32
 
-// checkpoint is a signed statement of a log's size and root (C2SP tlog-checkpoint).
-type checkpoint struct {
-	origin string
-	size   int64
-	root   Hash
-	sigs   []note.Signature // cosignatures, in order
+// Checkpoint is a signed statement of a log's size and root (C2SP tlog-checkpoint).
+type Checkpoint struct {
+	Origin string
+	Size   int64
+	Root   Hash
+	// Cosignatures are the signatures beside the log's, in order.
+	Cosignatures []note.Signature
 }
 
-func (c checkpoint) text() string {
-	return string(formats.Checkpoint{Origin: c.origin, Size: uint64(c.size), Hash: c.root[:]}.Marshal())
+// Text is what is signed: origin, size and root, a line each.
+func (c Checkpoint) Text() string {
+	return string(formats.Checkpoint{Origin: c.Origin, Size: uint64(c.Size), Hash: c.Root[:]}.Marshal())
 }
 
-// parseCheckpointText reads exactly what text writes; extension lines are refused.
-func parseCheckpointText(text string) (checkpoint, error) {
+// ParseCheckpoint reads exactly what [Checkpoint.Text] writes; extension lines are refused.
+func ParseCheckpoint(text string) (Checkpoint, error) {
 	var f formats.Checkpoint
 	if _, err := f.Unmarshal([]byte(text)); err != nil {
-		return checkpoint{}, err
+		return Checkpoint{}, err
 	}
-	if len(f.Hash) != tlog.HashSize || f.Size > maxSize {
-		return checkpoint{}, errors.New("its size or root hash is malformed")
+	if len(f.Hash) != tlog.HashSize || f.Size > MaxBlocks {
+		return Checkpoint{}, errors.New("its size or root hash is malformed")
 	}
-	c := checkpoint{origin: f.Origin, size: int64(f.Size), root: Hash(f.Hash)}
-	if c.text() != text {
-		return checkpoint{}, errors.New("its text is not in the one spelling")
+	c := Checkpoint{Origin: f.Origin, Size: int64(f.Size), Root: Hash(f.Hash)}
+	if c.Text() != text {
+		return Checkpoint{}, errors.New("its text is not in the one spelling")
 	}
 	return c, nil
 }
 
-// openCheckpoint verifies a checkpoint note of the log and its cosignatures.
-func openCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (checkpoint, error) {
+// OpenCheckpoint verifies a checkpoint note of the log and its cosignatures.
+func OpenCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (Checkpoint, error) {
 	n, err := openNote(raw, log, witnesses...)
 	if err != nil {
-		return checkpoint{}, fmt.Errorf("checkpoint: %w", err)
+		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	c, err := parseCheckpointText(n.Text)
+	c, err := ParseCheckpoint(n.Text)
 	if err != nil {
-		return checkpoint{}, fmt.Errorf("checkpoint: %w", err)
+		return Checkpoint{}, fmt.Errorf("checkpoint: %w", err)
 	}
-	if c.origin != log.Name() {
-		return checkpoint{}, fmt.Errorf("checkpoint: it is of log %s, not of %s", c.origin, log.Name())
+	if c.Origin != log.Name() {
+		return Checkpoint{}, fmt.Errorf("checkpoint: it is of log %s, not of %s", c.Origin, log.Name())
 	}
-	c.sigs = n.Sigs[1:]
+	c.Cosignatures = n.Sigs[1:]
 	return c, nil
 }
 
@@ -65,7 +68,7 @@ func openCheckpoint(raw []byte, log note.Verifier, witnesses ...note.Verifier) (
 // number of others in the order of their names and key hashes, one a key, all
 // of them known and good, all in the one spelling. So each byte of a note counts.
 func openNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
-	n, err := parseNote(raw, author, others...)
+	n, err := ParseNote(raw, author, others...)
 	if err != nil {
 		return nil, err
 	}
@@ -75,8 +78,9 @@ func openNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.
 	return n, nil
 }
 
-// parseNote is openNote that lets signatures by others pass, unverified.
-func parseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
+// ParseNote verifies a signed note in the one spelling as [OpenCheckpoint] does, and lets
+// signatures by others than those given pass, unverified.
+func ParseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note.Note, error) {
 	if len(raw) > maxNote {
 		return nil, fmt.Errorf("note of %d bytes is too long", len(raw))
 	}
@@ -91,7 +95,7 @@ func parseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note
 	if n.Sigs[0].Name != author.Name() || n.Sigs[0].Hash != author.KeyHash() {
 		return nil, fmt.Errorf("the first signature is not by %s+%08x", author.Name(), author.KeyHash())
 	}
-	again, err := formatNote(n.Text, slices.Concat(n.Sigs, n.UnverifiedSigs))
+	again, err := FormatNote(n.Text, slices.Concat(n.Sigs, n.UnverifiedSigs))
 	if err != nil {
 		return nil, err
 	}
@@ -101,13 +105,13 @@ func parseNote(raw []byte, author note.Verifier, others ...note.Verifier) (*note
 	return n, nil
 }
 
-// signNote makes a note of which the key's owner is the only signer.
-func signNote(text string, author secretKey) ([]byte, error) {
+// SignNote makes a note of which the key's owner is the only signer.
+func SignNote(text string, author SigningKey) ([]byte, error) {
 	return note.Sign(&note.Note{Text: text}, noteSigner{author})
 }
 
-// formatNote writes a note in the one spelling; sigs[0] is the author's.
-func formatNote(text string, sigs []note.Signature) ([]byte, error) {
+// FormatNote writes a note in the one spelling; sigs[0] is the author's.
+func FormatNote(text string, sigs []note.Signature) ([]byte, error) {
 	if len(sigs) == 0 {
 		return nil, errors.New("note has no signature")
 	}
@@ -128,12 +132,12 @@ func formatNote(text string, sigs []note.Signature) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// verifiers are those of the witnesses' keys, without repetitions.
-func verifiers(vkeys []string) ([]note.Verifier, error) {
+// WitnessVerifiers are those of the witnesses' keys, without repetitions.
+func WitnessVerifiers(vkeys []string) ([]note.Verifier, error) {
 	var list []note.Verifier
 	seen := make(map[string]bool)
 	for _, k := range vkeys {
-		v, err := witnessVerifier(k)
+		v, err := WitnessVerifier(k)
 		if err != nil {
 			return nil, fmt.Errorf("witness: %w", err)
 		}
@@ -145,4 +149,21 @@ func verifiers(vkeys []string) ([]note.Verifier, error) {
 		list = append(list, v)
 	}
 	return list, nil
+}
+
+// Respell brings a note that verifies into the one spelling, without the signatures of others.
+func Respell(raw []byte, author note.Verifier, others ...note.Verifier) ([]byte, error) {
+	n, err := note.Open(raw, note.VerifierList(append(others, author)...))
+	if err != nil {
+		return nil, err
+	}
+	sigs := make([]note.Signature, 1, len(n.Sigs))
+	for _, s := range n.Sigs {
+		if s.Name == author.Name() && s.Hash == author.KeyHash() {
+			sigs[0] = s
+		} else {
+			sigs = append(sigs, s)
+		}
+	}
+	return FormatNote(n.Text, sigs)
 }

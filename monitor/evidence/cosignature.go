@@ -19,9 +19,12 @@ func cosignMessage(at uint64, checkpoint []byte) []byte {
 	return fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", at, checkpoint)
 }
 
+// Cosigner makes cosignatures of the given time with a witness's key.
+func (k SigningKey) Cosigner(at time.Time) note.Signer { return cosigner{k, at} }
+
 // cosigner makes cosignatures of one time.
 type cosigner struct {
-	secretKey
+	SigningKey
 	at time.Time
 }
 
@@ -54,20 +57,20 @@ func (v cosignVerifier) Verify(msg, sig []byte) bool {
 	return at <= maxCosignTime && ed25519.Verify(v.key, cosignMessage(at, msg), sig[8:])
 }
 
-// witnessVerifier is the verifier for a witness's key as it stands in a roster.
+// WitnessVerifier is the verifier for a witness's key as it stands in a roster.
 // Witnesses publish their keys as type 4 or, older ones, as type 1; the
 // cosignature's own key is of type 4 in either case.
-func witnessVerifier(vkey string) (note.Verifier, error) {
+func WitnessVerifier(vkey string) (note.Verifier, error) {
 	k, err := parsePublicKey(vkey)
 	if err != nil {
 		return nil, err
 	}
-	k.alg = algCosignature
+	k.alg = WitnessKeyType
 	return cosignVerifier{k}, nil
 }
 
-// cosignedAt is the time in a cosignature that was verified.
-func cosignedAt(s note.Signature) (time.Time, error) {
+// CosignedAt is the time in a cosignature that was verified.
+func CosignedAt(s note.Signature) (time.Time, error) {
 	raw, err := base64.StdEncoding.DecodeString(s.Base64)
 	if err != nil || len(raw) != 4+8+ed25519.SignatureSize {
 		return time.Time{}, fmt.Errorf("signature of %s is no cosignature", s.Name)

@@ -61,7 +61,7 @@ func (m MonitorMonth) Files() (map[string][]byte, error) {
 	return files, nil
 }
 
-func certificateFile(der []byte) string { return folderCerts + hashHex(der) + certificateSufix }
+func certificateFile(der []byte) string { return folderCerts + SHA256Hex(der) + certificateSufix }
 
 // signedFiles are those that the note lists, each in parts: they are long, and most
 // callers only want a hash.
@@ -92,7 +92,7 @@ func (m MonitorMonth) signedFiles() (map[string][][]byte, error) {
 		}
 	}
 	for _, o := range m.Open {
-		name := folderOpen + hourFile(o.Hour)
+		name := folderOpen + HourFile(o.Hour)
 		if files[name] != nil {
 			return nil, fmt.Errorf("month has open hour %s twice", o.Hour)
 		}
@@ -119,6 +119,24 @@ func (m MonitorMonth) noteText() (string, error) {
 	return b.String(), nil
 }
 
+// Sign signs the note of an export with the log's key. What no verifier takes is better
+// not handed out: an export with files that may not be so is refused.
+func (m *MonitorMonth) Sign(key SigningKey) error {
+	text, err := m.noteText()
+	if err != nil {
+		return err
+	}
+	files, err := m.Files()
+	if err != nil {
+		return err
+	}
+	if err := checkFiles(files); err != nil {
+		return err
+	}
+	m.Note, err = SignNote(text, key)
+	return err
+}
+
 // checkFiles refuses files with bad names and of more bytes than there may be.
 func checkFiles(files map[string][]byte) error {
 	var faults []error
@@ -142,8 +160,8 @@ func checkFiles(files map[string][]byte) error {
 	if n := len(files) - certificates; n > maxHours+maxOthers {
 		faults = append(faults, fmt.Errorf("there are %d files that are no certificates, want %d at most", n, maxHours+maxOthers))
 	}
-	if certificates > maxHours*maxAttempts {
-		faults = append(faults, fmt.Errorf("there are %d certificates, want %d at most", certificates, maxHours*maxAttempts))
+	if certificates > maxHours*MaxAttempts {
+		faults = append(faults, fmt.Errorf("there are %d certificates, want %d at most", certificates, maxHours*MaxAttempts))
 	}
 	for _, name := range []string{fileMonth, fileHeaders, fileCheckpoints, fileProofs, fileRecords, fileNote} {
 		if _, ok := files[name]; !ok {
@@ -171,7 +189,7 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		return fail(fmt.Errorf("%s: the line is not ended", fileMonth))
 	}
 	var index monthIndex
-	if err := decodeLine(b, maxIndex, &index); err != nil {
+	if err := DecodeLine(b, maxIndex, &index); err != nil {
 		return fail(fmt.Errorf("%s: %w", fileMonth, err))
 	}
 	if index.Format != monthFormat {
@@ -183,7 +201,7 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		if n := bytes.Count(files[name], []byte("\n")); n > maxHours {
 			return fail(fmt.Errorf("%s has %d lines, want %d at most", name, n, maxHours))
 		}
-		lines, err := splitLines(files[name])
+		lines, err := SplitLines(files[name])
 		if err != nil {
 			return fail(fmt.Errorf("%s: %w", name, err))
 		}
@@ -200,7 +218,7 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		case name == fileTip:
 			m.Tip = files[name]
 		case strings.HasPrefix(name, folderOpen):
-			h, _ := parseHourFile(strings.TrimPrefix(name, folderOpen))
+			h, _ := ParseHourFile(strings.TrimPrefix(name, folderOpen))
 			m.Open = append(m.Open, OpenHour{h, files[name]})
 		case strings.HasPrefix(name, folderCerts):
 			if name != certificateFile(files[name]) {
@@ -210,6 +228,17 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 		}
 	}
 	return m, nil
+}
+
+// SplitLines cuts a file into its lines; each must be ended.
+func SplitLines(b []byte) ([][]byte, error) {
+	if len(b) == 0 {
+		return nil, nil
+	}
+	if b[len(b)-1] != '\n' {
+		return nil, errors.New("the last line is not ended")
+	}
+	return bytes.Split(b[:len(b)-1], []byte("\n")), nil
 }
 
 // splitNotes takes apart notes that were joined by an empty line: each has a text
@@ -232,8 +261,8 @@ func splitNotes(b []byte) ([][]byte, error) {
 			end = "" // the last one ends the file
 		}
 		n := []byte(string(parts[i]) + "\n\n" + string(parts[i+1]) + end)
-		if len(n) > maxCheckpoint {
-			return nil, fmt.Errorf("one has %d bytes, want %d at most", len(n), maxCheckpoint)
+		if len(n) > MaxCheckpointBytes {
+			return nil, fmt.Errorf("one has %d bytes, want %d at most", len(n), MaxCheckpointBytes)
 		}
 		notes = append(notes, n)
 	}

@@ -17,13 +17,13 @@ type Fork struct {
 // smaller root first, an empty line between them. Checkpoints that agree are refused.
 func NewFork(a, b []byte, logKey string) ([]byte, error) {
 	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("join two checkpoints: %w", err) }
-	log, err := logVerifier(logKey)
+	log, err := LogVerifier(logKey)
 	if err != nil {
 		return fail(err)
 	}
 	var pair [2][]byte
 	for i, raw := range [][]byte{a, b} {
-		if pair[i], err = respell(raw, log); err != nil {
+		if pair[i], err = Respell(raw, log); err != nil {
 			return fail(err)
 		}
 	}
@@ -47,7 +47,7 @@ func OpenFork(raw []byte, logKey string) (Fork, error) {
 	if len(raw) > 2*maxNote {
 		return fail(fmt.Errorf("%d bytes are too long", len(raw)))
 	}
-	log, err := logVerifier(logKey)
+	log, err := LogVerifier(logKey)
 	if err != nil {
 		return fail(err)
 	}
@@ -58,16 +58,16 @@ func OpenFork(raw []byte, logKey string) (Fork, error) {
 	if len(notes) != 2 {
 		return fail(fmt.Errorf("want two checkpoints with an empty line between them, not %d", len(notes)))
 	}
-	var pair [2]checkpoint
+	var pair [2]Checkpoint
 	for i, n := range notes {
-		if pair[i], err = openCheckpoint(n, log); err != nil {
+		if pair[i], err = OpenCheckpoint(n, log); err != nil {
 			return fail(err)
 		}
 	}
-	f := Fork{pair[0].size, [2]Hash{pair[0].root, pair[1].root}}
+	f := Fork{pair[0].Size, [2]Hash{pair[0].Root, pair[1].Root}}
 	switch order := bytes.Compare(f.Roots[0][:], f.Roots[1][:]); {
-	case pair[0].size != pair[1].size:
-		return fail(fmt.Errorf("sizes %d and %d do not contradict each other", pair[0].size, pair[1].size))
+	case pair[0].Size != pair[1].Size:
+		return fail(fmt.Errorf("sizes %d and %d do not contradict each other", pair[0].Size, pair[1].Size))
 	case order == 0:
 		return fail(fmt.Errorf("both checkpoints have the root %s: they agree", f.Roots[0]))
 	case order > 0:

@@ -1,4 +1,4 @@
-package evidence
+package evidence_test
 
 import (
 	"bytes"
@@ -6,6 +6,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
 // What Decode takes is what Encode writes.
@@ -23,21 +26,20 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		check := func(v any) {
-			if Decode(b, v) != nil {
+			if evidence.Decode(b, v) != nil {
 				return
 			}
-			again, err := Encode(v)
+			again, err := evidence.Encode(v)
 			if err != nil || !bytes.Equal(again, b) {
 				t.Fatalf("took %q, writes %q (%v)", b, again, err)
 			}
 		}
-		check(new(Record))
-		check(new(entry))
-		check(new(Header))
-		check(new(monthIndex))
-		check(new(blockProof))
+		check(new(evidence.Record))
+		check(new(evidence.Header))
+		check(new(evidence.MonthIndex))
+		check(new(evidence.BlockProof))
 		check(new(any))
-		if h, err := decodeHeader(b); err == nil && h.Records < 0 {
+		if h, err := evidence.DecodeHeader(b); err == nil && h.Records < 0 {
 			t.Fatalf("header %+v", h)
 		}
 	})
@@ -45,8 +47,8 @@ func FuzzDecode(f *testing.F) {
 
 func FuzzCheckpoint(f *testing.F) {
 	l, m, k, _ := workedExample(f)
-	author := noteVerifier{l.key.public()}
-	witness, err := witnessVerifier(k.Witnesses[0])
+	author := evidencetest.SecretOf(f, l.dir).Verifier()
+	witness, err := evidence.WitnessVerifier(k.Witnesses[0])
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -56,14 +58,14 @@ func FuzzCheckpoint(f *testing.F) {
 	f.Add([]byte("a\n1\nAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\n"))
 	f.Add([]byte("a\n18446744073709551615\nAAAA\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if c, err := parseCheckpointText(string(b)); err == nil && c.text() != string(b) {
-			t.Fatalf("took %q for %q", b, c.text())
+		if c, err := evidence.ParseCheckpoint(string(b)); err == nil && c.Text() != string(b) {
+			t.Fatalf("took %q for %q", b, c.Text())
 		}
 		// Nobody but the two keys can have signed, so only the example itself opens.
-		if _, err := openCheckpoint(b, author, witness); err == nil && !bytes.Equal(b, m.Checkpoints[0]) && !bytes.Equal(b, withoutLastLine(m.Checkpoints[0])) {
+		if _, err := evidence.OpenCheckpoint(b, author, witness); err == nil && !bytes.Equal(b, m.Checkpoints[0]) && !bytes.Equal(b, withoutLastLine(m.Checkpoints[0])) {
 			t.Fatalf("opened %q", b)
 		}
-		if notes, err := splitNotes(b); err == nil && !bytes.Equal(bytes.Join(notes, []byte("\n")), b) {
+		if notes, err := evidence.SplitNotes(b); err == nil && !bytes.Equal(bytes.Join(notes, []byte("\n")), b) {
 			t.Fatalf("split %q into %q", b, notes)
 		}
 	})
@@ -73,69 +75,16 @@ func withoutLastLine(b []byte) []byte {
 	return b[:bytes.LastIndexByte(b[:len(b)-1], '\n')+1]
 }
 
-func FuzzWAL(f *testing.F) {
-	_, m, _, _ := workedExample(f)
-	hour := m.Month.First()
-	record, err := decodeRecord(m.Records[0], hour)
-	if err != nil {
-		f.Fatal(err)
-	}
-	var lines []byte
-	a := record.Attempts[0]
-	for _, e := range []entry{
-		{Begin: &begin{TimeOf(hour.Start()), "x"}},
-		{Mark: &Mark{Clock: &ClockSample{At: TimeOf(hour.Start())}}},
-		{Mark: &Mark{Missed: 2}},
-		{Attempt: &a},
-	} {
-		line, err := Encode(e)
-		if err != nil {
-			f.Fatal(err)
-		}
-		lines = append(append(lines, line...), '\n')
-	}
-	f.Add(lines)
-	f.Add(lines[:len(lines)-1])
-	f.Add(append(bytes.Clone(lines), make([]byte, 100)...))
-	f.Add(append(bytes.Clone(lines), "x\n"...))
-	f.Add(bytes.Replace(lines, []byte("\n"), []byte("\r\n"), 1))
-	plan := make([]byte, PlanSize)
-	f.Fuzz(func(t *testing.T, b []byte) {
-		w, err := readWAL(b, hour)
-		if err != nil {
-			return
-		}
-		if w.good > int64(len(b)) || w.good > 0 && b[w.good-1] != '\n' {
-			t.Fatalf("%d of %d bytes count", w.good, len(b))
-		}
-		// What counts, counts again, and makes records that may be sealed.
-		again, err := readWAL(b[:w.good], hour)
-		if err != nil || again.good != w.good {
-			t.Fatalf("read again: %d of %d, %v", again.good, w.good, err)
-		}
-		lines := w.lines(func(string, Hour) []byte { return plan })
-		for i, r := range w.records() {
-			r.Plan = plan
-			if err := checkRecord(r, hour); err != nil {
-				t.Fatal(err)
-			}
-			if line, err := Encode(r); err != nil || !bytes.Equal(line, lines[i]) {
-				t.Fatalf("record %s, want %s (%v)", lines[i], line, err)
-			}
-		}
-	})
-}
-
 func FuzzVoucher(f *testing.F) {
 	// The example's keys are the same in each of the fuzzer's processes.
 	l, m, _, _ := workedExample(f)
 	hour := m.Month.First()
-	vouchers, err := NewVouchers(Keys{Log: l.Key()})
+	vouchers, err := evidence.NewVouchers(evidence.Keys{Log: l.Key()})
 	if err != nil {
 		f.Fatal(err)
 	}
-	rsa := newRelay(f, crypto.RSA, 2048)
-	record, err := decodeRecord(m.Records[0], hour)
+	rsa := evidencetest.NewRelay(f, crypto.RSA, 2048)
+	record, err := evidence.DecodeRecord(m.Records[0], hour)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -147,18 +96,18 @@ func FuzzVoucher(f *testing.F) {
 	good := a.Facts.Reservation.Voucher
 	f.Add(good)
 	f.Add(good[:len(good)/2])
-	f.Add(rsa.voucher(f, rsa.id, firstHour.Start()))
+	f.Add(rsa.Voucher(f, rsa.ID, evidencetest.FirstHour.Start()))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		openVoucher(b, rsa.id)
+		evidence.OpenVoucher(b, rsa.ID)
 		a := a
 		r := *a.Facts.Reservation
 		r.Voucher = b
 		a.Facts.Reservation = &r
 		got := vouchers.Verify(a, hour)
 		switch {
-		case len(b) == 0 && got.State == VoucherNone, got.State == VoucherBad && got.Reason != "":
-		case got.State == VoucherBound && sameVoucher(t, b, relay, good):
+		case len(b) == 0 && got.State == evidence.VoucherNone, got.State == evidence.VoucherBad && got.Reason != "":
+		case got.State == evidence.VoucherBound && sameVoucher(t, b, relay, good):
 		default:
 			t.Fatalf("%x: %+v", b, got)
 		}
@@ -168,11 +117,11 @@ func FuzzVoucher(f *testing.F) {
 // sameVoucher says whether an envelope carries what the good one does: protobuf
 // has more than one spelling.
 func sameVoucher(t *testing.T, b []byte, relay peer.ID, good []byte) bool {
-	v, err := openVoucher(b, relay)
+	v, err := evidence.OpenVoucher(b, relay)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := openVoucher(good, relay)
+	w, err := evidence.OpenVoucher(good, relay)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,7 +137,7 @@ func FuzzStatement(f *testing.F) {
 	f.Add(env)
 	f.Add([]byte(`{"payload":"","payloadType":"","signatures":null}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if _, err := VerifyStatement(b, l.Key()); err == nil && !bytes.Equal(b, env) {
+		if _, err := evidence.VerifyStatement(b, l.Key()); err == nil && !bytes.Equal(b, env) {
 			t.Fatalf("verified %q", b)
 		}
 	})
@@ -196,28 +145,28 @@ func FuzzStatement(f *testing.F) {
 
 func FuzzKey(f *testing.F) {
 	l, _, k, _ := workedExample(f)
-	for _, s := range []string{l.Key(), k.Witnesses[0], l.key.String(), "a+00000000+AQ==", "++", ""} {
+	for _, s := range []string{l.Key(), k.Witnesses[0], evidencetest.SecretOf(f, l.dir).String(), "a+00000000+AQ==", "++", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if k, err := parsePublicKey(s); err == nil && k.String() != s {
+		if k, err := evidence.ParsePublicKey(s); err == nil && k.String() != s {
 			t.Fatalf("took %q for %q", s, k)
 		}
-		if k, err := parseSecretKey(s); err == nil && k.String() != s {
+		if k, err := evidence.ParseSigningKey(s); err == nil && k.String() != s {
 			t.Fatalf("took %q for another key", s)
 		}
-		if name, n, err := ParseOrigin(s); err == nil {
-			if again, err := origin(name, n); err != nil || again != s {
+		if name, n, err := evidence.ParseOrigin(s); err == nil {
+			if again, err := evidence.Origin(name, n); err != nil || again != s {
 				t.Fatalf("took origin %q for %q", s, again)
 			}
 		}
-		if h, err := ParseHour(s); err == nil && h.String() != s {
+		if h, err := evidence.ParseHour(s); err == nil && h.String() != s {
 			t.Fatalf("took hour %q", s)
 		}
-		if m, err := ParseMonth(s); err == nil && m.String() != s {
+		if m, err := evidence.ParseMonth(s); err == nil && m.String() != s {
 			t.Fatalf("took month %q", s)
 		}
-		if h, ok := parseHourFile(s); ok && hourFile(h) != s {
+		if h, ok := evidence.ParseHourFile(s); ok && evidence.HourFile(h) != s {
 			t.Fatalf("took file %q", s)
 		}
 	})

@@ -3,6 +3,7 @@ package evidence
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -11,6 +12,10 @@ import (
 type Hour int64
 
 const hourSeconds = 3600
+
+// CloseAfter is how long after its end an hour is still open: retries of a first
+// attempt in its last second run until then (rule R2).
+const CloseAfter = 16 * time.Minute
 
 // HourOf is the hour into which t falls.
 func HourOf(t time.Time) Hour {
@@ -52,6 +57,9 @@ func (h Hour) Start() time.Time { return time.Unix(int64(h)*hourSeconds, 0).UTC(
 // End is the first instant after the hour.
 func (h Hour) End() time.Time { return (h + 1).Start() }
 
+// Closed says whether the hour has closed by now: the last retry is over, see [CloseAfter].
+func (h Hour) Closed(now time.Time) bool { return !now.Before(h.End().Add(CloseAfter)) }
+
 // Month is the month into which the hour falls.
 func (h Hour) Month() Month { return MonthOf(h.Start()) }
 
@@ -65,6 +73,17 @@ func (h Hour) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 func (h *Hour) UnmarshalText(b []byte) (err error) {
 	*h, err = ParseHour(string(b))
 	return err
+}
+
+const hourFileLayout = "2006-01-02T15"
+
+// HourFile names a file after an hour; a colon is no character for a file name.
+func HourFile(h Hour) string { return h.Start().Format(hourFileLayout) + ".jsonl" }
+
+// ParseHourFile reads the hour off a name that [HourFile] gives.
+func ParseHourFile(name string) (Hour, bool) {
+	t, err := time.Parse(hourFileLayout, strings.TrimSuffix(name, ".jsonl"))
+	return HourOf(t), err == nil && HourFile(HourOf(t)) == name
 }
 
 // Month is a UTC calendar month, written "2026-11". Its value counts months

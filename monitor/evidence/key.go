@@ -17,8 +17,8 @@ import (
 
 // The key types of C2SP signed-note that are used here.
 const (
-	algNote        = 0x01 // Ed25519 over the note's text
-	algCosignature = 0x04 // Ed25519 over a timestamped cosignature/v1
+	LogKeyType     = 0x01 // Ed25519 over the note's text
+	WitnessKeyType = 0x04 // Ed25519 over a timestamped cosignature/v1
 )
 
 // publicKey is a verifier key of C2SP signed-note, <name>+<hash>+<base64 key>.
@@ -48,7 +48,7 @@ func parsePublicKey(s string) (publicKey, error) {
 		return publicKey{}, fmt.Errorf("verifier key %q: want <name>+<hash>+<base64> of an Ed25519 key", s)
 	}
 	k := publicKey{name: name, alg: raw[0], key: raw[1:]}
-	if k.alg != algNote && k.alg != algCosignature {
+	if k.alg != LogKeyType && k.alg != WitnessKeyType {
 		return publicKey{}, fmt.Errorf("verifier key %q: key type %#02x is not known", s, k.alg)
 	}
 	if k.String() != s {
@@ -57,26 +57,45 @@ func parsePublicKey(s string) (publicKey, error) {
 	return k, nil
 }
 
-// secretKey is a signer key of C2SP signed-note, PRIVATE+KEY+<name>+<hash>+<base64 seed>.
-type secretKey struct {
+// SigningKey is a signer key of C2SP signed-note, PRIVATE+KEY+<name>+<hash>+<base64 seed>.
+type SigningKey struct {
 	name string
 	alg  byte
 	key  ed25519.PrivateKey
 }
 
-func newSecretKey(rand io.Reader, name string, alg byte) (secretKey, error) {
+// NewSigningKey makes a key with the given name, of type [LogKeyType] or [WitnessKeyType].
+func NewSigningKey(rand io.Reader, name string, alg byte) (SigningKey, error) {
 	_, key, err := ed25519.GenerateKey(rand)
 	if err != nil {
-		return secretKey{}, fmt.Errorf("make key %s: %w", name, err)
+		return SigningKey{}, fmt.Errorf("make key %s: %w", name, err)
 	}
-	return secretKey{name, alg, key}, nil
+	return SigningKey{name, alg, key}, nil
 }
 
-func (k secretKey) public() publicKey {
+func (k SigningKey) public() publicKey {
 	return publicKey{k.name, k.alg, k.key.Public().(ed25519.PublicKey)}
 }
 
-func (k secretKey) String() string {
+// Name is the key's name: the origin of its log, or that with "/witness" at the end.
+func (k SigningKey) Name() string { return k.name }
+
+// Type is [LogKeyType] or [WitnessKeyType].
+func (k SigningKey) Type() byte { return k.alg }
+
+// VerifierKey is the verifier key, as it stands in a roster.
+func (k SigningKey) VerifierKey() string { return k.public().String() }
+
+// Verifier checks what is signed with the key: notes, or cosignatures.
+func (k SigningKey) Verifier() note.Verifier {
+	if k.alg == WitnessKeyType {
+		return cosignVerifier{k.public()}
+	}
+	return noteVerifier{k.public()}
+}
+
+// String is the key as it is written to a file. It is secret.
+func (k SigningKey) String() string {
 	return fmt.Sprintf("PRIVATE+KEY+%s+%08x+%s", k.name, k.public().hash(),
 		base64.StdEncoding.EncodeToString(append([]byte{k.alg}, k.key.Seed()...)))
 }
@@ -84,23 +103,24 @@ func (k secretKey) String() string {
 // errSecretKey says nothing of the key: error messages end up in logs.
 var errSecretKey = errors.New("not a signer key (PRIVATE+KEY+<name>+<hash>+<base64>)")
 
-func parseSecretKey(s string) (secretKey, error) {
+// ParseSigningKey reads what [SigningKey.String] writes and nothing else.
+func ParseSigningKey(s string) (SigningKey, error) {
 	rest, ok := strings.CutPrefix(s, "PRIVATE+KEY+")
 	name, rest, _ := strings.Cut(rest, "+")
 	_, b64, _ := strings.Cut(rest, "+")
 	raw, err := base64.StdEncoding.DecodeString(b64)
 	if !ok || err != nil || len(raw) != 1+ed25519.SeedSize || !validKeyName(name) {
-		return secretKey{}, errSecretKey
+		return SigningKey{}, errSecretKey
 	}
-	k := secretKey{name, raw[0], ed25519.NewKeyFromSeed(raw[1:])}
+	k := SigningKey{name, raw[0], ed25519.NewKeyFromSeed(raw[1:])}
 	if k.String() != s {
-		return secretKey{}, errSecretKey
+		return SigningKey{}, errSecretKey
 	}
 	return k, nil
 }
 
 // noteSigner signs the text of a note.
-type noteSigner struct{ secretKey }
+type noteSigner struct{ SigningKey }
 
 func (s noteSigner) Name() string                    { return s.name }
 func (s noteSigner) KeyHash() uint32                 { return s.public().hash() }
@@ -113,13 +133,13 @@ func (v noteVerifier) Name() string                { return v.name }
 func (v noteVerifier) KeyHash() uint32             { return v.hash() }
 func (v noteVerifier) Verify(msg, sig []byte) bool { return ed25519.Verify(v.key, msg, sig) }
 
-// logVerifier is the verifier for a log's key as it stands in a roster.
-func logVerifier(vkey string) (note.Verifier, error) {
+// LogVerifier is the verifier for a log's key as it stands in a roster.
+func LogVerifier(vkey string) (note.Verifier, error) {
 	k, err := parsePublicKey(vkey)
 	if err != nil {
 		return nil, err
 	}
-	if k.alg != algNote {
+	if k.alg != LogKeyType {
 		return nil, fmt.Errorf("verifier key %q: want the key of a log (type 1), this is a witness's", vkey)
 	}
 	return noteVerifier{k}, nil
@@ -132,12 +152,22 @@ func validKeyName(name string) bool {
 	})
 }
 
+// Network says what a log may hold: lab logs admit private addresses and the
+// monitor's own host and never count; psf logs are evidence.
+type Network string
+
+// The networks.
+const (
+	Lab Network = "lab"
+	PSF Network = "psf"
+)
+
 var monitorName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$`)
 
 const originMark = "/relaymon/"
 
-// origin is the first line of the log's checkpoints and the name of its key.
-func origin(name string, n Network) (string, error) {
+// Origin is the first line of the log's checkpoints and the name of its key.
+func Origin(name string, n Network) (string, error) {
 	if !monitorName.MatchString(name) {
 		return "", fmt.Errorf("monitor name %q: want lower-case letters, digits, dots and dashes, such as the monitor's domain", name)
 	}
@@ -150,7 +180,7 @@ func origin(name string, n Network) (string, error) {
 // ParseOrigin takes a log's origin apart into the monitor's name and the network.
 func ParseOrigin(s string) (name string, n Network, err error) {
 	name, network, _ := strings.Cut(s, originMark)
-	again, err := origin(name, Network(network))
+	again, err := Origin(name, Network(network))
 	if err != nil || again != s {
 		return "", "", fmt.Errorf("origin %s: want <name>%s<%s or %s>", strconv.Quote(s), originMark, Lab, PSF)
 	}

@@ -10,24 +10,31 @@ import (
 // MaxMonthBytes is how many bytes the files of one exported month have together, at most.
 const MaxMonthBytes = 64 << 20
 
+// Bounds that whoever writes a log keeps to, so that every reader takes what it wrote.
+const (
+	MaxAttemptBytes     = 48 << 10 // of canonical JSON
+	MaxRecordBytes      = 128 << 10
+	MaxCheckpointBytes  = 16 << 10
+	MaxCertificateBytes = 16 << 10
+	MaxTextBytes        = 256 // of most text, such as the name of the software
+
+	MaxAttempts = 16        // on one relay in one hour
+	MaxRecords  = 100_000   // in one block
+	MaxMissed   = 3_200_000 // attempts in one hour
+)
+
 // Bounds of what is taken into a log and read from an export. A relay chooses some of
 // what is recorded about it; the probe cuts it down long before.
 const (
-	maxAttempt     = 48 << 10 // bytes of canonical JSON
-	maxEntry       = maxAttempt + len(attemptEntry) + len("}")
-	maxRecord      = 128 << 10 // likewise
-	maxHeader      = 32 << 10
-	maxBlockProof  = 8 << 10
-	maxIndex       = 8 << 10 // month.json
-	maxCheckpoint  = 16 << 10
-	maxNote        = 128 << 10
-	maxCertificate = 16 << 10
-	maxHours       = 31 * 24 // in a month
+	maxHeader     = 32 << 10
+	maxBlockProof = 8 << 10
+	maxIndex      = 8 << 10 // month.json
+	maxNote       = 128 << 10
+	maxHours      = 31 * 24 // in a month
 
 	maxDepth   = 8   // of lists and objects in each other, in a line
 	maxMembers = 256 // of one of them
 
-	maxAttempts  = 16 // on one relay in one hour
 	maxRungs     = 32
 	maxTries     = 1000 // of one rung
 	maxControls  = 128  // of one attempt
@@ -39,13 +46,10 @@ const (
 	maxLookups   = 9
 	maxNames     = 100 // of a certificate
 	maxBeacon    = 256
-	maxRecords   = 100_000 // in one block
-	maxPath      = 128     // hashes of a proof: a longer one takes 2^128 peer IDs
-	maxMissed    = 3_200_000
-	maxWord      = 64 // bytes of a name that the monitor chooses
+	maxPath      = 128 // hashes of a proof: a longer one takes 2^128 peer IDs
+	maxWord      = 64  // bytes of a name that the monitor chooses
 	maxPeer      = 128
 	maxControl   = 100 // bytes of a control's name
-	maxText      = 256
 	maxDetail    = 300
 	maxAddr      = 1024
 	maxOthers    = 8  // files of a month that are neither certificates nor open hours
@@ -66,34 +70,34 @@ func FileLimit(name string) int {
 	case fileMonth:
 		return maxIndex + 1
 	case fileStart, fileTip:
-		return maxCheckpoint
+		return MaxCheckpointBytes
 	case fileHeaders:
 		return lines(maxHeader)
 	case fileCheckpoints:
-		return lines(maxCheckpoint)
+		return lines(MaxCheckpointBytes)
 	case fileProofs:
 		return lines(maxBlockProof)
 	case fileRecords:
-		return lines(maxRecord)
+		return lines(MaxRecordBytes)
 	case fileNote:
 		return maxNote
 	}
 	if hour, ok := strings.CutPrefix(name, folderOpen); ok {
-		if _, ok := parseHourFile(hour); ok {
-			return maxRecord
+		if _, ok := ParseHourFile(hour); ok {
+			return MaxRecordBytes
 		}
 	}
 	if der, ok := strings.CutPrefix(name, folderCerts); ok {
-		if sha, ok := strings.CutSuffix(der, certificateSufix); ok && isHexSHA256(sha) {
-			return maxCertificate
+		if sha, ok := strings.CutSuffix(der, certificateSufix); ok && IsSHA256Hex(sha) {
+			return MaxCertificateBytes
 		}
 	}
 	return 0
 }
 
-// decodeLine is [Decode] of a line of no more than limit bytes that is shaped as a
+// DecodeLine is [Decode] of a line of no more than limit bytes that is shaped as a
 // writer's lines are.
-func decodeLine(line []byte, limit int, v any) error {
+func DecodeLine(line []byte, limit int, v any) error {
 	if len(line) > limit {
 		return fmt.Errorf("a line of %d bytes is too long, want %d at most", len(line), limit)
 	}

@@ -1,10 +1,11 @@
-package evidence
+package evidence_test
 
 import (
 	"bytes"
 	"encoding/base64"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,94 +15,42 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
-// smallMonth is an export with everything in it: a month before, several
-// checkpoints, two witnesses, a gap, two relays in each block, a certificate, an
-// open hour.
-type smallMonth struct {
-	log       *Log
-	month     MonitorMonth
-	keys      Keys
-	relay     testRelay
-	witnesses []testWitness
-}
-
-func newSmallMonth(t testing.TB) smallMonth {
-	t.Helper()
-	l, _ := newLog(t)
-	relay, other := newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)
-	der, cert := newCertificate(t, "relay.example.org")
-	ws := []testWitness{newWitness(t, "w1"), newWitness(t, "w2")}
-	keys := Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: []string{ws[0].vkey(), ws[1].vkey()}}
-	open := firstHour + 8
-	for h := firstHour + 2; h <= open; h++ {
-		if h == firstHour+5 {
-			continue // a gap
-		}
-		watch(t, l, h)
-		must(t, l.Append(h, relay.attempt(t, l.Key(), h, 10*time.Minute, cert), der))
-		must(t, l.Append(h, other.attempt(t, l.Key(), h, 20*time.Minute, nil)))
-		if h == firstHour+6 {
-			must(t, l.Mark(h, Mark{Missed: 2}))
-		}
-		if h == open {
-			break
-		}
-		_, err := l.Seal(closing(h))
-		must(t, err)
-		cp, err := l.Checkpoint()
-		must(t, err)
-		if cp == nil {
-			continue
-		}
-		for i, w := range ws {
-			must(t, l.AddCosignatures(l.Size(), w.cosign(t, cp, closing(h).Add(time.Duration(i)*time.Minute)), w.vkey()))
-		}
-	}
-	m, err := l.Month(firstHour.Month()+1, relay.id.String(), closing(open-1).Add(10*time.Minute), keys.Witnesses...)
-	must(t, err)
-	if len(m.Headers) != 4 || len(m.Checkpoints) != 3 || len(m.Records) != 3 || len(m.Open) != 1 || len(m.Certificates) != 1 || m.StartSize != 4 {
-		t.Fatalf("small month: %d headers, %d checkpoints, %d records, %d open, %d certificates after %d",
-			len(m.Headers), len(m.Checkpoints), len(m.Records), len(m.Open), len(m.Certificates), m.StartSize)
-	}
-	if _, err := VerifyMonth(m, keys); err != nil {
-		t.Fatal(err)
-	}
-	return smallMonth{l, m, keys, relay, ws}
-}
-
 // resign makes the note fit the files again, as the monitor itself could.
-func (s smallMonth) resign(t testing.TB, m MonitorMonth) MonitorMonth {
+func (s smallMonth) resign(t testing.TB, m evidence.MonitorMonth) evidence.MonitorMonth {
 	t.Helper()
-	text, err := m.noteText()
-	must(t, err)
-	m.Note, err = signNote(text, s.log.key)
-	must(t, err)
+	text, err := evidence.NoteText(m)
+	evidencetest.Must(t, err)
+	m.Note, err = evidence.SignNote(text, evidencetest.SecretOf(t, s.log.dir))
+	evidencetest.Must(t, err)
 	return m
 }
 
-func verifyFiles(files map[string][]byte, k Keys) error {
-	m, err := MonthFromFiles(files)
+func verifyFiles(files map[string][]byte, k evidence.Keys) error {
+	m, err := evidence.MonthFromFiles(files)
 	if err != nil {
 		return err
 	}
-	_, err = VerifyMonth(m, k)
+	_, err = evidence.VerifyMonth(m, k)
 	return err
 }
 
 // Each byte of each file of an export is changed in turn.
 func TestEveryByteCounts(t *testing.T) {
 	s := newSmallMonth(t)
-	files, err := s.month.Files()
-	must(t, err)
+	files, err := s.Month.Files()
+	evidencetest.Must(t, err)
 	total := 0
 	for name, data := range files {
 		for i := range data {
 			bad := maps.Clone(files)
 			bad[name] = bytes.Clone(data)
 			bad[name][i] ^= 1 << (i % 8)
-			if err := verifyFiles(bad, s.keys); err == nil {
+			if err := verifyFiles(bad, s.Keys); err == nil {
 				t.Fatalf("%s: byte %d (%q) changed goes unseen", name, i, around(data, i))
 			}
 			total++
@@ -115,12 +64,12 @@ func around(b []byte, i int) []byte { return b[max(i-10, 0):min(i+10, len(b))] }
 // Files left out, added, emptied, cut, exchanged, doubled.
 func TestEveryFileCounts(t *testing.T) {
 	s := newSmallMonth(t)
-	files, err := s.month.Files()
-	must(t, err)
+	files, err := s.Month.Files()
+	evidencetest.Must(t, err)
 	names := slices.Sorted(maps.Keys(files))
 	refuse := func(what string, bad map[string][]byte) {
 		t.Helper()
-		if err := verifyFiles(bad, s.keys); err == nil {
+		if err := verifyFiles(bad, s.Keys); err == nil {
 			t.Errorf("%s goes unseen", what)
 		}
 	}
@@ -146,11 +95,11 @@ func TestEveryFileCounts(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"x", "open/x.jsonl", "open/2026-11-01T09.jsonl", "certificates/x.der", "../note", "certificates/" + hashHex([]byte("x")) + ".der"} {
+	for _, name := range []string{"x", "open/x.jsonl", "open/2026-11-01T09.jsonl", "certificates/x.der", "../note", "certificates/" + evidence.SHA256Hex([]byte("x")) + ".der"} {
 		refuse("file "+name, with(name, []byte("x")))
 	}
 	// Each line of the files of lines.
-	for _, name := range []string{fileHeaders, fileProofs, fileRecords, fileCheckpoints, fileNote} {
+	for _, name := range []string{evidence.FileHeaders, evidence.FileProofs, evidence.FileRecords, evidence.FileCheckpoints, evidence.FileNote} {
 		lines := strings.SplitAfter(string(files[name]), "\n")
 		for i := range lines[:len(lines)-1] {
 			refuse(name+" without a line", with(name, []byte(strings.Join(slices.Delete(slices.Clone(lines), i, i+1), ""))))
@@ -168,176 +117,200 @@ func TestEveryFileCounts(t *testing.T) {
 func TestVerifyMonthRefuses(t *testing.T) {
 	s := newSmallMonth(t)
 	foreign := newSmallMonth(t)
-	header := func(m *MonitorMonth, i int, change func(*Header)) {
-		h, err := decodeHeader(m.Headers[i])
-		must(t, err)
+	header := func(m *evidence.MonitorMonth, i int, change func(*evidence.Header)) {
+		h, err := evidence.DecodeHeader(m.Headers[i])
+		evidencetest.Must(t, err)
 		change(&h)
-		m.Headers[i], err = Encode(h)
-		must(t, err)
+		m.Headers[i], err = evidence.Encode(h)
+		evidencetest.Must(t, err)
 	}
-	proof := func(m *MonitorMonth, i int, change func(*blockProof)) {
-		var p blockProof
-		must(t, Decode(m.Proofs[i], &p))
+	proof := func(m *evidence.MonitorMonth, i int, change func(*evidence.BlockProof)) {
+		var p evidence.BlockProof
+		evidencetest.Must(t, evidence.Decode(m.Proofs[i], &p))
 		change(&p)
 		var err error
-		m.Proofs[i], err = Encode(p)
-		must(t, err)
+		m.Proofs[i], err = evidence.Encode(p)
+		evidencetest.Must(t, err)
 	}
 	cosigned := func(raw []byte, lines ...string) []byte {
 		return []byte(string(raw) + strings.Join(lines, ""))
 	}
 	for name, c := range map[string]struct {
-		change func(*MonitorMonth)
+		change func(*evidence.MonitorMonth)
 		want   string
 	}{
-		"another month":       {func(m *MonitorMonth) { m.Month++ }, "block 0 is of hour"},
-		"another relay":       {func(m *MonitorMonth) { m.Relay = foreign.relay.id.String() }, "block 2026-11-01T00:00:00Z: the record is not in its block"},
-		"no relay":            {func(m *MonitorMonth) { m.Relay = "" }, "peer ID"},
-		"another origin":      {func(m *MonitorMonth) { m.Origin = "m/relaymon/psf" }, "is not the name of the log's key"},
-		"another key":         {func(m *MonitorMonth) { m.Key = foreign.keys.Log }, "it is signed by log key"},
-		"earlier":             {func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 6)) }, "was sealed after"},
-		"frontier too short":  {func(m *MonitorMonth) { m.Frontier = nil }, "does not make a tree"},
-		"frontier wrong":      {func(m *MonitorMonth) { m.Frontier = []Hash{{1}} }, "not of the frontier"},
-		"start size":          {func(m *MonitorMonth) { m.StartSize = 8 }, "is of size 4"},
-		"negative start size": {func(m *MonitorMonth) { m.StartSize = -1 }, "does not make a tree"},
-		"no start":            {func(m *MonitorMonth) { m.Start = nil }, "checkpoint: malformed note"},
-		"start of another":    {func(m *MonitorMonth) { m.Start = foreign.month.Start }, "none is by"},
-		"as if first":         {func(m *MonitorMonth) { m.StartSize, m.Frontier = 0, nil }, "there is a checkpoint before it"},
-		"as if first, bare":   {func(m *MonitorMonth) { m.StartSize, m.Frontier, m.Start = 0, nil, nil }, "refers to one before"},
-		"hour left out":       {func(m *MonitorMonth) { m.Headers = slices.Delete(m.Headers, 1, 2) }, "the one before of"},
-		"hour doubled":        {func(m *MonitorMonth) { m.Headers = slices.Insert(m.Headers, 1, m.Headers[0]) }, "the one before of"},
-		"first hour left out": {func(m *MonitorMonth) { m.Headers = m.Headers[1:] }, "want the month's first"},
-		"last hour left out":  {func(m *MonitorMonth) { m.Headers = m.Headers[:3] }, "3 checkpoints for 2 signed blocks"},
-		"all hours left out":  {func(m *MonitorMonth) { m.Headers = nil }, "3 checkpoints for 0 signed blocks"},
-		"header changed": {func(m *MonitorMonth) {
-			header(m, 0, func(h *Header) { h.State, h.Records, h.Root = StateGap, 0, emptyRoot })
+		"another month":  {func(m *evidence.MonitorMonth) { m.Month++ }, "block 0 is of hour"},
+		"another relay":  {func(m *evidence.MonitorMonth) { m.Relay = foreign.Relay.ID.String() }, "block 2026-11-01T00:00:00Z: the record is not in its block"},
+		"no relay":       {func(m *evidence.MonitorMonth) { m.Relay = "" }, "peer ID"},
+		"another origin": {func(m *evidence.MonitorMonth) { m.Origin = "m/relaymon/psf" }, "is not the name of the log's key"},
+		"another key":    {func(m *evidence.MonitorMonth) { m.Key = foreign.Keys.Log }, "it is signed by log key"},
+		"earlier": {func(m *evidence.MonitorMonth) {
+			m.AsOf = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour + 6))
+		}, "was sealed after"},
+		"frontier too short":  {func(m *evidence.MonitorMonth) { m.Frontier = nil }, "does not make a tree"},
+		"frontier wrong":      {func(m *evidence.MonitorMonth) { m.Frontier = []evidence.Hash{{1}} }, "not of the frontier"},
+		"start size":          {func(m *evidence.MonitorMonth) { m.StartSize = 8 }, "is of size 4"},
+		"negative start size": {func(m *evidence.MonitorMonth) { m.StartSize = -1 }, "does not make a tree"},
+		"no start":            {func(m *evidence.MonitorMonth) { m.Start = nil }, "checkpoint: malformed note"},
+		"start of another":    {func(m *evidence.MonitorMonth) { m.Start = foreign.Month.Start }, "none is by"},
+		"as if first":         {func(m *evidence.MonitorMonth) { m.StartSize, m.Frontier = 0, nil }, "there is a checkpoint before it"},
+		"as if first, bare":   {func(m *evidence.MonitorMonth) { m.StartSize, m.Frontier, m.Start = 0, nil, nil }, "refers to one before"},
+		"hour left out":       {func(m *evidence.MonitorMonth) { m.Headers = slices.Delete(m.Headers, 1, 2) }, "the one before of"},
+		"hour doubled":        {func(m *evidence.MonitorMonth) { m.Headers = slices.Insert(m.Headers, 1, m.Headers[0]) }, "the one before of"},
+		"first hour left out": {func(m *evidence.MonitorMonth) { m.Headers = m.Headers[1:] }, "want the month's first"},
+		"last hour left out":  {func(m *evidence.MonitorMonth) { m.Headers = m.Headers[:3] }, "3 checkpoints for 2 signed blocks"},
+		"all hours left out":  {func(m *evidence.MonitorMonth) { m.Headers = nil }, "3 checkpoints for 0 signed blocks"},
+		"header changed": {func(m *evidence.MonitorMonth) {
+			header(m, 0, func(h *evidence.Header) { h.State, h.Records, h.Root = evidence.StateGap, 0, evidence.EmptyRoot })
 		}, "does not refer to the one before"},
-		"last header changed": {func(m *MonitorMonth) {
-			header(m, 3, func(h *Header) { h.State, h.Records, h.Root = StateGap, 0, emptyRoot })
+		"last header changed": {func(m *evidence.MonitorMonth) {
+			header(m, 3, func(h *evidence.Header) { h.State, h.Records, h.Root = evidence.StateGap, 0, evidence.EmptyRoot })
 		}, "its root is not that of the blocks"},
-		"state":            {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = "x" }) }, `state "x"`},
-		"gap with records": {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.State = StateGap }) }, "a gap with records"},
-		"gap with missed": {func(m *MonitorMonth) {
-			header(m, 3, func(h *Header) { h.State, h.Records, h.Root, h.Missed = StateGap, 0, emptyRoot, 1 })
+		"state":            {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.State = "x" }) }, `state "x"`},
+		"gap with records": {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.State = evidence.StateGap }) }, "a gap with records"},
+		"gap with missed": {func(m *evidence.MonitorMonth) {
+			header(m, 3, func(h *evidence.Header) {
+				h.State, h.Records, h.Root, h.Missed = evidence.StateGap, 0, evidence.EmptyRoot, 1
+			})
 		}, "or missed attempts"},
-		"negative missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Missed = -1 }) }, "-1 missed attempts"},
-		"too many missed":       {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Missed = maxMissed + 1 }) }, "missed attempts, want"},
-		"negative records":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Records = -1 }) }, "-1 records"},
-		"sealed too early":      {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.SealedAt = TimeOf(h.Hour.End()) }) }, "before its hour had closed"},
-		"last one not signed":   {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Signed = false }) }, "under no checkpoint"},
-		"first one not signed":  {func(m *MonitorMonth) { header(m, 0, func(h *Header) { h.Signed = false }) }, "does not refer to"},
-		"clock":                 {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Clock.DriftMS = -1 }) }, "drift of -1 ms"},
-		"no checkpoint":         {func(m *MonitorMonth) { m.Checkpoints = nil }, "0 checkpoints for 3"},
-		"checkpoint left out":   {func(m *MonitorMonth) { m.Checkpoints = slices.Delete(m.Checkpoints, 0, 1) }, "2 checkpoints for 3"},
-		"checkpoints exchanged": {func(m *MonitorMonth) { m.Checkpoints[0], m.Checkpoints[1] = m.Checkpoints[1], m.Checkpoints[0] }, "is of size 7, want 5"},
-		"checkpoint doubled":    {func(m *MonitorMonth) { m.Checkpoints = append(m.Checkpoints, m.Checkpoints[2]) }, "4 checkpoints for 3"},
-		"foreign checkpoint":    {func(m *MonitorMonth) { m.Checkpoints[1] = foreign.month.Checkpoints[1] }, "none is by"},
-		"stranger cosigned": {func(m *MonitorMonth) {
-			w := newWitness(t, "x")
-			m.Checkpoints[2] = cosigned(m.Checkpoints[2], string(w.cosign(t, m.Checkpoints[2], firstHour.Start())))
+		"negative missed": {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Missed = -1 }) }, "-1 missed attempts"},
+		"too many missed": {func(m *evidence.MonitorMonth) {
+			header(m, 3, func(h *evidence.Header) { h.Missed = evidence.MaxMissed + 1 })
+		}, "missed attempts, want"},
+		"negative records": {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Records = -1 }) }, "-1 records"},
+		"sealed too early": {func(m *evidence.MonitorMonth) {
+			header(m, 3, func(h *evidence.Header) { h.SealedAt = evidence.TimeOf(h.Hour.End()) })
+		}, "before its hour had closed"},
+		"last one not signed":  {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Signed = false }) }, "under no checkpoint"},
+		"first one not signed": {func(m *evidence.MonitorMonth) { header(m, 0, func(h *evidence.Header) { h.Signed = false }) }, "does not refer to"},
+		"clock":                {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Clock.DriftMS = -1 }) }, "drift of -1 ms"},
+		"no checkpoint":        {func(m *evidence.MonitorMonth) { m.Checkpoints = nil }, "0 checkpoints for 3"},
+		"checkpoint left out":  {func(m *evidence.MonitorMonth) { m.Checkpoints = slices.Delete(m.Checkpoints, 0, 1) }, "2 checkpoints for 3"},
+		"checkpoints exchanged": {func(m *evidence.MonitorMonth) {
+			m.Checkpoints[0], m.Checkpoints[1] = m.Checkpoints[1], m.Checkpoints[0]
+		}, "is of size 7, want 5"},
+		"checkpoint doubled": {func(m *evidence.MonitorMonth) { m.Checkpoints = append(m.Checkpoints, m.Checkpoints[2]) }, "4 checkpoints for 3"},
+		"foreign checkpoint": {func(m *evidence.MonitorMonth) { m.Checkpoints[1] = foreign.Month.Checkpoints[1] }, "none is by"},
+		"stranger cosigned": {func(m *evidence.MonitorMonth) {
+			w := evidencetest.NewWitness(t, "x")
+			m.Checkpoints[2] = cosigned(m.Checkpoints[2], string(w.Cosign(t, m.Checkpoints[2], evidencetest.FirstHour.Start())))
 		}, "by a key that is not known"},
-		"cosigned twice": {func(m *MonitorMonth) {
-			m.Checkpoints[2] = cosigned(m.Checkpoints[2], string(s.witnesses[1].cosign(t, m.Checkpoints[2], closing(firstHour+9))))
+		"cosigned twice": {func(m *evidence.MonitorMonth) {
+			m.Checkpoints[2] = cosigned(m.Checkpoints[2], string(s.Witnesses[1].Cosign(t, m.Checkpoints[2], evidencetest.Closing(evidencetest.FirstHour+9))))
 		}, "not in the one spelling"},
-		"order of cosignatures": {func(m *MonitorMonth) {
+		"order of cosignatures": {func(m *evidence.MonitorMonth) {
 			lines := strings.SplitAfter(string(m.Checkpoints[2]), "\n")
 			lines[5], lines[6] = lines[6], lines[5]
 			m.Checkpoints[2] = []byte(strings.Join(lines, ""))
 		}, "not in the one spelling"},
-		"spare bits of base64": {func(m *MonitorMonth) { m.Checkpoints[2] = spareBits(t, m.Checkpoints[2]) }, "not in the one spelling"},
-		"records out of order": {func(m *MonitorMonth) { slices.Reverse(m.Records) }, "block 2026-11-01T00:00:00Z: the record is not in its block"},
-		"proofs out of order":  {func(m *MonitorMonth) { slices.Reverse(m.Proofs) }, "block 2026-11-01T00:00:00Z: nothing shows whether"},
-		"record doubled":       {func(m *MonitorMonth) { m.Records = append(m.Records, m.Records[2]) }, "0 proofs and 1 records are of no block"},
-		"record and proof doubled": {func(m *MonitorMonth) {
+		"spare bits of base64": {func(m *evidence.MonitorMonth) { m.Checkpoints[2] = spareBits(t, m.Checkpoints[2]) }, "not in the one spelling"},
+		"records out of order": {func(m *evidence.MonitorMonth) { slices.Reverse(m.Records) }, "block 2026-11-01T00:00:00Z: the record is not in its block"},
+		"proofs out of order":  {func(m *evidence.MonitorMonth) { slices.Reverse(m.Proofs) }, "block 2026-11-01T00:00:00Z: nothing shows whether"},
+		"record doubled":       {func(m *evidence.MonitorMonth) { m.Records = append(m.Records, m.Records[2]) }, "0 proofs and 1 records are of no block"},
+		"record and proof doubled": {func(m *evidence.MonitorMonth) {
 			m.Records, m.Proofs = slices.Insert(m.Records, 1, m.Records[0]), slices.Insert(m.Proofs, 1, m.Proofs[0])
 		}, "block 2026-11-01T02:00:00Z: nothing shows whether"},
-		"record moved":    {func(m *MonitorMonth) { m.Records[1] = m.Records[0] }, "block 2026-11-01T02:00:00Z: the record is not in its block"},
-		"record of a gap": {func(m *MonitorMonth) { proof(m, 1, func(p *blockProof) { p.Hour = firstHour + 5 }) }, "the next proof is of 2026-11-01T01:00:00Z"},
-		"record changed":  {func(m *MonitorMonth) { m.Records[0] = append(m.Records[0], ' ') }, "not in its block"},
-		"record left out": {func(m *MonitorMonth) { m.Records = m.Records[:2] }, "block 2026-11-01T03:00:00Z: the relay's record is missing"},
-		"proof left out":  {func(m *MonitorMonth) { m.Proofs = m.Proofs[:2] }, "block 2026-11-01T03:00:00Z: it has 2 records, and nothing shows"},
-		"record withdrawn": {func(m *MonitorMonth) {
+		"record moved": {func(m *evidence.MonitorMonth) { m.Records[1] = m.Records[0] }, "block 2026-11-01T02:00:00Z: the record is not in its block"},
+		"record of a gap": {func(m *evidence.MonitorMonth) {
+			proof(m, 1, func(p *evidence.BlockProof) { p.Hour = evidencetest.FirstHour + 5 })
+		}, "the next proof is of 2026-11-01T01:00:00Z"},
+		"record changed":  {func(m *evidence.MonitorMonth) { m.Records[0] = append(m.Records[0], ' ') }, "not in its block"},
+		"record left out": {func(m *evidence.MonitorMonth) { m.Records = m.Records[:2] }, "block 2026-11-01T03:00:00Z: the relay's record is missing"},
+		"proof left out":  {func(m *evidence.MonitorMonth) { m.Proofs = m.Proofs[:2] }, "block 2026-11-01T03:00:00Z: it has 2 records, and nothing shows"},
+		"record withdrawn": {func(m *evidence.MonitorMonth) {
 			m.Records, m.Proofs = slices.Delete(m.Records, 1, 2), slices.Delete(m.Proofs, 1, 2)
 		}, "block 2026-11-01T02:00:00Z: nothing shows whether one of its 2 records is of the relay"},
-		"record denied": {func(m *MonitorMonth) {
+		"record denied": {func(m *evidence.MonitorMonth) {
 			m.Records = slices.Delete(m.Records, 1, 2)
-			proof(m, 1, func(p *blockProof) { p.Present = false })
+			proof(m, 1, func(p *evidence.BlockProof) { p.Present = false })
 		}, "block 2026-11-01T02:00:00Z: the proof does not show that the block has no record"},
-		"another in its place": {func(m *MonitorMonth) {
+		"another in its place": {func(m *evidence.MonitorMonth) {
 			m.Records = slices.Delete(m.Records, 1, 2)
-			proof(m, 1, func(p *blockProof) { p.Present, p.Other, p.Path = false, &place{Key: relayKey("x")}, nil })
+			proof(m, 1, func(p *evidence.BlockProof) {
+				p.Present, p.Other, p.Path = false, &evidence.Place{Key: evidence.RelayKey("x")}, nil
+			})
 		}, "block 2026-11-01T02:00:00Z: the proof does not show that the block has no record"},
-		"itself in its place": {func(m *MonitorMonth) {
-			p := placeOf(m.Relay, m.Records[1])
+		"itself in its place": {func(m *evidence.MonitorMonth) {
+			p := evidence.PlaceOf(m.Relay, m.Records[1])
 			m.Records = slices.Delete(m.Records, 1, 2)
-			proof(m, 1, func(b *blockProof) { b.Present, b.Other = false, &p })
+			proof(m, 1, func(b *evidence.BlockProof) { b.Present, b.Other = false, &p })
 		}, "block 2026-11-01T02:00:00Z: the proof that the block has no record of the relay shows one of it"},
-		"present and absent":  {func(m *MonitorMonth) { proof(m, 1, func(p *blockProof) { p.Other = &place{} }) }, "is of a record of the relay and of another in its place"},
-		"no path":             {func(m *MonitorMonth) { proof(m, 0, func(p *blockProof) { p.Path = nil }) }, "not in its block"},
-		"path goes on":        {func(m *MonitorMonth) { proof(m, 0, func(p *blockProof) { p.Path = append(p.Path, emptyRoot) }) }, "not in its block"},
-		"path is too long":    {func(m *MonitorMonth) { proof(m, 0, func(p *blockProof) { p.Path = make([]Hash, maxPath+1) }) }, "has 129 hashes, want 128"},
-		"proof is too long":   {func(m *MonitorMonth) { m.Proofs[0] = append(m.Proofs[0], make([]byte, maxBlockProof)...) }, "too long"},
-		"proof is odd":        {func(m *MonitorMonth) { m.Proofs[0] = append(m.Proofs[0], ' ') }, "not in canonical form"},
-		"records without any": {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Root = emptyRoot }) }, "2 records, and the root is"},
-		"none, with records":  {func(m *MonitorMonth) { header(m, 3, func(h *Header) { h.Records = 0 }) }, "0 records, and the root is"},
-		"tip too early":       {func(m *MonitorMonth) { m.Tip = m.Checkpoints[2] }, "do not come to its end"},
-		"proof of no tip":     {func(m *MonitorMonth) { m.TipProof = []Hash{{}} }, "and no tip"},
-		"no certificate":      {func(m *MonitorMonth) { m.Certificates = nil }, "is missing"},
-		"another certificate": {func(m *MonitorMonth) { m.Certificates = foreign.month.Certificates }, "is missing"},
-		"certificate too many": {func(m *MonitorMonth) {
-			m.Certificates = append(m.Certificates, foreign.month.Certificates[0])
-			slices.SortFunc(m.Certificates, func(a, b []byte) int { return strings.Compare(hashHex(a), hashHex(b)) })
+		"present and absent": {func(m *evidence.MonitorMonth) {
+			proof(m, 1, func(p *evidence.BlockProof) { p.Other = &evidence.Place{} })
+		}, "is of a record of the relay and of another in its place"},
+		"no path": {func(m *evidence.MonitorMonth) { proof(m, 0, func(p *evidence.BlockProof) { p.Path = nil }) }, "not in its block"},
+		"path goes on": {func(m *evidence.MonitorMonth) {
+			proof(m, 0, func(p *evidence.BlockProof) { p.Path = append(p.Path, evidence.EmptyRoot) })
+		}, "not in its block"},
+		"path is too long": {func(m *evidence.MonitorMonth) {
+			proof(m, 0, func(p *evidence.BlockProof) { p.Path = make([]evidence.Hash, evidence.MaxPath+1) })
+		}, "has 129 hashes, want 128"},
+		"proof is too long": {func(m *evidence.MonitorMonth) {
+			m.Proofs[0] = append(m.Proofs[0], make([]byte, evidence.MaxBlockProof)...)
+		}, "too long"},
+		"proof is odd":        {func(m *evidence.MonitorMonth) { m.Proofs[0] = append(m.Proofs[0], ' ') }, "not in canonical form"},
+		"records without any": {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Root = evidence.EmptyRoot }) }, "2 records, and the root is"},
+		"none, with records":  {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Records = 0 }) }, "0 records, and the root is"},
+		"tip too early":       {func(m *evidence.MonitorMonth) { m.Tip = m.Checkpoints[2] }, "do not come to its end"},
+		"proof of no tip":     {func(m *evidence.MonitorMonth) { m.TipProof = []evidence.Hash{{}} }, "and no tip"},
+		"no certificate":      {func(m *evidence.MonitorMonth) { m.Certificates = nil }, "is missing"},
+		"another certificate": {func(m *evidence.MonitorMonth) { m.Certificates = foreign.Month.Certificates }, "is missing"},
+		"certificate too many": {func(m *evidence.MonitorMonth) {
+			m.Certificates = append(m.Certificates, foreign.Month.Certificates[0])
+			slices.SortFunc(m.Certificates, func(a, b []byte) int { return strings.Compare(evidence.SHA256Hex(a), evidence.SHA256Hex(b)) })
 		}, "no record refers to certificate"},
-		"open hour is sealed":     {func(m *MonitorMonth) { m.Open[0].Hour = firstHour + 7 }, "is out of place"},
-		"open hour of next month": {func(m *MonitorMonth) { m.Open[0].Hour = m.Month.End() }, "is out of place"},
-		"open hour, other hour":   {func(m *MonitorMonth) { m.Open[0].Hour++ }, "does not belong to hour"},
-		"open hour is empty":      {func(m *MonitorMonth) { m.Open[0].Lines = nil }, "not ended"},
-		"open hour, torn":         {func(m *MonitorMonth) { m.Open[0].Lines = m.Open[0].Lines[:50] }, "not ended"},
-		"open hour, foreign":      {func(m *MonitorMonth) { m.Open = foreign.month.Open }, "certificate"},
-		"open hour, white space":  {func(m *MonitorMonth) { m.Open[0].Lines = append([]byte(" "), m.Open[0].Lines...) }, "not in canonical form"},
-		"open hour after the as-of": {func(m *MonitorMonth) {
-			m.AsOf = TimeOf(closing(firstHour + 7).Add(5 * time.Minute))
+		"open hour is sealed":     {func(m *evidence.MonitorMonth) { m.Open[0].Hour = evidencetest.FirstHour + 7 }, "is out of place"},
+		"open hour of next month": {func(m *evidence.MonitorMonth) { m.Open[0].Hour = m.Month.End() }, "is out of place"},
+		"open hour, other hour":   {func(m *evidence.MonitorMonth) { m.Open[0].Hour++ }, "does not belong to hour"},
+		"open hour is empty":      {func(m *evidence.MonitorMonth) { m.Open[0].Lines = nil }, "not ended"},
+		"open hour, torn":         {func(m *evidence.MonitorMonth) { m.Open[0].Lines = m.Open[0].Lines[:50] }, "not ended"},
+		"open hour, foreign":      {func(m *evidence.MonitorMonth) { m.Open = foreign.Month.Open }, "certificate"},
+		"open hour, white space":  {func(m *evidence.MonitorMonth) { m.Open[0].Lines = append([]byte(" "), m.Open[0].Lines...) }, "not in canonical form"},
+		"open hour after the as-of": {func(m *evidence.MonitorMonth) {
+			m.AsOf = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour + 7).Add(5 * time.Minute))
 			m.Open[0].Lines = late(t, m.Open[0].Lines)
 		}, "attempt of 2026-11-01T04:50:00.000Z is after"},
-		"cosigned after the as-of": {func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 7)) }, "w2 cosigned the checkpoint of size 8 at 2026-11-01T04:17:00.000Z, which is after"},
+		"cosigned after the as-of": {func(m *evidence.MonitorMonth) {
+			m.AsOf = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour + 7))
+		}, "w2 cosigned the checkpoint of size 8 at 2026-11-01T04:17:00.000Z, which is after"},
 	} {
-		m := clone(s.month)
+		m := clone(s.Month)
 		c.change(&m)
-		_, err := VerifyMonth(s.resign(t, m), s.keys)
+		_, err := evidence.VerifyMonth(s.resign(t, m), s.Keys)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
 		}
 	}
 	// Without a new signature every change is one of the note's files.
-	m := clone(s.month)
+	m := clone(s.Month)
 	m.Records = m.Records[1:]
-	_, err := VerifyMonth(m, s.keys)
-	wantError(t, err, "note: it is not over these files")
-	m = clone(s.month)
-	m.Note = foreign.month.Note
-	_, err = VerifyMonth(m, s.keys)
-	wantError(t, err, "none is by")
-	m = clone(s.month)
-	m.Note = append(m.Note, s.witnesses[0].cosign(t, m.Note, firstHour.Start())...)
-	_, err = VerifyMonth(m, s.keys)
-	wantError(t, err, "key that is not known")
+	_, err := evidence.VerifyMonth(m, s.Keys)
+	evidencetest.WantError(t, err, "note: it is not over these files")
+	m = clone(s.Month)
+	m.Note = foreign.Month.Note
+	_, err = evidence.VerifyMonth(m, s.Keys)
+	evidencetest.WantError(t, err, "none is by")
+	m = clone(s.Month)
+	m.Note = append(m.Note, s.Witnesses[0].Cosign(t, m.Note, evidencetest.FirstHour.Start())...)
+	_, err = evidence.VerifyMonth(m, s.Keys)
+	evidencetest.WantError(t, err, "key that is not known")
 
-	for name, k := range map[string]Keys{
-		"no key":              {Witnesses: s.keys.Witnesses},
-		"a witness's key":     {Log: s.keys.Witnesses[0], Witnesses: s.keys.Witnesses},
-		"no witnesses":        {Log: s.keys.Log},
-		"one witness":         {Log: s.keys.Log, Witnesses: s.keys.Witnesses[:1]},
-		"malformed witness":   {Log: s.keys.Log, Witnesses: []string{"x"}},
-		"another log's key":   foreign.keys,
-		"key with spare bits": {Log: strings.TrimRight(s.keys.Log, "=") + "=x", Witnesses: s.keys.Witnesses},
+	for name, k := range map[string]evidence.Keys{
+		"no key":              {Witnesses: s.Keys.Witnesses},
+		"a witness's key":     {Log: s.Keys.Witnesses[0], Witnesses: s.Keys.Witnesses},
+		"no witnesses":        {Log: s.Keys.Log},
+		"one witness":         {Log: s.Keys.Log, Witnesses: s.Keys.Witnesses[:1]},
+		"malformed witness":   {Log: s.Keys.Log, Witnesses: []string{"x"}},
+		"another log's key":   foreign.Keys,
+		"key with spare bits": {Log: strings.TrimRight(s.Keys.Log, "=") + "=x", Witnesses: s.Keys.Witnesses},
 	} {
-		if _, err := VerifyMonth(s.month, k); err == nil {
+		if _, err := evidence.VerifyMonth(s.Month, k); err == nil {
 			t.Errorf("verified with %s", name)
 		}
 	}
 	// A witness too many, or twice, does no harm.
-	more := append(slices.Clone(s.keys.Witnesses), newWitness(t, "w3").vkey(), s.keys.Witnesses[0])
-	if _, err := VerifyMonth(s.month, Keys{Log: s.keys.Log, Witnesses: more}); err != nil {
+	more := append(slices.Clone(s.Keys.Witnesses), evidencetest.NewWitness(t, "w3").VKey(), s.Keys.Witnesses[0])
+	if _, err := evidence.VerifyMonth(s.Month, evidence.Keys{Log: s.Keys.Log, Witnesses: more}); err != nil {
 		t.Error(err)
 	}
 }
@@ -367,15 +340,15 @@ func spareBits(t testing.TB, raw []byte) []byte {
 
 // late moves the attempt in an open hour to a later moment.
 func late(t testing.TB, lines []byte) []byte {
-	var a Attempt
-	must(t, Decode(bytes.TrimSuffix(lines, []byte("\n")), &a))
-	a.Started = TimeOf(a.Started.Add(40 * time.Minute))
-	b, err := Encode(a)
-	must(t, err)
+	var a evidence.Attempt
+	evidencetest.Must(t, evidence.Decode(bytes.TrimSuffix(lines, []byte("\n")), &a))
+	a.Started = evidence.TimeOf(a.Started.Add(40 * time.Minute))
+	b, err := evidence.Encode(a)
+	evidencetest.Must(t, err)
 	return append(b, '\n')
 }
 
-func clone(m MonitorMonth) MonitorMonth {
+func clone(m evidence.MonitorMonth) evidence.MonitorMonth {
 	m.Frontier = slices.Clone(m.Frontier)
 	m.TipProof = slices.Clone(m.TipProof)
 	m.Headers = slices.Clone(m.Headers)
@@ -395,27 +368,27 @@ func clone(m MonitorMonth) MonitorMonth {
 
 func TestMonthsOfALog(t *testing.T) {
 	s := newSmallMonth(t)
-	l, relay := s.log, s.relay.id.String()
-	end := closing(firstHour + 20)
+	l, relay := s.log, s.Relay.ID.String()
+	end := evidencetest.Closing(evidencetest.FirstHour + 20)
 	for name, c := range map[string]struct {
-		month             Month
+		month             evidence.Month
 		asOf              time.Time
 		relay             string
 		start, size, open int64
 		hours, records    int
 	}{
-		"before the log":   {firstHour.Month() - 1, end, relay, 0, 0, 0, 0, 0},
-		"its first":        {firstHour.Month(), end, relay, 0, 4, 0, 4, 2},
-		"the current":      {firstHour.Month() + 1, end, relay, 4, 8, 1, 4, 3},
-		"to come":          {firstHour.Month() + 2, end, relay, 8, 8, 0, 0, 0},
-		"unknown relay":    {firstHour.Month() + 1, end, newRelay(t, crypto.Ed25519, 0).id.String(), 4, 8, 0, 4, 0},
-		"as of the gap":    {firstHour.Month() + 1, closing(firstHour + 5), relay, 4, 5, 0, 1, 1},
-		"as of nothing":    {firstHour.Month() + 1, firstHour.Start(), relay, 4, 4, 0, 0, 0},
-		"as of four hours": {firstHour.Month() + 1, closing(firstHour + 6), relay, 4, 7, 0, 3, 2},
+		"before the log":   {evidencetest.FirstHour.Month() - 1, end, relay, 0, 0, 0, 0, 0},
+		"its first":        {evidencetest.FirstHour.Month(), end, relay, 0, 4, 0, 4, 2},
+		"the current":      {evidencetest.FirstHour.Month() + 1, end, relay, 4, 8, 1, 4, 3},
+		"to come":          {evidencetest.FirstHour.Month() + 2, end, relay, 8, 8, 0, 0, 0},
+		"unknown relay":    {evidencetest.FirstHour.Month() + 1, end, evidencetest.NewRelay(t, crypto.Ed25519, 0).ID.String(), 4, 8, 0, 4, 0},
+		"as of the gap":    {evidencetest.FirstHour.Month() + 1, evidencetest.Closing(evidencetest.FirstHour + 5), relay, 4, 5, 0, 1, 1},
+		"as of nothing":    {evidencetest.FirstHour.Month() + 1, evidencetest.FirstHour.Start(), relay, 4, 4, 0, 0, 0},
+		"as of four hours": {evidencetest.FirstHour.Month() + 1, evidencetest.Closing(evidencetest.FirstHour + 6), relay, 4, 7, 0, 3, 2},
 	} {
-		m, err := l.Month(c.month, c.relay, c.asOf, s.keys.Witnesses...)
-		must(t, err)
-		v, err := VerifyMonth(m, s.keys)
+		m, err := l.Month(c.month, c.relay, c.asOf, s.Keys.Witnesses...)
+		evidencetest.Must(t, err)
+		v, err := evidence.VerifyMonth(m, s.Keys)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -424,35 +397,35 @@ func TestMonthsOfALog(t *testing.T) {
 			t.Errorf("%s: start %d, size %d, %d hours, %d records, %d open", name, m.StartSize, v.Size, len(v.Hours), len(m.Records), len(v.Open))
 		}
 	}
-	if _, err := l.Month(firstHour.Month(), "x", end); err == nil {
+	if _, err := l.Month(evidencetest.FirstHour.Month(), "x", end); err == nil {
 		t.Error("exported relay x")
 	}
-	if _, err := l.Month(firstHour.Month(), relay, end, "x"); err == nil {
+	if _, err := l.Month(evidencetest.FirstHour.Month(), relay, end, "x"); err == nil {
 		t.Error("exported with witness x")
 	}
 	// Cosignatures by others, or of later, are left out.
-	one, err := l.Month(firstHour.Month()+1, relay, closing(firstHour+7), s.keys.Witnesses[0])
-	must(t, err)
-	v, err := VerifyMonth(one, Keys{Log: s.keys.Log, Witnesses: s.keys.Witnesses[:1]})
-	must(t, err)
-	if got := v.Hours[3].Cosigned; len(got) != 1 || got[0].Witness != s.keys.Witnesses[0] {
+	one, err := l.Month(evidencetest.FirstHour.Month()+1, relay, evidencetest.Closing(evidencetest.FirstHour+7), s.Keys.Witnesses[0])
+	evidencetest.Must(t, err)
+	v, err := evidence.VerifyMonth(one, evidence.Keys{Log: s.Keys.Log, Witnesses: s.Keys.Witnesses[:1]})
+	evidencetest.Must(t, err)
+	if got := v.Hours[3].Cosigned; len(got) != 1 || got[0].Witness != s.Keys.Witnesses[0] {
 		t.Errorf("cosigned: %+v", got)
 	}
-	early, err := l.Month(firstHour.Month()+1, relay, closing(firstHour+7), s.keys.Witnesses...)
-	must(t, err)
-	v, err = VerifyMonth(early, s.keys)
-	must(t, err)
+	early, err := l.Month(evidencetest.FirstHour.Month()+1, relay, evidencetest.Closing(evidencetest.FirstHour+7), s.Keys.Witnesses...)
+	evidencetest.Must(t, err)
+	v, err = evidence.VerifyMonth(early, s.Keys)
+	evidencetest.Must(t, err)
 	if got := v.Hours[3].Cosigned; len(got) != 1 {
 		t.Errorf("cosigned a minute later, and it is there: %+v", got)
 	}
 	// Consistency with what an auditor kept of the month before.
-	oct, err := l.Month(firstHour.Month(), relay, end, s.keys.Witnesses...)
-	must(t, err)
-	old, err := VerifyMonth(oct, s.keys)
-	must(t, err)
+	oct, err := l.Month(evidencetest.FirstHour.Month(), relay, end, s.Keys.Witnesses...)
+	evidencetest.Must(t, err)
+	old, err := evidence.VerifyMonth(oct, s.Keys)
+	evidencetest.Must(t, err)
 	proof, err := l.ProveConsistency(old.Size, v.Size)
-	must(t, err)
-	must(t, tlog.CheckTree(proof, v.Size, v.Root, old.Size, old.Root))
+	evidencetest.Must(t, err)
+	evidencetest.Must(t, tlog.CheckTree(proof, v.Size, v.Root, old.Size, old.Root))
 	if _, err := l.ProveConsistency(0, 1); err == nil {
 		t.Error("proved consistency with nothing")
 	}
@@ -462,37 +435,37 @@ func TestMonthsOfALog(t *testing.T) {
 // that time is of the one hour, not of those that it had cosigned before.
 func TestWhoCosignedWhen(t *testing.T) {
 	l, _ := newLog(t)
-	relay := newRelay(t, crypto.Ed25519, 0)
-	w1, w2 := newWitness(t, "w1"), newWitness(t, "w2")
-	at := func(h Hour, after time.Duration) time.Time { return closing(h).Add(after) }
-	for h := firstHour; h < firstHour+3; h++ {
-		watch(t, l, h)
-		must(t, l.Append(h, relay.attempt(t, l.Key(), h, time.Minute, nil)))
+	relay := evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	w1, w2 := evidencetest.NewWitness(t, "w1"), evidencetest.NewWitness(t, "w2")
+	at := func(h evidence.Hour, after time.Duration) time.Time { return evidencetest.Closing(h).Add(after) }
+	for h := evidencetest.FirstHour; h < evidencetest.FirstHour+3; h++ {
+		evidencetest.Watch(t, l, h)
+		evidencetest.Must(t, l.Append(h, relay.Attempt(t, l.Key(), h, time.Minute, nil)))
 		_, err := l.Seal(at(h, 0))
-		must(t, err)
+		evidencetest.Must(t, err)
 		cp, err := l.Checkpoint()
-		must(t, err)
+		evidencetest.Must(t, err)
 		switch h {
-		case firstHour, firstHour + 1:
-			must(t, l.AddCosignatures(l.Size(), w1.cosign(t, cp, at(h, time.Minute)), w1.vkey()))
-		case firstHour + 2:
-			must(t, l.AddCosignatures(l.Size(), w1.cosign(t, cp, at(firstHour, -time.Hour)), w1.vkey()))
-			must(t, l.AddCosignatures(l.Size(), w2.cosign(t, cp, at(h, 0)), w2.vkey()))
+		case evidencetest.FirstHour, evidencetest.FirstHour + 1:
+			evidencetest.Must(t, l.AddCosignatures(l.Size(), w1.Cosign(t, cp, at(h, time.Minute)), w1.VKey()))
+		case evidencetest.FirstHour + 2:
+			evidencetest.Must(t, l.AddCosignatures(l.Size(), w1.Cosign(t, cp, at(evidencetest.FirstHour, -time.Hour)), w1.VKey()))
+			evidencetest.Must(t, l.AddCosignatures(l.Size(), w2.Cosign(t, cp, at(h, 0)), w2.VKey()))
 		}
 	}
 	// The first checkpoint, cosigned after the last one: the earlier time stands.
-	first := signedText(t, l, textOf(mustRead(t, l.checkpointPath(1))))
-	must(t, l.AddCosignatures(1, w2.cosign(t, first, at(firstHour+2, time.Minute)), w2.vkey()))
-	k := Keys{Log: l.Key(), Witnesses: []string{w2.vkey(), w1.vkey()}}
-	m, err := l.Month(firstHour.Month(), relay.id.String(), at(firstHour+3, 0), k.Witnesses...)
-	must(t, err)
-	v, err := VerifyMonth(m, k)
-	must(t, err)
-	late := Cosigned{w2.vkey(), at(firstHour+2, 0)}
-	want := [][]Cosigned{
-		{{w1.vkey(), at(firstHour, time.Minute)}, late},
-		{{w1.vkey(), at(firstHour+1, time.Minute)}, late},
-		{{w1.vkey(), at(firstHour, -time.Hour)}, late},
+	first := evidencetest.SignedText(t, l.dir, evidencetest.TextOf(mustRead(t, filepath.Join(l.dir, "checkpoints", "00000001"))))
+	evidencetest.Must(t, l.AddCosignatures(1, w2.Cosign(t, first, at(evidencetest.FirstHour+2, time.Minute)), w2.VKey()))
+	k := evidence.Keys{Log: l.Key(), Witnesses: []string{w2.VKey(), w1.VKey()}}
+	m, err := l.Month(evidencetest.FirstHour.Month(), relay.ID.String(), at(evidencetest.FirstHour+3, 0), k.Witnesses...)
+	evidencetest.Must(t, err)
+	v, err := evidence.VerifyMonth(m, k)
+	evidencetest.Must(t, err)
+	late := evidence.Cosigned{Witness: w2.VKey(), At: at(evidencetest.FirstHour+2, 0)}
+	want := [][]evidence.Cosigned{
+		{{Witness: w1.VKey(), At: at(evidencetest.FirstHour, time.Minute)}, late},
+		{{Witness: w1.VKey(), At: at(evidencetest.FirstHour+1, time.Minute)}, late},
+		{{Witness: w1.VKey(), At: at(evidencetest.FirstHour, -time.Hour)}, late},
 	}
 	for i, h := range v.Hours {
 		if d := cmp.Diff(want[i], h.Cosigned); d != "" {
@@ -511,15 +484,15 @@ func TestWhoCosignedWhen(t *testing.T) {
 func mustRead(t testing.TB, path string) []byte {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	must(t, err)
+	evidencetest.Must(t, err)
 	return b
 }
 
 // What a log's key may sign without it being a checkpoint of the log.
 func TestOpenCheckpoint(t *testing.T) {
 	l, _ := newLog(t)
-	v := noteVerifier{l.key.public()}
-	root := Hash{1}.String()
+	v := evidencetest.SecretOf(t, l.dir).Verifier()
+	root := evidence.Hash{1}.String()
 	for name, c := range map[string]struct{ text, want string }{
 		"good":            {l.Origin() + "\n7\n" + root + "\n", ""},
 		"another origin":  {"x\n7\n" + root + "\n", "it is of log x"},
@@ -532,48 +505,52 @@ func TestOpenCheckpoint(t *testing.T) {
 		"short hash":      {l.Origin() + "\n7\nAAAA\n", "malformed"},
 		"spare bits":      {l.Origin() + "\n7\n" + strings.Replace(root, "A=", "B=", 1) + "\n", "one spelling"},
 		"two lines":       {l.Origin() + "\n7\n", "few newlines"},
-		"note of a month": {monthFormat + "\n" + l.Origin() + "\n2026-11 x\n", "size"},
+		"note of a month": {evidence.MonthFormat + "\n" + l.Origin() + "\n2026-11 x\n", "size"},
 	} {
-		got, err := openCheckpoint(signedText(t, l, c.text), v)
+		got, err := evidence.OpenCheckpoint(evidencetest.SignedText(t, l.dir, c.text), v)
 		switch {
-		case c.want == "" && (err != nil || got.size != 7 || got.root != Hash{1}):
+		case c.want == "" && (err != nil || got.Size != 7 || got.Root != evidence.Hash{1}):
 			t.Errorf("%s: %+v, %v", name, got, err)
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
 		}
 	}
-	if _, err := openNote(make([]byte, maxNote+1), v); err == nil {
+	if _, err := evidence.OpenNote(make([]byte, evidence.MaxNote+1), v); err == nil {
 		t.Error("opened a note that is too long")
 	}
 }
 
 func TestCheckRecord(t *testing.T) {
-	relay, other := newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)
-	good := func() Record {
-		r := Record{PeerID: relay.id.String(), Hour: firstHour}
+	relay, other := evidencetest.NewRelay(t, crypto.Ed25519, 0), evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	good := func() evidence.Record {
+		r := evidence.Record{PeerID: relay.ID.String(), Hour: evidencetest.FirstHour}
 		for _, after := range []time.Duration{50 * time.Minute, 63 * time.Minute} {
-			r.Attempts = append(r.Attempts, relay.attempt(t, monitorKey, firstHour, after, nil))
+			r.Attempts = append(r.Attempts, relay.Attempt(t, monitorKey, evidencetest.FirstHour, after, nil))
 		}
 		return r
 	}
-	must(t, checkRecord(good(), firstHour))
+	evidencetest.Must(t, evidence.CheckRecord(good(), evidencetest.FirstHour))
 	for name, c := range map[string]struct {
-		change func(*Record)
+		change func(*evidence.Record)
 		want   string
 	}{
-		"another hour":      {func(r *Record) { r.Hour++ }, "is of hour"},
-		"no attempt":        {func(r *Record) { r.Attempts = nil }, "0 attempts"},
-		"too many":          {func(r *Record) { r.Attempts = make([]Attempt, maxAttempts+1) }, "17 attempts"},
-		"another relay":     {func(r *Record) { r.PeerID = other.id.String() }, "has an attempt on"},
-		"another's attempt": {func(r *Record) { r.Attempts[1].PeerID = other.id.String() }, "has an attempt on"},
-		"order":             {func(r *Record) { slices.Reverse(r.Attempts) }, "order of their start"},
-		"only a retry":      {func(r *Record) { r.Attempts = r.Attempts[1:] }, "first attempt"},
-		"too early":         {func(r *Record) { r.Attempts[0].Started = TimeOf(firstHour.Start().Add(-1)) }, "does not belong"},
-		"too late":          {func(r *Record) { r.Attempts[1].Started = TimeOf(closing(firstHour)) }, "does not belong"},
+		"another hour":      {func(r *evidence.Record) { r.Hour++ }, "is of hour"},
+		"no attempt":        {func(r *evidence.Record) { r.Attempts = nil }, "0 attempts"},
+		"too many":          {func(r *evidence.Record) { r.Attempts = make([]evidence.Attempt, evidence.MaxAttempts+1) }, "17 attempts"},
+		"another relay":     {func(r *evidence.Record) { r.PeerID = other.ID.String() }, "has an attempt on"},
+		"another's attempt": {func(r *evidence.Record) { r.Attempts[1].PeerID = other.ID.String() }, "has an attempt on"},
+		"order":             {func(r *evidence.Record) { slices.Reverse(r.Attempts) }, "order of their start"},
+		"only a retry":      {func(r *evidence.Record) { r.Attempts = r.Attempts[1:] }, "first attempt"},
+		"too early": {func(r *evidence.Record) {
+			r.Attempts[0].Started = evidence.TimeOf(evidencetest.FirstHour.Start().Add(-1))
+		}, "does not belong"},
+		"too late": {func(r *evidence.Record) {
+			r.Attempts[1].Started = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour))
+		}, "does not belong"},
 	} {
 		r := good()
 		c.change(&r)
-		err := checkRecord(r, firstHour)
+		err := evidence.CheckRecord(r, evidencetest.FirstHour)
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want an error with %q", name, err, c.want)
 		}

@@ -153,3 +153,32 @@ func (p blockProof) check(h Header, relay string, record []byte) error {
 	}
 	return errors.New("the proof does not show that the block has no record of the relay")
 }
+
+// RecordsRoot is the root of the tree over the canonical records of a block, as it
+// stands in the block's header.
+func RecordsRoot(lines [][]byte) (Hash, error) {
+	t, err := recordTree(lines)
+	if err != nil {
+		return Hash{}, err
+	}
+	return t.root(), nil
+}
+
+// ProveRecord shows that the block of a header, of which the lines are the canonical
+// records, holds a record of a relay, or that it holds none (nil).
+func ProveRecord(h Header, lines [][]byte, relay string) (proof, record []byte, err error) {
+	t, err := recordTree(lines)
+	if err != nil {
+		return nil, nil, err
+	}
+	p := blockProof{Hour: h.Hour}
+	if p.Path, p.Other = t.prove(relay); p.Other != nil && p.Other.Key == relayKey(relay) {
+		p.Present, p.Other = true, nil
+		record = lines[slices.IndexFunc(lines, func(line []byte) bool { of, err := relayOf(line); return err == nil && of == relay })]
+	}
+	if err := p.check(h, relay, record); err != nil {
+		return nil, nil, fmt.Errorf("they are not those that were sealed: %w", err)
+	}
+	proof, err = Encode(p)
+	return proof, record, err
+}

@@ -1,4 +1,4 @@
-package evidence
+package evidence_test
 
 // A second verifier, written from the package comment alone with nothing but the
 // standard library: no code is shared with the first. It does not judge vouchers
@@ -23,6 +23,9 @@ import (
 
 	bls12381 "github.com/consensys/gnark-crypto/ecc/bls12-381"
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
 type second struct {
@@ -578,7 +581,7 @@ func (s second) consistent(m, n int, root []byte, proof [][]byte) (from, to []by
 	return from, to
 }
 
-func tipOf(v VerifiedMonth) string {
+func tipOf(v evidence.VerifiedMonth) string {
 	if v.Tip.End == 0 {
 		return ""
 	}
@@ -590,7 +593,7 @@ func tipOf(v VerifiedMonth) string {
 }
 
 // factsOf are the same facts as the first verifier has them.
-func factsOf(v VerifiedMonth) (facts []fact) {
+func factsOf(v evidence.VerifiedMonth) (facts []fact) {
 	for _, h := range v.Hours {
 		f := fact{hour: h.Header.Hour.String(), state: string(h.Header.State), clock: h.ClockFault == ""}
 		for _, c := range h.Cosigned {
@@ -600,11 +603,11 @@ func factsOf(v VerifiedMonth) (facts []fact) {
 			f.due = h.Due.Unix()
 		}
 		if h.Record != nil {
-			b, err := Encode(h.Record)
+			b, err := evidence.Encode(h.Record)
 			if err != nil {
 				panic(err)
 			}
-			f.record = hashHex(b)
+			f.record = evidence.SHA256Hex(b)
 			for _, c := range h.Vouchers {
 				f.voucher += string(c.State)
 				if c.Witness != "" {
@@ -623,33 +626,33 @@ func TestSecondVerifier(t *testing.T) {
 	_, example, exampleKeys, _ := workedExample(t)
 	// A block of seven records, whose proofs have every shape.
 	wide, _ := newLog(t)
-	relays := make([]testRelay, 7)
-	watch(t, wide, firstHour)
+	relays := make([]evidencetest.Relay, 7)
+	evidencetest.Watch(t, wide, evidencetest.FirstHour)
 	for i := range relays {
-		relays[i] = newRelay(t, crypto.Ed25519, 0)
-		must(t, wide.Append(firstHour, relays[i].attempt(t, wide.Key(), firstHour, time.Minute, nil)))
+		relays[i] = evidencetest.NewRelay(t, crypto.Ed25519, 0)
+		evidencetest.Must(t, wide.Append(evidencetest.FirstHour, relays[i].Attempt(t, wide.Key(), evidencetest.FirstHour, time.Minute, nil)))
 	}
-	_, err := wide.Seal(closing(firstHour))
-	must(t, err)
+	_, err := wide.Seal(evidencetest.Closing(evidencetest.FirstHour))
+	evidencetest.Must(t, err)
 
 	type export struct {
-		m MonitorMonth
-		k Keys
+		m evidence.MonitorMonth
+		k evidence.Keys
 	}
-	exports := []export{{s.month, s.keys}, {example, exampleKeys}}
-	oct, err := s.log.Month(firstHour.Month(), s.relay.id.String(), closing(firstHour+20), s.keys.Witnesses...)
-	must(t, err)
-	exports = append(exports, export{oct, s.keys})
-	for _, r := range slices.Concat(relays, []testRelay{s.relay, newRelay(t, crypto.Ed25519, 0), newRelay(t, crypto.Ed25519, 0)}) {
-		m, err := wide.Month(firstHour.Month(), r.id.String(), closing(firstHour))
-		must(t, err)
-		exports = append(exports, export{m, Keys{Log: wide.Key(), Plan: wide.PlanKey()}})
+	exports := []export{{s.Month, s.Keys}, {example, exampleKeys}}
+	oct, err := s.log.Month(evidencetest.FirstHour.Month(), s.Relay.ID.String(), evidencetest.Closing(evidencetest.FirstHour+20), s.Keys.Witnesses...)
+	evidencetest.Must(t, err)
+	exports = append(exports, export{oct, s.Keys})
+	for _, r := range slices.Concat(relays, []evidencetest.Relay{s.Relay, evidencetest.NewRelay(t, crypto.Ed25519, 0), evidencetest.NewRelay(t, crypto.Ed25519, 0)}) {
+		m, err := wide.Month(evidencetest.FirstHour.Month(), r.ID.String(), evidencetest.Closing(evidencetest.FirstHour))
+		evidencetest.Must(t, err)
+		exports = append(exports, export{m, evidence.Keys{Log: wide.Key(), Plan: wide.PlanKey()}})
 	}
 	for i, e := range exports {
-		v, err := VerifyMonth(e.m, e.k)
-		must(t, err)
+		v, err := evidence.VerifyMonth(e.m, e.k)
+		evidencetest.Must(t, err)
 		files, err := e.m.Files()
-		must(t, err)
+		evidencetest.Must(t, err)
 		facts, tip, err := second{files, e.k.Log, e.k.Witnesses, e.k.Plan}.verify()
 		if err != nil {
 			t.Errorf("export %d: %v", i, err)
@@ -663,53 +666,55 @@ func TestSecondVerifier(t *testing.T) {
 		}
 	}
 	// Both refuse what is signed anew but wrong.
-	for i, change := range []func(*MonitorMonth){
-		func(m *MonitorMonth) { m.Headers = m.Headers[:3] },
-		func(m *MonitorMonth) { m.Headers = m.Headers[1:] },
-		func(m *MonitorMonth) { m.Checkpoints = m.Checkpoints[1:] },
-		func(m *MonitorMonth) { m.Frontier = []Hash{{1}} },
-		func(m *MonitorMonth) { m.Proofs = m.Proofs[1:] },
-		func(m *MonitorMonth) { m.Records = m.Records[1:] },
-		func(m *MonitorMonth) { m.Records[0], m.Records[1] = m.Records[1], m.Records[0] },
-		func(m *MonitorMonth) { m.Proofs[0], m.Proofs[1] = m.Proofs[1], m.Proofs[0] },
-		func(m *MonitorMonth) {
+	for i, change := range []func(*evidence.MonitorMonth){
+		func(m *evidence.MonitorMonth) { m.Headers = m.Headers[:3] },
+		func(m *evidence.MonitorMonth) { m.Headers = m.Headers[1:] },
+		func(m *evidence.MonitorMonth) { m.Checkpoints = m.Checkpoints[1:] },
+		func(m *evidence.MonitorMonth) { m.Frontier = []evidence.Hash{{1}} },
+		func(m *evidence.MonitorMonth) { m.Proofs = m.Proofs[1:] },
+		func(m *evidence.MonitorMonth) { m.Records = m.Records[1:] },
+		func(m *evidence.MonitorMonth) { m.Records[0], m.Records[1] = m.Records[1], m.Records[0] },
+		func(m *evidence.MonitorMonth) { m.Proofs[0], m.Proofs[1] = m.Proofs[1], m.Proofs[0] },
+		func(m *evidence.MonitorMonth) {
 			m.Proofs[0], m.Records = bytes.Replace(m.Proofs[0], []byte("true"), []byte("false"), 1), m.Records[1:]
 		},
-		func(m *MonitorMonth) { m.Relay = relays[0].id.String() },
-		func(m *MonitorMonth) { m.Tip = m.Checkpoints[2] },
-		func(m *MonitorMonth) { m.TipProof = []Hash{{}} },
-		func(m *MonitorMonth) { m.Certificates = nil },
-		func(m *MonitorMonth) { m.Start = m.Checkpoints[0] },
-		func(m *MonitorMonth) { m.AsOf = TimeOf(firstHour.Start()) },
+		func(m *evidence.MonitorMonth) { m.Relay = relays[0].ID.String() },
+		func(m *evidence.MonitorMonth) { m.Tip = m.Checkpoints[2] },
+		func(m *evidence.MonitorMonth) { m.TipProof = []evidence.Hash{{}} },
+		func(m *evidence.MonitorMonth) { m.Certificates = nil },
+		func(m *evidence.MonitorMonth) { m.Start = m.Checkpoints[0] },
+		func(m *evidence.MonitorMonth) { m.AsOf = evidence.TimeOf(evidencetest.FirstHour.Start()) },
 	} {
-		m := clone(s.month)
+		m := clone(s.Month)
 		change(&m)
 		m = s.resign(t, m)
-		_, err1 := VerifyMonth(m, s.keys)
+		_, err1 := evidence.VerifyMonth(m, s.Keys)
 		files, err := m.Files()
-		must(t, err)
-		_, _, err2 := second{files, s.keys.Log, s.keys.Witnesses, s.keys.Plan}.verify()
+		evidencetest.Must(t, err)
+		_, _, err2 := second{files, s.Keys.Log, s.Keys.Witnesses, s.Keys.Plan}.verify()
 		if err1 == nil || err2 == nil {
 			t.Errorf("change %d: first says %v, second %v", i, err1, err2)
 		}
 	}
-	for i, change := range []func(*MonitorMonth){
-		func(m *MonitorMonth) { m.Tip = s.month.Start },
-		func(m *MonitorMonth) { m.Tip = s.month.Checkpoints[0] },
-		func(m *MonitorMonth) { m.Tip = m.Checkpoints[0] },
-		func(m *MonitorMonth) { m.Tip = nil },
-		func(m *MonitorMonth) { m.TipProof = nil },
-		func(m *MonitorMonth) { m.TipProof[0][0] ^= 1 },
-		func(m *MonitorMonth) { m.TipProof = append(m.TipProof, Hash{}) },
-		func(m *MonitorMonth) { m.AsOf = TimeOf(closing(firstHour + 7).Add(-time.Second)) },
+	for i, change := range []func(*evidence.MonitorMonth){
+		func(m *evidence.MonitorMonth) { m.Tip = s.Month.Start },
+		func(m *evidence.MonitorMonth) { m.Tip = s.Month.Checkpoints[0] },
+		func(m *evidence.MonitorMonth) { m.Tip = m.Checkpoints[0] },
+		func(m *evidence.MonitorMonth) { m.Tip = nil },
+		func(m *evidence.MonitorMonth) { m.TipProof = nil },
+		func(m *evidence.MonitorMonth) { m.TipProof[0][0] ^= 1 },
+		func(m *evidence.MonitorMonth) { m.TipProof = append(m.TipProof, evidence.Hash{}) },
+		func(m *evidence.MonitorMonth) {
+			m.AsOf = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour + 7).Add(-time.Second))
+		},
 	} {
 		m := clone(oct)
 		change(&m)
 		m = s.resign(t, m)
-		_, err1 := VerifyMonth(m, s.keys)
+		_, err1 := evidence.VerifyMonth(m, s.Keys)
 		files, err := m.Files()
-		must(t, err)
-		_, _, err2 := second{files, s.keys.Log, s.keys.Witnesses, s.keys.Plan}.verify()
+		evidencetest.Must(t, err)
+		_, _, err2 := second{files, s.Keys.Log, s.Keys.Witnesses, s.Keys.Plan}.verify()
 		if err1 == nil || err2 == nil {
 			t.Errorf("tip %d: first says %v, second %v", i, err1, err2)
 		}

@@ -35,10 +35,10 @@ func (k dsseKey) Verify(_ context.Context, data, sig []byte) error {
 	return nil
 }
 
-// SignStatement puts an in-toto statement into a DSSE envelope signed by the log's
+// SignStatement puts an in-toto statement into a DSSE envelope signed by a log's
 // key. The envelope is canonical JSON.
-func (l *Log) SignStatement(statement []byte) ([]byte, error) {
-	s, err := dsse.NewEnvelopeSigner(dsseKey{l.key.public(), l.key.key})
+func SignStatement(statement []byte, key SigningKey) ([]byte, error) {
+	s, err := dsse.NewEnvelopeSigner(dsseKey{key.public(), key.key})
 	if err != nil {
 		return nil, fmt.Errorf("sign statement: %w", err)
 	}
@@ -89,7 +89,7 @@ func KeyID(logKey string) (string, error) {
 	return dsseKey{publicKey: k}.KeyID()
 }
 
-// VerifyStatement opens an envelope that [Log.SignStatement] made and returns the
+// VerifyStatement opens an envelope that [SignStatement] made and returns the
 // statement. Another spelling of the envelope, or signatures beside the log's, are
 // refused.
 func VerifyStatement(envelope []byte, logKey string) ([]byte, error) {
@@ -108,7 +108,7 @@ func VerifyStatement(envelope []byte, logKey string) ([]byte, error) {
 		return fail(fmt.Errorf("key ID %q, want %s", e.Signatures[0].KeyID, id))
 	}
 	for _, s := range []string{e.Payload, e.Signatures[0].Sig} {
-		if _, err := canonicalBase64(s); err != nil {
+		if _, err := CanonicalBase64(s); err != nil {
 			return fail(err)
 		}
 	}

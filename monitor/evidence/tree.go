@@ -7,21 +7,22 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// tree is a Merkle tree (RFC 6962) in memory, whole or from a frontier on.
-type tree struct {
-	size   int64
+// Tree is a Merkle tree (RFC 6962) in memory, whole or from a frontier on.
+type Tree struct {
+	Size   int64          // leaves
 	hashes map[int64]Hash // by tlog.StoredHashIndex
 }
 
-func newTree() *tree { return &tree{hashes: make(map[int64]Hash)} }
+// NewTree is a tree without leaves.
+func NewTree() *Tree { return &Tree{hashes: make(map[int64]Hash)} }
 
 // frontierTree is a tree of size leaves of which only the perfect subtrees are known.
-func frontierTree(size int64, frontier []Hash) (*tree, error) {
-	if size < 0 || size > maxSize || len(frontier) != bits.OnesCount64(uint64(size)) {
+func frontierTree(size int64, frontier []Hash) (*Tree, error) {
+	if size < 0 || size > MaxBlocks || len(frontier) != bits.OnesCount64(uint64(size)) {
 		return nil, fmt.Errorf("frontier of %d hashes does not make a tree of %d leaves", len(frontier), size)
 	}
-	t := newTree()
-	t.size = size
+	t := NewTree()
+	t.Size = size
 	for i, index := range frontierIndexes(size) {
 		t.hashes[index] = frontier[i]
 	}
@@ -41,13 +42,13 @@ func frontierIndexes(size int64) []int64 {
 	return indexes
 }
 
-// frontier are the perfect subtrees of the tree's first size leaves, largest first.
-func (t *tree) frontier(size int64) ([]Hash, error) {
+// Frontier are the perfect subtrees of the tree's first size leaves, largest first.
+func (t *Tree) Frontier(size int64) ([]Hash, error) {
 	return t.ReadHashes(frontierIndexes(size))
 }
 
 // ReadHashes implements [tlog.HashReader].
-func (t *tree) ReadHashes(indexes []int64) ([]Hash, error) {
+func (t *Tree) ReadHashes(indexes []int64) ([]Hash, error) {
 	list := make([]Hash, len(indexes))
 	for i, index := range indexes {
 		h, ok := t.hashes[index]
@@ -59,24 +60,24 @@ func (t *tree) ReadHashes(indexes []int64) ([]Hash, error) {
 	return list, nil
 }
 
-// add appends the hash of a leaf.
-func (t *tree) add(leaf Hash) error {
-	list, err := tlog.StoredHashesForRecordHash(t.size, leaf, t)
+// Add appends the hash of a leaf.
+func (t *Tree) Add(leaf Hash) error {
+	list, err := tlog.StoredHashesForRecordHash(t.Size, leaf, t)
 	if err != nil {
 		return err
 	}
-	at := tlog.StoredHashIndex(0, t.size)
+	at := tlog.StoredHashIndex(0, t.Size)
 	for i, h := range list {
 		t.hashes[at+int64(i)] = h
 	}
-	t.size++
+	t.Size++
 	return nil
 }
 
-// root is the hash of the tree's first size leaves.
-func (t *tree) root(size int64) (Hash, error) {
-	if size < 0 || size > t.size {
-		return Hash{}, fmt.Errorf("tree has %d leaves, not %d", t.size, size)
+// Root is the hash of the tree's first size leaves.
+func (t *Tree) Root(size int64) (Hash, error) {
+	if size < 0 || size > t.Size {
+		return Hash{}, fmt.Errorf("tree has %d leaves, not %d", t.Size, size)
 	}
 	return tlog.TreeHash(size, t)
 }

@@ -5,18 +5,16 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
-// CloseAfter is how long after its end an hour is still open: retries of a first
-// attempt in its last second run until then (rule R2).
-const CloseAfter = 16 * time.Minute
+// ErrOutside is wrapped by the refusal of an attempt that started outside its hour.
+var ErrOutside = errors.New("does not belong to hour")
 
-// checkPeer accepts the one spelling of a peer ID.
-func checkPeer(s string) error {
-	if err := checkText("peer ID", s, maxPeer); err != nil {
+// CheckPeer accepts the one spelling of a peer ID.
+func CheckPeer(s string) error {
+	if err := CheckText("peer ID", s, maxPeer); err != nil {
 		return err
 	}
 	id, err := peer.Decode(s)
@@ -29,10 +27,10 @@ func checkPeer(s string) error {
 	return nil
 }
 
-// checkAttempt says whether an attempt may stand in the record of hour h. It
+// CheckAttempt says whether an attempt may stand in the record of hour h. It
 // judges form and time, not what was seen.
-func checkAttempt(a Attempt, h Hour) error {
-	if err := checkPeer(a.PeerID); err != nil {
+func CheckAttempt(a Attempt, h Hour) error {
+	if err := CheckPeer(a.PeerID); err != nil {
 		return err
 	}
 	if a.Started.Before(h.Start()) || !a.Started.Before(h.End().Add(CloseAfter)) {
@@ -46,16 +44,16 @@ func checkAttempt(a Attempt, h Hour) error {
 		if !ok {
 			return fmt.Errorf("attempt has no result for %s", c)
 		}
-		if err := errors.Join(checkOutcome(r.Outcome), checkText("class", string(r.Class), maxWord), checkTook("duration_us", r.DurationUS)); err != nil {
+		if err := errors.Join(checkOutcome(r.Outcome), CheckText("class", string(r.Class), maxWord), checkTook("duration_us", r.DurationUS)); err != nil {
 			return fmt.Errorf("result of %s: %w", c, err)
 		}
 	}
-	if err := errors.Join(checkText("tcp4_addr", a.TCP4Addr, maxAddr), checkText("wss_addr", a.WSSAddr, maxAddr),
+	if err := errors.Join(CheckText("tcp4_addr", a.TCP4Addr, maxAddr), CheckText("wss_addr", a.WSSAddr, maxAddr),
 		checkCount("rungs", len(a.Rungs), maxRungs), checkCount("controls", len(a.Controls), maxControls)); err != nil {
 		return fmt.Errorf("attempt of %s: %w", a.Started, err)
 	}
 	for _, r := range a.Rungs {
-		if err := errors.Join(checkText("name", r.Name, maxWord), checkText("class", string(r.Class), maxWord), checkText("detail", r.Detail, maxDetail),
+		if err := errors.Join(CheckText("name", r.Name, maxWord), CheckText("class", string(r.Class), maxWord), CheckText("detail", r.Detail, maxDetail),
 			checkTook("offset_us", r.OffsetUS), checkTook("duration_us", r.DurationUS)); err != nil {
 			return fmt.Errorf("rung %.80q: %w", r.Name, err)
 		}
@@ -89,11 +87,11 @@ func checkAttempt(a Attempt, h Hour) error {
 // checkFacts bounds what strangers said.
 func checkFacts(f Facts) error {
 	err := errors.Join(
-		checkText("agent_version", f.AgentVersion, maxText),
-		checkTexts("protocols", f.Protocols, maxProtocols, maxText),
+		CheckText("agent_version", f.AgentVersion, MaxTextBytes),
+		checkTexts("protocols", f.Protocols, maxProtocols, MaxTextBytes),
 		checkTexts("resolved_ipv4", f.ResolvedIPv4, maxIPv4, maxWord),
-		checkText("circuit_addr", f.CircuitAddr, maxAddr),
-		checkText("announced", f.Announced, maxWord),
+		CheckText("circuit_addr", f.CircuitAddr, maxAddr),
+		CheckText("announced", f.Announced, maxWord),
 		checkCount("ping_us", len(f.PingUS), maxPings),
 	)
 	for _, us := range f.PingUS {
@@ -103,11 +101,11 @@ func checkFacts(f Facts) error {
 		err = errors.Join(err, fmt.Errorf("http_status is %d, want 0 to 999", f.HTTPStatus))
 	}
 	if c := f.Certificate; c != nil {
-		err = errors.Join(err, checkText("certificate.issuer", c.Issuer, maxText), checkTexts("certificate.dns_names", c.DNSNames, maxNames, maxText))
+		err = errors.Join(err, CheckText("certificate.issuer", c.Issuer, MaxTextBytes), checkTexts("certificate.dns_names", c.DNSNames, maxNames, MaxTextBytes))
 	}
 	if r := f.Reservation; r != nil {
 		err = errors.Join(err,
-			checkText("reservation.peer", r.Peer, maxText),
+			CheckText("reservation.peer", r.Peer, MaxTextBytes),
 			checkCount("reservation.salt: bytes", len(r.Salt), maxWord),
 			checkCount("reservation.beacon: bytes", len(r.Beacon), maxBeacon),
 			checkCount("reservation.voucher: bytes", len(r.Voucher), maxVoucher),
@@ -126,7 +124,8 @@ func checkCount(what string, n, limit int) error {
 	return nil
 }
 
-func checkText(what, s string, limit int) error {
+// CheckText accepts text of no more than limit bytes; what names it in the error.
+func CheckText(what, s string, limit int) error {
 	if len(s) > limit {
 		return fmt.Errorf("%s has %d bytes, want %d at most: %.40q", what, len(s), limit, s)
 	}
@@ -136,7 +135,7 @@ func checkText(what, s string, limit int) error {
 func checkTexts(what string, list []string, limit, each int) error {
 	err := checkCount(what, len(list), limit)
 	for _, s := range list {
-		err = errors.Join(err, checkText(what, s, each))
+		err = errors.Join(err, CheckText(what, s, each))
 	}
 	return err
 }
@@ -158,7 +157,7 @@ func checkLookups(f Facts) error {
 		return fmt.Errorf("%d lookups, want %d at most", len(f.Lookups), maxLookups)
 	}
 	for i, l := range f.Lookups {
-		if (l.Resolver == OwnResolver) != (i == 0) || l.Resolver == "" || len(l.Resolver) > maxText {
+		if (l.Resolver == OwnResolver) != (i == 0) || l.Resolver == "" || len(l.Resolver) > MaxTextBytes {
 			return fmt.Errorf("lookups[%d]: resolver %.40q: want %s first, then others", i, l.Resolver, OwnResolver)
 		}
 		if len(l.IPv4) > maxIPv4 {
@@ -192,7 +191,7 @@ func checkControl(c Control) error {
 	if err := checkOutcome(c.Outcome); err != nil {
 		return fmt.Errorf("control %q: %w", c.Name, err)
 	}
-	if err := errors.Join(checkText("name", c.Name, maxControl), checkTook("duration_us", c.DurationUS)); err != nil {
+	if err := errors.Join(CheckText("name", c.Name, maxControl), checkTook("duration_us", c.DurationUS)); err != nil {
 		return fmt.Errorf("control %.80q: %w", c.Name, err)
 	}
 	if c.Resent < 0 || c.Resent > c.Sent || c.Sent > maxPackets {
@@ -209,23 +208,23 @@ func checkOutcome(o Outcome) error {
 	return fmt.Errorf("outcome %q is not known", o)
 }
 
-// checkRecord says whether a record may stand in the block of hour h: at least
+// CheckRecord says whether a record may stand in the block of hour h: at least
 // one attempt, all on the same relay, in order, the first within the hour (rule R1).
-func checkRecord(r Record, h Hour) error {
+func CheckRecord(r Record, h Hour) error {
 	if r.Hour != h {
 		return fmt.Errorf("record is of hour %s, not %s", r.Hour, h)
 	}
 	if n := len(r.Plan); n != 0 && n != PlanSize {
 		return fmt.Errorf("record has a plan of %d bytes, want %d", n, PlanSize)
 	}
-	if len(r.Attempts) == 0 || len(r.Attempts) > maxAttempts {
-		return fmt.Errorf("record has %d attempts, want 1 to %d", len(r.Attempts), maxAttempts)
+	if len(r.Attempts) == 0 || len(r.Attempts) > MaxAttempts {
+		return fmt.Errorf("record has %d attempts, want 1 to %d", len(r.Attempts), MaxAttempts)
 	}
 	for i, a := range r.Attempts {
 		if a.PeerID != r.PeerID {
 			return fmt.Errorf("record of %s has an attempt on %s", r.PeerID, a.PeerID)
 		}
-		if err := checkAttempt(a, h); err != nil {
+		if err := CheckAttempt(a, h); err != nil {
 			return err
 		}
 		if i > 0 && a.Started.Before(r.Attempts[i-1].Started.Time) {
@@ -238,19 +237,19 @@ func checkRecord(r Record, h Hour) error {
 	return nil
 }
 
-// decodeRecord reads the canonical record of a relay and an hour.
-func decodeRecord(b []byte, h Hour) (Record, error) {
+// DecodeRecord reads the canonical record of a relay and an hour.
+func DecodeRecord(b []byte, h Hour) (Record, error) {
 	var r Record
-	if err := decodeLine(b, maxRecord, &r); err != nil {
+	if err := DecodeLine(b, MaxRecordBytes, &r); err != nil {
 		return Record{}, err
 	}
-	return r, checkRecord(r, h)
+	return r, CheckRecord(r, h)
 }
 
-// decodeHeader reads the canonical header of the hour after the one before.
-func decodeHeader(b []byte) (Header, error) {
+// DecodeHeader reads the canonical header of the hour after the one before.
+func DecodeHeader(b []byte) (Header, error) {
 	var h Header
-	if err := decodeLine(b, maxHeader, &h); err != nil {
+	if err := DecodeLine(b, maxHeader, &h); err != nil {
 		return Header{}, err
 	}
 	switch h.State {
@@ -262,13 +261,13 @@ func decodeHeader(b []byte) (Header, error) {
 	default:
 		return Header{}, fmt.Errorf("block %s: state %q is not known", h.Hour, h.State)
 	}
-	if h.Records < 0 || h.Records > maxRecords {
+	if h.Records < 0 || h.Records > MaxRecords {
 		return Header{}, fmt.Errorf("block %s: %d records", h.Hour, h.Records)
 	}
 	if (h.Records == 0) != (h.Root == emptyRoot) {
 		return Header{}, fmt.Errorf("block %s: %d records, and the root is %s: that of no records is %s", h.Hour, h.Records, h.Root, emptyRoot)
 	}
-	if err := errors.Join(checkMissed(h.Missed), checkText("software", h.Software, maxText)); err != nil {
+	if err := errors.Join(checkMissed(h.Missed), CheckText("software", h.Software, MaxTextBytes)); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if err := h.Clock.check(); err != nil {
@@ -293,6 +292,23 @@ func (c Clock) check() error {
 	return nil
 }
 
+// Check accepts a mark that says one thing, and says it in its bounds.
+func (m Mark) Check() error {
+	set := 0
+	for _, is := range []bool{m.Clock != nil, m.Missed != 0} {
+		if is {
+			set++
+		}
+	}
+	switch {
+	case set != 1:
+		return errors.New("mark wants exactly one of clock, missed")
+	case m.Clock != nil:
+		return m.Clock.check()
+	}
+	return checkMissed(m.Missed)
+}
+
 // check accepts a look at the clocks.
 func (s ClockSample) check() error {
 	if s.UpMS < 0 || len(s.Boot) > maxBoot {
@@ -302,13 +318,14 @@ func (s ClockSample) check() error {
 }
 
 func checkMissed(n int64) error {
-	if n < 0 || n > maxMissed {
-		return fmt.Errorf("%d missed attempts, want 0 to %d", n, maxMissed)
+	if n < 0 || n > MaxMissed {
+		return fmt.Errorf("%d missed attempts, want 0 to %d", n, MaxMissed)
 	}
 	return nil
 }
 
-func isHexSHA256(s string) bool {
+// IsSHA256Hex says whether s is a SHA-256 in lower-case hex.
+func IsSHA256Hex(s string) bool {
 	if len(s) != 64 {
 		return false
 	}

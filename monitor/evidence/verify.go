@@ -57,7 +57,7 @@ type monthVerifier struct {
 	names     map[string]string // witness's key name and hash to its key as given
 	vouchers  *Vouchers
 	plan      *bls.PublicKey // nil: the verifier knows none
-	tree      *tree
+	tree      *Tree
 	hours     []VerifiedHour          // of the month's blocks; their records come last
 	certs     map[string]*Certificate // what each says, by its SHA-256
 	used      map[string]bool         // certificates that were referred to
@@ -81,7 +81,7 @@ func (v *monthVerifier) identity() (err error) {
 	if v.m.Key != v.keys.Log {
 		return fmt.Errorf("it is signed by log key %s, want %s", v.m.Key, v.keys.Log)
 	}
-	if v.log, err = logVerifier(v.keys.Log); err != nil {
+	if v.log, err = LogVerifier(v.keys.Log); err != nil {
 		return err
 	}
 	if v.m.Origin != v.log.Name() {
@@ -91,7 +91,7 @@ func (v *monthVerifier) identity() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := checkPeer(v.m.Relay); err != nil {
+	if err := CheckPeer(v.m.Relay); err != nil {
 		return err
 	}
 	if v.vouchers, err = NewVouchers(v.keys); err != nil {
@@ -139,18 +139,18 @@ func (v *monthVerifier) start() (err error) {
 		}
 		return nil
 	}
-	c, err := openCheckpoint(v.m.Start, v.log, v.witnesses...)
+	c, err := OpenCheckpoint(v.m.Start, v.log, v.witnesses...)
 	if err != nil {
 		return err
 	}
-	root, err := v.tree.root(v.tree.size)
+	root, err := v.tree.Root(v.tree.Size)
 	if err != nil {
 		return err
 	}
-	if c.size != v.m.StartSize || c.root != root {
-		return fmt.Errorf("the checkpoint before the month is of size %d, or not of the frontier of %d blocks", c.size, v.m.StartSize)
+	if c.Size != v.m.StartSize || c.Root != root {
+		return fmt.Errorf("the checkpoint before the month is of size %d, or not of the frontier of %d blocks", c.Size, v.m.StartSize)
 	}
-	v.out.Size, v.out.Root = c.size, c.root
+	v.out.Size, v.out.Root = c.Size, c.Root
 	_, err = v.cosigned(c)
 	return err
 }
@@ -158,7 +158,7 @@ func (v *monthVerifier) start() (err error) {
 // blocks checks that the hours follow each other without a hole.
 func (v *monthVerifier) blocks() error {
 	for i, line := range v.m.Headers {
-		h, err := decodeHeader(line)
+		h, err := DecodeHeader(line)
 		if err != nil {
 			return fmt.Errorf("block %d: %w", i, err)
 		}
@@ -176,7 +176,7 @@ func (v *monthVerifier) blocks() error {
 		case h.SealedAt.After(v.m.AsOf.Time):
 			return fmt.Errorf("block %s was sealed after %s", h.Hour, v.m.AsOf)
 		}
-		if err := v.tree.add(tlog.RecordHash(line)); err != nil {
+		if err := v.tree.Add(tlog.RecordHash(line)); err != nil {
 			return err
 		}
 		v.hours = append(v.hours, VerifiedHour{Header: h, ClockFault: h.Clock.Fault()})
@@ -207,19 +207,19 @@ func (v *monthVerifier) checkpoints() error {
 	if len(signed) != len(v.m.Checkpoints) {
 		return fmt.Errorf("there are %d checkpoints for %d signed blocks", len(v.m.Checkpoints), len(signed))
 	}
-	opened := make([]checkpoint, len(signed))
+	opened := make([]Checkpoint, len(signed))
 	err := parallel(len(signed), func(n int) error {
 		h, size := v.hours[signed[n]].Header, v.m.StartSize+int64(signed[n])+1
-		c, err := openCheckpoint(v.m.Checkpoints[n], v.log, v.witnesses...)
+		c, err := OpenCheckpoint(v.m.Checkpoints[n], v.log, v.witnesses...)
 		if err != nil {
 			return fmt.Errorf("block %s: %w", h.Hour, err)
 		}
-		root, err := v.tree.root(size)
+		root, err := v.tree.Root(size)
 		if err != nil {
 			return err
 		}
-		if c.size != size || c.root != root {
-			return fmt.Errorf("the checkpoint over block %s is of size %d, want %d, or its root is not that of the blocks", h.Hour, c.size, size)
+		if c.Size != size || c.Root != root {
+			return fmt.Errorf("the checkpoint over block %s is of size %d, want %d, or its root is not that of the blocks", h.Hour, c.Size, size)
 		}
 		opened[n] = c
 		return nil
@@ -231,11 +231,11 @@ func (v *monthVerifier) checkpoints() error {
 	earliest := make([]map[string]time.Time, len(v.hours)) // by hour and witness
 	for n, i := range signed {
 		c, h := opened[n], v.hours[i].Header
-		v.out.Size, v.out.Root = c.size, c.root
+		v.out.Size, v.out.Root = c.Size, c.Root
 		if earliest[i], err = v.cosigned(c); err != nil {
 			return err
 		}
-		for _, s := range c.sigs {
+		for _, s := range c.Cosignatures {
 			at := earliest[i][v.names[signerID(s.Name, s.Hash)]]
 			if at.Before(h.SealedAt.Add(-maxWitnessLag)) {
 				for j := covered; j <= i; j++ {
@@ -274,15 +274,15 @@ func (v *monthVerifier) checkpoints() error {
 
 // cosigned tells when each witness cosigned a checkpoint: none after the time as of which
 // the export was made.
-func (v *monthVerifier) cosigned(c checkpoint) (map[string]time.Time, error) {
+func (v *monthVerifier) cosigned(c Checkpoint) (map[string]time.Time, error) {
 	times := make(map[string]time.Time)
-	for _, s := range c.sigs {
-		at, err := cosignedAt(s)
+	for _, s := range c.Cosignatures {
+		at, err := CosignedAt(s)
 		if err != nil {
 			return nil, err
 		}
 		if at.After(v.m.AsOf.Time) {
-			return nil, fmt.Errorf("%s cosigned the checkpoint of size %d at %s, which is after %s", s.Name, c.size, TimeOf(at), v.m.AsOf)
+			return nil, fmt.Errorf("%s cosigned the checkpoint of size %d at %s, which is after %s", s.Name, c.Size, TimeOf(at), v.m.AsOf)
 		}
 		times[v.names[signerID(s.Name, s.Hash)]] = at
 	}
@@ -309,18 +309,18 @@ func (v *monthVerifier) tip() error {
 	if last == nil || last.Hour != v.m.Month.End()-1 {
 		return errors.New("there is a tip, which is later than the month, and the month's blocks do not come to its end")
 	}
-	c, err := openCheckpoint(v.m.Tip, v.log, v.witnesses...)
+	c, err := OpenCheckpoint(v.m.Tip, v.log, v.witnesses...)
 	if err != nil {
 		return fmt.Errorf("tip: %w", err)
 	}
-	if c.size <= v.out.Size {
-		return fmt.Errorf("the tip is of size %d, the month's last checkpoint of %d: want a later one or none", c.size, v.out.Size)
+	if c.Size <= v.out.Size {
+		return fmt.Errorf("the tip is of size %d, the month's last checkpoint of %d: want a later one or none", c.Size, v.out.Size)
 	}
-	if err := tlog.CheckTree(v.m.TipProof, c.size, c.root, v.out.Size, v.out.Root); err != nil {
+	if err := tlog.CheckTree(v.m.TipProof, c.Size, c.Root, v.out.Size, v.out.Root); err != nil {
 		return fmt.Errorf("the blocks of the month are not under the tip: %w", err)
 	}
-	end := v.out.Tip.End + Hour(c.size-v.out.Size)
-	if !closed(end-1, v.m.AsOf.Time) {
+	end := v.out.Tip.End + Hour(c.Size-v.out.Size)
+	if !(end - 1).Closed(v.m.AsOf.Time) {
 		return fmt.Errorf("the tip covers hours up to %s, which had not closed at %s", end-1, v.m.AsOf)
 	}
 	times, err := v.cosigned(c)
@@ -335,7 +335,7 @@ func (v *monthVerifier) certificates() error {
 	v.certs, v.used = make(map[string]*Certificate), make(map[string]bool)
 	last := ""
 	for _, der := range v.m.Certificates {
-		sha := hashHex(der)
+		sha := SHA256Hex(der)
 		if sha <= last {
 			return errors.New("certificates are not in the order of their hashes")
 		}
@@ -370,7 +370,7 @@ func (v *monthVerifier) records() error {
 			if len(proofs) == 0 {
 				return fmt.Errorf("block %s: it has %d records, and nothing shows whether one is of the relay", h.Hour, h.Records)
 			}
-			if err := decodeLine(proofs[0], maxBlockProof, &job.proof); err != nil {
+			if err := DecodeLine(proofs[0], maxBlockProof, &job.proof); err != nil {
 				return fmt.Errorf("block %s: the proof of what it holds of the relay: %w", h.Hour, err)
 			}
 			if job.proof.Hour != h.Hour {
@@ -425,7 +425,7 @@ func (v *monthVerifier) record(j recordJob) error {
 	if err := j.proof.check(j.hour.Header, v.m.Relay, j.record); err != nil || j.record == nil {
 		return err
 	}
-	r, err := decodeRecord(j.record, j.hour.Header.Hour)
+	r, err := DecodeRecord(j.record, j.hour.Header.Hour)
 	if err != nil {
 		return err
 	}
@@ -463,17 +463,17 @@ func (v *monthVerifier) open() error {
 		if len(o.Lines) == 0 || !bytes.HasSuffix(o.Lines, []byte("\n")) {
 			return fmt.Errorf("open hour %s: the last line is not ended", o.Hour)
 		}
-		if n := bytes.Count(o.Lines, []byte("\n")); n > maxAttempts {
-			return fmt.Errorf("open hour %s has %d attempts, want %d at most", o.Hour, n, maxAttempts)
+		if n := bytes.Count(o.Lines, []byte("\n")); n > MaxAttempts {
+			return fmt.Errorf("open hour %s has %d attempts, want %d at most", o.Hour, n, MaxAttempts)
 		}
-		lines, err := splitLines(o.Lines)
+		lines, err := SplitLines(o.Lines)
 		if err != nil {
 			return err
 		}
 		r := Record{PeerID: v.m.Relay, Hour: o.Hour}
 		for _, line := range lines {
 			var a Attempt
-			if err := decodeLine(line, maxAttempt, &a); err != nil {
+			if err := DecodeLine(line, MaxAttemptBytes, &a); err != nil {
 				return fmt.Errorf("open hour %s: %w", o.Hour, err)
 			}
 			if err := v.attempt(a); err != nil {
@@ -485,7 +485,7 @@ func (v *monthVerifier) open() error {
 			r.Attempts = append(r.Attempts, a)
 		}
 		slices.SortStableFunc(r.Attempts, func(a, b Attempt) int { return a.Started.Compare(b.Started.Time) })
-		if err := checkRecord(r, o.Hour); err != nil {
+		if err := CheckRecord(r, o.Hour); err != nil {
 			return fmt.Errorf("open hour %s: %w", o.Hour, err)
 		}
 		v.out.Open = append(v.out.Open, r)

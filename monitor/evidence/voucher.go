@@ -8,8 +8,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"slices"
 	"strings"
 	"time"
 
@@ -112,11 +110,11 @@ func NewVouchers(k Keys) (*Vouchers, error) {
 	v := &Vouchers{log: k.Log, beacon: k.Beacon, names: make(map[string]string)}
 	v.origin, _, _ = strings.Cut(k.Log, "+")
 	var err error
-	if v.witnesses, err = verifiers(k.Witnesses); err != nil {
+	if v.witnesses, err = WitnessVerifiers(k.Witnesses); err != nil {
 		return nil, err
 	}
 	for _, key := range k.Witnesses {
-		w, err := witnessVerifier(key)
+		w, err := WitnessVerifier(key)
 		if err != nil {
 			return nil, err
 		}
@@ -204,63 +202,24 @@ func (v *Vouchers) openCosigned(raw string) (witness string, at time.Time, err e
 	if err != nil {
 		return "", at, err
 	}
-	again, err := formatNote(n.Text, n.Sigs)
+	again, err := FormatNote(n.Text, n.Sigs)
 	if err != nil {
 		return "", at, err
 	}
 	if len(n.Sigs) != 1 || string(again) != raw {
 		return "", at, errors.New("want a checkpoint and one signature line, that of a witness, in the one spelling")
 	}
-	c, err := parseCheckpointText(n.Text)
+	c, err := ParseCheckpoint(n.Text)
 	if err != nil {
 		return "", at, err
 	}
-	if c.origin != v.origin {
-		return "", at, fmt.Errorf("checkpoint is of log %s, not of %s", c.origin, v.origin)
+	if c.Origin != v.origin {
+		return "", at, fmt.Errorf("checkpoint is of log %s, not of %s", c.Origin, v.origin)
 	}
-	if at, err = cosignedAt(n.Sigs[0]); err != nil {
+	if at, err = CosignedAt(n.Sigs[0]); err != nil {
 		return "", at, err
 	}
 	return v.names[signerID(n.Sigs[0].Name, n.Sigs[0].Hash)], at, nil
-}
-
-// lookBack is how many checkpoints are searched for a cosignature of the last two hours.
-const lookBack = 4
-
-// Cosigned finds the newest cosignature up to now that shows that an identity of hour
-// h is new, by one of these witnesses, as a note for [Challenge]; empty: there is none.
-func (l *Log) Cosigned(h Hour, now time.Time, witnesses ...string) (string, error) {
-	known, err := verifiers(witnesses)
-	if err != nil {
-		return "", fmt.Errorf("cosigned: %w", err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	newest, found := CosignedFrom(h).Add(-1), ""
-	for size := l.signed; size > max(0, l.signed-lookBack); size-- {
-		c, err := l.readCheckpoint(size, known...)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was sealed together with the next one
-		}
-		if err != nil {
-			return "", err
-		}
-		for _, s := range c.sigs {
-			at, err := cosignedAt(s)
-			if err != nil {
-				return "", err
-			}
-			if !at.After(newest) || at.After(now) || !slices.ContainsFunc(known, func(v note.Verifier) bool { return v.Name() == s.Name && v.KeyHash() == s.Hash }) {
-				continue
-			}
-			raw, err := formatNote(c.text(), []note.Signature{s})
-			if err != nil {
-				return "", err
-			}
-			newest, found = at, string(raw)
-		}
-	}
-	return found, nil
 }
 
 const (

@@ -1,4 +1,4 @@
-package evidence
+package evidence_test
 
 import (
 	"bytes"
@@ -14,15 +14,19 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/record"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 const monitorKey = "monitor.example.org/relaymon/psf+00000000+AQ=="
 
 // judge verifies one voucher of monitorKey's log.
-func judge(t *testing.T, a Attempt, h Hour, beacons BeaconVerifier, witnesses ...string) VoucherCheck {
+func judge(t *testing.T, a evidence.Attempt, h evidence.Hour, beacons evidence.BeaconVerifier, witnesses ...string) evidence.VoucherCheck {
 	t.Helper()
-	v, err := NewVouchers(Keys{Log: monitorKey, Witnesses: witnesses, Beacon: beacons})
-	must(t, err)
+	v, err := evidence.NewVouchers(evidence.Keys{Log: monitorKey, Witnesses: witnesses, Beacon: beacons})
+	evidencetest.Must(t, err)
 	return v.Verify(a, h)
 }
 
@@ -30,14 +34,14 @@ func judge(t *testing.T, a Attempt, h Hour, beacons BeaconVerifier, witnesses ..
 // same peer ID.
 func TestChallengeVector(t *testing.T) {
 	relay, err := peer.Decode("12D3KooWD3eckifWpRn9wQpMG9R9hX3sD158z7EqHWmweQAJU5SA")
-	must(t, err)
-	c := Challenge{MonitorKey: monitorKey, Relay: relay, Hour: firstHour, Salt: bytes.Repeat([]byte{7}, 32)}
-	id := func(c Challenge) string {
+	evidencetest.Must(t, err)
+	c := evidence.Challenge{MonitorKey: monitorKey, Relay: relay, Hour: evidencetest.FirstHour, Salt: bytes.Repeat([]byte{7}, 32)}
+	id := func(c evidence.Challenge) string {
 		t.Helper()
 		key, err := c.Key()
-		must(t, err)
+		evidencetest.Must(t, err)
 		id, err := peer.IDFromPrivateKey(key)
-		must(t, err)
+		evidencetest.Must(t, err)
 		return id.String()
 	}
 	const want = "12D3KooWEyT77Q2MtAcDRDKFB4uUZtZkxkuS1df2JG71mXaXZ63y"
@@ -46,16 +50,16 @@ func TestChallengeVector(t *testing.T) {
 	}
 	// Every field goes in, and none can borrow a byte from its neighbour.
 	seen := map[string]string{id(c): "itself"}
-	for name, change := range map[string]func(*Challenge){
-		"beacon":               func(c *Challenge) { c.Beacon = []byte{1} },
-		"cosigned":             func(c *Challenge) { c.Cosigned = "\x01" },
-		"monitor":              func(c *Challenge) { c.MonitorKey += "x" },
-		"relay":                func(c *Challenge) { c.Relay = newRelay(t, crypto.Ed25519, 0).id },
-		"hour":                 func(c *Challenge) { c.Hour++ },
-		"salt":                 func(c *Challenge) { c.Salt = bytes.Repeat([]byte{8}, 32) },
-		"beacon takes a byte":  func(c *Challenge) { c.Beacon, c.MonitorKey = []byte(c.MonitorKey[:1]), c.MonitorKey[1:] },
-		"cosigned takes one":   func(c *Challenge) { c.Cosigned, c.MonitorKey = c.MonitorKey[:1], c.MonitorKey[1:] },
-		"monitor takes a byte": func(c *Challenge) { c.MonitorKey, c.Relay = c.MonitorKey+string(c.Relay[:1]), c.Relay[1:] },
+	for name, change := range map[string]func(*evidence.Challenge){
+		"beacon":               func(c *evidence.Challenge) { c.Beacon = []byte{1} },
+		"cosigned":             func(c *evidence.Challenge) { c.Cosigned = "\x01" },
+		"monitor":              func(c *evidence.Challenge) { c.MonitorKey += "x" },
+		"relay":                func(c *evidence.Challenge) { c.Relay = evidencetest.NewRelay(t, crypto.Ed25519, 0).ID },
+		"hour":                 func(c *evidence.Challenge) { c.Hour++ },
+		"salt":                 func(c *evidence.Challenge) { c.Salt = bytes.Repeat([]byte{8}, 32) },
+		"beacon takes a byte":  func(c *evidence.Challenge) { c.Beacon, c.MonitorKey = []byte(c.MonitorKey[:1]), c.MonitorKey[1:] },
+		"cosigned takes one":   func(c *evidence.Challenge) { c.Cosigned, c.MonitorKey = c.MonitorKey[:1], c.MonitorKey[1:] },
+		"monitor takes a byte": func(c *evidence.Challenge) { c.MonitorKey, c.Relay = c.MonitorKey+string(c.Relay[:1]), c.Relay[1:] },
 	} {
 		d := c
 		change(&d)
@@ -73,80 +77,84 @@ func TestChallengeVector(t *testing.T) {
 }
 
 func TestVerifyVoucher(t *testing.T) {
-	h := firstHour
-	relays := map[string]testRelay{
-		"ed25519": newRelay(t, crypto.Ed25519, 0),
-		"rsa":     newRelay(t, crypto.RSA, 2048),
+	h := evidencetest.FirstHour
+	relays := map[string]evidencetest.Relay{
+		"ed25519": evidencetest.NewRelay(t, crypto.Ed25519, 0),
+		"rsa":     evidencetest.NewRelay(t, crypto.RSA, 2048),
 	}
-	other := newRelay(t, crypto.Ed25519, 0)
-	reserve := func(r testRelay, a *Attempt, c Challenge, expires time.Duration) {
+	other := evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	reserve := func(r evidencetest.Relay, a *evidence.Attempt, c evidence.Challenge, expires time.Duration) {
 		key, err := c.Key()
-		must(t, err)
+		evidencetest.Must(t, err)
 		id, err := peer.IDFromPrivateKey(key)
-		must(t, err)
+		evidencetest.Must(t, err)
 		res := a.Facts.Reservation
 		res.Peer, res.Salt, res.Beacon = id.String(), c.Salt, c.Beacon
-		res.Voucher = r.voucher(t, id, a.Started.Add(expires))
+		res.Voucher = r.Voucher(t, id, a.Started.Add(expires))
 	}
 	for kind, r := range relays {
-		challenge := func() Challenge {
-			return Challenge{MonitorKey: monitorKey, Relay: r.id, Hour: h, Salt: bytes.Repeat([]byte{9}, 32)}
+		challenge := func() evidence.Challenge {
+			return evidence.Challenge{MonitorKey: monitorKey, Relay: r.ID, Hour: h, Salt: bytes.Repeat([]byte{9}, 32)}
 		}
 		for name, c := range map[string]struct {
-			change func(*Attempt)
-			want   VoucherState
+			change func(*evidence.Attempt)
+			want   evidence.VoucherState
 			reason string
 		}{
-			"good":           {nil, VoucherBound, ""},
-			"no reservation": {func(a *Attempt) { a.Facts.Reservation = nil }, VoucherNone, ""},
-			"no voucher":     {func(a *Attempt) { a.Facts.Reservation.Voucher = nil }, VoucherNone, ""},
-			"garbage":        {func(a *Attempt) { a.Facts.Reservation.Voucher = []byte("x") }, VoucherBad, "voucher:"},
-			"too long":       {func(a *Attempt) { a.Facts.Reservation.Voucher = make([]byte, maxVoucher+1) }, VoucherBad, "too long"},
-			"no salt":        {func(a *Attempt) { a.Facts.Reservation.Salt = nil }, VoucherBad, "salt of 0 bytes"},
-			"another salt":   {func(a *Attempt) { a.Facts.Reservation.Salt = make([]byte, 32) }, VoucherBad, "not bound"},
-			"another peer":   {func(a *Attempt) { a.Facts.Reservation.Peer = other.id.String() }, VoucherBad, "the reservation was by"},
-			"another relay":  {func(a *Attempt) { a.PeerID = other.id.String() }, VoucherBad, "not by the relay"},
-			"replay, next hour": {func(a *Attempt) {
-				reserve(r, a, Challenge{nil, "", monitorKey, r.id, h - 1, make([]byte, 32)}, time.Hour)
-			}, VoucherBad, "not bound"},
-			"another monitor": {func(a *Attempt) { reserve(r, a, Challenge{nil, "", "x", r.id, h, make([]byte, 32)}, time.Hour) }, VoucherBad, "not bound"},
-			"for another relay": {func(a *Attempt) {
-				reserve(r, a, Challenge{nil, "", monitorKey, other.id, h, make([]byte, 32)}, time.Hour)
-			}, VoucherBad, "not bound"},
-			"signed by another": {func(a *Attempt) { reserve(other, a, challenge(), time.Hour) }, VoucherBad, "not by the relay"},
-			"expired":           {func(a *Attempt) { reserve(r, a, challenge(), -time.Second) }, VoucherBad, "expires"},
-			"expires at once":   {func(a *Attempt) { reserve(r, a, challenge(), 0) }, VoucherBound, ""},
-			"24 hours":          {func(a *Attempt) { reserve(r, a, challenge(), 24*time.Hour) }, VoucherBound, ""},
-			"more than 24":      {func(a *Attempt) { reserve(r, a, challenge(), 24*time.Hour+time.Second) }, VoucherBad, "expires"},
-			"another codec":     {func(a *Attempt) { a.Facts.Reservation.Voucher = otherCodec(t, r, a.Facts.Reservation.Peer, a.Started) }, VoucherBad, "payload type 0303"},
-			"another domain": {func(a *Attempt) {
+			"good":           {nil, evidence.VoucherBound, ""},
+			"no reservation": {func(a *evidence.Attempt) { a.Facts.Reservation = nil }, evidence.VoucherNone, ""},
+			"no voucher":     {func(a *evidence.Attempt) { a.Facts.Reservation.Voucher = nil }, evidence.VoucherNone, ""},
+			"garbage":        {func(a *evidence.Attempt) { a.Facts.Reservation.Voucher = []byte("x") }, evidence.VoucherBad, "voucher:"},
+			"too long":       {func(a *evidence.Attempt) { a.Facts.Reservation.Voucher = make([]byte, evidence.MaxVoucher+1) }, evidence.VoucherBad, "too long"},
+			"no salt":        {func(a *evidence.Attempt) { a.Facts.Reservation.Salt = nil }, evidence.VoucherBad, "salt of 0 bytes"},
+			"another salt":   {func(a *evidence.Attempt) { a.Facts.Reservation.Salt = make([]byte, 32) }, evidence.VoucherBad, "not bound"},
+			"another peer":   {func(a *evidence.Attempt) { a.Facts.Reservation.Peer = other.ID.String() }, evidence.VoucherBad, "the reservation was by"},
+			"another relay":  {func(a *evidence.Attempt) { a.PeerID = other.ID.String() }, evidence.VoucherBad, "not by the relay"},
+			"replay, next hour": {func(a *evidence.Attempt) {
+				reserve(r, a, evidence.Challenge{Beacon: nil, Cosigned: "", MonitorKey: monitorKey, Relay: r.ID, Hour: h - 1, Salt: make([]byte, 32)}, time.Hour)
+			}, evidence.VoucherBad, "not bound"},
+			"another monitor": {func(a *evidence.Attempt) {
+				reserve(r, a, evidence.Challenge{Beacon: nil, Cosigned: "", MonitorKey: "x", Relay: r.ID, Hour: h, Salt: make([]byte, 32)}, time.Hour)
+			}, evidence.VoucherBad, "not bound"},
+			"for another relay": {func(a *evidence.Attempt) {
+				reserve(r, a, evidence.Challenge{Beacon: nil, Cosigned: "", MonitorKey: monitorKey, Relay: other.ID, Hour: h, Salt: make([]byte, 32)}, time.Hour)
+			}, evidence.VoucherBad, "not bound"},
+			"signed by another": {func(a *evidence.Attempt) { reserve(other, a, challenge(), time.Hour) }, evidence.VoucherBad, "not by the relay"},
+			"expired":           {func(a *evidence.Attempt) { reserve(r, a, challenge(), -time.Second) }, evidence.VoucherBad, "expires"},
+			"expires at once":   {func(a *evidence.Attempt) { reserve(r, a, challenge(), 0) }, evidence.VoucherBound, ""},
+			"24 hours":          {func(a *evidence.Attempt) { reserve(r, a, challenge(), 24*time.Hour) }, evidence.VoucherBound, ""},
+			"more than 24":      {func(a *evidence.Attempt) { reserve(r, a, challenge(), 24*time.Hour+time.Second) }, evidence.VoucherBad, "expires"},
+			"another codec": {func(a *evidence.Attempt) {
+				a.Facts.Reservation.Voucher = otherCodec(t, r, a.Facts.Reservation.Peer, a.Started)
+			}, evidence.VoucherBad, "payload type 0303"},
+			"another domain": {func(a *evidence.Attempt) {
 				a.Facts.Reservation.Voucher = otherDomain(t, r, a.Facts.Reservation.Peer, a.Started)
-			}, VoucherBad, "failed to validate envelope"},
-			"voucher of another relay": {func(a *Attempt) {
+			}, evidence.VoucherBad, "failed to validate envelope"},
+			"voucher of another relay": {func(a *evidence.Attempt) {
 				id, err := peer.Decode(a.Facts.Reservation.Peer)
-				must(t, err)
-				e, err := record.Seal(&relayv2.ReservationVoucher{Relay: other.id, Peer: id, Expiration: a.Started.Add(time.Hour)}, r.key)
-				must(t, err)
+				evidencetest.Must(t, err)
+				e, err := record.Seal(&relayv2.ReservationVoucher{Relay: other.ID, Peer: id, Expiration: a.Started.Add(time.Hour)}, r.Key)
+				evidencetest.Must(t, err)
 				a.Facts.Reservation.Voucher, err = e.Marshal()
-				must(t, err)
-			}, VoucherBad, "voucher is of relay " + other.id.String()},
+				evidencetest.Must(t, err)
+			}, evidence.VoucherBad, "voucher is of relay " + other.ID.String()},
 		} {
-			a := r.attempt(t, monitorKey, h, 20*time.Minute, nil)
+			a := r.Attempt(t, monitorKey, h, 20*time.Minute, nil)
 			if c.change != nil {
 				c.change(&a)
 			}
 			got := judge(t, a, h, nil)
-			if got.State != c.want || !strings.Contains(got.Reason, c.reason) || (got.Reason == "") != (c.want != VoucherBad) || got.Beacon {
+			if got.State != c.want || !strings.Contains(got.Reason, c.reason) || (got.Reason == "") != (c.want != evidence.VoucherBad) || got.Beacon {
 				t.Errorf("%s, %s: %+v, want %s with %q", kind, name, got, c.want, c.reason)
 			}
 		}
 		// Each byte of the envelope is part of what is signed, or of what names the signer.
-		a := r.attempt(t, monitorKey, h, 20*time.Minute, nil)
+		a := r.Attempt(t, monitorKey, h, 20*time.Minute, nil)
 		good := a.Facts.Reservation.Voucher
 		for i := range good {
 			a.Facts.Reservation.Voucher = bytes.Clone(good)
 			a.Facts.Reservation.Voucher[i] ^= 1
-			if got := judge(t, a, h, nil); got.State != VoucherBad {
+			if got := judge(t, a, h, nil); got.State != evidence.VoucherBad {
 				t.Errorf("%s: byte %d of the envelope changed: %+v", kind, i, got)
 			}
 		}
@@ -162,22 +170,22 @@ type oddVoucher struct {
 func (v *oddVoucher) Domain() string { return v.domain }
 func (v *oddVoucher) Codec() []byte  { return v.codec }
 
-func seal(t *testing.T, r testRelay, forPeer string, at Time, domain string, codec []byte) []byte {
+func seal(t *testing.T, r evidencetest.Relay, forPeer string, at evidence.Time, domain string, codec []byte) []byte {
 	t.Helper()
 	id, err := peer.Decode(forPeer)
-	must(t, err)
-	e, err := record.Seal(&oddVoucher{relayv2.ReservationVoucher{Relay: r.id, Peer: id, Expiration: at.Add(time.Hour)}, domain, codec}, r.key)
-	must(t, err)
+	evidencetest.Must(t, err)
+	e, err := record.Seal(&oddVoucher{relayv2.ReservationVoucher{Relay: r.ID, Peer: id, Expiration: at.Add(time.Hour)}, domain, codec}, r.Key)
+	evidencetest.Must(t, err)
 	b, err := e.Marshal()
-	must(t, err)
+	evidencetest.Must(t, err)
 	return b
 }
 
-func otherCodec(t *testing.T, r testRelay, forPeer string, at Time) []byte {
+func otherCodec(t *testing.T, r evidencetest.Relay, forPeer string, at evidence.Time) []byte {
 	return seal(t, r, forPeer, at, relayv2.RecordDomain, []byte{3, 3})
 }
 
-func otherDomain(t *testing.T, r testRelay, forPeer string, at Time) []byte {
+func otherDomain(t *testing.T, r evidencetest.Relay, forPeer string, at evidence.Time) []byte {
 	return seal(t, r, forPeer, at, "libp2p-routing-state", relayv2.RecordCodec)
 }
 
@@ -198,26 +206,26 @@ func (b oneBeacon) VerifyBeacon(beacon []byte, from time.Time) error {
 }
 
 func TestBeaconInVoucher(t *testing.T) {
-	r := newRelay(t, crypto.Ed25519, 0)
-	h := firstHour
-	a := r.attempt(t, monitorKey, h, time.Minute, nil)
-	c := Challenge{Beacon: []byte("round 1"), MonitorKey: monitorKey, Relay: r.id, Hour: h, Salt: make([]byte, 32)}
+	r := evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	h := evidencetest.FirstHour
+	a := r.Attempt(t, monitorKey, h, time.Minute, nil)
+	c := evidence.Challenge{Beacon: []byte("round 1"), MonitorKey: monitorKey, Relay: r.ID, Hour: h, Salt: make([]byte, 32)}
 	key, err := c.Key()
-	must(t, err)
+	evidencetest.Must(t, err)
 	id, err := peer.IDFromPrivateKey(key)
-	must(t, err)
-	*a.Facts.Reservation = Reservation{Peer: id.String(), Salt: c.Salt, Beacon: c.Beacon, Voucher: r.voucher(t, id, a.Started.Add(time.Hour))}
+	evidencetest.Must(t, err)
+	*a.Facts.Reservation = evidence.Reservation{Peer: id.String(), Salt: c.Salt, Beacon: c.Beacon, Voucher: r.Voucher(t, id, a.Started.Add(time.Hour))}
 	for name, c := range map[string]struct {
-		beacons BeaconVerifier
-		want    VoucherCheck
+		beacons evidence.BeaconVerifier
+		want    evidence.VoucherCheck
 	}{
-		"no verifier": {nil, VoucherCheck{State: VoucherBound}},
-		"good":        {oneBeacon{[]byte("round 1"), h.Start()}, VoucherCheck{State: VoucherBound, Beacon: true}},
-		"forged":      {oneBeacon{[]byte("round 2"), h.Start()}, VoucherCheck{State: VoucherBad, Reason: "beacon: forged"}},
-		"older round": {oneBeacon{[]byte("round 1"), (h - 1).Start()}, VoucherCheck{State: VoucherBad, Reason: "beacon: not the first round of the hour"}},
+		"no verifier": {nil, evidence.VoucherCheck{State: evidence.VoucherBound}},
+		"good":        {oneBeacon{[]byte("round 1"), h.Start()}, evidence.VoucherCheck{State: evidence.VoucherBound, Beacon: true}},
+		"forged":      {oneBeacon{[]byte("round 2"), h.Start()}, evidence.VoucherCheck{State: evidence.VoucherBad, Reason: "beacon: forged"}},
+		"older round": {oneBeacon{[]byte("round 1"), (h - 1).Start()}, evidence.VoucherCheck{State: evidence.VoucherBad, Reason: "beacon: not the first round of the hour"}},
 	} {
-		if c.want.State == VoucherBound {
-			c.want.Expires = TimeOf(a.Started.Add(time.Hour).Truncate(time.Second))
+		if c.want.State == evidence.VoucherBound {
+			c.want.Expires = evidence.TimeOf(a.Started.Add(time.Hour).Truncate(time.Second))
 		}
 		if got := judge(t, a, h, c.beacons); got != c.want {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
@@ -229,47 +237,49 @@ func TestBeaconInVoucher(t *testing.T) {
 // made earlier; what does not show that is bad. A second verifier says the same.
 func TestCosignedInVoucher(t *testing.T) {
 	l, _ := newLog(t)
-	_, err := l.Seal(closing(firstHour + 3))
-	must(t, err)
+	_, err := l.Seal(evidencetest.Closing(evidencetest.FirstHour + 3))
+	evidencetest.Must(t, err)
 	cp, err := l.Checkpoint()
-	must(t, err)
-	other, err := Create(filepath.Join(t.TempDir(), "log"), Options{Name: "other.example.org", Network: PSF, First: firstHour})
-	must(t, err)
+	evidencetest.Must(t, err)
+	other, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "other.example.org", Network: evidence.PSF, First: evidencetest.FirstHour})
+	evidencetest.Must(t, err)
 	defer other.Close()
-	_, err = other.Seal(closing(firstHour))
-	must(t, err)
+	_, err = other.Seal(evidencetest.Closing(evidencetest.FirstHour))
+	evidencetest.Must(t, err)
 	foreign, err := other.Checkpoint()
-	must(t, err)
+	evidencetest.Must(t, err)
 
-	w, w2, stranger := newWitness(t, "w1"), newWitness(t, "w2"), newWitness(t, "w3")
-	relay, h := newRelay(t, crypto.Ed25519, 0), firstHour+5
+	w, w2, stranger := evidencetest.NewWitness(t, "w1"), evidencetest.NewWitness(t, "w2"), evidencetest.NewWitness(t, "w3")
+	relay, h := evidencetest.NewRelay(t, crypto.Ed25519, 0), evidencetest.FirstHour+5
 	started := h.Start().Add(20 * time.Minute)
 	text := func(cp []byte) string { s, _, _ := strings.Cut(string(cp), "\n\n"); return s + "\n\n" }
-	note := func(cp []byte, w testWitness, at time.Time) string { return text(cp) + string(w.cosign(t, cp, at)) }
+	note := func(cp []byte, w evidencetest.Witness, at time.Time) string {
+		return text(cp) + string(w.Cosign(t, cp, at))
+	}
 	good := note(cp, w, h.Start().Add(-40*time.Minute))
 	// attempt is of a monitor that took the note into its challenge, whatever it is.
-	attempt := func(cosigned string) Attempt {
-		a := relay.attempt(t, l.Key(), h, 20*time.Minute, nil)
-		c := Challenge{Cosigned: cosigned, MonitorKey: l.Key(), Relay: relay.id, Hour: h, Salt: make([]byte, 32)}
+	attempt := func(cosigned string) evidence.Attempt {
+		a := relay.Attempt(t, l.Key(), h, 20*time.Minute, nil)
+		c := evidence.Challenge{Cosigned: cosigned, MonitorKey: l.Key(), Relay: relay.ID, Hour: h, Salt: make([]byte, 32)}
 		key, err := c.Key()
-		must(t, err)
+		evidencetest.Must(t, err)
 		id, err := peer.IDFromPrivateKey(key)
-		must(t, err)
-		*a.Facts.Reservation = Reservation{Peer: id.String(), Salt: c.Salt, Cosigned: cosigned, Voucher: relay.voucher(t, id, a.Started.Add(time.Hour))}
+		evidencetest.Must(t, err)
+		*a.Facts.Reservation = evidence.Reservation{Peer: id.String(), Salt: c.Salt, Cosigned: cosigned, Voucher: relay.Voucher(t, id, a.Started.Add(time.Hour))}
 		return a
 	}
-	keys := Keys{Log: l.Key(), Witnesses: []string{w.vkey(), w2.vkey()}}
-	vouchers, err := NewVouchers(keys)
-	must(t, err)
-	check := func(name string, a Attempt, witness, reason string) {
+	keys := evidence.Keys{Log: l.Key(), Witnesses: []string{w.VKey(), w2.VKey()}}
+	vouchers, err := evidence.NewVouchers(keys)
+	evidencetest.Must(t, err)
+	check := func(name string, a evidence.Attempt, witness, reason string) {
 		t.Helper()
 		got := vouchers.Verify(a, h)
-		if witness != "" && (got.State != VoucherBound || got.Witness != witness || got.Reason != "") ||
-			witness == "" && (got.State != VoucherBad || got.Witness != "" || !strings.Contains(got.Reason, reason)) {
+		if witness != "" && (got.State != evidence.VoucherBound || got.Witness != witness || got.Reason != "") ||
+			witness == "" && (got.State != evidence.VoucherBad || got.Witness != "" || !strings.Contains(got.Reason, reason)) {
 			t.Errorf("%s: %+v, want witness %q, reason %q", name, got, witness, reason)
 		}
-		b, err := Encode(a)
-		must(t, err)
+		b, err := evidence.Encode(a)
+		evidencetest.Must(t, err)
 		s := second{logKey: keys.Log, witnesses: keys.Witnesses}
 		want := string(got.State)
 		if witness != "" {
@@ -282,20 +292,20 @@ func TestCosignedInVoucher(t *testing.T) {
 	for name, c := range map[string]struct {
 		cosigned, witness, reason string
 	}{
-		"the hour before":         {good, w.vkey(), ""},
-		"another witness":         {note(cp, w2, h.Start().Add(-40*time.Minute)), w2.vkey(), ""},
-		"this hour":               {note(cp, w, h.Start().Add(17*time.Minute)), w.vkey(), ""},
-		"first second":            {note(cp, w, h.Start().Add(-time.Hour)), w.vkey(), ""},
-		"clock 5 s ahead":         {note(cp, w, started.Add(5*time.Second)), w.vkey(), ""},
+		"the hour before":         {good, w.VKey(), ""},
+		"another witness":         {note(cp, w2, h.Start().Add(-40*time.Minute)), w2.VKey(), ""},
+		"this hour":               {note(cp, w, h.Start().Add(17*time.Minute)), w.VKey(), ""},
+		"first second":            {note(cp, w, h.Start().Add(-time.Hour)), w.VKey(), ""},
+		"clock 5 s ahead":         {note(cp, w, started.Add(5*time.Second)), w.VKey(), ""},
 		"clock 6 s ahead":         {note(cp, w, started.Add(6*time.Second)), "", "want from"},
 		"an hour too early":       {note(cp, w, h.Start().Add(-time.Hour-time.Second)), "", "the start of the hour before"},
 		"of another log":          {note(foreign, w, h.Start().Add(-40*time.Minute)), "", "checkpoint is of log other.example.org"},
 		"by nobody known":         {note(cp, stranger, h.Start().Add(-40*time.Minute)), "", "cosigned:"},
 		"by the log":              {string(cp), "", "cosigned:"},
-		"by two":                  {good + string(w2.cosign(t, cp, h.Start())), "", "one signature line"},
-		"by one and somebody":     {good + string(stranger.cosign(t, cp, h.Start())), "", "one signature line"},
-		"the same line twice":     {good + string(w.cosign(t, cp, h.Start().Add(-40*time.Minute))), "", "one signature line"},
-		"of another checkpoint":   {text(foreign) + string(w.cosign(t, cp, h.Start())), "", "cosigned:"},
+		"by two":                  {good + string(w2.Cosign(t, cp, h.Start())), "", "one signature line"},
+		"by one and somebody":     {good + string(stranger.Cosign(t, cp, h.Start())), "", "one signature line"},
+		"the same line twice":     {good + string(w.Cosign(t, cp, h.Start().Add(-40*time.Minute))), "", "one signature line"},
+		"of another checkpoint":   {text(foreign) + string(w.Cosign(t, cp, h.Start())), "", "cosigned:"},
 		"with an extension line":  {note([]byte(strings.Replace(string(cp), "\n\n", "\nmore\n\n", 1)), w, h.Start()), "", "one spelling"},
 		"of no checkpoint":        {note([]byte("monitor.example.org/relaymon/psf\n\n"), w, h.Start()), "", "cosigned:"},
 		"without a signature":     {text(cp), "", "cosigned:"},
@@ -326,30 +336,30 @@ func TestCosignedInVoucher(t *testing.T) {
 // The log finds what is newest of those who may be asked.
 func TestLogCosigned(t *testing.T) {
 	l, _ := newLog(t)
-	a, b := newWitness(t, "a"), newWitness(t, "b")
-	h := firstHour + 3
-	find := func(h Hour, now time.Time, by ...string) string {
+	a, b := evidencetest.NewWitness(t, "a"), evidencetest.NewWitness(t, "b")
+	h := evidencetest.FirstHour + 3
+	find := func(h evidence.Hour, now time.Time, by ...string) string {
 		t.Helper()
 		s, err := l.Cosigned(h, now, by...)
-		must(t, err)
+		evidencetest.Must(t, err)
 		return s
 	}
-	both := []string{a.vkey(), b.vkey()}
+	both := []string{a.VKey(), b.VKey()}
 	if got := find(h, h.Start(), both...); got != "" {
 		t.Errorf("in an empty log: %q", got)
 	}
 	for i, at := range []time.Duration{-50 * time.Minute, 20 * time.Minute, 80 * time.Minute} {
-		_, err := l.Seal(closing(h + Hour(i) - 2))
-		must(t, err)
+		_, err := l.Seal(evidencetest.Closing(h + evidence.Hour(i) - 2))
+		evidencetest.Must(t, err)
 		cp, err := l.Checkpoint()
-		must(t, err)
-		must(t, l.AddCosignatures(l.Size(), a.cosign(t, cp, h.Start().Add(at)), a.vkey()))
+		evidencetest.Must(t, err)
+		evidencetest.Must(t, l.AddCosignatures(l.Size(), a.Cosign(t, cp, h.Start().Add(at)), a.VKey()))
 		if i == 1 {
-			must(t, l.AddCosignatures(l.Size(), b.cosign(t, cp, h.Start().Add(at+time.Minute)), b.vkey()))
+			evidencetest.Must(t, l.AddCosignatures(l.Size(), b.Cosign(t, cp, h.Start().Add(at+time.Minute)), b.VKey()))
 		}
 	}
 	for name, c := range map[string]struct {
-		hour Hour
+		hour evidence.Hour
 		now  time.Time
 		by   []string
 		at   time.Duration // after the start of h; 0: none
@@ -369,9 +379,9 @@ func TestLogCosigned(t *testing.T) {
 			}
 			continue
 		}
-		vouchers, err := NewVouchers(Keys{Log: l.Key(), Witnesses: both})
-		must(t, err)
-		if _, at, err := vouchers.openCosigned(got); err != nil || !at.Equal(h.Start().Add(c.at)) || len(got) > maxCosigned {
+		vouchers, err := evidence.NewVouchers(evidence.Keys{Log: l.Key(), Witnesses: both})
+		evidencetest.Must(t, err)
+		if _, at, err := vouchers.OpenCosigned(got); err != nil || !at.Equal(h.Start().Add(c.at)) || len(got) > evidence.MaxCosigned {
 			t.Errorf("%s: of %s, %v; want %s", name, at, err, h.Start().Add(c.at))
 		}
 	}

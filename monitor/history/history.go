@@ -15,6 +15,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Log is what is asked of an evidence log.
@@ -24,7 +25,7 @@ type Log interface {
 	Key() string
 	First() evidence.Hour
 	// Progress tells, at no cost, whether there is something new.
-	Progress() evidence.Progress
+	Progress() store.Progress
 	// Headers are those of a month's sealed hours, in order.
 	Headers(evidence.Month) ([]evidence.Header, error)
 	// Records are those of an hour, sealed or not.
@@ -314,7 +315,7 @@ func (h *History) readSealed(ctx context.Context, known *month, m evidence.Month
 
 // readOpen takes in what was written into the hours that are not sealed, and names
 // the relays that are to be put together anew. The caller holds the month's lock.
-func (h *History) readOpen(known *month, m evidence.Month, p evidence.Progress) (changed map[string]bool, err error) {
+func (h *History) readOpen(known *month, m evidence.Month, p store.Progress) (changed map[string]bool, err error) {
 	changed = map[string]bool{}
 	var open []*openHour
 	for _, u := range p.Unsealed {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 var first = mustHour("2026-10-30T22:00:00Z")
@@ -30,9 +31,9 @@ func mustHour(s string) evidence.Hour {
 }
 
 // newLog is a real log on disk with a roster of n relays.
-func newLog(t testing.TB, n int, first evidence.Hour) (*evidence.Log, *bounty.Roster) {
+func newLog(t testing.TB, n int, first evidence.Hour) (*store.Log, *bounty.Roster) {
 	t.Helper()
-	log, err := evidence.Create(t.TempDir()+"/log", evidence.Options{Name: "m1", Network: evidence.Lab, First: first})
+	log, err := store.Create(t.TempDir()+"/log", store.Options{Name: "m1", Network: evidence.Lab, First: first})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func seal(t testing.TB, log *evidence.Log, h evidence.Hour) {
+func seal(t testing.TB, log *store.Log, h evidence.Hour) {
 	t.Helper()
 	_, err := log.Seal(h.End().Add(evidence.CloseAfter))
 	must(t, err)
@@ -250,7 +251,7 @@ func TestWarm(t *testing.T) {
 
 // counted counts how often an hour is read.
 type counted struct {
-	*evidence.Log
+	*store.Log
 	headers int
 	hours   map[evidence.Hour]int
 }

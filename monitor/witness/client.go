@@ -15,7 +15,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // Client asks one witness about one log.
@@ -73,20 +72,20 @@ func (c *Client) Latest(ctx context.Context) ([]byte, error) {
 }
 
 // Add asks for a cosignature and returns its line and its time. The error wraps
-// an *[evidence.ConflictError] if the witness has cosigned another size last, and
-// [evidence.ErrInconsistent] if it has seen another history.
-func (c *Client) Add(ctx context.Context, r evidence.AddCheckpoint) (line []byte, at time.Time, err error) {
+// an *[ConflictError] if the witness has cosigned another size last, and
+// [ErrInconsistent] if it has seen another history.
+func (c *Client) Add(ctx context.Context, r AddCheckpoint) (line []byte, at time.Time, err error) {
 	status, kind, body, err := c.do(ctx, http.MethodPost, "/add-checkpoint", r.Bytes())
 	if err != nil {
 		return nil, at, err
 	}
 	switch status {
 	case http.StatusOK:
-		line, at, err = evidence.CosignatureIn(body, r.Checkpoint, c.logKey, c.key)
+		line, at, err = CosignatureIn(body, r.Checkpoint, c.logKey, c.key)
 	case http.StatusConflict:
 		err = conflict(kind, body)
 	case http.StatusUnprocessableEntity:
-		err = fmt.Errorf("%w: %s", evidence.ErrInconsistent, excerpt(body))
+		err = fmt.Errorf("%w: %s", ErrInconsistent, excerpt(body))
 	default:
 		return nil, at, c.unexpected(status, body)
 	}
@@ -103,7 +102,7 @@ func conflict(kind string, body []byte) error {
 	if kind != sizeType || !ended || err != nil || size < 0 || strconv.FormatInt(size, 10) != text {
 		return fmt.Errorf("answered 409 without a size: %s", excerpt(body))
 	}
-	return &evidence.ConflictError{Size: size}
+	return &ConflictError{Size: size}
 }
 
 func (c *Client) do(ctx context.Context, method, path string, body []byte) (status int, kind string, answer []byte, err error) {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/listen"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // maxBody bounds what is read from anybody: 63 lines of proof and a checkpoint
@@ -32,7 +31,7 @@ const sizeType = "text/x.tlog.size"
 // which gives what was cosigned last. logs are the verifier keys of the logs whose
 // checkpoints are cosigned at present; a log that has got a new key may be there
 // with both, the newer one last, and each has a history of its own.
-func Handler(w *evidence.Witness, logs func() []string, log *slog.Logger) http.Handler {
+func Handler(w *Witness, logs func() []string, log *slog.Logger) http.Handler {
 	s := &server{witness: w, logs: logs, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /add-checkpoint", s.addCheckpoint)
@@ -41,7 +40,7 @@ func Handler(w *evidence.Witness, logs func() []string, log *slog.Logger) http.H
 }
 
 type server struct {
-	witness *evidence.Witness
+	witness *Witness
 	logs    func() []string
 	log     *slog.Logger
 }
@@ -60,7 +59,7 @@ func (s *server) addCheckpoint(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("a request has at most %d bytes", maxBody), http.StatusRequestEntityTooLarge)
 		return
 	}
-	req, err := evidence.ParseAddCheckpoint(body)
+	req, err := ParseAddCheckpoint(body)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
@@ -73,11 +72,11 @@ func (s *server) addCheckpoint(w http.ResponseWriter, r *http.Request) {
 	}
 	var line []byte
 	for _, key := range keys {
-		if line, err = s.witness.Cosign(key, req, time.Now()); !errors.Is(err, evidence.ErrNotTheLogs) {
+		if line, err = s.witness.Cosign(key, req, time.Now()); !errors.Is(err, ErrNotTheLogs) {
 			break
 		}
 	}
-	var conflict *evidence.ConflictError
+	var conflict *ConflictError
 	switch {
 	case err == nil:
 		s.log.Debug("cosigned", "log", string(origin))
@@ -87,15 +86,15 @@ func (s *server) addCheckpoint(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", sizeType)
 		w.WriteHeader(http.StatusConflict)
 		fmt.Fprintf(w, "%d\n", conflict.Size)
-	case errors.Is(err, evidence.ErrForked):
+	case errors.Is(err, ErrForked):
 		s.log.Error("a monitor has signed two histories; its checkpoint is kept as proof: tell the committee", "log", string(origin), "err", err)
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-	case errors.Is(err, evidence.ErrInconsistent):
+	case errors.Is(err, ErrInconsistent):
 		s.log.Warn("refused to cosign", "log", string(origin), "err", err)
 		http.Error(w, err.Error(), http.StatusUnprocessableEntity)
-	case errors.Is(err, evidence.ErrNotTheLogs):
+	case errors.Is(err, ErrNotTheLogs):
 		http.Error(w, "no signature is by a key of that log", http.StatusForbidden)
-	case errors.Is(err, evidence.ErrOldSize):
+	case errors.Is(err, ErrOldSize):
 		http.Error(w, err.Error(), http.StatusBadRequest)
 	default: // of this machine; the details are nobody else's business
 		s.log.Error("cannot cosign", "log", string(origin), "err", err)

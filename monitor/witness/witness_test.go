@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 func must(t testing.TB, err error) {
@@ -26,14 +27,14 @@ func must(t testing.TB, err error) {
 }
 
 // newLog makes a log that began three hours before now.
-func newLog(t testing.TB, name string) *evidence.Log {
+func newLog(t testing.TB, name string) *store.Log {
 	t.Helper()
 	return newLogIn(t, filepath.Join(t.TempDir(), "log"), name)
 }
 
-func newLogIn(t testing.TB, dir, name string) *evidence.Log {
+func newLogIn(t testing.TB, dir, name string) *store.Log {
 	t.Helper()
-	l, err := evidence.Create(dir, evidence.Options{
+	l, err := store.Create(dir, store.Options{
 		Name: name, Network: evidence.Lab, First: evidence.HourOf(time.Now()) - 3,
 	})
 	must(t, err)
@@ -42,7 +43,7 @@ func newLogIn(t testing.TB, dir, name string) *evidence.Log {
 }
 
 // grow seals until the log has so many blocks.
-func grow(t testing.TB, l *evidence.Log, blocks int64) {
+func grow(t testing.TB, l *store.Log, blocks int64) {
 	t.Helper()
 	_, err := l.Seal((l.First() + evidence.Hour(blocks)).Start().Add(evidence.CloseAfter))
 	must(t, err)
@@ -52,25 +53,41 @@ func grow(t testing.TB, l *evidence.Log, blocks int64) {
 }
 
 // serve is a witness on loopback for logs with these keys.
-func serve(t testing.TB, owner *evidence.Log, keys ...string) (*evidence.Witness, *httptest.Server) {
+func serve(t testing.TB, owner *store.Log, keys ...string) (*Witness, *httptest.Server) {
 	t.Helper()
-	w, err := owner.Witness()
+	w, err := witnessOf(owner)
 	must(t, err)
 	srv := httptest.NewServer(Handler(w, func() []string { return append([]string(nil), keys...) }, slog.New(slog.DiscardHandler)))
 	t.Cleanup(srv.Close)
 	return w, srv
 }
 
-func client(t testing.TB, srv *httptest.Server, w *evidence.Witness, l *evidence.Log) *Client {
+func client(t testing.TB, srv *httptest.Server, w *Witness, l *store.Log) *Client {
 	t.Helper()
 	c, err := NewClient(srv.URL+"/", w.Key(), l.Key(), srv.Client())
 	must(t, err)
 	return c
 }
 
-func request(t testing.TB, l *evidence.Log, old int64) evidence.AddCheckpoint {
+// witnessOf is the own witness of a log's owner.
+func witnessOf(l *store.Log) (*Witness, error) {
+	dir, key, err := l.Witness()
+	if err != nil {
+		return nil, err
+	}
+	return New(dir, key)
+}
+
+// requestOf is what a log asks a witness that cosigned it up to a size.
+func requestOf(l *store.Log, oldSize int64) (r AddCheckpoint, err error) {
+	r.OldSize = oldSize
+	r.Checkpoint, r.Proof, err = l.Extension(oldSize)
+	return r, err
+}
+
+func request(t testing.TB, l *store.Log, old int64) AddCheckpoint {
 	t.Helper()
-	r, err := l.AddCheckpointRequest(old)
+	r, err := requestOf(l, old)
 	must(t, err)
 	return r
 }
@@ -92,7 +109,7 @@ func TestCosignature(t *testing.T) {
 	must(t, l.AddCosignatures(1, line, w.Key()))
 
 	grow(t, l, 3)
-	var conflict *evidence.ConflictError
+	var conflict *ConflictError
 	if _, _, err := c.Add(t.Context(), request(t, l, 0)); !errors.As(err, &conflict) || conflict.Size != 1 {
 		t.Fatalf("with a wrong size: %v", err)
 	}
@@ -171,7 +188,7 @@ func TestNewKey(t *testing.T) {
 	w, srv := serve(t, newLog(t, "m2"), before.Key(), after.Key())
 	grow(t, before, 3)
 	grow(t, after, 1)
-	for _, l := range []*evidence.Log{before, after} {
+	for _, l := range []*store.Log{before, after} {
 		c := client(t, srv, w, l)
 		_, _, err := c.Add(t.Context(), request(t, l, 0))
 		must(t, err)
@@ -199,12 +216,12 @@ func TestFork(t *testing.T) {
 	_, _, err := c.Add(t.Context(), request(t, l, 0))
 	must(t, err)
 	// The same log, gone on from a copy that was made before the first block.
-	copied, err := evidence.Open(older)
+	copied, err := store.Open(older)
 	must(t, err)
 	defer copied.Close()
 	must(t, copied.Begin(copied.First(), copied.First().Start(), "other"))
 	grow(t, copied, 1)
-	if _, _, err := c.Add(t.Context(), request(t, copied, 1)); !errors.Is(err, evidence.ErrInconsistent) {
+	if _, _, err := c.Add(t.Context(), request(t, copied, 1)); !errors.Is(err, ErrInconsistent) {
 		t.Fatalf("cosigned a fork: %v", err)
 	}
 	fork, err := copied.Checkpoint()
@@ -219,7 +236,7 @@ func TestFork(t *testing.T) {
 		t.Errorf("kept %q as proof, want %q", forks, pair)
 	}
 	grow(t, copied, 2)
-	if _, _, err := c.Add(t.Context(), request(t, copied, 1)); !errors.Is(err, evidence.ErrInconsistent) {
+	if _, _, err := c.Add(t.Context(), request(t, copied, 1)); !errors.Is(err, ErrInconsistent) {
 		t.Fatalf("cosigned what follows a fork: %v", err)
 	}
 }
@@ -272,7 +289,7 @@ func TestBadWitnesses(t *testing.T) {
 		srv := httptest.NewServer(h)
 		c := client(t, srv, good, l)
 		c.timeout = 100 * time.Millisecond
-		var conflict *evidence.ConflictError
+		var conflict *ConflictError
 		line, _, err := c.Add(t.Context(), request(t, l, 0))
 		if err == nil || errors.As(err, &conflict) {
 			t.Errorf("%s: got %q, %v", name, line, err)
@@ -347,7 +364,7 @@ func TestLimits(t *testing.T) {
 func FuzzAddCheckpoint(f *testing.F) {
 	l := newLog(f, "m1")
 	grow(f, l, 1)
-	w, err := newLog(f, "m2").Witness()
+	w, err := witnessOf(newLog(f, "m2"))
 	must(f, err)
 	s := &server{witness: w, logs: func() []string { return []string{l.Key()} }, log: slog.New(slog.DiscardHandler)}
 	checkpoint, err := l.Checkpoint()

@@ -35,6 +35,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // With -screenshots DIR a month of pages is made, and what they look like is
@@ -65,7 +66,7 @@ func serve(t *testing.T) served {
 	}
 	s := served{first: evidence.HourOf(time.Now()) - hours}
 	dir := t.TempDir()
-	l, err := evidence.Create(filepath.Join(dir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: s.first})
+	l, err := store.Create(filepath.Join(dir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: s.first})
 	must(t, err)
 	roster := fmt.Sprintf(`network: lab
 monitors:

@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Each test here is one way in which somebody tried to bend a verdict, with the keys
@@ -451,7 +452,7 @@ func TestForked(t *testing.T) {
 	liar := p.Monitors[2]
 	copied := filepath.Join(t.TempDir(), "copy")
 	p.Must(os.CopyFS(copied, os.DirFS(liar.Dir)))
-	twin, err := evidence.Open(copied)
+	twin, err := store.Open(copied)
 	p.Must(err)
 	t.Cleanup(func() { twin.Close() })
 	_, err = twin.Seal(p.First.End().Add(18 * time.Minute)) // a minute later than the other one

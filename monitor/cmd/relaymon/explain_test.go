@@ -11,6 +11,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // The scripts find a log of the last month, of one relay: $ID. Its first hour, $UP,
@@ -24,7 +25,7 @@ func TestExplain(t *testing.T) {
 			// Of its own for each script: they run at the same time.
 			w := scene.New(t, evidence.Lab, 1)
 			id := w.RelayID
-			l, err := evidence.Create(filepath.Join(env.WorkDir, "log"), evidence.Options{Name: "m1", Network: evidence.Lab, First: first})
+			l, err := store.Create(filepath.Join(env.WorkDir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: first})
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,255 @@
+package store
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+)
+
+// Backup writes the whole log in dir, secret keys included, as a gzipped tar
+// archive. A monitor may be writing meanwhile: the archive holds the log as it was
+// at one moment.
+func Backup(dir string, w io.Writer) error {
+	var l *Log
+	var open map[string][]byte
+	// An hour may be sealed, and its write-ahead file go, between load and read.
+	for try := 0; ; try++ {
+		var err error
+		if l, err = load(durable.Machine{}, dir); err == nil {
+			if open, err = l.openFiles(); err == nil {
+				break
+			}
+		}
+		if try == 3 || !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("backup: %w", err)
+		}
+	}
+	z := gzip.NewWriter(w)
+	b := backup{l: l, tar: tar.NewWriter(z)}
+	if err := errors.Join(b.write(open), b.tar.Close(), z.Close()); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	return nil
+}
+
+// openFiles are the write-ahead lines that count.
+func (l *Log) openFiles() (map[string][]byte, error) {
+	files := make(map[string][]byte)
+	for h, w := range l.wals {
+		b, err := os.ReadFile(l.walPath(h))
+		if err != nil {
+			return nil, err
+		}
+		files[walDir+"/"+evidence.HourFile(h)] = b[:w.good]
+	}
+	return files, nil
+}
+
+type backup struct {
+	l   *Log
+	tar *tar.Writer
+}
+
+// write goes by what the log had when it was loaded; what it has got since is left out.
+func (b backup) write(open map[string][]byte) error {
+	l := b.l
+	for _, name := range []string{metaFile, keyFile, witnessFile, planFile} {
+		if err := b.copy(name, -1); err != nil {
+			return err
+		}
+	}
+	for name, data := range open {
+		if err := b.add(name, data); err != nil {
+			return err
+		}
+	}
+	for h := l.meta.First; h < l.next(); {
+		m := h.Month()
+		good := int64(-1)
+		if s, ok := l.headers[m]; ok {
+			good = s.good
+		}
+		if err := b.copy(blocksDir+"/"+m.String()+".jsonl", good); err != nil {
+			return err
+		}
+		for ; h < l.next() && m.Contains(h); h++ {
+			if err := b.copyIfThere(blocksDir + "/" + m.String() + "/" + evidence.HourFile(h)); err != nil {
+				return err
+			}
+		}
+	}
+	for size := int64(1); size <= l.signed; size++ {
+		if err := b.copyIfThere(filepath.ToSlash(filepath.Join(signedDir, filepath.Base(l.checkpointPath(size))))); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{certsDir, witnessDir} {
+		files, err := os.ReadDir(l.path(dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, f := range files {
+			if backupName.MatchString(dir + "/" + f.Name()) {
+				if err := b.copy(dir+"/"+f.Name(), -1); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (b backup) copyIfThere(name string) error {
+	if err := b.copy(name, -1); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// copy adds a file, or its first bytes.
+func (b backup) copy(name string, first int64) error {
+	data, err := os.ReadFile(b.l.path(filepath.FromSlash(name)))
+	if err != nil {
+		return err
+	}
+	if first >= 0 {
+		data = data[:first]
+	}
+	return b.add(name, data)
+}
+
+func (b backup) add(name string, data []byte) error {
+	if err := b.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: int64(len(data)), Mode: 0o600}); err != nil {
+		return err
+	}
+	_, err := b.tar.Write(data)
+	return err
+}
+
+// backupName is what may be in an archive.
+var backupName = regexp.MustCompile(`^(log\.json|log\.key|witness\.key|plan\.key|wal/` + hourPattern + `|blocks/` + monthPattern + `\.jsonl|blocks/` +
+	monthPattern + `/` + hourPattern + `|checkpoints/[0-9]{8,10}|certs/[0-9a-f]{64}\.der|witness/[0-9a-f]{64}(\.fork)?)$`)
+
+const (
+	monthPattern = `[0-9]{4}-[0-9]{2}`
+	hourPattern  = monthPattern + `-[0-9]{2}T[0-9]{2}\.jsonl`
+)
+
+// maxBackupFile bounds a file of a backup; the largest are the records of an hour.
+const maxBackupFile = 1 << 30
+
+const maxPadding = 1 << 20
+
+// Restore makes the log of a backup in dir, which must not exist yet or be empty.
+// The log is checked before it takes its place. It is held: nothing is signed
+// before [Log.Confront] has found out whether this copy is the newest.
+func Restore(r io.Reader, dir string) (err error) {
+	if files, err := os.ReadDir(dir); err == nil && len(files) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("restore to %s: %w: move away what is there", dir, fs.ErrExist)
+	}
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".restore-*")
+	if err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	defer os.RemoveAll(tmp)
+	if err := unpack(r, tmp); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	report, err := Check(tmp)
+	if err != nil {
+		return fmt.Errorf("restore: the backup is of no log: %w", err)
+	}
+	if len(report.Faults) > 0 {
+		return fmt.Errorf("restore: the backup has %d faults: %s", len(report.Faults), strings.Join(report.Faults, "; "))
+	}
+	if err := syncAll(tmp); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("restore: %w", err)
+	}
+	if err := os.Rename(tmp, dir); err != nil {
+		return fmt.Errorf("restore: %w", err)
+	}
+	return durable.SyncDir(filepath.Dir(dir))
+}
+
+// syncAll writes to disk what is in a folder, however many files.
+func syncAll(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}
+
+func unpack(r io.Reader, dir string) error {
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return fmt.Errorf("not a backup: %w", err)
+	}
+	for _, sub := range []string{walDir, blocksDir, signedDir, certsDir} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o755); err != nil {
+			return err
+		}
+	}
+	t := tar.NewReader(z)
+	for {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("read backup: %w", err)
+		}
+		if h.Typeflag != tar.TypeReg || !backupName.MatchString(h.Name) || h.Size > maxBackupFile {
+			return fmt.Errorf("read backup: %q is no file of a log", h.Name)
+		}
+		if err := unpackFile(t, filepath.Join(dir, filepath.FromSlash(h.Name))); err != nil {
+			return err
+		}
+	}
+	// The checksum of the compressed stream stands behind the archive's padding.
+	if n, err := io.Copy(io.Discard, io.LimitReader(z, maxPadding)); err != nil || n == maxPadding {
+		return fmt.Errorf("read backup: it does not end where it should (%v)", err)
+	}
+	return os.WriteFile(filepath.Join(dir, restoredFile), []byte("compare with the witnesses before anything is signed\n"), 0o644)
+}
+
+func unpackFile(r io.Reader, path string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return err
+	}
+	mode := fs.FileMode(0o644)
+	if strings.HasSuffix(path, ".key") {
+		mode = 0o600
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("read backup: %w", err)
+	}
+	_, err = io.Copy(f, r)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("read backup: %w", err)
+	}
+	return nil
+}
