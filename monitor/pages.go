@@ -77,7 +77,7 @@ func (m *Monitor) self(now time.Time) web.Overview {
 		o.Fault = m.fault.Error()
 	}
 	o.NotUsed = m.notUsed()
-	o.Overload = m.planner.places.overload(m.machine.now())
+	o.Overload = m.planner.Overload(m.machine.Now())
 	m.mu.Unlock()
 	o.NotFresh = m.notFresh(now)
 	m.addWitnesses(&o)

@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
@@ -368,7 +369,7 @@ func (m *Monitor) meet() error {
 	}
 	m.witnessing = newWitnessing(m, client)
 	if servers := m.cfg.DrandServers(); len(servers) > 0 {
-		m.beacons = newBeacons(beacon.Quicknet(), servers, client, m.log)
+		m.beacons = schedule.NewBeacons(beacon.Quicknet(), servers, client, m.log)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -40,20 +41,20 @@ func OpenIn(w World, cfg Config, log *slog.Logger) (*Monitor, error) {
 		climb: func(_ context.Context, t probe.Target, _ *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
 			return w.Climb(t, key)
 		},
-		machine: machine{
-			now: func() moment {
+		machine: schedule.Machine{
+			Now: func() schedule.Moment {
 				now := w.Now()
-				return moment{now.Round(0), now.Sub(start)}
+				return schedule.Moment{Wall: now.Round(0), Steady: now.Sub(start)}
 			},
-			kept: func() bool { return true },
-			boot: start.UTC().Format(time.RFC3339),
+			Kept: func() bool { return true },
+			Boot: start.UTC().Format(time.RFC3339),
 		},
 	}
 	return m.open()
 }
 
 // now is the wall clock.
-func (m *Monitor) now() time.Time { return m.machine.now().wall }
+func (m *Monitor) now() time.Time { return m.machine.Now().Wall }
 
 // The moments in an hour at which Run seals, and at which it asks witnesses when there
 // is something to ask: those of its cron jobs.
@@ -68,16 +69,16 @@ const (
 // Pass does what Run does at this moment of the monitor's world, and returns when it is
 // done. It is called at each moment that [Monitor.Next] names, and not beside Run.
 func (m *Monitor) Pass(ctx context.Context) error {
-	now := m.machine.now()
+	now := m.machine.Now()
 	m.tick(ctx, now)
 	m.running.Wait()
-	into := now.wall.Sub(evidence.HourOf(now.wall).Start())
+	into := now.Wall.Sub(evidence.HourOf(now.Wall).Start())
 	if into%(10*time.Minute) == looksAt {
 		m.noteClock()
 	}
 	switch into {
 	case SealsAt:
-		m.seal(now.wall)
+		m.seal(now.Wall)
 	case AsksAt, asksFirst:
 		m.askWitnesses(ctx)
 	}
@@ -90,43 +91,16 @@ func (m *Monitor) Pass(ctx context.Context) error {
 func (m *Monitor) Next() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	now := m.machine.now()
-	h := evidence.HourOf(now.wall)
-	next := m.planner.soonest(now, m.basis().targets(h))
+	now := m.machine.Now()
+	h := evidence.HourOf(now.Wall)
+	next := m.planner.Soonest(now, m.basis().targets(h))
 	for _, into := range []time.Duration{asksFirst, SealsAt, AsksAt, time.Hour} {
-		next = sooner(now.wall, next, h.Start().Add(into))
+		next = schedule.Sooner(now.Wall, next, h.Start().Add(into))
 	}
 	for into := looksAt; into < time.Hour; into += 10 * time.Minute {
-		next = sooner(now.wall, next, h.Start().Add(into))
+		next = schedule.Sooner(now.Wall, next, h.Start().Add(into))
 	}
 	return next
-}
-
-// sooner is the sooner of two moments after now. The zero time is none.
-func sooner(now, a, b time.Time) time.Time {
-	if !b.After(now) || !a.IsZero() && a.Before(b) {
-		return a
-	}
-	return b
-}
-
-// soonest is when the next attempt on one of the relays is due after now; the zero
-// time: none is, in this hour and the one before.
-func (p *planner) soonest(now moment, relays []string) (soonest time.Time) {
-	this := evidence.HourOf(now.wall)
-	for _, relay := range relays {
-		for _, h := range []evidence.Hour{this - 1, this} {
-			j := job{relay, h}
-			var s progress
-			if known := p.hours[j]; known != nil {
-				s = *known
-			}
-			if due, late, ok := s.next(now, h, max(p.offset(j), p.held[j])); ok && due.Before(late) {
-				soonest = sooner(now.wall, soonest, due)
-			}
-		}
-	}
-	return soonest
 }
 
 // Pages are the status pages, as of the time in the monitor's world.

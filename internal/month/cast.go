@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -58,6 +59,17 @@ func (o observer) origin() string      { return o.name + "/relaymon/" + string(e
 func (o observer) logKey() string      { _, v := noteSigner(o.origin(), noteKey); return v }
 func (o observer) witnessName() string { return o.origin() + "/witness" }
 func (o observer) witnessKey() string  { _, v := noteSigner(o.witnessName(), cosignature); return v }
+
+// planKey is that from which the times of its first attempts follow.
+func (o observer) planKey() *bls.SecretKey {
+	s := seedOf("plan", o.name)
+	key, err := bls.KeyGen(s[:])
+	if err != nil {
+		panic(err) // the seed is fixed
+	}
+	return key
+}
+
 func (o observer) witnessHost() string { return o.name + ".month.test" }
 
 // The monitors. What is wrong with two of them is in their stories.

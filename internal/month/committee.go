@@ -90,7 +90,8 @@ func (p plot) roster(releases []byte) ([]byte, error) {
 	say("version: 1\nserial: 1\nnetwork: %s\nmonitors:", evidence.Lab)
 	for _, o := range observers {
 		say("  - name: %s\n    operator: %s\n    committee: %v", o.name, o.operator, o.committee)
-		say("    log_key: %q\n    witness_key: %q\n    witness_url: http://%s/witness", o.logKey(), o.witnessKey(), o.witnessHost())
+		say("    log_key: %q\n    plan_key: %q", o.logKey(), o.planKey().Public())
+		say("    witness_key: %q\n    witness_url: http://%s/witness", o.witnessKey(), o.witnessHost())
 		say("    place: {lat: %v, lon: %v}\n    from: %s", o.place.Lat, o.place.Lon, p.first)
 	}
 	say("relays:")

@@ -50,12 +50,10 @@ func (o observer) found(data string, first evidence.Hour) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	for file, key := range map[string]struct {
-		name string
-		kind byte
-	}{"log.key": {o.origin(), noteKey}, "witness.key": {o.witnessName(), cosignature}} {
-		signer, _ := noteSigner(key.name, key.kind)
-		if err := os.WriteFile(filepath.Join(dir, file), []byte(signer+"\n"), 0o600); err != nil {
+	logKey, _ := noteSigner(o.origin(), noteKey)
+	witnessKey, _ := noteSigner(o.witnessName(), cosignature)
+	for file, key := range map[string]string{"log.key": logKey, "witness.key": witnessKey, "plan.key": o.planKey().Text()} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(key+"\n"), 0o600); err != nil {
 			return err
 		}
 	}
@@ -63,26 +61,10 @@ func (o observer) found(data string, first evidence.Hour) error {
 	if err != nil {
 		return err
 	}
-	if log.Key() != o.logKey() || log.WitnessKey() != o.witnessKey() {
+	if log.Key() != o.logKey() || log.WitnessKey() != o.witnessKey() || log.PlanKey() != o.planKey().Public().String() {
 		return fmt.Errorf("the log of %s has made keys of its own", o.name)
 	}
 	return log.Close()
-}
-
-// plans puts down the secrets of the days' schedules, which the monitor would make itself.
-func (o observer) plans(data string, first, last evidence.Hour) error {
-	dir := filepath.Join(data, "schedule")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	for h := first; h < last+24; h += 24 {
-		day := h.Start().Format(time.DateOnly)
-		secret := seedOf("schedule", o.name, day)
-		if err := os.WriteFile(filepath.Join(dir, day), secret[:], 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // post brings a monitor's question to the witness of another, by the host's name, without a
@@ -117,9 +99,6 @@ func (l *lab) simulate(ctx context.Context) error {
 	for _, o := range observers {
 		if err := o.found(l.data(o), l.plot.first); err != nil {
 			return fmt.Errorf("make the log of %s: %w", o.name, err)
-		}
-		if err := o.plans(l.data(o), l.plot.first, evidence.HourOf(l.plot.ends())); err != nil {
-			return fmt.Errorf("make the plans of %s: %w", o.name, err)
 		}
 		w := &watcher{observer: o}
 		w.set(begin)

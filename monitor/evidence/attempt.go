@@ -174,4 +174,6 @@ type Record struct {
 	PeerID   string    `json:"peer_id"`
 	Hour     Hour      `json:"hour"`
 	Attempts []Attempt `json:"attempts"` // in order of their start
+	// Plan is the proof of when the first attempt was due, see [PlanText].
+	Plan []byte `json:"plan,omitempty"`
 }

@@ -94,17 +94,28 @@
 // and at most 3200000. A relay without a record in a block with this member counts as
 // one that was missed.
 //
-// The member schedule publishes when attempts were due: the SHA-256 of the secret
-// of a day stands in a header before or at the start of that day, the secret
-// itself in that of the day's last hour, which is sealed when the day is over, or
-// in a later one. The first attempt at a relay is due at the second
+// # Plans
 //
-//	HMAC-SHA-256(secret, hour || relay), first 8 bytes, big-endian, mod 3600
+// When the first attempt of an hour is due nobody can know beforehand but the monitor,
+// which cannot choose it. The member plan of a record, 48 bytes, is a BLS signature on the
+// curve BLS12-381 as of draft-irtf-cfrg-bls-signature, minimal-signature-size, basic scheme,
+// suite BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_, by the monitor's plan key, over the lines
 //
-// of the hour: the hour is the number of hours since 1970 in 8 bytes, big-endian,
-// the relay its name. A monitor that begins on a day commits to the rest of it, and
-// one that has lost the secret commits to another: the last hash up to and with
-// the header of an hour is the hour's, but none is if that header changes it.
+//	relaymon-plan/v1
+//	<origin>
+//	<hour, as in the record>
+//	<relay's peer ID>
+//
+// The public key is a point of G2, 96 bytes compressed; in rosters and log.json it stands
+// in base64. For one key and text there is one signature, and it counts in one spelling only: a
+// compressed point of G1, of the group of order r, not infinity. The first attempt at the
+// relay is due at the second
+//
+//	SHA-256(plan), first 8 bytes, big-endian, mod 3600
+//
+// of the hour. A record without a plan, or with one that is not by the key, is a fact to
+// be reported, not an error: on the real network no vote comes of it (rule R2). A log has
+// one plan key from its first hour on.
 //
 // # Log
 //
@@ -254,7 +265,7 @@
 // a checkpoint that covers the hour (a time more than 5 s before the sealing of the
 // checkpoint's last block is wrong, by one clock or the other: it stands for the
 // hours that no checkpoint before covers, and for no others); when the first attempt
-// was due, if the month's headers hold its commitment and its secret; the vouchers; and whether the monitor's clock
+// was due by the record's plan, if the verifier has the plan key; the vouchers; and whether the monitor's clock
 // is to be trusted: at least one sample, all of them synchronised, drift below 2 s,
 // fewer than 16 steps, and no witness cosigned the first checkpoint over the hour more than 5 s before
 // the time at which the monitor says it sealed it.
@@ -287,7 +298,7 @@
 //	                     beacon and a peer of 256
 //	certificate          100 names of 256 bytes, an issuer of 256
 //	control              a name of 100 bytes, 2^30 packets
-//	header               100000 records, 16 steps and words on the schedule, software of 256 bytes
+//	header               100000 records, 16 steps, software of 256 bytes
 //	proof                128 hashes (more take two relays whose keys have 128 bits in common)
 //	peer ID              128 bytes
 //
@@ -305,7 +316,8 @@
 // # Worked example
 //
 // A lab log of one hour: the secret keys (Ed25519 seeds) of log, relay and witness
-// are 32 bytes of 0x01, 0x03 and 0x05, the salt is 32 bytes of 0x04.
+// are 32 bytes of 0x01, 0x03 and 0x05, the salt is 32 bytes of 0x04. The plan key comes, by
+// the draft's KeyGen, from 32 bytes of 0x06.
 //
 // Log's verifier key:
 //
@@ -315,20 +327,24 @@
 //
 //	witness.example.net+6467e1ed+BG56HN0psLeP0Tr0xVmP7/TvKpcWbjym8uT7/M2AUFvx
 //
+// Plan key:
+//
+//	i0nKysUe28k5CIk+nKrfNTaVIGGno6S2Cie5RRRI0c+jAvdgWfUnkv2imzo+T3FGCh81cHkiAvZkQEcIaEUZ5bbyQLSY7JglydDa8fW6UPXp6y3Hae05cehZXNug/9Bt
+//
 // Relay, and the identity that reserved:
 //
 //	12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba
 //	12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt
 //
-// Record:
+//	Record:
 //
-//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}
+//	{"attempts":[{"facts":{"hop_reserve":100,"reservation":{"expires":"2026-11-01T01:01:30.000Z","peer":"12D3KooWDfp1pkFbosxQWT9yk7iRLm73ZLaiwkYiptsesdDRYzzt","salt":"BAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQ=","voucher":"CiQIARIg7UkoxijRwsbq6QM4kFmVYSlZJzpcY/k2NsFGFKyHN9ESAgMCGlYKJgAkCAESIO1JKMYo0cLG6ukDOJBZlWEpWSc6XGP5NjbBRhSshzfREiYAJAgBEiA5Pb6sLByx3fBfYHXnBI63+7AQzwJTHlUcnai42158+RjqnprXBipAwpGAh00PXMc51bw00Jc+LusDdLUGgt4MqPR7Bn1rUYC5ThnAaEVvrYnBwRfCO2XDFj8tZnJmbwD/KHmqw30tCQ=="}},"level":1,"peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","results":{"relay":{"duration_us":2500,"outcome":"ok"},"tcp4":{"duration_us":1500,"outcome":"ok"},"wss":{"duration_us":0,"outcome":"skipped"}},"rungs":[{"component":"tcp4","duration_us":1500,"name":"tcp4","offset_us":0,"outcome":"ok"}],"started":"2026-11-01T00:01:30.000Z","tcp4_addr":"/ip4/127.0.0.2/tcp/4001/p2p/12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba"}],"hour":"2026-11-01T00:00:00Z","peer_id":"12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba","plan":"qIm8GjiHmBY84v2gFUdPTfMJwL6Ipo7SqLsatUTr6T9XY9itXq+GFHqHBxQVZgtx"}
 //
 // Key and value of its place in the block, and their hash, which is the root:
 //
 //	u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=
-//	WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA=
-//	VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=
+//	yp2g9lrtjJ0CfXFkGXcET0Tri5Pm0B7pTvxdgkmRGqI=
+//	OJjfkxlcK9cJvxJQ/fg0+9iCUUyQcCh/wZWw9cj0LFk=
 //
 // Proof of it:
 //
@@ -336,32 +352,32 @@
 //
 // Proof that the block has no record of the identity that reserved:
 //
-//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"WL84ALTqqIC367TLGpzSs71kyjSDIFCsTXELJHNtLFA="},"path":[],"present":false}
+//	{"hour":"2026-11-01T00:00:00Z","other":{"key":"u24w2Bb88TSsYWdhsGGMPBnSu8OrCMe/n9H9zLrS5a0=","value":"yp2g9lrtjJ0CfXFkGXcET0Tri5Pm0B7pTvxdgkmRGqI="},"path":[],"present":false}
 //
 // Header, and its leaf hash:
 //
-//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"VeBuuxNrV66WGUnGgKR6Wuw2I8Zvp48mHir6vzYztHM=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
-//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
+//	{"clock":{"drift_ms":0,"samples":1,"synchronised":true},"hour":"2026-11-01T00:00:00Z","previous":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","records":1,"root":"OJjfkxlcK9cJvxJQ/fg0+9iCUUyQcCh/wZWw9cj0LFk=","sealed_at":"2026-11-01T01:16:00.000Z","signed":true,"software":"relaymon/0.1.0","state":"ok"}
+//	OYNIQSH4WZ/ioZeRDfTRruieVhZinJfgh88wzdoiz4A=
 //
 // Checkpoint with a cosignature:
 //
 //	monitor.example.org/relaymon/lab
 //	1
-//	fTZ+wdqF09EP7577TXXDggH/wUuMWwiYowp8DOXXm+g=
+//	OYNIQSH4WZ/ioZeRDfTRruieVhZinJfgh88wzdoiz4A=
 //
-//	— monitor.example.org/relaymon/lab gkZyqv6skG7Wj5QEc1sNz4hOkEhTHZdO3NCNi+0/1S5I1VcyofM57MEJfQ240xZE9kkY6dQVWQPZRe+xzt/UQ4zoXwA=
-//	— witness.example.net ZGfh7QAAAABq5pMMxVXPXsOFOk9fiqa22iRg95SiM6FkdvZY3aFmnOpeg6wNFoBkAQVSGtQzqmu0Brkd8MNcPRPkBjb25JJG4+t5Dw==
+//	— monitor.example.org/relaymon/lab gkZyqilOg1VhzSIh9O7Lupzgub435C3huOaTvvm01CBgElN0tun65o1c3befeEi+mLMZwxPCSks+rvix7vI0aOw8hwo=
+//	— witness.example.net ZGfh7QAAAABq5pMM67ZZdBk6N1fYQjrzktTQB0uEW/QoDA+ijcIx4f/dztGEeUcwnBHRlIbqnrs5nF2yN3zZRH79xRUcXj5IcQMBCQ==
 //
 // Note of the month:
 //
 //	relaymon-month/v1
 //	monitor.example.org/relaymon/lab
 //	2026-11 12D3KooWRndVhVZPCiQwHBBBdg769GyrPUW13zxwqQyf9r3ANaba 2026-11-01T02:16:00.000Z
-//	f7658db8b3f29e25af41a2009013bb090cc462f73ac03096be5628566cfab31f blocks.jsonl
-//	e102b396f5f0140971a122084fb37f882dc486a12367c2061aabc0c6ff4bf6b1 checkpoints
+//	07b97634b43e43d244b241e06ba8bdfc5469249e3ef1cd650a70c85d968a30eb blocks.jsonl
+//	0ab0b010c41b1c3aa2860825c773bc17190941937d376ea8de90441f416d05ad checkpoints
 //	a8e5fc494aa6b8777069a480da0d20faf3cf1eea49a2858994d91611b9f32f5d month.json
 //	87f318caada20b53a0c92722d3be0d9ab791f5276f980ca281f2e598baa1e213 proofs.jsonl
-//	f8fcc85fd29712cb03e5de85988e63bf97f2a0482a635ef11f6bbd0aa8473408 records.jsonl
+//	6f6c20674737b146ba0e1363dea38292aa8cf1702e72ac3a15d8377a25974abf records.jsonl
 //
-//	— monitor.example.org/relaymon/lab gkZyqru3abmYRNmdB4bggh+swZHFJaMVOTrMoI8qTyNGPXp77RF0XC6KDb3bgIlYNU2yfnC9roBiaVVFiOb/NbUwVAM=
+//	— monitor.example.org/relaymon/lab gkZyqq/xHC7eSXR8WizmhFCxW9PS/huOAqD+tXTbjyLAW7f93JRdZI1Rxp31IYJZKx4nWwqyLlDHv7XpkEVw3JvjigQ=
 package evidence

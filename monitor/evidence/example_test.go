@@ -14,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 	"github.com/psf-relay/relay-appliance/monitor/store"
@@ -34,6 +35,9 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	} {
 		evidencetest.Must(t, os.WriteFile(filepath.Join(dir, file), []byte(key.String()+"\n"), 0o600))
 	}
+	plan, err := bls.KeyGen(seed(6))
+	evidencetest.Must(t, err)
+	evidencetest.Must(t, os.WriteFile(filepath.Join(dir, "plan.key"), []byte(plan.Text()+"\n"), 0o600))
 	created, err := store.Create(dir, store.Options{Name: "monitor.example.org", Network: evidence.Lab, First: hour})
 	evidencetest.Must(t, err)
 	l = testLog{created, dir}
@@ -70,13 +74,14 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	cp, err := l.Checkpoint()
 	evidencetest.Must(t, err)
 	evidencetest.Must(t, l.AddCosignatures(1, witness.Cosign(t, cp, evidencetest.Closing(hour).Add(time.Minute)), witness.VKey()))
-	k = evidence.Keys{Log: l.Key(), Witnesses: []string{witness.VKey()}}
+	k = evidence.Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: []string{witness.VKey()}}
 	m, err = l.Month(hour.Month(), relay.ID.String(), evidencetest.Closing(hour).Add(time.Hour), witness.VKey())
 	evidencetest.Must(t, err)
 
 	var b strings.Builder
 	fmt.Fprintf(&b, "Log's verifier key:\n\n%s\n\n", l.Key())
 	fmt.Fprintf(&b, "Witness's verifier key:\n\n%s\n\n", witness.VKey())
+	fmt.Fprintf(&b, "Plan key:\n\n%s\n\n", l.PlanKey())
 	fmt.Fprintf(&b, "Relay, and the identity that reserved:\n\n%s\n%s\n\n", relay.ID, probe)
 	record := evidence.PlaceOf(relay.ID.String(), m.Records[0])
 	fmt.Fprintf(&b, "Record:\n\n%s\n\n", m.Records[0])
@@ -96,7 +101,7 @@ func TestWorkedExample(t *testing.T) {
 	_, m, k, show := workedExample(t)
 	v, err := evidence.VerifyMonth(m, k)
 	evidencetest.Must(t, err)
-	if len(v.Hours) != 1 || v.Hours[0].Vouchers[0].State != evidence.VoucherBound || v.Hours[0].ClockFault != "" {
+	if len(v.Hours) != 1 || v.Hours[0].Vouchers[0].State != evidence.VoucherBound || v.Hours[0].ClockFault != "" || v.Hours[0].Due.IsZero() {
 		t.Fatalf("%+v", v.Hours)
 	}
 	doc, err := os.ReadFile("doc.go")

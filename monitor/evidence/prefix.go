@@ -54,15 +54,15 @@ func recordTree(lines [][]byte) (prefixTree, error) {
 	return t, nil
 }
 
-// relayOf reads the peer ID off a canonical record, of which it is the last member.
+// relayOf reads the peer ID off a canonical record, behind whose peer ID there is no text but the plan.
 func relayOf(line []byte) (string, error) {
 	member := []byte(`,"peer_id":"`)
-	rest, ok := bytes.CutSuffix(line, []byte(`"}`))
-	at := bytes.LastIndex(rest, member)
-	if !ok || at < 0 {
-		return "", errors.New("a record does not end with its peer ID")
+	at := bytes.LastIndex(line, member)
+	if at < 0 {
+		return "", errors.New("a record does not say its relay's peer ID")
 	}
-	return string(rest[at+len(member):]), nil
+	relay, _, _ := bytes.Cut(line[at+len(member):], []byte(`"`))
+	return string(relay), nil
 }
 
 func (t prefixTree) root() Hash { return t.hash(0) }
@@ -174,8 +174,7 @@ func ProveRecord(h Header, lines [][]byte, relay string) (proof, record []byte, 
 	p := blockProof{Hour: h.Hour}
 	if p.Path, p.Other = t.prove(relay); p.Other != nil && p.Other.Key == relayKey(relay) {
 		p.Present, p.Other = true, nil
-		tail := []byte(`,"peer_id":"` + relay + `"}`)
-		record = lines[slices.IndexFunc(lines, func(line []byte) bool { return bytes.HasSuffix(line, tail) })]
+		record = lines[slices.IndexFunc(lines, func(line []byte) bool { of, err := relayOf(line); return err == nil && of == relay })]
 	}
 	if err := p.check(h, relay, record); err != nil {
 		return nil, nil, fmt.Errorf("they are not those that were sealed: %w", err)

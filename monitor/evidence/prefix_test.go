@@ -79,8 +79,8 @@ func TestPrefixTree(t *testing.T) {
 		t.Fatalf("error %v, want one with %q", err, "two records are of one relay")
 	}
 	_, err = recordTree([][]byte{[]byte(`{}`)})
-	if err == nil || !strings.Contains(err.Error(), "does not end with its peer ID") {
-		t.Fatalf("error %v, want one with %q", err, "does not end with its peer ID")
+	if err == nil || !strings.Contains(err.Error(), "does not say its relay") {
+		t.Fatalf("error %v, want one with %q", err, "does not say its relay")
 	}
 }
 

@@ -7,7 +7,6 @@ package evidence_test
 import (
 	"bytes"
 	"crypto/ed25519"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
@@ -22,6 +21,7 @@ import (
 	"testing"
 	"time"
 
+	bls12381 "github.com/consensys/gnark-crypto/ecc/bls12-381"
 	"github.com/libp2p/go-libp2p/core/crypto"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -32,6 +32,7 @@ type second struct {
 	files     map[string][]byte
 	logKey    string
 	witnesses []string
+	planKey   string
 }
 
 // fact is what it finds of an hour, in words that can be compared.
@@ -296,47 +297,32 @@ func (s second) cosigned(raw string) (witness string, at time.Time) {
 	return "", at
 }
 
-// due is when the first attempt of the last hour so far was.
-func (s second) due(sofar, all []map[string]any) int64 {
-	header := sofar[len(sofar)-1]
-	day, hash, secret := header["hour"].(string)[:10], "", []byte(nil)
-	for i, h := range sofar {
-		for _, x := range s.plan(h, day) {
-			sum, ok := x["sha256"].(string)
-			if ok && hash != "" && hash != sum && i == len(sofar)-1 {
-				return 0
-			}
-			if ok {
-				hash = sum
-			}
-		}
-	}
-	for _, h := range all {
-		for _, x := range s.plan(h, day) {
-			if b, ok := x["secret"]; ok && hex.EncodeToString(s.sum(s.b64(b))) == hash {
-				secret = s.b64(b)
-			}
-		}
-	}
-	if secret == nil {
+// due is when the first attempt of the record was.
+func (s second) due(record map[string]any, origin string) int64 {
+	plan, _ := record["plan"].(string)
+	if s.planKey == "" || plan == "" {
 		return 0
 	}
-	start := s.time(header["hour"]).Unix()
-	mac := hmac.New(sha256.New, secret)
-	mac.Write(binary.BigEndian.AppendUint64(nil, uint64(start/3600)))
-	mac.Write([]byte(s.object(s.files["month.json"])["relay"].(string)))
-	return start + int64(binary.BigEndian.Uint64(mac.Sum(nil))%3600)
-}
-
-// plan are a header's words on a day's secret.
-func (s second) plan(header map[string]any, day string) (list []map[string]any) {
-	entries, _ := header["schedule"].([]any)
-	for _, x := range entries {
-		if x := x.(map[string]any); x["day"] == day {
-			list = append(list, x)
-		}
+	var signature bls12381.G1Affine
+	var key bls12381.G2Affine
+	if _, err := signature.SetBytes(s.b64(plan)); err != nil {
+		return 0
 	}
-	return list
+	if _, err := key.SetBytes(s.b64(s.planKey)); err != nil {
+		panic(err)
+	}
+	text := fmt.Sprintf("relaymon-plan/v1\n%s\n%s\n%s\n", origin, record["hour"], record["peer_id"])
+	hash, err := bls12381.HashToG1([]byte(text), []byte("BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_"))
+	if err != nil {
+		panic(err)
+	}
+	_, _, _, generator := bls12381.Generators()
+	left, err1 := bls12381.Pair([]bls12381.G1Affine{signature}, []bls12381.G2Affine{generator})
+	right, err2 := bls12381.Pair([]bls12381.G1Affine{hash}, []bls12381.G2Affine{key})
+	if err1 != nil || err2 != nil || !left.Equal(&right) {
+		return 0
+	}
+	return s.time(record["hour"]).Unix() + int64(binary.BigEndian.Uint64(s.sum(s.b64(plan)))%3600)
 }
 
 // verify returns the facts, or why there are none.
@@ -549,12 +535,12 @@ func (s second) verify() (facts []fact, tip string, err error) {
 		for _, w := range slices.Sorted(maps.Keys(both)) {
 			f.cosigned += fmt.Sprintf("%s %d\n", w, both[w])
 		}
-		f.due = s.due(headers[:i+1], headers)
 		clock := headers[i]["clock"].(map[string]any)
 		steps, _ := clock["steps"].([]any)
 		f.clock = !ahead[i] && s.int(clock["samples"]) > 0 && clock["synchronised"] == true && s.int(clock["drift_ms"]) < 2000 && len(steps) < 16
 		if line, ok := byHour[f.hour]; ok {
 			f.record = hex.EncodeToString(s.sum([]byte(line)))
+			f.due = s.due(s.object([]byte(line)), origin)
 			for _, a := range s.object([]byte(line))["attempts"].([]any) {
 				f.voucher += s.voucher(a.(map[string]any), s.time(f.hour)) + "\n"
 			}
@@ -660,14 +646,14 @@ func TestSecondVerifier(t *testing.T) {
 	for _, r := range slices.Concat(relays, []evidencetest.Relay{s.Relay, evidencetest.NewRelay(t, crypto.Ed25519, 0), evidencetest.NewRelay(t, crypto.Ed25519, 0)}) {
 		m, err := wide.Month(evidencetest.FirstHour.Month(), r.ID.String(), evidencetest.Closing(evidencetest.FirstHour))
 		evidencetest.Must(t, err)
-		exports = append(exports, export{m, evidence.Keys{Log: wide.Key()}})
+		exports = append(exports, export{m, evidence.Keys{Log: wide.Key(), Plan: wide.PlanKey()}})
 	}
 	for i, e := range exports {
 		v, err := evidence.VerifyMonth(e.m, e.k)
 		evidencetest.Must(t, err)
 		files, err := e.m.Files()
 		evidencetest.Must(t, err)
-		facts, tip, err := second{files, e.k.Log, e.k.Witnesses}.verify()
+		facts, tip, err := second{files, e.k.Log, e.k.Witnesses, e.k.Plan}.verify()
 		if err != nil {
 			t.Errorf("export %d: %v", i, err)
 			continue
@@ -705,7 +691,7 @@ func TestSecondVerifier(t *testing.T) {
 		_, err1 := evidence.VerifyMonth(m, s.Keys)
 		files, err := m.Files()
 		evidencetest.Must(t, err)
-		_, _, err2 := second{files, s.Keys.Log, s.Keys.Witnesses}.verify()
+		_, _, err2 := second{files, s.Keys.Log, s.Keys.Witnesses, s.Keys.Plan}.verify()
 		if err1 == nil || err2 == nil {
 			t.Errorf("change %d: first says %v, second %v", i, err1, err2)
 		}
@@ -728,7 +714,7 @@ func TestSecondVerifier(t *testing.T) {
 		_, err1 := evidence.VerifyMonth(m, s.Keys)
 		files, err := m.Files()
 		evidencetest.Must(t, err)
-		_, _, err2 := second{files, s.Keys.Log, s.Keys.Witnesses}.verify()
+		_, _, err2 := second{files, s.Keys.Log, s.Keys.Witnesses, s.Keys.Plan}.verify()
 		if err1 == nil || err2 == nil {
 			t.Errorf("tip %d: first says %v, second %v", i, err1, err2)
 		}

@@ -89,8 +89,8 @@ func Tell(f Facts) Story {
 	}
 	s.voted(f)
 	switch {
-	case f.Verified != nil && f.Rules.Early(f.Roster, f.Verified) && s.Vote != bounty.Unknown:
-		s.becomes(bounty.Vote{Why: bounty.Early})
+	case f.Verified != nil && f.Rules.OffPlan(f.Roster, f.Verified) != bounty.None && s.Vote != bounty.Unknown:
+		s.becomes(bounty.Vote{Why: f.Rules.OffPlan(f.Roster, f.Verified)})
 	case f.Verified == nil && f.Clock == nil:
 	case f.Verified == nil:
 		s.becomes(f.Rules.ByClock(*f.Clock, s.ballot()))
@@ -272,7 +272,7 @@ func (s *Story) becomes(v bounty.Vote) {
 	if v.Value != s.Vote || v.Why != s.Why {
 		s.Vote, s.Why = v.Value, v.Why
 		rule := " (R9)"
-		if s.Why == bounty.Early {
+		if s.Why == bounty.Early || s.Why == bounty.Unplanned {
 			rule = "" // the words have it
 		}
 		s.say("So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)
