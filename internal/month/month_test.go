@@ -96,6 +96,9 @@ func TestStories(t *testing.T) {
 	t.Run("dead and disputed", func(t *testing.T) {
 		from, until := p.lineBreaks()
 		every(p.dies()+1, p.until, func(h evidence.Hour) {
+			if h == from-1 || h == until-1 {
+				return // its last retries may lie beyond the hour, on the other side of the break
+			}
 			got, want := hour(t, of[dead], h), bounty.StateDown
 			if from <= h && h < until {
 				want = bounty.StateUnknown // two saw it down, one says up
