@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 export CGO_ENABLED ?= 0
 
-PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit internal/demo/cmd/demo
+PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit internal/demo/cmd/demo internal/month/cmd/month
 
 # Where packages and images are built to.
 DIST ?= dist
@@ -14,13 +14,18 @@ DIST ?= dist
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler.
 RACE := ./relay/... ./monitor/... ./internal/coord/...
 
-.PHONY: help run test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps fuzz vuln clean
+.PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
 	bin/demo --programs bin --state .demo $(if $(ONCE),--once)
+
+month: ## A month of a lab in a minute: logs, bundles, reports and a status page, into .month/ (ONCE=1 ends by itself)
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./monitor/cmd/relayaudit ./internal/month/cmd/month
+	bin/month --programs bin --dir .month $(if $(ONCE),--once)
 
 bench: ## Measure the relay beside haproxy, js-libp2p and others; FULL=1: half an hour, n=5; ONLY="bulk peers"
 	@mkdir -p bin dist
@@ -89,5 +94,5 @@ fuzz: ## Run each fuzz test for FUZZTIME (default 30s)
 vuln: ## Look for known vulnerabilities (needs the vulnerability data base on the network)
 	go run golang.org/x/vuln/cmd/govulncheck@v1.9.0 ./...
 
-clean: ## Remove what was built and the state of make run
-	rm -rf bin dist .demo
+clean: ## Remove what was built, the state of make run and what make month made
+	rm -rf bin dist .demo .month

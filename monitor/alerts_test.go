@@ -18,6 +18,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
@@ -247,7 +248,7 @@ func TestAlertsDelayNoProbe(t *testing.T) {
 				t.Fatalf("%s: %d records, %v", h, len(records), err)
 			}
 			a := records[0].Attempts
-			if a[0].Started.Sub(h.Start()) != evidence.Offset(m.secrets.of(h), records[0].PeerID, h) || len(a) != 3 || a[1].Started.Sub(a[0].Started.Time) != retries[0] {
+			if a[0].Started.Sub(h.Start()) != m.store.Offset(records[0].PeerID, h) || len(a) != 3 || a[1].Started.Sub(a[0].Started.Time) != schedule.Retries[0] {
 				t.Errorf("%s: attempts at %v, %v, %v", h, a[0].Started, a[1].Started, a[2].Started)
 			}
 		}

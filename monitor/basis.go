@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"fmt"
 
 	"github.com/psf-relay/relay-appliance/internal/bounded"
@@ -124,6 +125,8 @@ func (m *Monitor) checkPlace(roster *bounty.Roster, h evidence.Hour) error {
 		m.log.Warn("not in the roster at this hour: what is written now counts nowhere", "name", m.cfg.Name, "roster", m.cfg.Roster)
 	case entry.LogKey != m.store.Key():
 		return fmt.Errorf("the roster names another log key for %s:\n  roster: %s\n  here:   %s\nlet the committee enter the key of this log, or restore the log that the roster names", m.cfg.Name, entry.LogKey, m.store.Key())
+	case entry.PlanKey != m.store.PlanKey() && (entry.PlanKey != "" || m.cfg.Network != evidence.Lab):
+		return fmt.Errorf("the roster names another plan key for %s, by which no hour of this log counts:\n  roster: %s\n  here:   %s\nlet the committee enter the key that \"relaymon keys\" prints", m.cfg.Name, cmp.Or(entry.PlanKey, "none"), m.store.PlanKey())
 	}
 	return nil
 }

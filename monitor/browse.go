@@ -12,6 +12,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 const (
@@ -116,10 +117,10 @@ func (b *browsing) end() {
 
 // browse adds a look through a real browser to an attempt, where one is due and
 // can add something: a relay without wss is known to be of no use to browsers.
-func (m *Monitor) browse(ctx context.Context, j job, look *lookout, a *evidence.Attempt) {
+func (m *Monitor) browse(ctx context.Context, j schedule.Job, look *lookout, a *evidence.Attempt) {
 	now := time.Now()
-	if m.browsing == nil || a.Results[evidence.WSS].Outcome != evidence.OK || evidence.HourOf(now) != j.hour ||
-		!m.browsing.begin(j.relay, now) {
+	if m.browsing == nil || a.Results[evidence.WSS].Outcome != evidence.OK || evidence.HourOf(now) != j.Hour ||
+		!m.browsing.begin(j.Relay, now) {
 		return
 	}
 	defer m.browsing.end()
@@ -140,5 +141,5 @@ func (m *Monitor) browse(ctx context.Context, j job, look *lookout, a *evidence.
 		}
 	}
 	m.browsing.note(*a)
-	m.log.Info("browser", "relay", j.relay, "outcome", rung.Outcome, "class", rung.Class, "detail", rung.Detail)
+	m.log.Info("browser", "relay", j.Relay, "outcome", rung.Outcome, "class", rung.Class, "detail", rung.Detail)
 }

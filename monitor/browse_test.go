@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // looks lists the browser's looks at a relay that the log holds.
@@ -75,7 +76,7 @@ func TestBrowseWeekly(t *testing.T) {
 			var wg sync.WaitGroup
 			for _, id := range ids {
 				wg.Go(func() {
-					if _, err := m.observe(t.Context(), job{id, h}, m.browse); err != nil {
+					if _, err := m.observe(t.Context(), schedule.Job{Relay: id, Hour: h}, m.browse); err != nil {
 						t.Error(err)
 					}
 				})
@@ -134,7 +135,7 @@ func TestBrowseNeedsWSS(t *testing.T) {
 		"the hour ended": {evidence.OK, evidence.HourOf(now) - 1},
 	} {
 		a := attempt(now, tc.outcome)
-		if m.browse(t.Context(), job{"relay", tc.hour}, nil, &a); len(a.Rungs) > 0 {
+		if m.browse(t.Context(), schedule.Job{Relay: "relay", Hour: tc.hour}, nil, &a); len(a.Rungs) > 0 {
 			t.Errorf("%s: %v", name, a.Rungs)
 		}
 	}

@@ -5,60 +5,24 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
-
-// moment is one instant by two clocks. The wall's names hours and is what the log
-// shows; it may be set, in either direction, at any time. What lies between two
-// moments is told by the steady one alone.
-type moment struct {
-	wall   time.Time     // without a monotonic reading, so that Sub takes the wall's
-	steady time.Duration // never steps, and goes on while the machine sleeps
-}
-
-// stepped says whether the wall clock was set between two moments.
-func (m moment) stepped(since moment) bool {
-	return (m.wall.Sub(since.wall) - (m.steady - since.steady)).Abs() >= evidence.MinStep
-}
-
-// machine is where a monitor reads the time.
-type machine struct {
-	now  func() moment
-	kept func() bool // by a time service
-	boot string      // since which the steady clock counts
-}
-
-func thisMachine() machine {
-	return machine{
-		now: func() moment {
-			wall, up := wallclock.Now()
-			return moment{wall, up}
-		},
-		kept: wallclock.Kept,
-		boot: wallclock.Boot(),
-	}
-}
-
-// sample is what the log keeps of a moment (rule R9).
-func (c machine) sample(at moment) evidence.ClockSample {
-	return evidence.ClockSample{At: evidence.TimeOf(at.wall), Synchronised: c.kept(), UpMS: at.steady.Milliseconds(), Boot: c.boot}
-}
 
 // watchClock notes in the log when the clock was set since the last look, be it by
 // another process: in every hour that was begun and in which something can still
 // happen, by the clock before or by the one after. The caller holds the lock.
-func (m *Monitor) watchClock(now moment) error {
+func (m *Monitor) watchClock(now schedule.Moment) error {
 	last := m.looked
 	m.looked = now
-	if last != (moment{}) && now.stepped(last) {
+	if last != (schedule.Moment{}) && now.Stepped(last) {
 		m.steps++
-		m.log.Warn("the clock was set: hours in which it was count only where a relay is up", "by", now.wall.Sub(last.wall)-(now.steady-last.steady), "clock", now.wall.UTC().Format(time.RFC3339))
+		m.log.Warn("the clock was set: hours in which it was count only where a relay is up", "by", now.Wall.Sub(last.Wall)-(now.Steady-last.Steady), "clock", now.Wall.UTC().Format(time.RFC3339))
 	}
-	sample := m.machine.sample(now)
+	sample := m.machine.Sample(now)
 	for _, h := range m.store.Unsealed() {
-		if last != (moment{}) && isClosed(h, last.wall) && isClosed(h, now.wall) {
+		if last != (schedule.Moment{}) && isClosed(h, last.Wall) && isClosed(h, now.Wall) {
 			continue
 		}
 		if len(m.store.Clock(h, sample).Steps) == len(m.store.Clock(h).Steps) {
@@ -87,7 +51,7 @@ func (m *Monitor) noteClock() {
 }
 
 func (m *Monitor) sampleInto(h evidence.Hour) error {
-	sample := m.machine.sample(m.machine.now())
+	sample := m.machine.Sample(m.machine.Now())
 	return m.store.Mark(h, evidence.Mark{Clock: &sample})
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // A machine that starts with a clock in the future, which is set right later, loses
@@ -75,23 +76,23 @@ func TestAWrongClockProbesNothing(t *testing.T) {
 				f := &fakeNet{outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 				m, _ := newTestMonitor(t, f, 1, 1)
 				m.cfg.Network = c.network
-				m.machine.kept = func() bool { return c.kept }
-				m.clock = &wallclock.Clock{Kept: m.machine.kept, Uptime: func() time.Duration { return m.machine.now().steady }}
+				m.machine.Kept = func() bool { return c.kept }
+				m.clock = &wallclock.Clock{Kept: m.machine.Kept, Uptime: func() time.Duration { return m.machine.Now().Steady }}
 				tick := func() {
 					t.Helper()
 					time.Sleep(time.Second)
-					m.tick(t.Context(), m.machine.now())
+					m.tick(t.Context(), m.machine.Now())
 				}
 				f.set = c.set
 				if c.settled {
-					m.clock.Doubt(m.machine.now().wall)
+					m.clock.Doubt(m.machine.Now().Wall)
 					time.Sleep(wallclock.Settle)
 				}
 				tick()
 				if got := m.fault; (got == nil) != (c.want == "") || got != nil && !strings.Contains(got.Error(), c.want) {
 					t.Fatalf("got fault %v, want %q", got, c.want)
 				}
-				wrong := evidence.HourOf(m.machine.now().wall)
+				wrong := evidence.HourOf(m.machine.Now().Wall)
 				if open := m.store.Unsealed(); (len(open) == 0) != (c.want != "") {
 					t.Errorf("hours %v were begun at %s", open, wrong)
 				}
@@ -100,7 +101,7 @@ func TestAWrongClockProbesNothing(t *testing.T) {
 				}
 				f.set = 0
 				tick()
-				right := evidence.HourOf(m.machine.now().wall)
+				right := evidence.HourOf(m.machine.Now().Wall)
 				if open := m.store.Unsealed(); m.fault != nil || len(open) != 1 || open[0] != right {
 					t.Errorf("set right: fault %v, hours %v, want none and %s", m.fault, open, right)
 				}
@@ -147,20 +148,19 @@ func TestNoAttemptIsEarly(t *testing.T) {
 		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 		m, ids := newTestMonitor(t, f, 1, 1)
 		h := evidence.HourOf(time.Now())
-		must(t, m.secrets.turn(h, 0))
-		due := h.Start().Add(evidence.Offset(m.secrets.of(h), ids[0], h))
-		m.planner.busy["another"] = true // all places are taken
+		due := h.Start().Add(m.store.Offset(ids[0], h))
+		m.planner.Take("another") // all places are taken
 		time.Sleep(time.Until(due))
-		m.tick(t.Context(), m.machine.now())
+		m.tick(t.Context(), m.machine.Now())
 		f.set = -2 * time.Second
-		delete(m.planner.busy, "another")
-		m.tick(t.Context(), m.machine.now())
+		m.planner.Release("another")
+		m.tick(t.Context(), m.machine.Now())
 		m.running.Wait()
 		if f.climbs != 0 {
 			t.Fatalf("got %d attempts before %s, want none", f.climbs, due)
 		}
 		time.Sleep(2 * time.Second)
-		m.tick(t.Context(), m.machine.now())
+		m.tick(t.Context(), m.machine.Now())
 		m.running.Wait()
 		if f.climbs != 1 {
 			t.Errorf("got %d attempts when it was due, want 1", f.climbs)
@@ -182,12 +182,12 @@ func TestAttemptOfAMachineThatSlept(t *testing.T) {
 				f.slept += slept
 				return a, certs
 			}
-			now := m.machine.now().wall
+			now := m.machine.Now().Wall
 			m.mu.Lock()
 			err := m.begin(evidence.HourOf(now), now)
 			m.mu.Unlock()
 			must(t, err)
-			a, err := m.observe(t.Context(), job{ids[0], evidence.HourOf(now)}, func(context.Context, job, *lookout, *evidence.Attempt) {})
+			a, err := m.observe(t.Context(), schedule.Job{Relay: ids[0], Hour: evidence.HourOf(now)}, func(context.Context, schedule.Job, *lookout, *evidence.Attempt) {})
 			if slept < time.Hour {
 				must(t, err) // else it is of another hour
 			}
@@ -208,19 +208,19 @@ func TestThereAndBack(t *testing.T) {
 				f := &fakeNet{outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
 				m, _ := newTestMonitor(t, f, 1, 1)
 				m.cfg.Network = evidence.PSF
-				m.machine.kept = func() bool { return false }
-				m.clock = &wallclock.Clock{Kept: m.machine.kept, Uptime: func() time.Duration { return m.machine.now().steady }}
+				m.machine.Kept = func() bool { return false }
+				m.clock = &wallclock.Clock{Kept: m.machine.Kept, Uptime: func() time.Duration { return m.machine.Now().Steady }}
 				said := map[string]bool{}
 				tick := func() {
 					t.Helper()
 					time.Sleep(time.Second)
-					m.tick(t.Context(), m.machine.now())
+					m.tick(t.Context(), m.machine.Now())
 					if m.fault != nil {
 						said[m.fault.Error()] = true
 					}
 				}
 				tick()
-				h := evidence.HourOf(m.machine.now().wall)
+				h := evidence.HourOf(m.machine.Now().Wall)
 				_, before := m.look()
 				f.set = set
 				for range 20 {

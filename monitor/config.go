@@ -18,6 +18,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // DefaultConfig is the file with the defaults: the one place where each field is
@@ -188,7 +189,7 @@ func (c *Config) Validate() error {
 		err := alert.CheckURL(u)
 		want(err == nil, "alerts.alertmanagers[%d]: %v", i, err)
 	}
-	want(c.Concurrency >= 1 && c.Concurrency <= maxConcurrency, "concurrency: want 1 to %d, not %d", maxConcurrency, c.Concurrency)
+	want(c.Concurrency >= 1 && c.Concurrency <= schedule.MaxPlaces, "concurrency: want 1 to %d, not %d", schedule.MaxPlaces, c.Concurrency)
 	want(len(c.Second) <= maxSecond, "second_resolvers: want %d at most, not %d", maxSecond, len(c.Second))
 	want(len(c.Second) > 0 || c.Network == evidence.Lab, "second_resolvers: want one at least: without a second opinion no name that leads elsewhere than to the registered address can fail")
 	resolvers := map[probe.NameServer]bool{}

@@ -1,8 +1,7 @@
 // Package monitor watches relays from outside and writes evidence.
 //
 // Every hour each relay of the roster is probed at a second that it cannot
-// predict (schedule.go, secrets.go), as far as there are places (places.go), by the
-// ladder of package probe (round.go). What may be a trouble of the monitor's own is told
+// predict (package schedule), by the ladder of package probe (round.go). What may be a trouble of the monitor's own is told
 // from one of the relay by controls (controls.go), second resolvers (resolvers.go) and a
 // clock that cannot be set (clock.go). Who is watched, and by which rules, the
 // committee's files say (basis.go), which are read anew when they change (reread.go).

@@ -37,7 +37,7 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 	if err != nil {
 		return story, err
 	}
-	keys := evidence.Keys{Log: l.Key(), Witnesses: roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()}
+	keys := evidence.Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: roster.WitnessKeys(hour.Month()), Beacon: beacon.Quicknet()}
 	month, err := evidence.VerifyMonth(exported, keys)
 	if err != nil {
 		return story, fmt.Errorf("the log does not verify: %w: see \"relaymon log check\"", err)

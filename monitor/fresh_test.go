@@ -15,10 +15,12 @@ import (
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 
 	"github.com/psf-relay/relay-appliance/monitor/alert"
+	"github.com/psf-relay/relay-appliance/monitor/beacon/beacontest"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -40,7 +42,7 @@ func TestRealRelaySignsWhatIsNew(t *testing.T) {
 	s := h.spots[0]
 	this := evidence.HourOf(time.Now())
 	// climb asks the relay for a place, in the name that is due.
-	climb := func(m *Monitor, hour evidence.Hour) (identity, evidence.Attempt) {
+	climb := func(m *Monitor, hour evidence.Hour) (schedule.Identity, evidence.Attempt) {
 		t.Helper()
 		m.mu.Lock()
 		id, err := m.identify(m.basis().roster, relay, hour)
@@ -48,8 +50,8 @@ func TestRealRelaySignsWhatIsNew(t *testing.T) {
 		must(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 		defer cancel()
-		a, _ := m.climb(ctx, target, nil, id.key)
-		id.sign(&a)
+		a, _ := m.climb(ctx, target, nil, id.Key)
+		id.Sign(&a)
 		if a.Facts.Reservation == nil {
 			t.Fatalf("no reservation: %+v", a.Rungs)
 		}
@@ -68,7 +70,7 @@ func TestRealRelaySignsWhatIsNew(t *testing.T) {
 	m := s.m
 	m.seen[relay.PeerID] = &evidence.Attempt{Started: evidence.TimeOf(time.Now()), Facts: evidence.Facts{Reservation: &evidence.Reservation{}}} // frees its places
 	old, a := climb(m, this)
-	if check, why := judge(m, a, this); old.fresh() || check.State != evidence.VoucherBound || why != bounty.NotFresh {
+	if check, why := judge(m, a, this); old.Fresh() || check.State != evidence.VoucherBound || why != bounty.NotFresh {
 		t.Errorf("with nothing new: %+v (%s)", check, why)
 	}
 	// Who cosigns is of the monitor's own operator.
@@ -78,12 +80,12 @@ func TestRealRelaySignsWhatIsNew(t *testing.T) {
 	}
 	h.seal(m, 1)
 	wantCosigned(t, m, 1, 2)
-	if same, _ := climb(m, this); !same.key.Equals(old.key) || same.fresh() {
+	if same, _ := climb(m, this); !same.Key.Equals(old.Key) || same.Fresh() {
 		t.Error("a witness of the same operator makes it new")
 	}
 	roster.Monitors[2].Operator = "o2"
 	id, a := climb(m, this)
-	if check, why := judge(m, a, this); id.key.Equals(old.key) || check.Witness != roster.Monitors[2].WitnessKey || why != bounty.None {
+	if check, why := judge(m, a, this); id.Key.Equals(old.Key) || check.Witness != roster.Monitors[2].WitnessKey || why != bounty.None {
 		t.Errorf("with a cosignature: %+v (%s)", check, why)
 	}
 	// If that witness turns out to be of the same operator, it proves nothing.
@@ -114,7 +116,7 @@ func TestRealRelaySignsWhatIsNew(t *testing.T) {
 	h.stop(s)
 	m = h.start(s)
 	m.seen[relay.PeerID] = nil
-	if again, _ := climb(m, this); !again.key.Equals(id.key) {
+	if again, _ := climb(m, this); !again.Key.Equals(id.Key) {
 		t.Error("another identity after a restart")
 	}
 }
@@ -142,7 +144,7 @@ func TestRunWithNothingNew(t *testing.T) {
 		cosigner, err := ownWitness(other)
 		must(t, err)
 		m.cfg.Network = evidence.PSF
-		m.secrets.mark, m.identities.monitor = m.store.Mark, m.store.Key()
+		m.identities = schedule.NewIdentities(m.store.Key())
 		roster := &bounty.Roster{Network: evidence.PSF, Relays: m.basis().roster.Relays, Monitors: []bounty.Monitor{
 			{Name: "m1", Operator: "us", LogKey: m.store.Key(), WitnessKey: m.store.WitnessKey(), Term: bounty.Term{From: first}},
 			{Name: "m2", Operator: "them", LogKey: other.Key(), WitnessKey: other.WitnessKey(), WitnessURL: "http://m2/witness", Term: bounty.Term{From: first}},
@@ -150,7 +152,7 @@ func TestRunWithNothingNew(t *testing.T) {
 		for i := range roster.Relays {
 			roster.Relays[i].IPv4 = "203.0.113.7"
 		}
-		d := newDrand(t, time.Now().Add(-90*24*time.Hour-7*time.Second))
+		d := beacontest.New(t, time.Now().Add(-90*24*time.Hour-7*time.Second))
 		rules := bounty.Defaults()
 		m.inForce.Store(&basis{rules: rules, roster: roster, history: history.New(m.store, rules, roster, d)})
 		m.climb = func(ctx context.Context, target probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte) {
@@ -177,7 +179,7 @@ func TestRunWithNothingNew(t *testing.T) {
 		}
 		client := &http.Client{Transport: net}
 		m.witnessing = newWitnessing(m, client)
-		m.beacons = newBeacons(d.Chain, []string{"http://hangs/api", "http://drand/api"}, client, m.log)
+		m.beacons = schedule.NewBeacons(d.Chain, []string{"http://hangs/api", "http://drand/api"}, client, m.log)
 		net["hangs"] = func() http.Handler {
 			return http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 		}

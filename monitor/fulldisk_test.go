@@ -53,7 +53,6 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	defer log.Close()
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler), store: log}
 	goBy(m, bounty.Defaults(), &bounty.Roster{Network: evidence.Lab})
-	sec := &secrets{dir: filepath.Join(dir, "schedule"), mark: func(evidence.Hour, evidence.Mark) error { return nil }}
 	own, err := ownWitness(log)
 	must(t, err)
 	other, err := store.Create(filepath.Join(t.TempDir(), "log"), store.Options{Name: "m2", Network: evidence.Lab, First: first})
@@ -75,7 +74,6 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	defer cancel()
 	n := 0
 	writers := map[string]func() error{
-		"secret":       func() error { return sec.turn(first, 0) },
 		"publications": func() error { return m.keepPublications(m.basis().roster, nil, first.Month()) },
 		"format":       func() error { return stateFormat.Note(dir) },
 		"backup":       func() error { return BackupLog(cfg, filepath.Join(dir, "backup")) },
@@ -159,7 +157,7 @@ func (d *desk) Send(_ context.Context, alerts []alert.Alert) error {
 // the fault would be shown until the next hour begins, whatever the log takes by then.
 func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	m, _ := newTestMonitor(t, &fakeNet{}, 0, 1)
-	m.tick(t.Context(), m.machine.now())
+	m.tick(t.Context(), m.machine.Now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Fatalf("begun %s, fault %v", m.begun, m.fault)
 	}
@@ -171,8 +169,8 @@ func TestRefusedMarkEndsTheJudging(t *testing.T) {
 	again, err := store.Open(logDir(m.cfg))
 	must(t, err)
 	defer again.Close()
-	m.store, m.secrets.mark = again, again.Mark
-	m.tick(t.Context(), m.machine.now())
+	m.store = again
+	m.tick(t.Context(), m.machine.Now())
 	if m.begun.IsZero() || m.fault != nil {
 		t.Errorf("with a log again: begun %s, fault %v, want an hour begun and no fault", m.begun, m.fault)
 	}

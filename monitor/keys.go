@@ -12,6 +12,7 @@ import (
 // PublicKeys are what the committee enters in its roster.
 type PublicKeys struct {
 	LogKey     string `json:"log_key"`
+	PlanKey    string `json:"plan_key"`
 	WitnessKey string `json:"witness_key"`
 }
 
@@ -21,7 +22,7 @@ func Keys(cfg Config) (PublicKeys, error) {
 	if err != nil {
 		return PublicKeys{}, err
 	}
-	return PublicKeys{l.Key(), l.WitnessKey()}, l.Close()
+	return PublicKeys{l.Key(), l.PlanKey(), l.WitnessKey()}, l.Close()
 }
 
 // CheckLog verifies the whole store, also while it is running, with the

@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
@@ -170,7 +171,7 @@ func largeMonitor(t testing.TB, n, hours int) *Monitor {
 	m.store, err = store.Create(m.cfg.DataDir+"/log", store.Options{Name: "m1", Network: evidence.Lab, First: this - evidence.Hour(hours)})
 	must(t, err)
 	t.Cleanup(func() { _ = m.store.Close() })
-	m.identities.monitor = m.store.Key()
+	m.identities = schedule.NewIdentities(m.store.Key())
 	m.basis().roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}, {Name: "c2", TCP4: "x", WSS: "x"}, {Name: "c3", TCP4: "x", WSS: "x"}}
 	for i := range m.basis().roster.Relays {
 		m.basis().roster.Relays[i].Enrolled = m.store.First()

@@ -24,6 +24,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
@@ -154,12 +155,12 @@ func TestUnfitFactsAreLeftOut(t *testing.T) {
 			a.Facts.Reservation = &evidence.Reservation{Peer: "x", Voucher: []byte{1}, Expires: evidence.TimeOf(time.Now()), Addrs: make([]string, 100)}
 			return a, [][]byte{{1}}
 		}
-		h := evidence.HourOf(m.machine.now().wall)
+		h := evidence.HourOf(m.machine.Now().Wall)
 		m.mu.Lock()
-		err := m.begin(h, m.machine.now().wall)
+		err := m.begin(h, m.machine.Now().Wall)
 		m.mu.Unlock()
 		must(t, err)
-		m.attempt(t.Context(), job{ids[0], h})
+		m.attempt(t.Context(), schedule.Job{Relay: ids[0], Hour: h})
 		records, err := m.store.Records(h)
 		must(t, err)
 		if len(records) != 1 || len(records[0].Attempts) != 1 || records[0].Attempts[0].Facts.AgentVersion != "" {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // What a probe saw has the names of Prometheus's blackbox_exporter where that has
@@ -46,7 +47,7 @@ func (d *attemptDescs) collect(out chan<- prometheus.Metric, a *evidence.Attempt
 	put := func(desc *prometheus.Desc, v float64, more ...string) {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, v, append(slices.Clone(labels), more...)...)
 	}
-	put(d.success, truth(complete(*a)))
+	put(d.success, truth(schedule.Complete(*a)))
 	var took int64
 	seen := map[string]bool{}
 	for _, r := range a.Rungs {
@@ -146,13 +147,12 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 	gauge(descOverloaded, truth(o.Overload != ""))
 	n.m.mu.Lock()
 	refusals := n.m.refusals
-	places, used, waiting := n.m.planner.places.all, len(n.m.planner.busy), len(n.m.planner.places.waiting)
-	lates, misses := n.m.planner.places.lates, n.m.planner.places.misses
+	load := n.m.planner.Load()
 	n.m.mu.Unlock()
-	gauge(descPlaces, float64(places))
-	gauge(descPlacesUsed, float64(used))
-	gauge(descQueue, float64(waiting))
-	for desc, total := range map[*prometheus.Desc]int{descLate: lates, descMissed: misses} {
+	gauge(descPlaces, float64(load.Places))
+	gauge(descPlacesUsed, float64(load.Busy))
+	gauge(descQueue, float64(load.Waiting))
+	for desc, total := range map[*prometheus.Desc]int{descLate: load.Lates, descMissed: load.Misses} {
 		out <- prometheus.MustNewConstMetric(desc, prometheus.CounterValue, float64(total))
 	}
 	for _, l := range refusals {

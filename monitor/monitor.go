@@ -21,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -32,27 +33,29 @@ type Monitor struct {
 	store  *store.Log
 	ladder *ladder
 	climb  climber // the ladder's, or a test's
+	world  *World  // nil: the real one
 
 	inForce  atomic.Pointer[basis] // see [Monitor.basis]
 	browsing *browsing             // nil: no browser is at hand
 	rows     rows                  // of the overview
 	alerts   *alert.Keeper         // nil: nobody is to be told
 
-	witness    *witness.Witness // cosigns others' checkpoints
-	witnessing *witnessing      // has others cosign this log's
-	beacons    *beacons         // nil: no source of randomness is configured
-	updates    *feed.Feed       // the project's release list
+	cosignature atomic.Pointer[cosignature] // the last that was found
+
+	witness    *witness.Witness  // cosigns others' checkpoints
+	witnessing *witnessing       // has others cosign this log's
+	beacons    *schedule.Beacons // nil: no source of randomness is configured
+	updates    *feed.Feed        // the project's release list
 
 	mu         sync.Mutex
-	planner    *planner
-	secrets    *secrets
-	identities *identities
+	planner    *schedule.Planner
+	identities *schedule.Identities
 	overloaded bool                         // it was said that the monitor does not keep up
 	seen       map[string]*evidence.Attempt // by peer ID: the last attempt that got a reservation
 	latest     map[string]*evidence.Attempt // by peer ID: the last attempt
 	begun      time.Time                    // when the current hour was begun; the zero time: it was not
 	lastly     time.Time                    // the last tick
-	looked     moment                       // the last look at the clock
+	looked     schedule.Moment              // the last look at the clock
 	steps      int                          // how many times the clock was seen to be set
 	fault      error                        // why nothing is judged at present; nil: all is well
 	unheard    error                        // why no second resolver answered; nil: one did
@@ -60,7 +63,7 @@ type Monitor struct {
 
 	refusals []*listen.Refusals // of each listener
 
-	machine machine
+	machine schedule.Machine
 	clock   *wallclock.Clock // under mu; nil: the clock is never in doubt
 	doubted bool             // it was said that the clock is in doubt
 
@@ -99,14 +102,19 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 		log:     log,
 		seen:    map[string]*evidence.Attempt{},
 		latest:  map[string]*evidence.Attempt{},
-		machine: thisMachine(),
+		machine: schedule.ThisMachine(),
 		clock:   wallclock.New(),
 	}
+	return m.open()
+}
+
+// open opens the log and reads the committee's files.
+func (m *Monitor) open() (*Monitor, error) {
 	if err := m.follow(); err != nil {
 		return nil, err
 	}
 	var err error
-	if m.store, err = openLog(cfg); err != nil {
+	if m.store, err = openLog(m.cfg); err != nil {
 		return nil, err
 	}
 	if err := m.prepare(); err != nil {
@@ -121,7 +129,7 @@ func (m *Monitor) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	h, kept := evidence.HourOf(time.Now()), shelfOf(m.cfg)
+	h, kept := evidence.HourOf(m.now()), shelfOf(m.cfg)
 	last, err := kept.lastly(b, m.cfg)
 	if err != nil {
 		return err
@@ -139,18 +147,21 @@ func (m *Monitor) prepare() (err error) {
 	m.inForce.Store(b)
 	m.tellUnknown(nil, b)
 	m.shelve(b, h)
-	if m.ladder, err = newLadder(m.cfg); err != nil {
-		return err
+	if m.world == nil {
+		if m.ladder, err = newLadder(m.cfg); err != nil {
+			return err
+		}
+		m.climb = m.ladder.climb
 	}
-	m.climb = m.ladder.climb
 	if m.alerts, err = m.newAlerts(); err != nil {
 		return err
 	}
-	m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: m.store.Mark}
-	m.planner = newPlanner(m.secrets.of)
-	m.planner.places.all = m.cfg.Concurrency
-	m.identities = &identities{monitor: m.store.Key(), known: map[job]identity{}}
-	now := m.machine.now()
+	m.planner = m.newPlanner()
+	m.identities = schedule.NewIdentities(m.store.Key())
+	if m.world != nil {
+		m.identities.Salt = m.world.Salt
+	}
+	now := m.machine.Now()
 	if err := m.recall(now); err != nil {
 		return err
 	}
@@ -160,7 +171,12 @@ func (m *Monitor) prepare() (err error) {
 	if m.browsing, err = newBrowsing(m.cfg, m.log); err != nil || m.browsing == nil {
 		return err
 	}
-	return m.browsing.restore(m.store.Records, now.wall)
+	return m.browsing.restore(m.store.Records, now.Wall)
+}
+
+// newPlanner is one that has begun nothing.
+func (m *Monitor) newPlanner() *schedule.Planner {
+	return schedule.NewPlanner(func(j schedule.Job) time.Duration { return m.store.Offset(j.Relay, j.Hour) }, m.cfg.Concurrency)
 }
 
 // Close ends the listener and lets go of the log.
@@ -186,7 +202,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	chain := cron.NewChain(cron.SkipIfStillRunning(cron.DiscardLogger), cron.Recover(logger))
 	jobs := map[string]cron.Job{}
 	for spec, job := range map[string]func(){
-		"20 * * * * *":    func() { m.seal(m.machine.now().wall) },
+		"20 * * * * *":    func() { m.seal(m.machine.Now().Wall) },
 		"40 */10 * * * *": m.noteClock,
 		"*/10 * * * * *":  func() { m.askWitnesses(ctx) },
 		"*/5 * * * * *":   func() { m.freshen(ctx) },
@@ -205,7 +221,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	m.log.Info("watching", "relays", len(m.basis().targets(evidence.HourOf(time.Now()))), "origin", m.store.Origin(), "version", buildinfo.Version())
 	var ended []context.Context // of each cron that was stopped: when its last job is over
 	beating := make(chan struct{})
-	tick := cron.Recover(logger)(cron.FuncJob(func() { m.tick(ctx, m.machine.now()) }))
+	tick := cron.Recover(logger)(cron.FuncJob(func() { m.tick(ctx, m.machine.Now()) }))
 	go func() {
 		defer close(beating)
 		m.beat(ctx, tick.Run, func() {
@@ -253,14 +269,14 @@ const asleep = 30 * time.Second
 func (m *Monitor) beat(ctx context.Context, tick, again func()) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
-	for last := m.machine.now(); ; {
+	for last := m.machine.Now(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 		}
-		now := m.machine.now()
-		if now.stepped(last) {
+		now := m.machine.Now()
+		if now.Stepped(last) {
 			again()
 		}
 		last = now
@@ -269,17 +285,17 @@ func (m *Monitor) beat(ctx context.Context, tick, again func()) {
 }
 
 // tick starts the attempts that are due.
-func (m *Monitor) tick(ctx context.Context, now moment) {
+func (m *Monitor) tick(ctx context.Context, now schedule.Moment) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if ctx.Err() != nil {
 		return
 	}
 	m.lastly = time.Now()
-	h := evidence.HourOf(now.wall)
+	h := evidence.HourOf(now.Wall)
 	for _, ready := range []func() error{
 		func() error { return m.watchClock(now) }, // first: also what takes the clock into an hour that it cannot be is a step
-		func() error { return m.misnamed(now.wall) },
+		func() error { return m.misnamed(now.Wall) },
 		func() error { return m.store.Room(m.cfg.Concurrency) },
 	} {
 		if err := ready(); err != nil {
@@ -288,11 +304,11 @@ func (m *Monitor) tick(ctx context.Context, now moment) {
 		}
 	}
 	if m.begun.IsZero() || evidence.HourOf(m.begun) != h {
-		if err := m.begin(h, now.wall); err != nil {
+		if err := m.begin(h, now.Wall); err != nil {
 			return
 		}
 	}
-	for _, j := range m.planner.due(now, m.basis().targets(h)) {
+	for _, j := range m.planner.Due(now, m.basis().targets(h)) {
 		m.running.Add(1)
 		go func() {
 			defer m.running.Done()
@@ -310,14 +326,7 @@ func (m *Monitor) begin(h evidence.Hour, now time.Time) error {
 		err = m.sampleInto(h)
 	}
 	if err == nil {
-		err = m.resume(h, m.machine.now())
-	}
-	if err == nil {
-		var begun evidence.Hour
-		if !m.begun.IsZero() {
-			begun = evidence.HourOf(m.begun)
-		}
-		err = m.secrets.turn(h, begun)
+		err = m.resume(h, m.machine.Now())
 	}
 	if err != nil {
 		m.interrupt(err)

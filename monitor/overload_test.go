@@ -2,7 +2,6 @@ package monitor
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // deadTakes is how long an attempt on a relay lasts that drops every packet: 15 s for
@@ -26,12 +26,12 @@ const deadTakes = 65 * time.Second
 type planned struct {
 	slog.Handler
 	mu   *sync.Mutex
-	ends map[job][]time.Time
+	ends map[schedule.Job][]time.Time
 	said map[string]int
 }
 
 func newPlanned() planned {
-	return planned{slog.DiscardHandler, new(sync.Mutex), map[job][]time.Time{}, map[string]int{}}
+	return planned{slog.DiscardHandler, new(sync.Mutex), map[schedule.Job][]time.Time{}, map[string]int{}}
 }
 
 func (planned) Enabled(context.Context, slog.Level) bool { return true }
@@ -43,13 +43,13 @@ func (p planned) Handle(_ context.Context, r slog.Record) error {
 	if r.Message != "attempt" {
 		return nil
 	}
-	var j job
+	var j schedule.Job
 	r.Attrs(func(a slog.Attr) bool {
 		switch a.Key {
 		case "relay":
-			j.relay = a.Value.String()
+			j.Relay = a.Value.String()
 		case "hour":
-			j.hour = a.Value.Any().(evidence.Hour)
+			j.Hour = a.Value.Any().(evidence.Hour)
 		}
 		return true
 	})
@@ -96,7 +96,6 @@ func TestHalfOfAThousandRelaysAreDead(t *testing.T) {
 			revived[id] = i%40 == 0
 		}
 		first := evidence.HourOf(time.Now())
-		constant := m.secrets.of(first)
 		revival = (first + hours - 2).Start().Add(30 * time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter)
 		defer cancel()
@@ -105,14 +104,14 @@ func TestHalfOfAThousandRelaysAreDead(t *testing.T) {
 		var delays []time.Duration
 		for h := first; h < first+hours; h++ {
 			for _, id := range ids {
-				due := h.Start().Add(evidence.Offset(constant, id, h))
-				at := log.ends[job{id, h}]
+				due := h.Start().Add(m.store.Offset(id, h))
+				at := log.ends[schedule.Job{Relay: id, Hour: h}]
 				switch works := !down(id, due); {
 				case works && len(at) == 0:
 					t.Errorf("%s: relay %s works and was not tried", h, id)
 				case works:
 					delays = append(delays, at[0].Sub(due)-time.Second)
-				case !revived[id] && (len(at) < 2 || at[1].Sub(at[0]) < 5*time.Minute || at[0].Sub(due)-deadTakes > lateAfter):
+				case !revived[id] && (len(at) < 2 || at[1].Sub(at[0]) < 5*time.Minute || at[0].Sub(due)-deadTakes > schedule.LateAfter):
 					t.Errorf("%s: dead relay %s was due at %s, and its attempts ended at %s, want two, 5 minutes apart", h, id, due, at)
 				}
 			}
@@ -123,8 +122,8 @@ func TestHalfOfAThousandRelaysAreDead(t *testing.T) {
 		if p99 > 5*time.Second || last > time.Minute {
 			t.Errorf("attempts on relays that work began up to %s late, 1 %% of them more than %s; want 1m and 5s at most", last, p99)
 		}
-		if p := m.planner.places; p.misses != 0 || p.lates != 0 || p.overload(m.machine.now()) != "" {
-			t.Errorf("%d missed, %d late: %s", p.misses, p.lates, p.overload(m.machine.now()))
+		if load, why := m.planner.Load(), m.planner.Overload(m.machine.Now()); load.Misses != 0 || load.Lates != 0 || why != "" {
+			t.Errorf("%d missed, %d late: %s", load.Misses, load.Lates, why)
 		}
 	})
 }
@@ -228,82 +227,4 @@ func TestTooFewPlaces(t *testing.T) {
 			t.Errorf("metrics %v", got)
 		}
 	})
-}
-
-// Who starts when there are more attempts than places.
-func TestOrder(t *testing.T) {
-	h := hourly("2026-11-03T14:00:00Z")
-	now := h.Start().Add(30 * time.Minute)
-	of := func(prefix string, n int, minute time.Duration, retry bool) (list []candidate) {
-		for i := range n {
-			list = append(list, candidate{job{fmt.Sprint(prefix, i), h}, h.Start().Add(minute * time.Minute), retry})
-		}
-		return list
-	}
-	for _, c := range []struct {
-		name string
-		list []candidate
-		busy []string
-		want string
-	}{
-		{"first attempts before retries", slices.Concat(of("retry", 3, 1, true), of("first", 3, 2, false)), nil, "first0 first1 first2 retry0 retry1 retry2"},
-		{"what is due longer", slices.Concat(of("a", 1, 9, false), of("b", 1, 8, false), of("c", 1, 7, false)), nil, "c0 b0 a0"},
-		{"relays that failed come last", slices.Concat(of("dead", 3, 1, false), of("retry", 2, 2, true)), nil, "retry0 retry1 dead0 dead1 dead2"},
-		{"they have half of the places", of("dead", 9, 1, false), nil, "dead0 dead1 dead2 dead3"},
-		{"counted with those under way", of("dead", 9, 1, false), []string{"dead7", "dead8"}, "dead0 dead1"},
-		{"an eighth is theirs", slices.Concat(of("dead", 9, 1, false), of("first", 9, 2, false)), nil, "first0 first1 first2 first3 first4 first5 first6 dead0"},
-		{"none is free", of("first", 2, 1, false), []string{"1", "2", "3", "4", "5", "6", "7", "8"}, ""},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			s := newPlaces()
-			s.all = 8
-			for i := range 9 {
-				s.failed[fmt.Sprint("dead", i)] = true
-			}
-			busy := map[string]bool{}
-			for _, relay := range c.busy {
-				busy[relay] = true
-			}
-			var got []string
-			for _, j := range s.choose(at(now), c.list, busy) {
-				got = append(got, j.relay)
-			}
-			if got := strings.Join(got, " "); got != c.want {
-				t.Errorf("got %q, want %q", got, c.want)
-			}
-		})
-	}
-}
-
-// After a pause, when all relays are due at once, they start a few at a time.
-func TestAFewAtATime(t *testing.T) {
-	h := hourly("2026-11-03T14:00:00Z")
-	p := newPlanner(constantSecret)
-	p.places.all = 1000
-	var relays []string
-	for i := range 100 {
-		relays = append(relays, fmt.Sprint("relay", i))
-	}
-	if jobs := p.due(at(h.End().Add(-time.Second)), relays); len(jobs) != startsAtOnce {
-		t.Errorf("%d attempts start at once, want %d", len(jobs), startsAtOnce)
-	}
-}
-
-// A restart does not forget which relays failed.
-func TestRestoreKnowsWhatFailed(t *testing.T) {
-	h := hourly("2026-11-03T14:00:00Z")
-	p := newPlanner(constantSecret)
-	for relay, outcomes := range map[string][]evidence.Outcome{
-		"dead":  {evidence.OK, evidence.Fail, evidence.Blind},
-		"works": {evidence.Fail, evidence.OK},
-	} {
-		r := evidence.Record{PeerID: relay, Hour: h}
-		for _, o := range outcomes {
-			r.Attempts = append(r.Attempts, attempt(h.Start(), o))
-		}
-		p.restore(r, at(h.End()), true)
-	}
-	if !p.places.failed["dead"] || p.places.failed["works"] {
-		t.Errorf("failed: %v, want dead alone", p.places.failed)
-	}
 }

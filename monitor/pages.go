@@ -29,7 +29,7 @@ const (
 func (m *Monitor) pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() (wss []string) {
-		h, b := evidence.HourOf(time.Now()), m.basis()
+		h, b := evidence.HourOf(m.now()), m.basis()
 		for i := range b.roster.Relays {
 			if r := &b.roster.Relays[i]; r.EnrolledAt(h) && len(wss) < mostChecked {
 				_, addr := r.At(h).Multiaddrs(r.PeerID)
@@ -45,16 +45,18 @@ func (m *Monitor) pages() http.Handler {
 // source answers the pages' questions, as of now.
 type source struct{ m *Monitor }
 
-func (s source) Overview() (web.Overview, error) { return s.m.overview(time.Now()) }
+func (s source) Now() time.Time { return s.m.now() }
 
-func (s source) Fault() string { return s.m.self(time.Now()).Fault }
+func (s source) Overview() (web.Overview, error) { return s.m.overview(s.m.now()) }
+
+func (s source) Fault() string { return s.m.self(s.m.now()).Fault }
 
 func (s source) Month(relay string, month evidence.Month) (web.Month, error) {
-	return s.m.month(relay, month, time.Now())
+	return s.m.month(relay, month, s.m.now())
 }
 
 func (s source) Hour(relay string, hour evidence.Hour) (history.Story, error) {
-	return s.m.story(relay, hour, time.Now())
+	return s.m.story(relay, hour, s.m.now())
 }
 
 // self is what there is to say of the monitor itself, relays left out.
@@ -75,7 +77,7 @@ func (m *Monitor) self(now time.Time) web.Overview {
 		o.Fault = m.fault.Error()
 	}
 	o.NotUsed = m.notUsed()
-	o.Overload = m.planner.places.overload(m.machine.now())
+	o.Overload = m.planner.Overload(m.machine.Now())
 	m.mu.Unlock()
 	o.NotFresh = m.notFresh(now)
 	m.addWitnesses(&o)
@@ -196,7 +198,7 @@ func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
 
 // warm reads the running month before the first visitor comes.
 func (m *Monitor) warm(ctx context.Context, b *basis) {
-	if err := b.history.Warm(ctx, evidence.MonthOf(time.Now())); err != nil && ctx.Err() == nil {
+	if err := b.history.Warm(ctx, evidence.MonthOf(m.now())); err != nil && ctx.Err() == nil {
 		m.log.Error("read the running month", "err", err)
 	}
 }

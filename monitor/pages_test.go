@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestCheckPage(t *testing.T) {
 	this := evidence.HourOf(time.Now())
 	before := this - 1
-	m := &Monitor{log: slog.New(slog.DiscardHandler)}
+	m := &Monitor{log: slog.New(slog.DiscardHandler), machine: schedule.ThisMachine()}
 	m.inForce.Store(&basis{roster: &bounty.Roster{Relays: []bounty.Relay{
 		{PeerID: "here", Enrolled: before, Address: bounty.Address{Domain: "old.test"},
 			Moves: []bounty.Move{{From: before, Address: bounty.Address{Domain: "new.test", WSSPort: 4443}}}},
@@ -39,7 +40,7 @@ func TestCheckPage(t *testing.T) {
 
 // A visitor's browser is not sent to a thousand relays.
 func TestCheckPageOfALargeRoster(t *testing.T) {
-	m := &Monitor{log: slog.New(slog.DiscardHandler)}
+	m := &Monitor{log: slog.New(slog.DiscardHandler), machine: schedule.ThisMachine()}
 	m.inForce.Store(&basis{roster: &bounty.Roster{}})
 	for i := range 1000 {
 		m.basis().roster.Relays = append(m.basis().roster.Relays, bounty.Relay{PeerID: fmt.Sprint(i), Enrolled: 1, Address: bounty.Address{Domain: "r.test"}})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // reservation is one that a monitor asks for: when, and in whose name.
@@ -49,6 +51,7 @@ func TestFiveMonitorsLeaveRoomAtAJSRelay(t *testing.T) {
 	// that fails every attempt is followed by the retries. last is what a monitor
 	// saw of the relay before.
 	plan := func(seed int, fails bool, last *evidence.Attempt) []reservation {
+		random := rand.New(rand.NewPCG(uint64(seed), 1))
 		var out []reservation
 		for i := range n {
 			m, ids := newTestMonitor(t, &fakeNet{}, 1, 1)
@@ -62,24 +65,24 @@ func TestFiveMonitorsLeaveRoomAtAJSRelay(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if id.key == nil {
+				if id.Key == nil {
 					continue // it is others' turn
 				}
-				p, err := peer.IDFromPrivateKey(id.key)
+				p, err := peer.IDFromPrivateKey(id.Key)
 				if err != nil {
 					t.Fatal(err)
 				}
-				j := job{ids[0], h}
-				begin := h.Start().Add(max(evidence.Offset([]byte{byte(seed), byte(i)}, ids[0], h), m.planner.held[j]))
+				j := schedule.Job{Relay: ids[0], Hour: h}
+				begin := h.Start().Add(max(time.Duration(random.IntN(3600))*time.Second, m.planner.Held(j)))
 				at := []time.Time{begin}
-				for k := 0; fails && k < len(retries); k++ {
-					again := begin.Add(retries[k])
-					if m.seat(m.basis().roster, m.basis().roster.Relay(ids[0]), h).reserves(h, !again.Before(h.End())) {
+				for k := 0; fails && k < len(schedule.Retries); k++ {
+					again := begin.Add(schedule.Retries[k])
+					if m.seat(m.basis().roster, m.basis().roster.Relay(ids[0]), h).Reserves(h, !again.Before(h.End())) {
 						at = append(at, again)
 					}
 				}
 				last := evidence.TimeOf(at[len(at)-1].Add(2 * time.Hour))
-				m.planner.hold(j, evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{Expires: last}}})
+				m.planner.Hold(j, evidence.Attempt{Facts: evidence.Facts{Reservation: &evidence.Reservation{Expires: last}}})
 				for _, when := range at {
 					out = append(out, reservation{when.Sub(first.Start()).Milliseconds(), p.String()})
 				}

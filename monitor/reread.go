@@ -14,6 +14,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // reread looks for a new roster or new rules. Those that are good are in force for
@@ -122,9 +123,9 @@ func (m *Monitor) adopt(b *basis, h evidence.Hour, now time.Time) {
 	defer m.mu.Unlock()
 	old := m.inForce.Swap(b)
 	// An hour that was settled at the old address is not settled at the new one.
-	m.planner.reopen(func(j job) bool {
-		before, after := old.roster.Relay(j.relay), b.roster.Relay(j.relay)
-		return before != nil && after != nil && before.At(j.hour) != after.At(j.hour)
+	m.planner.Reopen(func(j schedule.Job) bool {
+		before, after := old.roster.Relay(j.Relay), b.roster.Relay(j.Relay)
+		return before != nil && after != nil && before.At(j.Hour) != after.At(j.Hour)
 	})
 	if !m.begun.IsZero() {
 		m.listen(h)

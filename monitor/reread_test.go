@@ -69,8 +69,7 @@ func TestNewRosterIsInForceAtOnce(t *testing.T) {
 		dialled := map[string][]string{} // by relay: the addresses, in order
 		m, ids := newTestMonitor(t, &fakeNet{}, 5, 4)
 		first := evidence.HourOf(time.Now())
-		must(t, m.secrets.turn(first, 0))
-		due := func(id string) time.Duration { return evidence.Offset(m.secrets.of(first), id, first) }
+		due := func(id string) time.Duration { return m.store.Offset(id, first) }
 		slices.SortFunc(ids, func(a, b string) int { return cmp.Compare(due(a), due(b)) })
 		settled, hanging, moving, gone, added := ids[0], ids[1], ids[2], ids[3], ids[4]
 		m.log = slog.New(slog.NewTextHandler(&said, nil))
@@ -118,7 +117,7 @@ func TestNewRosterIsInForceAtOnce(t *testing.T) {
 			}
 		}
 		m.mu.Lock()
-		if !m.planner.busy[hanging] {
+		if !m.planner.Busy(hanging) {
 			t.Error("the old attempt is over: this test shows nothing")
 		}
 		m.mu.Unlock()

@@ -13,23 +13,27 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
+
+// controlsTimeout bounds the controls after an attempt that failed.
+const controlsTimeout = 80 * time.Second
 
 // climber climbs the ladder once, with the roster's controls; it returns what was
 // seen and the leaf certificates (DER) that the attempt refers to.
 type climber func(ctx context.Context, t probe.Target, look *lookout, key crypto.PrivKey) (evidence.Attempt, [][]byte)
 
 // attempt makes a planned attempt.
-func (m *Monitor) attempt(ctx context.Context, j job) {
-	began := m.machine.now()
+func (m *Monitor) attempt(ctx context.Context, j schedule.Job) {
+	began := m.machine.Now()
 	a, err := m.observe(ctx, j, m.browse)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if errors.Is(err, store.ErrSealed) || errors.Is(err, evidence.ErrOutside) {
 		m.log.Warn("an attempt counts nowhere: by the clock its hour is another", "err", err)
 	} else if errors.Is(err, store.ErrUnfit) {
-		m.log.Error("an attempt is lost, since the log refuses it; please report this", "relay", j.relay, "err", err)
+		m.log.Error("an attempt is lost, since the log refuses it; please report this", "relay", j.Relay, "err", err)
 	} else if err != nil {
 		m.interrupt(err)
 	}
@@ -38,37 +42,37 @@ func (m *Monitor) attempt(ctx context.Context, j job) {
 	}
 	// An attempt that could not be kept was made all the same: the relay is not
 	// to be dialled again for it.
-	m.planner.end(j, a, began.steady)
+	m.planner.End(j, a, began.Steady)
 }
 
 // observe makes one attempt and puts it into the log: it counts when it is
 // there, and not before. What also sees besides is recorded with it. The result is
 // nil if none was made.
-func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context, job, *lookout, *evidence.Attempt)) (*evidence.Attempt, error) {
+func (m *Monitor) observe(ctx context.Context, j schedule.Job, also func(context.Context, schedule.Job, *lookout, *evidence.Attempt)) (*evidence.Attempt, error) {
 	e, err := m.equip(m.basis(), j)
 	if err != nil || e == nil {
 		return nil, err
 	}
 	began, steps := m.look()
 	awake := time.Now() // of a clock that stands still while the machine sleeps
-	climbing, cancel := context.WithTimeout(ctx, timeLeft(j.hour, began.wall))
+	climbing, cancel := context.WithTimeout(ctx, timeLeft(j.Hour, began.Wall))
 	defer cancel()
-	a, certs := m.climb(climbing, e.target, e.lookout, e.identity.key)
+	a, certs := m.climb(climbing, e.target, e.lookout, e.identity.Key)
 	also(ctx, j, e.lookout, &a)
 	ended, more := m.look()
-	asleep := ended.steady - began.steady - time.Since(awake)
-	a.Stepped = more != steps || ended.stepped(began) || asleep >= evidence.MinStep
+	asleep := ended.Steady - began.Steady - time.Since(awake)
+	a.Stepped = more != steps || ended.Stepped(began) || asleep >= evidence.MinStep
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
-	e.identity.sign(&a)
-	m.log.Info("attempt", "relay", j.relay, "hour", j.hour,
+	e.identity.Sign(&a)
+	m.log.Info("attempt", "relay", j.Relay, "hour", j.Hour,
 		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,
 		"relayed", a.Results[evidence.Relay].Outcome, "level", a.Level)
 	if m.cfg.Network != evidence.Lab && m.onOwnHost(e.address.IPv4) {
 		return &a, nil // watched, but never evidence
 	}
-	err = m.store.Append(j.hour, a, certs...)
+	err = m.store.Append(j.Hour, a, certs...)
 	if errors.Is(err, store.ErrUnfit) && !errors.Is(err, evidence.ErrOutside) {
 		// What a stranger said is not worth a lost attempt: its outcome is kept, and
 		// what the relay signed.
@@ -83,24 +87,24 @@ func (m *Monitor) observe(ctx context.Context, j job, also func(context.Context,
 		for i := range a.Rungs {
 			a.Rungs[i].Detail = ""
 		}
-		if err = m.store.Append(j.hour, a); err == nil {
-			m.log.Error("the facts of an attempt are left out, since the log refuses them; please report this", "relay", j.relay, "err", why)
+		if err = m.store.Append(j.Hour, a); err == nil {
+			m.log.Error("the facts of an attempt are left out, since the log refuses them; please report this", "relay", j.Relay, "err", why)
 		}
 	}
 	return &a, err
 }
 
 // look is a look at the clocks, and how many times the wall's was set so far.
-func (m *Monitor) look() (now moment, steps int) {
+func (m *Monitor) look() (now schedule.Moment, steps int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.machine.now(), m.steps
+	return m.machine.Now(), m.steps
 }
 
 // timeLeft is how long an attempt may take, its controls included: what is not in the
 // log when the hour is sealed counts nowhere.
 func timeLeft(h evidence.Hour, wall time.Time) time.Duration {
-	return min(attemptTimeout+roundEvery+controlsTimeout, h.End().Add(evidence.CloseAfter-10*time.Second).Sub(wall))
+	return min(schedule.AttemptTimeout+roundEvery+controlsTimeout, h.End().Add(evidence.CloseAfter-10*time.Second).Sub(wall))
 }
 
 // errand is a job with all that it needs: what the roster says is looked up once.
@@ -108,23 +112,23 @@ type errand struct {
 	address  bounty.Address
 	target   probe.Target
 	lookout  *lookout
-	identity identity
+	identity schedule.Identity
 }
 
 // equip looks up what a job needs; nil: the relay is not under judgement in that hour.
-func (m *Monitor) equip(b *basis, j job) (*errand, error) {
-	relay := b.roster.Relay(j.relay)
-	if relay == nil || !relay.EnrolledAt(j.hour) {
+func (m *Monitor) equip(b *basis, j schedule.Job) (*errand, error) {
+	relay := b.roster.Relay(j.Relay)
+	if relay == nil || !relay.EnrolledAt(j.Hour) {
 		return nil, nil
 	}
-	e := &errand{address: relay.At(j.hour), lookout: b.lookout}
+	e := &errand{address: relay.At(j.Hour), lookout: b.lookout}
 	var err error
-	if e.target, err = target(j.relay, e.address); err != nil {
+	if e.target, err = target(j.Relay, e.address); err != nil {
 		return nil, err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	e.identity, err = m.identify(b.roster, relay, j.hour)
+	e.identity, err = m.identify(b.roster, relay, j.Hour)
 	return e, err
 }
 
@@ -159,7 +163,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	if m.cfg.Network != evidence.Lab {
 		return nil, fmt.Errorf("once is for a lab: in network %s the schedule decides when a relay is probed (rule R2): use \"relaymon run\", or \"relaymon probe\" for a look that counts nowhere", m.cfg.Network)
 	}
-	now := m.machine.now().wall
+	now := m.machine.Now().Wall
 	h := evidence.HourOf(now)
 	m.askWitnesses(ctx)
 	if _, err := m.store.Seal(now); err != nil && !errors.Is(err, store.ErrHeld) {
@@ -176,7 +180,7 @@ func (m *Monitor) Once(ctx context.Context) ([]evidence.Attempt, error) {
 	m.ladder.wait = announceWait
 	var out []evidence.Attempt
 	for _, relay := range m.basis().targets(h) {
-		a, err := m.observe(ctx, job{relay, h}, func(context.Context, job, *lookout, *evidence.Attempt) {})
+		a, err := m.observe(ctx, schedule.Job{Relay: relay, Hour: h}, func(context.Context, schedule.Job, *lookout, *evidence.Attempt) {})
 		if err != nil {
 			return out, err
 		}

@@ -19,10 +19,12 @@ import (
 	"github.com/libp2p/go-libp2p/core/record"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
@@ -109,28 +111,28 @@ func grant(relay string, key crypto.PrivKey, at time.Time, ttl time.Duration) *e
 // vouch adds to an attempt of hour h what the relay grants for it.
 func vouch(t testing.TB, m *Monitor, h evidence.Hour, a *evidence.Attempt) {
 	t.Helper()
-	id, err := m.identities.of(a.PeerID, h, news{}, false)
+	id, err := m.identities.Of(a.PeerID, h, schedule.News{}, false)
 	must(t, err)
-	a.Facts.Reservation = grant(a.PeerID, id.key, a.Started.Time, time.Hour)
-	id.sign(a)
+	a.Facts.Reservation = grant(a.PeerID, id.Key, a.Started.Time, time.Hour)
+	id.Sign(a)
 }
 
 // machine has clocks that go by the bubble's time, with the wall's set. It is as if
 // made in the last boot.
-func (f *fakeNet) machine() machine {
+func (f *fakeNet) machine() schedule.Machine {
 	start := time.Now()
 	f.mu.Lock()
 	start = start.Add(f.slept)
 	f.mu.Unlock()
-	return machine{
-		now: func() moment {
+	return schedule.Machine{
+		Now: func() schedule.Moment {
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			now := time.Now().Add(f.slept)
-			return moment{now.Add(f.set).Round(0), now.Sub(start)}
+			return schedule.Moment{Wall: now.Add(f.set).Round(0), Steady: now.Sub(start)}
 		},
-		kept: func() bool { return true },
-		boot: fmt.Sprint("boot ", f.boots),
+		Kept: func() bool { return true },
+		Boot: fmt.Sprint("boot ", f.boots),
 	}
 }
 
@@ -149,6 +151,12 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 		})
 	}
 	dir := t.TempDir()
+	// The plan is always the same. One in a thousand random ones has an attempt before
+	// the first tick, or in the same second as a retry.
+	plan, err := bls.KeyGen(bytes.Repeat([]byte{1}, bls.SecretKeySize))
+	must(t, err)
+	must(t, os.Mkdir(filepath.Join(dir, "log"), 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "log", "plan.key"), []byte(plan.Text()+"\n"), 0o600))
 	store, err := store.Create(filepath.Join(dir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: evidence.HourOf(time.Now())})
 	if err != nil {
 		t.Fatal(err)
@@ -167,14 +175,8 @@ func newTestMonitor(t testing.TB, f *fakeNet, n, concurrency int) (*Monitor, []s
 	if err := m.follow(); err != nil {
 		t.Fatal(err)
 	}
-	m.secrets = &secrets{dir: filepath.Join(dir, "schedule"), mark: store.Mark}
-	// The schedule is always the same. One in a thousand random ones has an attempt before
-	// the first tick, or in the same second as a retry.
-	must(t, os.MkdirAll(m.secrets.dir, 0o700))
-	must(t, os.WriteFile(filepath.Join(m.secrets.dir, dayOf(evidence.HourOf(time.Now()))), bytes.Repeat([]byte{1}, secretSize), 0o600))
-	m.planner = newPlanner(m.secrets.of)
-	m.planner.places.all = concurrency
-	m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
+	m.planner = m.newPlanner()
+	m.identities = schedule.NewIdentities(store.Key())
 	return m, ids
 }
 
@@ -339,10 +341,8 @@ func TestRunAfterAPause(t *testing.T) {
 		}
 		defer store.Close()
 		m.store, m.begun, m.lastly = store, time.Time{}, time.Time{}
-		m.secrets = &secrets{dir: m.secrets.dir, mark: store.Mark}
-		m.planner = newPlanner(m.secrets.of)
-		m.planner.places.all = m.cfg.Concurrency
-		if err := m.recall(m.machine.now()); err != nil {
+		m.planner = m.newPlanner()
+		if err := m.recall(m.machine.Now()); err != nil {
 			t.Fatal(err)
 		}
 		run(90 * time.Minute)

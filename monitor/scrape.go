@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
 
 // A Prometheus on this machine reads /metrics, and may ask for a probe of one
@@ -51,7 +52,7 @@ var (
 
 func (q *asked) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A relay that does not answer takes longer than a page may.
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(attemptTimeout + controlsTimeout))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(schedule.AttemptTimeout + controlsTimeout))
 	a, err := q.answer(r.Context(), r.URL.Query().Get("target"))
 	switch {
 	case errors.Is(err, errNotEnrolled):
@@ -83,10 +84,10 @@ func (s seen) Collect(out chan<- prometheus.Metric) { probeDescs.collect(out, s.
 // neither the relay nor the plan, or else the last one.
 func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error) {
 	m := q.m
-	now := m.machine.now()
-	j := job{id, evidence.HourOf(now.wall)}
+	now := m.machine.Now()
+	j := schedule.Job{Relay: id, Hour: evidence.HourOf(now.Wall)}
 	b := m.basis()
-	if relay := b.roster.Relay(id); relay == nil || !relay.EnrolledAt(j.hour) {
+	if relay := b.roster.Relay(id); relay == nil || !relay.EnrolledAt(j.Hour) {
 		return nil, errNotEnrolled
 	}
 	last, free := q.begin(j, now)
@@ -99,7 +100,7 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 	defer func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		delete(m.planner.busy, id)
+		m.planner.Release(id)
 	}()
 	a, err := m.peek(ctx, b, j)
 	if err != nil {
@@ -113,14 +114,14 @@ func (q *asked) answer(ctx context.Context, id string) (*evidence.Attempt, error
 
 // peek makes an attempt that goes nowhere. It reserves with the identity that
 // the hour's attempt has used, and so takes no second place.
-func (m *Monitor) peek(ctx context.Context, b *basis, j job) (*evidence.Attempt, error) {
+func (m *Monitor) peek(ctx context.Context, b *basis, j schedule.Job) (*evidence.Attempt, error) {
 	e, err := m.equip(b, j)
 	if err != nil {
 		return nil, err
 	}
-	climbing, cancel := context.WithTimeout(ctx, attemptTimeout)
+	climbing, cancel := context.WithTimeout(ctx, schedule.AttemptTimeout)
 	defer cancel()
-	a, _ := m.climb(climbing, e.target, e.lookout, e.identity.key)
+	a, _ := m.climb(climbing, e.target, e.lookout, e.identity.Key)
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("the probe was given up: allow it a longer time: %w", err)
 	}
@@ -129,44 +130,24 @@ func (m *Monitor) peek(ctx context.Context, b *basis, j job) (*evidence.Attempt,
 
 // begin gives the newest attempt there is, and says whether a new one may be made
 // now. If so, the relay is marked busy and a place is taken.
-func (q *asked) begin(j job, now moment) (last *evidence.Attempt, free bool) {
+func (q *asked) begin(j schedule.Job, now schedule.Moment) (last *evidence.Attempt, free bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	m := q.m
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	last = m.latest[j.relay]
-	if mine := q.last[j.relay]; mine != nil && (last == nil || last.Started.Before(mine.Started.Time)) {
+	last = m.latest[j.Relay]
+	if mine := q.last[j.Relay]; mine != nil && (last == nil || last.Started.Before(mine.Started.Time)) {
 		last = mine
 	}
-	if now.steady < q.next[j.relay] || last != nil && now.wall.Sub(last.Started.Time).Abs() < askedEvery || !m.planner.idle(j, now) {
+	if now.Steady < q.next[j.Relay] || last != nil && now.Wall.Sub(last.Started.Time).Abs() < askedEvery || !m.planner.Idle(j, now) {
 		return last, false
 	}
-	if len(m.planner.busy) >= m.planner.places.all || len(m.planner.places.waiting) > 0 {
+	if !m.planner.Take(j.Relay) {
 		return last, false // the places are for planned attempts
 	}
-	m.planner.busy[j.relay] = true
-	q.next[j.relay] = now.steady + askedEvery
+	q.next[j.Relay] = now.Steady + askedEvery
 	return last, true
-}
-
-// idle says whether the hour's first attempt was made and no planned one might
-// begin before one begun now has ended.
-func (p *planner) idle(j job, now moment) bool {
-	if p.busy[j.relay] || p.hours[j] == nil {
-		return false
-	}
-	for h := j.hour - 1; h <= j.hour+1; h++ {
-		var s progress
-		if known := p.hours[job{j.relay, h}]; known != nil {
-			s = *known
-		}
-		due, late, ok := s.next(now, h, evidence.Offset(p.secret(h), j.relay, h))
-		if ok && now.wall.Before(late) && due.Before(now.wall.Add(attemptTimeout+10*time.Second)) {
-			return false
-		}
-	}
-	return true
 }
 
 // loopback says whether only this machine reaches an address.

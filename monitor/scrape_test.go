@@ -56,7 +56,7 @@ func TestScrapesDialSeldom(t *testing.T) {
 			}
 			for _, r := range records {
 				planned += len(r.Attempts)
-				if r.Attempts[0].Started.Sub(h.Start()) != evidence.Offset(m.secrets.of(h), r.PeerID, h) {
+				if r.Attempts[0].Started.Sub(h.Start()) != m.store.Offset(r.PeerID, h) {
 					t.Errorf("%s: the first attempt was not made when it was planned, but at %s", h, r.Attempts[0].Started)
 				}
 			}

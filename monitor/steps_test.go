@@ -16,6 +16,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
@@ -102,11 +103,9 @@ func (s *stepped) again(reboot bool) {
 		s.m.machine = s.f.machine()
 	}
 	must(s.t, s.m.follow())
-	s.m.secrets = &secrets{dir: old.secrets.dir, mark: store.Mark}
-	s.m.planner = newPlanner(s.m.secrets.of)
-	s.m.planner.places.all = old.cfg.Concurrency
-	s.m.identities = &identities{monitor: store.Key(), known: map[job]identity{}}
-	must(s.t, s.m.recall(s.m.machine.now()))
+	s.m.planner = s.m.newPlanner()
+	s.m.identities = schedule.NewIdentities(store.Key())
+	must(s.t, s.m.recall(s.m.machine.Now()))
 	s.start()
 }
 
@@ -230,7 +229,7 @@ func TestStepInAnHour(t *testing.T) {
 					s := newStepped(t)
 					h := s.first + 1
 					s.start()
-					due := h.Start().Add(evidence.Offset(slices.Repeat([]byte{1}, secretSize), s.dead, h))
+					due := h.Start().Add(s.m.store.Offset(s.dead, h))
 					time.Sleep(time.Until(due.Add(at.after + 500*time.Millisecond)))
 					if at.stopped {
 						s.stop()
@@ -293,7 +292,7 @@ func TestADayOfSteps(t *testing.T) {
 				type segment struct{ from, to time.Time } // of the wall clock, undisturbed
 				var quiet []segment
 				var steps []time.Duration
-				wall := func() time.Time { return s.m.machine.now().wall }
+				wall := func() time.Time { return s.m.machine.Now().Wall }
 				step := func() time.Duration {
 					by := time.Duration(r.ExpFloat64() * float64(5*time.Minute))
 					if r.IntN(8) == 0 {
@@ -388,7 +387,7 @@ func TestStepDuringAnAttemptThatIsOK(t *testing.T) {
 				s := newStepped(t)
 				h := s.first + 1
 				s.start()
-				due := h.Start().Add(evidence.Offset(slices.Repeat([]byte{1}, secretSize), s.healthy, h))
+				due := h.Start().Add(s.m.store.Offset(s.healthy, h))
 				time.Sleep(time.Until(due.Add(5*time.Second + 500*time.Millisecond)))
 				s.set(by)
 				time.Sleep(2*time.Hour + 20*time.Minute)
@@ -411,7 +410,7 @@ func TestStepsToAnHourThatCannotBe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newStepped(t)
 		machine := s.m.machine
-		s.m.clock = &wallclock.Clock{Kept: machine.kept, Uptime: func() time.Duration { return machine.now().steady }}
+		s.m.clock = &wallclock.Clock{Kept: machine.Kept, Uptime: func() time.Duration { return machine.Now().Steady }}
 		s.start()
 		h := s.first + 3
 		time.Sleep(time.Until(h.Start().Add(30*time.Minute + 500*time.Millisecond)))

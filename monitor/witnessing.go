@@ -14,6 +14,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
@@ -71,7 +72,7 @@ type cosigner struct {
 func newWitnessing(m *Monitor, client *http.Client) *witnessing {
 	w := &witnessing{name: m.cfg.Name, store: m.store, basis: m.basis, http: client, log: m.log, older: m.store.Held(),
 		quota: readQuota(filepath.Join(m.cfg.DataDir, "witnesses.json"), m.log)}
-	if len(w.inForce(m.basis().roster, evidence.HourOf(time.Now()))) > 0 {
+	if len(w.inForce(m.basis().roster, evidence.HourOf(m.now()))) > 0 {
 		w.store.Hold()
 	}
 	return w
@@ -358,7 +359,7 @@ func (w *witnessing) state() (list []web.Witness, held string, final bool) {
 // other monitors of the roster, also in the hour after their term, in which their
 // last one is sealed.
 func (m *Monitor) cosigned() []string {
-	h := evidence.HourOf(time.Now())
+	h := evidence.HourOf(m.now())
 	var list []bounty.Monitor
 	for _, o := range m.basis().roster.Monitors {
 		if o.Name != m.cfg.Name && (o.Holds(h) || o.Holds(h-1)) {
@@ -380,6 +381,9 @@ func (m *Monitor) meet() error {
 	if err != nil {
 		return err
 	}
+	if m.world != nil {
+		client.Transport = m.world.HTTP
+	}
 	dir, key, err := m.store.Witness()
 	if err != nil {
 		return err
@@ -389,7 +393,7 @@ func (m *Monitor) meet() error {
 	}
 	m.witnessing = newWitnessing(m, client)
 	if servers := m.cfg.DrandServers(); len(servers) > 0 {
-		m.beacons = newBeacons(beacon.Quicknet(), servers, client, m.log)
+		m.beacons = schedule.NewBeacons(beacon.Quicknet(), servers, client, m.log)
 	}
 	return nil
 }
@@ -397,7 +401,7 @@ func (m *Monitor) meet() error {
 // askWitnesses asks every witness for what it owes.
 func (m *Monitor) askWitnesses(ctx context.Context) {
 	if m.witnessing != nil && ctx.Err() == nil {
-		m.witnessing.pass(ctx, time.Now())
+		m.witnessing.pass(ctx, m.now())
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
@@ -394,7 +395,7 @@ func TestRestoredWithoutWitnesses(t *testing.T) {
 func TestWhoIsCosigned(t *testing.T) {
 	now := evidence.HourOf(time.Now())
 	at := func(h evidence.Hour) *evidence.Hour { return &h }
-	m := &Monitor{cfg: Config{Name: "me"}}
+	m := &Monitor{cfg: Config{Name: "me"}, machine: schedule.ThisMachine()}
 	m.inForce.Store(&basis{roster: &bounty.Roster{Monitors: []bounty.Monitor{
 		{Name: "me", LogKey: "mine", Term: bounty.Term{From: 1}},
 		{Name: "a", LogKey: "new", Term: bounty.Term{From: now}},
@@ -443,9 +444,8 @@ func TestRunWitnessed(t *testing.T) {
 			must(t, err)
 			defer store.Close()
 			m.cfg.Name, m.cfg.DataDir, m.store = name, t.TempDir(), store
-			m.secrets = &secrets{dir: filepath.Join(m.cfg.DataDir, "schedule"), mark: store.Mark}
-			m.planner = newPlanner(m.secrets.of)
-			m.identities.monitor = store.Key()
+			m.planner = m.newPlanner()
+			m.identities = schedule.NewIdentities(store.Key())
 			roster.Relays = m.basis().roster.Relays
 			goBy(m, m.basis().rules, roster)
 			roster.Monitors = append(roster.Monitors, bounty.Monitor{

@@ -37,6 +37,7 @@ func (s Status) Text() string {
 		line("  %-12s %s", "Monitor", m.Name)
 		if m.LogKey != "" {
 			line("  %-12s %s", "Log key", m.LogKey)
+			line("  %-12s %s", "Plan key", m.PlanKey)
 			line("  %-12s %s", "Witness key", m.WitnessKey)
 		}
 		if m.Fault != "" {

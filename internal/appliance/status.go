@@ -79,6 +79,7 @@ type Requirement struct {
 type Watching struct {
 	Name       string `json:"name"`
 	LogKey     string `json:"log_key,omitempty"`
+	PlanKey    string `json:"plan_key,omitempty"`
 	WitnessKey string `json:"witness_key,omitempty"`
 	Fault      string `json:"fault,omitempty"`
 }

@@ -181,12 +181,13 @@ func (d *demo) observe(ctx context.Context) error {
 		return err
 	}
 	var keys struct {
-		LogKey string `json:"log_key"`
+		LogKey  string `json:"log_key"`
+		PlanKey string `json:"plan_key"`
 	}
 	if err := json.Unmarshal([]byte(out), &keys); err != nil {
 		return fmt.Errorf("read the monitor's keys: %w", err)
 	}
-	if err := d.write("roster.yaml", d.roster(d.peerID, keys.LogKey)); err != nil {
+	if err := d.write("roster.yaml", d.roster(d.peerID, keys.LogKey, keys.PlanKey)); err != nil {
 		return err
 	}
 	return d.programs.show(ctx, d.Out, "relaymon", "once", "--config", config)

@@ -49,13 +49,14 @@ lab:
 // A committee would sign these two; a lab's are unsigned.
 const labRules = "network: lab\n"
 
-func (s *state) roster(peerID, logKey string) string {
+func (s *state) roster(peerID, logKey, planKey string) string {
 	from := s.Enrolled.Format(time.RFC3339)
 	return fmt.Sprintf(`network: lab
 monitors:
   - name: demo
     operator: demo
     log_key: %q
+    plan_key: %q
     from: %s
 relays:
   - peer_id: %s
@@ -65,5 +66,5 @@ relays:
     domain: %s
     wss_port: %d
     enrolled: %s
-`, logKey, from, peerID, host, s.Ports.TCP, domain, s.Ports.WSS, from)
+`, logKey, planKey, from, peerID, host, s.Ports.TCP, domain, s.Ports.WSS, from)
 }

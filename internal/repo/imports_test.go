@@ -64,26 +64,29 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
 	"monitor/alert":                 {"internal/durable", "internal/buildinfo"},
-	"monitor/store":                 {"monitor/evidence", "internal/durable"},
+	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/durable"},
 	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
 	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
 	"monitor/mirror":                {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/durable"},
-	"monitor/beacon":                {"monitor/evidence"},
+	"monitor/beacon":                {"monitor/evidence", "internal/bls"},
+	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
+	"monitor/schedule":              {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},
 	"monitor/browser":               {"monitor/evidence", "internal/checkpage", "internal/listen"},
 	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo"},
 	"monitor/bundle":                {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
-	"monitor/bounty":                {"monitor/evidence", "internal/config", "internal/statement", "internal/release"},
-	"monitor/evidence":              {}, // see TestEvidenceIsPure
+	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
+	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
 	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
+	"internal/bls":                 {},
 	"internal/bounded":             {},
 	"internal/archive":             {"internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
@@ -94,8 +97,8 @@ var mayImport = map[string][]string{
 	"internal/config":              {},
 	"internal/coord":               {"internal/durable"},
 	"internal/deb822":              {},
-	"internal/durable":             {},
 	"internal/durable/durabletest": {"internal/durable"},
+	"internal/durable":             {},
 	"internal/need":                {"internal/npm"},
 	"internal/listen":              {},
 	"internal/listen/listentest":   {},
@@ -126,6 +129,9 @@ var mayImport = map[string][]string{
 	"internal/demo":          {"internal/durable", "internal/pebble"},
 	"internal/demo/cmd/demo": {"internal/demo", "internal/cli"},
 	"internal/e2e/...":       {"..."},
+	// It simulates the network alone; the rest is the monitors' own.
+	"internal/month":           {"internal/bls", "monitor", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/store", "internal/listen", "internal/statement"},
+	"internal/month/cmd/month": {"internal/month", "internal/cli"},
 
 	// The benchmark sees the relay as a process, as everybody else does.
 	"internal/bench":           {"internal/bench/lab", "internal/bench/load", "internal/bench/subject"},
@@ -138,10 +144,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/evidence/evidencetest", "internal/durable/durabletest"}
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene"}
+var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
@@ -149,6 +155,7 @@ var testMayImport = map[string][]string{
 	"monitor/mirror":       {"monitor/store"},
 	"monitor/cmd/relaymon": {"monitor/store"},
 	"monitor/probe":        {"monitor/bounty"}, // what an attempt comes to as a vote
+	"monitor":              {"internal/bls"},   // whose plan it is
 
 	// A witness is tested with real logs, and a log with a real witness; what is verified
 	// is written by a real log. None of them knows the others outside of tests.
@@ -223,7 +230,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor", "internal/certstore"}, "certificates are fetched by who serves them, and kept in one way"},
-	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/evidence/evidencetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

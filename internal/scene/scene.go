@@ -5,6 +5,7 @@ package scene
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -64,6 +65,9 @@ type Scene struct {
 	// it does not. nil: three minutes later.
 	Witness func(by, of *Watcher, sealed time.Time) time.Time
 
+	// OffPlan leaves attempts at the times that were given, whatever the monitor's plan says.
+	OffPlan bool
+
 	// Set is how far a monitor's clock was set within the hour; nil: never.
 	Set func(*Watcher, evidence.Hour) time.Duration
 }
@@ -79,6 +83,7 @@ type Watcher struct {
 	Until     *evidence.Hour // nil: for ever
 	Cosigner  ed25519.PrivateKey
 	CosignKey string // verifier key
+	PlanKey   string // in the roster; empty: that of the log
 }
 
 // RelayIP is where a scene's relay is: in Singapore, say both built-in data sets.
@@ -278,6 +283,27 @@ func (w *Scene) Settle() {
 	}
 }
 
+// onPlan moves attempts of the real network by so much that the first one begins when it
+// is due, if it would be earlier: else no hour would count (rule R2).
+func (w *Scene) onPlan(m *Watcher, h evidence.Hour, attempts []evidence.Attempt) []evidence.Attempt {
+	if w.Network == evidence.Lab || w.OffPlan || len(attempts) == 0 {
+		return attempts
+	}
+	by := m.Log.Offset(attempts[0].PeerID, h) - attempts[0].Started.Sub(h.Start())
+	if by <= 0 {
+		return attempts
+	}
+	out := slices.Clone(attempts)
+	for i := range out {
+		out[i].Started = evidence.TimeOf(out[i].Started.Add(by))
+		out[i].Controls = slices.Clone(out[i].Controls)
+		for k, c := range out[i].Controls {
+			out[i].Controls[k].Started = evidence.TimeOf(c.Started.Add(by))
+		}
+	}
+	return out
+}
+
 // Observe writes what the monitor saw in an hour into its log.
 func (w *Scene) Observe(m *Watcher, h evidence.Hour, attempts []evidence.Attempt) {
 	w.t.Helper()
@@ -288,7 +314,7 @@ func (w *Scene) Observe(m *Watcher, h evidence.Hour, attempts []evidence.Attempt
 		later := evidence.ClockSample{At: evidence.TimeOf(h.Start().Add(30*time.Minute + by)), Synchronised: true, UpMS: (30 * time.Minute).Milliseconds()}
 		w.Must(m.Log.Mark(h, evidence.Mark{Clock: &later}))
 	}
-	for _, a := range attempts {
+	for _, a := range w.onPlan(m, h, attempts) {
 		if a.Facts.Certificate != nil {
 			w.Must(m.Log.Append(h, a, w.DER))
 		} else {
@@ -328,8 +354,8 @@ func (w *Scene) RosterYAML() string {
 		if w.Place != "" {
 			place = w.Place
 		}
-		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, witness_key: %q, place: %s, from: %s, until: %s}\n",
-			m.Name, m.Operator, m.Committee, m.Log.Key(), m.CosignKey, place, max(m.From, w.First), until)
+		fmt.Fprintf(&b, "- {name: %s, operator: %s, committee: %v, log_key: %q, plan_key: %q, witness_key: %q, place: %s, from: %s, until: %s}\n",
+			m.Name, m.Operator, m.Committee, m.Log.Key(), cmp.Or(m.PlanKey, m.Log.PlanKey()), m.CosignKey, place, max(m.From, w.First), until)
 	}
 	s, err := statement.Sign(statement.Statement{
 		Kind: statement.Enrol, Network: string(w.Network), PeerID: w.RelayID, Operator: "relay-operator", IPv4: w.IP, TCPPort: 4001,

@@ -7,7 +7,6 @@
 package beacon
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
@@ -18,16 +17,16 @@ import (
 	"sync"
 	"time"
 
-	bls12381 "github.com/consensys/gnark-crypto/ecc/bls12-381"
+	"github.com/psf-relay/relay-appliance/internal/bls"
 )
 
 // Chain is a drand chain of the scheme bls-unchained-g1-rfc9380: each round is a
-// BLS signature, in G1 of BLS12-381, of the round's number alone.
+// signature of package bls, of the round's number alone.
 type Chain struct {
 	hash    string
 	genesis time.Time
 	period  time.Duration
-	key     bls12381.G2Affine
+	key     *bls.PublicKey
 
 	verified sync.Map // rounds that were: all monitors use the same one in an hour
 }
@@ -35,11 +34,11 @@ type Chain struct {
 // NewChain is the chain that drand's API knows by the hash, with a public key, a
 // compressed point of G2, and the time of round 1.
 func NewChain(hash string, key []byte, genesis time.Time, period time.Duration) (*Chain, error) {
-	c := &Chain{hash: hash, genesis: genesis, period: period}
-	if n, err := c.key.SetBytes(key); err != nil || n != len(key) || n != bls12381.SizeOfG2AffineCompressed || c.key.IsInfinity() {
-		return nil, fmt.Errorf("drand chain %s: its public key is no compressed point of G2", hash)
+	k, err := bls.NewPublicKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("drand chain %s: %w", hash, err)
 	}
-	return c, nil
+	return &Chain{hash: hash, genesis: genesis, period: period, key: k}, nil
 }
 
 // The League of Entropy's chain "quicknet", which makes a round every three seconds.
@@ -81,11 +80,11 @@ func (c *Chain) First(t time.Time) uint64 {
 // then its signature, a compressed point of G1.
 type Round struct {
 	Number    uint64
-	Signature [bls12381.SizeOfG1AffineCompressed]byte
+	Signature [bls.SignatureSize]byte
 }
 
 // Size is the length of a round in bytes.
-const Size = 8 + bls12381.SizeOfG1AffineCompressed
+const Size = 8 + bls.SignatureSize
 
 // Bytes is what goes into a challenge.
 func (r Round) Bytes() []byte {
@@ -113,7 +112,7 @@ func Decode(answer []byte) (Round, error) {
 		return Round{}, fmt.Errorf("drand round: %w", err)
 	}
 	sig, err := hex.DecodeString(in.Signature)
-	if err != nil || len(sig) != bls12381.SizeOfG1AffineCompressed {
+	if err != nil || len(sig) != bls.SignatureSize {
 		return Round{}, errors.New("drand round: its signature is not one of quicknet's")
 	}
 	// The randomness follows from the signature; a server that says otherwise is broken.
@@ -124,9 +123,6 @@ func Decode(answer []byte) (Round, error) {
 	copy(r.Signature[:], sig)
 	return r, nil
 }
-
-// domain is the hash-to-curve suite of drand's RFC 9380 schemes on G1.
-var domain = []byte("BLS_SIG_BLS12381G1_XMD:SHA-256_SSWU_RO_NUL_")
 
 // errForged says that a signature is no round of the chain.
 var errForged = errors.New("its signature is not the chain's")
@@ -147,24 +143,8 @@ func (c *Chain) verify(r Round) error {
 	if r.Number == 0 {
 		return errors.New("there is no such round")
 	}
-	var sig bls12381.G1Affine
-	if _, err := sig.SetBytes(r.Signature[:]); err != nil || sig.IsInfinity() {
-		return errForged
-	}
-	// One point, one spelling.
-	if again := sig.Bytes(); !bytes.Equal(again[:], r.Signature[:]) {
-		return errForged
-	}
 	number := sha256.Sum256(binary.BigEndian.AppendUint64(nil, r.Number))
-	msg, err := bls12381.HashToG1(number[:], domain)
-	if err != nil {
-		return err
-	}
-	// e(signature, generator) = e(message, key)
-	_, _, _, generator := bls12381.Generators()
-	generator.Neg(&generator)
-	ok, err := bls12381.PairingCheck([]bls12381.G1Affine{sig, msg}, []bls12381.G2Affine{generator, c.key})
-	if err != nil || !ok {
+	if err := c.key.Verify(number[:], r.Signature[:]); err != nil {
 		return errForged
 	}
 	return nil

@@ -29,6 +29,8 @@
 //     least control_beside" is that rung's own duration.
 //   - An attempt belongs to its record's hour if it is the first and started in the hour,
 //     or started no earlier than the hour and before its end plus attempt_close (R1, R2).
+//   - A record without a good plan makes a vote unknown, whatever else it holds (R2). A lab
+//     is not asked.
 //   - A first attempt is early if it started clock_drift or more before it was due, and late,
 //     which is only told, if it started more than attempt_close after that (R2). A lab
 //     and an hour in which the clock was set are not asked.

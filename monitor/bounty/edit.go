@@ -165,7 +165,7 @@ func (r *Roster) Follows(old *Roster, now evidence.Hour) error {
 	f.want(r.Network == old.Network, "network: it was %s", old.Network)
 	f.want(r.Releases != "" || old.Releases == "", "releases: a release list is replaced by a newer one, not taken back: without one the months past have none (rule R13)")
 	follow(&f, "monitor", old.Monitors, r.Monitors, func(m Monitor) (string, Term) { return m.Name, m.Term }, func(o, m Monitor) {
-		f.want(m.Operator == o.Operator && m.Committee == o.Committee && m.LogKey == o.LogKey && m.WitnessKey == o.WitnessKey,
+		f.want(m.Operator == o.Operator && m.Committee == o.Committee && m.LogKey == o.LogKey && m.PlanKey == o.PlanKey && m.WitnessKey == o.WitnessKey,
 			"monitor %s: operator and keys never change within a term: let it end and begin another", o.Name)
 		f.want(o.Place == m.Place || o.Place != nil && m.Place != nil && *o.Place == *m.Place,
 			"monitor %s: its place never changes within a term, since the round trips of months past are judged by it (rule R14): let the term end and begin another", o.Name)

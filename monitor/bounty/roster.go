@@ -17,6 +17,7 @@ import (
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -86,9 +87,10 @@ type Monitor struct {
 	Operator string `yaml:"operator"`
 	// Committee marks the committee's own (rule R19).
 	Committee bool `yaml:"committee"`
-	// LogKey is the verifier key of its log, WitnessKey that by which it
-	// cosigns others', at WitnessURL.
+	// LogKey is the verifier key of its log, PlanKey the public key by which its plan is
+	// checked (rule R2), WitnessKey that by which it cosigns others', at WitnessURL.
 	LogKey     string `yaml:"log_key"`
+	PlanKey    string `yaml:"plan_key"`
 	WitnessKey string `yaml:"witness_key"`
 	WitnessURL string `yaml:"witness_url"`
 	Place      *Place `yaml:"place"`
@@ -398,6 +400,22 @@ func (r *Roster) validateTerms() error {
 	return errors.Join(f...)
 }
 
+// validatePlanKey checks the plan key of monitor i. A lab's monitor may have none: in a
+// lab any moment is good. One log has one plan key: it is made with the log.
+func (r *Roster) validatePlanKey(f *faults, where string, i int) {
+	const want = "want the key that \"relaymon keys\" prints"
+	m := r.Monitors[i]
+	if m.PlanKey == "" {
+		f.want(r.Network != evidence.PSF, "%s: plan_key: %s", where, want)
+		return
+	}
+	_, err := bls.ParsePublicKey(m.PlanKey)
+	f.want(err == nil, "%s: plan_key: %s: %v", where, want, err)
+	for j, o := range r.Monitors[:i] {
+		f.want(o.LogKey != m.LogKey || o.PlanKey == m.PlanKey, "%s: plan_key: monitors[%d] has the same log and another plan key", where, j)
+	}
+}
+
 // Validate names every fault of a whole roster.
 func (r *Roster) Validate() error {
 	var f faults
@@ -425,6 +443,8 @@ func (r *Roster) Validate() error {
 		_, err := note.NewVerifier(m.LogKey)
 		f.want(err == nil, "%s: log_key: want the verifier key that \"relaymon keys\" prints", where)
 		own(where, m.LogKey)
+		r.validatePlanKey(&f, where, i)
+		own(where, m.PlanKey)
 		if m.WitnessKey != "" {
 			f.check(where+": witness_key", checkWitnessKey(m.WitnessKey))
 			own(where, m.WitnessKey)

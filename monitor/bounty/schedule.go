@@ -4,10 +4,13 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// ScheduleReport says how a monitor kept to the plan that nobody could know
-// (rule R2), in the hours in which its log shows the plan and an attempt.
+// ScheduleReport says how a monitor kept to the plan that nobody could know or choose
+// (rule R2), in the hours in which it made an attempt.
 type ScheduleReport struct {
+	// Checked are the hours whose record proves when the attempt was due.
 	Checked int `json:"checked"`
+	// Unplanned hours are unknown: their record holds no such proof, or not the monitor's.
+	Unplanned int `json:"unplanned"`
 	// Early hours are unknown: the first attempt was made before it was due.
 	Early int `json:"early"`
 	// Late ones count. An attempt that was missed is made up for within its hour,
@@ -16,27 +19,39 @@ type ScheduleReport struct {
 	Late int `json:"late"`
 }
 
-// planned says whether it shows when the hour's first attempt was due and made. Only a
-// lab may choose its moment. A clock that was set may show a retry before the first attempt.
-func (r *Rules) planned(roster *Roster, vh *evidence.VerifiedHour) bool {
-	return roster.Network != evidence.Lab && !vh.Header.Clock.Moved(r.ClockDrift) && vh.Record != nil && !vh.Due.IsZero()
+// OffPlan is the reason by rule R2 for which a vote of an hour is unknown: [Unplanned] or
+// [Early]; [None]: there is none. Only a lab may choose its moment.
+func (r *Rules) OffPlan(roster *Roster, vh *evidence.VerifiedHour) Why {
+	switch {
+	case roster.Network == evidence.Lab || vh.Record == nil:
+		return None
+	case vh.Due.IsZero():
+		return Unplanned
+	case r.early(vh):
+		return Early
+	}
+	return None
 }
 
-// Early says whether the first attempt of an hour began before it was due, so that a vote
-// of it is unknown (rule R2). A clock may have moved in between by as much as one may that
-// is trusted.
-func (r *Rules) Early(roster *Roster, vh *evidence.VerifiedHour) bool {
-	return r.planned(roster, vh) && vh.Record.Attempts[0].Started.Sub(vh.Due) <= -r.ClockDrift
+// early says whether the first attempt began before it was due. A clock may have moved in
+// between by as much as one may that is trusted; one that was set may show a retry before
+// the first attempt.
+func (r *Rules) early(vh *evidence.VerifiedHour) bool {
+	return !vh.Header.Clock.Moved(r.ClockDrift) && vh.Record.Attempts[0].Started.Sub(vh.Due) <= -r.ClockDrift
 }
 
-// add takes in an hour.
-func (s *ScheduleReport) add(rules *Rules, roster *Roster, vh *evidence.VerifiedHour, early bool) {
-	if !rules.planned(roster, vh) {
+// add takes in an hour of the real network.
+func (s *ScheduleReport) add(rules *Rules, vh *evidence.VerifiedHour, off Why) {
+	switch {
+	case vh.Record == nil || off != Unplanned && vh.Header.Clock.Moved(rules.ClockDrift):
+		return
+	case off == Unplanned:
+		s.Unplanned++
 		return
 	}
 	s.Checked++
 	switch {
-	case early:
+	case off == Early:
 		s.Early++
 	case vh.Record.Attempts[0].Started.Sub(vh.Due) > rules.AttemptClose:
 		s.Late++

@@ -165,7 +165,7 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 		}
 	}
 	report.Origin, report.Size, report.Root, report.Digest, report.ends = month.Origin, month.Size, month.Root.String(), month.Digest, month.Tip.End
-	if plan.Checked > 0 {
+	if plan.Checked+plan.Unplanned > 0 {
 		report.Schedule = &plan
 	}
 	return nil
@@ -185,13 +185,15 @@ func (s *survey) hour(c *Case, relay *Relay, m *Monitor, vh *evidence.VerifiedHo
 	}
 	seal := Sealed(c.Rules, c.Roster, m, len(c.Roster.Bench(relay, h)), vh)
 	x.witnesses = seal.Witnesses
-	early := c.Rules.Early(c.Roster, vh)
-	plan.add(c.Rules, c.Roster, vh, early)
+	off := c.Rules.OffPlan(c.Roster, vh)
+	if c.Roster.Network != evidence.Lab {
+		plan.add(c.Rules, vh, off)
+	}
 	switch {
 	case report.Void != "":
 		x.vote = Vote{Why: Void}
-	case early && x.vote.Value != Unknown:
-		x.vote = Vote{Why: Early}
+	case off != None && x.vote.Value != Unknown:
+		x.vote = Vote{Why: off}
 	default:
 		if seal.Why == Late && x.vote.Value != Unknown {
 			if report.Late == nil {

@@ -127,7 +127,7 @@ type MonitorReport struct {
 	Vouchers int           `json:"vouchers"` // hours with a signature of the relay for exactly that hour
 	PingUS   int64         `json:"ping_us,omitempty"`
 	ends     evidence.Hour // the first hour that its log does not show
-	// Schedule is nil if no hour shows when it was due.
+	// Schedule is nil in a lab, and where there was no attempt.
 	Schedule *ScheduleReport `json:"schedule,omitempty"`
 }
 

@@ -62,9 +62,10 @@ const (
 	Unsigned       // it was up, but the relay signed nothing for this hour
 	Presigned      // what it signed is valid for so long that it may be from before
 	NotFresh       // what it signed holds nothing that nobody could know before
+	Unplanned      // nothing proves when the first attempt was due (rule R2)
 )
 
-var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded", "unsigned", "presigned", "not fresh"}
+var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded", "unsigned", "presigned", "not fresh", "unplanned"}
 
 func (w Why) String() string { return whyWords[w] }
 
@@ -79,12 +80,13 @@ var whyMeanings = [...]string{
 	BadVoucher: "the relay's signature does not show what it should",
 	Late:       "too few witnesses cosigned the hour in time",
 	Clock:      "the monitor's clock was set within the hour, or was not to be trusted, or its machine slept during an attempt",
-	Early:      "the first attempt was made before the schedule's secret says that it was due (R2)",
+	Early:      "the first attempt was made before it was due by the monitor's plan (R2)",
 	Void:       "the monitor signed two histories",
 	Overloaded: "the monitor was overloaded: it had no place for all attempts that were due",
 	Unsigned:   "the relay signed nothing for its reservation",
 	Presigned:  "what the relay signed is valid for so long that it may have been signed beforehand",
 	NotFresh:   "the relay signed nothing that was new in this hour, and so could have done it beforehand: the monitor had neither the hour's drand round nor a cosignature by a witness of another operator",
+	Unplanned:  "the record does not prove by the monitor's plan key when the first attempt was due, so that the monitor may have chosen the moment (R2)",
 }
 
 // Meaning says it in a sentence, for somebody who has not read the rules.

@@ -481,7 +481,7 @@ func verifiedLogs(files folder, roster *bounty.Roster, month evidence.Month, bea
 	witnesses := roster.WitnessKeys(month)
 	var out []bounty.Log
 	for i, m := range monitors {
-		keys := evidence.Keys{Log: m.LogKey, Witnesses: witnesses, Beacon: beacon}
+		keys := evidence.Keys{Log: m.LogKey, Plan: m.PlanKey, Witnesses: witnesses, Beacon: beacon}
 		out = append(out, bounty.Log{Monitor: m.Name, Key: m.LogKey, Void: void[m.LogKey], Read: func(visit func(evidence.VerifiedHour) error) (evidence.VerifiedMonth, error) {
 			month, err := readLog(folders[i])
 			if err == nil {

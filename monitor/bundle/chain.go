@@ -179,7 +179,7 @@ func sameKeys(a, b *bounty.Roster, month evidence.Month) bool {
 	same := func(a, b *bounty.Roster) bool {
 		return !slices.ContainsFunc(a.Monitors, func(m bounty.Monitor) bool {
 			was, now := a.LogMonitor(m.LogKey, month), b.LogMonitor(m.LogKey, month)
-			return (was == nil) != (now == nil) || was != nil && was.Name != now.Name
+			return (was == nil) != (now == nil) || was != nil && (was.Name != now.Name || was.PlanKey != now.PlanKey)
 		})
 	}
 	return slices.Equal(a.WitnessKeys(month), b.WitnessKeys(month)) && same(a, b) && same(b, a)

@@ -142,12 +142,16 @@ func monitorNote(m bounty.MonitorReport) string {
 	return scheduleWords(m.Schedule)
 }
 
-// scheduleWords say how a monitor kept to its secret plan (rule R2).
+// scheduleWords say how a monitor kept to its plan (rule R2).
 func scheduleWords(s *bounty.ScheduleReport) string {
 	if s == nil {
 		return ""
 	}
-	return fmt.Sprintf("of %d hours with a published plan %d began early and %d late", s.Checked, s.Early, s.Late)
+	words := fmt.Sprintf("of %d hours with a plan %d began early and %d late", s.Checked, s.Early, s.Late)
+	if s.Unplanned > 0 {
+		words += fmt.Sprintf("; %d have no good plan", s.Unplanned)
+	}
+	return words
 }
 
 func yes(b bool) string {

@@ -2,9 +2,6 @@ package bundle
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -42,63 +39,73 @@ func at(v *bounty.Verdict, h evidence.Hour) bounty.HourReport {
 	return v.Hourly[i]
 }
 
-// TestSchedule forges the times of attempts: a monitor that looks before its
-// secret plan says so has chosen the moment, and its hour is unknown.
-func TestSchedule(t *testing.T) {
+// TestPlan forges the times of attempts, and the plan: a monitor that looks before its
+// plan says so, or has none that is its own, may have chosen the moment, and its hours are
+// unknown.
+func TestPlan(t *testing.T) {
 	for _, network := range []evidence.Network{evidence.PSF, evidence.Lab} {
 		t.Run(string(network), func(t *testing.T) {
 			w := scene.New(t, network, 3)
-			var secret []byte
-			due := func(h evidence.Hour) time.Duration { return evidence.Offset(secret, w.RelayID, h) }
-			early, late := w.First, w.First+1
-			for n := 0; n == 0 || due(early) < 3*time.Second || due(late) > 43*time.Minute; n++ {
-				secret = fmt.Append(nil, n) // one with room before the one and after the other
+			w.OffPlan = true
+			liar, foreign := w.Monitors[0], w.Monitors[1]
+			foreign.PlanKey = w.Monitors[2].Log.PlanKey() // in the roster: not by what its records are signed
+			due := func(m *scene.Watcher, h evidence.Hour) time.Duration { return m.Log.Offset(w.RelayID, h) }
+			// Hours with room before the one and after the other.
+			w.Hours = 0
+			var early, late evidence.Hour
+			for h := w.First; early == 0 || late == 0; h++ {
+				switch by := due(liar, h); {
+				case early == 0 && by >= 3*time.Second:
+					early = h
+				case late == 0 && by <= 43*time.Minute:
+					late = h
+				}
+				if w.Hours++; w.Hours == 6 {
+					break
+				}
+			}
+			w.Hours = 6
+			if late == 0 {
+				t.Skip("no hour of this random plan has room for a late attempt")
 			}
 			w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
-				if m != w.Monitors[0] {
-					return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
-				}
-				if h == w.First {
-					sum := sha256.Sum256(secret)
-					w.Must(m.Log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", SHA256: hex.EncodeToString(sum[:])}}))
-				}
-				if h == w.First+evidence.Hour(w.Hours)-1 {
-					w.Must(m.Log.Mark(h, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", Secret: secret}}))
-				}
-				after := due(h) + time.Second
-				switch h {
-				case early:
-					after = due(h) - 2*time.Second
-				case late:
-					after = due(h) + 16*time.Minute + time.Second
+				after := due(m, h)
+				switch {
+				case m == liar && h == early:
+					after -= 2 * time.Second
+				case m == liar && h == late:
+					after += 16*time.Minute + time.Second
 				}
 				return []evidence.Attempt{w.Attempt(m, h, after)}
 			})
 			v := judged(t, w, inputOf(w))
-			plan := v.Monitors[0].Schedule
 			if network == evidence.Lab {
-				if plan != nil || v.Hours.Up != w.Hours {
-					t.Errorf("a lab may choose its moment: %+v, %d hours up", plan, v.Hours.Up)
+				if v.Monitors[0].Schedule != nil || v.Hours.Up != w.Hours {
+					t.Errorf("a lab may choose its moment: %+v, %d hours up", v.Monitors[0].Schedule, v.Hours.Up)
 				}
 				return
 			}
-			if plan == nil || *plan != (bounty.ScheduleReport{Checked: w.Hours, Early: 1, Late: 1}) {
-				t.Errorf("the plan of m1: %+v", plan)
-			}
-			if v.Monitors[1].Schedule != nil {
-				t.Errorf("m2 has published no plan: %+v", v.Monitors[1].Schedule)
+			for i, want := range []bounty.ScheduleReport{{Checked: w.Hours, Early: 1, Late: 1}, {Unplanned: w.Hours}, {Checked: w.Hours}} {
+				if got := v.Monitors[i].Schedule; got == nil || *got != want {
+					t.Errorf("the plan of m%d: got %+v, want %+v", i+1, got, want)
+				}
 			}
 			for _, h := range v.Hourly {
 				want := "up"
 				if h.Hour == early {
 					want = "unknown: early"
 				}
-				if got := h.Votes["m1.example.org"]; got != want {
+				if got := h.Votes[liar.Name]; got != want {
 					t.Errorf("%s: m1's vote is %q, want %q", h.Hour, got, want)
 				}
+				if got := h.Votes[foreign.Name]; got != "unknown: unplanned" {
+					t.Errorf("%s: m2's vote is %q, want unknown: unplanned", h.Hour, got)
+				}
 			}
-			if !strings.Contains(string(Markdown(v)), "of 6 hours with a published plan 1 began early and 1 late") {
-				t.Error("the report does not say so")
+			for _, words := range []string{"of 6 hours with a plan 1 began early and 1 late", "of 0 hours with a plan 0 began early and 0 late; 6 have no good plan"} {
+				if !strings.Contains(string(Markdown(v)), words) {
+					t.Errorf("the report does not say %q", words)
+				}
 			}
 		})
 	}

@@ -174,5 +174,7 @@ type Record struct {
 	PeerID   string    `json:"peer_id"`
 	Hour     Hour      `json:"hour"`
 	Attempts []Attempt `json:"attempts"` // in order of their start
-	Version  int       `json:"version"`  // [FormatVersion]
+	// Plan is the proof of when the first attempt was due, see [PlanText].
+	Plan    []byte `json:"plan,omitempty"`
+	Version int    `json:"version"` // [FormatVersion]
 }

@@ -35,8 +35,6 @@ type Header struct {
 	// Software is what watched the hour, as it calls itself.
 	Software string `json:"software,omitempty"`
 	Clock    Clock  `json:"clock"`
-	// Schedule commits to the secret of a day to come or publishes that of a day past (rule R2).
-	Schedule []Secret `json:"schedule,omitempty"`
 	// Missed attempts were due and not made: the monitor was overloaded and had no
 	// place for them.
 	Missed  int64 `json:"missed,omitempty"`
@@ -139,16 +137,8 @@ func SumUpClock(samples []ClockSample) Clock {
 // ahead is how many milliseconds the wall clock is ahead of the one that never steps.
 func (s ClockSample) ahead() int64 { return s.At.UnixMilli() - s.UpMS }
 
-// Secret is the schedule's secret of one day: first its SHA-256, a day later itself.
-type Secret struct {
-	Day    string `json:"day"`              // 2026-11-03
-	SHA256 string `json:"sha256,omitempty"` // of the secret, hex: written on the day before or at its start
-	Secret []byte `json:"secret,omitempty"` // written when the day is over
-}
-
 // Mark is a fact about the monitor itself. Exactly one field is set.
 type Mark struct {
-	Clock    *ClockSample `json:"clock,omitempty"`
-	Schedule *Secret      `json:"schedule,omitempty"`
-	Missed   int64        `json:"missed,omitempty"` // attempts not made for want of a place
+	Clock  *ClockSample `json:"clock,omitempty"`
+	Missed int64        `json:"missed,omitempty"` // attempts not made for want of a place
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 	"github.com/psf-relay/relay-appliance/monitor/store"
@@ -38,6 +39,9 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	} {
 		evidencetest.Must(t, os.WriteFile(filepath.Join(dir, file), []byte(key.String()+"\n"), 0o600))
 	}
+	plan, err := bls.KeyGen(seed(6))
+	evidencetest.Must(t, err)
+	evidencetest.Must(t, os.WriteFile(filepath.Join(dir, "plan.key"), []byte(plan.Text()+"\n"), 0o600))
 	created, err := store.Create(dir, store.Options{Name: "monitor.example.org", Network: evidence.Lab, First: hour})
 	evidencetest.Must(t, err)
 	l = testLog{created, dir}
@@ -76,7 +80,7 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	evidencetest.Must(t, l.AddCosignatures(1, witness.Cosign(t, cp, evidencetest.Closing(hour).Add(time.Minute)), witness.VKey()))
 	_, err = l.Seal(evidencetest.Closing(hour + 1))
 	evidencetest.Must(t, err)
-	k = evidence.Keys{Log: l.Key(), Witnesses: []string{witness.VKey()}}
+	k = evidence.Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: []string{witness.VKey()}}
 	m, err = l.Month(hour.Month(), relay.ID.String(), evidencetest.Closing(hour).Add(2*time.Hour), witness.VKey())
 	evidencetest.Must(t, err)
 
@@ -92,7 +96,7 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	}
 	files, err := m.Files()
 	evidencetest.Must(t, err)
-	say("Verifier keys of log and witness", l.Key(), witness.VKey())
+	say("Verifier keys of log and witness, and the plan key", l.Key(), witness.VKey(), l.PlanKey())
 	say("The relay, and the identity that reserved", relay.ID, probe)
 	record := evidence.PlaceOf(relay.ID.String(), m.Records[0])
 	say("`records.jsonl`", files[evidence.FileRecords])
@@ -124,7 +128,7 @@ func TestWorkedExample(t *testing.T) {
 	_, m, k, show := workedExample(t)
 	v, err := evidence.VerifyMonth(m, k)
 	evidencetest.Must(t, err)
-	if len(v.Hours) != 2 || v.Hours[0].Vouchers[0].State != evidence.VoucherBound || v.Hours[0].ClockFault != "" {
+	if len(v.Hours) != 2 || v.Hours[0].Vouchers[0].State != evidence.VoucherBound || v.Hours[0].ClockFault != "" || v.Hours[0].Due.IsZero() {
 		t.Fatalf("%+v", v.Hours)
 	}
 	doc, err := os.ReadFile(docFile)

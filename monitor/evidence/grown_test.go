@@ -32,7 +32,7 @@ func wantFault(t testing.TB, err error, text string) {
 // fullRecord has every member that a record can have.
 func fullRecord() Record {
 	at := TimeOf(grownHour.Start().Add(time.Minute))
-	return Record{PeerID: "12D3KooW", Hour: grownHour, Version: FormatVersion, Attempts: []Attempt{{
+	return Record{PeerID: "12D3KooW", Hour: grownHour, Version: FormatVersion, Plan: []byte{4}, Attempts: []Attempt{{
 		Started: at, PeerID: "12D3KooW", TCP4Addr: "/ip4/192.0.2.1", WSSAddr: "/dns4/relay.example.org", Level: LevelEchoed, Stepped: true,
 		Rungs:   []Rung{{Name: "tcp4", Component: TCP4, Outcome: Fail, Class: Refused, Detail: "no \"é\"", OffsetUS: 1, DurationUS: 2, Tries: 3}, {Name: "announce", Outcome: Skipped}},
 		Results: map[Component]Result{TCP4: {Outcome: OK}, WSS: {Outcome: Fail, Class: Refused, DurationUS: 7}, Relay: {Outcome: Skipped}},
@@ -49,6 +49,7 @@ func fullRecord() Record {
 
 func fullHeader() Header {
 	return Header{Hour: grownHour, State: StateOK, SealedAt: TimeOf(grownHour.End()), Signed: true, Software: "x", Missed: 3, Records: 1, Version: FormatVersion,
+		Cosigned: []Held{{TimeOf(grownHour.Start()), "w+00000001"}},
 		Clock: Clock{Samples: 2, Synchronised: true, DriftMS: 3000, Steps: []ClockStep{{TimeOf(grownHour.Start()), 2000}}}}
 }
 
@@ -155,7 +156,7 @@ var required = map[string][]string{
 		"attempts.0.facts.reservation.peer", "attempts.0.facts.reservation.expires",
 		"attempts.0.controls.0.name", "attempts.0.controls.0.component", "attempts.0.controls.0.outcome", "attempts.0.controls.0.started", "attempts.0.controls.0.duration_us"},
 	"evidence.Header": {"clock", "hour", "previous", "records", "root", "sealed_at", "signed", "state", "version",
-		"clock.drift_ms", "clock.samples", "clock.synchronised", "clock.steps.0.at", "clock.steps.0.by_ms"},
+		"clock.drift_ms", "clock.samples", "clock.synchronised", "clock.steps.0.at", "clock.steps.0.by_ms", "cosigned.0.time", "cosigned.0.witness"},
 	"evidence.blockProof": {"hour", "path", "present", "other.key", "other.value"},
 	"evidence.monthIndex": {"as_of", "format", "frontier", "key", "month", "origin", "relay", "start_size", "tip_proof"},
 }

@@ -23,7 +23,6 @@ const (
 	MaxAttempts = 16        // on one relay in one hour
 	MaxRecords  = 100_000   // in one block
 	MaxMissed   = 3_200_000 // attempts in one hour
-	MaxSchedule = 16        // words on the schedule in one header
 )
 
 // Bounds of what is taken into a log and read from an export. A relay chooses some of

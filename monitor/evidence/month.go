@@ -42,6 +42,9 @@ type Keys struct {
 	Log       string   // verifier key of the log
 	Witnesses []string // verifier keys of the witnesses; signatures by others are ignored
 	Beacon    BeaconVerifier
+	// Plan is the public key of the monitor's plan; empty: nothing is found out of when
+	// attempts were due.
+	Plan string
 }
 
 // VerifiedMonth is what was proven.
@@ -82,9 +85,11 @@ type VerifiedHour struct {
 	Cosigned []Cosigned
 	// ClockFault says why the monitor's clock is not to be trusted in this hour (rule R9); empty: it is.
 	ClockFault string
-	// Due is when the first attempt was due by the day's secret; zero if the month
-	// does not hold the secret, or not a commitment made in time.
+	// Due is when the first attempt was due by the record's plan; zero without a good one.
 	Due time.Time
+	// PlanFault says why there is none: [NoPlan] or [ForeignPlan]; empty: there is one, or
+	// no record, or no key to check it with.
+	PlanFault string
 	// Vouchers has one entry for each attempt of the record.
 	Vouchers []VoucherCheck
 }

@@ -205,11 +205,8 @@ func TestVerifyMonthRefuses(t *testing.T) {
 		"last one not signed":  {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Signed = false }) }, "under no checkpoint"},
 		"first one not signed": {func(m *evidence.MonitorMonth) { header(m, 0, func(h *evidence.Header) { h.Signed = false }) }, "there is no checkpoint over the blocks before it"},
 		"clock":                {func(m *evidence.MonitorMonth) { header(m, 3, func(h *evidence.Header) { h.Clock.DriftMS = -1 }) }, "drift of -1 ms"},
-		"secret": {func(m *evidence.MonitorMonth) {
-			header(m, 3, func(h *evidence.Header) { h.Schedule = []evidence.Secret{{Day: "x"}} })
-		}, "not a date"},
-		"no checkpoint":       {func(m *evidence.MonitorMonth) { m.Checkpoints = nil }, "0 checkpoints for 3"},
-		"checkpoint left out": {func(m *evidence.MonitorMonth) { m.Checkpoints = slices.Delete(m.Checkpoints, 0, 1) }, "2 checkpoints for 3"},
+		"no checkpoint":        {func(m *evidence.MonitorMonth) { m.Checkpoints = nil }, "0 checkpoints for 3"},
+		"checkpoint left out":  {func(m *evidence.MonitorMonth) { m.Checkpoints = slices.Delete(m.Checkpoints, 0, 1) }, "2 checkpoints for 3"},
 		"checkpoints exchanged": {func(m *evidence.MonitorMonth) {
 			m.Checkpoints[0], m.Checkpoints[1] = m.Checkpoints[1], m.Checkpoints[0]
 		}, "is of size 7, want 5"},

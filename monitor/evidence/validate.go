@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 )
@@ -217,6 +216,9 @@ func CheckRecord(r Record, h Hour) error {
 	if r.Hour != h {
 		return fmt.Errorf("record is of hour %s, not %s", r.Hour, h)
 	}
+	if n := len(r.Plan); n != 0 && n != PlanSize {
+		return fmt.Errorf("record has a plan of %d bytes, want %d", n, PlanSize)
+	}
 	if len(r.Attempts) == 0 || len(r.Attempts) > MaxAttempts {
 		return fmt.Errorf("record has %d attempts, want 1 to %d", len(r.Attempts), MaxAttempts)
 	}
@@ -267,8 +269,7 @@ func DecodeHeader(b []byte) (Header, error) {
 	if (h.Records == 0) != (h.Root == emptyRoot) {
 		return Header{}, fmt.Errorf("block %s: %d records, and the root is %s: that of no records is %s", h.Hour, h.Records, h.Root, emptyRoot)
 	}
-	if err := errors.Join(checkMissed(h.Missed), CheckText("software", h.Software, MaxTextBytes),
-		checkCount("schedule", len(h.Schedule), MaxSchedule)); err != nil {
+	if err := errors.Join(checkMissed(h.Missed), CheckText("software", h.Software, MaxTextBytes)); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if err := checkHeld(h.Cosigned); err != nil {
@@ -276,11 +277,6 @@ func DecodeHeader(b []byte) (Header, error) {
 	}
 	if err := h.Clock.check(); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
-	}
-	for _, s := range h.Schedule {
-		if err := checkSecret(s); err != nil {
-			return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
-		}
 	}
 	if h.SealedAt.Before(h.Hour.End().Add(CloseAfter)) {
 		return Header{}, fmt.Errorf("block %s was sealed at %s, before its hour had closed", h.Hour, h.SealedAt)
@@ -321,18 +317,16 @@ func (c Clock) check() error {
 // Check accepts a mark that says one thing, and says it in its bounds.
 func (m Mark) Check() error {
 	set := 0
-	for _, is := range []bool{m.Clock != nil, m.Schedule != nil, m.Missed != 0} {
+	for _, is := range []bool{m.Clock != nil, m.Missed != 0} {
 		if is {
 			set++
 		}
 	}
 	switch {
 	case set != 1:
-		return errors.New("mark wants exactly one of clock, schedule, missed")
+		return errors.New("mark wants exactly one of clock, missed")
 	case m.Clock != nil:
 		return m.Clock.check()
-	case m.Schedule != nil:
-		return checkSecret(*m.Schedule)
 	}
 	return checkMissed(m.Missed)
 }
@@ -348,23 +342,6 @@ func (s ClockSample) check() error {
 func checkMissed(n int64) error {
 	if n < 0 || n > MaxMissed {
 		return fmt.Errorf("%d missed attempts, want 0 to %d", n, MaxMissed)
-	}
-	return nil
-}
-
-// checkSecret accepts a day's commitment or its secret.
-func checkSecret(s Secret) error {
-	if d, err := time.Parse(time.DateOnly, s.Day); err != nil || d.Format(time.DateOnly) != s.Day {
-		return fmt.Errorf("schedule: day %q is not a date", s.Day)
-	}
-	if (s.SHA256 == "") == (len(s.Secret) == 0) {
-		return fmt.Errorf("schedule of %s: want either the secret or its SHA-256", s.Day)
-	}
-	if s.SHA256 != "" && !IsSHA256Hex(s.SHA256) {
-		return fmt.Errorf("schedule of %s: %q is not a SHA-256 in hex", s.Day, s.SHA256)
-	}
-	if len(s.Secret) > 64 {
-		return fmt.Errorf("schedule of %s: secret of %d bytes", s.Day, len(s.Secret))
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/psf-relay/relay-appliance/internal/bls"
 )
 
 // maxWitnessLag is how far behind the sealing a witness's clock may be (rule R9).
@@ -51,6 +53,7 @@ type monthVerifier struct {
 	before    Checkpoint        // over the blocks before the month
 	names     map[string]string // witness's key name and hash to its key as given
 	vouchers  *Vouchers
+	plan      *bls.PublicKey // nil: the verifier knows none
 	tree      *Tree
 	hours     []VerifiedHour          // of the month's blocks; their records come last
 	certs     map[string]*Certificate // what each says, by its SHA-256
@@ -61,7 +64,7 @@ type monthVerifier struct {
 
 func (v *monthVerifier) verify() error {
 	for _, step := range []func() error{
-		v.identity, v.start, v.blocks, v.checkpoints, v.tip, v.schedule, v.certificates, v.records, v.allUsed,
+		v.identity, v.planKey, v.start, v.blocks, v.checkpoints, v.tip, v.certificates, v.records, v.allUsed,
 	} {
 		if err := step(); err != nil {
 			return err
@@ -400,6 +403,7 @@ func (v *monthVerifier) records() error {
 		}); err != nil {
 			return err
 		}
+		v.plans(hours)
 		for i, h := range hours {
 			if h.Record != nil {
 				for _, a := range h.Record.Attempts {

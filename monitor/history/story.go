@@ -31,11 +31,12 @@ type Facts struct {
 
 // Story is one hour, in words and in facts.
 type Story struct {
-	Monitor  string        `json:"monitor"`
-	Relay    string        `json:"relay"`
-	Operator string        `json:"operator"`
-	Hour     evidence.Hour `json:"hour"`
-	Enrolled bool          `json:"enrolled"`
+	Monitor  string           `json:"monitor"`
+	Network  evidence.Network `json:"network"`
+	Relay    string           `json:"relay"`
+	Operator string           `json:"operator"`
+	Hour     evidence.Hour    `json:"hour"`
+	Enrolled bool             `json:"enrolled"`
 	// State is that of the hour's block; empty: it is not sealed.
 	State    evidence.State     `json:"state,omitempty"`
 	SealedAt evidence.Time      `json:"sealed_at,omitzero"`
@@ -53,7 +54,7 @@ type Story struct {
 // Tell judges an hour as the auditor does and says how that came about.
 func Tell(f Facts) Story {
 	s := Story{
-		Monitor: f.Monitor, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Hour: f.Hour,
+		Monitor: f.Monitor, Network: f.Roster.Network, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Hour: f.Hour,
 		Enrolled: f.Relay.EnrolledAt(f.Hour), Causes: []string{}, Attempts: []evidence.Attempt{}, Words: []string{},
 	}
 	s.say("%s is the hour of relay %s, run by %s, as monitor %s saw it.", f.Hour, f.Relay.PeerID, f.Relay.Operator, f.Monitor)
@@ -88,8 +89,8 @@ func Tell(f Facts) Story {
 	}
 	s.voted(f)
 	switch {
-	case f.Verified != nil && f.Rules.Early(f.Roster, f.Verified) && s.Vote != bounty.Unknown:
-		s.becomes(bounty.Vote{Why: bounty.Early})
+	case f.Verified != nil && f.Rules.OffPlan(f.Roster, f.Verified) != bounty.None && s.Vote != bounty.Unknown:
+		s.becomes(bounty.Vote{Why: f.Rules.OffPlan(f.Roster, f.Verified)})
 	case f.Verified == nil && f.Clock == nil:
 	case f.Verified == nil:
 		s.becomes(f.Rules.ByClock(*f.Clock, s.ballot()))
@@ -271,7 +272,7 @@ func (s *Story) becomes(v bounty.Vote) {
 	if v.Value != s.Vote || v.Why != s.Why {
 		s.Vote, s.Why = v.Value, v.Why
 		rule := " (R9)"
-		if s.Why == bounty.Early {
+		if s.Why == bounty.Early || s.Why == bounty.Unplanned {
 			rule = "" // the words have it
 		}
 		s.say("So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)

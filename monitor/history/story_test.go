@@ -177,7 +177,7 @@ func TestTellWhatDoesNotCount(t *testing.T) {
 	if s := tell(first.Start()); s.Vote != bounty.Up || !strings.Contains(strings.Join(s.Words, "\n"), "votes on it count nowhere (R7)") {
 		t.Errorf("of a recused monitor: %v", s)
 	}
-	if s := tell(first.Start().Add(30 * time.Minute)); s.Vote != bounty.Unknown || s.Why != bounty.Early || !strings.Contains(strings.Join(s.Words, "\n"), "before the schedule's secret says that it was due (R2).") {
+	if s := tell(first.Start().Add(30 * time.Minute)); s.Vote != bounty.Unknown || s.Why != bounty.Early || !strings.Contains(strings.Join(s.Words, "\n"), "before it was due by the monitor's plan (R2).") {
 		t.Errorf("made before it was due: %v", s)
 	}
 }

@@ -65,7 +65,7 @@ type backup struct {
 // write goes by what the log had when it was loaded; what it has got since is left out.
 func (b backup) write(open map[string][]byte) error {
 	l := b.l
-	for _, name := range []string{metaFile, keyFile, witnessFile} {
+	for _, name := range []string{metaFile, keyFile, witnessFile, planFile} {
 		if err := b.copy(name, -1); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (b backup) add(name string, data []byte) error {
 }
 
 // backupName is what may be in an archive.
-var backupName = regexp.MustCompile(`^(log\.json|log\.key|witness\.key|wal/` + hourPattern + `|blocks/` + monthPattern + `\.jsonl|blocks/` +
+var backupName = regexp.MustCompile(`^(log\.json|log\.key|witness\.key|plan\.key|wal/` + hourPattern + `|blocks/` + monthPattern + `\.jsonl|blocks/` +
 	monthPattern + `/` + hourPattern + `|checkpoints/[0-9]{8,10}|certs/[0-9a-f]{64}\.der|witness/[0-9a-f]{64}(\.fork)?)$`)
 
 const (

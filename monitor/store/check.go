@@ -53,10 +53,10 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 	}
 	c := checker{l: l, witnesses: known, known: make(map[string]bool), r: CheckReport{
 		Origin: l.meta.Origin, Key: l.meta.Key, First: l.meta.First, Open: l.unsealed(), Faults: []string{}}}
-	for _, name := range []string{metaFile, keyFile, witnessFile, lockFile, restoredFile} {
+	for _, name := range []string{metaFile, keyFile, witnessFile, planFile, lockFile, restoredFile} {
 		c.known[l.path(name)] = true
 	}
-	for _, name := range []string{keyFile, witnessFile} {
+	for _, name := range []string{keyFile, witnessFile, planFile} {
 		if fi, err := os.Stat(l.path(name)); err == nil && fi.Mode().Perm()&0o077 != 0 {
 			c.fault("%s may be read by others (mode %04o): chmod 600, and, if it may have been, start a log with a new key", l.path(name), fi.Mode().Perm())
 		}

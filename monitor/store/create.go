@@ -30,6 +30,7 @@ type meta struct {
 	First      evidence.Hour `json:"first"`
 	Key        string        `json:"key"`
 	WitnessKey string        `json:"witness_key"`
+	PlanKey    string        `json:"plan_key"`
 }
 
 const metaFormat = "relaymon-log/v1"
@@ -71,7 +72,11 @@ func create(d durable.Disk, dir string, o Options) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := evidence.Encode(meta{metaFormat, name, o.First, key.VerifierKey(), witness.VerifierKey()})
+	plan, err := createPlanKey(d, filepath.Join(dir, planFile))
+	if err != nil {
+		return nil, err
+	}
+	m, err := evidence.Encode(meta{metaFormat, name, o.First, key.VerifierKey(), witness.VerifierKey(), plan.Public().String()})
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@
 //
 //	log.json                      format, origin, first hour, verifier keys; written last at creation
 //	log.key, witness.key          signer keys, mode 0600, made once
+//	plan.key                      secret plan key: PRIVATE+BLS12381G1+ and 32 bytes in base64; as those
 //	lock                          flock of the one writer
 //	wal/<hour>.jsonl              hours not sealed: begin, attempt, mark; fsync before an entry counts
 //	blocks/<month>.jsonl          headers, one a line: the leaves of the log

@@ -12,6 +12,7 @@ const (
 	metaFile    = "log.json"
 	keyFile     = "log.key"
 	witnessFile = "witness.key"
+	planFile    = "plan.key"
 	lockFile    = "lock"
 	walDir      = "wal"
 	blocksDir   = "blocks"

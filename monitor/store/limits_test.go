@@ -132,10 +132,6 @@ func TestFullRecord(t *testing.T) {
 	evidencetest.Must(t, l.Append(evidencetest.FirstHour, relay.Attempt(t, l.Key(), evidencetest.FirstHour, 2*time.Minute, nil)))
 	evidencetest.Must(t, l.Begin(evidencetest.FirstHour, evidencetest.FirstHour.Start(), strings.Repeat("x", evidence.MaxTextBytes)))
 	evidencetest.WantError(t, l.Begin(evidencetest.FirstHour, evidencetest.FirstHour.Start(), strings.Repeat("x", evidence.MaxTextBytes+1)), "software has 257 bytes")
-	for i := range evidence.MaxSchedule {
-		evidencetest.Must(t, l.Mark(evidencetest.FirstHour, evidence.Mark{Schedule: &evidence.Secret{Day: fmt.Sprintf("2026-10-%02d", i+1), Secret: []byte(strings.Repeat("x", 64))}}))
-	}
-	evidencetest.WantError(t, l.Mark(evidencetest.FirstHour, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", Secret: []byte("x")}}), "too many marks")
 	_, err := l.Seal(evidencetest.Closing(evidencetest.FirstHour))
 	evidencetest.Must(t, err)
 	evidencetest.Must(t, l.Close())

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -34,6 +35,7 @@ type Log struct {
 	meta    meta
 	key     evidence.SigningKey
 	witness evidence.SigningKey
+	plan    *bls.SecretKey
 
 	mu      sync.Mutex
 	tree    *evidence.Tree             // over the headers of all blocks
@@ -119,9 +121,8 @@ func (l *Log) Append(h evidence.Hour, a evidence.Attempt, certs ...[]byte) error
 	return nil
 }
 
-// Mark writes facts about the monitor itself (clock, schedule, missed attempts) that
-// will stand in the header of hour h. What the hour says of the schedule already is
-// not said again, however often the monitor starts.
+// Mark writes facts about the monitor itself (clock, missed attempts) that will
+// stand in the header of hour h.
 func (l *Log) Mark(h evidence.Hour, m evidence.Mark) error { return l.write(h, entry{Mark: &m}) }
 
 func (l *Log) write(h evidence.Hour, e entry, certs ...[]byte) error {
@@ -153,9 +154,6 @@ func (l *Log) append(h evidence.Hour, e entry, line []byte, certs ...[]byte) err
 	w := l.wals[h]
 	if w == nil {
 		w = &openWAL{wal: newWAL(h), file: segment{disk: l.disk, path: l.walPath(h)}}
-	}
-	if e.Mark != nil && e.Mark.Schedule != nil && w.says(*e.Mark.Schedule) {
-		return nil
 	}
 	if err := w.admits(e, line); err != nil {
 		return unfit(err)

@@ -339,7 +339,6 @@ func TestStates(t *testing.T) {
 	evidencetest.Watch(t, l, h+4)                                                         // 3: gap, 4: sealed by another process
 	reopen()
 	evidencetest.Watch(t, l, h+5) // 5: all is well
-	evidencetest.Must(t, l.Mark(h+5, evidence.Mark{Schedule: &evidence.Secret{Day: "2026-10-31", Secret: []byte("secret")}}))
 	evidencetest.Must(t, l.Mark(h+5, evidence.Mark{Clock: &evidence.ClockSample{At: evidence.TimeOf((h + 5).End()), UpMS: 3600_000 - 4495}}))
 	evidencetest.Must(t, l.Mark(h+5, evidence.Mark{Missed: 4})) // first attempts, at the hour's end
 	evidencetest.Must(t, l.Mark(h+5, evidence.Mark{Missed: 3})) // retries, later
@@ -359,7 +358,7 @@ func TestStates(t *testing.T) {
 		t.Fatal(d)
 	}
 	last := got[5]
-	if last.Software != "relaymon/test" || len(last.Schedule) != 1 || last.Missed != 7 ||
+	if last.Software != "relaymon/test" || last.Missed != 7 ||
 		!cmp.Equal(last.Clock, evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 2500, Steps: []evidence.ClockStep{{At: evidence.TimeOf((h + 5).End()), ByMS: 2500}}}) {
 		t.Fatalf("header %+v", last)
 	}
@@ -367,9 +366,6 @@ func TestStates(t *testing.T) {
 		{},
 		{Clock: &evidence.ClockSample{UpMS: -1}},
 		{Clock: &evidence.ClockSample{Boot: strings.Repeat("x", 65)}},
-		{Schedule: &evidence.Secret{Day: "2026-10-32", Secret: []byte("x")}},
-		{Schedule: &evidence.Secret{Day: "2026-10-31"}},
-		{Schedule: &evidence.Secret{Day: "2026-10-31", SHA256: "00"}},
 		{Missed: -1},
 		{Missed: evidence.MaxMissed + 1},
 		{Missed: 1, Clock: &evidence.ClockSample{}},
@@ -377,35 +373,6 @@ func TestStates(t *testing.T) {
 		if err := l.Mark(h+6, m); err == nil {
 			t.Errorf("took mark %+v", m)
 		}
-	}
-	sound(t, dir)
-}
-
-// A monitor that starts again and again says the same of the schedule each time, and
-// must not run out of room for it.
-func TestMarkSaysTheScheduleOnce(t *testing.T) {
-	l, dir := newLog(t)
-	evidencetest.Watch(t, l, evidencetest.FirstHour)
-	today, before := evidencetest.FirstHour.Start().Format(time.DateOnly), (evidencetest.FirstHour - 24).Start().Format(time.DateOnly)
-	commit := func(hash string) evidence.Secret {
-		return evidence.Secret{Day: today, SHA256: strings.Repeat(hash, 64)}
-	}
-	publish := func(s string) evidence.Secret { return evidence.Secret{Day: before, Secret: []byte(s)} }
-	want := []evidence.Secret{commit("a"), publish("x"), commit("b"), commit("a"), publish("y")}
-	for _, s := range want {
-		for range 2 * evidence.MaxSchedule {
-			evidencetest.Must(t, l.Mark(evidencetest.FirstHour, evidence.Mark{Schedule: &s}))
-		}
-	}
-	evidencetest.Must(t, l.Close())
-	l, err := Open(dir)
-	evidencetest.Must(t, err)
-	defer l.Close()
-	evidencetest.Must(t, l.Mark(evidencetest.FirstHour, evidence.Mark{Schedule: &want[3]}))
-	headers, err := l.Seal(evidencetest.Closing(evidencetest.FirstHour))
-	evidencetest.Must(t, err)
-	if d := cmp.Diff(want, headers[0].Schedule); d != "" {
-		t.Fatal(d)
 	}
 	sound(t, dir)
 }
@@ -551,6 +518,9 @@ func TestProgressAndRecords(t *testing.T) {
 	}
 	sealed, err := l.Records(evidencetest.FirstHour)
 	evidencetest.Must(t, err)
+	for i, r := range open {
+		open[i].Plan = l.Plan(r.PeerID, r.Hour) // comes with the sealing
+	}
 	if len(sealed) != 2 || !cmp.Equal(sealed, open) {
 		t.Errorf("sealed %+v, want %+v", sealed, open)
 	}

@@ -94,8 +94,11 @@ func load(d durable.Disk, dir string) (*Log, error) {
 	if l.witness, err = readKey(l.path(witnessFile), l.meta.Origin+"/witness", evidence.WitnessKeyType); err != nil {
 		return nil, err
 	}
-	if l.key.VerifierKey() != l.meta.Key || l.witness.VerifierKey() != l.meta.WitnessKey {
-		return nil, fmt.Errorf("%s: its keys are not those in %s and %s; restore the files from one backup", l.path(metaFile), keyFile, witnessFile)
+	if l.plan, err = readPlanKey(l.path(planFile)); err != nil {
+		return nil, err
+	}
+	if l.key.VerifierKey() != l.meta.Key || l.witness.VerifierKey() != l.meta.WitnessKey || l.plan.Public().String() != l.meta.PlanKey {
+		return nil, fmt.Errorf("%s: its keys are not those in %s, %s and %s; restore the files from one backup", l.path(metaFile), keyFile, witnessFile, planFile)
 	}
 	if _, err := os.Lstat(l.path(restoredFile)); err == nil {
 		l.held = true

@@ -156,7 +156,7 @@ func (l *Log) writeRecords(h evidence.Hour, now time.Time) (evidence.Header, err
 	w := l.wals[h]
 	var lines [][]byte
 	if w != nil {
-		lines = w.lines()
+		lines = w.lines(l.Plan)
 		for _, r := range w.records() {
 			if err := evidence.CheckRecord(r, h); err != nil {
 				return evidence.Header{}, fmt.Errorf("record of %s in %s: %w", r.PeerID, h, err)
@@ -184,7 +184,7 @@ func (w *openWAL) header(h evidence.Hour, at time.Time) evidence.Header {
 		if n := len(w.begins); n > 0 {
 			head.Software = w.begins[n-1].Software
 		}
-		head.Clock, head.Schedule, head.Missed = evidence.SumUpClock(w.clock), w.schedule, w.missed
+		head.Clock, head.Missed = evidence.SumUpClock(w.clock), w.missed
 	}
 	return head
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
@@ -80,7 +81,6 @@ type wal struct {
 	begins   []begin
 	attempts map[string][]logged // by peer ID, in the order of writing
 	clock    []evidence.ClockSample
-	schedule []evidence.Secret
 	missed   int64
 	good     int64 // length of the lines that count
 }
@@ -136,7 +136,7 @@ func (w *wal) admits(e entry, line []byte) error {
 		if len(list) == 0 && len(w.attempts) >= evidence.MaxRecords {
 			return fmt.Errorf("%d relays in hour %s already", len(w.attempts), w.hour)
 		}
-		size := len(line) + evidence.MaxTextBytes // the record's other members
+		size := len(line) + 2*evidence.MaxTextBytes // the record's other members
 		for _, a := range list {
 			size += len(a.raw) + 1
 		}
@@ -147,21 +147,10 @@ func (w *wal) admits(e entry, line []byte) error {
 		if !inHour(logged{Attempt: *e.Attempt}) && !slices.ContainsFunc(list, inHour) {
 			return fmt.Errorf("first attempt of %s is after the hour: %w %s", e.Attempt.Started, evidence.ErrOutside, w.hour)
 		}
-	case e.Mark != nil && e.Mark.Schedule != nil && len(w.schedule) >= evidence.MaxSchedule,
-		e.Mark != nil && w.missed+e.Mark.Missed > evidence.MaxMissed:
+	case e.Mark != nil && w.missed+e.Mark.Missed > evidence.MaxMissed:
 		return fmt.Errorf("too many marks in hour %s", w.hour)
 	}
 	return nil
-}
-
-// says reports whether this is the hour's last word on the secret of its day.
-func (w *wal) says(s evidence.Secret) bool {
-	for _, last := range slices.Backward(w.schedule) {
-		if last.Day == s.Day {
-			return last.SHA256 == s.SHA256 && bytes.Equal(last.Secret, s.Secret)
-		}
-	}
-	return false
 }
 
 // add takes in an entry, of which line is the encoding.
@@ -174,14 +163,13 @@ func (w *wal) add(e entry, line []byte) {
 		w.attempts[e.Attempt.PeerID] = append(w.attempts[e.Attempt.PeerID], logged{*e.Attempt, raw})
 	case e.Mark.Clock != nil:
 		w.clock = append(w.clock, *e.Mark.Clock)
-	case e.Mark.Schedule != nil:
-		w.schedule = append(w.schedule, *e.Mark.Schedule)
 	default:
 		w.missed += e.Mark.Missed
 	}
 }
 
-// records are sorted by peer ID, their attempts by their start.
+// records are sorted by peer ID, their attempts by their start. They get their plans
+// when they are sealed.
 func (w *wal) records() []evidence.Record {
 	records := make([]evidence.Record, 0, len(w.attempts))
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
@@ -201,8 +189,8 @@ func (w *wal) of(id string) []logged {
 	return attempts
 }
 
-// lines are the canonical encodings of the records.
-func (w *wal) lines() (lines [][]byte) {
+// lines are the canonical encodings of the records; plan makes that of a relay.
+func (w *wal) lines(plan func(relay string, h evidence.Hour) []byte) (lines [][]byte) {
 	for _, id := range slices.Sorted(maps.Keys(w.attempts)) {
 		line := []byte(`{"attempts":[`)
 		for i, a := range w.of(id) {
@@ -211,7 +199,7 @@ func (w *wal) lines() (lines [][]byte) {
 			}
 			line = append(line, a.raw...)
 		}
-		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s","version":%d}`, w.hour, id, evidence.FormatVersion))
+		lines = append(lines, fmt.Appendf(line, `],"hour":"%s","peer_id":"%s","plan":"%s","version":%d}`, w.hour, id, base64.StdEncoding.EncodeToString(plan(id, w.hour)), evidence.FormatVersion))
 	}
 	return lines
 }

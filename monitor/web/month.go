@@ -53,7 +53,7 @@ func monthView(m Month, root string) view {
 		spans = append(spans, s)
 	}
 	p.Certs = chart.NewBars("certificates and when they were shown", month.Hours(), spans)
-	return view{root, fmt.Sprintf("%s, relay %s, %s", m.Operator, short(m.PeerID), month), p.Running, p}
+	return view{root, title(m.Network, fmt.Sprintf("%s, relay %s, %s", m.Operator, short(m.PeerID), month)), p.Running, p}
 }
 
 // kind is a look of an hour.

@@ -101,6 +101,8 @@ var ErrNotFound = errors.New("not found")
 // Source knows what there is to show. Its errors other than [ErrNotFound] say that
 // the log cannot be read.
 type Source interface {
+	// Now says which month is the running one.
+	Now() time.Time
 	Overview() (Overview, error)
 	// Fault says why nothing is judged at present; empty: all is well.
 	Fault() string
@@ -131,6 +133,14 @@ type view struct {
 	Title string
 	Live  bool // it changes by itself
 	Data  any
+}
+
+// title says of a lab that it is one.
+func title(n evidence.Network, s string) string {
+	if n == evidence.Lab {
+		return "LAB · " + s
+	}
+	return s
 }
 
 // sign tells votes apart without colour.
@@ -172,7 +182,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	h := &handler{source: source, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", h.overview("text/html; charset=utf-8", byNeed, func(b *bytes.Buffer, p part) error {
-		return pages.ExecuteTemplate(b, "overview.html", view{"./", "relaymon " + p.Monitor, true, p})
+		return pages.ExecuteTemplate(b, "overview.html", view{"./", title(p.Network, "relaymon "+p.Monitor), true, p})
 	}))
 	mux.HandleFunc("GET /status.json", h.overview("application/json", asIs, func(b *bytes.Buffer, p part) error {
 		return json.NewEncoder(b).Encode(p)
@@ -187,7 +197,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /relay/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../")) }))
 	mux.HandleFunc("GET /relay/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../../")) }))
 	mux.HandleFunc("GET /relay/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) {
-		h.page(w, "hour.html", view{"../../../", "relay " + short(s.Relay) + ", " + s.Hour.String(), false, s})
+		h.page(w, "hour.html", view{"../../../", title(s.Network, "relay "+short(s.Relay)+", "+s.Hour.String()), false, s})
 	}))
 	mux.HandleFunc("GET /badge/{relay}", h.month(".svg", h.badge))
 	mux.HandleFunc("GET /api/relays/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))
@@ -203,7 +213,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 func (h *handler) month(suffix string, show func(http.ResponseWriter, Month)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		relay, named := strings.CutSuffix(r.PathValue("relay"), suffix)
-		month := evidence.MonthOf(time.Now())
+		month := evidence.MonthOf(h.source.Now())
 		var err error
 		if s := r.PathValue("month"); s != "" {
 			month, err = evidence.ParseMonth(s)

@@ -64,6 +64,8 @@ type known struct {
 	err error
 }
 
+func (k known) Now() time.Time { return time.Now() }
+
 func (k known) Overview() (Overview, error) {
 	k.o.Totals = Total(k.o.Relays)
 	return k.o, k.err

@@ -32,17 +32,23 @@ const sizeType = "text/x.tlog.size"
 // checkpoints are cosigned at present; a log that has got a new key may be there
 // with both, the newer one last, and each has a history of its own.
 func Handler(w *Witness, logs func() []string, log *slog.Logger) http.Handler {
-	s := &server{witness: w, logs: logs, log: log}
+	return listen.Paced(rates, HandlerAt(w, logs, log, time.Now))
+}
+
+// HandlerAt is [Handler] by another clock, for everybody at once: for simulations.
+func HandlerAt(w *Witness, logs func() []string, log *slog.Logger, now func() time.Time) http.Handler {
+	s := &server{witness: w, logs: logs, log: log, now: now}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /add-checkpoint", s.addCheckpoint)
 	mux.HandleFunc("GET /{hash}/checkpoint", s.checkpoint)
-	return listen.Paced(rates, mux)
+	return mux
 }
 
 type server struct {
 	witness *Witness
 	logs    func() []string
 	log     *slog.Logger
+	now     func() time.Time
 }
 
 // keys are those of the logs whose origin is wanted.
@@ -72,7 +78,7 @@ func (s *server) addCheckpoint(w http.ResponseWriter, r *http.Request) {
 	}
 	var line []byte
 	for _, key := range keys {
-		if line, err = s.witness.Cosign(key, req, time.Now()); !errors.Is(err, ErrNotTheLogs) {
+		if line, err = s.witness.Cosign(key, req, s.now()); !errors.Is(err, ErrNotTheLogs) {
 			break
 		}
 	}

@@ -366,7 +366,7 @@ func FuzzAddCheckpoint(f *testing.F) {
 	grow(f, l, 1)
 	w, err := witnessOf(newLog(f, "m2"))
 	must(f, err)
-	s := &server{witness: w, logs: func() []string { return []string{l.Key()} }, log: slog.New(slog.DiscardHandler)}
+	s := &server{witness: w, logs: func() []string { return []string{l.Key()} }, log: slog.New(slog.DiscardHandler), now: time.Now}
 	checkpoint, err := l.Checkpoint()
 	must(f, err)
 	text, _, _ := bytes.Cut(checkpoint, []byte("\n\n"))

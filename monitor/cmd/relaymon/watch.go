@@ -127,6 +127,6 @@ func (c *keysCmd) Run(out *cli.IO) error {
 	if c.JSON {
 		return out.JSON(keys)
 	}
-	fmt.Fprintf(out.Stdout, "log_key: %s\nwitness_key: %s\n", keys.LogKey, keys.WitnessKey)
+	fmt.Fprintf(out.Stdout, "log_key: %s\nplan_key: %s\nwitness_key: %s\n", keys.LogKey, keys.PlanKey, keys.WitnessKey)
 	return nil
 }

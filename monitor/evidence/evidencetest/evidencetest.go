@@ -137,6 +137,7 @@ func NewLeaf(t testing.TB, name string) (der []byte, c *evidence.Certificate) {
 // Log is a log that is written to.
 type Log interface {
 	Key() string
+	PlanKey() string
 	First() evidence.Hour
 	Size() int64
 	Begin(h evidence.Hour, at time.Time, software string) error
@@ -236,7 +237,7 @@ func NewSmallMonth(t testing.TB, l Log) SmallMonth {
 	relay, other := NewRelay(t, crypto.Ed25519, 0), NewRelay(t, crypto.Ed25519, 0)
 	der, cert := NewLeaf(t, "relay.example.org")
 	ws := []Witness{NewWitness(t, "w1"), NewWitness(t, "w2")}
-	keys := evidence.Keys{Log: l.Key(), Witnesses: []string{ws[0].VKey(), ws[1].VKey()}}
+	keys := evidence.Keys{Log: l.Key(), Plan: l.PlanKey(), Witnesses: []string{ws[0].VKey(), ws[1].VKey()}}
 	last := FirstHour + 7
 	for h := FirstHour + 2; h <= last; h++ {
 		if h == FirstHour+5 {

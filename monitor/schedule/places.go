@@ -1,14 +1,12 @@
-package monitor
+package schedule
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/store"
 )
 
 // Which of the attempts that are due start now. An attempt on a relay that does not
@@ -18,11 +16,11 @@ const (
 	// startsAtOnce is how many attempts one tick starts. After a pause all relays are
 	// due at once, and what the processor cannot do in time would look like a failure.
 	startsAtOnce = 8
-	// lateAfter is how long a first attempt may wait for a place.
-	lateAfter = 5 * time.Minute
-	// maxConcurrency bounds the places: each takes half a megabyte and three files at
+	// LateAfter is how long a first attempt may wait for a place.
+	LateAfter = 5 * time.Minute
+	// MaxPlaces bounds the places of a planner: each takes half a megabyte and three files at
 	// most, when all of the ladder is climbed at the same time.
-	maxConcurrency = 1024
+	MaxPlaces = 1024
 	// behindFor is for how long it is said that the monitor did not keep up.
 	behindFor = time.Hour
 )
@@ -31,7 +29,7 @@ const (
 type places struct {
 	all     int                   // there are so many; 0: as many as are asked for
 	failed  map[string]bool       // relays of which the last attempt failed
-	waiting map[job]time.Duration // what is due and has no place, since when by the steady clock
+	waiting map[Job]time.Duration // what is due and has no place, since when by the steady clock
 	missed  map[evidence.Hour]int // attempts not made for want of a place, not yet in the log
 
 	lates  int           // first attempts that began too late, since the start
@@ -40,12 +38,12 @@ type places struct {
 }
 
 func newPlaces() places {
-	return places{failed: map[string]bool{}, waiting: map[job]time.Duration{}, missed: map[evidence.Hour]int{}}
+	return places{failed: map[string]bool{}, waiting: map[Job]time.Duration{}, missed: map[evidence.Hour]int{}}
 }
 
 // candidate is an attempt that may start now.
 type candidate struct {
-	job
+	Job
 	due   time.Time
 	retry bool
 }
@@ -73,9 +71,9 @@ func (s *places) learn(relay string, a evidence.Attempt) {
 // longer before the rest. Relays that failed have at most half of the places, so that
 // one is free when another relay is due, and an eighth is theirs, so that one that works
 // again is seen.
-func (s *places) choose(now moment, list []candidate, busy map[string]bool) []job {
+func (s *places) choose(now Moment, list []candidate, busy map[string]bool) []Job {
 	rank := func(c candidate) (r int) {
-		if s.failed[c.relay] {
+		if s.failed[c.Relay] {
 			r += 2
 		}
 		if c.retry {
@@ -92,34 +90,34 @@ func (s *places) choose(now moment, list []candidate, busy map[string]bool) []jo
 		taken[s.failed[relay]]++
 	}
 	most := map[bool]int{true: max(1, s.all/2), false: s.all - s.all/8}
-	var out []job
+	var out []Job
 	started := map[string]bool{}
-	waiting := map[job]time.Duration{}
+	waiting := map[Job]time.Duration{}
 	for _, c := range list {
-		if busy[c.relay] || started[c.relay] {
-			if since, ok := s.waiting[c.job]; ok {
-				waiting[c.job] = since // else it waits for its own relay only
+		if busy[c.Relay] || started[c.Relay] {
+			if since, ok := s.waiting[c.Job]; ok {
+				waiting[c.Job] = since // else it waits for its own relay only
 			}
 			continue
 		}
-		failed := s.failed[c.relay]
+		failed := s.failed[c.Relay]
 		if s.all == 0 || free > 0 && taken[failed] < most[failed] && len(out) < startsAtOnce {
-			started[c.relay] = true
+			started[c.Relay] = true
 			free--
 			taken[failed]++
-			out = append(out, c.job)
-			if !c.retry && now.wall.Sub(c.due) > lateAfter {
+			out = append(out, c.Job)
+			if !c.retry && now.Wall.Sub(c.due) > LateAfter {
 				s.lates++
 			}
 			continue
 		}
-		since, ok := s.waiting[c.job]
+		since, ok := s.waiting[c.Job]
 		if !ok {
-			since = now.steady
+			since = now.Steady
 		}
-		waiting[c.job] = since
-		if !c.retry && now.steady-since > lateAfter {
-			s.behind = now.steady
+		waiting[c.Job] = since
+		if !c.retry && now.Steady-since > LateAfter {
+			s.behind = now.Steady
 		}
 	}
 	s.waiting = waiting
@@ -127,48 +125,54 @@ func (s *places) choose(now moment, list []candidate, busy map[string]bool) []jo
 }
 
 // expire counts an attempt for which it is too late now, if it waited for a place.
-func (s *places) expire(j job, now moment) {
+func (s *places) expire(j Job, now Moment) {
 	if _, ok := s.waiting[j]; !ok {
 		return
 	}
 	delete(s.waiting, j)
-	s.missed[j.hour]++
+	s.missed[j.Hour]++
 	s.misses++
-	s.behind = now.steady
+	s.behind = now.Steady
 }
 
 // overload says in numbers that the monitor does not keep up; empty: it does.
-func (s *places) overload(now moment) string {
-	if s.behind == 0 || now.steady-s.behind > behindFor {
+func (s *places) overload(now Moment) string {
+	if s.behind == 0 || now.Steady-s.behind > behindFor {
 		return ""
 	}
 	var longest time.Duration
 	for _, since := range s.waiting {
-		longest = max(longest, now.steady-since)
+		longest = max(longest, now.Steady-since)
 	}
 	return fmt.Sprintf("%d attempts wait for one of the %d places, the longest for %s, and %d were not made since the start; an hour without its attempts is unknown; raise concurrency",
 		len(s.waiting), s.all, longest.Round(time.Second), s.misses)
 }
 
-// noteLoad writes into the log what was missed for want of a place, and says once that
-// the monitor does not keep up. The caller holds the lock.
-func (m *Monitor) noteLoad(now moment) {
-	p := &m.planner.places
-	for h, n := range p.missed {
-		err := m.store.Mark(h, evidence.Mark{Missed: int64(n)})
-		if err != nil && !errors.Is(err, store.ErrSealed) {
-			m.setFault(err)
-			m.begun = time.Time{} // the next tick tries the log again
-			return
+// Load is how much there is to do, and what did not get done.
+type Load struct {
+	Places  int // attempts that may be under way at once
+	Busy    int // those that are
+	Waiting int // those that are due and have no place
+	Lates   int // first attempts that began too late, since the start
+	Misses  int // attempts not made for want of a place, since the start
+}
+
+// Load is that of now.
+func (p *Planner) Load() Load {
+	return Load{p.places.all, len(p.busy), len(p.places.waiting), p.places.lates, p.places.misses}
+}
+
+// Overload says in numbers that the monitor does not keep up; empty: it does.
+func (p *Planner) Overload(now Moment) string { return p.places.overload(now) }
+
+// TakeMissed hands over how many attempts of each hour were not made for want of a
+// place, since it was last called. What note refuses is kept for the next time.
+func (p *Planner) TakeMissed(note func(evidence.Hour, int) error) error {
+	for h, n := range p.places.missed {
+		if err := note(h, n); err != nil {
+			return err
 		}
-		delete(p.missed, h)
+		delete(p.places.missed, h)
 	}
-	why := p.overload(now)
-	switch {
-	case why != "" && !m.overloaded:
-		m.log.Warn("this monitor cannot keep up with its roster", "why", why)
-	case why == "" && m.overloaded:
-		m.log.Info("this monitor keeps up again")
-	}
-	m.overloaded = why != ""
+	return nil
 }

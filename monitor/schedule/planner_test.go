@@ -1,6 +1,8 @@
-package monitor
+package schedule
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"testing"
 	"time"
 
@@ -15,7 +17,13 @@ func hourly(s string) evidence.Hour {
 	return h
 }
 
-func constantSecret(evidence.Hour) []byte { return []byte("secret") }
+// testOffset is the plan of these tests: spread over the hour, and always the same.
+func testOffset(j Job) time.Duration {
+	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(j.Relay), uint64(j.Hour)))
+	return time.Duration(binary.BigEndian.Uint16(sum[:])%3600) * time.Second
+}
+
+func newTestPlanner() *Planner { return NewPlanner(testOffset, 0) }
 
 func attempt(at time.Time, outcome evidence.Outcome) evidence.Attempt {
 	results := map[evidence.Component]evidence.Result{}
@@ -26,15 +34,15 @@ func attempt(at time.Time, outcome evidence.Outcome) evidence.Attempt {
 }
 
 // at is a moment by clocks that were never set.
-func at(wall time.Time) moment { return moment{wall, wall.Sub(time.Unix(0, 0))} }
+func at(wall time.Time) Moment { return Moment{wall, wall.Sub(time.Unix(0, 0))} }
 
 // play walks a planner through time, second by second; outcome says what each
 // attempt comes to. It returns the starts.
-func play(p *planner, from, to time.Time, took time.Duration, outcome func(n int) evidence.Outcome) (starts []time.Time, jobs []job) {
+func play(p *Planner, from, to time.Time, took time.Duration, outcome func(n int) evidence.Outcome) (starts []time.Time, jobs []Job) {
 	type running struct {
-		j    job
+		j    Job
 		a    evidence.Attempt
-		from moment
+		from Moment
 		ends time.Time
 	}
 	var under []running
@@ -45,10 +53,10 @@ func play(p *planner, from, to time.Time, took time.Duration, outcome func(n int
 				rest = append(rest, r)
 				continue
 			}
-			p.end(r.j, &r.a, r.from.steady)
+			p.End(r.j, &r.a, r.from.Steady)
 		}
 		under = rest
-		for _, j := range p.due(at(now), []string{"relay"}) {
+		for _, j := range p.Due(at(now), []string{"relay"}) {
 			under = append(under, running{j, attempt(now, outcome(len(starts))), at(now), now.Add(took)})
 			starts, jobs = append(starts, now), append(jobs, j)
 		}
@@ -56,37 +64,16 @@ func play(p *planner, from, to time.Time, took time.Duration, outcome func(n int
 	return starts, jobs
 }
 
-func TestOffsetIsSecretAndSpread(t *testing.T) {
-	h := hourly("2026-11-03T14:00:00Z")
-	seen := map[time.Duration]bool{}
-	for i := range evidence.Hour(200) {
-		o := evidence.Offset([]byte("a"), "relay", h+i)
-		if o < 0 || o >= time.Hour {
-			t.Fatalf("offset %v", o)
-		}
-		seen[o] = true
-	}
-	if len(seen) < 180 {
-		t.Errorf("200 hours have only %d different offsets", len(seen))
-	}
-	if evidence.Offset([]byte("a"), "relay", h) == evidence.Offset([]byte("b"), "relay", h) && evidence.Offset([]byte("a"), "relay", h+1) == evidence.Offset([]byte("b"), "relay", h+1) {
-		t.Error("the offset does not depend on the secret")
-	}
-	if evidence.Offset([]byte("a"), "x", h) == evidence.Offset([]byte("a"), "y", h) && evidence.Offset([]byte("a"), "x", h+1) == evidence.Offset([]byte("a"), "y", h+1) {
-		t.Error("the offset does not depend on the relay")
-	}
-}
-
 func TestOneAttemptAnHourWhileAllIsWell(t *testing.T) {
 	h := hourly("2026-11-03T00:00:00Z")
-	p := newPlanner(constantSecret)
+	p := newTestPlanner()
 	starts, jobs := play(p, h.Start(), (h + 24).Start(), 5*time.Second, func(int) evidence.Outcome { return evidence.OK })
 	if len(starts) != 24 {
 		t.Fatalf("%d attempts in 24 hours", len(starts))
 	}
 	for i, at := range starts {
-		if jobs[i].hour != h+evidence.Hour(i) || at.Sub(jobs[i].hour.Start()) != evidence.Offset([]byte("secret"), "relay", jobs[i].hour) {
-			t.Errorf("attempt %d at %v for hour %v", i, at, jobs[i].hour)
+		if jobs[i].Hour != h+evidence.Hour(i) || at.Sub(jobs[i].Hour.Start()) != testOffset(jobs[i]) {
+			t.Errorf("attempt %d at %v for hour %v", i, at, jobs[i].Hour)
 		}
 	}
 	if len(p.hours) > 4 {
@@ -106,15 +93,15 @@ func TestRetriesAfterFailureOnly(t *testing.T) {
 		{"fail, busy, fail", []evidence.Outcome{evidence.Fail, evidence.Busy, evidence.Fail}, []time.Duration{0, 6 * time.Minute, 13 * time.Minute}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlanner(constantSecret)
-			first := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
+			p := newTestPlanner()
+			first := h.Start().Add(testOffset(Job{"relay", h}))
 			// Up to the closing of the hour, leaving the next hour's attempts out.
 			starts, jobs := play(p, h.Start(), h.End().Add(evidence.CloseAfter), time.Second, func(n int) evidence.Outcome {
 				return c.outcomes[min(n, len(c.outcomes)-1)]
 			})
 			var got []time.Duration
 			for i, at := range starts {
-				if jobs[i].hour == h {
+				if jobs[i].Hour == h {
 					got = append(got, at.Sub(first))
 				}
 			}
@@ -134,15 +121,15 @@ func TestRetriesAfterFailureOnly(t *testing.T) {
 // retries in the next one.
 func TestRetriesRunPastTheHour(t *testing.T) {
 	h := hourly("2026-11-03T13:00:00Z")
-	p := newPlanner(constantSecret)
+	p := newTestPlanner()
 	first := h.End().Add(-2 * time.Second)
-	p.note(job{"relay", h}, attempt(first, evidence.Fail), at(first).steady)
+	p.note(Job{"relay", h}, attempt(first, evidence.Fail), at(first).Steady)
 	starts, jobs := play(p, first.Add(time.Second), h.End().Add(evidence.CloseAfter), time.Second, func(int) evidence.Outcome { return evidence.Fail })
 	var past int
 	for i, j := range jobs {
-		if j.hour == h {
+		if j.Hour == h {
 			past++
-			if starts[i].Add(attemptTimeout).After(h.End().Add(evidence.CloseAfter)) {
+			if starts[i].Add(AttemptTimeout).After(h.End().Add(evidence.CloseAfter)) {
 				t.Errorf("a retry at %v may end after the hour has closed", starts[i])
 			}
 		}
@@ -154,18 +141,18 @@ func TestRetriesRunPastTheHour(t *testing.T) {
 
 func TestMissedFirstAttempt(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
-	due := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
-	p := newPlanner(constantSecret)
+	due := h.Start().Add(testOffset(Job{"relay", h}))
+	p := newTestPlanner()
 	// Awake again with ten seconds of the hour left: at once.
 	if late := h.End().Add(-10 * time.Second); late.After(due) {
-		if jobs := p.due(at(late), []string{"relay"}); len(jobs) != 1 || jobs[0].hour != h {
+		if jobs := p.Due(at(late), []string{"relay"}); len(jobs) != 1 || jobs[0].Hour != h {
 			t.Errorf("jobs %v, want one for %v", jobs, h)
 		}
 	}
 	// Awake again in the next hour: the hour is lost, nothing is invented for it.
-	p = newPlanner(constantSecret)
-	for _, j := range p.due(at(h.End()), []string{"relay"}) {
-		if j.hour == h {
+	p = newTestPlanner()
+	for _, j := range p.Due(at(h.End()), []string{"relay"}) {
+		if j.Hour == h {
 			t.Errorf("an attempt for %v at %v", h, h.End())
 		}
 	}
@@ -174,7 +161,7 @@ func TestMissedFirstAttempt(t *testing.T) {
 // A clock that steps back into an hour already probed makes no second attempt.
 func TestClockStepsBack(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
-	p := newPlanner(constantSecret)
+	p := newTestPlanner()
 	play(p, h.Start(), h.End(), time.Second, func(int) evidence.Outcome { return evidence.OK })
 	starts, _ := play(p, h.Start(), h.End(), time.Second, func(int) evidence.Outcome { return evidence.OK })
 	if len(starts) != 0 {
@@ -184,13 +171,13 @@ func TestClockStepsBack(t *testing.T) {
 
 func TestOneAttemptAtATime(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
-	p := newPlanner(constantSecret)
-	first := h.Start().Add(evidence.Offset([]byte("secret"), "relay", h))
-	if jobs := p.due(at(first), []string{"relay"}); len(jobs) != 1 {
+	p := newTestPlanner()
+	first := h.Start().Add(testOffset(Job{"relay", h}))
+	if jobs := p.Due(at(first), []string{"relay"}); len(jobs) != 1 {
 		t.Fatalf("jobs %v", jobs)
 	}
 	for _, later := range []time.Duration{0, time.Minute, 10 * time.Minute, time.Hour} {
-		if jobs := p.due(at(first.Add(later)), []string{"relay"}); len(jobs) != 0 {
+		if jobs := p.Due(at(first.Add(later)), []string{"relay"}); len(jobs) != 0 {
 			t.Errorf("while one is under way: %v", jobs)
 		}
 	}
@@ -199,8 +186,8 @@ func TestOneAttemptAtATime(t *testing.T) {
 func TestRestoreMakesNoAttemptTwice(t *testing.T) {
 	h := hourly("2026-11-03T14:00:00Z")
 	first := h.Start().Add(time.Minute)
-	p := newPlanner(constantSecret)
-	p.restore(evidence.Record{PeerID: "relay", Hour: h, Attempts: []evidence.Attempt{attempt(first, evidence.OK)}}, at(first), true)
+	p := newTestPlanner()
+	p.Restore(evidence.Record{PeerID: "relay", Hour: h, Attempts: []evidence.Attempt{attempt(first, evidence.OK)}}, at(first), true)
 	if starts, _ := play(p, first, h.End(), time.Second, func(int) evidence.Outcome { return evidence.OK }); len(starts) != 0 {
 		t.Errorf("%d attempts after the restart", len(starts))
 	}
