@@ -61,7 +61,7 @@ func TestRealRelaySignsWhatIsNew(t *testing.T) {
 	judge := func(m *Monitor, a evidence.Attempt, hour evidence.Hour) (evidence.VoucherCheck, bounty.Why) {
 		t.Helper()
 		roster := *m.basis().roster
-		v, err := evidence.NewVouchers(evidence.Keys{Log: m.store.Key(), Witnesses: roster.WitnessKeys(hour.Month())})
+		v, err := evidence.NewVouchers(evidence.Keys{Log: m.store.Key(), Plan: m.store.PlanKey(), Witnesses: roster.WitnessKeys(hour.Month())})
 		must(t, err)
 		check := v.Verify(a, hour)
 		roster.Network = evidence.PSF
@@ -214,7 +214,7 @@ func TestRunWithNothingNew(t *testing.T) {
 		for _, id := range ids {
 			export, err := m.store.Month(first.Month(), id, time.Now(), roster.WitnessKeys(first.Month())...)
 			must(t, err)
-			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Witnesses: roster.WitnessKeys(first.Month()), Beacon: d})
+			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Plan: m.store.PlanKey(), Witnesses: roster.WitnessKeys(first.Month()), Beacon: d})
 			must(t, err)
 			known, err := m.basis().history.Month(first.Month())
 			must(t, err)

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
@@ -387,5 +388,31 @@ func TestNewRosterMovesTheListener(t *testing.T) {
 			t.Fatalf("the listener did not come to %s: %v", l.Addr(), err)
 		}
 		must(t, c.Close())
+	}
+}
+
+// The roster's plan key is this log's: by another one no hour would count. A lab's roster
+// may have none.
+func TestPlanKeyOfTheRoster(t *testing.T) {
+	m, _ := newTestMonitor(t, &fakeNet{}, 1, 1)
+	another, err := bls.GenerateKey()
+	must(t, err)
+	for name, c := range map[string]struct {
+		network evidence.Network
+		key     string
+		want    string // a part of the error; empty: it is good
+	}{
+		"its own":      {evidence.PSF, m.store.PlanKey(), ""},
+		"another":      {evidence.PSF, another.Public().String(), "another plan key"},
+		"none":         {evidence.PSF, "", "another plan key"},
+		"another, lab": {evidence.Lab, another.Public().String(), "another plan key"},
+		"none, lab":    {evidence.Lab, "", ""},
+	} {
+		m.cfg.Network = c.network
+		roster := &bounty.Roster{Network: c.network, Monitors: []bounty.Monitor{{Name: "m1", LogKey: m.store.Key(), PlanKey: c.key, Term: bounty.Term{From: 1}}}}
+		err := m.checkPlace(roster, evidence.HourOf(time.Now()))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
 	}
 }

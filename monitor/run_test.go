@@ -232,7 +232,7 @@ func TestRunTwoDays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key()})
+			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Plan: m.store.PlanKey()})
 			if err != nil || len(v.Hours) != 48 || !v.Month.Contains(first+47) || v.Month.Contains(first+48) {
 				t.Fatalf("%d hours of %s: %v", len(v.Hours), v.Month, err)
 			}

@@ -131,7 +131,7 @@ func (s *stepped) month(relay string) map[evidence.Hour]*evidence.VerifiedHour {
 	m := s.first.Month()
 	export, err := s.m.store.Month(m, relay, m.End().Start())
 	must(s.t, err)
-	v, err := evidence.VerifyMonth(export, evidence.Keys{Log: s.m.store.Key()})
+	v, err := evidence.VerifyMonth(export, evidence.Keys{Log: s.m.store.Key(), Plan: s.m.store.PlanKey()})
 	must(s.t, err)
 	out := map[evidence.Hour]*evidence.VerifiedHour{}
 	for i := range v.Hours {

@@ -489,7 +489,7 @@ func TestRunWitnessed(t *testing.T) {
 			month := first.Month()
 			export, err := m.store.Month(month, roster.Relays[0].PeerID, time.Now(), roster.WitnessKeys(month)...)
 			must(t, err)
-			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Witnesses: roster.WitnessKeys(month)})
+			v, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Plan: m.store.PlanKey(), Witnesses: roster.WitnessKeys(month)})
 			must(t, err)
 			if len(v.Hours) != hours {
 				t.Fatalf("%s: %d hours, want %d", m.cfg.Name, len(v.Hours), hours)

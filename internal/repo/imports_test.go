@@ -147,7 +147,7 @@ var mayImport = map[string][]string{
 var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest"}
+var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{

@@ -13,6 +13,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/internal/statement"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -93,6 +94,7 @@ func wholeRoster(t testing.TB, change func(*statement.Statement)) string {
 	}
 	_, vkey := logKey(t, "m1.example.org/relaymon/psf")
 	_, witness := logKey(t, "m1-witness")
+	plan := planKey(t)
 	return fmt.Sprintf(`version: 1
 serial: 1
 network: psf
@@ -101,6 +103,7 @@ monitors:
   operator: bob
   committee: true
   log_key: %s
+  plan_key: %s
   witness_key: %s
   witness_url: https://m1.example.org/witness
   place: {lat: 1.35, lon: 103.8}
@@ -124,7 +127,39 @@ controls:
 - {name: c3, operator: c3, tcp4: /ip4/192.5.5.243/tcp/53, wss: /dns4/c3.example.org/tcp/443/wss}
 notes:
 - {kind: maintenance, from: 2026-11-05T00:00:00Z, until: 2026-11-05T05:00:00Z, text: new disks}
-`, vkey, witness, id, statement.Text(enrol), statement.Text(move))
+`, vkey, plan, witness, id, statement.Text(enrol), statement.Text(move))
+}
+
+// planKey is the public key of a new plan.
+func planKey(t testing.TB) string {
+	t.Helper()
+	k, err := bls.GenerateKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k.Public().String()
+}
+
+// A lab needs no plan key. One that is also another's is refused.
+func TestPlanKeys(t *testing.T) {
+	key := planKey(t)
+	_, log1 := logKey(t, "m1.example.org/relaymon/lab")
+	_, log2 := logKey(t, "m2.example.org/relaymon/lab")
+	for name, c := range map[string]struct{ first, second, want string }{
+		"none":               {"", "", ""},
+		"one has one":        {key, "", ""},
+		"each has its own":   {key, planKey(t), ""},
+		"two have the same":  {key, key, "its key is also that of"},
+		"it is a log's":      {log1, "", "plan_key: want the key"},
+		"with a letter more": {key + "A", "", "plan_key: want the key"},
+	} {
+		text := fmt.Sprintf("network: lab\nmonitors:\n- {name: m1, operator: a, log_key: %q, plan_key: %q, from: 2026-11-01T00:00:00Z}\n- {name: m2, operator: b, log_key: %q, plan_key: %q, from: 2026-11-01T00:00:00Z}\n",
+			log1, c.first, log2, c.second)
+		_, err := ParseRoster("roster", []byte(text))
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", name, err, c.want)
+		}
+	}
 }
 
 func TestRoster(t *testing.T) {
@@ -146,6 +181,8 @@ func TestRoster(t *testing.T) {
 		"committee by accident":           {"committee: true", "committee: perhaps", "true or false"},
 		"log key":                         {"log_key: ", "log_key: x", "log_key:"},
 		"witness key":                     {"witness_key: ", "witness_key: x", "its hash or spelling is wrong"},
+		"plan key":                        {"plan_key: ", "plan_key: x", "plan_key:"},
+		"no plan key":                     {"plan_key: ", "# plan_key: ", "plan_key:"},
 		"place":                           {"lat: 1.35", "lat: 91", "place"},
 		"private address":                 {"ipv4: 198.41.0.4", "ipv4: 10.1.2.3", "no public unicast"},
 		"not what was signed":             {"ipv4: 198.41.0.4", "ipv4: 198.41.0.9", "the relay signed IPv4 198.41.0.4"},

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -48,7 +49,9 @@ func TestPlan(t *testing.T) {
 			w := scene.New(t, network, 3)
 			w.OffPlan = true
 			liar, foreign := w.Monitors[0], w.Monitors[1]
-			foreign.PlanKey = w.Monitors[2].Log.PlanKey() // in the roster: not by what its records are signed
+			another, err := bls.GenerateKey()
+			w.Must(err)
+			foreign.PlanKey = another.Public().String() // in the roster: not the one that signs its records
 			due := func(m *scene.Watcher, h evidence.Hour) time.Duration { return m.Log.Offset(w.RelayID, h) }
 			// Hours with room before the one and after the other.
 			w.Hours = 0

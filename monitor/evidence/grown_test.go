@@ -50,7 +50,7 @@ func fullRecord() Record {
 func fullHeader() Header {
 	return Header{Hour: grownHour, State: StateOK, SealedAt: TimeOf(grownHour.End()), Signed: true, Software: "x", Missed: 3, Records: 1, Version: FormatVersion,
 		Cosigned: []Held{{TimeOf(grownHour.Start()), "w+00000001"}},
-		Clock: Clock{Samples: 2, Synchronised: true, DriftMS: 3000, Steps: []ClockStep{{TimeOf(grownHour.Start()), 2000}}}}
+		Clock:    Clock{Samples: 2, Synchronised: true, DriftMS: 3000, Steps: []ClockStep{{TimeOf(grownHour.Start()), 2000}}}}
 }
 
 // grownTypes are what grows, with a full value of each.

@@ -332,6 +332,7 @@ func TestAdoptDies(t *testing.T) {
 	keys := func(dir string) {
 		evidencetest.Must(t, os.Chmod(filepath.Join(dir, keyFile), 0o600))
 		evidencetest.Must(t, os.Chmod(filepath.Join(dir, witnessFile), 0o600))
+		evidencetest.Must(t, os.Chmod(filepath.Join(dir, planFile), 0o600))
 	}
 	want := readTree(t, s.log.dir)
 	for m := range durabletest.Mishaps {

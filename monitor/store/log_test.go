@@ -15,6 +15,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
@@ -158,7 +159,7 @@ func TestCreateIsOnce(t *testing.T) {
 	if _, err := Create(dir, o); !errors.Is(err, fs.ErrExist) {
 		t.Fatalf("second Create: %v", err)
 	}
-	for _, name := range []string{keyFile, witnessFile} {
+	for _, name := range []string{keyFile, witnessFile, planFile} {
 		fi, err := os.Stat(filepath.Join(dir, name))
 		evidencetest.Must(t, err)
 		if fi.Mode().Perm() != 0o600 {
@@ -223,6 +224,62 @@ func TestOpenWantsItsOwnKeys(t *testing.T) {
 	evidencetest.Must(t, os.WriteFile(filepath.Join(dir, keyFile), []byte("nonsense\n"), 0o600))
 	_, err = Open(dir)
 	evidencetest.WantError(t, err, "not a signer key")
+}
+
+// The plan key stands in rosters, and no record counts by another one: it is never made anew.
+func TestOpenWantsItsPlanKey(t *testing.T) {
+	l, dir := newLog(t)
+	evidencetest.Must(t, l.Close())
+	file := filepath.Join(dir, planFile)
+	another, err := bls.GenerateKey()
+	evidencetest.Must(t, err)
+	for content, want := range map[string]string{another.Text() + "\n": "restore the files from one backup", "nonsense\n": "restore the file from the backup", "": "restore the file from the backup"} {
+		evidencetest.Must(t, os.WriteFile(file, []byte(content), 0o600))
+		_, err = Open(dir)
+		evidencetest.WantError(t, err, want)
+	}
+	evidencetest.Must(t, os.Remove(file))
+	_, err = Open(dir)
+	evidencetest.WantError(t, err, "is never made anew")
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a plan key was made anew")
+	}
+}
+
+// What is sealed holds the plan, in the record of each relay; what is due follows from it.
+func TestSealedRecordsHoldThePlan(t *testing.T) {
+	l, dir := newLog(t)
+	relays := []evidencetest.Relay{evidencetest.NewRelay(t, crypto.Ed25519, 0), evidencetest.NewRelay(t, crypto.Ed25519, 0)}
+	for _, r := range relays {
+		evidencetest.Must(t, l.Append(evidencetest.FirstHour, r.Attempt(t, l.Key(), evidencetest.FirstHour, time.Minute, nil)))
+	}
+	before := l.Offset(relays[0].ID.String(), evidencetest.FirstHour)
+	evidencetest.Must(t, l.Close())
+	l, err := Open(dir)
+	evidencetest.Must(t, err)
+	defer l.Close()
+	if after := l.Offset(relays[0].ID.String(), evidencetest.FirstHour); after != before {
+		t.Errorf("due %s before a restart and %s after it", before, after)
+	}
+	_, err = l.Seal(evidencetest.Closing(evidencetest.FirstHour))
+	evidencetest.Must(t, err)
+	for _, r := range relays {
+		m, err := l.Month(evidencetest.FirstHour.Month(), r.ID.String(), evidencetest.Closing(evidencetest.FirstHour))
+		evidencetest.Must(t, err)
+		v, err := evidence.VerifyMonth(m, evidence.Keys{Log: l.Key(), Plan: l.PlanKey()})
+		evidencetest.Must(t, err)
+		want := evidencetest.FirstHour.Start().Add(l.Offset(r.ID.String(), evidencetest.FirstHour))
+		if h := v.Hours[0]; h.PlanFault != "" || !h.Due.Equal(want) {
+			t.Errorf("got fault %q, due at %s, want none, %s", h.PlanFault, h.Due, want)
+		}
+		another, err := bls.GenerateKey()
+		evidencetest.Must(t, err)
+		v, err = evidence.VerifyMonth(m, evidence.Keys{Log: l.Key(), Plan: another.Public().String()})
+		evidencetest.Must(t, err)
+		if h := v.Hours[0]; h.PlanFault != evidence.ForeignPlan || !h.Due.IsZero() {
+			t.Errorf("by another key: fault %q, due at %s, want %q", h.PlanFault, h.Due, evidence.ForeignPlan)
+		}
+	}
 }
 
 func TestAppendRefuses(t *testing.T) {
