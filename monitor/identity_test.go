@@ -12,14 +12,6 @@ import (
 // jsPlaces is how many places a js-libp2p relay has.
 const jsPlaces = 15
 
-func hourly(s string) evidence.Hour {
-	h, err := evidence.ParseHour(s)
-	if err != nil {
-		panic(err)
-	}
-	return h
-}
-
 func attempt(at time.Time, outcome evidence.Outcome) evidence.Attempt {
 	results := map[evidence.Component]evidence.Result{}
 	for _, c := range evidence.Components {

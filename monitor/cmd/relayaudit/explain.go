@@ -30,21 +30,22 @@ type explanation struct {
 }
 
 type testimony struct {
-	Monitor  string             `json:"monitor"`
-	Operator string             `json:"operator"`
-	Vote     string             `json:"vote"`
-	State    evidence.State     `json:"state,omitempty"` // of the hour in its log
-	Due      string             `json:"due,omitempty"`   // when the first attempt was, if the log shows it (R2)
-	Attempts []evidence.Attempt `json:"attempts"`
-	Vouchers []string           `json:"vouchers"`
-	Software string             `json:"software,omitempty"`
-	Clock    *evidence.Clock    `json:"clock,omitempty"`  // how the monitor's went in the hour (R9)
-	Missed   int64              `json:"missed,omitempty"` // attempts on all relays for which it had no place
-	SealedAt string             `json:"sealed_at,omitempty"`
-	Leaf     string             `json:"records_root,omitempty"` // root of the hour's records, in the log's leaf
-	LogSize  int64              `json:"log_size,omitempty"`
-	LogRoot  string             `json:"log_root,omitempty"`
-	Cosigned []cosigned         `json:"cosigned"`
+	Monitor   string             `json:"monitor"`
+	Operator  string             `json:"operator"`
+	Vote      string             `json:"vote"`
+	State     evidence.State     `json:"state,omitempty"` // of the hour in its log
+	Due       string             `json:"due,omitempty"`   // when the first attempt was, if the log shows it (R2)
+	PlanFault string             `json:"plan_fault,omitempty"`
+	Attempts  []evidence.Attempt `json:"attempts"`
+	Vouchers  []string           `json:"vouchers"`
+	Software  string             `json:"software,omitempty"`
+	Clock     *evidence.Clock    `json:"clock,omitempty"`  // how the monitor's went in the hour (R9)
+	Missed    int64              `json:"missed,omitempty"` // attempts on all relays for which it had no place
+	SealedAt  string             `json:"sealed_at,omitempty"`
+	Leaf      string             `json:"records_root,omitempty"` // root of the hour's records, in the log's leaf
+	LogSize   int64              `json:"log_size,omitempty"`
+	LogRoot   string             `json:"log_root,omitempty"`
+	Cosigned  []cosigned         `json:"cosigned"`
 }
 
 type cosigned struct {
@@ -144,6 +145,7 @@ func (t *testimony) sealed(roster *bounty.Roster, h *evidence.VerifiedHour) {
 	if h.Record != nil {
 		t.Attempts = h.Record.Attempts
 	}
+	t.PlanFault = h.PlanFault
 	if !h.Due.IsZero() {
 		t.Due = evidence.TimeOf(h.Due).String()
 	}
@@ -220,6 +222,9 @@ func (e explanation) print(w io.Writer) {
 		fmt.Fprintf(w, "\n%s (%s): %s\n", t.Monitor, t.Operator, t.Vote)
 		if t.Due != "" {
 			fmt.Fprintf(w, "  by its plan, which nobody else knew, the first attempt was due at %s\n", t.Due)
+		}
+		if t.PlanFault != "" {
+			fmt.Fprintf(w, "  nothing proves when the first attempt was due (R2): %s\n", t.PlanFault)
 		}
 		if t.Clock != nil {
 			for _, step := range t.Clock.Steps {
