@@ -65,11 +65,11 @@ func TestMergeCheckpoints(t *testing.T) {
 
 	// A flood of unknown lines leaves room for those that are known.
 	var flood [][]byte
-	for range 400 {
-		key, vkey := scene.NewWitness(t, strings.Repeat("f", 100))
+	for range 90 {
+		key, vkey := scene.NewWitness(t, strings.Repeat("f", 800))
 		flood = append(flood, scene.Cosign(key, vkey, bare, at))
 	}
-	_, got, err := evidence.MergeCheckpoints(with(flood...)[:len(bare)+len(flood[0])*250], with(early), m.Log.Key(), avkey)
+	_, got, err := evidence.MergeCheckpoints(with(flood...)[:len(bare)+len(flood[0])*50], with(early), m.Log.Key(), avkey)
 	if err != nil || len(got) > evidence.MaxCheckpointBytes || !bytes.Contains(got, early) {
 		t.Errorf("after a flood: %d bytes, %v, with the cosignature: %v", len(got), err, bytes.Contains(got, early))
 	}
