@@ -119,6 +119,34 @@ func verifies(text string, s note.Signature, v note.Verifier) bool {
 	return err == nil && len(raw) > 4 && v.Verify([]byte(text), raw[4:])
 }
 
+// HasHeld says whether a checkpoint has the cosignatures of which the header of the block
+// after it tells, of the same times. Those by the given witnesses must be good.
+func HasHeld(checkpoint []byte, told []Held, logKey string, witnesses ...string) (bool, error) {
+	log, err := LogVerifier(logKey)
+	if err != nil {
+		return false, err
+	}
+	known, err := WitnessVerifiers(witnesses)
+	if err != nil {
+		return false, err
+	}
+	n, err := openLoose(checkpoint, log)
+	if err != nil {
+		return false, err
+	}
+	there := make(map[string]Time)
+	for _, s := range n.UnverifiedSigs {
+		i := slices.IndexFunc(known, func(v note.Verifier) bool { return v.Name() == s.Name && v.KeyHash() == s.Hash })
+		if at, err := CosignedAt(s); err == nil && (i < 0 || verifies(n.Text, s, known[i])) {
+			there[signerID(s.Name, s.Hash)] = TimeOf(at)
+		}
+	}
+	return !slices.ContainsFunc(told, func(c Held) bool {
+		at, ok := there[c.Witness]
+		return !ok || !at.Equal(c.Time.Time)
+	}), nil
+}
+
 // fitting is the note with as many of the signatures as there is room for.
 func fitting(text string, author note.Signature, list []judgedSignature) ([]byte, error) {
 	sigs := []note.Signature{author}
