@@ -102,7 +102,8 @@ func TestFutureCosigned(t *testing.T) {
 	p.want(3, `^verdict: ELIGIBLE, PROVISIONAL$`, `the committee's own log reaches only to 2026-11-02T00:00:00.000Z`)
 }
 
-// One monitor: what it wrote is taken back by leaving out who cosigned it.
+// One monitor: what it wrote is taken back by leaving out who cosigned it. Its headers never
+// told of that.
 func TestCosignaturesLeftOut(t *testing.T) {
 	p := newPlay(t, 3)
 	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
@@ -112,6 +113,9 @@ func TestCosignaturesLeftOut(t *testing.T) {
 		return nil
 	})
 	liar := p.Monitors[2]
+	p.Reseal(liar, func(line []byte) []byte { return line }, func(line []byte) []byte {
+		return p.changed(line, func(h map[string]any) { delete(h, "cosigned") })
+	})
 	bare, err := liar.Log.Month(p.First.Month(), p.RelayID, p.AsOf)
 	p.Must(err)
 	p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { all[2] = bare; return all }
