@@ -58,6 +58,9 @@ func readQuota(path string, log *slog.Logger) *quota {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn("when witnesses were asked is not known any more", "err", err)
 	}
+	if err != nil || q.by == nil { // half of what was read, or the word null
+		q.by = map[string]*used{}
+	}
 	return q
 }
 
@@ -72,7 +75,7 @@ func (q *quota) of(key string) *used {
 func (q *quota) size(key string) int64 {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.of(key).Size
+	return max(q.of(key).Size, 0)
 }
 
 // begin notes, before a witness is asked, that it is; the error is a *spentError if it

@@ -215,7 +215,7 @@ class MonthReader {
       for (const c of h.cosigned) {
         if (!this.witnesses.has(c.witness)) continue;
         const found = before.cosigned.find((s) => s.id === c.witness);
-        want(found && found.at <= c.time, `the cosignature by ${c.witness} that ${where} tells of is missing, or later`);
+        want(found && found.at === c.time, `the cosignature by ${c.witness} that ${where} tells of is missing, or of another time`);
       }
       before = known.get(++size) ?? null;
     }

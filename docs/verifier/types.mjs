@@ -8,7 +8,7 @@ import { isPeerID } from './peer.mjs';
 export const LIMITS = {
   month: 64 << 20, // all files of a month together
   index: 8 << 10,
-  checkpoint: 16 << 10,
+  checkpoint: 64 << 10,
   header: 32 << 10,
   proof: 8 << 10,
   record: 128 << 10,

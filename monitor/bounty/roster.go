@@ -276,6 +276,17 @@ func checkWitnessKey(key string) error {
 	return err
 }
 
+// signerOf is what stands in a cosignature of who made it, a name and a hash: one for two
+// spellings of a key (type 1 and type 4), and for two keys that were made for it. Empty: it
+// is no witness's key.
+func signerOf(key string) string {
+	v, err := evidence.WitnessVerifier(key)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("%s+%08x", v.Name(), v.KeyHash())
+}
+
 func (r *Roster) witnessesAt(h evidence.Hour) []witness {
 	var out []witness
 	for _, m := range r.Monitors {
@@ -444,6 +455,7 @@ func (r *Roster) Validate() error {
 		if m.WitnessKey != "" {
 			f.check(where+": witness_key", checkWitnessKey(m.WitnessKey))
 			own(where, m.WitnessKey)
+			own(where, signerOf(m.WitnessKey))
 		}
 		if p := m.Place; p != nil {
 			f.want(p.Lat >= -90 && p.Lat <= 90 && p.Lon >= -180 && p.Lon <= 180, "%s: place: want lat within 90 and lon within 180 degrees", where)
@@ -456,6 +468,7 @@ func (r *Roster) Validate() error {
 		f.check(where, w.Term.validate())
 		f.check(where+": key", checkWitnessKey(w.Key))
 		own(where, w.Key)
+		own(where, signerOf(w.Key))
 		for j, o := range r.Witnesses[:i] {
 			f.want(o.Name != w.Name || !o.overlaps(w.Term), "%s: the same name as witnesses[%d] in the same hours", where, j)
 		}

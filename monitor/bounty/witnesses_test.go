@@ -1,6 +1,11 @@
 package bounty
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -55,5 +60,26 @@ func TestKindsOfWitnessKeys(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: got %v, want an error with %q", c.name, err, c.want)
 		}
+	}
+}
+
+// One who cosigns is not two witnesses of two operators: as two spellings of a key, in a
+// cosignature nobody can tell them apart.
+func TestOneKeyOfTwoWitnesses(t *testing.T) {
+	pub, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spelled := func(name string, typ byte) string {
+		material := append([]byte{typ}, pub...)
+		sum := sha256.Sum256(append([]byte(name+"\n"), material...))
+		return fmt.Sprintf("%s+%x+%s", name, sum[:4], base64.StdEncoding.EncodeToString(material))
+	}
+	roster := "network: lab\nwitnesses:\n"
+	for i, key := range []string{spelled("w.example.org", 4), spelled("w.example.org", 1)} {
+		roster += fmt.Sprintf("- {name: w%d, operator: o%d, url: \"https://w.example\", from: 2026-12-01T00:00:00Z, key: %q}\n", i, i, key)
+	}
+	if _, err := ParseRoster("roster", []byte(roster)); err == nil || !strings.Contains(err.Error(), `its key is also that of witnesses[0] "w0"`) {
+		t.Errorf("got %v", err)
 	}
 }

@@ -31,8 +31,8 @@ var ErrOtherTree = errors.New("they are not of one tree")
 
 // MergeCheckpoints is [ReadCheckpoint] of a checkpoint that is held, together with the
 // cosignatures of another copy of it (nil: none). No cosignature that is held is lost, but
-// one that does not verify. Of two good ones by one witness the earlier stays, of two by an
-// unknown key the one that is held.
+// one that does not verify. Of two by one key the one that is held stays: it is what the
+// log's headers may tell of.
 func MergeCheckpoints(held, offered []byte, logKey string, witnesses ...string) (tlog.Tree, []byte, error) {
 	fail := func(err error) (tlog.Tree, []byte, error) { return tlog.Tree{}, nil, fmt.Errorf("checkpoint: %w", err) }
 	log, err := LogVerifier(logKey)
@@ -97,12 +97,8 @@ func onePerKey(text string, list []note.Signature, known []note.Verifier) (out [
 		if i >= 0 && !verifies(text, s, known[i]) {
 			continue
 		}
-		j := slices.IndexFunc(out, func(o judgedSignature) bool { return o.Name == s.Name && o.Hash == s.Hash })
-		switch {
-		case j < 0:
+		if !slices.ContainsFunc(out, func(o judgedSignature) bool { return o.Name == s.Name && o.Hash == s.Hash }) {
 			out = append(out, judgedSignature{s, i >= 0})
-		case i >= 0 && earlier(s, out[j].Signature):
-			out[j].Signature = s
 		}
 	}
 	slices.SortStableFunc(out, func(a, b judgedSignature) int {
@@ -123,11 +119,32 @@ func verifies(text string, s note.Signature, v note.Verifier) bool {
 	return err == nil && len(raw) > 4 && v.Verify([]byte(text), raw[4:])
 }
 
-// earlier compares the times of two cosignatures that were verified.
-func earlier(a, b note.Signature) bool {
-	at, err := CosignedAt(a)
-	bt, berr := CosignedAt(b)
-	return err == nil && berr == nil && at.Before(bt)
+// HasHeld says whether a checkpoint has the cosignatures of which the header of the block
+// after it tells, of the same times. Those by the given witnesses must be good.
+func HasHeld(checkpoint []byte, told []Held, logKey string, witnesses ...string) (bool, error) {
+	log, err := LogVerifier(logKey)
+	if err != nil {
+		return false, err
+	}
+	known, err := WitnessVerifiers(witnesses)
+	if err != nil {
+		return false, err
+	}
+	n, err := openLoose(checkpoint, log)
+	if err != nil {
+		return false, err
+	}
+	there := make(map[string]Time)
+	for _, s := range n.UnverifiedSigs {
+		i := slices.IndexFunc(known, func(v note.Verifier) bool { return v.Name() == s.Name && v.KeyHash() == s.Hash })
+		if at, err := CosignedAt(s); err == nil && (i < 0 || verifies(n.Text, s, known[i])) {
+			there[signerID(s.Name, s.Hash)] = TimeOf(at)
+		}
+	}
+	return !slices.ContainsFunc(told, func(c Held) bool {
+		at, ok := there[c.Witness]
+		return !ok || !at.Equal(c.Time.Time)
+	}), nil
 }
 
 // fitting is the note with as many of the signatures as there is room for.

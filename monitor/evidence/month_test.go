@@ -292,6 +292,10 @@ func TestVerifyMonthRefuses(t *testing.T) {
 			raw := withoutLastLine(m.Checkpoints[1])
 			m.Checkpoints[1] = cosigned(raw, string(s.Witnesses[1].Cosign(t, raw, evidencetest.Closing(evidencetest.FirstHour+6).Add(30*time.Minute))))
 		}, "and that cosignature is not there"},
+		"earlier cosignature": {func(m *evidence.MonitorMonth) {
+			raw := withoutLastLine(m.Checkpoints[1])
+			m.Checkpoints[1] = cosigned(raw, string(s.Witnesses[1].Cosign(t, raw, evidencetest.Closing(evidencetest.FirstHour+5).Add(-time.Minute))))
+		}, "and that cosignature is not there"},
 		"cosigned after the as-of": {func(m *evidence.MonitorMonth) {
 			m.AsOf = evidence.TimeOf(evidencetest.Closing(evidencetest.FirstHour + 7))
 		}, "w2 cosigned the checkpoint of size 8 at 2026-11-01T04:17:00.000Z, which is after"},

@@ -256,7 +256,9 @@ func (v *monthVerifier) checkpoints() error {
 }
 
 // held checks that the cosignatures of which headers tell are there: nobody can leave out
-// what the monitor held. Those by witnesses that are not known are nothing to us.
+// what the monitor held, nor put another of the same witness in its place. One of before
+// the sealing would say that the monitor's clock was wrong, and so take its vote away.
+// Those by witnesses that are not known are nothing to us.
 func (v *monthVerifier) held(signed []int, opened []Checkpoint) error {
 	before := v.before
 	for i, n := 0, 0; i < len(v.hours); i++ {
@@ -270,7 +272,7 @@ func (v *monthVerifier) held(signed []int, opened []Checkpoint) error {
 			if err != nil {
 				return err
 			}
-			if at, there := times[key]; !there || at.After(c.Time.Time) {
+			if at, there := times[key]; !there || !at.Equal(c.Time.Time) {
 				return fmt.Errorf("block %s tells that %s cosigned the checkpoint of size %d at %s, and that cosignature is not there", h.Hour, c.Witness, before.Size, c.Time)
 			}
 		}

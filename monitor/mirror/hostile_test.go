@@ -440,3 +440,36 @@ func TestFollow(t *testing.T) {
 		t.Errorf("when it is told to end: %v", err)
 	}
 }
+
+// A server without any key leaves out who cosigned, or writes nonsense under their names.
+// The log's own server makes that good, as soon as the mirror asks it; under nonsense, when
+// the mirror knows the witnesses.
+func TestCosignaturesOfTheServers(t *testing.T) {
+	w, m := watched(t)
+	o := w.Monitors[1]
+	junk, _ := scene.NewWitness(t, "junk")
+	good := handler(m.Log)
+	for what, lines := range map[string]func(checkpoint []byte) []byte{
+		"left out": func([]byte) []byte { return nil },
+		"nonsense": func(b []byte) []byte {
+			at := w.First.End().Add(20 * time.Minute)
+			return scene.Cosign(junk, o.CosignKey, b, at)
+		},
+	} {
+		dir := t.TempDir()
+		bad := instead(good, "checkpoint", func(out http.ResponseWriter, _ *http.Request, good []byte) {
+			text, signatures, _ := strings.Cut(string(good), "\n\n")
+			own, _, _ := strings.Cut(signatures, "\n")
+			out.Write(append([]byte(text+"\n\n"+own+"\n"), lines(good)...))
+		})
+		synced(t, of(m, serve(t, bad).url, dir))
+		synced(t, of(m, serve(t, good).url, dir, o.CosignKey))
+		s, err := Open(dir, m.Log.Key())
+		must(t, err)
+		month, err := evidence.Export(s, w.First.Month(), w.RelayID, w.AsOf, o.CosignKey)
+		must(t, err)
+		if _, err := evidence.VerifyMonth(month, evidence.Keys{Log: m.Log.Key(), Witnesses: []string{o.CosignKey}}); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}

@@ -69,6 +69,7 @@ type Mirror struct {
 	held   tlog.Tree
 	first  evidence.Hour     // of block 0, if anything is held
 	tags   map[string]string // of checkpoints that were looked at: what the server calls them
+	whole  bool              // the checkpoints that were held at the start were looked through
 }
 
 // New opens the copy, or begins one.
@@ -519,14 +520,17 @@ func (m *Mirror) late(ctx context.Context, blocks int64, r *Report) error {
 		if !h.Signed {
 			continue
 		}
-		size := from + int64(i) + 1
-		root, err := own.tree.root(size)
-		if err != nil {
+		if err := m.again(ctx, own, from+int64(i)+1, r); err != nil {
 			return err
 		}
-		if err := m.checkpoint(ctx, tlog.Tree{N: size, Hash: root}, nil, r); err != nil {
-			return err
+	}
+	if !m.whole {
+		for at := int64(0); at < from; at += tiles.Width {
+			if err := m.lacking(ctx, own, at, min(at+tiles.Width, from), r); err != nil {
+				return err
+			}
 		}
+		m.whole = true
 	}
 	maps.DeleteFunc(m.tags, func(name, _ string) bool { return name < tiles.CheckpointOf(m.held.N-lateBlocks) })
 	last, err := m.folder.Read(tiles.CheckpointOf(m.held.N))
@@ -534,6 +538,49 @@ func (m *Mirror) late(ctx context.Context, blocks int64, r *Report) error {
 		_, err = m.folder.Replace(lastCheckpoint, last)
 	}
 	return err
+}
+
+// again looks again at a checkpoint that is held.
+func (m *Mirror) again(ctx context.Context, own *Source, size int64, r *Report) error {
+	root, err := own.tree.root(size)
+	if err != nil {
+		return err
+	}
+	return m.checkpoint(ctx, tlog.Tree{N: size, Hash: root}, nil, r)
+}
+
+// lacking looks again at those checkpoints under some of the blocks that lack cosignatures
+// of which these blocks tell: whoever showed them first has left some out, or put others in
+// their place.
+func (m *Mirror) lacking(ctx context.Context, own *Source, from, to int64, r *Report) error {
+	list, err := own.HeaderLines(from, to)
+	if err != nil {
+		return err
+	}
+	for i, line := range list {
+		h, err := evidence.DecodeHeader(line)
+		if err != nil {
+			return err
+		}
+		size := from + int64(i) // of the blocks before this one
+		if len(h.Cosigned) == 0 || size == 0 {
+			continue
+		}
+		held, err := m.folder.Read(tiles.CheckpointOf(size))
+		if err != nil {
+			return err
+		}
+		has, err := evidence.HasHeld(held, h.Cosigned, m.o.Key, m.o.Witnesses...)
+		if err != nil {
+			return err
+		}
+		if !has {
+			if err := m.again(ctx, own, size, r); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // spare is how many bytes of the file system a mirror leaves to others.

@@ -191,6 +191,34 @@ func TestCosignedTooLate(t *testing.T) {
 	evidencetest.Must(t, l.AddCosignatures(1, w.Cosign(t, cp, last), w.VKey()))
 }
 
+// A witness whose time is far ahead, by mistake or by intent, does not keep the log from
+// showing its months.
+func TestCosignedAhead(t *testing.T) {
+	l, _ := newLog(t)
+	relay := evidencetest.NewRelay(t, crypto.Ed25519, 0)
+	w, honest := evidencetest.NewWitness(t, "w"), evidencetest.NewWitness(t, "h")
+	for i := range evidence.Hour(3) {
+		h := evidencetest.FirstHour + i
+		evidencetest.Watch(t, l, h)
+		_, err := l.Seal(evidencetest.Closing(h))
+		evidencetest.Must(t, err)
+		cp, err := l.Checkpoint()
+		evidencetest.Must(t, err)
+		evidencetest.Must(t, l.AddCosignatures(l.Size(), w.Cosign(t, cp, time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)), w.VKey()))
+		evidencetest.Must(t, l.AddCosignatures(l.Size(), honest.Cosign(t, cp, evidencetest.Closing(h).Add(time.Minute)), honest.VKey()))
+	}
+	m, err := l.Month(evidencetest.FirstHour.Month(), relay.ID.String(), evidencetest.Closing(evidencetest.FirstHour+3), w.VKey(), honest.VKey())
+	evidencetest.Must(t, err)
+	v, err := evidence.VerifyMonth(m, evidence.Keys{Log: l.Key(), Witnesses: []string{w.VKey(), honest.VKey()}})
+	evidencetest.Must(t, err)
+	if len(v.Hours) != 3 {
+		t.Errorf("the export shows %d hours, want 3", len(v.Hours))
+	}
+	if held := v.Hours[2].Header.Cosigned; len(held) != 1 || !strings.HasPrefix(held[0].Witness, "h+") {
+		t.Errorf("held: %+v", held)
+	}
+}
+
 // A relay that shows another certificate each time does not make its month unreadable:
 // the note need not list them, since the records do.
 func TestManyCertificates(t *testing.T) {

@@ -108,8 +108,8 @@ func TestVersion1(t *testing.T) {
 		want string // part of the refusal; empty: accepted
 	}{
 		{"as it should be", lie{record: f.record, header: f.header(0, nil)}, ""},
-		{"signed a second earlier than the header says", lie{record: f.record, header: f.header(time.Second, nil)}, ""},
-		{"signed a second later than the header says", lie{record: f.record, header: f.header(-time.Second, nil)}, "missing, or later"},
+		{"signed a second earlier than the header says", lie{record: f.record, header: f.header(time.Second, nil)}, "of another time"},
+		{"signed a second later than the header says", lie{record: f.record, header: f.header(-time.Second, nil)}, "missing, or of another time"},
 		{"a witness that nobody knows", lie{record: f.record, header: f.header(0, func(i int, held []any) []any {
 			if i == 0 {
 				return nil
@@ -129,7 +129,7 @@ func TestVersion1(t *testing.T) {
 			}
 			lines := strings.SplitAfter(string(signed), "\n")
 			return []byte(strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.Contains(l, "another") }), ""))
-		}}, "missing, or later"},
+		}}, "missing, or of another time"},
 		{"a record of version 2", lie{header: f.header(0, nil), record: func(i int, v any) any {
 			m := f.record(i, v).(map[string]any)
 			m["version"] = 2

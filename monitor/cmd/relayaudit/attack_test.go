@@ -102,7 +102,8 @@ func TestFutureCosigned(t *testing.T) {
 	p.want(3, `^verdict: ELIGIBLE, PROVISIONAL$`, `the committee's own log reaches only to 2026-11-02T00:00:00.000Z`)
 }
 
-// One monitor: what it wrote is taken back by leaving out who cosigned it.
+// One monitor: what it wrote is taken back by leaving out who cosigned it. Its headers never
+// told of that.
 func TestCosignaturesLeftOut(t *testing.T) {
 	p := newPlay(t, 3)
 	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
@@ -112,9 +113,42 @@ func TestCosignaturesLeftOut(t *testing.T) {
 		return nil
 	})
 	liar := p.Monitors[2]
+	p.Reseal(liar, func(line []byte) []byte { return line }, func(line []byte) []byte {
+		return p.changed(line, func(h map[string]any) { delete(h, "cosigned") })
+	})
 	bare, err := liar.Log.Month(p.First.Month(), p.RelayID, p.AsOf)
 	p.Must(err)
 	p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { all[2] = bare; return all }
 	p.write()
 	p.want(0, `^! missing `, `What m3.example.org .* wrote in 6 hours counts nowhere.*: up in 0, down in 6, busy in 0`)
+}
+
+// Two monitors that are not the committee's, when the month is over: as witnesses they
+// sign once more what the committee's monitor wrote when it voted down, of a time before
+// it was sealed. So the committee's clock would be wrong, and its dissent gone.
+func TestCosignedAnew(t *testing.T) {
+	p := newPlay(t, 3)
+	p.rules["committee_dissent"], p.rules["hours_required"] = "1", "4"
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		if i == 1 && (n == 1 || n == 2) {
+			return p.down(m, h)
+		}
+		return nil
+	}).write()
+	p.want(3, `^! dissent +m1.example.org`, `^R20 +dissent +REVIEW`)
+	p.repack(func(files map[string][]byte) {
+		name := logDir(p.Monitors[0]) + "checkpoints"
+		notes := strings.Split(string(files[name]), "\n\n") // text and signatures by turns
+		for _, n := range []int{1, 2} {
+			text := notes[2*n]
+			own, _, _ := strings.Cut(notes[2*n+1], "\n")
+			sealed := (p.First + evidence.Hour(n)).End().Add(17 * time.Minute)
+			for _, o := range p.Monitors[1:] {
+				own += "\n" + strings.TrimSuffix(string(scene.Cosign(o.Cosigner, o.CosignKey, []byte(text+"\n\n"), sealed.Add(-10*time.Second))), "\n")
+			}
+			notes[2*n+1] = own
+		}
+		files[name] = []byte(strings.Join(notes, "\n\n"))
+	}, nil)
+	p.want(1, `tells that m2.example.org-witness\+.* and that cosignature is not there`)
 }
