@@ -1,5 +1,4 @@
 // What one log shows of one relay in one month (evidence: "Exported months").
-import { createHmac } from 'node:crypto';
 import { readPublicKey, readSignature, verifyBatch } from './bls.mjs';
 import { readCertificate } from './certificate.mjs';
 import { readLine } from './json.mjs';
@@ -61,7 +60,6 @@ class MonthReader {
     this.blocks();
     this.checkpoints();
     this.tip();
-    this.schedule(); // goes
     this.certificates();
     this.records();
     this.plans();
@@ -232,30 +230,6 @@ class MonthReader {
     const end = this.last.hour + 1 + (c.size - this.out.size);
     want(closed(end - 1, this.m.as_of), 'the tip covers hours that had not closed when it was exported');
     this.out.tip = { end, cosigned: sorted(new Map(c.cosigned.map((s) => [s.witness, s.at]))) };
-  }
-
-  /** When first attempts were due by the secrets of the days. Goes. */
-  schedule() {
-    const secrets = new Map();
-    const { hours } = this;
-    for (const { h } of hours) {
-      for (const s of h.schedule) if (s.secret) secrets.set(`${s.day} ${sha256hex(readBase64(s.secret))}`, readBase64(s.secret));
-    }
-    const current = new Map();
-    for (const hour of hours) {
-      const day = writeHour(hour.h.hour).slice(0, 10);
-      let changed = false;
-      for (const s of hour.h.schedule) {
-        if (!s.sha256) continue;
-        changed ||= s.day === day && current.has(day) && current.get(day) !== s.sha256;
-        current.set(s.day, s.sha256);
-      }
-      const secret = secrets.get(`${day} ${current.get(day)}`);
-      if (!secret || changed) continue;
-      const at = Buffer.alloc(8);
-      at.writeBigInt64BE(BigInt(hour.h.hour));
-      hour.due = startOf(hour.h.hour) + secondOf(createHmac('sha256', secret).update(at).update(this.m.relay).digest());
-    }
   }
 
   certificates() {

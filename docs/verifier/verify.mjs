@@ -91,6 +91,7 @@ function monthAnswer({ files, keys }) {
     return { verified: true, logs: [factsOf({ ...log, void: '' })] };
   } catch (e) {
     if (e instanceof Refused) return { verified: false, error: e.message };
+    if (e instanceof Misused) return { verified: false, own: true, error: e.message };
     throw e;
   }
 }
