@@ -180,6 +180,10 @@ func (m *maker) judged(what string, b []byte, made error, in bundle.Input, logs 
 	}
 }
 
+// weigh are the members on which votes depend.
+var weigh = map[string]bool{"outcome": true, "level": true, "plan": true, "voucher": true, "offset_us": true, "duration_us": true, "tcp4_addr": true,
+	"state": true, "synchronised": true, "samples": true, "missed": true, "drift_ms": true, "sealed_at": true}
+
 // mean does one change to a value that is likely to stay readable, and says which.
 func mean(r *rand.Rand, v any) string {
 	kinds := map[string][]spot{}
@@ -190,6 +194,9 @@ func mean(r *rand.Rand, v any) string {
 		}
 	}
 	names := slices.Sorted(maps.Keys(kinds))
+	if weighty := slices.DeleteFunc(slices.Clone(names), func(kind string) bool { return !weigh[kind[strings.LastIndex(kind, ".")+1:]] }); len(weighty) > 0 && r.IntN(2) == 0 {
+		names = weighty
+	}
 	all := kinds[names[r.IntN(len(names))]]
 	p := all[r.IntN(len(all))]
 	var to any
