@@ -208,8 +208,6 @@ class MonthReader {
     for (const { h } of this.hours) {
       const where = `block ${writeHour(h.hour)}`;
       want(h.cosigned.length === 0 || before, `${where} tells of cosignatures, and the block before is not signed`);
-      const ids = h.cosigned.map((c) => c.witness);
-      want(ids.every((id, i) => i === 0 || ids[i - 1] < id), `${where}: cosigned is not sorted by witness`);
       for (const c of h.cosigned) {
         if (!this.witnesses.has(c.witness)) continue;
         const found = before.cosigned.find((s) => s.id === c.witness);
@@ -296,15 +294,14 @@ class MonthReader {
       if (!hour.record) continue;
       if (!hour.plan) hour.planFault = NO_PLAN;
       else {
-        const text = `relaymon-plan/v1\n${this.m.origin}\n${writeHour(hour.h.hour)}\n${this.m.relay}\n`;
-        const item = readSignature(readBase64(hour.plan), Buffer.from(text));
+        const item = readSignature(readBase64(hour.plan), planText(this.m.origin, hour.h.hour, this.m.relay));
         if (item) items.push({ ...item, hour });
         else hour.planFault = FOREIGN_PLAN;
       }
     }
     const good = verifyBatch(items, key);
     items.forEach(({ hour }, i) => {
-      if (good[i]) hour.due = startOf(hour.h.hour) + secondOf(sha256(readBase64(hour.plan)));
+      if (good[i]) hour.due = startOf(hour.h.hour) + dueSecond(readBase64(hour.plan)) * 1000;
       else hour.planFault = FOREIGN_PLAN;
     });
   }
@@ -328,5 +325,8 @@ class MonthReader {
 
 const sorted = (times) => [...times].sort(([a], [b]) => (a < b ? -1 : 1)).map(([witness, at]) => ({ witness, at }));
 
-/** A second of the hour, in milliseconds, by the first eight bytes of a hash. */
-const secondOf = (hash) => Number(hash.readBigUInt64BE(0) % 3600n) * 1000;
+/** What a monitor's plan key signs for a relay and an hour. */
+export const planText = (origin, hour, relay) => Buffer.from(`relaymon-plan/v1\n${origin}\n${writeHour(hour)}\n${relay}\n`);
+
+/** The second of the hour in which the first attempt is due by a plan. */
+export const dueSecond = (plan) => Number(sha256(plan).readBigUInt64BE(0) % 3600n);

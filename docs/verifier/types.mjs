@@ -194,6 +194,7 @@ export const header = object(
       version,
     },
     (h) => {
+      want(h.cosigned.every((c, i) => i === 0 || h.cosigned[i - 1].witness < c.witness), 'cosigned is not sorted by witness, or one is there twice');
       want(h.state === 'ok' || (h.records === 0 && h.missed === 0), 'a gap with records or missed attempts');
       want((h.records === 0) === readBase64(h.root).equals(zero), 'the root does not fit the number of records');
       want(h.sealed_at >= startOf(h.hour + 1) + CLOSE_AFTER, 'it was sealed before its hour had closed');
