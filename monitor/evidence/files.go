@@ -208,6 +208,9 @@ func MonthFromFiles(files map[string][]byte) (MonitorMonth, error) {
 	}
 	m := MonitorMonth{Origin: index.Origin, Key: index.Key, Month: index.Month, Relay: index.Relay, AsOf: index.AsOf,
 		StartSize: index.StartSize, Frontier: index.Frontier, TipProof: index.TipProof}
+	if again, err := m.encodeIndex(); err != nil || !bytes.Equal(again, b) {
+		m.grownIndex = b
+	}
 	for name, into := range map[string]*[][]byte{fileHeaders: &m.Headers, fileProofs: &m.Proofs, fileRecords: &m.Records} {
 		if n := bytes.Count(files[name], []byte("\n")); n > maxHours {
 			return fail(fmt.Errorf("%s has %d lines, want %d at most", name, n, maxHours))
