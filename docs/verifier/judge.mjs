@@ -247,7 +247,10 @@ function checkRoster(r) {
     want(key === "" || !keys.has(key) || keys.get(key) === who, `roster: key ${key} stands twice`);
     keys.set(key, who);
   };
-  for (const m of r.monitors) own(m.log_key, m), own(m.witness_key, m);
+  for (const m of r.monitors) {
+    want(m.plan_key !== "" || r.network !== "psf", `roster: monitor ${m.name} has no plan_key`);
+    for (const key of [m.log_key, m.plan_key, m.witness_key]) own(key, m);
+  }
   for (const w of r.witnesses) own(w.key, w);
   spelledOnce([...r.monitors, ...r.witnesses, ...r.controls, ...r.relays]);
   for (const h of new Set(r.controls.flatMap((/** @type {Json} */ c) => [c.from, c.until]))) {
@@ -613,14 +616,14 @@ function silence(header) {
 }
 
 /**
- * R2: the plan. Whether the hour's first attempt was made before it was due, so that the vote is unknown.
+ * R2: the plan. Without a good one, or before the first attempt was due, the vote is unknown. Only a lab may choose its moment.
  * @param {Court} court @param {Json} hour
- * @returns {"" | "early" | "late" | "kept" | "no plan"} "": nobody asks
+ * @returns {"" | "unplanned" | "early" | "late" | "kept"} "": nothing can be said
  */
 function planned(court, hour) {
   if (court.lab || !hour.record) return "";
-  if (hour.planFault) return "no plan";
-  if (hour.due === null || hour.due === undefined || clockMoved(court, hour.header)) return "";
+  if (hour.due === null || hour.due === undefined) return "unplanned";
+  if (clockMoved(court, hour.header)) return "";
   const off = instant(hour.record.attempts[0].started) - hour.due;
   return off <= -court.rules.clock_drift ? "early" : off > court.rules.attempt_close ? "late" : "kept";
 }
@@ -688,7 +691,7 @@ class Testimony {
     this.committeeUntil = -Infinity;
     const whole = { from: court.first, until: court.end };
     this.monitors = court.roster.monitors.filter((/** @type {Json} */ m) => overlap(m, whole)).map((/** @type {Json} */ m) => ({
-      entry: m, log: /** @type {Json} */ (null), recused: recused(m, court.relay), attempts: 0, ping: 0, ends: 0, late: /** @type {Json} */ ({}), plan: { checked: 0, early: 0, late: 0, none: 0 },
+      entry: m, log: /** @type {Json} */ (null), recused: recused(m, court.relay), attempts: 0, ping: 0, ends: 0, late: /** @type {Json} */ ({}), plan: { checked: 0, unplanned: 0, early: 0, late: 0 },
     }));
     /** @type {Map<string, Map<number, Json>>} by monitor's name and hour */
     this.said = new Map();
@@ -743,14 +746,11 @@ class Testimony {
     }
     const seal = sealing(court, m, hour, h), plan = planned(court, hour);
     x.witnessed = seal.inTime.length > 0;
-    if (plan === "no plan") who.plan.none++;
-    else if (plan) {
-      who.plan.checked++;
-      if (plan !== "kept") who.plan[plan]++;
-    }
+    if (plan !== "" && plan !== "unplanned") who.plan.checked++;
+    if (plan !== "" && plan !== "kept") who.plan[plan]++;
     const known = x.vote.value !== "unknown";
     if (who.log.void) x.vote = { value: "unknown", why: "void" };
-    else if (known && (plan === "early" || plan === "no plan")) x.vote = { value: "unknown", why: plan };
+    else if (known && (plan === "early" || plan === "unplanned")) x.vote = { value: "unknown", why: plan };
     else {
       if (known && seal.fault === "late") who.late[x.vote.value] = (who.late[x.vote.value] ?? 0) + 1;
       x.vote = known && seal.fault ? { value: "unknown", why: seal.fault } : byClock(court, header, x.vote, x.causes);
@@ -1377,7 +1377,7 @@ function monitorReport(all, who) {
   if (m.place) out.place = m.place;
   if (who.ping) out.ping_us = who.ping;
   if (Object.keys(who.late).length) out.late = who.late;
-  if (who.plan.checked) out.schedule = { checked: who.plan.checked, early: who.plan.early, late: who.plan.late };
+  if (who.plan.checked || who.plan.unplanned) out.schedule = who.plan;
   if (log) for (const k of ["void", "origin", "size", "root", "digest"]) if (log[k]) out[k] = log[k];
   return out;
 }

@@ -1,5 +1,4 @@
 // What one log shows of one relay in one month (evidence: "Exported months").
-import { createHmac } from 'node:crypto';
 import { readPublicKey, readSignature, verifyBatch } from './bls.mjs';
 import { readCertificate } from './certificate.mjs';
 import { readLine } from './json.mjs';
@@ -13,6 +12,8 @@ import { base64, closed, isHexSHA256, readBase64, readLines, readMonth, sha256, 
 
 const NO_PLAN = 'no plan';
 const FOREIGN_PLAN = 'plan is not by the monitor\'s plan key';
+const MAX_SEEN = 100_000;
+const seen = new Map(); // plans, and whether they are good: a month may be read again, with a newer roster
 const LAG = 5000; // how far behind the sealing a witness's clock may be, in milliseconds
 
 const lines = (each) => Math.min(LIMITS.hours * (each + 1), LIMITS.month);
@@ -61,7 +62,6 @@ class MonthReader {
     this.blocks();
     this.checkpoints();
     this.tip();
-    this.schedule(); // goes
     this.certificates();
     this.records();
     this.plans();
@@ -210,8 +210,6 @@ class MonthReader {
     for (const { h } of this.hours) {
       const where = `block ${writeHour(h.hour)}`;
       want(h.cosigned.length === 0 || before, `${where} tells of cosignatures, and the block before is not signed`);
-      const ids = h.cosigned.map((c) => c.witness);
-      want(ids.every((id, i) => i === 0 || ids[i - 1] < id), `${where}: cosigned is not sorted by witness`);
       for (const c of h.cosigned) {
         if (!this.witnesses.has(c.witness)) continue;
         const found = before.cosigned.find((s) => s.id === c.witness);
@@ -232,30 +230,6 @@ class MonthReader {
     const end = this.last.hour + 1 + (c.size - this.out.size);
     want(closed(end - 1, this.m.as_of), 'the tip covers hours that had not closed when it was exported');
     this.out.tip = { end, cosigned: sorted(new Map(c.cosigned.map((s) => [s.witness, s.at]))) };
-  }
-
-  /** When first attempts were due by the secrets of the days. Goes. */
-  schedule() {
-    const secrets = new Map();
-    const { hours } = this;
-    for (const { h } of hours) {
-      for (const s of h.schedule) if (s.secret) secrets.set(`${s.day} ${sha256hex(readBase64(s.secret))}`, readBase64(s.secret));
-    }
-    const current = new Map();
-    for (const hour of hours) {
-      const day = writeHour(hour.h.hour).slice(0, 10);
-      let changed = false;
-      for (const s of hour.h.schedule) {
-        if (!s.sha256) continue;
-        changed ||= s.day === day && current.has(day) && current.get(day) !== s.sha256;
-        current.set(s.day, s.sha256);
-      }
-      const secret = secrets.get(`${day} ${current.get(day)}`);
-      if (!secret || changed) continue;
-      const at = Buffer.alloc(8);
-      at.writeBigInt64BE(BigInt(hour.h.hour));
-      hour.due = startOf(hour.h.hour) + secondOf(createHmac('sha256', secret).update(at).update(this.m.relay).digest());
-    }
   }
 
   certificates() {
@@ -317,22 +291,26 @@ class MonthReader {
     if (!this.keys.plan) return;
     const key = readPublicKey(readBase64(this.keys.plan));
     want(key, 'the plan key of the roster is no point of G2');
-    const items = [];
+    const plans = new Map(); // by hour
     for (const hour of this.hours) {
       if (!hour.record) continue;
       if (!hour.plan) hour.planFault = NO_PLAN;
-      else {
-        const text = `relaymon-plan/v1\n${this.m.origin}\n${writeHour(hour.h.hour)}\n${this.m.relay}\n`;
-        const item = readSignature(readBase64(hour.plan), Buffer.from(text));
-        if (item) items.push({ ...item, hour });
-        else hour.planFault = FOREIGN_PLAN;
-      }
+      else plans.set(hour, planText(this.m.origin, hour.h.hour, this.m.relay));
     }
-    const good = verifyBatch(items, key);
-    items.forEach(({ hour }, i) => {
-      if (good[i]) hour.due = startOf(hour.h.hour) + secondOf(sha256(readBase64(hour.plan)));
+    const id = (hour) => `${this.keys.plan} ${hour.plan} ${plans.get(hour)}`;
+    const items = [];
+    for (const [hour, text] of plans) {
+      if (seen.has(id(hour))) continue;
+      seen.set(id(hour), false);
+      const item = readSignature(readBase64(hour.plan), text);
+      if (item) items.push({ ...item, id: id(hour) });
+    }
+    verifyBatch(items, key).forEach((good, i) => seen.set(items[i].id, good));
+    for (const hour of plans.keys()) {
+      if (seen.get(id(hour))) hour.due = startOf(hour.h.hour) + dueSecond(readBase64(hour.plan)) * 1000;
       else hour.planFault = FOREIGN_PLAN;
-    });
+    }
+    if (seen.size > MAX_SEEN) seen.clear();
   }
 
   /** Called when the beacons of all logs are known. */
@@ -354,5 +332,8 @@ class MonthReader {
 
 const sorted = (times) => [...times].sort(([a], [b]) => (a < b ? -1 : 1)).map(([witness, at]) => ({ witness, at }));
 
-/** A second of the hour, in milliseconds, by the first eight bytes of a hash. */
-const secondOf = (hash) => Number(hash.readBigUInt64BE(0) % 3600n) * 1000;
+/** What a monitor's plan key signs for a relay and an hour. */
+export const planText = (origin, hour, relay) => Buffer.from(`relaymon-plan/v1\n${origin}\n${writeHour(hour)}\n${relay}\n`);
+
+/** The second of the hour in which the first attempt is due by a plan. */
+export const dueSecond = (plan) => Number(sha256(plan).readBigUInt64BE(0) % 3600n);

@@ -1,12 +1,14 @@
 // Signed notes (C2SP signed-note), checkpoints (tlog-checkpoint), cosignatures
 // (tlog-cosignature) and DSSE envelopes: Ed25519 only.
 import { createPublicKey, verify } from 'node:crypto';
-import { Refused, want } from './refused.mjs';
+import { Misused, Refused, want } from './refused.mjs';
 import { base64, quote, readBase64, readUTF8, sha256 } from './words.mjs';
 
 const NOTE = 0x01; // key types
 const COSIGNATURE = 0x04;
+const ML_DSA_44 = 0x06; // a witness's; this verifier has no such algorithm
 const MAX_SIGNATURES = 100;
+const MAX_FORK = 4 << 10;
 const MAX_SIZE = 2 ** 32; // blocks in a log
 const LAST_SECOND = 253402300799n; // of the year 9999
 
@@ -51,6 +53,10 @@ export function readLogKey(vkey) {
 
 /** The key of a witness; written with type 1 or 4 it is the same. */
 function readWitnessKey(vkey) {
+  const m = /^([^+]*\+[0-9a-f]{8})\+(.*)$/s.exec(vkey);
+  if (m && Buffer.from(m[2], 'base64')[0] === ML_DSA_44) {
+    throw new Misused(`witness ${m[1]} has an ML-DSA-44 key (type 6), which this verifier cannot check: without it no verdict can be trusted; use relayaudit`);
+  }
   const k = readKey(vkey);
   return {
     name: k.name,
@@ -59,7 +65,7 @@ function readWitnessKey(vkey) {
     verify(text, signature) {
       if (signature.length !== 8 + 64) return false;
       const at = signature.readBigUInt64BE(0);
-      return at <= LAST_SECOND && ed25519Verify(k.key, Buffer.concat([Buffer.from(`cosignature/v1\ntime ${at}\n`), text]), signature.subarray(8));
+      return at > 0n && at <= LAST_SECOND && ed25519Verify(k.key, Buffer.concat([Buffer.from(`cosignature/v1\ntime ${at}\n`), text]), signature.subarray(8));
     },
   };
 }
@@ -122,19 +128,20 @@ export function openNote(raw, author, others, limit) {
 /** When a cosignature was made. */
 export const cosignedAt = (signature) => Number(signature.bytes.readBigUInt64BE(0)) * 1000;
 
-/** The three lines of a checkpoint, in their one spelling. */
-export function readCheckpoint(text) {
-  const m = /^([^\n]+)\n(0|[1-9]\d*)\n([^\n]+)\n$/.exec(text.toString());
+/** The three lines of a checkpoint, in their one spelling. Lines after them stand only in a fork. */
+export function readCheckpoint(text, extended = false) {
+  const m = /^([^\n]+)\n(0|[1-9]\d*)\n([^\n]+)\n((?:[^\n]+\n)*)$/.exec(text.toString());
   want(m, 'this is no text of a checkpoint: want origin, size and root');
+  want(m[4] === '' || extended, 'a checkpoint has extension lines, which a log of this format has not');
   const root = readBase64(m[3]);
   want(root.length === 32 && Number(m[2]) <= MAX_SIZE, 'a checkpoint has a malformed size or root');
   return { origin: m[1], size: Number(m[2]), root };
 }
 
 /** A checkpoint of the log and who cosigned it when: [{witness, at}]. */
-export function openCheckpoint(raw, log, witnesses, limit) {
+export function openCheckpoint(raw, log, witnesses, limit, extended = false) {
   const note = openNote(raw, log, witnesses, limit);
-  const c = readCheckpoint(note.text);
+  const c = readCheckpoint(note.text, extended);
   want(c.origin === log.name, () => `a checkpoint of log ${quote(c.origin)}, not of ${log.name}`);
   c.cosigned = note.signatures.map((s) => ({ witness: s.witness.vkey, id: s.id, name: s.name, at: cosignedAt(s) }));
   return c;
@@ -160,10 +167,10 @@ export function splitNotes(raw, max, limit) {
 
 /** What convicts a log: two checkpoints of one size with different roots, the smaller first. */
 export function openFork(raw, log) {
-  const notes = splitNotes(raw, 3, 16 << 10);
+  const notes = splitNotes(raw, 3, MAX_FORK);
   want(notes.length === 2, 'a fork is two checkpoints with an empty line between them');
-  want(notes.every((n) => parseNote(n, 16 << 10).signatures.length === 1), 'a fork has signatures of others than the log');
-  const [a, b] = notes.map((n) => openCheckpoint(n, log, new Map(), 16 << 10));
+  want(notes.every((n) => parseNote(n, MAX_FORK).signatures.length === 1), 'a fork has signatures of others than the log');
+  const [a, b] = notes.map((n) => openCheckpoint(n, log, new Map(), MAX_FORK, true));
   want(a.size === b.size, `sizes ${a.size} and ${b.size} do not contradict each other`);
   want(Buffer.compare(a.root, b.root) < 0, 'the roots agree, or the smaller one does not stand first');
   return { size: a.size, roots: [base64(a.root), base64(b.root)] };

@@ -2,7 +2,7 @@
 // specification's table of members and limits; nothing here looks beyond its line.
 import { bool, binary, hash, hour, instant, int, list, object, optional, text, word } from './json.mjs';
 import { want } from './refused.mjs';
-import { CLOSE_AFTER, HOUR, isHexSHA256, quote, readBase64, sha256, startOf } from './words.mjs';
+import { CLOSE_AFTER, HOUR, quote, readBase64, sha256, startOf } from './words.mjs';
 import { isPeerID } from './peer.mjs';
 
 export const LIMITS = {
@@ -150,9 +150,7 @@ const version = {
   },
 };
 
-// version is required as soon as relaymon writes it.
-
-export const record = object({ peer_id: peerID, hour, attempts, plan: optional(binary(48, 48)), version: optional(version) }, (r) =>
+export const record = object({ peer_id: peerID, hour, attempts, plan: optional(binary(48, 48)), version }, (r) =>
   checkAttempts(r.attempts, r.peer_id, r.hour));
 
 const clock = object(
@@ -180,13 +178,6 @@ export function clockFault(c) {
 
 const cosignature = object({ time: instant, witness: text(300, (v) => want(/^[!-*,-~]{1,200}\+[0-9a-f]{8}$/.test(v), () => `witness ${quote(v)}: want <name>+<8 hex digits>`)) });
 
-// Goes together with the secrets of days.
-const secret = object({ day: text(10), sha256: optional(text(64)), secret: optional(binary(64)) }, (s) => {
-  want(/^\d{4}-\d\d-\d\d$/.test(s.day) && new Date(`${s.day}T00:00:00Z`).toJSON()?.slice(0, 10) === s.day, () => `schedule: day ${quote(s.day)} is not a date`);
-  want((s.sha256 === '') !== (s.secret === ''), 'schedule: want either the secret or its SHA-256');
-  want(s.sha256 === '' || isHexSHA256(s.sha256), 'schedule: want a SHA-256 in hex');
-});
-
 export const header = object(
     {
       hour,
@@ -200,10 +191,10 @@ export const header = object(
       records: int(0, 100_000),
       root: hash,
       cosigned: optional(list(cosignature, 128)),
-      schedule: optional(list(secret, 16)), // goes
-      version: optional(version),
+      version,
     },
     (h) => {
+      want(h.cosigned.every((c, i) => i === 0 || h.cosigned[i - 1].witness < c.witness), 'cosigned is not sorted by witness, or one is there twice');
       want(h.state === 'ok' || (h.records === 0 && h.missed === 0), 'a gap with records or missed attempts');
       want((h.records === 0) === readBase64(h.root).equals(zero), 'the root does not fit the number of records');
       want(h.sealed_at >= startOf(h.hour + 1) + CLOSE_AFTER, 'it was sealed before its hour had closed');

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 // node verify.mjs BUNDLE --rules FILE --roster FILE --committee VKEY [--releases FILE] [--json]
+// node verify.mjs --vectors FOLDER
 import { readFileSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -7,6 +8,7 @@ import { Beacons } from './beacon.mjs';
 import { verifyBundle } from './bundle.mjs';
 import { verifyMonth } from './month.mjs';
 import { Misused, Refused } from './refused.mjs';
+import { runVectors } from './vectors.mjs';
 
 const MAX_FILE = 4 << 20; // of what the reader brings along
 const MAX_CASE = 1 << 20; // bytes of a line of --stdin-cases
@@ -21,6 +23,7 @@ const OPTIONS = {
   relay: { type: 'string' },
   month: { type: 'string' },
   json: { type: 'boolean', default: false },
+  vectors: { type: 'string' },
   'stdin-cases': { type: 'boolean', default: false },
 };
 
@@ -91,6 +94,7 @@ function monthAnswer({ files, keys }) {
     return { verified: true, logs: [factsOf({ ...log, void: '' })] };
   } catch (e) {
     if (e instanceof Refused) return { verified: false, error: e.message };
+    if (e instanceof Misused) return { verified: false, own: true, error: e.message };
     throw e;
   }
 }
@@ -119,11 +123,26 @@ async function cases() {
   }
 }
 
+/** Runs test vectors; exit code 1 if one is not as it says. */
+function vectors(folder) {
+  let all;
+  try {
+    all = runVectors(folder);
+  } catch (e) {
+    if (!(e instanceof Misused || e.code?.startsWith?.('E'))) throw e;
+    process.stderr.write(`${e.message}\n`);
+    return 2;
+  }
+  const { counts, faults } = all;
+  process.stdout.write([...faults, `${Object.entries(counts).map(([kind, n]) => `${kind} ${n}`).join(', ')}; ${faults.length} not as they say`, ''].join('\n'));
+  return faults.length > 0 ? 1 : 0;
+}
+
 async function main() {
   let args;
   try {
     args = parseArgs({ options: OPTIONS, allowPositionals: true });
-    if (!args.values['stdin-cases'] && args.positionals.length !== 1) throw new Error('want one bundle');
+    if (!args.values['stdin-cases'] && args.values.vectors === undefined && args.positionals.length !== 1) throw new Error('want one bundle');
   } catch (e) {
     process.stderr.write(`${e.message}\nusage: node verify.mjs BUNDLE --rules FILE --roster FILE --committee VKEY [--releases FILE] [--json]\n`);
     return 2;
@@ -132,6 +151,7 @@ async function main() {
     await cases();
     return 0;
   }
+  if (args.values.vectors !== undefined) return vectors(String(args.values.vectors));
   const a = answer({ ...args.values, bundle: args.positionals[0] });
   const out = args.values.json ? `${JSON.stringify(a)}\n` : show(a);
   (a.verified || args.values.json ? process.stdout : process.stderr).write(out);

@@ -3,6 +3,7 @@ package secondverifier
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -53,7 +54,7 @@ func shown(m evidence.VerifiedMonth, key, void string, hours []evidence.Verified
 	out := shownLog{key, m.Origin, m.Name, string(m.Network), m.Month.String(), m.Relay, m.AsOf.UnixMilli(), m.Size, m.Root.String(), m.Digest,
 		tipFacts{int64(m.Tip.End), cosignedOf(m.Tip.Cosigned)}, void, []shownHour{}}
 	for _, h := range hours {
-		s := shownHour{Hour: h.Header.Hour, Record: h.Record != nil, Cosigned: cosignedOf(h.Cosigned), ClockFault: h.ClockFault, Vouchers: []shownVoucher{}}
+		s := shownHour{Hour: h.Header.Hour, Record: h.Record != nil, Cosigned: cosignedOf(h.Cosigned), ClockFault: h.ClockFault, PlanFault: h.PlanFault != "", Vouchers: []shownVoucher{}}
 		if h.Record != nil {
 			s.Attempts = len(h.Record.Attempts)
 		}
@@ -116,25 +117,36 @@ type golden struct {
 
 func goldenBundles(t testing.TB) []golden {
 	t.Helper()
-	dirs, err := os.ReadDir(goldens)
-	if err != nil || len(dirs) == 0 {
-		t.Fatalf("%d golden bundles: %v", len(dirs), err)
-	}
 	var out []golden
-	for _, d := range dirs {
-		path := func(name string) string { return filepath.Join(goldens, d.Name(), name) }
-		read := func(name string) []byte {
-			b, err := os.ReadFile(path(name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			return b
+	for _, kind := range []string{"golden", "frozen"} {
+		dirs, err := filepath.Glob(filepath.Join("../../../monitor/bundle/testdata", kind, "*"))
+		if err != nil || len(dirs) == 0 {
+			t.Fatalf("%d %s bundles: %v", len(dirs), kind, err)
 		}
-		out = append(out, golden{d.Name(), read("bundle.zip"),
-			request{Bundle: path("bundle.zip"), Rules: []string{path("rules.yaml")}, Roster: []string{path("roster.yaml")}, Committee: string(read("committee.txt"))},
-			bundle.Options{Rules: read("rules.yaml"), Roster: read("roster.yaml"), Committee: string(read("committee.txt")), Beacon: beacon.Quicknet()}})
+		for _, dir := range dirs {
+			out = append(out, openGolden(t, kind+" "+filepath.Base(dir), dir))
+		}
 	}
 	return out
+}
+
+func openGolden(t testing.TB, name, dir string) golden {
+	t.Helper()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	read := func(name string) []byte {
+		b, err := os.ReadFile(path(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	g := golden{name, read("bundle.zip"),
+		request{Bundle: path("bundle.zip"), Rules: []string{path("rules.yaml")}, Roster: []string{path("roster.yaml")}, Committee: string(read("committee.txt"))},
+		bundle.Options{Rules: read("rules.yaml"), Roster: read("roster.yaml"), Committee: string(read("committee.txt")), Beacon: beacon.Quicknet()}}
+	if _, err := os.Stat(path("releases.yaml")); err == nil {
+		g.request.Releases, g.options.Releases = path("releases.yaml"), read("releases.yaml")
+	}
+	return g
 }
 
 // Both verify every golden bundle, see the same in its logs, and come to the same verdict.
@@ -177,7 +189,10 @@ func (f flipped) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// Both refuse a bundle of which any one byte was changed.
+var long = flag.Bool("long", false, "change every byte of a bundle, not each 41st")
+
+// Both refuse a bundle of which any one byte was changed: with -long each byte, else each
+// 41st, of the smallest golden bundle.
 func TestEveryByteOfABundle(t *testing.T) {
 	p := startProgram(t)
 	g := goldenBundles(t)[0]
@@ -191,9 +206,9 @@ func TestEveryByteOfABundle(t *testing.T) {
 	if a := p.ask(r); !a.Verified {
 		t.Fatalf("unchanged: %s", a.Error)
 	}
-	step := 1
-	if testing.Short() {
-		step = 101
+	step := 41
+	if *long {
+		step = 1
 	}
 	for i := 0; i < len(g.bundle); i += step {
 		c := flip{int64(i), 1 << (i % 8)}

@@ -85,6 +85,7 @@ type request struct {
 	Bundle    string   `json:"bundle,omitempty"`
 	Rules     []string `json:"rules,omitempty"`
 	Roster    []string `json:"roster,omitempty"`
+	Releases  string   `json:"releases,omitempty"`
 	Committee string   `json:"committee,omitempty"`
 	Facts     bool     `json:"facts,omitempty"`
 	FactsOnly bool     `json:"facts_only,omitempty"`

@@ -1,6 +1,7 @@
 package secondverifier
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
@@ -16,6 +17,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/bls"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/internal/statement"
@@ -25,8 +27,8 @@ import (
 )
 
 var (
-	cases    = flag.Int("cases", 1000, "random cases that are judged by both")
-	firstOne = flag.Uint64("seed", 1, "seed of the first random case")
+	cases    = flag.Int("cases", 200, "random cases that are judged by both; with 1000 it is seen that they are of all kinds")
+	firstOne = flag.Uint64("seed", 1, "seed of the first random case, or forged bundle")
 )
 
 // A dice makes up facts of a month: nothing of them needs to be possible, only readable.
@@ -82,6 +84,18 @@ func (d *dice) verifierKey(name string, kind byte) string {
 	sum := sha256.Sum256(append([]byte(name+"\n"), raw...))
 	return name + "+" + hex.EncodeToString(sum[:4]) + "+" + base64.StdEncoding.EncodeToString(raw)
 }
+
+// planKeys are public keys for the monitors of a roster.
+var planKeys = sync.OnceValue(func() (out []string) {
+	for i := range 10 {
+		key, err := bls.KeyGen(bytes.Repeat([]byte{byte(i)}, 32))
+		if err != nil {
+			panic(err) // a test of package bls fails as well
+		}
+		out = append(out, key.Public().String())
+	}
+	return out
+})
 
 func (d *dice) rules() string {
 	over := fmt.Sprintf("network: %s\nhours_required: %d\ncoverage_flag: %d\n", d.network(), 1+d.IntN(20), pick(d, 0, 50, 90))
@@ -169,7 +183,11 @@ func (d *dice) roster(releases string) string {
 				d.cosign = append(d.cosign, w.cosigner)
 			}
 			d.watch = append(d.watch, w)
-			add("- {name: %s, operator: %s, committee: %v, log_key: %q, witness_key: %q, place: %s, from: %s, until: %s}\n", w.name, w.operator, w.committee, w.key, w.cosigner, w.place, w.from, untilText(w.until))
+			plan := ""
+			if !d.lab || d.one(2) {
+				plan = planKeys()[len(d.watch)]
+			}
+			add("- {name: %s, operator: %s, committee: %v, log_key: %q, plan_key: %q, witness_key: %q, place: %s, from: %s, until: %s}\n", w.name, w.operator, w.committee, w.key, plan, w.cosigner, w.place, w.from, untilText(w.until))
 		}
 		add2(w)
 		if w.until != nil && d.one(2) { // a second term, with other keys
@@ -418,7 +436,11 @@ func (d *dice) hour(h evidence.Hour, down bool) evidence.VerifiedHour {
 	if d.odd() && d.one(4) {
 		at = at.Add(pick(d, -time.Hour, time.Hour, 30*time.Minute))
 	}
-	if d.one(3) {
+	switch { // by rule R2
+	case d.lab && d.one(2): // without a plan key nothing is said
+	case d.odd():
+		vh.PlanFault = pick(d, evidence.NoPlan, evidence.ForeignPlan)
+	default:
 		vh.Due = at.Truncate(time.Second)
 		if d.odd() {
 			vh.Due = at.Add(pick(d, 2*time.Second, 1999*time.Millisecond, 500*time.Millisecond, -16*time.Minute, -16*time.Minute-time.Millisecond, time.Hour))
@@ -595,7 +617,7 @@ func TestRandomFacts(t *testing.T) {
 		"R13 FAIL", "R13 WARN", "R14 PASS", "R14 FAIL", "R14 REVIEW", "R15 REVIEW", "R19 PASS", "R20 WARN", "R20 REVIEW",
 		"vote up", "vote down", "vote busy", "vote unknown: missing", "vote unknown: missed", "vote unknown: blind", "vote unknown: no controls", "vote unknown: one failure",
 		"vote unknown: other address", "vote unknown: not asked", "vote unknown: bad voucher", "vote unknown: late", "vote unknown: clock", "vote unknown: early", "vote unknown: void",
-		"vote unknown: overloaded", "vote unknown: unsigned", "vote unknown: presigned", "vote unknown: not fresh",
+		"vote unknown: overloaded", "vote unknown: unsigned", "vote unknown: presigned", "vote unknown: not fresh", "vote unknown: unplanned",
 	} {
 		if tally[kind] == 0 {
 			t.Errorf("no case of %q: the cases have become too much alike", kind)
