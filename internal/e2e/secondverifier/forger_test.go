@@ -449,7 +449,7 @@ func respell(r *rand.Rand, signed []byte) ([]byte, string) {
 	return []byte(text + "\n\n" + strings.Join(lines, "")), what
 }
 
-var months = flag.Int("months", 150, "forged months that are verified by both")
+var months = flag.Int("months", 100, "forged months that are verified by both")
 
 // What a monitor with its keys may write is the same to both.
 func TestForgedMonths(t *testing.T) {

@@ -27,7 +27,7 @@ import (
 )
 
 var (
-	cases    = flag.Int("cases", 200, "random cases that are judged by both; with 1000 it is seen that they are of all kinds")
+	cases    = flag.Int("cases", 150, "random cases that are judged by both; with 1000 it is seen that they are of all kinds")
 	firstOne = flag.Uint64("seed", 1, "seed of the first random case, or forged bundle")
 )
 

@@ -24,7 +24,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-var bundles = flag.Int("bundles", 150, "forged bundles that are verified by both")
+var bundles = flag.Int("bundles", 100, "forged bundles that are verified by both")
 
 // A maker holds the keys of a monitor, and those of the committee: whatever he changes,
 // all signatures are good.
