@@ -1,6 +1,6 @@
 // The committee's files: signatures, and the chain of rules and of rosters. Of what
 // stands in them only what the format needs is read here.
-import { parseNote, readLogKey } from './notes.mjs';
+import { parseNote, readLogKey, witnessID } from './notes.mjs';
 import { Misused, Refused, want } from './refused.mjs';
 import { isHexSHA256, quote, readHour, readMonth, readUTF8, sha256hex } from './words.mjs';
 import { parseYaml } from './yaml.mjs';
@@ -54,7 +54,9 @@ function readFile(raw, what) {
   want(file.serial > 0 || signedBy.length === 0, `${what}: serial: a signed file has one`);
   want(file.serial > 1 ? isHexSHA256(file.previous) : file.previous === '', `${what}: previous does not fit serial ${serial}`);
   want(scalar(yaml, 'version') === '1', `${what} is of version ${quote(scalar(yaml, 'version'))}; this reads version 1`);
-  return Object.assign(file, what === 'rules' ? rulesOf(yaml) : rosterOf(yaml));
+  Object.assign(file, what === 'rules' ? rulesOf(yaml) : rosterOf(yaml));
+  if (what === 'roster') signersDiffer([...file.monitors, ...file.witnesses]);
+  return file;
 }
 
 const rulesOf = (yaml) => ({ from: readMonth(scalar(yaml, 'from')).first });
@@ -70,6 +72,13 @@ const rosterOf = (yaml) => ({
   })),
   witnesses: entries(yaml, 'witnesses').map((w) => ({ witnessKey: scalar(w, 'key'), ...term(w) })),
 });
+
+/** No two witnesses sign alike, nor does one in two spellings of its key. */
+function signersDiffer(all) {
+  const ids = all.filter((w) => w.witnessKey !== '').map((w) => witnessID(w.witnessKey));
+  const twice = ids.find((id, i) => ids.indexOf(id) < i);
+  want(twice === undefined, () => `roster: witness ${twice} stands there twice`);
+}
 
 const inMonth = (month) => (x) => x.from < month.end && month.first < x.until;
 

@@ -12,6 +12,8 @@ import { base64, closed, isHexSHA256, readBase64, readLines, readMonth, sha256, 
 
 const NO_PLAN = 'no plan';
 const FOREIGN_PLAN = 'plan is not by the monitor\'s plan key';
+const MAX_SEEN = 100_000;
+const seen = new Map(); // plans, and whether they are good: a month may be read again, with a newer roster
 const LAG = 5000; // how far behind the sealing a witness's clock may be, in milliseconds
 
 const lines = (each) => Math.min(LIMITS.hours * (each + 1), LIMITS.month);
@@ -289,21 +291,26 @@ class MonthReader {
     if (!this.keys.plan) return;
     const key = readPublicKey(readBase64(this.keys.plan));
     want(key, 'the plan key of the roster is no point of G2');
-    const items = [];
+    const plans = new Map(); // by hour
     for (const hour of this.hours) {
       if (!hour.record) continue;
       if (!hour.plan) hour.planFault = NO_PLAN;
-      else {
-        const item = readSignature(readBase64(hour.plan), planText(this.m.origin, hour.h.hour, this.m.relay));
-        if (item) items.push({ ...item, hour });
-        else hour.planFault = FOREIGN_PLAN;
-      }
+      else plans.set(hour, planText(this.m.origin, hour.h.hour, this.m.relay));
     }
-    const good = verifyBatch(items, key);
-    items.forEach(({ hour }, i) => {
-      if (good[i]) hour.due = startOf(hour.h.hour) + dueSecond(readBase64(hour.plan)) * 1000;
+    const id = (hour) => `${this.keys.plan} ${hour.plan} ${plans.get(hour)}`;
+    const items = [];
+    for (const [hour, text] of plans) {
+      if (seen.has(id(hour))) continue;
+      seen.set(id(hour), false);
+      const item = readSignature(readBase64(hour.plan), text);
+      if (item) items.push({ ...item, id: id(hour) });
+    }
+    verifyBatch(items, key).forEach((good, i) => seen.set(items[i].id, good));
+    for (const hour of plans.keys()) {
+      if (seen.get(id(hour))) hour.due = startOf(hour.h.hour) + dueSecond(readBase64(hour.plan)) * 1000;
       else hour.planFault = FOREIGN_PLAN;
-    });
+    }
+    if (seen.size > MAX_SEEN) seen.clear();
   }
 
   /** Called when the beacons of all logs are known. */

@@ -51,6 +51,14 @@ export function readLogKey(vkey) {
   };
 }
 
+/** What stands in a cosignature of who made it: one for two spellings of a key. */
+export function witnessID(vkey) {
+  const [name, , b64] = vkey.split(/\+(.{8})\+/s);
+  const raw = Buffer.from(b64 ?? '', 'base64');
+  want(raw.length > 0, `verifier key ${quote(vkey)}: want <name>+<hash>+<base64>`);
+  return keyID(name, raw[0] === NOTE ? COSIGNATURE : raw[0], raw.subarray(1));
+}
+
 /** The key of a witness; written with type 1 or 4 it is the same. */
 function readWitnessKey(vkey) {
   const m = /^([^+]*\+[0-9a-f]{8})\+(.*)$/s.exec(vkey);

@@ -189,10 +189,10 @@ func (f flipped) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-var long = flag.Bool("long", false, "change every byte of a bundle, not each 41st")
+var long = flag.Bool("long", false, "change every byte of a bundle, not each 97th")
 
 // Both refuse a bundle of which any one byte was changed: with -long each byte, else each
-// 41st, of the smallest golden bundle.
+// 97th, of the smallest golden bundle.
 func TestEveryByteOfABundle(t *testing.T) {
 	p := startProgram(t)
 	g := goldenBundles(t)[0]
@@ -206,7 +206,7 @@ func TestEveryByteOfABundle(t *testing.T) {
 	if a := p.ask(r); !a.Verified {
 		t.Fatalf("unchanged: %s", a.Error)
 	}
-	step := 41
+	step := 97
 	if *long {
 		step = 1
 	}

@@ -283,14 +283,6 @@ func agreeOnBundle(t *testing.T, s *second, name string, b []byte, o bundle.Opti
 	return res.Verdict
 }
 
-// Both come to the same report of every golden bundle, and of those of other versions.
-func TestGoldenBundles(t *testing.T) {
-	s := startSecond(t)
-	for _, g := range goldenBundles(t) {
-		agreeOnBundle(t, s, g.name, g.bundle, g.options)
-	}
-}
-
 // Both come to the same report of months with forks and witnesses of all kinds.
 func TestScenes(t *testing.T) {
 	s := startSecond(t)

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -448,6 +449,8 @@ func respell(r *rand.Rand, signed []byte) ([]byte, string) {
 	return []byte(text + "\n\n" + strings.Join(lines, "")), what
 }
 
+var months = flag.Int("months", 100, "forged months that are verified by both")
+
 // What a monitor with its keys may write is the same to both.
 func TestForgedMonths(t *testing.T) {
 	p, f := startProgram(t), newForger(t, nil)
@@ -456,10 +459,7 @@ func TestForgedMonths(t *testing.T) {
 			t.Fatalf("the month without a lie is refused (the second: %v)", next)
 		}
 	}
-	n, accepted := 1000, 0
-	if testing.Short() {
-		n = 100
-	}
+	n, accepted := *months, 0
 	for i := range n {
 		r := rand.New(rand.NewPCG(16, uint64(i)))
 		what := ""

@@ -74,7 +74,7 @@ func TestHeldCosignatures(t *testing.T) {
 	}{
 		{"as it should be", lie{header: f.holding(0, nil)}, true},
 		{"nothing is told", lie{header: f.holding(0, func(int, []any) []any { return nil })}, true},
-		{"signed a second earlier than the header says", lie{header: f.holding(time.Second, nil)}, true},
+		{"signed a second earlier than the header says", lie{header: f.holding(time.Second, nil)}, false},
 		{"signed a second later than the header says", lie{header: f.holding(-time.Second, nil)}, false},
 		{"a witness that nobody knows", lie{header: f.holding(0, func(i int, held []any) []any {
 			if i == 0 {

@@ -57,7 +57,7 @@ func TestVouchersOfAllKeys(t *testing.T) {
 			if got := voucherOf(f.tell(lie{})); got != evidence.VoucherBound {
 				t.Fatalf("the whole voucher is %s, want bound", got)
 			}
-			n := 60
+			n := 20
 			if testing.Short() {
 				n = 6
 			}
