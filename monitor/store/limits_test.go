@@ -191,6 +191,32 @@ func TestCosignedTooLate(t *testing.T) {
 	evidencetest.Must(t, l.AddCosignatures(1, w.Cosign(t, cp, last), w.VKey()))
 }
 
+// A witness whose clock is years ahead does not end the log for every reader: no header
+// tells of a time that has not come.
+func TestCosignedAhead(t *testing.T) {
+	l, dir := newLog(t)
+	cp := evidencetest.Grow(t, l, 1)
+	ahead, good := evidencetest.NewWitness(t, "ahead"), evidencetest.NewWitness(t, "good")
+	at := evidencetest.Closing(evidencetest.FirstHour).Add(time.Minute)
+	evidencetest.Must(t, l.AddCosignatures(1, ahead.Cosign(t, cp, at.AddDate(3, 0, 0)), ahead.VKey()))
+	evidencetest.Must(t, l.AddCosignatures(1, good.Cosign(t, cp, at), good.VKey()))
+	evidencetest.Grow(t, l, 1)
+	sound(t, dir)
+	h, err := l.Header(evidencetest.FirstHour + 1)
+	evidencetest.Must(t, err)
+	if len(h.Cosigned) != 1 || !strings.HasPrefix(h.Cosigned[0].Witness, "good+") {
+		t.Errorf("the header tells of %+v, want that of the good witness", h.Cosigned)
+	}
+	keys := evidence.Keys{Log: l.Key(), Witnesses: []string{ahead.VKey(), good.VKey()}}
+	m, err := l.Month(evidencetest.FirstHour.Month(), evidencetest.NewRelay(t, crypto.Ed25519, 0).ID.String(), evidencetest.Closing(evidencetest.FirstHour+2), keys.Witnesses...)
+	evidencetest.Must(t, err)
+	v, err := evidence.VerifyMonth(m, keys)
+	evidencetest.Must(t, err)
+	if len(v.Hours) != 2 {
+		t.Errorf("the month has %d hours, want both", len(v.Hours))
+	}
+}
+
 // A relay that shows another certificate each time does not make its month unreadable:
 // the note need not list them, since the records do.
 func TestManyCertificates(t *testing.T) {

@@ -65,7 +65,7 @@ func (l *Log) sealMonth(now time.Time) ([]evidence.Header, error) {
 		return nil, errClockAhead
 	}
 	month := first.Month()
-	held, err := l.heldCosignatures()
+	held, err := l.heldCosignatures(now)
 	if err != nil {
 		return nil, err
 	}
@@ -99,8 +99,10 @@ func (l *Log) sealMonth(now time.Time) ([]evidence.Header, error) {
 }
 
 // heldCosignatures are those under the last checkpoint, which is over all blocks so far:
-// the next header tells of them, so that nobody can leave them out any more.
-func (l *Log) heldCosignatures() ([]evidence.Held, error) {
+// the next header tells of them, so that nobody can leave them out any more. One whose time
+// has not come by the monitor's clock is not told of: no export has it before then, and none
+// could go on beyond a header that wants it there.
+func (l *Log) heldCosignatures(now time.Time) ([]evidence.Held, error) {
 	if l.signed == 0 {
 		return nil, nil
 	}
@@ -113,6 +115,9 @@ func (l *Log) heldCosignatures() ([]evidence.Held, error) {
 		at, err := evidence.CosignedAt(s)
 		if err != nil {
 			return nil, l.errDamaged("checkpoint of size %d: %w", l.signed, err)
+		}
+		if at.After(now) {
+			continue
 		}
 		held = append(held, evidence.Held{Time: evidence.TimeOf(at), Witness: fmt.Sprintf("%s+%08x", s.Name, s.Hash)})
 	}
