@@ -287,15 +287,21 @@ func twins(t *testing.T, m *scene.Watcher, hours ...int) []*store.Log {
 		l, err := store.Open(dir)
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
-		for range n {
-			h := l.First() + evidence.Hour(l.Size())
-			must(t, l.Begin(h, h.Start(), fmt.Sprintf("twin/%d", i)))
-			_, err := l.Seal(h.End().Add(17 * time.Minute))
-			must(t, err)
-		}
+		grow(t, l, fmt.Sprintf("twin/%d", i), n)
 		out = append(out, l)
 	}
 	return out
+}
+
+// grow seals so many hours more, without anything in them.
+func grow(t *testing.T, l *store.Log, software string, hours int) {
+	t.Helper()
+	for range hours {
+		h := l.First() + evidence.Hour(l.Size())
+		must(t, l.Begin(h, h.Start(), software))
+		_, err := l.Seal(h.End().Add(17 * time.Minute))
+		must(t, err)
+	}
 }
 
 func TestFork(t *testing.T) {
