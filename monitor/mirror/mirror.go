@@ -150,13 +150,16 @@ func (m *Mirror) sync(ctx context.Context, r *Report) error {
 			return m.forked(ctx, shown, last, t)
 		}
 	}
-	before := m.held.N
+	// What the next headers tell of is here before they are.
+	if err := m.late(ctx, m.held.N, r); err != nil {
+		return err
+	}
 	for m.held.N < shown.N {
 		if err := m.step(ctx, t, last, r); err != nil {
 			return err
 		}
 	}
-	return m.late(ctx, before, r)
+	return nil
 }
 
 var lastCheckpoint = tiles.Name{Kind: tiles.LastCheckpoint}.String()
