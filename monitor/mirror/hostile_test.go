@@ -386,6 +386,31 @@ func TestForkAmongOldCheckpoints(t *testing.T) {
 	}
 }
 
+// The checkpoints of a look that broke off are proof as well, although the copy does not
+// hold their blocks.
+func TestForkOfWhatIsNotHeldYet(t *testing.T) {
+	_, m := watched(t)
+	logs := twins(t, m, 3, 4)
+	s := serve(t, handler(m.Log))
+	dir := t.TempDir()
+	synced(t, of(m, s.url, dir))
+	s.is(instead(handler(logs[0]), "checkpoints/00000307", gone))
+	if _, err := sync_(t, of(m, s.url, dir)); err == nil {
+		t.Fatal("a log without its last checkpoint")
+	}
+	s.is(handler(logs[1]))
+	for range 2 {
+		var fork *ForkError
+		if _, err := sync_(t, of(m, s.url, dir)); !errors.As(err, &fork) || !fork.Pair || fork.Size != 305 {
+			t.Fatalf("a log that shows another history: %v", err)
+		} else if kept, err := os.ReadFile(fork.File); err != nil {
+			t.Error(err)
+		} else if _, err := evidence.OpenFork(kept, m.Log.Key()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestShrunk(t *testing.T) {
 	w, m := watched(t)
 	older := filepath.Join(t.TempDir(), "older")

@@ -480,9 +480,16 @@ func (m *Mirror) checkpoint(ctx context.Context, want tlog.Tree, other []byte, r
 	case err != nil:
 		return err
 	default:
-		if _, merged, err = evidence.MergeCheckpoints(held, merged, m.o.Key, m.o.Witnesses...); err != nil {
+		// One that is not under the copy's last checkpoint yet, from before a kill or an
+		// error, may be of another tree.
+		_, both, err := evidence.MergeCheckpoints(held, merged, m.o.Key, m.o.Witnesses...)
+		if errors.Is(err, evidence.ErrOtherTree) {
+			return m.convict(shown, merged, held)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		merged = both
 	}
 	written, err := m.folder.Replace(name, merged)
 	if err != nil {
