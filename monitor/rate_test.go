@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -131,5 +132,17 @@ func rateOf(t *testing.T, is func(int) int, restarts int) {
 	}
 	if restarts == 0 && (held != "" || list[0].Behind != 0 || strings.Contains(list[0].Error, "answered")) {
 		t.Errorf("after all that it shows %+v, held %q", list, held)
+	}
+}
+
+// A file that says nothing is one without entries.
+func TestQuotaOfNull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "witnesses.json")
+	if err := os.WriteFile(path, []byte("null\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	q := readQuota(path, slog.New(slog.DiscardHandler))
+	if err := q.begin("w", time.Now()); err != nil || len(q.by["w"].At) != 1 {
+		t.Errorf("%+v, %v", q.by, err)
 	}
 }

@@ -53,7 +53,7 @@ type exporter struct {
 }
 
 func (e *exporter) export(witnesses []string) (err error) {
-	if err := CheckPeer(e.relay); err != nil {
+	if err := checkPeer(e.relay); err != nil {
 		return err
 	}
 	if e.log, err = LogVerifier(e.out.Key); err != nil {

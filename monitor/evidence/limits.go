@@ -28,7 +28,6 @@ const (
 // Bounds of what is taken into a log and read from an export. A relay chooses some of
 // what is recorded about it; the probe cuts it down long before.
 const (
-	maxHeader     = MaxHeaderBytes
 	maxBlockProof = 8 << 10
 	maxIndex      = 8 << 10 // month.json
 	maxNote       = 128 << 10
@@ -74,7 +73,7 @@ func FileLimit(name string) int {
 	case fileStart, fileTip:
 		return MaxCheckpointBytes
 	case fileHeaders:
-		return lines(maxHeader)
+		return lines(MaxHeaderBytes)
 	case fileCheckpoints:
 		return lines(MaxCheckpointBytes)
 	case fileProofs:

@@ -30,7 +30,7 @@ type MonitorMonth struct {
 	// shows that the blocks under them are under it as well (RFC 6962).
 	Tip      []byte
 	TipProof []Hash
-	// Certificates are the leaves (DER) the records and open hours refer to, sorted by their SHA-256.
+	// Certificates are the leaves (DER) the records refer to, sorted by their SHA-256.
 	Certificates [][]byte
 
 	// grownIndex is month.json with its members that nobody knows yet; nil: it has none.

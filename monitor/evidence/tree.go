@@ -42,11 +42,6 @@ func frontierIndexes(size int64) []int64 {
 	return indexes
 }
 
-// Frontier are the perfect subtrees of the tree's first size leaves, largest first.
-func (t *Tree) Frontier(size int64) ([]Hash, error) {
-	return t.ReadHashes(frontierIndexes(size))
-}
-
 // ReadHashes implements [tlog.HashReader].
 func (t *Tree) ReadHashes(indexes []int64) ([]Hash, error) {
 	list := make([]Hash, len(indexes))

@@ -14,8 +14,8 @@ import (
 // ErrOutside is wrapped by the refusal of an attempt that started outside its hour.
 var ErrOutside = errors.New("does not belong to hour")
 
-// CheckPeer accepts the one spelling of a peer ID.
-func CheckPeer(s string) error {
+// checkPeer accepts the one spelling of a peer ID.
+func checkPeer(s string) error {
 	if err := CheckText("peer ID", s, maxPeer); err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func CheckPeer(s string) error {
 // CheckAttempt says whether an attempt may stand in the record of hour h. It
 // judges form and time, not what was seen.
 func CheckAttempt(a Attempt, h Hour) error {
-	if err := CheckPeer(a.PeerID); err != nil {
+	if err := checkPeer(a.PeerID); err != nil {
 		return err
 	}
 	if a.Started.Before(h.Start()) || !a.Started.Before(h.End().Add(CloseAfter)) {
@@ -251,7 +251,7 @@ func DecodeRecord(b []byte, h Hour) (Record, error) {
 // DecodeHeader reads the canonical header of the hour after the one before.
 func DecodeHeader(b []byte) (Header, error) {
 	var h Header
-	if err := DecodeLine(b, maxHeader, &h); err != nil || h.Version != FormatVersion {
+	if err := DecodeLine(b, MaxHeaderBytes, &h); err != nil || h.Version != FormatVersion {
 		return Header{}, wrongVersion("the header", b, err)
 	}
 	switch h.State {

@@ -88,7 +88,7 @@ func (v *monthVerifier) identity() (err error) {
 	if err != nil {
 		return err
 	}
-	if err := CheckPeer(v.m.Relay); err != nil {
+	if err := checkPeer(v.m.Relay); err != nil {
 		return err
 	}
 	if v.vouchers, err = NewVouchers(v.keys); err != nil {

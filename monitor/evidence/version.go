@@ -7,7 +7,7 @@ import (
 )
 
 // FormatVersion is the version of records, headers and exported months that this package
-// writes and reads. What is added to a format raises no version: see [Decode]. What
+// writes and reads. What is added to a format raises no version: see [DecodeGrown]. What
 // changes the meaning of something known does.
 const FormatVersion = 1
 

@@ -222,9 +222,7 @@ func (v *Vouchers) openCosigned(raw string) (witness string, at time.Time, err e
 	return v.names[signerID(n.Sigs[0].Name, n.Sigs[0].Hash)], at, nil
 }
 
-const (
-	maxVoucher = 16 << 10
-)
+const maxVoucher = 16 << 10 // bytes of the envelope
 
 // maxRSA and maxExponent bound the keys by which vouchers are signed.
 const (

@@ -287,15 +287,21 @@ func twins(t *testing.T, m *scene.Watcher, hours ...int) []*store.Log {
 		l, err := store.Open(dir)
 		must(t, err)
 		t.Cleanup(func() { l.Close() })
-		for range n {
-			h := l.First() + evidence.Hour(l.Size())
-			must(t, l.Begin(h, h.Start(), fmt.Sprintf("twin/%d", i)))
-			_, err := l.Seal(h.End().Add(17 * time.Minute))
-			must(t, err)
-		}
+		grow(t, l, fmt.Sprintf("twin/%d", i), n)
 		out = append(out, l)
 	}
 	return out
+}
+
+// grow seals so many hours more, without anything in them.
+func grow(t *testing.T, l *store.Log, software string, hours int) {
+	t.Helper()
+	for range hours {
+		h := l.First() + evidence.Hour(l.Size())
+		must(t, l.Begin(h, h.Start(), software))
+		_, err := l.Seal(h.End().Add(17 * time.Minute))
+		must(t, err)
+	}
 }
 
 func TestFork(t *testing.T) {
@@ -377,6 +383,31 @@ func TestForkAmongOldCheckpoints(t *testing.T) {
 	synced(t, of(m, serve(t, handler(logs[0])).url, dir))
 	if _, err := sync_(t, of(m, s.url, dir)); !errors.As(err, &fork) || !fork.Pair || fork.Size != 306 {
 		t.Errorf("after it was mirrored: %v", err)
+	}
+}
+
+// The checkpoints of a look that broke off are proof as well, although the copy does not
+// hold their blocks.
+func TestForkOfWhatIsNotHeldYet(t *testing.T) {
+	_, m := watched(t)
+	logs := twins(t, m, 3, 4)
+	s := serve(t, handler(m.Log))
+	dir := t.TempDir()
+	synced(t, of(m, s.url, dir))
+	s.is(instead(handler(logs[0]), "checkpoints/00000307", gone))
+	if _, err := sync_(t, of(m, s.url, dir)); err == nil {
+		t.Fatal("a log without its last checkpoint")
+	}
+	s.is(handler(logs[1]))
+	for range 2 {
+		var fork *ForkError
+		if _, err := sync_(t, of(m, s.url, dir)); !errors.As(err, &fork) || !fork.Pair || fork.Size != 305 {
+			t.Fatalf("a log that shows another history: %v", err)
+		} else if kept, err := os.ReadFile(fork.File); err != nil {
+			t.Error(err)
+		} else if _, err := evidence.OpenFork(kept, m.Log.Key()); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

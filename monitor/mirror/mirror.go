@@ -151,13 +151,16 @@ func (m *Mirror) sync(ctx context.Context, r *Report) error {
 			return m.forked(ctx, shown, last, t)
 		}
 	}
-	before := m.held.N
+	// What the next headers tell of is here before they are.
+	if err := m.late(ctx, m.held.N, r); err != nil {
+		return err
+	}
 	for m.held.N < shown.N {
 		if err := m.step(ctx, t, last, r); err != nil {
 			return err
 		}
 	}
-	return m.late(ctx, before, r)
+	return nil
 }
 
 var lastCheckpoint = tiles.Name{Kind: tiles.LastCheckpoint}.String()
@@ -478,9 +481,16 @@ func (m *Mirror) checkpoint(ctx context.Context, want tlog.Tree, other []byte, r
 	case err != nil:
 		return err
 	default:
-		if _, merged, err = evidence.MergeCheckpoints(held, merged, m.o.Key, m.o.Witnesses...); err != nil {
+		// One that is not under the copy's last checkpoint yet, from before a kill or an
+		// error, may be of another tree.
+		_, both, err := evidence.MergeCheckpoints(held, merged, m.o.Key, m.o.Witnesses...)
+		if errors.Is(err, evidence.ErrOtherTree) {
+			return m.convict(shown, merged, held)
+		}
+		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
+		merged = both
 	}
 	written, err := m.folder.Replace(name, merged)
 	if err != nil {

@@ -81,7 +81,8 @@ type checker struct {
 	l         *Log
 	witnesses []note.Verifier
 	r         CheckReport
-	known     map[string]bool // files that belong to the store
+	known     map[string]bool  // files that belong to the store
+	last      []note.Signature // under the last checkpoint
 }
 
 func (c *checker) fault(format string, a ...any) {
@@ -105,6 +106,7 @@ func (c *checker) blocks() {
 				return
 			}
 			at++
+			c.told(h)
 			c.block(h)
 			if h.Signed {
 				c.checkpoint(at)
@@ -112,6 +114,20 @@ func (c *checker) blocks() {
 		}
 	}
 	c.r.Blocks = at
+}
+
+// told checks that the cosignatures of which a header tells are there: no month is taken
+// without them.
+func (c *checker) told(h evidence.Header) {
+	for _, held := range h.Cosigned {
+		there := slices.ContainsFunc(c.last, func(s note.Signature) bool {
+			at, err := evidence.CosignedAt(s)
+			return err == nil && !at.After(held.Time.Time) && fmt.Sprintf("%s+%08x", s.Name, s.Hash) == held.Witness
+		})
+		if !there {
+			c.fault("block %s tells that %s cosigned the checkpoint before it at %s, and that cosignature is not there", h.Hour, held.Witness, held.Time)
+		}
+	}
 }
 
 func (c *checker) block(h evidence.Header) {
@@ -189,6 +205,7 @@ func (c *checker) checkpoint(size int64) {
 		c.fault("checkpoint of size %d: its root is not that of the blocks", size)
 	}
 	c.r.Checkpoints++
+	c.last = p.Cosignatures
 	for _, sig := range p.Cosignatures {
 		if slices.ContainsFunc(c.witnesses, func(w note.Verifier) bool { return w.Name() == sig.Name && w.KeyHash() == sig.Hash }) {
 			c.r.Cosignatures++

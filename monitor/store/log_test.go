@@ -512,6 +512,44 @@ func TestOlderCopy(t *testing.T) {
 	}
 }
 
+// What a newer copy holds under a checkpoint that is here, too, comes in with its blocks:
+// their headers tell of it, and no month is taken without.
+func TestAdoptCosignatures(t *testing.T) {
+	l, dir := newLog(t)
+	cp := evidencetest.Grow(t, l, 1)
+	w, own := evidencetest.NewWitness(t, "w"), evidencetest.NewWitness(t, "own")
+	older := filepath.Join(t.TempDir(), "older")
+	evidencetest.Must(t, os.CopyFS(older, os.DirFS(dir)))
+	at := evidencetest.Closing(evidencetest.FirstHour).Add(time.Minute)
+	evidencetest.Must(t, l.AddCosignatures(1, w.Cosign(t, cp, at), w.VKey()))
+	evidencetest.Grow(t, l, 1)
+	evidencetest.Must(t, l.Close())
+
+	for _, name := range []string{keyFile, witnessFile, planFile} {
+		evidencetest.Must(t, os.Chmod(filepath.Join(older, name), 0o600))
+	}
+	o, err := Open(older)
+	evidencetest.Must(t, err)
+	defer o.Close()
+	// It was asked for once more after the restore, and is later.
+	evidencetest.Must(t, o.AddCosignatures(1, append(w.Cosign(t, cp, at.Add(time.Hour)), own.Cosign(t, cp, at)...), w.VKey(), own.VKey()))
+	n, err := o.Adopt(dir)
+	evidencetest.Must(t, err)
+	if r := sound(t, older); n != 1 || r.Blocks != 2 || r.Others != 2 {
+		t.Errorf("%d blocks came in, %+v", n, r)
+	}
+	m, err := o.Month(evidencetest.FirstHour.Month(), evidencetest.NewRelay(t, crypto.Ed25519, 0).ID.String(), evidencetest.Closing(evidencetest.FirstHour+2), w.VKey())
+	evidencetest.Must(t, err)
+	_, err = evidence.VerifyMonth(m, evidence.Keys{Log: o.Key(), Witnesses: []string{w.VKey()}})
+	evidencetest.Must(t, err)
+
+	// Without it the log is damaged, and that is seen.
+	evidencetest.Must(t, os.WriteFile(o.checkpointPath(1), cp, 0o644))
+	if r, err := Check(older); err != nil || len(r.Faults) != 1 || !strings.Contains(r.Faults[0], "that cosignature is not there") {
+		t.Errorf("%v, %v", r.Faults, err)
+	}
+}
+
 func TestAddCosignatures(t *testing.T) {
 	l, dir := newLog(t)
 	evidencetest.Watch(t, l, evidencetest.FirstHour)

@@ -235,12 +235,30 @@ func (l *Log) copyCheckpoints(from *Log) error {
 		if err != nil {
 			return err
 		}
-		if err := l.disk.Create(l.checkpointPath(size), raw, 0o644); err != nil && !errors.Is(err, fs.ErrExist) {
+		err = l.disk.Create(l.checkpointPath(size), raw, 0o644)
+		if errors.Is(err, fs.ErrExist) {
+			err = l.mergeCheckpoint(size, raw)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	l.signed = max(l.signed, from.signed)
 	return nil
+}
+
+// mergeCheckpoint brings in the cosignatures that a newer copy has under a checkpoint that
+// is here, too: its headers tell of them. Of two by one key the newer copy's stays.
+func (l *Log) mergeCheckpoint(size int64, newer []byte) error {
+	here, err := os.ReadFile(l.checkpointPath(size))
+	if err != nil {
+		return err
+	}
+	_, merged, err := evidence.MergeCheckpoints(newer, here, l.meta.Key)
+	if err != nil || bytes.Equal(merged, here) {
+		return err
+	}
+	return l.disk.Replace(l.checkpointPath(size), merged, 0o644)
 }
 
 // copyOpenHours takes over attempts in hours that are not sealed in either.

@@ -311,13 +311,3 @@ func hasSignature(list []note.Signature, s note.Signature) bool {
 	}
 	return false
 }
-
-// ProveConsistency proves that the tree of size newSize extends that of oldSize.
-func (l *Log) ProveConsistency(oldSize, newSize int64) (tlog.TreeProof, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if oldSize == 0 || newSize > l.tree.Size {
-		return nil, fmt.Errorf("prove consistency of sizes %d and %d: the log has %d blocks", oldSize, newSize, l.tree.Size)
-	}
-	return tlog.ProveTree(newSize, oldSize, l.tree)
-}

@@ -28,7 +28,8 @@ const (
 	forEver = "public, max-age=31536000, immutable"
 	aWhile  = "public, max-age=3600" // a partial tile never changes, but is soon of no use
 	aMoment = "public, max-age=10"
-	// settled is how long after a block's hour its checkpoint still gets cosignatures.
+	// settled is how long after a block's hour its checkpoint still gets cosignatures; the
+	// last one may later, too: from a monitor that was away.
 	settled = 48 * time.Hour
 )
 
@@ -180,7 +181,7 @@ func keepTile(n Name) string {
 func (h *handler) checkpoint(size int64) (content, error) {
 	b, err := h.src.CheckpointOf(size)
 	c := content{typ: text, cache: aMoment, body: b, tag: tagOf(b)}
-	if hour := h.src.First() + evidence.Hour(size-1); h.now().Sub(hour.End()) > settled {
+	if hour := h.src.First() + evidence.Hour(size-1); size < h.src.Size() && h.now().Sub(hour.End()) > settled {
 		c.cache = forEver
 	}
 	return c, err

@@ -177,6 +177,18 @@ func TestHandlerShowsCertificateOfOpenHour(t *testing.T) {
 	}
 }
 
+// A monitor that was away for days is cosigned when it is back: till then nobody is to keep
+// its last checkpoint for ever.
+func TestHandlerLastCheckpointIsNeverSettled(t *testing.T) {
+	_, m := watched(t)
+	url := serve(t, newHandler(m.Log, quiet(), func() time.Time { return m.Log.First().Start().Add(500 * time.Hour) }))
+	for path, want := range map[string]string{"checkpoints/00000304": aMoment, "checkpoints/00000303": forEver} {
+		if res, _ := ask(t, "GET", url+path); res.Header.Get("Cache-Control") != want {
+			t.Errorf("%s: %q, want %q", path, res.Header.Get("Cache-Control"), want)
+		}
+	}
+}
+
 func TestHandlerHeaders(t *testing.T) {
 	w, m := watched(t)
 	now := m.Log.First().Start().Add(305 * time.Hour)

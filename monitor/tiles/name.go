@@ -129,7 +129,7 @@ func parseName(path string) (Name, bool) {
 	}
 	if rest, ok := strings.CutPrefix(path, folderCerts); ok {
 		sha := strings.TrimSuffix(rest, suffixCert)
-		return Name{Kind: Certificate, SHA256: sha}, isSHA256(sha)
+		return Name{Kind: Certificate, SHA256: sha}, evidence.IsSHA256Hex(sha)
 	}
 	return Name{}, false
 }
@@ -137,10 +137,6 @@ func parseName(path string) (Name, bool) {
 func parseNumber(s string) (int64, bool) {
 	n, err := strconv.ParseUint(s, 10, 63)
 	return int64(n), err == nil && n <= evidence.MaxBlocks
-}
-
-func isSHA256(s string) bool {
-	return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == ""
 }
 
 // Under says whether a tree of so many leaves has what a name is of. Of a certificate
