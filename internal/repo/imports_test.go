@@ -164,7 +164,7 @@ var testMayImport = map[string][]string{
 	"monitor/witness":  {"monitor/store", "monitor/evidence/evidencetest", "internal/durable/durabletest"},
 
 	// What is bundled and judged is written by a real log.
-	"monitor/bundle":         {"monitor/store"},
+	"monitor/bundle":         {"monitor/store", "monitor/evidence/evidencetest"},
 	"monitor/cmd/relayaudit": {"monitor/store"},
 }
 

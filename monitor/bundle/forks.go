@@ -23,6 +23,9 @@ func Convicting(forks [][]byte, logs []evidence.MonitorMonth) [][]byte {
 	sorted := slices.SortedFunc(slices.Values(forks), bytes.Compare) // the choice is the same whoever makes it
 	for _, m := range logs {
 		for _, fork := range sorted {
+			if len(fork) > maxFork {
+				continue // no bundle holds it, and none is to be prevented by it
+			}
 			if _, err := evidence.OpenFork(fork, m.Key); err == nil {
 				out = append(out, fork)
 				break

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"bytes"
+	"encoding/base64"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
 // judged writes and verifies the world's bundle.
@@ -361,6 +363,17 @@ func TestFork(t *testing.T) {
 	theirs := other.Fork(other.Monitors[0])
 	if got := Convicting([][]byte{own, theirs, []byte("hello\n"), fork, fork}, in.Logs); len(got) != 1 || !bytes.Equal(got[0], fork) {
 		t.Errorf("these convict: %q", got)
+	}
+	// One that is too large for a bundle must not prevent it: a log that forks would make it so.
+	var long [2][]byte
+	for i := range long {
+		text := victim.Log.Origin() + "\n7\n" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{byte(i)}, 32)) + "\n" + strings.Repeat("more\n", 1000)
+		long[i] = evidencetest.SignedText(t, victim.Dir, text)
+	}
+	large, err := evidence.NewFork(long[0], long[1], victim.Log.Key())
+	w.Must(err)
+	if got := Convicting([][]byte{large}, in.Logs); len(got) != 0 {
+		t.Errorf("a fork of %d bytes convicts", len(got[0]))
 	}
 	swapped := bytes.SplitAfterN(fork, []byte("\n\n"), 3)
 	for name, tc := range map[string]struct {

@@ -156,6 +156,11 @@ func TestWitness(t *testing.T) {
 		}
 		next.Proof = nil
 	}
+	// But not so many that two of them would not fit into a bundle.
+	long := AddCheckpoint{13, nil, evidencetest.SignedText(t, home, text+strings.Repeat("more\n", 1000))}
+	if _, err := w.Cosign(l.Key(), long, now); !errors.Is(err, ErrNotTheLogs) || errors.Is(err, ErrForked) {
+		t.Errorf("of a checkpoint with a thousand lines: %v", err)
+	}
 	// An older copy that was restored sees it at once.
 	if err := l.ConfrontSize(13); err != nil {
 		t.Fatal(err)

@@ -159,6 +159,10 @@ func (w *Witness) last(logKey string) (evidence.Checkpoint, []byte, error) {
 	return c, raw, nil
 }
 
+// maxText is how long a checkpoint's text may be, with lines to which others give a
+// meaning: two of them, should they ever convict the log, fit into a bundle.
+const maxText = 1 << 10
+
 // Cosign answers a request for the log with the given verifier key: a signature
 // line, or one of the refusals.
 func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, error) {
@@ -174,6 +178,9 @@ func (w *Witness) Cosign(logKey string, r AddCheckpoint, at time.Time) ([]byte, 
 	c, err := evidence.ParseExtended(n.Text)
 	if err != nil || c.Origin != log.Name() {
 		return nil, fmt.Errorf("witness %s: %w (%v)", log.Name(), ErrNotTheLogs, err)
+	}
+	if len(n.Text) > maxText {
+		return nil, fmt.Errorf("witness %s: %w (its text has %d bytes, want %d at most)", log.Name(), ErrNotTheLogs, len(n.Text), maxText)
 	}
 	if r.OldSize > c.Size {
 		return nil, fmt.Errorf("witness %s: %w", log.Name(), ErrOldSize)
