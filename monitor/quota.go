@@ -55,9 +55,6 @@ func readQuota(path string, log *slog.Logger) *quota {
 	if err == nil {
 		err = json.Unmarshal(b, &q.by)
 	}
-	if q.by == nil { // the file says null
-		q.by = map[string]*used{}
-	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		log.Warn("when witnesses were asked is not known any more", "err", err)
 	}
