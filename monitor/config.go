@@ -140,8 +140,6 @@ func DefaultResolvers() ([]probe.NameServer, error) {
 	return c.SecondResolvers()
 }
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
-
 var domainPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 func isHostPort(s string) bool {
@@ -163,7 +161,7 @@ func (c *Config) Validate() error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
-	want(namePattern.MatchString(c.Name), "name: want 1 to 40 of a-z, A-Z, 0-9, - and _, not %q", c.Name)
+	want(evidence.IsMonitorName(c.Name), "name: want %s, not %q", evidence.MonitorNames, c.Name)
 	want(c.Network == evidence.PSF || c.Network == evidence.Lab, "network: want psf or lab, not %q", c.Network)
 	want(c.DataDir != "", "data_dir: want the folder of the evidence log")
 	want(c.Roster != "", "roster: want the committee's roster file")

@@ -86,7 +86,7 @@ func opened(cfg Config, open func(dir string) (*store.Log, error)) (*store.Log, 
 		return nil, err
 	}
 	l, err := open(logDir(cfg))
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) && !store.Exists(logDir(cfg)) {
 		return nil, fmt.Errorf("no evidence log in %s: make one with \"relaymon init\", or restore it from a backup: %w", cfg.DataDir, err)
 	}
 	if err != nil {

@@ -124,7 +124,7 @@ func (f *fault) Error() string { return f.key + ": " + f.what }
 
 var (
 	domainPattern = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	namePattern   = regexp.MustCompile(`^[A-Za-z0-9_-]{1,40}$`)
+	namePattern   = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$`) // as monitor/evidence has it, which this may not import
 	bytesPattern  = regexp.MustCompile(`^[0-9]+(\.[0-9]+)? ?([kMGTP]i?)?B?$`)
 )
 
@@ -197,7 +197,7 @@ func (m MonitorSettings) faults(role Role) (faults []*fault) {
 		want(m.Name != "", "name", "missing: write the monitor's name in the committee's roster")
 		want(m.Roster != "", "roster", "missing: write the file or the URL of the committee's roster")
 	}
-	want(m.Name == "" || namePattern.MatchString(m.Name), "name", "want 1 to 40 of a-z, A-Z, 0-9, - and _, not %q", m.Name)
+	want(m.Name == "" || namePattern.MatchString(m.Name), "name", "want 1 to 100 lower-case letters, digits, dots, dashes and underscores, the first and last a letter or digit, not %q", m.Name)
 	for _, f := range []struct{ key, value string }{{"roster", m.Roster}, {"rules", m.Rules}, {"releases", m.Releases}} {
 		want(f.value == "" || filepath.IsAbs(f.value) || isURL(f.value, "https"), f.key, "want a path that begins with / or a URL that begins with https://, not %q", f.value)
 	}

@@ -22,6 +22,7 @@ func TestGoodSettings(t *testing.T) {
 		"a relay":               "role: relay\ndomain: relay.test\nemail: me@relay.test\n",
 		"both":                  good,
 		"a monitor, nameless":   "role: monitor\nmonitor: {name: a, roster: https://committee.test/roster.yaml}\n",
+		"a name like a domain":  "role: monitor\nmonitor: {name: m1.example.org, roster: /r}\n",
 		"a monitor with a name": "role: monitor\ndomain: m.relay.test\nemail: me@relay.test\nmonitor: {name: a, roster: /r}\n",
 		"all there is": good + `name: The relay of alpha
 abuse_contact: https://relay.test/abuse
@@ -57,7 +58,8 @@ func TestFaults(t *testing.T) {
 		"unknown key":    {good + "emial: x\n", `f:5:1: unknown key "emial"; did you mean "email"?`},
 		"no roster":      {strings.Replace(good, ", roster: /etc/relaymon/roster.yaml", "", 1), "f: monitor.roster: missing"},
 		"no name":        {strings.Replace(good, "name: alpha, ", "", 1), "f: monitor.name: missing"},
-		"bad name":       {strings.Replace(good, "alpha", "al pha", 1), "f:4: monitor.name: want 1 to 40"},
+		"bad name":       {strings.Replace(good, "alpha", "al pha", 1), "f:4: monitor.name: want 1 to 100"},
+		"capital name":   {strings.Replace(good, "alpha", "Alpha", 1), "f:4: monitor.name: want 1 to 100"},
 		"roster nowhere": {strings.Replace(good, "/etc/relaymon/", "", 1), "f:4: monitor.roster: want a path that begins with / or a URL"},
 		"plain roster":   {strings.Replace(good, "/etc", "http://x", 1), "f:4: monitor.roster: want a path that begins with / or a URL"},
 		"bad alert":      {good[:len(good)-2] + ", alerts: [nowhere]}\n", "monitor.alerts[0]: want a URL"},

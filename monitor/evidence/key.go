@@ -177,12 +177,18 @@ const (
 
 var monitorName = regexp.MustCompile(`^[a-z0-9]([a-z0-9._-]{0,98}[a-z0-9])?$`)
 
+// MonitorNames says what IsMonitorName takes.
+const MonitorNames = "1 to 100 lower-case letters, digits, dots, dashes and underscores, the first and last a letter or digit, such as the monitor's domain"
+
+// IsMonitorName says whether a monitor may have that name, which its log's origin begins with.
+func IsMonitorName(s string) bool { return monitorName.MatchString(s) }
+
 const originMark = "/relaymon/"
 
 // Origin is the first line of the log's checkpoints and the name of its key.
 func Origin(name string, n Network) (string, error) {
-	if !monitorName.MatchString(name) {
-		return "", fmt.Errorf("monitor name %q: want lower-case letters, digits, dots and dashes, such as the monitor's domain", name)
+	if !IsMonitorName(name) {
+		return "", fmt.Errorf("monitor name %q: want %s", name, MonitorNames)
 	}
 	if n != Lab && n != PSF {
 		return "", fmt.Errorf("network %q: want %s or %s", n, Lab, PSF)

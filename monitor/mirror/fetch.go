@@ -34,6 +34,11 @@ func placeOf(from string, o Options) (place, error) {
 		if err != nil {
 			return nil, fmt.Errorf("mirror %s: want an http or https URL, or a folder: %w", from, err)
 		}
+		for _, own := range []string{"log.json", "log/log.json"} {
+			if _, err := root.Stat(own); err == nil {
+				return nil, errors.Join(fmt.Errorf("mirror %s: that is a monitor's own data; mirror the folder that \"relaymon log export\" makes of it", from), root.Close())
+			}
+		}
 		return folder{root}, nil
 	}
 	base, err := url.Parse(strings.TrimSuffix(from, "/") + "/")

@@ -30,7 +30,7 @@ type meta struct {
 	First      evidence.Hour `json:"first"`
 	Key        string        `json:"key"`
 	WitnessKey string        `json:"witness_key"`
-	PlanKey    string        `json:"plan_key"`
+	PlanKey    string        `json:"plan_key,omitempty"` // absent in a log made before there were any
 }
 
 const metaFormat = "relaymon-log/v1"
@@ -109,7 +109,7 @@ func createKey(d durable.Disk, path, name string, alg byte) (evidence.SigningKey
 func readKey(path, name string, alg byte) (evidence.SigningKey, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return evidence.SigningKey{}, fmt.Errorf("read key: %w", err)
+		return evidence.SigningKey{}, fmt.Errorf("read key: %w; restore the file from the backup", err)
 	}
 	k, err := evidence.ParseSigningKey(strings.TrimSuffix(string(b), "\n"))
 	if err != nil {

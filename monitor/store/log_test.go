@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -244,6 +245,15 @@ func TestOpenWantsItsPlanKey(t *testing.T) {
 	if _, err := os.Stat(file); err == nil {
 		t.Error("a plan key was made anew")
 	}
+
+	// A log that was made before there were plan keys.
+	file = filepath.Join(dir, metaFile)
+	meta, err := os.ReadFile(file)
+	evidencetest.Must(t, err)
+	older := regexp.MustCompile(`"plan_key":"[^"]*",?`).ReplaceAll(meta, nil)
+	evidencetest.Must(t, os.WriteFile(file, older, 0o644))
+	_, err = Open(dir)
+	evidencetest.WantError(t, err, "make another with \"relaymon init\"")
 }
 
 // What is sealed holds the plan, in the record of each relay; what is due follows from it.

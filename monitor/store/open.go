@@ -72,6 +72,12 @@ func OpenRead(dir string) (*Log, error) {
 	}
 }
 
+// Exists says whether a log was made in dir, be it whole or not.
+func Exists(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, metaFile))
+	return err == nil
+}
+
 // load reads a log without changing anything.
 func load(d durable.Disk, dir string) (*Log, error) {
 	l := &Log{dir: dir, disk: d, tree: evidence.NewTree(), headers: make(map[evidence.Month]segment), wals: make(map[evidence.Hour]*openWAL)}
@@ -87,6 +93,9 @@ func load(d durable.Disk, dir string) (*Log, error) {
 	}
 	if _, _, err := evidence.ParseOrigin(l.meta.Origin); err != nil {
 		return nil, fmt.Errorf("%s: %w", l.path(metaFile), err)
+	}
+	if l.meta.PlanKey == "" {
+		return nil, fmt.Errorf("%s names no plan key: relaymon before version 1 of the evidence format made this log, and no version goes on with it; move it away, make another with \"relaymon init\" and let the committee enter its keys", l.path(metaFile))
 	}
 	if l.key, err = readKey(l.path(keyFile), l.meta.Origin, evidence.LogKeyType); err != nil {
 		return nil, err

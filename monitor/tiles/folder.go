@@ -29,6 +29,12 @@ const lockFile = ".lock"
 
 // OpenFolder makes a folder, if it is not there, and takes it for writing.
 func OpenFolder(dir string) (*Folder, error) {
+	// A log's own folder, or the data folder above it: all that is here is there for everybody.
+	for _, secret := range []string{"log.key", "log/log.key"} {
+		if _, err := os.Stat(filepath.Join(dir, secret)); err == nil {
+			return nil, fmt.Errorf("%s holds the secret keys of a log (%s), and what is written here is for everybody: name another folder", dir, secret)
+		}
+	}
 	if err := mkdir(dir); err != nil {
 		return nil, fmt.Errorf("make folder %s: %w", dir, err)
 	}

@@ -52,6 +52,19 @@ func TestMirrorCommand(t *testing.T) {
 	if out, _ := call(0, mirrorArgs...); !strings.Contains(out, "78 hours, 0 of them new") {
 		t.Errorf("the second time the mirror says %q", out)
 	}
+	for _, secret := range []string{in("data"), in("data/log")} {
+		for _, args := range [][]string{{"log", "export", "--config", in("config.yaml"), secret}, {"mirror", in("public"), secret, "--once", "--key", m.Log.Key()}} {
+			if _, e := call(1, args...); !strings.Contains(e, "secret keys") {
+				t.Errorf("%v says %q", args, e)
+			}
+			if _, err := os.Stat(filepath.Join(secret, "checkpoint")); err == nil {
+				t.Errorf("%v wrote beside secret keys", args)
+			}
+		}
+		if _, e := call(1, "mirror", secret, in("new"), "--once", "--key", m.Log.Key()); !strings.Contains(e, "relaymon log export") {
+			t.Errorf("mirroring %s says %q", secret, e)
+		}
+	}
 	_, other := scene.NewWitness(t, "x")
 	call(2, "mirror", in("public"), in("new"), "--once", "--roster", in("roster.yaml"), "--monitor", "nobody")
 	call(2, "mirror", in("public"), in("new"), "--once", "--key", other)
