@@ -16,6 +16,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
@@ -107,7 +108,8 @@ func rateOf(t *testing.T, is func(int) int, restarts int) {
 	must(t, err)
 	c := &counted{began: time.Now(), is: is}
 	c.well = http.StripPrefix("/w", witness.Handler(w, func() []string { return []string{log.Key()} }, slog.New(slog.DiscardHandler)))
-	m := &Monitor{cfg: Config{Name: "m1", DataDir: dir}, store: log, log: slog.New(slog.DiscardHandler)}
+	m := &Monitor{cfg: Config{Name: "m1", DataDir: dir}, store: log, log: slog.New(slog.DiscardHandler),
+		machine: schedule.Machine{Now: func() schedule.Moment { return schedule.Moment{Wall: time.Now().Round(0)} }}}
 	goBy(m, &bounty.Rules{}, &bounty.Roster{Network: evidence.Lab, Witnesses: []bounty.Witness{
 		{Name: "world", Operator: "world", Key: w.Key(), URL: "https://witness.example/w", Term: bounty.Term{From: first}},
 	}})

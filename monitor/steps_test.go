@@ -23,13 +23,13 @@ import (
 // stepped is a monitor of a healthy and a dead relay on a machine whose clock is set,
 // which sleeps, and which is started anew.
 type stepped struct {
-	t             *testing.T
-	f             *fakeNet
-	m             *Monitor
-	healthy, dead string
-	first         evidence.Hour
-	real, sets    []time.Time // when each climb began, and the clock was set, by a clock that is always right
-	stop          func()
+	t                  *testing.T
+	f                  *fakeNet
+	m                  *Monitor
+	healthy, dead      string
+	first              evidence.Hour
+	real, sets, sleeps []time.Time // when each climb began, the clock was set, and the machine fell asleep, by a clock that is always right
+	stop               func()
 }
 
 func newStepped(t *testing.T) *stepped {
@@ -122,6 +122,7 @@ func (s *stepped) set(by time.Duration) {
 func (s *stepped) sleep(d time.Duration) {
 	s.f.mu.Lock()
 	defer s.f.mu.Unlock()
+	s.sleeps = append(s.sleeps, s.now())
 	s.f.slept += d
 }
 
@@ -170,7 +171,7 @@ func (s *stepped) check() {
 				// The monitor may learn of it a second later.
 				began := s.realOf(a)
 				meanwhile := slices.ContainsFunc(s.sets, func(at time.Time) bool { return !at.Before(began) && !at.After(began.Add(s.f.took)) })
-				near := slices.ContainsFunc(s.sets, func(at time.Time) bool {
+				near := slices.ContainsFunc(slices.Concat(s.sets, s.sleeps), func(at time.Time) bool {
 					return !at.Before(began.Add(-time.Second)) && !at.After(began.Add(s.f.took+time.Second))
 				})
 				if meanwhile && !a.Stepped || a.Stepped && !near {

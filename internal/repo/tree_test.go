@@ -134,6 +134,10 @@ func TestNoSecrets(t *testing.T) {
 var large = map[string]string{
 	"internal/e2e/psf/js/package-lock.json":         "pins the 1,380 packages of the PSF's own software",
 	"monitor/bundle/data/dbip-country-ipv4.mmdb.gz": "countries by address, for audits without a network",
+
+	"monitor/bundle/testdata/frozen/eligible/bundle.zip":     "evidence of format version 1 that every later version must verify",
+	"monitor/bundle/testdata/frozen/not-eligible/bundle.zip": "the same",
+	"monitor/bundle/testdata/frozen/review/bundle.zip":       "the same",
 }
 
 func TestNoLargeFiles(t *testing.T) {

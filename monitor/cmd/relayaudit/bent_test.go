@@ -353,7 +353,7 @@ func TestRecordsTakenBack(t *testing.T) {
 			p := newPlay(t, 3).sees(nil).write()
 			liar := p.Monitors[2]
 			month := p.Logs()[2]
-			files := p.resign(liar, month, func(files map[string][]byte) { tc.change(t, files) })
+			files := p.forged(month, func(files map[string][]byte) { tc.change(t, files) })
 			p.repack(func(all map[string][]byte) {
 				for name := range all {
 					if strings.HasPrefix(name, logDir(liar)) {

@@ -278,7 +278,7 @@ func TestHostileBundles(t *testing.T) {
 		"blocks without end":                   with(log+"blocks.jsonl", bytes.Repeat([]byte("\n"), 30*mib)),
 		"records without end":                  with(log+"records.jsonl", bytes.Repeat([]byte("{}\n"), 10*mib)),
 		"checkpoints without end":              with(log+"checkpoints", bytes.Repeat([]byte("\n"), 30*mib)),
-		"a note without end":                   with(log+"note", bytes.Repeat([]byte("a\n\n"), 10*mib)),
+		"a note without end":                   with(log+"checkpoints", bytes.Repeat([]byte("a\n\n"), 10*mib)),
 		"an open hour without end":             with(log+"open/2026-10-31T20.jsonl", bytes.Repeat([]byte("{}\n"), 10*mib)),
 		"a certificate without end":            with(log+"certificates/"+strings.Repeat("0", 64)+".der", make([]byte, 30*mib)),
 		"certificates of nothing":              many(good, log+"certificates/", 9000),

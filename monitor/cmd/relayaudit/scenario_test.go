@@ -205,24 +205,12 @@ func (p *play) secret(m *scene.Watcher) note.Signer {
 	return s
 }
 
-// resign lets a monitor export its month with other files than its log shows, and sign
-// that.
-func (p *play) resign(m *scene.Watcher, month evidence.MonitorMonth, change func(files map[string][]byte)) map[string][]byte {
+// forged are the files of an exported month, with changes.
+func (p *play) forged(month evidence.MonitorMonth, change func(files map[string][]byte)) map[string][]byte {
 	p.t.Helper()
 	files, err := month.Files()
 	p.Must(err)
 	change(files)
-	delete(files, "note")
-	lines := fmt.Sprintf("relaymon-month/v1\n%s\n%s %s %s\n", month.Origin, month.Month, month.Relay, month.AsOf)
-	for _, name := range slices.Sorted(maps.Keys(files)) {
-		if strings.HasPrefix(name, "certificates/") {
-			continue // the records name them by their hashes
-		}
-		lines += fmt.Sprintf("%x %s\n", sha256.Sum256(files[name]), name)
-	}
-	signed, err := note.Sign(&note.Note{Text: lines}, p.secret(m))
-	p.Must(err)
-	files["note"] = signed
 	return files
 }
 
