@@ -25,7 +25,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/record"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
-	"golang.org/x/mod/sumdb/note"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/scene"
@@ -193,16 +192,6 @@ func (p *play) wantOf(code int, args []string, words ...string) {
 	if p.t.Failed() {
 		p.t.Logf("it said:\n%s", out)
 	}
-}
-
-// secret is the key of a monitor's log, as somebody has it who runs the monitor.
-func (p *play) secret(m *scene.Watcher) note.Signer {
-	p.t.Helper()
-	b, err := os.ReadFile(filepath.Join(m.Dir, "log.key"))
-	p.Must(err)
-	s, err := note.NewSigner(strings.TrimSpace(string(b)))
-	p.Must(err)
-	return s
 }
 
 // forged are the files of an exported month, with changes.
