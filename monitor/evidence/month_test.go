@@ -39,8 +39,12 @@ func TestEveryByteCounts(t *testing.T) {
 	good, err := verifyFiles(files, s.Keys)
 	evidencetest.Must(t, err)
 	total, unseen := 0, 0
+	step := 1
+	if testing.Short() {
+		step = 11
+	}
 	for name, data := range files {
-		for i := range data {
+		for i := 0; i < len(data); i += step {
 			bad := maps.Clone(files)
 			bad[name] = bytes.Clone(data)
 			bad[name][i] ^= 1 << (i % 8)

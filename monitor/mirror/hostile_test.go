@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -54,12 +55,12 @@ func gone(w http.ResponseWriter, r *http.Request, _ []byte) { http.NotFound(w, r
 func empty(http.ResponseWriter, *http.Request, []byte) {}
 
 // endless counts how much of it was read.
-func endless(read *int) show {
+func endless(read *atomic.Int64) show {
 	return func(w http.ResponseWriter, r *http.Request, _ []byte) {
 		block := bytes.Repeat([]byte("x"), 64<<10)
 		for {
 			n, err := w.Write(block)
-			*read += n
+			read.Add(int64(n))
 			if err != nil {
 				return
 			}
@@ -134,7 +135,7 @@ func TestEndlessBodies(t *testing.T) {
 		w.Write(make([]byte, 1<<20))
 	}
 	for _, name := range []string{"checkpoint", "tile/0/", "tile/entries/", "records/", "certificates/", "checkpoints/"} {
-		read := 0
+		var read atomic.Int64
 		for what, show := range map[string]show{"endless": endless(&read), "a bomb": bomb, "said to be huge": said} {
 			dir := t.TempDir()
 			_, err := sync_(t, of(m, serve(t, instead(good, name, show)).url, dir))
@@ -152,8 +153,8 @@ func TestEndlessBodies(t *testing.T) {
 				t.Errorf("%s that is %s left %d bytes", name, what, total)
 			}
 		}
-		if read > 64<<20 {
-			t.Errorf("%s: %d bytes were read", name, read)
+		if n := read.Load(); n > 64<<20 {
+			t.Errorf("%s: %d bytes were read", name, n)
 		}
 	}
 }
