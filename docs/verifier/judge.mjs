@@ -691,7 +691,7 @@ class Testimony {
     this.committeeUntil = -Infinity;
     const whole = { from: court.first, until: court.end };
     this.monitors = court.roster.monitors.filter((/** @type {Json} */ m) => overlap(m, whole)).map((/** @type {Json} */ m) => ({
-      entry: m, log: /** @type {Json} */ (null), recused: recused(m, court.relay), attempts: 0, ping: 0, ends: 0, late: /** @type {Json} */ ({}), plan: { checked: 0, unplanned: 0, early: 0, late: 0 },
+      entry: m, log: /** @type {Json} */ (null), recused: recused(m, court.relay), attempts: 0, ping: 0, ends: 0, voided: /** @type {Json} */ ({}), plan: { checked: 0, unplanned: 0, early: 0, late: 0 },
     }));
     /** @type {Map<string, Map<number, Json>>} by monitor's name and hour */
     this.said = new Map();
@@ -748,12 +748,13 @@ class Testimony {
     x.witnessed = seal.inTime.length > 0;
     if (plan !== "" && plan !== "unplanned") who.plan.checked++;
     if (plan !== "" && plan !== "kept") who.plan[plan]++;
-    const known = x.vote.value !== "unknown";
+    const said = x.vote.value, known = said !== "unknown";
     if (who.log.void) x.vote = { value: "unknown", why: "void" };
     else if (known && (plan === "early" || plan === "unplanned")) x.vote = { value: "unknown", why: plan };
-    else {
-      if (known && seal.fault === "late") who.late[x.vote.value] = (who.late[x.vote.value] ?? 0) + 1;
-      x.vote = known && seal.fault ? { value: "unknown", why: seal.fault } : byClock(court, header, x.vote, x.causes);
+    else x.vote = known && seal.fault ? { value: "unknown", why: seal.fault } : byClock(court, header, x.vote, x.causes);
+    if (known && x.vote.value === "unknown" && !who.log.void) {
+      const by = (who.voided[x.vote.why] ??= {});
+      by[said] = (by[said] ?? 0) + 1;
     }
     /** @type {Map<number, Json>} */ (this.said.get(m.name)).set(h, x);
   }
@@ -1376,7 +1377,7 @@ function monitorReport(all, who) {
   const out = { name: m.name, operator: m.operator, committee: m.committee, recused: who.recused, log: !!log, votes, attempts: who.attempts, vouchers };
   if (m.place) out.place = m.place;
   if (who.ping) out.ping_us = who.ping;
-  if (Object.keys(who.late).length) out.late = who.late;
+  if (Object.keys(who.voided).length) out.voided = who.voided;
   if (who.plan.checked || who.plan.unplanned) out.schedule = who.plan;
   if (log) for (const k of ["void", "origin", "size", "root", "digest"]) if (log[k]) out[k] = log[k];
   return out;

@@ -189,19 +189,17 @@ func (s *survey) hour(c *Case, relay *Relay, m *Monitor, vh *evidence.VerifiedHo
 	if c.Roster.Network != evidence.Lab {
 		plan.add(c.Rules, vh, off)
 	}
+	said := x.vote.Value
 	switch {
 	case report.Void != "":
 		x.vote = Vote{Why: Void}
-	case off != None && x.vote.Value != Unknown:
+	case off != None && said != Unknown:
 		x.vote = Vote{Why: off}
 	default:
-		if seal.Why == Late && x.vote.Value != Unknown {
-			if report.Late == nil {
-				report.Late = map[Value]int{}
-			}
-			report.Late[x.vote.Value]++
-		}
 		x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
+	}
+	if said != Unknown && x.vote.Value == Unknown && report.Void == "" {
+		report.void(x.vote.Why, said)
 	}
 	s.logs[m.Name][h] = x
 	s.votes.Set(m.Name, h, x.vote)

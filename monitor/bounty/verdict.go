@@ -120,15 +120,26 @@ type MonitorReport struct {
 	Root      string        `json:"root,omitempty"`
 	Digest    string        `json:"digest,omitempty"`
 	Votes     map[Value]int `json:"votes"`
-	// Late are hours by what it said in them, if too few cosigned that in time. A monitor
-	// that regrets what it wrote can leave cosignatures out of its export.
-	Late     map[Value]int `json:"late,omitempty"`
-	Attempts int           `json:"attempts"`
-	Vouchers int           `json:"vouchers"` // hours with a signature of the relay for exactly that hour
-	PingUS   int64         `json:"ping_us,omitempty"`
-	ends     evidence.Hour // the first hour that its log does not show
+	// Voided are hours by why what it said in them counts nowhere, and by what that was. A
+	// monitor that regrets what it wrote can come late with it, or set its clock.
+	Voided   map[Why]map[Value]int `json:"voided,omitempty"`
+	Attempts int                   `json:"attempts"`
+	Vouchers int                   `json:"vouchers"` // hours with a signature of the relay for exactly that hour
+	PingUS   int64                 `json:"ping_us,omitempty"`
+	ends     evidence.Hour         // the first hour that its log does not show
 	// Schedule is nil in a lab, and where there was no attempt.
 	Schedule *ScheduleReport `json:"schedule,omitempty"`
+}
+
+// void counts an hour in which what the monitor said counts nowhere.
+func (r *MonitorReport) void(why Why, said Value) {
+	if r.Voided == nil {
+		r.Voided = map[Why]map[Value]int{}
+	}
+	if r.Voided[why] == nil {
+		r.Voided[why] = map[Value]int{}
+	}
+	r.Voided[why][said]++
 }
 
 // HourReport is one hour and who saw what.

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -95,9 +96,16 @@ func missing(v *bounty.Verdict) Answer {
 		}
 	}
 	for _, m := range v.Monitors {
-		if n := m.Late[bounty.Up] + m.Late[bounty.Down] + m.Late[bounty.Busy]; n > 0 && !m.Recused {
-			a.Says = append(a.Says, fmt.Sprintf("What %s wrote in %d hours counts nowhere, since too few cosigned it in time: up in %d, down in %d, busy in %d. If it left cosignatures out, its witnesses or an older bundle may still have them.",
-				who(m.Name, m.Operator, m.Committee), n, m.Late[bounty.Up], m.Late[bounty.Down], m.Late[bounty.Busy]))
+		if m.Recused {
+			continue
+		}
+		for _, why := range slices.Sorted(maps.Keys(m.Voided)) {
+			said, advice := m.Voided[why], ""
+			if why == bounty.Late {
+				advice = " If it left cosignatures out, its witnesses or an older bundle may still have them."
+			}
+			a.Says = append(a.Says, fmt.Sprintf("What %s wrote in %d hours counts nowhere (%s): up in %d, down in %d, busy in %d. The reason: %s.%s",
+				who(m.Name, m.Operator, m.Committee), said[bounty.Up]+said[bounty.Down]+said[bounty.Busy], why, said[bounty.Up], said[bounty.Down], said[bounty.Busy], why.Meaning(), advice))
 		}
 	}
 	a.Mark = len(a.Says) > 0

@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"encoding/base64"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -105,6 +106,11 @@ func TestPlan(t *testing.T) {
 				}
 				if got := h.Votes[foreign.Name]; got != "unknown: unplanned" {
 					t.Errorf("%s: m2's vote is %q, want unknown: unplanned", h.Hour, got)
+				}
+			}
+			for i, want := range []map[bounty.Why]map[bounty.Value]int{{bounty.Early: {bounty.Up: 1}}, {bounty.Unplanned: {bounty.Up: w.Hours}}, nil} {
+				if got := v.Monitors[i].Voided; !maps.EqualFunc(got, want, maps.Equal) {
+					t.Errorf("hours of m%d that count nowhere: got %v, want %v", i+1, got, want)
 				}
 			}
 			for _, words := range []string{"of 6 hours with a plan 1 began early and 1 late", "of 0 hours with a plan 0 began early and 0 late; 6 have no good plan"} {

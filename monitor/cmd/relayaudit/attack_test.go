@@ -120,7 +120,23 @@ func TestCosignaturesLeftOut(t *testing.T) {
 	p.Must(err)
 	p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { all[2] = bare; return all }
 	p.write()
-	p.want(0, `^! missing `, `What m3.example.org .* wrote in 6 hours counts nowhere.*: up in 0, down in 6, busy in 0`)
+	p.want(0, `^! missing `, `What m3.example.org .* wrote in 6 hours counts nowhere \(late\): up in 0, down in 6, busy in 0`)
+}
+
+// One monitor: it writes that its clock was set in the hours in which it voted down.
+func TestClockSet(t *testing.T) {
+	p := newPlay(t, 3)
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		if i == 3 {
+			return p.down(m, h)
+		}
+		return nil
+	})
+	p.Reseal(p.Monitors[2], func(line []byte) []byte { return line }, func(line []byte) []byte {
+		return p.changed(line, func(h map[string]any) { h["clock"].(map[string]any)["drift_ms"] = 60_000 })
+	})
+	p.write()
+	p.want(0, `^! missing `, `What m3.example.org .* wrote in 6 hours counts nowhere \(clock\): up in 0, down in 6, busy in 0`)
 }
 
 // Two monitors that are not the committee's, when the month is over: as witnesses they
