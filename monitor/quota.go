@@ -84,7 +84,12 @@ func (q *quota) begin(key string, now time.Time) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	one := q.of(key)
-	one.At = slices.DeleteFunc(one.At, func(at time.Time) bool { return now.Sub(at) >= quotaSpan || at.After(now) })
+	one.At = slices.DeleteFunc(one.At, func(at time.Time) bool { return now.Sub(at) >= quotaSpan })
+	for i, at := range one.At {
+		if at.After(now) { // the clock was set back: it was not later than now
+			one.At[i] = now
+		}
+	}
 	if len(one.At) >= maxRequests {
 		return &spentError{one.At[0].Add(quotaSpan)}
 	}

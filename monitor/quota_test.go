@@ -1,12 +1,31 @@
 package monitor
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 )
+
+// A clock that is set back gives no requests: those of before count as of now.
+func TestQuotaAfterClockSetBack(t *testing.T) {
+	q := readQuota(filepath.Join(t.TempDir(), "witnesses.json"), slog.New(slog.DiscardHandler))
+	now := time.Now().Round(time.Second)
+	for i := range maxRequests {
+		must(t, q.begin("w", now.Add(time.Duration(i)*time.Minute)))
+	}
+	back := now.Add(-48 * time.Hour)
+	var spent *spentError
+	if err := q.begin("w", back); !errors.As(err, &spent) || !spent.until.Equal(back.Add(quotaSpan)) {
+		t.Errorf("two days back: %v", err)
+	}
+	if err := q.begin("w", back.Add(quotaSpan-time.Second)); !errors.As(err, &spent) {
+		t.Errorf("a day later, but for a second: %v", err)
+	}
+	must(t, q.begin("w", back.Add(quotaSpan)))
+}
 
 // What is in the file, if it is damaged, does not end the monitor.
 func TestDamagedQuota(t *testing.T) {

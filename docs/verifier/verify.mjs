@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// node verify.mjs BUNDLE --rules FILE --roster FILE --committee VKEY [--releases FILE] [--json]
+// node verify.mjs BUNDLE --rules FILE --roster FILE --committee VKEY [--releases FILE] [--relay PEERID] [--month YYYY-MM] [--json]
 // node verify.mjs --vectors FOLDER
 import { readFileSync, statSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -144,7 +144,7 @@ async function main() {
     args = parseArgs({ options: OPTIONS, allowPositionals: true });
     if (!args.values['stdin-cases'] && args.values.vectors === undefined && args.positionals.length !== 1) throw new Error('want one bundle');
   } catch (e) {
-    process.stderr.write(`${e.message}\nusage: node verify.mjs BUNDLE --rules FILE --roster FILE --committee VKEY [--releases FILE] [--json]\n`);
+    process.stderr.write(`${e.message}\nusage: node verify.mjs BUNDLE --rules FILE --roster FILE --committee VKEY [--releases FILE] [--relay PEERID] [--month YYYY-MM] [--json]\n`);
     return 2;
   }
   if (args.values['stdin-cases']) {

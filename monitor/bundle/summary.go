@@ -43,14 +43,14 @@ func restsOn(v *bounty.Verdict) Answer {
 	h := v.Hours
 	judged := h.Up + h.Down + h.Unknown
 	a := Answer{Question: "What does it rest on?", Word: "rests on", Says: []string{
-		fmt.Sprintf("%d of %d hours that were judged count up, %d down, %d are unknown.", h.Up, judged, h.Down, h.Unknown),
+		fmt.Sprintf("%d of the %s that were judged count up, %d down, %d are unknown.", h.Up, hours(judged), h.Down, h.Unknown),
 		fmt.Sprintf("%d of the hours up are assured: the relay signed in them for the committee's monitor and for another operator's (R19).", v.Assured),
 	}}
 	if h.Remaining > 0 || h.NotEnrolled > 0 {
 		a.Says = append(a.Says, fmt.Sprintf("Of the %d hours of the month %d are to come, and in %d the relay was not enrolled.", h.Total, h.Remaining, h.NotEnrolled))
 	}
 	if h.Busy > 0 {
-		a.Says = append(a.Says, fmt.Sprintf("In %d hours the relay was busy; nobody's signature stands behind these.", h.Busy))
+		a.Says = append(a.Says, fmt.Sprintf("In %s the relay was busy; nobody's signature stands behind that.", hours(h.Busy)))
 	}
 	return a
 }
@@ -58,11 +58,15 @@ func restsOn(v *bounty.Verdict) Answer {
 func dissent(v *bounty.Verdict) Answer {
 	a := Answer{Question: "Who dissented?", Word: "dissent"}
 	for _, d := range v.Dissent {
-		what := "hours that count " + d.Against.String()
-		if d.Against == bounty.StateUnknown {
-			what = "hours that are unknown"
+		s := ""
+		if d.Hours == 1 {
+			s = "s"
 		}
-		a.Says = append(a.Says, fmt.Sprintf("%s voted %s in %d %s: %s.", who(d.Monitor, d.Operator, d.Committee), d.Vote, d.Hours, what, spanWords(d.Spans, 4)))
+		what := "count" + s + " " + d.Against.String()
+		if d.Against == bounty.StateUnknown {
+			what = "stay" + s + " unknown"
+		}
+		a.Says = append(a.Says, fmt.Sprintf("%s voted %s in %s that %s: %s.", who(d.Monitor, d.Operator, d.Committee), d.Vote, hours(d.Hours), what, spanWords(d.Spans, 4)))
 		a.Mark = true
 	}
 	if len(a.Says) == 0 {
@@ -75,9 +79,9 @@ func missing(v *bounty.Verdict) Answer {
 	a := Answer{Question: "Who is missing?", Word: "missing"}
 	for _, m := range v.Absent {
 		if m.Ends == nil {
-			a.Says = append(a.Says, fmt.Sprintf("The log of %s is not in the bundle: %d hours of its word are not known.", who(m.Monitor, m.Operator, m.Committee), m.Hours))
+			a.Says = append(a.Says, fmt.Sprintf("The log of %s is not in the bundle: its word is not known in %s.", who(m.Monitor, m.Operator, m.Committee), hours(m.Hours)))
 		} else {
-			a.Says = append(a.Says, fmt.Sprintf("The log of %s ends at %s: %d hours of its word are not known.", who(m.Monitor, m.Operator, m.Committee), *m.Ends, m.Hours))
+			a.Says = append(a.Says, fmt.Sprintf("The log of %s ends at %s: its word is not known in %s.", who(m.Monitor, m.Operator, m.Committee), *m.Ends, hours(m.Hours)))
 		}
 	}
 	for _, m := range v.Monitors {
@@ -92,7 +96,7 @@ func missing(v *bounty.Verdict) Answer {
 		case unknown > 0 && unknown == all:
 			a.Says = append(a.Says, fmt.Sprintf("No word of %s counts in any hour: %s.", who(m.Name, m.Operator, m.Committee), whyUnknown(v, m.Name)))
 		case 2*unknown > all:
-			a.Says = append(a.Says, fmt.Sprintf("No word of %s counts in %d of %d hours: %s.", who(m.Name, m.Operator, m.Committee), unknown, all, whyUnknown(v, m.Name)))
+			a.Says = append(a.Says, fmt.Sprintf("No word of %s counts in %d of %s: %s.", who(m.Name, m.Operator, m.Committee), unknown, hours(all), whyUnknown(v, m.Name)))
 		}
 	}
 	for _, m := range v.Monitors {
@@ -104,8 +108,8 @@ func missing(v *bounty.Verdict) Answer {
 			if why == bounty.Late {
 				advice = " If it left cosignatures out, its witnesses or an older bundle may still have them."
 			}
-			a.Says = append(a.Says, fmt.Sprintf("What %s wrote in %d hours counts nowhere (%s): up in %d, down in %d, busy in %d. The reason: %s.%s",
-				who(m.Name, m.Operator, m.Committee), said[bounty.Up]+said[bounty.Down]+said[bounty.Busy], why, said[bounty.Up], said[bounty.Down], said[bounty.Busy], why.Meaning(), advice))
+			a.Says = append(a.Says, fmt.Sprintf("What %s wrote in %s counts nowhere (%s): up in %d, down in %d, busy in %d. The reason: %s.%s",
+				who(m.Name, m.Operator, m.Committee), hours(said[bounty.Up]+said[bounty.Down]+said[bounty.Busy]), why, said[bounty.Up], said[bounty.Down], said[bounty.Busy], why.Meaning(), advice))
 		}
 	}
 	a.Mark = len(a.Says) > 0
@@ -138,6 +142,14 @@ func whyUnknown(v *bounty.Verdict, name string) string {
 	return strings.Join(out, "; ")
 }
 
+// hours says how many.
+func hours(n int) string {
+	if n == 1 {
+		return "1 hour"
+	}
+	return fmt.Sprintf("%d hours", n)
+}
+
 type whyCount struct {
 	why   bounty.Why
 	hours int
@@ -146,7 +158,7 @@ type whyCount struct {
 func signed(v *bounty.Verdict) Answer {
 	judged := v.Hours.Up + v.Hours.Down + v.Hours.Unknown
 	return Answer{Question: "For how many hours did the relay sign?", Word: "signed", Mark: v.Signed < v.Hours.Up, Says: []string{
-		fmt.Sprintf("The relay's own key signed for %d of the %d hours that were judged.", v.Signed, judged),
+		fmt.Sprintf("The relay's own key signed for %d of the %s that were judged.", v.Signed, hours(judged)),
 	}}
 }
 

@@ -24,7 +24,7 @@ func one(a evidence.Attempt) []evidence.Attempt { return []evidence.Attempt{a} }
 
 func TestHonestMonth(t *testing.T) {
 	p := newPlay(t, 3).sees(nil).write()
-	p.want(0, `^verdict: ELIGIBLE$`, `rests on +6 of 6 hours`, `6 of the hours up are assured`, `dissent +Nobody`, `missing +Nobody`,
+	p.want(0, `^verdict: ELIGIBLE$`, `rests on +6 of the 6 hours`, `6 of the hours up are assured`, `dissent +Nobody`, `missing +Nobody`,
 		`signed +The relay's own key signed for 6 of the 6 hours`, `pay +bitcoincash:qexample, signed by the relay's own key`,
 		`rules +Serial 1, SHA-256 [0-9a-f]{64}`, `Yours, from .*/rules.yaml, and signed by the committee's key committee.example.org`, `roster +Serial 1, SHA-256 [0-9a-f]{64}`)
 }
@@ -42,9 +42,9 @@ func TestTwoMonitorsWithoutTheRelay(t *testing.T) {
 		return nil
 	}).write()
 	p.want(3, `^verdict: (REVIEW|NOT_ELIGIBLE)$`, `signed for 1 of the 6 hours`, `0 of the hours up are assured`,
-		`^! dissent +m1.example.org \(the committee's monitor, run by operator-1\) voted down in 5 hours that are unknown: 2026-10-31T19:00Z`,
+		`^! dissent +m1.example.org \(the committee's monitor, run by operator-1\) voted down in 5 hours that stay unknown: 2026-10-31T19:00Z`,
 		`No word of m3.example.org .*: in 6 the relay signed nothing for its reservation \(unsigned\)`, `^R20 .*PASS`, `5 h are unknown although the committee's monitor voted down`)
-	if html := p.entry("report.html"); !strings.Contains(html, "voted down in 5 hours that are unknown") {
+	if html := p.entry("report.html"); !strings.Contains(html, "voted down in 5 hours that stay unknown") {
 		t.Error("report.html does not name the dissent")
 	}
 	code, out := p.run("explain", "bundle.zip", "--rules", "rules.yaml", "--roster", "roster.yaml", "--committee", p.CommitteeKey, "--hour", (p.First + 2).String())
@@ -88,7 +88,7 @@ func TestCommitteesLogCutOff(t *testing.T) {
 	})
 	p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { all[0] = early; return all }
 	p.write()
-	p.want(3, `^! missing +The log of m1.example.org \(the committee's monitor, run by operator-1\) ends at 2026-10-31T19:00:00Z: 5 hours`, `m1.example.org`)
+	p.want(3, `^! missing +The log of m1.example.org \(the committee's monitor, run by operator-1\) ends at 2026-10-31T19:00:00Z: its word is not known in 5 hours`, `m1.example.org`)
 	p.wantOf(3, []string{"--require", "eligible", "--without", "m1.example.org"}, `^verdict: REVIEW$`, `by your word`)
 }
 
@@ -98,7 +98,7 @@ func TestLogLeftOut(t *testing.T) {
 			p := newPlay(t, 3).sees(nil)
 			p.logs = func(all []evidence.MonitorMonth) []evidence.MonitorMonth { return append(all[:i:i], all[i+1:]...) }
 			p.write()
-			p.want(3, `^! missing +The log of `+name+` .* is not in the bundle: 6 hours`)
+			p.want(3, `^! missing +The log of `+name+` .* is not in the bundle: its word is not known in 6 hours`)
 			code, words := 0, `^verdict: ELIGIBLE$`
 			if i == 0 { // the committee's own: no hour is assured without it
 				code, words = 3, `^verdict: REVIEW$`
@@ -202,9 +202,9 @@ func TestWitnesses(t *testing.T) {
 			return sealed.Add(3 * time.Minute)
 		}, 0, []string{`^verdict: ELIGIBLE$`}},
 		"all are silent": {func(int, time.Time) time.Time { return time.Time{} }, 3,
-			[]string{`^verdict: REVIEW`, `rests on +0 of 0 hours`}},
+			[]string{`^verdict: REVIEW`, `rests on +0 of the 0 hours`}},
 		"all are late": {func(_ int, sealed time.Time) time.Time { return sealed.Add(2 * time.Hour) }, 3,
-			[]string{`^verdict: REVIEW`, `rests on +0 of 6 hours`, `What m2.example.org .* wrote in 6 hours counts nowhere`}},
+			[]string{`^verdict: REVIEW`, `rests on +0 of the 6 hours`, `What m2.example.org .* wrote in 6 hours counts nowhere`}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlay(t, 3)
@@ -282,7 +282,7 @@ func TestPresigned(t *testing.T) {
 				a.Facts.Reservation = tc.reserve(p, m, h, a.Started.Time)
 				return one(a)
 			}).write()
-			p.want(3, `^verdict: (REVIEW|NOT_ELIGIBLE)`, `rests on +3 of 6 hours`)
+			p.want(3, `^verdict: (REVIEW|NOT_ELIGIBLE)`, `rests on +3 of the 6 hours`)
 			code, out := p.run("explain", "bundle.zip", "--rules", "rules.yaml", "--roster", "roster.yaml", "--committee", p.CommitteeKey, "--hour", (p.First + 4).String())
 			if code != 0 || !strings.Contains(out, tc.why) {
 				t.Errorf("explain: exit code %d, want %q:\n%s", code, tc.why, out)
@@ -444,7 +444,7 @@ func TestDrawingsOfAnotherVersion(t *testing.T) {
 	if !bytes.Contains(page, []byte("bitcoincash:qexample")) || bytes.Contains(page, []byte("qthief")) {
 		t.Error("the page is not drawn from the evidence")
 	}
-	p.wantOf(2, []string{"--html", "bundle.zip"}, `--html: .*exists`)
+	p.wantOf(2, []string{"--html", "bundle.zip"}, `--html .*there is such a file already`)
 }
 
 // A month handed in as another one.

@@ -251,7 +251,10 @@ func (c *verifyCmd) draw(res bundle.Result) error {
 		return err
 	}
 	f, err := os.OpenFile(c.HTML, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return cli.BadInput(fmt.Errorf("--html %s: there is such a file already, and nothing is written over: name a new one", c.HTML))
+	case err != nil:
 		return cli.BadInput(fmt.Errorf("--html: %w", err))
 	}
 	_, err = f.Write(page)

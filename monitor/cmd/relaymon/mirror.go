@@ -114,7 +114,7 @@ func (c *mirrorCmd) options() (mirror.Options, error) {
 	if o.Key == "" {
 		return o, fmt.Errorf("no monitor %q is in the roster %s: say with --monitor whose log it is", c.Monitor, c.Roster)
 	}
-	return o, nil
+	return o, evidence.CheckKeys(o.Key, o.Witnesses...)
 }
 
 // progress tells of what takes long, now and then.
