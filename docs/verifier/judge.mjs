@@ -249,6 +249,7 @@ function checkRoster(r) {
   };
   for (const m of r.monitors) {
     want(m.plan_key !== "" || r.network !== "psf", `roster: monitor ${m.name} has no plan_key`);
+    want(m.log_key.split("+")[0].endsWith(`/relaymon/${r.network}`), `roster: the log of monitor ${m.name} is of no monitor in network ${r.network}`);
     for (const key of [m.log_key, m.plan_key, m.witness_key]) own(key, m);
   }
   for (const w of r.witnesses) own(w.key, w);

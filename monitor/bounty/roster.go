@@ -447,8 +447,13 @@ func (r *Roster) Validate() error {
 	for i, m := range r.Monitors {
 		where := fmt.Sprintf("monitors[%d] %q", i, m.Name)
 		f.want(m.Operator != "", "%s: operator: want who runs it", where)
-		_, err := note.NewVerifier(m.LogKey)
+		v, err := note.NewVerifier(m.LogKey)
 		f.want(err == nil, "%s: log_key: want the verifier key that \"relaymon keys\" prints", where)
+		if err == nil {
+			_, network, err := evidence.ParseOrigin(v.Name())
+			f.check(where+": log_key", err)
+			f.want(err != nil || network == r.Network, "%s: log_key: %s is a log of network %s, and this is a roster of %s", where, v.Name(), network, r.Network)
+		}
 		own(where, m.LogKey)
 		r.validatePlanKey(&f, where, m)
 		own(where, m.PlanKey)

@@ -175,11 +175,15 @@ func TestRoster(t *testing.T) {
 	if a := relay.At(hour(t, "2026-11-10T00:00:00Z")); a.IPv4 != "198.41.0.5" {
 		t.Errorf("after the move: %+v", a)
 	}
+	_, labKey := logKey(t, "m1.example.org/relaymon/lab")
+	_, noLog := logKey(t, "m1-witness")
 	for name, tc := range map[string]struct{ old, new, want string }{
 		"network":                         {"network: psf", "network: 5g", "network:"},
 		"statement of a lab":              {"network: psf", "network: lab", "the relay signed network psf"},
 		"committee by accident":           {"committee: true", "committee: perhaps", "true or false"},
 		"log key":                         {"log_key: ", "log_key: x", "log_key:"},
+		"a lab's log":                     {"log_key: ", "log_key: " + labKey + " # ", "m1.example.org/relaymon/lab is a log of network lab"},
+		"a log of no monitor":             {"log_key: ", "log_key: " + noLog + " # ", "origin \"m1-witness\""},
 		"witness key":                     {"witness_key: ", "witness_key: x", "its hash or spelling is wrong"},
 		"plan key":                        {"plan_key: ", "plan_key: x", "plan_key:"},
 		"no plan key":                     {"plan_key: ", "# plan_key: ", "plan_key:"},
