@@ -624,9 +624,9 @@ function silence(header) {
 function planned(court, hour) {
   if (court.lab || !hour.record) return "";
   if (hour.due === null || hour.due === undefined) return "unplanned";
-  if (clockMoved(court, hour.header)) return "";
+  const moved = clockMoved(court, hour.header) ? Math.min(hour.header.clock?.drift_ms ?? 0, 86_400_000) : 0;
   const off = instant(hour.record.attempts[0].started) - hour.due;
-  return off <= -court.rules.clock_drift ? "early" : off > court.rules.attempt_close ? "late" : "kept";
+  return off <= -court.rules.clock_drift - moved ? "early" : off > court.rules.attempt_close + moved ? "late" : "kept";
 }
 
 // ---------------------------------------------------------------- when it was written, and by which clock (R9)
@@ -747,7 +747,10 @@ class Testimony {
     }
     const seal = sealing(court, m, hour, h), plan = planned(court, hour);
     x.witnessed = seal.inTime.length > 0;
-    if (plan !== "" && plan !== "unplanned") who.plan.checked++;
+    if (plan !== "" && plan !== "unplanned") {
+      who.plan.checked++;
+      if (clockMoved(court, header)) who.plan.moved = (who.plan.moved ?? 0) + 1;
+    }
     if (plan !== "" && plan !== "kept") who.plan[plan]++;
     const said = x.vote.value, known = said !== "unknown";
     if (who.log.void) x.vote = { value: "unknown", why: "void" };

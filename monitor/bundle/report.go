@@ -148,6 +148,9 @@ func scheduleWords(s *bounty.ScheduleReport) string {
 		return ""
 	}
 	words := fmt.Sprintf("of %d hours with a plan %d began early and %d late", s.Checked, s.Early, s.Late)
+	if s.Moved > 0 {
+		words += fmt.Sprintf("; in %d of them its clock was set", s.Moved)
+	}
 	if s.Unplanned > 0 {
 		words += fmt.Sprintf("; %d have no good plan", s.Unplanned)
 	}
