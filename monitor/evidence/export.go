@@ -67,16 +67,8 @@ func (e *exporter) export(witnesses []string) (err error) {
 		return err
 	}
 	for i, h := range headers {
-		block := e.out.StartSize + int64(i)
-		if h.Signed {
-			raw, _, err := e.checkpoint(block + 1)
-			if err != nil {
-				return err
-			}
-			e.out.Checkpoints = append(e.out.Checkpoints, raw)
-		}
 		if h.Records > 0 {
-			if err := e.records(block, h); err != nil {
+			if err := e.records(e.out.StartSize+int64(i), h); err != nil {
 				return err
 			}
 		}
@@ -97,20 +89,55 @@ func (e *exporter) export(witnesses []string) (err error) {
 	return checkFiles(files)
 }
 
-// blocks takes in the month's headers and what is known of the tree before them.
-func (e *exporter) blocks() (headers []Header, err error) {
+// blocks takes in what is known of the tree before the month, and the month's headers and
+// checkpoints. A header that tells of a cosignature which is not there ends it: no verifier
+// takes that. What was written before stays as it is: else a monitor could take all of it
+// back by telling of one that never was.
+func (e *exporter) blocks() ([]Header, error) {
 	// The blocks before the month, or, if the log does not come to it, all.
 	e.out.StartSize = min(max(int64(e.out.Month.First()-e.first), 0), e.size)
+	var err error
 	if e.out.Frontier, err = e.src.ReadHashes(frontierIndexes(e.out.StartSize)); err != nil {
 		return nil, err
 	}
-	if e.out.StartSize > 0 {
-		if e.out.Start, _, err = e.checkpoint(e.out.StartSize); err != nil {
+	signed, cosigned := e.out.StartSize > 0, []note.Signature(nil) // the block before
+	if signed {
+		if e.out.Start, cosigned, err = e.checkpoint(e.out.StartSize); err != nil {
 			return nil, err
 		}
 	}
-	e.out.Headers, headers, err = e.sealed(e.out.Month)
-	return headers, err
+	lines, headers, err := e.sealed(e.out.Month)
+	if err != nil {
+		return nil, err
+	}
+	end := 0
+	for i, h := range headers {
+		if len(h.Cosigned) > 0 && (!signed || !e.held(h.Cosigned, cosigned)) {
+			break
+		}
+		if signed = h.Signed; signed {
+			var raw []byte
+			if raw, cosigned, err = e.checkpoint(e.out.StartSize + int64(i) + 1); err != nil {
+				return nil, err
+			}
+			e.out.Checkpoints = append(e.out.Checkpoints, raw)
+			end = i + 1
+		}
+	}
+	e.out.Headers = lines[:end]
+	return headers[:end], nil
+}
+
+// held says whether the cosignatures of which a header tells are at hand, as far as they
+// are by witnesses for whom the export is made.
+func (e *exporter) held(told []Held, cosigned []note.Signature) bool {
+	return !slices.ContainsFunc(told, func(c Held) bool {
+		return slices.ContainsFunc(e.witnesses, func(w note.Verifier) bool { return signerID(w.Name(), w.KeyHash()) == c.Witness }) &&
+			!slices.ContainsFunc(cosigned, func(s note.Signature) bool {
+				at, err := CosignedAt(s)
+				return err == nil && signerID(s.Name, s.Hash) == c.Witness && at.Equal(c.Time.Time)
+			})
+	})
 }
 
 // sealed are a month's headers up to the last signed one that was sealed by then.
@@ -209,10 +236,10 @@ func (e *exporter) tip(end int64) error {
 			if err != nil {
 				return err
 			}
-			if e.out.Tip == nil || cosigned > 0 {
+			if e.out.Tip == nil || len(cosigned) > 0 {
 				size, e.out.Tip = at, found
 			}
-			if cosigned > 0 || len(e.witnesses) == 0 {
+			if len(cosigned) > 0 || len(e.witnesses) == 0 {
 				return e.proveTip(size, end)
 			}
 		}
@@ -229,10 +256,10 @@ func (e *exporter) proveTip(size, end int64) (err error) {
 }
 
 // checkpoint is that of a size with the cosignatures that the witnesses gave by then, and
-// how many these are.
-func (e *exporter) checkpoint(size int64) (out []byte, cosigned int, err error) {
-	fail := func(err error) ([]byte, int, error) {
-		return nil, 0, fmt.Errorf("checkpoint of size %d: %w", size, err)
+// these.
+func (e *exporter) checkpoint(size int64) (out []byte, cosigned []note.Signature, err error) {
+	fail := func(err error) ([]byte, []note.Signature, error) {
+		return nil, nil, fmt.Errorf("checkpoint of size %d: %w", size, err)
 	}
 	raw, err := e.src.CheckpointOf(size)
 	if err != nil {
@@ -255,5 +282,5 @@ func (e *exporter) checkpoint(size int64) (out []byte, cosigned int, err error) 
 	if out, err = FormatNote(n.Text, sigs); err != nil {
 		return fail(err)
 	}
-	return out, len(sigs) - 1, nil
+	return out, sigs[1:], nil
 }

@@ -175,7 +175,7 @@ func TestFullAtEachWrite(t *testing.T) {
 	run(quiet)
 	step := 1
 	if testing.Short() {
-		step = 7
+		step = 2
 	}
 	refused := map[string]int{}
 	for n := 1; n <= quiet.count; n += step {

@@ -123,6 +123,43 @@ func TestCosignaturesLeftOut(t *testing.T) {
 	p.want(0, `^! missing `, `What m3.example.org .* wrote in 6 hours counts nowhere \(late\): up in 0, down in 6, busy in 0`)
 }
 
+// One monitor: its last header tells of a cosignature that never was, or has a list of them
+// where none may be. No verifier takes that; what it said before stays said.
+func TestToldNever(t *testing.T) {
+	for name, change := range map[string]func(h map[string]any){
+		"another time": func(h map[string]any) {
+			h["cosigned"].([]any)[0].(map[string]any)["time"] = "2026-10-31T23:09:09.000Z"
+		},
+		"none": func(h map[string]any) {
+			h["cosigned"] = append(h["cosigned"].([]any), map[string]any{"time": "2026-10-31T23:09:09.000Z", "witness": "zzz+00000001"})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlay(t, 3)
+			p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+				if i == 3 {
+					return p.down(m, h)
+				}
+				return nil
+			})
+			p.Reseal(p.Monitors[2], func(line []byte) []byte { return line }, func(line []byte) []byte {
+				return p.changed(line, func(h map[string]any) {
+					if h["hour"] == (p.First + 5).String() {
+						change(h)
+					}
+				})
+			})
+			p.write()
+			if name == "none" { // nobody knows that witness
+				p.want(0, `^! dissent +m3.example.org .* voted down in 6 hours that count up`)
+				return
+			}
+			p.want(3, `^! missing +The log of m3.example.org .* ends at `+(p.First+5).String()+`: its word is not known in 1 hour\.`,
+				`m3.example.org .* voted down in 5 hours that count up`)
+		})
+	}
+}
+
 // One monitor: it writes that its clock was set in the hours in which it voted down.
 func TestClockSet(t *testing.T) {
 	p := newPlay(t, 3)
