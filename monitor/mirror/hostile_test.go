@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -502,6 +503,64 @@ func TestCosignaturesOfTheServers(t *testing.T) {
 		must(t, err)
 		if _, err := evidence.VerifyMonth(month, evidence.Keys{Log: m.Log.Key(), Witnesses: []string{o.CosignKey}}); err != nil {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// A server without any key adds lines of its own, as many as it likes, or shows another
+// cosignature than the log's. The copy can be opened, exported from and gone on with all the
+// same; and it has the log's own cosignatures again, once it knows the witnesses.
+func TestLinesOfTheServers(t *testing.T) {
+	w, m := watched(t)
+	o := w.Monitors[1]
+	good := unpaced(m.Log)
+	strangers := func(kind string) http.Handler {
+		return instead(good, "checkpoint", func(out http.ResponseWriter, r *http.Request, good []byte) {
+			kind := kind
+			if r.URL.Path == "/checkpoint" {
+				kind += "last"
+			}
+			for i := range 60 {
+				good = fmt.Appendf(good, "— %s%02d AAAAAAAA\n", kind, i)
+			}
+			out.Write(good)
+		})
+	}
+	cosigned := func(by ed25519.PrivateKey) http.Handler {
+		return instead(good, "checkpoint", func(out http.ResponseWriter, _ *http.Request, good []byte) {
+			text, signatures, _ := strings.Cut(string(good), "\n\n")
+			own, _, _ := strings.Cut(signatures, "\n")
+			out.Write(append([]byte(text+"\n\n"+own+"\n"), scene.Cosign(by, o.CosignKey, good, w.First.End().Add(20*time.Minute))...))
+		})
+	}
+	junk, _ := scene.NewWitness(t, "junk")
+	for what, shows := range map[string][]http.Handler{
+		"strangers, others at each look":        {strangers("A"), strangers("B"), strangers("C")},
+		"a wrong one, then one of another time": {cosigned(junk), cosigned(o.Cosigner)},
+		"after the log itself":                  {good, cosigned(junk), strangers("A")},
+	} {
+		for _, known := range [][]string{nil, {o.CosignKey}} {
+			dir := t.TempDir()
+			s := serve(t, nil)
+			for _, show := range append(shows, good) {
+				s.is(show)
+				synced(t, of(m, s.url, dir, known...))
+			}
+			export := func() evidence.MonitorMonth {
+				src, err := Open(dir, m.Log.Key())
+				must(t, err)
+				month, err := evidence.Export(src, w.First.Month(), w.RelayID, w.AsOf, o.CosignKey)
+				if err != nil {
+					t.Fatalf("%s, %d known: %v", what, len(known), err)
+				}
+				return month
+			}
+			export()
+			synced(t, of(m, s.url, dir, o.CosignKey))
+			month := export()
+			if _, err := evidence.VerifyMonth(month, evidence.Keys{Log: m.Log.Key(), Witnesses: []string{o.CosignKey}}); err != nil {
+				t.Errorf("%s, %d known: %v", what, len(known), err)
+			}
 		}
 	}
 }
