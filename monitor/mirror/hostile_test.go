@@ -200,6 +200,45 @@ func TestLogsThatCannotBe(t *testing.T) {
 	}
 }
 
+// The spare room is looked at before each file, and while a long one comes in; where there
+// is room again the mirror goes on.
+func TestRoom(t *testing.T) {
+	w := scene.New(t, evidence.Lab, 1)
+	w.Hours = 12
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		a := w.Attempt(m, h, 10*time.Minute)
+		for range 25 {
+			a.Facts.Reservation.Addrs = append(a.Facts.Reservation.Addrs, strings.Repeat("x", 1024))
+		}
+		return []evidence.Attempt{a}
+	})
+	m, dir := w.Monitors[0], t.TempDir()
+	o := of(m, serve(t, unpaced(m.Log)).url, dir)
+	const limit, read = 100_000, 32 << 10
+	most := 0
+	o.noRoom = func(string) error {
+		size := 0
+		for _, b := range files(t, dir) {
+			size += len(b)
+		}
+		if most = max(most, size); size > limit {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	for range 2 { // what is there is gone on with, and there is no more
+		if _, err := sync_(t, o); err == nil || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("a disk that is full: %v", err)
+		}
+		if most < limit || most > limit+2*read {
+			t.Errorf("the copy came to %d bytes, of %d that there is room for", most, limit)
+		}
+	}
+	o.noRoom = of(m, "", "").noRoom
+	synced(t, o)
+	same(t, files(t, dir), whole(t, m))
+}
+
 func TestManners(t *testing.T) {
 	_, m := watched(t)
 	good := handler(m.Log)
