@@ -265,22 +265,48 @@ func (e *exporter) checkpoint(size int64) (out []byte, cosigned []note.Signature
 	if err != nil {
 		return fail(err)
 	}
-	n, err := ParseNote(raw, e.log, e.witnesses...)
+	n, err := openLoose(raw, e.log)
 	if err != nil {
 		return fail(err)
 	}
 	sigs := n.Sigs[:1]
-	for _, s := range n.Sigs[1:] {
-		at, err := CosignedAt(s)
-		if err != nil {
-			return fail(err)
+	for _, v := range e.witnesses {
+		good := slices.DeleteFunc(slices.Clone(n.UnverifiedSigs), func(s note.Signature) bool {
+			at, err := CosignedAt(s)
+			return err != nil || at.After(e.out.AsOf.Time) || verifierOf(s, []note.Verifier{v}) == nil || !verifies(n.Text, s, v)
+		})
+		if len(good) > 1 { // a mirror was shown another one than the log holds
+			if good, err = e.told(size, good); err != nil {
+				return fail(err)
+			}
 		}
-		if !at.After(e.out.AsOf.Time) {
-			sigs = append(sigs, s)
+		if len(good) > 0 {
+			sigs = append(sigs, good[0])
 		}
 	}
 	if out, err = FormatNote(n.Text, sigs); err != nil {
 		return fail(err)
 	}
 	return out, sigs[1:], nil
+}
+
+// told puts the cosignature in front of which the block after the checkpoint tells.
+func (e *exporter) told(size int64, list []note.Signature) ([]note.Signature, error) {
+	if size >= e.size {
+		return list, nil
+	}
+	lines, err := e.src.HeaderLines(size, size+1)
+	if err != nil {
+		return nil, err
+	}
+	h, err := DecodeHeader(lines[0])
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range h.Cosigned {
+		if i := slices.IndexFunc(list, c.is); i >= 0 {
+			return list[i:], nil
+		}
+	}
+	return list, nil
 }

@@ -2,13 +2,11 @@ package evidence
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
@@ -18,10 +16,10 @@ import (
 // relay's months.
 
 // ReadCheckpoint verifies a checkpoint that was received, and tells the size and root
-// that it is of. It returns the checkpoint in the one spelling. Lines by keys that are not
-// known stay, unverified: another reader may know them. What is left out: a line by a
-// witness that does not verify, a second one by the same key, and unknown lines for which
-// there is no room.
+// that it is of. It returns the checkpoint with its lines in order. Lines by keys that are
+// not known stay, unverified: another reader may know them. What is left out: a line by a
+// witness that does not verify, one that is there twice, and those for which there is no
+// room; the first good one of each witness has room before all others.
 func ReadCheckpoint(raw []byte, logKey string, witnesses ...string) (tlog.Tree, []byte, error) {
 	return MergeCheckpoints(raw, nil, logKey, witnesses...)
 }
@@ -30,10 +28,21 @@ func ReadCheckpoint(raw []byte, logKey string, witnesses ...string) (tlog.Tree, 
 var ErrOtherTree = errors.New("they are not of one tree")
 
 // MergeCheckpoints is [ReadCheckpoint] of a checkpoint that is held, together with the
-// cosignatures of another copy of it (nil: none). No cosignature that is held is lost, but
-// one that does not verify. Of two by one key the one that is held stays: it is what the
-// log's headers may tell of.
+// cosignatures of another copy of it (nil: none). Two lines by one key stay beside each
+// other: which of them is good, or the one that the log's headers tell of, may be known to
+// a later reader only.
 func MergeCheckpoints(held, offered []byte, logKey string, witnesses ...string) (tlog.Tree, []byte, error) {
+	return merge(held, offered, false, logKey, witnesses...)
+}
+
+// JoinCheckpoints is [MergeCheckpoints] of two copies that are both the log's own. Of two
+// lines by one key that of the first copy stays.
+func JoinCheckpoints(first, second []byte, logKey string) ([]byte, error) {
+	_, out, err := merge(first, second, true, logKey)
+	return out, err
+}
+
+func merge(held, offered []byte, onePerKey bool, logKey string, witnesses ...string) (tlog.Tree, []byte, error) {
 	fail := func(err error) (tlog.Tree, []byte, error) { return tlog.Tree{}, nil, fmt.Errorf("checkpoint: %w", err) }
 	log, err := LogVerifier(logKey)
 	if err != nil {
@@ -65,7 +74,7 @@ func MergeCheckpoints(held, offered []byte, logKey string, witnesses ...string) 
 	if c.Origin != log.Name() {
 		return fail(fmt.Errorf("it is of log %s, not of %s", c.Origin, log.Name()))
 	}
-	out, err := fitting(first.Text, first.Sigs[0], onePerKey(first.Text, all, known))
+	out, err := fitting(first.Text, first.Sigs[0], inOrder(first.Text, all, known, onePerKey))
 	if err != nil {
 		return fail(err)
 	}
@@ -84,34 +93,42 @@ func openLoose(raw []byte, author note.Verifier) (*note.Note, error) {
 	return n, nil
 }
 
-// judgedSignature is a signature line, and whether it was verified.
-type judgedSignature struct {
-	note.Signature
-	good bool
-}
-
-// onePerKey drops what does not verify and what is there twice. Good ones come first.
-func onePerKey(text string, list []note.Signature, known []note.Verifier) (out []judgedSignature) {
+// inOrder drops what does not verify and what is there twice. The first good one of each
+// witness comes before all others.
+func inOrder(text string, list []note.Signature, known []note.Verifier, onePerKey bool) []note.Signature {
+	var good, others []note.Signature
 	for _, s := range list {
-		i := slices.IndexFunc(known, func(v note.Verifier) bool { return v.Name() == s.Name && v.KeyHash() == s.Hash })
-		if i >= 0 && !verifies(text, s, known[i]) {
+		v := verifierOf(s, known)
+		same := func(o note.Signature) bool {
+			return o.Name == s.Name && o.Hash == s.Hash && (onePerKey || sameBytes(o.Base64, s.Base64))
+		}
+		if v != nil && !verifies(text, s, v) || slices.ContainsFunc(good, same) || slices.ContainsFunc(others, same) {
 			continue
 		}
-		if !slices.ContainsFunc(out, func(o judgedSignature) bool { return o.Name == s.Name && o.Hash == s.Hash }) {
-			out = append(out, judgedSignature{s, i >= 0})
+		if v != nil && !slices.ContainsFunc(good, func(o note.Signature) bool { return o.Name == s.Name && o.Hash == s.Hash }) {
+			good = append(good, s)
+		} else {
+			others = append(others, s)
 		}
 	}
-	slices.SortStableFunc(out, func(a, b judgedSignature) int {
-		return cmp.Or(-cmp.Compare(btoi(a.good), btoi(b.good)), strings.Compare(a.Name, b.Name), cmp.Compare(a.Hash, b.Hash))
-	})
-	return out
+	return append(good, others...)
 }
 
-func btoi(b bool) int {
-	if b {
-		return 1
+// verifierOf is the one of a signature's key; nil: the key is not known.
+func verifierOf(s note.Signature, known []note.Verifier) note.Verifier {
+	for _, v := range known {
+		if v.Name() == s.Name && v.KeyHash() == s.Hash {
+			return v
+		}
 	}
-	return 0
+	return nil
+}
+
+// sameBytes says whether two spellings are of the same bytes.
+func sameBytes(a, b string) bool {
+	x, errX := base64.StdEncoding.DecodeString(a)
+	y, errY := base64.StdEncoding.DecodeString(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 func verifies(text string, s note.Signature, v note.Verifier) bool {
@@ -134,30 +151,38 @@ func HasHeld(checkpoint []byte, told []Held, logKey string, witnesses ...string)
 	if err != nil {
 		return false, err
 	}
-	there := make(map[string]Time)
-	for _, s := range n.UnverifiedSigs {
-		i := slices.IndexFunc(known, func(v note.Verifier) bool { return v.Name() == s.Name && v.KeyHash() == s.Hash })
-		if at, err := CosignedAt(s); err == nil && (i < 0 || verifies(n.Text, s, known[i])) {
-			there[signerID(s.Name, s.Hash)] = TimeOf(at)
-		}
-	}
 	return !slices.ContainsFunc(told, func(c Held) bool {
-		at, ok := there[c.Witness]
-		return !ok || !at.Equal(c.Time.Time)
+		return !slices.ContainsFunc(n.UnverifiedSigs, func(s note.Signature) bool {
+			v := verifierOf(s, known)
+			return c.is(s) && (v == nil || verifies(n.Text, s, v))
+		})
 	}), nil
 }
 
+// is says whether a signature is the cosignature that a header tells of, as its key and
+// time say.
+func (c Held) is(s note.Signature) bool {
+	at, err := CosignedAt(s)
+	return err == nil && c.Witness == signerID(s.Name, s.Hash) && TimeOf(at).Equal(c.Time.Time)
+}
+
+// maxSignatures is of how many lines a note is read, by whatever reads C2SP signed-note.
+const maxSignatures = 100
+
 // fitting is the note with as many of the signatures as there is room for.
-func fitting(text string, author note.Signature, list []judgedSignature) ([]byte, error) {
+func fitting(text string, author note.Signature, list []note.Signature) ([]byte, error) {
 	sigs := []note.Signature{author}
 	out, err := FormatNote(text, sigs)
 	for _, s := range list {
 		if err != nil {
 			return nil, err
 		}
+		if len(sigs) == maxSignatures {
+			break
+		}
 		var more []byte
-		if more, err = FormatNote(text, append(sigs, s.Signature)); err == nil && len(more) <= MaxCheckpointBytes {
-			sigs, out = append(sigs, s.Signature), more
+		if more, err = FormatNote(text, append(sigs, s)); err == nil && len(more) <= MaxCheckpointBytes {
+			sigs, out = append(sigs, s), more
 		}
 	}
 	return out, err

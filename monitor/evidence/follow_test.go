@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -48,10 +49,12 @@ func TestMergeCheckpoints(t *testing.T) {
 		"one held":                          {with(early), bare, []string{avkey}, with(early)},
 		"two are sorted":                    {with(bline), with(early), []string{avkey, bvkey}, with(early, bline)},
 		"in another order":                  {with(bline, early), nil, nil, with(early, bline)},
-		"the held stays":                    {with(early), with(late), []string{avkey}, with(early)},
-		"the held stays, if later":          {with(late), with(early), []string{avkey}, with(late)},
-		"unknown: the held stays":           {with(late), with(early), nil, with(late)},
+		"two of a key":                      {with(early), with(late), []string{avkey}, with(early, late)},
+		"two of a key, the later is held":   {with(late), with(early), []string{avkey}, with(late, early)},
+		"unknown: two of a key":             {with(late), with(early), nil, with(late, early)},
 		"unknown: both":                     {with(late), with(bline), nil, with(late, bline)},
+		"unknown: one that is there twice":  {with(late), with(bline, late), nil, with(late, bline)},
+		"unknown: a bad one is held":        {with(bad), with(late), nil, with(bad, late)},
 		"a bad one is left out":             {bare, with(bad), []string{avkey}, bare},
 		"a bad one gives way, once known":   {with(bad), with(late), []string{avkey}, with(late)},
 		"a bad one does not push out":       {with(late), with(bad, bline), []string{avkey}, with(late, bline)},
@@ -72,6 +75,37 @@ func TestMergeCheckpoints(t *testing.T) {
 	_, got, err := evidence.MergeCheckpoints(with(flood...)[:len(bare)+len(flood[0])*50], with(early), m.Log.Key(), avkey)
 	if err != nil || len(got) > evidence.MaxCheckpointBytes || !bytes.Contains(got, early) {
 		t.Errorf("after a flood: %d bytes, %v, with the cosignature: %v", len(got), err, bytes.Contains(got, early))
+	}
+
+	// Nor are there more lines than whoever opens a note takes, whatever stands in them.
+	lines := func(kind string, n int) (out []byte) {
+		for i := range n {
+			out = fmt.Appendf(out, "— %s%02d AAAAAAAA\n", kind, i)
+		}
+		return out
+	}
+	lates := []byte{}
+	for i := range 60 {
+		lates = append(lates, scene.Cosign(b, bvkey, bare, at.Add(time.Duration(i)*time.Minute))...)
+	}
+	for what, c := range map[string][2][]byte{
+		"of strangers":  {with(lines("A", 60)), with(lines("B", 60), early, bline)},
+		"by one of two": {with(lates), with(lines("A", 60), early)},
+	} {
+		_, got, err := evidence.MergeCheckpoints(c[0], c[1], m.Log.Key(), avkey, bvkey)
+		if err != nil || !bytes.Contains(got, early) || !bytes.Contains(got, bline) || bytes.Count(got, []byte("\n— ")) != 100 {
+			t.Errorf("after many lines %s: %v\n%s", what, err, got)
+		}
+		if _, again, err := evidence.ReadCheckpoint(got, m.Log.Key(), avkey, bvkey); err != nil || !bytes.Equal(again, got) {
+			t.Errorf("after many lines %s it is read as another: %v\n%s", what, err, again)
+		}
+	}
+
+	// Copies that are both the log's own have one line a key.
+	for _, c := range [][3][]byte{{with(early), with(late), with(early)}, {with(late), with(bline, early), with(late, bline)}, {bare, with(bline), with(bline)}} {
+		if got, err := evidence.JoinCheckpoints(c[0], c[1], m.Log.Key()); err != nil || !bytes.Equal(got, c[2]) {
+			t.Errorf("two of the log's own: %v\n%s\nwant\n%s", err, got, c[2])
+		}
 	}
 
 	older, err := m.Log.CheckpointOf(1)

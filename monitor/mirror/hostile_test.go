@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io"
@@ -197,6 +198,45 @@ func TestLogsThatCannotBe(t *testing.T) {
 	if _, err := sync_(t, o); err == nil || !strings.Contains(err.Error(), "no room") {
 		t.Errorf("a full disk: %v", err)
 	}
+}
+
+// The spare room is looked at before each file, and while a long one comes in; where there
+// is room again the mirror goes on.
+func TestRoom(t *testing.T) {
+	w := scene.New(t, evidence.Lab, 1)
+	w.Hours = 12
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		a := w.Attempt(m, h, 10*time.Minute)
+		for range 25 {
+			a.Facts.Reservation.Addrs = append(a.Facts.Reservation.Addrs, strings.Repeat("x", 1024))
+		}
+		return []evidence.Attempt{a}
+	})
+	m, dir := w.Monitors[0], t.TempDir()
+	o := of(m, serve(t, unpaced(m.Log)).url, dir)
+	const limit, read = 100_000, 32 << 10
+	most := 0
+	o.noRoom = func(string) error {
+		size := 0
+		for _, b := range files(t, dir) {
+			size += len(b)
+		}
+		if most = max(most, size); size > limit {
+			return errors.New("no room")
+		}
+		return nil
+	}
+	for range 2 { // what is there is gone on with, and there is no more
+		if _, err := sync_(t, o); err == nil || !strings.Contains(err.Error(), "no room") {
+			t.Errorf("a disk that is full: %v", err)
+		}
+		if most < limit || most > limit+2*read {
+			t.Errorf("the copy came to %d bytes, of %d that there is room for", most, limit)
+		}
+	}
+	o.noRoom = of(m, "", "").noRoom
+	synced(t, o)
+	same(t, files(t, dir), whole(t, m))
 }
 
 func TestManners(t *testing.T) {
@@ -502,6 +542,64 @@ func TestCosignaturesOfTheServers(t *testing.T) {
 		must(t, err)
 		if _, err := evidence.VerifyMonth(month, evidence.Keys{Log: m.Log.Key(), Witnesses: []string{o.CosignKey}}); err != nil {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// A server without any key adds lines of its own, as many as it likes, or shows another
+// cosignature than the log's. The copy can be opened, exported from and gone on with all the
+// same; and it has the log's own cosignatures again, once it knows the witnesses.
+func TestLinesOfTheServers(t *testing.T) {
+	w, m := watched(t)
+	o := w.Monitors[1]
+	good := unpaced(m.Log)
+	strangers := func(kind string) http.Handler {
+		return instead(good, "checkpoint", func(out http.ResponseWriter, r *http.Request, good []byte) {
+			kind := kind
+			if r.URL.Path == "/checkpoint" {
+				kind += "last"
+			}
+			for i := range 60 {
+				good = fmt.Appendf(good, "— %s%02d AAAAAAAA\n", kind, i)
+			}
+			out.Write(good)
+		})
+	}
+	cosigned := func(by ed25519.PrivateKey) http.Handler {
+		return instead(good, "checkpoint", func(out http.ResponseWriter, _ *http.Request, good []byte) {
+			text, signatures, _ := strings.Cut(string(good), "\n\n")
+			own, _, _ := strings.Cut(signatures, "\n")
+			out.Write(append([]byte(text+"\n\n"+own+"\n"), scene.Cosign(by, o.CosignKey, good, w.First.End().Add(20*time.Minute))...))
+		})
+	}
+	junk, _ := scene.NewWitness(t, "junk")
+	for what, shows := range map[string][]http.Handler{
+		"strangers, others at each look":        {strangers("A"), strangers("B"), strangers("C")},
+		"a wrong one, then one of another time": {cosigned(junk), cosigned(o.Cosigner)},
+		"after the log itself":                  {good, cosigned(junk), strangers("A")},
+	} {
+		for _, known := range [][]string{nil, {o.CosignKey}} {
+			dir := t.TempDir()
+			s := serve(t, nil)
+			for _, show := range append(shows, good) {
+				s.is(show)
+				synced(t, of(m, s.url, dir, known...))
+			}
+			export := func() evidence.MonitorMonth {
+				src, err := Open(dir, m.Log.Key())
+				must(t, err)
+				month, err := evidence.Export(src, w.First.Month(), w.RelayID, w.AsOf, o.CosignKey)
+				if err != nil {
+					t.Fatalf("%s, %d known: %v", what, len(known), err)
+				}
+				return month
+			}
+			export()
+			synced(t, of(m, s.url, dir, o.CosignKey))
+			month := export()
+			if _, err := evidence.VerifyMonth(month, evidence.Keys{Log: m.Log.Key(), Witnesses: []string{o.CosignKey}}); err != nil {
+				t.Errorf("%s, %d known: %v", what, len(known), err)
+			}
 		}
 	}
 }

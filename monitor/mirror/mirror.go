@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,9 +211,6 @@ func (m *Mirror) wide(ctx context.Context, name, full string) ([]byte, error) {
 // step takes over the blocks of one bundle, or of as many as it takes to come to a signed
 // one; from then on they are held.
 func (m *Mirror) step(ctx context.Context, t *tree, last []byte, r *Report) error {
-	if err := m.o.noRoom(m.o.Dir); err != nil {
-		return err
-	}
 	old := m.held.N
 	base := old / tiles.Width * tiles.Width
 	var lines [][]byte
@@ -338,7 +336,7 @@ const ahead = 24 * time.Hour
 // block takes over what belongs to a block: records, certificates, and, if it is signed,
 // the checkpoint. What is there already, from before a kill, is checked again.
 func (m *Mirror) block(ctx context.Context, t *tree, at int64, h evidence.Header, last []byte, r *Report) error {
-	if err := context.Cause(ctx); err != nil {
+	if err := cmp.Or(context.Cause(ctx), m.o.noRoom(m.o.Dir)); err != nil {
 		return err
 	}
 	if h.Records > 0 {
@@ -399,8 +397,21 @@ func (m *Mirror) fetchRecords(ctx context.Context, name string, h evidence.Heade
 	if err != nil {
 		return err
 	}
-	err = m.folder.CreateFrom(name, checked(body, h))
+	err = m.folder.CreateFrom(name, checked(roomy{body, m}, h))
 	return errors.Join(err, body.Close())
+}
+
+// roomy reads on while there is room for what is read.
+type roomy struct {
+	io.Reader
+	m *Mirror
+}
+
+func (r roomy) Read(p []byte) (int, error) {
+	if err := r.m.o.noRoom(r.m.o.Dir); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
 }
 
 // checked passes the records of a block on, and fails in the end if they are not those
@@ -435,6 +446,9 @@ func (m *Mirror) certificate(ctx context.Context, c evidence.Certificate, r *Rep
 	name := tiles.CertificateOf(c.SHA256)
 	if _, ok := tiles.ParseName(name); !ok {
 		return fmt.Errorf("certificate %.80q: its name is not a SHA-256 in hex", c.SHA256)
+	}
+	if err := m.o.noRoom(m.o.Dir); err != nil {
+		return err
 	}
 	der, _, err := m.get(ctx, name, "")
 	if err != nil {

@@ -254,7 +254,7 @@ func (l *Log) mergeCheckpoint(size int64, newer []byte) error {
 	if err != nil {
 		return err
 	}
-	_, merged, err := evidence.MergeCheckpoints(newer, here, l.meta.Key)
+	merged, err := evidence.JoinCheckpoints(newer, here, l.meta.Key)
 	if err != nil || bytes.Equal(merged, here) {
 		return err
 	}

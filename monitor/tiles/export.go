@@ -139,7 +139,7 @@ func (e *exporter) checkpoint(size int64) error {
 		return err
 	}
 	if old != nil {
-		if _, raw, err = evidence.MergeCheckpoints(raw, old, e.src.Key()); err != nil {
+		if raw, err = evidence.JoinCheckpoints(raw, old, e.src.Key()); err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}

@@ -2,6 +2,8 @@ package tiles
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -145,6 +147,62 @@ func TestExportStopsAndGoesOn(t *testing.T) {
 	}
 	if len(want) > len(got) {
 		t.Errorf("%d files, want %d", len(got), len(want))
+	}
+}
+
+// A folder of somebody's own files is refused as it is; and in a log's folder nothing is
+// swept away but what a killed process left of a log.
+func TestExportLeavesWhatIsNotOfALog(t *testing.T) {
+	_, m := watched(t)
+	strangers := []string{".bashrc", ".env", ".checkpoints1", "notes", "notes.p/thesis.txt", "project/.gitignore", "tile/0/.keep", "tile/0/notes", "tile/0/notes.p/78",
+		"tile/0/000.p/notes.txt", "records/.00000303.jsonl", "records/.hidden.123", "records/a/.00000303.jsonl.123", "forks/.00000303.123", "x/records/.00000303.jsonl.123"}
+	left := []string{".checkpoint123", "records/.00000303.jsonl.123", "checkpoints/.00000304.456", "checkpoints/.00000304456", "tile/0/.000.78", "tile/0/000.p/78", "tile/0/000.p/.78.9",
+		"tile/entries/000.p/78", "tile/entries/001.p/.48.9", "certificates/." + strings.Repeat("a0", 32) + ".der.7", "forks/.00000303-0123abcd.fork.7"}
+	write := func(dir string, names ...string) {
+		t.Helper()
+		for _, name := range names {
+			path := filepath.Join(dir, name)
+			must(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			must(t, os.WriteFile(path, []byte(name), 0o644))
+		}
+	}
+	for _, names := range [][]string{strangers, {".bashrc"}, {"notes"}, {"records/.00000303.jsonl.123"}, {"checkpoint/.123"}, {lockFile, "tile"}} {
+		dir := t.TempDir()
+		write(dir, names...)
+		before, err := fs.Glob(os.DirFS(dir), "*")
+		must(t, err)
+		if _, err := Export(t.Context(), m.Log, dir, nil); !errors.Is(err, ErrTaken) {
+			t.Errorf("a folder that holds %q: %v", names, err)
+		}
+		after, err := fs.Glob(os.DirFS(dir), "*")
+		must(t, err)
+		held := exported(t, dir)
+		for _, name := range names {
+			if name != lockFile && held[name] != name {
+				t.Errorf("%s is gone from a folder that was refused", name)
+			}
+		}
+		if !slices.Equal(before, after) {
+			t.Errorf("the folder held %q, and after it was refused %q", before, after)
+		}
+	}
+
+	dir := t.TempDir()
+	write(dir, lockFile) // and what a first look leaves that is killed
+	write(dir, "records/.00000303.jsonl.123", ".checkpoint123")
+	export(t, m, dir)
+	want := exported(t, dir)
+	write(dir, append(left, strangers...)...)
+	export(t, m, dir)
+	got := exported(t, dir)
+	for _, name := range strangers {
+		if got[name] != name {
+			t.Errorf("%s is gone", name)
+		}
+		delete(got, name)
+	}
+	if !maps.Equal(want, got) {
+		t.Errorf("the log's own files are\n%q\nwant\n%q", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 	}
 }
 

@@ -2,12 +2,16 @@ package tiles
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	pathpkg "path"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -27,13 +31,17 @@ type Folder struct {
 
 const lockFile = ".lock"
 
-// OpenFolder makes a folder, if it is not there, and takes it for writing.
+// OpenFolder makes a folder, if it is not there, and takes it for writing. One that holds
+// something else is refused ([ErrTaken]).
 func OpenFolder(dir string) (*Folder, error) {
 	// A log's own folder, or the data folder above it: all that is here is there for everybody.
 	for _, secret := range []string{"log.key", "log/log.key"} {
 		if _, err := os.Stat(filepath.Join(dir, secret)); err == nil {
 			return nil, fmt.Errorf("%s holds the secret keys of a log (%s), and what is written here is for everybody: name another folder", dir, secret)
 		}
+	}
+	if err := free(dir); err != nil {
+		return nil, err
 	}
 	if err := mkdir(dir); err != nil {
 		return nil, fmt.Errorf("make folder %s: %w", dir, err)
@@ -57,25 +65,102 @@ func OpenFolder(dir string) (*Folder, error) {
 // Close lets go of the folder.
 func (f *Folder) Close() error { return f.lock.Close() }
 
-// sweep removes what a killed process left: files that were written aside, and partial
-// tiles of which the full one is there.
-func (f *Folder) sweep() error {
-	return filepath.WalkDir(f.dir, func(path string, d fs.DirEntry, err error) error {
+// ErrTaken is wrapped when a folder holds something else than a log's public form.
+var ErrTaken = errors.New("what is written here needs a folder of its own: name a new or an empty one")
+
+// folders are what a folder of a log holds beside its checkpoint; a mirror keeps forks.
+var folders = []string{"tile", "records", "checkpoints", "certificates", "forks"}
+
+// free says whether a folder is empty, or holds a log already, if only the begin of one.
+func free(dir string) error {
+	list, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	other, locked := "", false
+	for _, d := range list {
 		switch name := d.Name(); {
+		case name == nameLast && d.Type().IsRegular():
+			return nil
+		case name == lockFile:
+			locked = true
+		case aside(name), d.IsDir() && slices.Contains(folders, name) && locked: // the lock is the first by name
+		default:
+			other = cmp.Or(other, name)
+		}
+	}
+	if other != "" {
+		return fmt.Errorf("%s holds other files (%s): %w", dir, other, ErrTaken)
+	}
+	return nil
+}
+
+// sweep removes what a killed process left: files that were written aside, and partial
+// tiles of which the full one is there. What is not of a log stays.
+func (f *Folder) sweep() error {
+	return fs.WalkDir(os.DirFS(f.dir), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
 		case err != nil:
 			return err
-		case d.IsDir() && strings.HasSuffix(name, suffixPartial):
-			if _, err := os.Lstat(strings.TrimSuffix(path, suffixPartial)); err == nil {
-				if err := os.RemoveAll(path); err != nil {
-					return err
-				}
-				return fs.SkipDir
+		case d.IsDir() && path != "." && !strings.Contains(path, "/") && !slices.Contains(folders, path):
+			return fs.SkipDir
+		case d.IsDir() && strings.HasSuffix(path, suffixPartial):
+			full := strings.TrimSuffix(path, suffixPartial)
+			if _, ok := ParseName(full); ok && f.Has(full) {
+				return cmp.Or(f.removePartial(full), fs.SkipDir)
 			}
-		case d.Type().IsRegular() && strings.HasPrefix(name, ".") && name != lockFile:
-			return os.Remove(path)
+		case d.Type().IsRegular() && aside(path):
+			return os.Remove(f.Path(path))
 		}
 		return nil
 	})
+}
+
+// asideFork is a mirror's proof that is being written.
+var asideFork = regexp.MustCompile(`^forks/\.[0-9]{8,}-[0-9a-f]{8}\.(fork|checkpoint)\.[0-9]+$`)
+
+// aside says whether a path is of a file that is being written: a dot, the name of a file
+// of a log, and a number, perhaps after one more dot.
+func aside(path string) bool {
+	dir, base := pathpkg.Split(path)
+	base, ok := strings.CutPrefix(base, ".")
+	name := strings.TrimRight(base, "0123456789")
+	for ok && len(name) < len(base) { // the name may end with a number itself
+		if _, is := ParseName(dir + strings.TrimSuffix(name, ".")); is {
+			return true
+		}
+		name = base[:len(name)+1]
+	}
+	return asideFork.MatchString(path)
+}
+
+// removePartial removes the partial tiles of a full one.
+func (f *Folder) removePartial(full string) error {
+	list, err := os.ReadDir(f.Path(full + suffixPartial))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	left := false
+	for _, d := range list {
+		path := full + suffixPartial + "/" + d.Name()
+		if _, is := ParseName(path); (is || aside(path)) && d.Type().IsRegular() {
+			if err := os.Remove(f.Path(path)); err != nil {
+				return err
+			}
+		} else {
+			left = true
+		}
+	}
+	if left {
+		return nil
+	}
+	return os.Remove(f.Path(full + suffixPartial))
 }
 
 // Path is where a file of the log is.
@@ -183,7 +268,7 @@ func (f *Folder) Publish(s Step) error {
 		return err
 	}
 	for _, name := range full { // whoever follows a checkpoint of before finds the full one instead
-		if err := os.RemoveAll(f.Path(name) + suffixPartial); err != nil {
+		if err := f.removePartial(name); err != nil {
 			return err
 		}
 	}

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
 type logCmd struct {
@@ -49,7 +51,7 @@ func (c *logReleaseCmd) Run(out *cli.IO) error {
 
 type logExportCmd struct {
 	configFlag
-	Dir  string `arg:"" type:"path" help:"The folder; it is made if it is not there."`
+	Dir  string `arg:"" type:"path" help:"A folder of its own; it is made if it is not there."`
 	JSON bool   `help:"Print JSON."`
 }
 
@@ -64,6 +66,9 @@ func (c *logExportCmd) Run(ctx context.Context, out *cli.IO) error {
 		return err
 	}
 	r, err := monitor.ExportLog(ctx, cfg, c.Dir, progress(out.Stderr))
+	if errors.Is(err, tiles.ErrTaken) {
+		return cli.BadInput(err)
+	}
 	if err != nil {
 		return err
 	}

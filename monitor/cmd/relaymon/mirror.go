@@ -13,6 +13,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/mirror"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
 // exitFork says that the log has two histories.
@@ -20,7 +21,7 @@ const exitFork = 3
 
 type mirrorCmd struct {
 	From      string        `arg:"" placeholder:"URL" help:"Where the log's checkpoint is, such as https://example.org/monitor/log/, or a folder that was exported or mirrored."`
-	Dir       string        `arg:"" type:"path" help:"The copy; it is made if it is not there."`
+	Dir       string        `arg:"" type:"path" help:"The copy: a folder of its own; it is made if it is not there."`
 	Key       string        `placeholder:"VKEY" help:"The log's verifier key. Take it from the committee, not from the log." xor:"keys" required:""`
 	Roster    string        `type:"existingfile" placeholder:"FILE" help:"The committee's roster, instead of keys." xor:"keys" required:""`
 	Monitor   string        `placeholder:"NAME" help:"With --roster: whose log it is."`
@@ -48,6 +49,9 @@ func (c *mirrorCmd) Run(ctx context.Context, out *cli.IO) error {
 	}
 	o.Progress = progress(out.Stderr)
 	m, err := mirror.New(o)
+	if errors.Is(err, tiles.ErrTaken) {
+		return cli.BadInput(err)
+	}
 	if err != nil {
 		return err
 	}

@@ -65,6 +65,16 @@ func TestMirrorCommand(t *testing.T) {
 			t.Errorf("mirroring %s says %q", secret, e)
 		}
 	}
+	w.Must(os.MkdirAll(in("home"), 0o755))
+	w.Must(os.WriteFile(in("home/.bashrc"), nil, 0o644))
+	for _, args := range [][]string{{"log", "export", "--config", in("config.yaml"), in("home")}, {"mirror", "http://127.0.0.1:9/log/", in("home"), "--once", "--key", m.Log.Key()}} {
+		if _, e := call(2, args...); !strings.Contains(e, "holds other files (.bashrc)") || !strings.Contains(e, "name a new or an empty one") {
+			t.Errorf("%v says %q", args, e)
+		}
+		if list, err := os.ReadDir(in("home")); err != nil || len(list) != 1 {
+			t.Errorf("%v left %d files (%v), want 1", args, len(list), err)
+		}
+	}
 	_, other := scene.NewWitness(t, "x")
 	call(2, "mirror", in("public"), in("new"), "--once", "--roster", in("roster.yaml"), "--monitor", "nobody")
 	call(2, "mirror", in("public"), in("new"), "--once", "--key", other)
