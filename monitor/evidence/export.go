@@ -133,10 +133,7 @@ func (e *exporter) blocks() ([]Header, error) {
 func (e *exporter) held(told []Held, cosigned []note.Signature) bool {
 	return !slices.ContainsFunc(told, func(c Held) bool {
 		return slices.ContainsFunc(e.witnesses, func(w note.Verifier) bool { return signerID(w.Name(), w.KeyHash()) == c.Witness }) &&
-			!slices.ContainsFunc(cosigned, func(s note.Signature) bool {
-				at, err := CosignedAt(s)
-				return err == nil && signerID(s.Name, s.Hash) == c.Witness && at.Equal(c.Time.Time)
-			})
+			!slices.ContainsFunc(cosigned, c.is)
 	})
 }
 
