@@ -27,12 +27,15 @@ type place interface {
 
 var errSame = errors.New("nothing is new")
 
+// ErrFrom is wrapped when an address can be of no log.
+var ErrFrom = errors.New("want the http or https URL under which the log's \"checkpoint\" is, or a folder that was exported or mirrored")
+
 // placeOf is the place that an address means: an http or https URL, or a folder.
 func placeOf(from string, o Options) (place, error) {
 	if !strings.HasPrefix(from, "https://") && !strings.HasPrefix(from, "http://") {
 		root, err := os.OpenRoot(from) // what it links to elsewhere is not followed
 		if err != nil {
-			return nil, fmt.Errorf("mirror %s: want an http or https URL, or a folder: %w", from, err)
+			return nil, fmt.Errorf("mirror %s: %w: %w", from, ErrFrom, err)
 		}
 		for _, own := range []string{"log.json", "log/log.json"} {
 			if _, err := root.Stat(own); err == nil {
@@ -43,7 +46,7 @@ func placeOf(from string, o Options) (place, error) {
 	}
 	base, err := url.Parse(strings.TrimSuffix(from, "/") + "/")
 	if err != nil || base.Host == "" || base.RawQuery != "" || base.Fragment != "" {
-		return nil, fmt.Errorf("mirror %s: want the URL under which the log's \"checkpoint\" is", from)
+		return nil, fmt.Errorf("mirror %s: %w", from, ErrFrom)
 	}
 	perSecond := o.PerSecond
 	if perSecond <= 0 {

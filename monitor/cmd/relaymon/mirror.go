@@ -49,7 +49,7 @@ func (c *mirrorCmd) Run(ctx context.Context, out *cli.IO) error {
 	}
 	o.Progress = progress(out.Stderr)
 	m, err := mirror.New(o)
-	if errors.Is(err, tiles.ErrTaken) {
+	if errors.Is(err, tiles.ErrTaken) || errors.Is(err, mirror.ErrFrom) {
 		return cli.BadInput(err)
 	}
 	if err != nil {

@@ -75,6 +75,11 @@ func TestMirrorCommand(t *testing.T) {
 			t.Errorf("%v left %d files (%v), want 1", args, len(list), err)
 		}
 	}
+	for _, from := range []string{in("nowhere"), "ftp://127.0.0.1/log/", "http:///log/", "https://127.0.0.1:9/log/?x=1", in("config.yaml")} {
+		if _, e := call(2, "mirror", from, in("new"), "--once", "--key", m.Log.Key()); !strings.Contains(e, "mirror "+from+": want the http or https URL") || !strings.Contains(e, "or a folder that") {
+			t.Errorf("mirroring %s says %q", from, e)
+		}
+	}
 	_, other := scene.NewWitness(t, "x")
 	call(2, "mirror", in("public"), in("new"), "--once", "--roster", in("roster.yaml"), "--monitor", "nobody")
 	call(2, "mirror", in("public"), in("new"), "--once", "--key", other)
