@@ -40,7 +40,9 @@ const KINDS = {
   },
   months(c) {
     const files = new Map(Object.keys(c.files).sort().map((name) => [name, Buffer.from(c.files[name])]));
-    verifyMonth(files, { log: c.log, witnesses: c.witnesses ?? [], plan: c.plan_key ?? '' }, new Beacons()).settle();
+    const log = verifyMonth(files, { log: c.log, witnesses: c.witnesses ?? [], plan: c.plan_key ?? '' }, new Beacons());
+    log.settle();
+    return { digest: log.digest };
   },
 };
 

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -40,6 +41,7 @@ type vector struct {
 	Cosigned  []cosignedBy      `json:"cosigned,omitempty"`
 	Voucher   string            `json:"voucher,omitempty"` // bound or bad
 	Files     map[string]string `json:"files,omitempty"`
+	Digest    string            `json:"digest,omitempty"` // of a good month
 }
 
 // cosignedBy is what a cosignature says.
@@ -203,16 +205,52 @@ func voucherVectors(t testing.TB, record, hour string, k evidence.Keys) []vector
 	}
 }
 
+// leafVectors are of a month with a certificate: of its file only the hash is looked at.
+func leafVectors(t testing.TB) []vector {
+	leaf := []byte("This is no certificate.\n")
+	_, m, k, _ := workedExample(t, leaf)
+	file, other := folderCertificates+evidence.SHA256Hex(leaf)+".der", "This is another.\n"
+	v := func(name, why string, ok bool, change func(files map[string]string)) vector {
+		return monthVector(t, m, k, name, why, ok, func(files map[string]string, _ *vector) { change(files) })
+	}
+	return []vector{
+		v("a certificate", "what a record says of a certificate is the monitor's word: nobody reads the file", true, func(map[string]string) {}),
+		v("a certificate changed", "its name is its SHA-256", false, func(files map[string]string) { files[file] += "\n" }),
+		v("a certificate left out", "a record refers to it", false, func(files map[string]string) { delete(files, file) }),
+		v("a certificate too many", "no record refers to it", false, func(files map[string]string) {
+			files[folderCertificates+evidence.SHA256Hex([]byte(other))+".der"] = other
+		}),
+	}
+}
+
+const folderCertificates = "certificates/"
+
+// monthVector is a case of a month with its files changed.
+func monthVector(t testing.TB, m evidence.MonitorMonth, k evidence.Keys, name, why string, ok bool, change func(files map[string]string, v *vector)) vector {
+	good, err := m.Files()
+	evidencetest.Must(t, err)
+	out := vector{Name: name, Why: why, OK: ok, Log: k.Log, Plan: k.Plan, Witnesses: k.Witnesses, Files: map[string]string{}}
+	for name, data := range good {
+		out.Files[name] = string(data)
+	}
+	change(out.Files, &out)
+	if ok {
+		var lines strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(out.Files)) {
+			if !strings.HasPrefix(name, folderCertificates) {
+				fmt.Fprintf(&lines, "%s %s\n", evidence.SHA256Hex([]byte(out.Files[name])), name)
+			}
+		}
+		out.Digest = evidence.SHA256Hex([]byte(lines.String()))
+	}
+	return out
+}
+
 func monthVectors(t testing.TB, m evidence.MonitorMonth, k evidence.Keys) []vector {
 	good, err := m.Files()
 	evidencetest.Must(t, err)
 	v := func(name, why string, ok bool, change func(files map[string]string, v *vector)) vector {
-		out := vector{Name: name, Why: why, OK: ok, Log: k.Log, Plan: k.Plan, Witnesses: k.Witnesses, Files: map[string]string{}}
-		for name, data := range good {
-			out.Files[name] = string(data)
-		}
-		change(out.Files, &out)
-		return out
+		return monthVector(t, m, k, name, why, ok, change)
 	}
 	edit := func(file, old, replacement string) func(map[string]string, *vector) {
 		return func(files map[string]string, _ *vector) { files[file] = swap(t, files[file], old, replacement) }
@@ -279,7 +317,11 @@ func takes(t testing.TB, kind string, v vector) (ok bool, err error) {
 		for name, data := range v.Files {
 			files[name] = []byte(data)
 		}
-		_, err = verifyFiles(files, evidence.Keys{Log: v.Log, Plan: v.Plan, Witnesses: v.Witnesses})
+		var shown evidence.VerifiedMonth
+		shown, err = verifyFiles(files, evidence.Keys{Log: v.Log, Plan: v.Plan, Witnesses: v.Witnesses})
+		if err == nil && shown.Digest != v.Digest {
+			t.Errorf("%s, %s: got the digest %s, want %s", kind, v.Name, shown.Digest, v.Digest)
+		}
 	default:
 		t.Fatalf("vectors of kind %s", kind)
 	}
@@ -327,7 +369,7 @@ func TestVectors(t *testing.T) {
 		"forks":       forkVectors(string(pair), k.Log),
 		"plans":       planVectors(t, r.Plan, m, k.Plan, hour),
 		"vouchers":    voucherVectors(t, record, hour, k),
-		"months":      monthVectors(t, m, k),
+		"months":      append(monthVectors(t, m, k), leafVectors(t)...),
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		t.Run(kind, func(t *testing.T) {
