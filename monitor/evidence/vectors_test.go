@@ -262,6 +262,12 @@ func monthVectors(t testing.TB, m evidence.MonitorMonth, k evidence.Keys) []vect
 		v("as of later", "as_of is the word of who exported: nothing follows from it but what was left out", true, edit(evidence.FileMonth, `"as_of":"2026-11-01T03:16`, `"as_of":"2026-11-01T03:17`)),
 		v("no witness is known", "what unknown witnesses say means nothing", true, func(_ map[string]string, v *vector) { v.Witnesses = nil }),
 		v("month 2", "it needs a verifier of at least version 2", false, edit(evidence.FileMonth, "relaymon-month/v1", "relaymon-month/v2")),
+		v("grown", "members that nobody knows yet mean nothing, and the digest is over them", true, edit(evidence.FileMonth, `{"as_of"`, `{"Zone":[{"x":null}],"as_of"`)),
+		v("frontier null", "an empty list of month.json is written []", false, edit(evidence.FileMonth, `"frontier":[]`, `"frontier":null`)),
+		v("tip_proof null", "an empty list of month.json is written []", false, edit(evidence.FileMonth, `"tip_proof":[]`, `"tip_proof":null`)),
+		v("frontier null, grown", "an empty list of month.json is written []", false, func(files map[string]string, _ *vector) {
+			files[evidence.FileMonth] = swap(t, swap(t, files[evidence.FileMonth], `{"as_of"`, `{"Zone":1,"as_of"`), `"frontier":[]`, `"frontier":null`)
+		}),
 		v("cosignature left out", "a later header tells of it", false, edit(evidence.FileCheckpoints, cosignature, "")),
 		v("a block left out", "the blocks follow each other, each has its checkpoint", false, edit(evidence.FileHeaders, lines(evidence.FileHeaders)[0], "")),
 		v("a record left out", "the block has records: what it holds of the relay is shown", false, func(files map[string]string, _ *vector) {
