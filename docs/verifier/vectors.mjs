@@ -58,7 +58,7 @@ function fault(run, c) {
   }
   if (c.ok !== (why === '')) return c.ok ? `refused: ${why}` : 'taken, and it must be refused';
   for (const [member, is] of Object.entries(shown)) {
-    const [got, said] = [is, c[member] ?? []].map(canonical);
+    const [got, said] = [is, c[member] ?? []].map((v) => canonical(v));
     if (got !== said) return `${member} is ${got}, want ${said}`;
   }
   return '';

@@ -86,6 +86,8 @@ func recordVectors(t testing.TB, good, hour string) []vector {
 		v("too long", "nothing in an attempt takes more than an hour", false, with(`"duration_us":2500`, `"duration_us":3600000001`)),
 		v("another hour", "the record is of the hour of its block", false, with(`"hour":"2026-11-01T00:00:00Z"`, `"hour":"2026-11-01T01:00:00Z"`)),
 		v("a short plan", "a plan has 48 bytes", false, with(`"plan":"`, `"plan":"AAAA`)),
+		v("not sorted", "that lists of text are sorted is not checked", true, with(`"hop_reserve":100,`, `"hop_reserve":100,"protocols":["b","a","a"],`)),
+		v("a class beside ok", "that there is none is not checked", true, with(`"rungs":[{`, `"rungs":[{"class":"refused",`)),
 		v("depth", "no more than 16 lists and objects stand in each other", false, with(`"level":1,`, `"kindness":`+strings.Repeat("[", 16)+strings.Repeat("]", 16)+`,"level":1,`)),
 	}
 }
@@ -122,6 +124,8 @@ func checkpointVectors(t testing.TB, raw, stranger, log string, witnesses []stri
 		v("good", "signed by the log and one witness", true, raw, at),
 		v("bare", "nobody has cosigned it", true, text+own),
 		v("stranger", "a line by a key that is not known is ignored", true, text+own+stranger+cosigned, at),
+		v("stranger with a mark", "U+FEFF is no white space, and may stand in a key's name", true, text+own+cosigned+"— \ufeffz AAAAAAAA\n", at),
+		v("stranger with a space", "no white space stands in a key's name", false, text+own+cosigned+"— z\u3000z AAAAAAAA\n"),
 		v("order", "the log's line first, then the others by key name", false, text+own+cosigned+stranger),
 		v("witness first", "the log's line first", false, text+cosigned+own),
 		v("twice", "one line a key", false, text+own+cosigned+cosigned),
