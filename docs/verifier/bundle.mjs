@@ -2,7 +2,7 @@
 import { Archive } from './archive.mjs';
 import { Beacons } from './beacon.mjs';
 import { hold, inForce, monitorsOf, unsign, witnessKeys } from './committee.mjs';
-import { canonical, readCanonical } from './json.mjs';
+import { canonical, readCanonical, shaped } from './json.mjs';
 import { compareReport, judge } from './judge.mjs';
 import { verifyMonth } from './month.mjs';
 import { openEnvelope, openFork, parseEnvelope, readLogKey } from './notes.mjs';
@@ -66,6 +66,7 @@ function statement(archive, roster) {
     const said = readCanonical(body, 'the statement');
     const p = said.predicate;
     want(p !== null && typeof p === 'object' && !Array.isArray(p), 'it has no predicate');
+    shaped(Buffer.from(canonical(p)));
     for (const member of ['relay', 'network', 'month', 'as_of', 'headline', 'drawn_by']) want(typeof p[member] === 'string', `${member} is missing`);
     readInstant(p.as_of);
     want(/^v[0-9A-Za-z.+-]{1,100}$/.test(p.drawn_by), 'drawn_by is no version of a program');

@@ -6,8 +6,9 @@ export const MAX_DEPTH = 16; // of lists and objects in each other
 export const MAX_MEMBERS = 256; // of one of them
 export const MAX_INTEGER = 2 ** 53;
 
-/** The one spelling of a value. */
-export function canonical(v) {
+/** The one spelling of a value, which is not so deep that the program's own stack ends. */
+export function canonical(v, depth = 0) {
+  want(depth <= 2 * MAX_DEPTH, `more than ${2 * MAX_DEPTH} lists and objects stand in each other`);
   switch (typeof v) {
     case 'string':
       want(v.isWellFormed(), () => `text ${quote(v)} has half a character`);
@@ -19,12 +20,12 @@ export function canonical(v) {
       return String(v);
   }
   if (v === null) return 'null';
-  if (Array.isArray(v)) return `[${v.map(canonical).join(',')}]`;
-  return `{${Object.keys(v).sort().map((k) => `${canonical(k)}:${canonical(v[k])}`).join(',')}}`;
+  if (Array.isArray(v)) return `[${v.map((x) => canonical(x, depth + 1)).join(',')}]`;
+  return `{${Object.keys(v).sort().map((k) => `${canonical(k)}:${canonical(v[k], depth + 1)}`).join(',')}}`;
 }
 
 /** Refuses lists too long or too deep before anything is decoded. */
-function shaped(bytes) {
+export function shaped(bytes) {
   const members = [];
   let quoted = false;
   for (let i = 0; i < bytes.length; i++) {
@@ -46,7 +47,7 @@ function shaped(bytes) {
   }
 }
 
-/** Plain canonical JSON of any size, such as report.json. */
+/** An object in canonical JSON of any size, such as report.json: all that is read is one. */
 export function readCanonical(bytes, what) {
   const text = readUTF8(bytes, what);
   let v;
@@ -55,7 +56,8 @@ export function readCanonical(bytes, what) {
   } catch (e) {
     throw new Refused(`${what}: ${e.message}`);
   }
-  want(canonical(v) === text, `${what}: not in canonical form (RFC 8785)`);
+  want(v !== null && typeof v === 'object' && !Array.isArray(v), `${what}: want an object`);
+  want(within(what, () => canonical(v)) === text, `${what}: not in canonical form (RFC 8785)`);
   return v;
 }
 

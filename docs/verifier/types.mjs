@@ -218,4 +218,5 @@ export const index = object(
     start_size: int(0, 2 ** 32),
     tip_proof: list(hash, 128),
   },
+  (_, plain) => want(plain.frontier !== null && plain.tip_proof !== null, 'frontier or tip_proof is null: want a list, [] if it is empty'),
 );

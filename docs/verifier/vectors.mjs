@@ -40,7 +40,9 @@ const KINDS = {
   },
   months(c) {
     const files = new Map(Object.keys(c.files).sort().map((name) => [name, Buffer.from(c.files[name])]));
-    verifyMonth(files, { log: c.log, witnesses: c.witnesses ?? [], plan: c.plan_key ?? '' }, new Beacons()).settle();
+    const log = verifyMonth(files, { log: c.log, witnesses: c.witnesses ?? [], plan: c.plan_key ?? '' }, new Beacons());
+    log.settle();
+    return { digest: log.digest };
   },
 };
 
@@ -56,7 +58,7 @@ function fault(run, c) {
   }
   if (c.ok !== (why === '')) return c.ok ? `refused: ${why}` : 'taken, and it must be refused';
   for (const [member, is] of Object.entries(shown)) {
-    const [got, said] = [is, c[member] ?? []].map(canonical);
+    const [got, said] = [is, c[member] ?? []].map((v) => canonical(v));
     if (got !== said) return `${member} is ${got}, want ${said}`;
   }
   return '';

@@ -25,8 +25,9 @@ import (
 var update = flag.Bool("update", false, "write the worked example and the vectors anew")
 
 // workedExample makes the example of docs/evidence-format.md: every key and salt is 32
-// times the same byte. A second hour tells of the cosignature of the first.
-func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence.Keys, show string) {
+// times the same byte. A second hour tells of the cosignature of the first. The record names
+// the leaf, if one is given, and says something of it that does not stand in it.
+func workedExample(t testing.TB, leaf ...[]byte) (l testLog, m evidence.MonitorMonth, k evidence.Keys, show string) {
 	t.Helper()
 	seed := func(b byte) []byte { return bytes.Repeat([]byte{b}, 32) }
 	hour := evidence.HourOf(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC))
@@ -71,7 +72,11 @@ func workedExample(t testing.TB) (l testLog, m evidence.MonitorMonth, k evidence
 	}
 	evidencetest.Must(t, l.Begin(hour, hour.Start(), "relaymon/0.1.0"))
 	evidencetest.Must(t, l.Mark(hour, evidence.Mark{Clock: &evidence.ClockSample{At: evidence.TimeOf(hour.Start()), Synchronised: true}}))
-	evidencetest.Must(t, l.Append(hour, a))
+	for _, der := range leaf {
+		a.Facts.Certificate = &evidence.Certificate{SHA256: evidence.SHA256Hex(der), Issuer: "CN=as the monitor says",
+			NotBefore: evidence.TimeOf(started), NotAfter: evidence.TimeOf(started.Add(time.Hour))}
+	}
+	evidencetest.Must(t, l.Append(hour, a, leaf...))
 	_, err = l.Seal(evidencetest.Closing(hour))
 	evidencetest.Must(t, err)
 	witness := evidencetest.Witness{SigningKey: evidence.SigningKeyOf("witness.example.net", evidence.WitnessKeyType, seed(5))}

@@ -51,6 +51,9 @@ func readIndex(line []byte) (monthIndex, error) {
 	var index monthIndex
 	err := DecodeLine(line, maxIndex, &index)
 	if err == nil && index.Format == monthFormat {
+		if index.Frontier == nil || index.TipProof == nil { // the digest is over the bytes: there is one spelling
+			return monthIndex{}, fmt.Errorf("%s: frontier or tip_proof is null: want a list, [] if it is empty", fileMonth)
+		}
 		return index, nil
 	}
 	var of struct {
@@ -93,7 +96,7 @@ func (m MonitorMonth) Files() (map[string][]byte, error) {
 
 func certificateFile(der []byte) string { return folderCerts + SHA256Hex(der) + certificateSufix }
 
-// encodeIndex is the line of month.json: as it was read, if that says the same.
+// encodeIndex is the line of month.json: as it was read, if what is known of it says the same.
 func (m MonitorMonth) encodeIndex() ([]byte, error) {
 	// An empty list is written [], not null.
 	b, err := Encode(monthIndex{monthFormat, m.Origin, m.Key, m.Month, m.Relay, m.AsOf, m.StartSize,

@@ -3,6 +3,7 @@ package evidence_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -40,6 +41,7 @@ type vector struct {
 	Cosigned  []cosignedBy      `json:"cosigned,omitempty"`
 	Voucher   string            `json:"voucher,omitempty"` // bound or bad
 	Files     map[string]string `json:"files,omitempty"`
+	Digest    string            `json:"digest,omitempty"` // of a good month
 }
 
 // cosignedBy is what a cosignature says.
@@ -84,6 +86,8 @@ func recordVectors(t testing.TB, good, hour string) []vector {
 		v("too long", "nothing in an attempt takes more than an hour", false, with(`"duration_us":2500`, `"duration_us":3600000001`)),
 		v("another hour", "the record is of the hour of its block", false, with(`"hour":"2026-11-01T00:00:00Z"`, `"hour":"2026-11-01T01:00:00Z"`)),
 		v("a short plan", "a plan has 48 bytes", false, with(`"plan":"`, `"plan":"AAAA`)),
+		v("not sorted", "that lists of text are sorted is not checked", true, with(`"hop_reserve":100,`, `"hop_reserve":100,"protocols":["b","a","a"],`)),
+		v("a class beside ok", "that there is none is not checked", true, with(`"rungs":[{`, `"rungs":[{"class":"refused",`)),
 		v("depth", "no more than 16 lists and objects stand in each other", false, with(`"level":1,`, `"kindness":`+strings.Repeat("[", 16)+strings.Repeat("]", 16)+`,"level":1,`)),
 	}
 }
@@ -120,6 +124,8 @@ func checkpointVectors(t testing.TB, raw, stranger, log string, witnesses []stri
 		v("good", "signed by the log and one witness", true, raw, at),
 		v("bare", "nobody has cosigned it", true, text+own),
 		v("stranger", "a line by a key that is not known is ignored", true, text+own+stranger+cosigned, at),
+		v("stranger with a mark", "U+FEFF is no white space, and may stand in a key's name", true, text+own+cosigned+"— \ufeffz AAAAAAAA\n", at),
+		v("stranger with a space", "no white space stands in a key's name", false, text+own+cosigned+"— z\u3000z AAAAAAAA\n"),
 		v("order", "the log's line first, then the others by key name", false, text+own+cosigned+stranger),
 		v("witness first", "the log's line first", false, text+cosigned+own),
 		v("twice", "one line a key", false, text+own+cosigned+cosigned),
@@ -203,16 +209,52 @@ func voucherVectors(t testing.TB, record, hour string, k evidence.Keys) []vector
 	}
 }
 
+// leafVectors are of a month with a certificate: of its file only the hash is looked at.
+func leafVectors(t testing.TB) []vector {
+	leaf := []byte("This is no certificate.\n")
+	_, m, k, _ := workedExample(t, leaf)
+	file, other := folderCertificates+evidence.SHA256Hex(leaf)+".der", "This is another.\n"
+	v := func(name, why string, ok bool, change func(files map[string]string)) vector {
+		return monthVector(t, m, k, name, why, ok, func(files map[string]string, _ *vector) { change(files) })
+	}
+	return []vector{
+		v("a certificate", "what a record says of a certificate is the monitor's word: nobody reads the file", true, func(map[string]string) {}),
+		v("a certificate changed", "its name is its SHA-256", false, func(files map[string]string) { files[file] += "\n" }),
+		v("a certificate left out", "a record refers to it", false, func(files map[string]string) { delete(files, file) }),
+		v("a certificate too many", "no record refers to it", false, func(files map[string]string) {
+			files[folderCertificates+evidence.SHA256Hex([]byte(other))+".der"] = other
+		}),
+	}
+}
+
+const folderCertificates = "certificates/"
+
+// monthVector is a case of a month with its files changed.
+func monthVector(t testing.TB, m evidence.MonitorMonth, k evidence.Keys, name, why string, ok bool, change func(files map[string]string, v *vector)) vector {
+	good, err := m.Files()
+	evidencetest.Must(t, err)
+	out := vector{Name: name, Why: why, OK: ok, Log: k.Log, Plan: k.Plan, Witnesses: k.Witnesses, Files: map[string]string{}}
+	for name, data := range good {
+		out.Files[name] = string(data)
+	}
+	change(out.Files, &out)
+	if ok {
+		var lines strings.Builder
+		for _, name := range slices.Sorted(maps.Keys(out.Files)) {
+			if !strings.HasPrefix(name, folderCertificates) {
+				fmt.Fprintf(&lines, "%s %s\n", evidence.SHA256Hex([]byte(out.Files[name])), name)
+			}
+		}
+		out.Digest = evidence.SHA256Hex([]byte(lines.String()))
+	}
+	return out
+}
+
 func monthVectors(t testing.TB, m evidence.MonitorMonth, k evidence.Keys) []vector {
 	good, err := m.Files()
 	evidencetest.Must(t, err)
 	v := func(name, why string, ok bool, change func(files map[string]string, v *vector)) vector {
-		out := vector{Name: name, Why: why, OK: ok, Log: k.Log, Plan: k.Plan, Witnesses: k.Witnesses, Files: map[string]string{}}
-		for name, data := range good {
-			out.Files[name] = string(data)
-		}
-		change(out.Files, &out)
-		return out
+		return monthVector(t, m, k, name, why, ok, change)
 	}
 	edit := func(file, old, replacement string) func(map[string]string, *vector) {
 		return func(files map[string]string, _ *vector) { files[file] = swap(t, files[file], old, replacement) }
@@ -224,6 +266,12 @@ func monthVectors(t testing.TB, m evidence.MonitorMonth, k evidence.Keys) []vect
 		v("as of later", "as_of is the word of who exported: nothing follows from it but what was left out", true, edit(evidence.FileMonth, `"as_of":"2026-11-01T03:16`, `"as_of":"2026-11-01T03:17`)),
 		v("no witness is known", "what unknown witnesses say means nothing", true, func(_ map[string]string, v *vector) { v.Witnesses = nil }),
 		v("month 2", "it needs a verifier of at least version 2", false, edit(evidence.FileMonth, "relaymon-month/v1", "relaymon-month/v2")),
+		v("grown", "members that nobody knows yet mean nothing, and the digest is over them", true, edit(evidence.FileMonth, `{"as_of"`, `{"Zone":[{"x":null}],"as_of"`)),
+		v("frontier null", "an empty list of month.json is written []", false, edit(evidence.FileMonth, `"frontier":[]`, `"frontier":null`)),
+		v("tip_proof null", "an empty list of month.json is written []", false, edit(evidence.FileMonth, `"tip_proof":[]`, `"tip_proof":null`)),
+		v("frontier null, grown", "an empty list of month.json is written []", false, func(files map[string]string, _ *vector) {
+			files[evidence.FileMonth] = swap(t, swap(t, files[evidence.FileMonth], `{"as_of"`, `{"Zone":1,"as_of"`), `"frontier":[]`, `"frontier":null`)
+		}),
 		v("cosignature left out", "a later header tells of it", false, edit(evidence.FileCheckpoints, cosignature, "")),
 		v("a block left out", "the blocks follow each other, each has its checkpoint", false, edit(evidence.FileHeaders, lines(evidence.FileHeaders)[0], "")),
 		v("a record left out", "the block has records: what it holds of the relay is shown", false, func(files map[string]string, _ *vector) {
@@ -279,7 +327,11 @@ func takes(t testing.TB, kind string, v vector) (ok bool, err error) {
 		for name, data := range v.Files {
 			files[name] = []byte(data)
 		}
-		_, err = verifyFiles(files, evidence.Keys{Log: v.Log, Plan: v.Plan, Witnesses: v.Witnesses})
+		var shown evidence.VerifiedMonth
+		shown, err = verifyFiles(files, evidence.Keys{Log: v.Log, Plan: v.Plan, Witnesses: v.Witnesses})
+		if err == nil && shown.Digest != v.Digest {
+			t.Errorf("%s, %s: got the digest %s, want %s", kind, v.Name, shown.Digest, v.Digest)
+		}
 	default:
 		t.Fatalf("vectors of kind %s", kind)
 	}
@@ -327,7 +379,7 @@ func TestVectors(t *testing.T) {
 		"forks":       forkVectors(string(pair), k.Log),
 		"plans":       planVectors(t, r.Plan, m, k.Plan, hour),
 		"vouchers":    voucherVectors(t, record, hour, k),
-		"months":      monthVectors(t, m, k),
+		"months":      append(monthVectors(t, m, k), leafVectors(t)...),
 	}
 	for _, kind := range slices.Sorted(maps.Keys(kinds)) {
 		t.Run(kind, func(t *testing.T) {

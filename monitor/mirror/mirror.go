@@ -454,9 +454,6 @@ func (m *Mirror) certificate(ctx context.Context, c evidence.Certificate, r *Rep
 	if err != nil {
 		return err
 	}
-	if evidence.SHA256Hex(der) != c.SHA256 {
-		return fmt.Errorf("%s: it has another hash", name)
-	}
 	if err := evidence.CheckCertificate(c, der); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}

@@ -181,6 +181,23 @@ func TestMirror(t *testing.T) {
 	}
 }
 
+// What a record says of a certificate is the monitor's word: the copy is made all the same.
+func TestMirrorTakesTheWordOnCertificates(t *testing.T) {
+	w, m := watched(t)
+	h := m.Log.First() + evidence.Hour(m.Log.Size())
+	a := w.Attempt(m, h, 10*time.Minute)
+	said := *w.Cert
+	said.SHA256, said.Issuer = evidence.SHA256Hex([]byte("no certificate")), "CN=somebody"
+	a.Facts.Certificate = &said
+	must(t, m.Log.Append(h, a, []byte("no certificate")))
+	w.Seal(m, h.End().Add(17*time.Minute))
+	dir := t.TempDir()
+	if r := synced(t, of(m, serve(t, handler(m.Log)).url, dir)); r.Certificates != 2 {
+		t.Errorf("%+v: want 2 certificates", r)
+	}
+	same(t, files(t, dir), whole(t, m))
+}
+
 // A mirror asks for what is new, and whether cosignatures came in.
 func TestMirrorGoesOn(t *testing.T) {
 	w, m := watched(t)

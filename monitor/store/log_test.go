@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"io/fs"
@@ -359,8 +360,11 @@ func TestAppendRefuses(t *testing.T) {
 		"long detail":  {func(a *evidence.Attempt) { a.Rungs[0].Detail = strings.Repeat("x", 301) }, evidencetest.FirstHour, nil, "detail has 301 bytes"},
 		"long peer ID": {func(a *evidence.Attempt) { a.PeerID = strings.Repeat("1", 129) }, evidencetest.FirstHour, nil, "peer ID has 129 bytes"},
 
-		"no leaf":          {func(a *evidence.Attempt) { a.Facts.Certificate = cert }, evidencetest.FirstHour, nil, "no such file"},
-		"wrong leaf":       {func(a *evidence.Attempt) { c := *cert; c.Issuer = "CN=x"; a.Facts.Certificate = &c }, evidencetest.FirstHour, [][]byte{der}, "the record says"},
+		"no leaf":    {func(a *evidence.Attempt) { a.Facts.Certificate = cert }, evidencetest.FirstHour, nil, "no such file"},
+		"wrong leaf": {func(a *evidence.Attempt) { a.Facts.Certificate = cert }, evidencetest.FirstHour, [][]byte{append(bytes.Clone(der), 0)}, "the record names"},
+		"leaf too long": {func(a *evidence.Attempt) {
+			a.Facts.Certificate = &evidence.Certificate{SHA256: evidence.SHA256Hex(make([]byte, evidence.MaxCertificateBytes+1))}
+		}, evidencetest.FirstHour, [][]byte{make([]byte, evidence.MaxCertificateBytes+1)}, "is too long"},
 		"bad hash":         {func(a *evidence.Attempt) { c := *cert; c.SHA256 = "../log.key"; a.Facts.Certificate = &c }, evidencetest.FirstHour, nil, "not a SHA-256"},
 		"leaf for nothing": {nil, evidencetest.FirstHour, [][]byte{der}, "refers to none"},
 		"far year": {func(a *evidence.Attempt) {

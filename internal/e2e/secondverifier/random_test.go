@@ -379,9 +379,9 @@ func (d *dice) facts(a *evidence.Attempt, h evidence.Hour) {
 		a.Facts.Reservation = &evidence.Reservation{LimitBytes: pick(d, int64(0), 256, 1000, 2048), Expires: a.Started}
 	}
 	if d.one(2) {
-		n := d.IntN(3)
-		a.Facts.Certificate = &evidence.Certificate{SHA256: strings.Repeat(fmt.Sprintf("%02x", n), 32), Issuer: "CN=ca",
-			NotBefore: evidence.TimeOf(d.month.First().Start()), NotAfter: evidence.TimeOf(d.month.End().Start().Add(time.Duration(n) * 90 * time.Hour))}
+		n, lie := d.IntN(3), time.Duration(d.IntN(2)) // another monitor may say something else of it
+		a.Facts.Certificate = &evidence.Certificate{SHA256: strings.Repeat(fmt.Sprintf("%02x", n), 32), Issuer: fmt.Sprintf("CN=ca%d", lie),
+			NotBefore: evidence.TimeOf(d.month.First().Start()), NotAfter: evidence.TimeOf(d.month.End().Start().Add((time.Duration(n) + lie) * 90 * time.Hour))}
 	}
 }
 

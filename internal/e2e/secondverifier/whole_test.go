@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"hash/crc32"
@@ -101,6 +102,11 @@ func (m *maker) force(i int, forged map[string][]byte, rules, roster string) []b
 		files[dir+name] = b
 	}
 	files["inputs/rules.yaml"], files["inputs/roster.yaml"] = in.Rules, in.Roster
+	return m.stated(files, in)
+}
+
+// stated packs files for which a monitor signs anew, with the predicate that was there.
+func (m *maker) stated(files map[string][]byte, in bundle.Input) []byte {
 	var envelope struct{ Payload []byte }
 	var statement map[string]any
 	m.scene.Must(json.Unmarshal(files["report.dsse.json"], &envelope))
@@ -275,6 +281,55 @@ func (m *maker) governed(r *rand.Rand) (rules, roster, what string) {
 	}
 	c := changes[r.IntN(len(changes))]
 	return m.rules, strings.Replace(m.roster, c[0], c[1], 1), fmt.Sprintf("roster: %.60s for %.60s", c[1], c[0])
+}
+
+// Both take or refuse the same statements over a bundle, and say why.
+func TestStatements(t *testing.T) {
+	m := newMaker(t)
+	in := m.input(0, m.rules, m.roster)
+	var envelope struct{ Payload []byte }
+	m.scene.Must(json.Unmarshal(m.months[0].files["report.dsse.json"], &envelope))
+	in.Rules, in.Roster = m.months[0].files["inputs/rules.yaml"], m.months[0].files["inputs/roster.yaml"]
+	grown := func(v string) []byte {
+		return bytes.Replace(envelope.Payload, []byte(`"predicate":{`), []byte(`"predicate":{"Zone":`+v+`,`), 1)
+	}
+	list := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat("0,", n), ",") + "]" }
+	deep := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
+	for what, c := range map[string]struct {
+		body []byte
+		good bool
+	}{
+		"as it was":               {envelope.Payload, true},
+		"null":                    {[]byte("null"), false},
+		"a list":                  {[]byte("[]"), false},
+		"a word":                  {[]byte(`"word"`), false},
+		"a number":                {[]byte("1"), false},
+		"nothing":                 {nil, false},
+		"an empty object":         {[]byte("{}"), false},
+		"a predicate of null":     {[]byte(`{"predicate":null}`), false},
+		"a predicate of one list": {[]byte(`{"predicate":[]}`), false},
+		"a list of 256":           {grown(list(256)), true},
+		"a list of 257":           {grown(list(257)), false},
+		"16 deep":                 {grown(deep(15)), true},
+		"17 deep":                 {grown(deep(16)), false},
+		"very deep":               {grown(deep(200_000)), false},
+		"very deep, and nothing":  {[]byte(deep(200_000)), false},
+		"odd names":               {grown(`{"__proto__":{"a":1},"constructor":null}`), true},
+	} {
+		files := maps.Clone(m.months[0].files)
+		var err error
+		files["report.dsse.json"], err = in.Sign(c.body)
+		m.scene.Must(err)
+		if !c.good {
+			err = errors.New("it is refused")
+		}
+		m.judged("a statement: "+what, packed(t, files), err, in, false)
+	}
+	for what, report := range map[string]string{"null": "null", "a list": "[]", "very deep": deep(200_000), "very deep within": `{"a":` + deep(200_000) + `}`} {
+		files := maps.Clone(m.months[0].files)
+		files["report.json"] = []byte(report)
+		m.judged("a report of "+what, m.stated(files, in), errors.New("it is refused"), in, false)
+	}
 }
 
 // Whole bundles of which somebody with all keys changed the meaning: a record, a header, a

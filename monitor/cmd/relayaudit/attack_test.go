@@ -205,3 +205,29 @@ func TestCosignedAnew(t *testing.T) {
 	}, nil)
 	p.want(1, `tells that m2.example.org-witness\+.* and that cosignature is not there`)
 }
+
+// One monitor: it wants to take back what it wrote all month, and so writes a word of the
+// relay's certificate in the last hour that does not stand in it.
+func TestCertificateSpoiled(t *testing.T) {
+	p := newPlay(t, 3)
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		if i != 2 && 0 < n && n < 5 {
+			return p.down(m, h)
+		}
+		return nil
+	})
+	n := 0
+	p.Reseal(p.Monitors[2], func(line []byte) []byte {
+		last := strings.Replace(string(line), `"issuer":"CN=relay.example.org"`, `"issuer":"CN=relay.example.orG"`, 1)
+		if !strings.Contains(last, (p.First+5).String()) || last == string(line) {
+			return line
+		}
+		n++
+		return []byte(last)
+	}, func(line []byte) []byte { return line })
+	if n != 1 {
+		t.Fatalf("%d records are changed, want 1", n)
+	}
+	p.write()
+	p.want(3, `^verdict: NOT_ELIGIBLE$`, `^R10 +uptime +FAIL `)
+}
