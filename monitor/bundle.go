@@ -31,6 +31,8 @@ type BundleRequest struct {
 	// From are sources of other monitors' logs: the folder of a log, of a monitor's data,
 	// or of a mirror; a bundle of the same month; or the URL of one.
 	From []string
+	// Tell is told in words which copies of a log were left aside; nil: nobody is.
+	Tell func(string)
 }
 
 // WriteBundle writes the bundle of one relay's month into a file, and returns the
@@ -61,7 +63,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	if err != nil {
 		return nil, err
 	}
-	logs := []evidence.MonitorMonth{own}
+	var all []copied
 	// What this monitor's witness was shown of monitors that wrote two histories, and
 	// what others hold of them.
 	forks, err := l.Forks()
@@ -76,10 +78,15 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		forks = append(forks, theirs...)
 		for _, log := range others {
 			if log.Key != own.Key { // another monitor's bundle may hold ours: this one reaches further
-				logs = append(logs, log)
+				all = append(all, copied{log, source})
 			}
 		}
 	}
+	logs, theirs, err := onceEach(all, roster, q)
+	if err != nil {
+		return nil, err
+	}
+	logs, forks = append([]evidence.MonitorMonth{own}, logs...), append(forks, theirs...)
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return nil, err

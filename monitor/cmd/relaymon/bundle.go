@@ -19,17 +19,17 @@ type bundleCmd struct {
 	configFlag
 	Month string   `placeholder:"YYYY-MM" help:"The month; without it the running one, as far as it has come."`
 	Relay string   `required:"" placeholder:"ID" help:"The relay's peer ID."`
-	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a mirror, a bundle of the same month, or the URL of one. Repeatable."`
+	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a mirror, a bundle of the same month, or the URL of one. Repeatable; of two copies of one log that which reaches further is taken."`
 	Out   string   `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder. Of files that are there already, only a bundle of the same relay and month is replaced."`
 }
 
 // request is what the flags ask for.
-func (c *bundleCmd) request() (cfg monitor.Config, q monitor.BundleRequest, file string, err error) {
+func (c *bundleCmd) request(out *cli.IO) (cfg monitor.Config, q monitor.BundleRequest, file string, err error) {
 	if cfg, err = c.load(); err != nil {
 		return cfg, q, "", err
 	}
 	now := time.Now()
-	q = monitor.BundleRequest{Relay: c.Relay, Month: evidence.MonthOf(now), AsOf: now, From: c.From}
+	q = monitor.BundleRequest{Relay: c.Relay, Month: evidence.MonthOf(now), AsOf: now, From: c.From, Tell: func(s string) { fmt.Fprintln(out.Stderr, s) }}
 	if c.Month != "" {
 		if q.Month, err = evidence.ParseMonth(c.Month); err != nil {
 			return cfg, q, "", cli.BadInput(err)
@@ -68,7 +68,7 @@ func replaceable(file string, q monitor.BundleRequest) error {
 }
 
 func (c *bundleCmd) Run(ctx context.Context, out *cli.IO) error {
-	cfg, q, file, err := c.request()
+	cfg, q, file, err := c.request(out)
 	if err != nil {
 		return err
 	}

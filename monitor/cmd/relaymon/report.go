@@ -10,7 +10,7 @@ import (
 type reportCmd struct{ bundleCmd }
 
 func (c *reportCmd) Run(ctx context.Context, out *cli.IO) error {
-	cfg, q, file, err := c.request()
+	cfg, q, file, err := c.request(out)
 	if err != nil {
 		return err
 	}
