@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -36,7 +37,8 @@ type BundleRequest struct {
 }
 
 // WriteBundle writes the bundle of one relay's month into a file, and returns the
-// verdict. It reads this monitor's log beside a monitor that may be running.
+// verdict. It reads this monitor's log beside a monitor that may be running. A
+// [bundle.InputError] is the fault of the request.
 func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (v *bounty.Verdict, err error) {
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	if err := m.follow(); err != nil {
@@ -52,7 +54,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		return nil, err
 	}
 	if roster.Relay(q.Relay) == nil {
-		return nil, fmt.Errorf("relay %s is not in the roster %s", q.Relay, cfg.Roster)
+		return nil, &bundle.InputError{Err: fmt.Errorf("relay %q is not in the roster %s: name one of its relays by its peer ID, as it stands there", q.Relay, cfg.Roster)}
 	}
 	l, err := openForReading(cfg)
 	if err != nil {
@@ -127,6 +129,9 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 		return bundle.Logs(bytes.NewReader(b), int64(len(b)))
 	}
 	info, err := os.Stat(source)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &bundle.InputError{Err: errors.New("there is no such file or folder: want a monitor's data folder, a mirror, a bundle of the same month, or a URL that begins with http:// or https://")}
+	}
 	if err != nil {
 		return nil, nil, err
 	}

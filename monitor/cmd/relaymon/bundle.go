@@ -32,7 +32,10 @@ func (c *bundleCmd) request(out *cli.IO) (cfg monitor.Config, q monitor.BundleRe
 	q = monitor.BundleRequest{Relay: c.Relay, Month: evidence.MonthOf(now), AsOf: now, From: c.From, Tell: func(s string) { fmt.Fprintln(out.Stderr, s) }}
 	if c.Month != "" {
 		if q.Month, err = evidence.ParseMonth(c.Month); err != nil {
-			return cfg, q, "", cli.BadInput(err)
+			return cfg, q, "", cli.BadInput(fmt.Errorf("--month: %w", err))
+		}
+		if this := evidence.MonthOf(now); q.Month > this {
+			return cfg, q, "", cli.BadInput(fmt.Errorf("--month %s: it has not begun, so there is nothing to judge: name %s or one before", q.Month, this))
 		}
 	}
 	if file = c.Out; file == "" {
@@ -73,7 +76,7 @@ func (c *bundleCmd) Run(ctx context.Context, out *cli.IO) error {
 		return err
 	}
 	if _, err := monitor.WriteBundle(ctx, cfg, q, file); err != nil {
-		return err
+		return atFault(err)
 	}
 	info, err := os.Stat(file)
 	if err != nil {
@@ -81,4 +84,13 @@ func (c *bundleCmd) Run(ctx context.Context, out *cli.IO) error {
 	}
 	fmt.Fprintf(out.Stdout, "wrote %s, %d bytes\n", file, info.Size())
 	return nil
+}
+
+// atFault gives what is wrong with the request the exit code of bad input.
+func atFault(err error) error {
+	var input *bundle.InputError
+	if errors.As(err, &input) {
+		return cli.BadInput(err)
+	}
+	return err
 }

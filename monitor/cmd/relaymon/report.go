@@ -16,7 +16,7 @@ func (c *reportCmd) Run(ctx context.Context, out *cli.IO) error {
 	}
 	text, err := monitor.Report(ctx, cfg, q, file)
 	if err != nil {
-		return err
+		return atFault(err)
 	}
 	_, err = out.Stdout.Write(text)
 	return err
