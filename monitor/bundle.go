@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/internal/durable"
@@ -136,6 +137,9 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 		return nil, nil, err
 	}
 	if !info.IsDir() {
+		if err := bounded.Regular(source); err != nil {
+			return nil, nil, &bundle.InputError{Err: err}
+		}
 		f, err := os.Open(source)
 		if err != nil {
 			return nil, nil, err

@@ -161,6 +161,9 @@ func (t *trust) open(name string) (res bundle.Result, done func(), err error) {
 	if err != nil {
 		return res, nil, err
 	}
+	if err := bounded.Regular(name); err != nil {
+		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
@@ -173,9 +176,6 @@ func (t *trust) open(name string) (res bundle.Result, done func(), err error) {
 	info, err := f.Stat()
 	if err != nil {
 		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
-	}
-	if !info.Mode().IsRegular() {
-		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %s is no file", name))
 	}
 	res, err = bundle.Verify(f, info.Size(), o)
 	var input *bundle.InputError
