@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/internal/durable"
@@ -31,10 +33,13 @@ type BundleRequest struct {
 	// From are sources of other monitors' logs: the folder of a log, of a monitor's data,
 	// or of a mirror; a bundle of the same month; or the URL of one.
 	From []string
+	// Tell is told in words which copies of a log were left aside; nil: nobody is.
+	Tell func(string)
 }
 
 // WriteBundle writes the bundle of one relay's month into a file, and returns the
-// verdict. It reads this monitor's log beside a monitor that may be running.
+// verdict. It reads this monitor's log beside a monitor that may be running. A
+// [bundle.InputError] is the fault of the request.
 func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) (v *bounty.Verdict, err error) {
 	m := &Monitor{cfg: cfg, log: slog.New(slog.DiscardHandler)}
 	if err := m.follow(); err != nil {
@@ -50,7 +55,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		return nil, err
 	}
 	if roster.Relay(q.Relay) == nil {
-		return nil, fmt.Errorf("relay %s is not in the roster %s", q.Relay, cfg.Roster)
+		return nil, &bundle.InputError{Err: fmt.Errorf("relay %q is not in the roster %s: name one of its relays by its peer ID, as it stands there", q.Relay, cfg.Roster)}
 	}
 	l, err := openForReading(cfg)
 	if err != nil {
@@ -61,7 +66,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	if err != nil {
 		return nil, err
 	}
-	logs := []evidence.MonitorMonth{own}
+	var all []copied
 	// What this monitor's witness was shown of monitors that wrote two histories, and
 	// what others hold of them.
 	forks, err := l.Forks()
@@ -76,10 +81,15 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		forks = append(forks, theirs...)
 		for _, log := range others {
 			if log.Key != own.Key { // another monitor's bundle may hold ours: this one reaches further
-				logs = append(logs, log)
+				all = append(all, copied{log, source})
 			}
 		}
 	}
+	logs, theirs, err := onceEach(all, roster, q)
+	if err != nil {
+		return nil, err
+	}
+	logs, forks = append([]evidence.MonitorMonth{own}, logs...), append(forks, theirs...)
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return nil, err
@@ -120,10 +130,16 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 		return bundle.Logs(bytes.NewReader(b), int64(len(b)))
 	}
 	info, err := os.Stat(source)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = &bundle.InputError{Err: errors.New("there is no such file or folder: want a monitor's data folder, a mirror, a bundle of the same month, or a URL that begins with http:// or https://")}
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	if !info.IsDir() {
+		if err := bounded.Regular(source); err != nil {
+			return nil, nil, &bundle.InputError{Err: err}
+		}
 		f, err := os.Open(source)
 		if err != nil {
 			return nil, nil, err

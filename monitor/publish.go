@@ -127,6 +127,7 @@ func (m *Monitor) publishOne(ctx context.Context, q BundleRequest, name string) 
 		return false, fmt.Errorf("make the folder of the bundles: %w", err)
 	}
 	file := filepath.Join(dir, name)
+	q.Tell = func(s string) { m.log.Info("publish", "bundle", name, "note", s) }
 	v, err := WriteBundle(ctx, m.cfg, q, file)
 	if err != nil {
 		return false, err

@@ -6,10 +6,29 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
-// ReadFile reads a file of at most so many bytes.
+// Regular refuses what is no file. To open a pipe into which nobody writes never ends.
+func Regular(name string) error {
+	info, err := os.Stat(name)
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("%s is no file", name)
+	}
+	return err
+}
+
+// handedOver says whether a shell has opened it already: /dev/stdin, or the /dev/fd/63 of
+// a <(command).
+func handedOver(name string) bool {
+	return strings.HasPrefix(name, "/dev/") || strings.HasPrefix(name, "/proc/self/fd/")
+}
+
+// ReadFile reads a file of at most so many bytes, or what a shell hands over as one.
 func ReadFile(name string, most int64) ([]byte, error) {
+	if err := Regular(name); err != nil && !handedOver(name) {
+		return nil, err
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err

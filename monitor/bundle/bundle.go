@@ -132,6 +132,9 @@ type Options struct {
 	// Releases is the release list that the newest roster names, or nil: for bundles that
 	// were judged by an older roster, with another list.
 	Releases []byte
+	// Forks convict monitors of the newest roster, as those in the bundle do. Whoever made
+	// the bundle may have left them out.
+	Forks []GivenFork
 	// Committee is the verifier key that signs the newest of both. Without it they may be
 	// unsigned if Unsigned says so or if the network is lab.
 	Committee string
@@ -150,9 +153,11 @@ type Result struct {
 	Verdict *bounty.Verdict `json:"verdict"`
 	// Result is that of [Result.Counts].
 	Result bounty.Result `json:"result"`
-	// Newest is the verdict by the newest roster that the verifier holds, if the bundle's
-	// is older.
+	// Newest is the verdict that counts in place of Verdict, if the verifier holds what the
+	// bundle does not: a newer roster, or forks of logs in it.
 	Newest *bounty.Verdict `json:"newest,omitempty"`
+	// Forks are those that the verifier brought along.
+	Forks []BroughtFork `json:"forks,omitempty"`
 	// SignedBy is the monitor whose log key signed the bundle.
 	SignedBy string   `json:"signed_by"`
 	Files    int      `json:"files"`
@@ -253,6 +258,11 @@ func (o *Options) check() (*held, error) {
 	if o.Releases != nil && hashOf(o.Releases) != roster.Releases {
 		return nil, errors.New("the release list is not the list whose SHA-256 stands in the newest roster")
 	}
+	for _, f := range o.Forks {
+		if _, _, err := f.convicts(roster); err != nil {
+			return nil, err
+		}
+	}
 	return h, nil
 }
 
@@ -304,6 +314,9 @@ func verifyFiles(files folder, o Options) (Result, error) {
 	}
 	if older > 0 {
 		res.byNewest(files, h, o)
+	}
+	if err := res.byForks(h.newestRoster(), o.Forks); err != nil {
+		return res, err
 	}
 	res.tellUnknown(rules, res.Case.Roster)
 	switch {

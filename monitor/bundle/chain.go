@@ -111,7 +111,8 @@ func (h *held) inForce(rules *bounty.Rules, month evidence.Month) error {
 	return nil
 }
 
-// Counts is the verdict that counts for the verifier: by the newest roster that he holds.
+// Counts is the verdict that counts for the verifier: by the newest roster and with the
+// forks that he holds.
 func (r *Result) Counts() *bounty.Verdict {
 	if r.Newest != nil {
 		return r.Newest

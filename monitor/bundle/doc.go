@@ -64,6 +64,10 @@
 // by that one, and that verdict counts. If the newer one names another release list, the
 // verifier brings that along, or the verdict is REVIEW at most.
 //
+// Whoever makes a bundle may leave a fork out. A fork that the verifier brings along
+// ([Options] Forks) convicts as one in the bundle does: the month is judged once more with
+// it, and that verdict counts. Step 7 still compares with the bundle's own files.
+//
 // So nothing in a bundle that verified is unverified. Another version may draw the
 // reports in another way: the error of step 7 then says which version made them. The
 // evidence is not lost: any monitor of the roster can put it into a new bundle.

@@ -3,6 +3,7 @@ package bundle
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -409,6 +410,44 @@ func TestFork(t *testing.T) {
 	w.Must(err)
 	f.file(forkFile(0)).name = forkFile(1)
 	if _, err := verifyFiles(f, optionsOf(w, in)); err == nil || !strings.Contains(err.Error(), "forks/1.txt is missing") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A fork that the verifier brings convicts, by a newer roster as well, and the bundle's own
+// report stays what it was.
+func TestForkBrought(t *testing.T) {
+	w := scene.New(t, evidence.PSF, 3)
+	w.Hours = 3
+	victim := w.Monitors[1]
+	fork := w.Fork(victim)
+	w.Watch(func(m *scene.Watcher, h evidence.Hour) []evidence.Attempt {
+		if m == victim && h == w.First {
+			return nil
+		}
+		return []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)}
+	})
+	in := inputOf(w)
+	b := bundleOf(w, in)
+	o := optionsOf(w, in)
+	o.Forks = []GivenFork{{"mine", fork}}
+	for serial, roster := range map[int][]byte{1: in.Roster, 2: nextRoster(w, in.Roster)} {
+		o.Roster = roster
+		res, err := verify(b, o)
+		if err != nil || len(res.Forks) != 1 || res.Forks[0].Monitor != victim.Name || res.Forks[0].Size != 1 {
+			t.Fatalf("serial %d: got %+v, %v", serial, res.Forks, err)
+		}
+		v := res.Counts()
+		if was, m := res.Verdict.Monitors[1], v.Monitors[1]; was.Void != "" || !strings.Contains(m.Void, "see mine, which the reader brought") || m.Votes[bounty.Unknown] != 6 || v.Inputs.Roster.Serial != serial {
+			t.Errorf("serial %d: got %+v, %+v by roster %d", serial, was, m, v.Inputs.Roster.Serial)
+		}
+		if again, err := res.Judge(res.Case.Rules); err != nil || again.Headline != v.Headline || again.Monitors[1].Void == "" {
+			t.Errorf("serial %d: judged again: got %+v, %v", serial, again, err)
+		}
+	}
+	var input *InputError
+	o.Forks = append(o.Forks, GivenFork{"bad", fork[1:]})
+	if _, err := verify(b, o); !errors.As(err, &input) || !strings.Contains(err.Error(), "the fork bad convicts no monitor of your newest roster") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -486,6 +487,65 @@ func TestForked(t *testing.T) {
 	p.forks = [][]byte{fork}
 	p.write()
 	p.want(0, `^verdict: ELIGIBLE$`, `^! missing +Nothing of m3.example.org \(run by operator-3\) counts: it signed two roots`)
+}
+
+// Whoever makes the bundle leaves the fork of m2 out. A reader who has it brings it: it
+// convicts as if it stood in the bundle.
+func TestForkLeftOut(t *testing.T) {
+	p := newPlay(t, 3)
+	fork, stranger := p.Fork(p.Monitors[1]), newPlay(t, 2)
+	p.save("m2.fork", fork)
+	p.save("stranger.fork", stranger.Fork(stranger.Monitors[1]))
+	p.save("agree.fork", bytes.Join([][]byte{before(fork), before(fork)}, []byte("\n")))
+	p.save("alone.checkpoint", before(fork))
+	p.save("large.fork", make([]byte, 1<<20))
+	p.sees(func(i int, m *scene.Watcher, n int, h evidence.Hour) []evidence.Attempt {
+		if i == 3 && n < 2 {
+			return one(p.unsigned(m, h))
+		}
+		return nil
+	}).write()
+	p.want(0, `^verdict: ELIGIBLE$`)
+	void := `^! missing +Nothing of m2.example.org \(run by operator-2\) counts: it signed two roots for size 1, .*: see .*m2.fork, which the reader brought`
+	brought := []string{"--require", "eligible", "--fork", "m2.fork"}
+	p.wantOf(notMet, brought, `^verdict: REVIEW$`, void,
+		`warning: the fork .*m2.fork was brought by you, it is not from the bundle: monitor m2.example.org signed two histories, so nothing of it counts$`,
+		`warning: without the forks that you brought it is ELIGIBLE, with them REVIEW: that counts$`)
+	p.wantOf(notMet, append(brought, "--fork", "m2.fork"), `^verdict: REVIEW$`, `as another fork shows already$`)
+	p.wantOf(notMet, append(brought, "--json", "--html", "page.html"), `^  "headline": "REVIEW",$`, `^  "result": "REVIEW",$`, `^      "file": ".*m2.fork",$`, `^      "monitor": "m2.example.org",$`, `^  "newest": `)
+	page, err := os.ReadFile(filepath.Join(p.dir, "page.html"))
+	p.Must(err)
+	if !bytes.Contains(page, []byte("m2.fork, which the reader brought")) {
+		t.Error("the page does not say that the reader brought the fork")
+	}
+	for _, name := range []string{"stranger.fork", "agree.fork", "alone.checkpoint", "rules.yaml"} {
+		p.wantOf(cli.BadUsage, []string{"--fork", name}, `the fork .*`+name+` convicts no monitor of your newest roster: want two checkpoints of one size`)
+	}
+	p.wantOf(cli.BadUsage, []string{"--fork", "large.fork"}, `--fork: .*large.fork: more than `)
+
+	hour := p.First.String()
+	explain := []string{"explain", "bundle.zip", "--rules", "rules.yaml", "--roster", "roster.yaml", "--committee", p.CommitteeKey, "--hour", hour}
+	if code, out := p.run(append(explain, "--fork", "m2.fork")...); code != 0 || !strings.Contains(out, "m2.example.org (operator-2): unknown: void\n") {
+		t.Errorf("explain: exit code %d\n%s", code, out)
+	}
+
+	// The same verdict as that of a bundle with the fork in it; bringing it changes nothing.
+	p.forks = [][]byte{fork}
+	p.write()
+	p.want(notMet, `^verdict: REVIEW$`)
+	p.wantOf(notMet, brought, `^verdict: REVIEW$`, `m2.example.org signed two histories, so nothing of it counts, as another fork shows already$`)
+	// A log that is not there can be convicted, too.
+	p.forks, p.logs = nil, func(all []evidence.MonitorMonth) []evidence.MonitorMonth {
+		return slices.DeleteFunc(all, func(m evidence.MonitorMonth) bool { return m.Key == p.Monitors[1].Log.Key() })
+	}
+	p.write()
+	p.wantOf(notMet, brought, `m2.example.org signed two histories, and no log by that key is in the bundle$`)
+}
+
+// before is the first checkpoint of a fork.
+func before(fork []byte) []byte {
+	parts := bytes.SplitAfter(fork, []byte("\n\n"))
+	return append(slices.Clone(parts[0]), bytes.TrimSuffix(parts[1], []byte("\n"))...)
 }
 
 // The committee's own files: what cannot be meant is refused, by name.

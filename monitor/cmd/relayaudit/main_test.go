@@ -11,12 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 )
 
@@ -202,6 +204,29 @@ func FuzzLine(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A pipe into which nobody writes is refused: to open it would never end.
+func TestPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	golden := "../../bundle/testdata/golden/eligible/"
+	args := func(bundle, rules, roster string, more ...string) []string {
+		return append([]string{"verify", bundle, "--rules", rules, "--roster", roster, "--unsigned"}, more...)
+	}
+	for what, args := range map[string][]string{
+		"bundle": args(pipe, golden+"rules.yaml", golden+"roster.yaml"),
+		"rules":  args(golden+"bundle.zip", pipe, golden+"roster.yaml"),
+		"roster": args(golden+"bundle.zip", golden+"rules.yaml", pipe),
+		"fork":   args(golden+"bundle.zip", golden+"rules.yaml", golden+"roster.yaml", "--fork", pipe),
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := run(args, strings.NewReader(""), &stdout, &stderr); code != cli.BadUsage || !strings.Contains(stderr.String(), what) || !strings.Contains(stderr.String(), pipe+" is no file") {
+			t.Errorf("%s: exit code %d: %s", what, code, stderr.String())
+		}
+	}
 }
 
 // Whoever writes a bundle chooses what its errors quote.

@@ -30,6 +30,7 @@ type trust struct {
 	Rules     []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest rules, from the committee; give it again for older ones, by which a bundle was judged."`
 	Roster    []string `required:"" sep:"none" type:"existingfile" placeholder:"FILE" help:"The committee's newest roster, from the committee; give it again for older ones."`
 	Releases  string   `type:"existingfile" placeholder:"FILE" help:"The release list that the newest roster names, for a bundle that was judged by an older roster with another list."`
+	Fork      []string `sep:"none" type:"existingfile" placeholder:"FILE" help:"A proof that a monitor signed two histories, which the bundle may have left out: a file forks/*.txt of a bundle, forks/*.fork of a mirror, or log/witness/*.fork of a monitor. Nothing of that monitor counts then. Repeatable."`
 	Committee string   `xor:"trust" placeholder:"VKEY" help:"The committee's verifier key: the newest rules and roster must be signed by it, and vouch for the older ones."`
 	Unsigned  bool     `xor:"trust" help:"Take rules and roster as they are; the result is REVIEW at most."`
 	Relay     *string  `placeholder:"ID" help:"The relay that the bundle must be about."`
@@ -61,6 +62,9 @@ func (t *trust) options() (bundle.Options, error) {
 		if o.Releases, err = bounded.ReadFile(t.Releases, bounty.MaxBytes); err != nil {
 			return bundle.Options{}, cli.BadInput(fmt.Errorf("read the release list: %w", err))
 		}
+	}
+	if o.Forks, err = readForks(t.Fork); err != nil {
+		return bundle.Options{}, cli.BadInput(err)
 	}
 	if t.Relay != nil {
 		if o.Relay = *t.Relay; o.Relay == "" {
@@ -99,6 +103,21 @@ func readAll(what string, names []string) ([][]byte, error) {
 			return nil, fmt.Errorf("read the %s: %w", what, err)
 		}
 		out = append(out, b)
+	}
+	return out, nil
+}
+
+func readForks(names []string) ([]bundle.GivenFork, error) {
+	if len(names) > maxChain {
+		return nil, fmt.Errorf("--fork: %d files, at most %d are read", len(names), maxChain)
+	}
+	var out []bundle.GivenFork
+	for _, name := range names {
+		data, err := bounded.ReadFile(name, 2*evidence.MaxCheckpointBytes+1)
+		if err != nil {
+			return nil, fmt.Errorf("--fork: %w", err)
+		}
+		out = append(out, bundle.GivenFork{File: name, Data: data})
 	}
 	return out, nil
 }
@@ -142,6 +161,9 @@ func (t *trust) open(name string) (res bundle.Result, done func(), err error) {
 	if err != nil {
 		return res, nil, err
 	}
+	if err := bounded.Regular(name); err != nil {
+		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
@@ -155,14 +177,11 @@ func (t *trust) open(name string) (res bundle.Result, done func(), err error) {
 	if err != nil {
 		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
 	}
-	if !info.Mode().IsRegular() {
-		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %s is no file", name))
-	}
 	res, err = bundle.Verify(f, info.Size(), o)
 	var input *bundle.InputError
 	switch {
 	case errors.As(err, &input):
-		return res, nil, cli.BadInput(fmt.Errorf("%w: see --committee and --unsigned, --rules and --roster", err))
+		return res, nil, cli.BadInput(fmt.Errorf("%w: see --committee and --unsigned, --rules, --roster and --fork", err))
 	case err != nil:
 		return res, nil, badBundle(name, err)
 	}

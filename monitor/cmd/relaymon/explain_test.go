@@ -20,7 +20,8 @@ func TestExplain(t *testing.T) {
 	month := evidence.MonthOf(time.Now()) - 1
 	first := month.First()
 	testscript.Run(t, testscript.Params{
-		Dir: "testdata/explain",
+		Dir:  "testdata/explain",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exit": exit},
 		Setup: func(env *testscript.Env) error {
 			// Of its own for each script: they run at the same time.
 			w := scene.New(t, evidence.Lab, 1)
@@ -75,4 +76,16 @@ func certificates(w *scene.Scene, a evidence.Attempt) [][]byte {
 		return nil
 	}
 	return [][]byte{w.DER}
+}
+
+// exit runs a command and wants its exit code: exit 2 relaymon ...
+func exit(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if err != nil {
+		fmt.Sscanf(err.Error(), "exit status %d", &code)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
 }
