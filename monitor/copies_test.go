@@ -21,6 +21,8 @@ func TestCopiesOfALog(t *testing.T) {
 	w := scene.New(t, evidence.Lab, 3)
 	victim, twinDir := w.Monitors[1], filepath.Join(t.TempDir(), "twin")
 	must(t, os.CopyFS(twinDir, os.DirFS(victim.Dir)))
+	earlyDir := filepath.Join(t.TempDir(), "early")
+	must(t, os.CopyFS(earlyDir, os.DirFS(victim.Dir)))
 	w.Watch(nil)
 	roster, _, err := bounty.OpenRoster("roster", w.Signed(w.RosterYAML()), w.CommitteeKey)
 	must(t, err)
@@ -51,6 +53,19 @@ func TestCopiesOfALog(t *testing.T) {
 	twin, err := store.Open(twinDir)
 	must(t, err)
 	defer twin.Close()
+	// Two copies that end before a month begin it with what they have: that is no contradiction.
+	early, err := store.Open(earlyDir)
+	must(t, err)
+	defer early.Close()
+	_, err = early.Seal((w.First + 3).Start().Add(20 * time.Minute))
+	must(t, err)
+	ended, err := early.Month(month+1, w.RelayID, w.AsOf, witnesses...)
+	must(t, err)
+	longer, err := victim.Log.Month(month+1, w.RelayID, w.AsOf, witnesses...)
+	must(t, err)
+	if fork, err := contradiction(ended, longer); fork != nil || err != nil || ended.StartSize >= longer.StartSize {
+		t.Errorf("%d and %d blocks before the month: %q, %v", ended.StartSize, longer.StartSize, fork, err)
+	}
 	_, err = twin.Seal(w.AsOf)
 	must(t, err)
 	second, err := twin.Month(month, w.RelayID, w.AsOf, witnesses...)
