@@ -33,7 +33,8 @@ type BundleRequest struct {
 	// From are sources of other monitors' logs: the folder of a log, of a monitor's data,
 	// or of a mirror; a bundle of the same month; or the URL of one.
 	From []string
-	// Tell is told in words which copies of a log were left aside; nil: nobody is.
+	// Tell is called with a sentence for each copy of a log that is left aside, and for each
+	// log that ends early; nil: nobody is told.
 	Tell func(string)
 }
 
@@ -90,6 +91,11 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		return nil, err
 	}
 	logs, forks = append([]evidence.MonitorMonth{own}, logs...), append(forks, theirs...)
+	for _, log := range logs {
+		if log.Cut != "" && q.Tell != nil {
+			q.Tell(fmt.Sprintf("the log of %q ends early: %s", log.Origin, log.Cut))
+		}
+	}
 	geo, err := bundle.DefaultGeo()
 	if err != nil {
 		return nil, err

@@ -35,7 +35,7 @@ func onceEach(all []copied, roster *bounty.Roster, q BundleRequest) (logs []evid
 			forks = append(forks, fork)
 		}
 		if q.Tell != nil {
-			q.Tell(fmt.Sprintf("the log of %s is in %s and in %s: that from %s is left aside, %s", c.Origin, aside.source, kept[i].source, aside.source, why))
+			q.Tell(fmt.Sprintf("the log of %q is in %s and in %s: that from %s is left aside, %s", c.Origin, aside.source, kept[i].source, aside.source, why))
 		}
 	}
 	for _, k := range kept {

@@ -80,7 +80,7 @@ func TestCopiesOfALog(t *testing.T) {
 		"further":              {shorter, whole, whole, "that from a is left aside, since the other one reaches further or has more cosignatures"},
 		"not so far":           {whole, shorter, whole, "that from b is left aside, since it reaches no further"},
 		"more cosignatures":    {fewer, whole, whole, "that from a is left aside, since the other one reaches further or has more cosignatures"},
-		"less cosignatures":    {whole, fewer, whole, "that from b is left aside, since it reaches no further"},
+		"fewer cosignatures":   {whole, fewer, whole, "that from b is left aside, since it reaches no further"},
 		"not good":             {bad, shorter, shorter, "that from a is left aside, since it is not good"},
 		"the other is no good": {shorter, bad, shorter, "that from b is left aside, since it is not good"},
 		"two histories":        {whole, second, whole, "the two convict the log of two histories"},
@@ -91,7 +91,7 @@ func TestCopiesOfALog(t *testing.T) {
 		if err != nil || len(logs) != 2 || logs[1].Key != other.Key {
 			t.Fatalf("%s: %d logs, %v", name, len(logs), err)
 		}
-		if !reflect.DeepEqual(logs[0], tc.want) || len(told) != 1 || !strings.Contains(told[0], tc.tell) || !strings.HasPrefix(told[0], "the log of "+whole.Origin+" is in ") {
+		if !reflect.DeepEqual(logs[0], tc.want) || len(told) != 1 || !strings.Contains(told[0], tc.tell) || !strings.HasPrefix(told[0], `the log of "`+whole.Origin+`" is in `) {
 			t.Errorf("%s: got a log of %d hours, %q", name, len(logs[0].Headers), told)
 		}
 		if (len(forks) == 1) != (name == "two histories") {

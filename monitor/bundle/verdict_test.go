@@ -329,7 +329,7 @@ func TestLabAndRealNeverMix(t *testing.T) {
 	lab.Watch(nil)
 	lab.Network = evidence.PSF // a roster and rules of the real thing over a lab's log
 	in := inputOf(lab)
-	if _, err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "never mixed") {
+	if _, err := Write(&bytes.Buffer{}, in); err == nil || !strings.Contains(err.Error(), "is a log of network lab") {
 		t.Errorf("got %v", err)
 	}
 	real.Watch(nil)

@@ -11,7 +11,7 @@ import (
 )
 
 // NewCertificate says of a leaf what a monitor writes of it: the first 100 names only, and
-// no text of more than 256 bytes. Who reads a record takes its word: see [CheckCertificate].
+// no text of more than 256 bytes. Whoever reads a record takes its word: see [CheckCertificate].
 func NewCertificate(der []byte) (*Certificate, error) {
 	if err := checkLeaf(der); err != nil {
 		return nil, err

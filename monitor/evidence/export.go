@@ -1,9 +1,10 @@
 package evidence
 
 import (
+	"cmp"
 	"fmt"
-	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -49,6 +50,7 @@ type exporter struct {
 	log       note.Verifier
 	witnesses []note.Verifier
 	certs     map[string][]byte
+	leaves    []string // the hashes of certs, in the order in which records name them
 	out       MonitorMonth
 }
 
@@ -66,19 +68,16 @@ func (e *exporter) export(witnesses []string) (err error) {
 	if err != nil {
 		return err
 	}
-	for i, h := range headers {
-		if h.Records > 0 {
-			if err := e.records(e.out.StartSize+int64(i), h); err != nil {
-				return err
-			}
-		}
+	if headers, err = e.contents(headers); err != nil {
+		return err
 	}
 	if n := len(headers); n > 0 && headers[n-1].Hour == e.out.Month.End()-1 {
 		if err := e.tip(e.out.StartSize + int64(n)); err != nil {
 			return err
 		}
 	}
-	for _, sha := range slices.Sorted(maps.Keys(e.certs)) {
+	slices.Sort(e.leaves)
+	for _, sha := range e.leaves {
 		e.out.Certificates = append(e.out.Certificates, e.certs[sha])
 	}
 	// What no verifier takes is better not handed out.
@@ -113,6 +112,7 @@ func (e *exporter) blocks() ([]Header, error) {
 	end := 0
 	for i, h := range headers {
 		if len(h.Cosigned) > 0 && (!signed || !e.held(h.Cosigned, cosigned)) {
+			e.out.Cut = fmt.Sprintf("block %s tells of cosignatures under the checkpoint before it which are not there, so that no verifier takes it", h.Hour)
 			break
 		}
 		if signed = h.Signed; signed {
@@ -164,6 +164,46 @@ func (e *exporter) sealed(m Month) ([][]byte, []Header, error) {
 	return lines[:end], headers[:end], nil
 }
 
+// monthRoom is what the blocks of a month may take, so that there is room for its index and
+// the checkpoints before and after it.
+var monthRoom = MaxMonthBytes - 1<<20
+
+// contents takes in what the blocks hold of the relay, as far as a month has room: a log
+// that was blown up ends before that, and what it said before stands. It returns the
+// headers of the blocks that fit, the last of which is signed.
+func (e *exporter) contents(headers []Header) ([]Header, error) {
+	var fit, now struct{ blocks, checkpoints, proofs, records, leaves int }
+	size := 0
+	for i, h := range headers {
+		if h.Records > 0 {
+			if err := e.records(e.out.StartSize+int64(i), h); err != nil {
+				return nil, err
+			}
+		}
+		for _, b := range slices.Concat(e.out.Headers[i:i+1], e.out.Proofs[now.proofs:], e.out.Records[now.records:]) {
+			size += len(b) + 1
+		}
+		for _, sha := range e.leaves[now.leaves:] {
+			size += len(e.certs[sha])
+		}
+		if h.Signed {
+			size += len(e.out.Checkpoints[now.checkpoints]) + 1
+			now.checkpoints++
+		}
+		if size > monthRoom {
+			e.out.Cut = fmt.Sprintf("with block %s the month would be larger than %d bytes, and no verifier takes that", h.Hour, monthRoom)
+			e.out.Headers, e.out.Checkpoints = e.out.Headers[:fit.blocks], e.out.Checkpoints[:fit.checkpoints]
+			e.out.Proofs, e.out.Records, e.leaves = e.out.Proofs[:fit.proofs], e.out.Records[:fit.records], e.leaves[:fit.leaves]
+			return headers[:fit.blocks], nil
+		}
+		now.blocks, now.proofs, now.records, now.leaves = i+1, len(e.out.Proofs), len(e.out.Records), len(e.leaves)
+		if h.Signed {
+			fit = now
+		}
+	}
+	return headers, nil
+}
+
 // records takes in what a block holds of the relay.
 func (e *exporter) records(block int64, h Header) error {
 	lines, err := e.src.RecordLines(block)
@@ -191,6 +231,7 @@ func (e *exporter) records(block int64, h Header) error {
 		if e.certs[c.SHA256], err = e.src.CertificateOf(c.SHA256); err != nil {
 			return err
 		}
+		e.leaves = append(e.leaves, c.SHA256)
 	}
 	return nil
 }
@@ -287,8 +328,14 @@ func (e *exporter) checkpoint(size int64) (out []byte, cosigned []note.Signature
 	return out, sigs[1:], nil
 }
 
-// told puts the cosignature in front of which the block after the checkpoint tells.
+// told puts first the cosignature of which the block after the checkpoint tells, or else the
+// earliest.
 func (e *exporter) told(size int64, list []note.Signature) ([]note.Signature, error) {
+	slices.SortFunc(list, func(a, b note.Signature) int { // verified: these have a time
+		x, _ := CosignedAt(a)
+		y, _ := CosignedAt(b)
+		return cmp.Or(x.Compare(y), strings.Compare(a.Base64, b.Base64))
+	})
 	if size >= e.size {
 		return list, nil
 	}

@@ -55,3 +55,9 @@ func StatementVerifier(logKey string) (dsse.Verifier, error) {
 	k, err := parsePublicKey(logKey)
 	return dsseKey{publicKey: k}, err
 }
+
+// SetMonthRoom sets how many bytes the blocks of an exported month may take.
+func SetMonthRoom(n int) (was int) {
+	was, monthRoom = monthRoom, n
+	return was
+}

@@ -33,6 +33,9 @@ type MonitorMonth struct {
 	// Certificates are the leaves (DER) the records refer to, sorted by their SHA-256.
 	Certificates [][]byte
 
+	// Cut is why an export ends before the log does; it is in none of the files.
+	Cut string
+
 	// grownIndex is month.json with its members that nobody knows yet; nil: it has none.
 	grownIndex []byte
 }

@@ -421,11 +421,11 @@ func TestNewRefuses(t *testing.T) {
 	before := files(t, dir)
 	_, other := watched(t)
 	for why, o := range map[string]Options{
-		"verifier key": {From: "http://127.0.0.2/", Dir: dir, Key: "x"},
-		"witness":      {From: "http://127.0.0.2/", Dir: dir, Key: m.Log.Key(), Witnesses: []string{"x"}},
-		"want an http": {From: filepath.Join(dir, "none"), Dir: dir, Key: m.Log.Key()},
-		"want the URL": {From: "http:///x", Dir: dir, Key: m.Log.Key()},
-		"gone on with": of(other, "http://127.0.0.2/", dir),
+		"verifier key":                          {From: "http://127.0.0.2/", Dir: dir, Key: "x"},
+		"witness":                               {From: "http://127.0.0.2/", Dir: dir, Key: m.Log.Key(), Witnesses: []string{"x"}},
+		"none: want the http or https URL":      {From: filepath.Join(dir, "none"), Dir: dir, Key: m.Log.Key()},
+		"http:///x: want the http or https URL": {From: "http:///x", Dir: dir, Key: m.Log.Key()},
+		"gone on with":                          of(other, "http://127.0.0.2/", dir),
 	} {
 		if mir, err := New(o); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%v, want %q", err, why)

@@ -122,7 +122,7 @@ func (c *checker) told(h evidence.Header) {
 	for _, held := range h.Cosigned {
 		there := slices.ContainsFunc(c.last, func(s note.Signature) bool {
 			at, err := evidence.CosignedAt(s)
-			return err == nil && !at.After(held.Time.Time) && fmt.Sprintf("%s+%08x", s.Name, s.Hash) == held.Witness
+			return err == nil && at.Equal(held.Time.Time) && fmt.Sprintf("%s+%08x", s.Name, s.Hash) == held.Witness
 		})
 		if !there {
 			c.fault("block %s tells that %s cosigned the checkpoint before it at %s, and that cosignature is not there", h.Hour, held.Witness, held.Time)

@@ -71,7 +71,7 @@ var ErrTaken = errors.New("what is written here needs a folder of its own: name 
 // folders are what a folder of a log holds beside its checkpoint; a mirror keeps forks.
 var folders = []string{"tile", "records", "checkpoints", "certificates", "forks"}
 
-// free says whether a folder is empty, or holds a log already, if only the begin of one.
+// free says whether a folder is empty, or holds a log already, or the beginning of one.
 func free(dir string) error {
 	list, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -87,6 +87,7 @@ func free(dir string) error {
 			return nil
 		case name == lockFile:
 			locked = true
+		case name == "lost+found": // of the file system
 		case aside(name), d.IsDir() && slices.Contains(folders, name) && locked: // the lock is the first by name
 		default:
 			other = cmp.Or(other, name)

@@ -112,7 +112,8 @@ A copy that checks everything and goes on from there:
 
     relaymon mirror URL-OF-THIS-PAGE FOLDER --key VERIFIER-KEY
 
-The verifier key comes from the committee's roster, not from here.
+The verifier key comes from the committee's roster, not from here. With --roster FILE in its
+place the copy also keeps and checks what witnesses signed.
 `, h.src.Origin(), h.src.Size(), h.src.First())
 	h.send(w, r, content{typ: text, cache: aMoment, body: b, tag: tagOf(b)})
 }
