@@ -39,6 +39,10 @@ helia.createLibp2p = options => createLibp2p({
 })
 const ipfs = await helia.start()
 const libp2p = ipfs.libp2p
+// js-libp2p asks a relay once, and gives up after 5 s, which is too short on a busy machine.
+const stores = libp2p.components.transportManager.getTransports().map(t => t.reservationStore).filter(Boolean)
+if (stores.length !== 1 || !stores[0].reservationCompletionTimeout) throw new Error('want one transport that reserves')
+stores[0].reservationCompletionTimeout = 60_000
 
 const coord = new IpfsCoord({
   ipfs,
