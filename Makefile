@@ -15,7 +15,7 @@ DIST ?= dist
 # auditor start none: what they call is tested where it is.
 RACE = $(filter-out %/monitor/bounty %/monitor/cmd/relayaudit,$(shell go list ./relay/... ./monitor/... ./internal/coord/...))
 
-.PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps fuzz vuln clean
+.PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps dates fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ race: ## The tests of concurrent parts, with the race detector
 
 deps: ## Install what the tests need (Debian packages, npm modules)
 	.ci/deps
+
+dates: ## Run the tests at the edges of months and hours (AT="2028-02-29T23:59:30Z ..."; a quarter of an hour each)
+	.ci/dates $(or $(AT),2026-12-01T00:10:00Z 2026-12-31T23:55:00Z 2028-02-29T10:59:00Z)
 
 fuzz: ## Run each fuzz test for FUZZTIME (default 30s)
 	.ci/fuzz $(or $(FUZZTIME),30s)

@@ -65,11 +65,17 @@ func (s *spot) serve(h http.Handler) {
 	s.handler = h
 }
 
-// newHouse makes n monitors whose logs began three hours ago, and starts them.
+// newHouse makes n monitors whose logs began three hours ago, and starts them. If a month
+// would end within the hours that tests seal, they began before those: what an hour's
+// cosignatures are is told by the checkpoints of its own month.
 func newHouse(t *testing.T, n int) *house {
 	t.Helper()
 	dir := t.TempDir()
-	h := &house{t: t, first: evidence.HourOf(time.Now()) - 3, rules: filepath.Join(dir, "rules.yaml"), roster: filepath.Join(dir, "roster.yaml")}
+	first := evidence.HourOf(time.Now()) - 3
+	if next := (first + 7).Month(); first.Month() != next {
+		first = next.First() - 8
+	}
+	h := &house{t: t, first: first, rules: filepath.Join(dir, "rules.yaml"), roster: filepath.Join(dir, "roster.yaml")}
 	must(t, os.WriteFile(h.rules, []byte("network: lab\n"), 0o644))
 	roster := "network: lab\nmonitors:\n"
 	for i := range n {
