@@ -43,8 +43,9 @@ func (m *Machine) CloudInit(ctx context.Context) (CloudInit, error) {
 	if err := m.WaitSSH(ctx); err != nil {
 		return CloudInit{}, err
 	}
-	// Its exit code says 1 for errors and 2 for warnings.
-	out, err := m.Run(ctx, "cloud-init status --wait --format=json || true")
+	// Its exit code says 1 for errors and 2 for warnings. What it has read while it waited
+	// may be older than the failure that ended the wait: it is asked again.
+	out, err := m.Run(ctx, "cloud-init status --wait >/dev/null || true; cloud-init status --format=json || true")
 	if err != nil {
 		return CloudInit{}, fmt.Errorf("wait for cloud-init: %w", err)
 	}
