@@ -184,7 +184,12 @@ func TestWaitReady(t *testing.T) {
 			m, _ := newGuest(t)
 			bin := t.TempDir()
 			for program, script := range map[string]string{
-				"cloud-init": "[ \"$*\" = 'status --wait --format=json' ] || exit 9\necho '" + c.cloudInit + "'\nexit 2",
+				// What it says after a wait may be of before the failure that ended it.
+				"cloud-init": `case "$*" in
+"status --wait") echo "status: error"; exit 1;;
+"status --format=json") echo '` + c.cloudInit + `'; exit 2;;
+*) exit 9;;
+esac`,
 				"systemctl": `case "$1" in
 is-system-running) echo ` + c.system + `; [ ` + c.system + ` = running ];;
 --failed) echo bad.service loaded failed;;
