@@ -89,7 +89,7 @@ race: ## The tests of concurrent parts, with the race detector
 deps: ## Install what the tests need (Debian packages, npm modules)
 	.ci/deps
 
-dates: ## Run the tests at the edges of months and hours (AT="2028-02-29T23:59:30Z ..."; a quarter of an hour each)
+dates: ## Run the tests at the edges of months and hours (AT="2028-02-29T23:59:30Z ..."; 20 minutes, 10 for each further one)
 	.ci/dates $(or $(AT),2026-12-01T00:10:00Z 2026-12-31T23:55:00Z 2028-02-29T10:59:00Z)
 
 fuzz: ## Run each fuzz test for FUZZTIME (default 30s)
