@@ -66,8 +66,8 @@ func (s *spot) serve(h http.Handler) {
 }
 
 // newHouse makes n monitors whose logs began three hours ago, and starts them. If a month
-// would end within the hours that tests seal, they began before those: what an hour's
-// cosignatures are is told by the checkpoints of its own month.
+// ends within the hours that tests seal, the logs begin eight hours before that end: an
+// hour's cosignatures are those on the checkpoints of its own month.
 func newHouse(t *testing.T, n int) *house {
 	t.Helper()
 	dir := t.TempDir()

@@ -43,8 +43,8 @@ func (m *Machine) CloudInit(ctx context.Context) (CloudInit, error) {
 	if err := m.WaitSSH(ctx); err != nil {
 		return CloudInit{}, err
 	}
-	// Its exit code says 1 for errors and 2 for warnings. What it has read while it waited
-	// may be older than the failure that ended the wait: it is asked again.
+	// Its exit code says 1 for errors and 2 for warnings. The status that ends a wait may
+	// lack the error that ended it, so it is read once more after the wait.
 	out, err := m.Run(ctx, "cloud-init status --wait >/dev/null || true; cloud-init status --format=json || true")
 	if err != nil {
 		return CloudInit{}, fmt.Errorf("wait for cloud-init: %w", err)

@@ -184,7 +184,7 @@ func TestWaitReady(t *testing.T) {
 			m, _ := newGuest(t)
 			bin := t.TempDir()
 			for program, script := range map[string]string{
-				// What it says after a wait may be of before the failure that ended it.
+				// The status that ends a wait lacks the errors.
 				"cloud-init": `case "$*" in
 "status --wait") echo "status: error"; exit 1;;
 "status --format=json") echo '` + c.cloudInit + `'; exit 2;;
