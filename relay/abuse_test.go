@@ -21,6 +21,8 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/pebble"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // attacked is a relay of a small machine with all its listeners, on which
@@ -35,12 +37,12 @@ type attacked struct {
 	http string // host:port
 }
 
-func startAttacked(t *testing.T, change func(*Config)) *attacked {
+func startAttacked(t *testing.T, change func(*config.Config)) *attacked {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("skipped: -short (an attack takes all the CPU there is; slowed down further, as by the race detector, nobody is served in time)")
 	}
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
 	c.Limits.Connections = 512
 	c.Listen.HTTP = fmt.Sprintf("127.0.0.2:%d", freePort(t))
 	if change != nil {
@@ -60,15 +62,15 @@ func (a *attacked) isServing(t *testing.T, peers int) {
 	t.Helper()
 	var before host.Host
 	for i := range peers {
-		h, at := newClientAt(t, fmt.Sprintf("127.0.1.%d", i+1)), a.tcp
+		h, at := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.1.%d", i+1)), a.tcp
 		if i%2 == 1 {
-			h, at = newPeer(t, a.root), a.wss
+			h, at = relaytest.NewPeer(t, a.root), a.wss
 		}
-		if _, err := client.Reserve(testContext(t), h, at); err != nil {
+		if _, err := client.Reserve(relaytest.Context(t), h, at); err != nil {
 			t.Fatalf("peer %d of %d does not get a reservation: %v", i+1, peers, err)
 		}
 		if before != nil {
-			if err := echo(t, h, before, at, 4096); err != nil {
+			if err := relaytest.Echo(t, h, before, at, 4096); err != nil {
 				t.Fatalf("peer %d of %d does not reach the one before: %v", i+1, peers, err)
 			}
 		}
@@ -80,7 +82,7 @@ func (a *attacked) isServing(t *testing.T, peers int) {
 func (a *attacked) isQuiet(t *testing.T) {
 	t.Helper()
 	a.saysLittle(t)
-	eventually(t, "the attack's connections are gone", func() bool {
+	relaytest.Eventually(t, "the attack's connections are gone", func() bool {
 		transient := 0
 		err := a.host.Network().ResourceManager().ViewTransient(func(s network.ResourceScope) error {
 			stat := s.Stat()
@@ -106,7 +108,7 @@ func everywhere(t *testing.T, n int, f func(ctx context.Context, d *net.Dialer))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range n {
-		d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(i+1))}, Timeout: patience}
+		d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(i+1))}, Timeout: relaytest.Patience}
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				f(ctx, d)
@@ -174,7 +176,7 @@ func TestAbuseSlowHandshakes(t *testing.T) {
 			if err != nil {
 				break
 			}
-			_ = raw.SetDeadline(time.Now().Add(patience))
+			_ = raw.SetDeadline(time.Now().Add(relaytest.Patience))
 			c, err := kind.say(ctx, raw)
 			if err != nil {
 				raw.Close() // the relay has had enough of this address
@@ -202,7 +204,7 @@ func TestAbuseSlowHandshakes(t *testing.T) {
 			c.Close()
 		}
 	})
-	eventually(t, "the attack is under way", func() bool { return held.Load() > 400 })
+	relaytest.Eventually(t, "the attack is under way", func() bool { return held.Load() > 400 })
 	a.isServing(t, 30)
 	if resp, _ := get(t, a.Relay, a.root, "/healthz"); resp.StatusCode != 200 {
 		t.Errorf("the status page answers %s", resp.Status)
@@ -223,7 +225,7 @@ func TestAbuseAbortedHandshakes(t *testing.T) {
 			if err != nil {
 				return
 			}
-			_ = c.SetDeadline(time.Now().Add(patience))
+			_ = c.SetDeadline(time.Now().Add(relaytest.Patience))
 			if _, err := kind.say(ctx, c); err == nil {
 				begun.Add(1)
 			}
@@ -231,7 +233,7 @@ func TestAbuseAbortedHandshakes(t *testing.T) {
 			c.Close()
 		}
 	})
-	eventually(t, "the attack is under way", func() bool { return begun.Load() > 1000 })
+	relaytest.Eventually(t, "the attack is under way", func() bool { return begun.Load() > 1000 })
 	a.isServing(t, 30)
 	stop()
 	a.isQuiet(t)
@@ -245,8 +247,8 @@ func TestAbuseRequests(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range 16 {
-		h := newClientAt(t, fmt.Sprintf("127.0.2.%d", i+1))
-		must(t, h.Connect(testContext(t), a.tcp))
+		h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.2.%d", i+1))
+		relaytest.Must(t, h.Connect(relaytest.Context(t), a.tcp))
 		wg.Go(func() {
 			for ctx.Err() == nil {
 				_, err := client.Reserve(ctx, h, a.tcp)
@@ -254,7 +256,7 @@ func TestAbuseRequests(t *testing.T) {
 				if asked.Add(1); errors.As(err, &no) {
 					refused.Add(1)
 				}
-				if s, err := openRaw(ctx, h, a.tcp.ID, a.wss.ID); err == nil {
+				if s, err := relaytest.OpenRaw(ctx, h, a.tcp.ID, a.wss.ID); err == nil {
 					t.Error("a circuit to the relay itself")
 					_ = s.Reset()
 				}
@@ -263,7 +265,7 @@ func TestAbuseRequests(t *testing.T) {
 	}
 	stop := sync.OnceFunc(func() { cancel(); wg.Wait() })
 	defer stop()
-	eventually(t, "the attack is refused", func() bool { return refused.Load() > 500 })
+	relaytest.Eventually(t, "the attack is refused", func() bool { return refused.Load() > 500 })
 	a.isServing(t, 30)
 	stop()
 	t.Logf("%d of %d were refused", refused.Load(), asked.Load())
@@ -272,19 +274,19 @@ func TestAbuseRequests(t *testing.T) {
 
 // Peers that are known as neighbours send announcements without end.
 func TestAbuseAnnouncements(t *testing.T) {
-	a := startAttacked(t, func(c *Config) { c.PSF.Enabled = true })
+	a := startAttacked(t, func(c *config.Config) { c.PSF.Enabled = true })
 	var sent atomic.Int64
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	for i := range 8 {
-		h := newClientAt(t, fmt.Sprintf("127.0.2.%d", i+1))
-		must(t, h.Connect(testContext(t), a.tcp))
+		h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.2.%d", i+1))
+		relaytest.Must(t, h.Connect(relaytest.Context(t), a.tcp))
 		ps, err := coord.NewPubSub(ctx, h)
-		must(t, err)
+		relaytest.Must(t, err)
 		topic, err := ps.Join(coord.Topic)
-		must(t, err)
+		relaytest.Must(t, err)
 		_, err = topic.Subscribe()
-		must(t, err)
+		relaytest.Must(t, err)
 		wg.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				_ = topic.Publish(ctx, fmt.Appendf(nil, `{"from":"%d","n":%d,"filler":"%s"}`, i, n, strings.Repeat("x", 1<<10)))
@@ -300,64 +302,11 @@ func TestAbuseAnnouncements(t *testing.T) {
 	}
 	stop := sync.OnceFunc(func() { cancel(); wg.Wait() })
 	defer stop()
-	eventually(t, "the attack is under way", func() bool { return sent.Load() > 4000 })
+	relaytest.Eventually(t, "the attack is under way", func() bool { return sent.Load() > 4000 })
 	a.isServing(t, 30)
 	stop()
 	if m := a.Status().PSF.Members; m > 40 {
 		t.Errorf("%d members", m)
 	}
 	a.saysLittle(t)
-}
-
-// Circuits whose reader has stopped hold up nobody else's, and are cut when memory
-// is short, the oldest first; those that go on are not.
-func TestAbuseStalledReaders(t *testing.T) {
-	a := startAttacked(t, func(c *Config) { c.Limits.GuestCircuitData, c.Limits.GuestCircuitTime = 1<<30, time.Hour })
-	to, from := newClientAt(t, "127.0.2.1"), newClientAt(t, "127.0.2.2")
-	_, err := reserve(t, to, a.tcp)
-	must(t, err)
-	must(t, from.Connect(testContext(t), a.tcp))
-	acceptRaw(to, func(network.Stream) {}) // and read nothing
-	begun := time.Now()
-	const circuits = 30
-	ended := make(chan error, circuits)
-	for range circuits {
-		s := mustOpenRaw(t, from, a.tcp.ID, to.ID())
-		go func() {
-			_, err := s.Write(make([]byte, 64<<20))
-			ended <- err
-		}()
-	}
-	stalled := func() (n int) {
-		a.gate.mu.Lock()
-		defer a.gate.mu.Unlock()
-		for c := range a.gate.circuits {
-			if _, ok := c.stalled(); ok {
-				n++
-			}
-		}
-		return n
-	}
-	eventually(t, "all circuits stall", func() bool { return stalled() == circuits })
-	a.isServing(t, 20)
-	if n := a.gate.relieve(begun.Add(stallTime), 1<<40); n != 0 {
-		t.Errorf("%d circuits were cut that have only paused", n)
-	}
-	later := time.Now().Add(2 * stallTime)
-	if n := a.gate.relieve(later, 10*perStall-1); n != 10 {
-		t.Errorf("%d circuits were cut, want 10", n)
-	}
-	if n := a.tally.endings()[endedMemory]; n != 10 {
-		t.Errorf("%d circuits were counted, want 10", n)
-	}
-	for range 10 {
-		if err := <-ended; err == nil {
-			t.Error("64 MiB went to a peer that reads nothing")
-		}
-	}
-	eventually(t, "they are gone", func() bool { return stalled() == circuits-10 })
-	a.gate.relieve(later, 1<<40)
-	eventually(t, "the others, too", func() bool { return stalled() == 0 })
-	a.isServing(t, 4)
-	a.isQuiet(t)
 }

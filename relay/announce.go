@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/libp2p/go-libp2p/core/host"
@@ -21,18 +20,17 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/relay/circuit"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
-// Files of the PSF network in the data folder.
-const (
-	coordKeyFile = "coordination.key" // peers remember its public half
-	peerListFile = "bootstrap.json"   // the last good list of further peers
-)
+// coordKeyFile is in the data folder: peers remember its public half.
+const coordKeyFile = "coordination.key"
 
-// joinPSF goes on the coordination topic, which tells the gate who is a member.
+// joinPSF goes on the coordination topic, which tells the service who is a member.
 // Nothing is announced before announce is called: peers try a relay on its first
 // announcement only.
-func (r *Relay) joinPSF(ctx context.Context, cfg Config, h host.Host, g *gate, wg *sync.WaitGroup) (leave, announce func(), err error) {
+func (r *Relay) joinPSF(ctx context.Context, cfg config.Config, h host.Host, g *circuit.Service, wg *sync.WaitGroup) (leave, announce func(), err error) {
 	if !cfg.PSF.Enabled {
 		return func() {}, func() {}, nil
 	}
@@ -64,13 +62,13 @@ func (r *Relay) joinPSF(ctx context.Context, cfg Config, h host.Host, g *gate, w
 	}
 	b, err := coord.NewBootstrap(coord.BootstrapConfig{
 		Host: h, Peers: peers,
-		ListURL: cfg.PSF.BootstrapList, Cache: filepath.Join(cfg.DataDir, peerListFile),
+		ListURL: cfg.PSF.BootstrapList, Cache: filepath.Join(cfg.DataDir, config.PeerListFile),
 		AllowPrivate: cfg.Network.AllowPrivate, Log: r.log,
 	})
 	if err != nil {
 		return fail(errors.Join(err, m.Close()))
 	}
-	g.know(m)
+	g.SetMembership(m)
 	r.mu.Lock()
 	r.member = m
 	r.mu.Unlock()
@@ -143,7 +141,7 @@ func byUse(addrs []ma.Multiaddr) []ma.Multiaddr {
 		switch {
 		case noUDP == nil:
 			return 2
-		case isWSS(a):
+		case config.IsWSS(a):
 			return 1
 		default:
 			return 0
@@ -165,37 +163,4 @@ func tcp4(a ma.Multiaddr) (netip.Addr, int, bool) {
 	}
 	ap, err := netip.ParseAddrPort(na.String())
 	return ap.Addr(), int(ap.Port()), err == nil
-}
-
-// warnings says what about this configuration makes PSF peers pass the relay by:
-// helia-coord leaves out each address that contains one of a few strings, wherever
-// in the address they stand.
-func (c Config) warnings(id peer.ID) (out []string) {
-	drop := func(what, part string) {
-		out = append(out, fmt.Sprintf("PSF peers silently ignore %s, because it contains %q: %s", what, part,
-			"helia-coord 2.0.2 takes every such address for one it cannot use"))
-	}
-	if part := dropped(id.String()); part != "" {
-		drop("every address of this relay, as its peer ID "+id.String()+" does", part)
-	}
-	if part := dropped(c.Domain); part != "" {
-		drop("the domain "+c.Domain, part)
-	}
-	if c.Announce.IP4.IsValid() {
-		if part := droppedIP4(c.Announce.IP4.String()); part != "" {
-			drop("the address "+c.Announce.IP4.String(), part)
-		}
-	}
-	return out
-}
-
-// droppedIP4 names the part of an IPv4 address for which PSF peers take it for a
-// private one (they mean 172.16.0.0/12).
-func droppedIP4(s string) string {
-	for _, part := range []string{"172.1", "172.2", "172.3"} {
-		if strings.Contains(s, part) {
-			return part
-		}
-	}
-	return ""
 }

@@ -6,18 +6,19 @@ import (
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // The first announcement that a newcomer hears must be all it needs.
 func TestAnnouncement(t *testing.T) {
 	t.Parallel() // the second announcement comes ten seconds after the first
-	r := start(t, labConfig(t))
-	h := newPeer(t, nil)
+	r := start(t, relaytest.LabConfig(t))
+	h := relaytest.NewPeer(t, nil)
 	ps, err := coord.NewPubSub(t.Context(), h, pubsub.WithFloodPublish(true))
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := testContext(t)
+	ctx := relaytest.Context(t)
 	heard := make(chan coord.Heard, 1)
 	go func() {
 		a, err := coord.Hear(ctx, ps, r.ID())
@@ -26,18 +27,18 @@ func TestAnnouncement(t *testing.T) {
 		}
 		heard <- a
 	}()
-	eventually(t, "the listener subscribes", func() bool { return len(ps.GetTopics()) == 1 })
+	relaytest.Eventually(t, "the listener subscribes", func() bool { return len(ps.GetTopics()) == 1 })
 	if err := h.Connect(ctx, dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}
 	// Being on the topic is enough for a newcomer to count as a member; being
 	// connected is not.
-	eventually(t, "the listener counts as a member", func() bool { return r.gate.member(h.ID()) })
-	stranger := newPeer(t, nil)
+	relaytest.Eventually(t, "the listener counts as a member", func() bool { return r.service.Member(h.ID()) })
+	stranger := relaytest.NewPeer(t, nil)
 	if err := stranger.Connect(ctx, dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}
-	if r.gate.member(stranger.ID()) {
+	if r.service.Member(stranger.ID()) {
 		t.Error("a stranger counts as a member")
 	}
 	a := <-heard

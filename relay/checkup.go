@@ -2,18 +2,36 @@ package relay
 
 import (
 	"context"
+	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
-// checkup is what the running relay finds out about itself beside its work: its
+// Subject is what the checkup asks of the relay that it is of.
+type Subject interface {
+	ID() peer.ID
+	Config() config.Config
+	Status() status.Status
+	// Answered is how often PSF peers were answered that measure the relay.
+	Answered() uint64
+	// HeldFrom is how many reservations count for one address.
+	HeldFrom(netip.Addr) int
+}
+
+// Checkup is what the running relay finds out about itself beside its work: its
 // status page shows by it which requirements of the bounty are met.
-type checkup struct {
+type Checkup struct {
+	of        Subject
+	log       *slog.Logger
 	observers *observers
 
 	mu       sync.Mutex
@@ -24,7 +42,7 @@ type checkup struct {
 	answered uint64
 	measured time.Time // when a PSF peer last measured the relay
 	files    int       // open
-	proxied  *Proxied
+	proxied  *status.Proxied
 	warned   bool // of a proxy
 }
 
@@ -35,26 +53,31 @@ const (
 	countTime = 15 * time.Second
 )
 
-// startExamining begins the checkup, which runs until ctx ends. What fails in it
-// never touches the relay's work.
-func (r *Relay) startExamining(ctx context.Context, h host.Host, wg *sync.WaitGroup) {
+// NewCheckup makes one that has found out nothing yet. own are the addresses that the
+// relay announces now.
+func NewCheckup(of Subject, own func() []ma.Multiaddr, log *slog.Logger) *Checkup {
+	return &Checkup{of: of, log: log, observers: newObservers(of.Config(), own)}
+}
+
+// Begin begins the checkup, which runs until ctx ends. What fails in it never touches
+// the relay's work.
+func (c *Checkup) Begin(ctx context.Context, h host.Host, wg *sync.WaitGroup) {
 	// At once: nobody who comes is missed.
-	loop, err := r.checkup.observers.watch(ctx, h)
+	loop, err := c.observers.watch(ctx, h)
 	if err != nil {
-		r.log.Warn("what peers see of the relay's address is not noted", "error", err)
+		c.log.Warn("what peers see of the relay's address is not noted", "error", err)
 	} else {
 		wg.Go(loop)
 	}
 	// At once, too: the library learns of peers only while they come.
-	reach, err := newReach(h, r.config())
+	reach, err := newReach(h, c.of.Config())
 	if err != nil {
-		r.log.Warn("peers cannot be asked whether they reach the relay", "error", err)
+		c.log.Warn("peers cannot be asked whether they reach the relay", "error", err)
 	}
-	wg.Go(func() { r.examine(ctx, h, reach) })
+	wg.Go(func() { c.examine(ctx, h, reach) })
 }
 
-func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
-	c := &r.checkup
+func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 	c.mu.Lock()
 	c.reach = reach
 	c.mu.Unlock()
@@ -74,86 +97,80 @@ func (r *Relay) examine(ctx context.Context, h host.Host, reach *reach) {
 	}
 	wg.Go(func() {
 		every(ctx, countTime, func() {
-			r.countMeasured()
-			r.lookForProxy()
-			r.countFiles()
+			c.countMeasured()
+			c.lookForProxy(h)
+			c.countFiles()
 		})
 	})
-	r.lookAround(ctx)
+	c.lookAround(ctx)
 	select {
 	case <-ctx.Done():
 		return
 	case <-time.After(lookFirst):
 	}
 	every(ctx, lookAgain, func() {
-		r.tryPlace(ctx)
-		r.lookAround(ctx)
+		c.tryPlace(ctx)
+		c.lookAround(ctx)
 	})
 }
 
 // noteVersion keeps since when this version runs here.
-func (r *Relay) noteVersion() {
-	since, err := noteVersion(r.config().DataDir, buildinfo.Version(), time.Now())
+func (c *Checkup) noteVersion() {
+	since, err := noteVersion(c.of.Config().DataDir, buildinfo.Version(), time.Now())
 	if err != nil {
-		r.log.Warn("could not note the version", "error", err)
+		c.log.Warn("could not note the version", "error", err)
 	}
-	r.checkup.mu.Lock()
-	defer r.checkup.mu.Unlock()
-	r.checkup.since = since
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.since = since
 }
 
-func (r *Relay) lookAround(ctx context.Context) {
-	r.noteVersion() // again: by now the clock may be right
-	f := look(ctx, r.config(), "", true)
-	r.checkup.mu.Lock()
-	defer r.checkup.mu.Unlock()
-	r.checkup.findings = f
+func (c *Checkup) lookAround(ctx context.Context) {
+	c.noteVersion() // again: by now the clock may be right
+	f := look(ctx, c.of.Config(), "", true)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.findings = f
 }
 
 // tryPlace reserves a place on trial while nobody holds one: those who do are proof
 // enough, and none of them shall have to give way.
-func (r *Relay) tryPlace(ctx context.Context) {
-	s := r.Status()
+func (c *Checkup) tryPlace(ctx context.Context) {
+	s := c.of.Status()
 	if s.Reservations.Members+s.Reservations.Guests > 0 {
 		return
 	}
 	done := make(chan trial, 1)
-	go func() { done <- reserveOnTrial(ctx, r.id, localAddrs(r.config(), &s)) }()
+	go func() { done <- reserveOnTrial(ctx, c.of.ID(), localAddrs(c.of.Config(), &s)) }()
 	select {
 	case t := <-done:
-		r.checkup.mu.Lock()
-		defer r.checkup.mu.Unlock()
-		r.checkup.trial = t
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.trial = t
 	case <-ctx.Done(): // a stop does not wait until the visitor has closed
 	}
 }
 
-func (r *Relay) countFiles() {
+func (c *Checkup) countFiles() {
 	n := openFiles()
-	r.checkup.mu.Lock()
-	defer r.checkup.mu.Unlock()
-	r.checkup.files = n
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.files = n
 }
 
 // countMeasured sees by the answers given whether PSF peers measure the relay,
 // which only those do that heard its announcement.
-func (r *Relay) countMeasured() {
-	r.mu.Lock()
-	m := r.member
-	r.mu.Unlock()
-	if m == nil {
-		return
-	}
-	answered := m.Stats().Answered
-	r.checkup.mu.Lock()
-	defer r.checkup.mu.Unlock()
-	if answered != r.checkup.answered {
-		r.checkup.answered, r.checkup.measured = answered, time.Now()
+func (c *Checkup) countMeasured() {
+	answered := c.of.Answered()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if answered != c.answered {
+		c.answered, c.measured = answered, time.Now()
 	}
 }
 
-// addTo completes the status by what the checkup knows.
-func (c *checkup) addTo(s *Status, cfg Config, id peer.ID, now time.Time) {
+// AddTo completes the status by what the checkup knows.
+func (c *Checkup) AddTo(s *status.Status, cfg config.Config, now time.Time) {
 	c.mu.Lock()
 	reach, f := c.reach, c.findings
 	s.VersionSince, s.Capacity.FilesUsed, s.Proxied = c.since, c.files, c.proxied
@@ -171,7 +188,7 @@ func (c *checkup) addTo(s *Status, cfg Config, id peer.ID, now time.Time) {
 	if f.at.IsZero() {
 		return // not looked yet
 	}
-	f.at, f.id = now, id
+	f.at, f.id = now, c.of.ID()
 	s.Requirements = requirements(cfg, s, f)
 }
 

@@ -28,6 +28,8 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/psf-relay/relay-appliance/internal/listen/listentest"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // crowdVar makes the test binary the relay of TestCrowds: the folder with its
@@ -40,24 +42,24 @@ func TestHelperCrowdRelay(t *testing.T) {
 		t.Skip("for TestCrowds only")
 	}
 	dir := given[0]
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	c.DataDir = filepath.Join(dir, "data")
 	c.Domain = domain
-	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	c.TLS = config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 	c.HTTPUpstream = given[1]
 	c.Listen.HTTP, c.Metrics.Listen = given[2], given[3]
-	c.Listen.WSS = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+given[4]+"/tls/ws")
-	c.Listen.TCP = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+given[5])
-	c.loopbackCounts = true
-	r, err := New(c, testLog(t))
-	must(t, err)
+	c.Listen.WSS = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/"+given[4]+"/tls/ws")
+	c.Listen.TCP = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/"+given[5])
+	c.Test.LoopbackCounts = true
+	r, err := New(c, relaytest.Log(t))
+	relaytest.Must(t, err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {
 		<-r.Ready()
 		fmt.Println("ready", r.ID())
 	}()
-	must(t, r.Run(ctx))
+	relaytest.Must(t, r.Run(ctx))
 }
 
 // With 1,024 open files, whoever opens 1,100 connections to one listener locks out
@@ -80,8 +82,8 @@ func TestCrowds(t *testing.T) {
 
 	dir := t.TempDir()
 	cert, key := selfSigned(t, domain)
-	must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
-	must(t, os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
+	relaytest.Must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
+	relaytest.Must(t, os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
 	var ports [4]int
 	for i := range ports {
 		ports[i] = freePort(t)
@@ -94,11 +96,11 @@ func TestCrowds(t *testing.T) {
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	relaytest.Must(t, err)
+	relaytest.Must(t, cmd.Start())
 	defer func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(relaytest.Patience, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		if err := cmd.Wait(); err != nil || t.Failed() {
 			t.Errorf("the relay: %v\n%s", err, &log)
@@ -109,7 +111,7 @@ func TestCrowds(t *testing.T) {
 	for id == "" && lines.Scan() {
 		if s, ok := strings.CutPrefix(lines.Text(), "ready "); ok {
 			id, err = peer.Decode(s)
-			must(t, err)
+			relaytest.Must(t, err)
 		}
 	}
 	if id == "" {
@@ -125,7 +127,7 @@ func TestCrowds(t *testing.T) {
 	// ask makes one request.
 	ask := func(d *net.Dialer, url string, want int) (string, error) {
 		client := http.Client{
-			Timeout: patience,
+			Timeout: relaytest.Patience,
 			Transport: &http.Transport{
 				DisableKeepAlives: true, TLSClientConfig: conf,
 				DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
@@ -167,7 +169,7 @@ func TestCrowds(t *testing.T) {
 		return func() (n int) {
 			for _, m := range re.FindAllStringSubmatch(numbers(), -1) {
 				k, err := strconv.Atoi(m[1])
-				must(t, err)
+				relaytest.Must(t, err)
 				n += k
 			}
 			return n
@@ -191,9 +193,9 @@ func TestCrowds(t *testing.T) {
 	visitor := 0
 	connected := func(*net.Dialer) error {
 		visitor++
-		h := newClientAt(t, fmt.Sprintf("127.0.10.%d", visitor))
+		h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.10.%d", visitor))
 		defer h.Close()
-		return h.Connect(testContext(t), peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", ports[3]))[0]}})
+		return h.Connect(relaytest.Context(t), peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", ports[3]))[0]}})
 	}
 	for i, tc := range []struct {
 		name  string
@@ -225,26 +227,26 @@ func TestCrowds(t *testing.T) {
 
 // At 443 one connection makes only so many requests at once by HTTP/2.
 func TestStreamsAreBounded(t *testing.T) {
-	c := limitConfig(t)
+	c := relaytest.LimitConfig(t)
 	dir := t.TempDir()
 	cert, key := selfSigned(t, domain)
-	c.Domain, c.TLS = domain, TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
-	must(t, os.WriteFile(c.TLS.Key, key, 0o600))
+	c.Domain, c.TLS = domain, config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	relaytest.Must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
+	relaytest.Must(t, os.WriteFile(c.TLS.Key, key, 0o600))
 	at := fmt.Sprintf("127.0.0.2:%d", freePort(t))
-	c.Listen.WSS, c.Listen.HTTP = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+at[strings.LastIndex(at, ":")+1:]+"/tls/ws"), ""
+	c.Listen.WSS, c.Listen.HTTP = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/"+at[strings.LastIndex(at, ":")+1:]+"/tls/ws"), ""
 	start(t, c)
 	conn, err := tls.Dial("tcp", at, &tls.Config{InsecureSkipVerify: true, ServerName: domain, NextProtos: []string{"h2"}})
-	must(t, err)
+	relaytest.Must(t, err)
 	defer conn.Close()
-	must(t, conn.SetDeadline(time.Now().Add(patience)))
+	relaytest.Must(t, conn.SetDeadline(time.Now().Add(relaytest.Patience)))
 	_, err = io.WriteString(conn, http2.ClientPreface)
-	must(t, err)
+	relaytest.Must(t, err)
 	frames := http2.NewFramer(conn, conn)
-	must(t, frames.WriteSettings())
+	relaytest.Must(t, frames.WriteSettings())
 	for {
 		f, err := frames.ReadFrame()
-		must(t, err)
+		relaytest.Must(t, err)
 		settings, ok := f.(*http2.SettingsFrame)
 		if !ok {
 			continue
@@ -259,19 +261,19 @@ func TestStreamsAreBounded(t *testing.T) {
 
 // The name that plain HTTP leads to is the domain, whatever the visitor says.
 func TestRedirectsToTheDomainOnly(t *testing.T) {
-	c := limitConfig(t)
+	c := relaytest.LimitConfig(t)
 	c.Domain = domain
 	dir := t.TempDir()
 	cert, key := selfSigned(t, domain)
-	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
-	must(t, os.WriteFile(c.TLS.Key, key, 0o600))
-	own, err := newCerts(c, testLog(t))
-	must(t, err)
-	c.TLS = TLS{}
+	c.TLS = config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	relaytest.Must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
+	relaytest.Must(t, os.WriteFile(c.TLS.Key, key, 0o600))
+	own, err := newCerts(c, relaytest.Log(t))
+	relaytest.Must(t, err)
+	c.TLS = config.TLS{}
 	c.Listen.HTTP = ":80"
-	acme, err := newCerts(c, testLog(t))
-	must(t, err)
+	acme, err := newCerts(c, relaytest.Log(t))
+	relaytest.Must(t, err)
 	for name, certs := range map[string]*certs{"own": own, "acme": acme} {
 		server := httptest.NewServer(certs.httpHandler())
 		defer server.Close()

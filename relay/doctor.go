@@ -16,20 +16,9 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/download"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
-
-// Diagnosis is what the doctor says.
-type Diagnosis struct {
-	PeerID       string        `json:"peer_id,omitempty"`
-	Running      bool          `json:"running"`
-	Lab          bool          `json:"lab,omitempty"` // private addresses and a private CA pass
-	Met          int           `json:"met"`
-	NotMet       int           `json:"not_met"`
-	Unknown      int           `json:"unknown"`
-	Requirements []Requirement `json:"requirements"`
-	Software     Software      `json:"software"`
-	Status       *Status       `json:"status,omitempty"` // as the running relay has it
-}
 
 // Examination says how the doctor looks.
 type Examination struct {
@@ -44,9 +33,9 @@ const ExaminationTime = 45 * time.Second
 
 // Examine goes through what the bounty wants of a relay, on its own machine: it
 // asks the relay if that runs, and looks for itself at what it can see.
-func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) {
-	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
-		return Diagnosis{}, err
+func ExaminePeer(ctx context.Context, cfg config.Config, id peer.ID, e Examination) (status.Diagnosis, error) {
+	if err := errors.Join(cfg.Validate(), cfg.Abs()); err != nil {
+		return status.Diagnosis{}, err
 	}
 	if e.Resolver != "" {
 		if _, _, err := net.SplitHostPort(e.Resolver); err != nil {
@@ -58,15 +47,7 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.Time)
 	defer cancel()
-	key, err := LoadIdentity(cfg.DataDir)
-	if err != nil {
-		return Diagnosis{}, fmt.Errorf("examine: %w", err)
-	}
-	id, err := peer.IDFromPrivateKey(key)
-	if err != nil {
-		return Diagnosis{}, fmt.Errorf("examine: %w", err)
-	}
-	status, silent := askStatus(ctx, cfg, id)
+	says, silent := askStatus(ctx, cfg, id)
 	f := look(ctx, cfg, e.Resolver, false)
 	f.id = id
 	if silent != nil {
@@ -74,19 +55,19 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 		f.ports = tryPorts(cfg)
 	} else {
 		// While the guests' places are full, one of them would have to give way.
-		if status.Reservations.Guests < status.Reservations.GuestPlaces {
-			f.trial = reserveOnTrial(ctx, id, localAddrs(cfg, status))
+		if says.Reservations.Guests < says.Reservations.GuestPlaces {
+			f.trial = reserveOnTrial(ctx, id, localAddrs(cfg, says))
 		}
 	}
 	if silent == nil && cfg.PSF.Enabled {
-		f.heard = listenFor(ctx, cfg, id, localAddrs(cfg, status))
+		f.heard = listenFor(ctx, cfg, id, localAddrs(cfg, says))
 	}
-	d := Diagnosis{PeerID: id.String(), Running: status != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, status, f), Software: judge{cfg, status, f}.installed(), Status: status}
+	d := status.Diagnosis{PeerID: id.String(), Running: says != nil, Lab: cfg.Network.AllowPrivate, Requirements: requirements(cfg, says, f), Software: judge{cfg, says, f}.installed(), Status: says}
 	for _, r := range d.Requirements {
 		switch r.Outcome {
-		case Met:
+		case status.Met:
 			d.Met++
-		case NotMet:
+		case status.NotMet:
 			d.NotMet++
 		default:
 			d.Unknown++
@@ -97,7 +78,7 @@ func Examine(ctx context.Context, cfg Config, e Examination) (Diagnosis, error) 
 
 // localAddrs is where the relay's own machine reaches it by TCP. Ports that the
 // system chose stand in what it announces.
-func localAddrs(cfg Config, s *Status) []ma.Multiaddr {
+func localAddrs(cfg config.Config, s *status.Status) []ma.Multiaddr {
 	out := dialLocally(cfg.Listen.TCP)
 	for _, text := range s.Addrs {
 		if a, err := ma.NewMultiaddr(text); err == nil && kindOf(text) == "tcp" {
@@ -113,7 +94,7 @@ const maxStatus = 1 << 20
 
 // askStatus asks the relay that runs for its state, by the metrics listener or by
 // the page that it serves to browsers.
-func askStatus(ctx context.Context, cfg Config, id peer.ID) (*Status, error) {
+func askStatus(ctx context.Context, cfg config.Config, id peer.ID) (*status.Status, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	type way struct {
@@ -129,7 +110,7 @@ func askStatus(ctx context.Context, cfg Config, id peer.ID) (*Status, error) {
 			ways = append(ways, way{"http://" + net.JoinHostPort(host, port) + "/status.json", &http.Client{Transport: &http.Transport{}}})
 		}
 	}
-	if own := cfg.ownWSS(); cfg.Domain != "" && own != "" {
+	if own := cfg.OwnWSS(); cfg.Domain != "" && own != "" {
 		ways = append(ways, way{"https://" + cfg.Domain + "/status.json", &http.Client{Transport: &http.Transport{
 			// A bad certificate must not hide the state. Who answers is on this machine,
 			// and says its peer ID; a stranger could be no worse than a missing answer.
@@ -157,12 +138,12 @@ func askStatus(ctx context.Context, cfg Config, id peer.ID) (*Status, error) {
 	return nil, errors.Join(errs...)
 }
 
-func fetchStatus(ctx context.Context, client *http.Client, url string) (*Status, error) {
+func fetchStatus(ctx context.Context, client *http.Client, url string) (*status.Status, error) {
 	b, err := download.Get(ctx, client, url, buildinfo.Agent("relayd"), maxStatus)
 	if err != nil {
 		return nil, err
 	}
-	var s Status
+	var s status.Status
 	if err := json.Unmarshal(b, &s); err != nil {
 		return nil, fmt.Errorf("%s: %w", url, err)
 	}

@@ -20,6 +20,9 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/pebble"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // newPSFNode is a node of the PSF network at which others can meet.
@@ -44,18 +47,18 @@ func newPSFNode(t testing.TB) host.Host {
 
 func bootstrapOf(t testing.TB, h host.Host) ma.Multiaddr {
 	t.Helper()
-	return multiaddrs(t, h.Addrs()[0].String()+"/p2p/"+h.ID().String())[0]
+	return relaytest.Multiaddrs(t, h.Addrs()[0].String()+"/p2p/"+h.ID().String())[0]
 }
 
-func byName(t testing.TB, d Diagnosis) map[string]Requirement {
+func byName(t testing.TB, d status.Diagnosis) map[string]status.Requirement {
 	t.Helper()
-	out := map[string]Requirement{}
+	out := map[string]status.Requirement{}
 	for _, r := range d.Requirements {
 		if _, twice := out[r.Name]; twice {
 			t.Errorf("%s stands twice", r.Name)
 		}
 		out[r.Name] = r
-		if r.Title == "" || r.Found == "" || r.Outcome == NotMet && r.Cure == "" || r.Outcome == Met && r.Cure != "" {
+		if r.Title == "" || r.Found == "" || r.Outcome == status.NotMet && r.Cure == "" || r.Outcome == status.Met && r.Cure != "" {
 			t.Errorf("%s is not told in full: %+v", r.Name, r)
 		}
 	}
@@ -65,7 +68,7 @@ func byName(t testing.TB, d Diagnosis) map[string]Requirement {
 	return out
 }
 
-func metricsPort(t testing.TB, c Config) Config {
+func metricsPort(t testing.TB, c config.Config) config.Config {
 	t.Helper()
 	c.Metrics.Listen = netip.AddrPortFrom(netip.MustParseAddr("127.0.0.2"), uint16(freePort(t))).String()
 	return c
@@ -76,66 +79,66 @@ func metricsPort(t testing.TB, c Config) Config {
 func TestDoctorFindsAllWell(t *testing.T) {
 	t.Parallel()
 	hub := newPSFNode(t)
-	helper := labConfig(t)
+	helper := relaytest.LabConfig(t)
 	helper.PSF.Enabled = false
-	helper.Listen.TCP = multiaddrs(t, "/ip4/127.0.0.4/tcp/0")
+	helper.Listen.TCP = relaytest.Multiaddrs(t, "/ip4/127.0.0.4/tcp/0")
 	other := start(t, helper)
 
-	c, ca := withDomain(t, labConfig(t), pebble.Options{})
+	c, ca := withDomain(t, relaytest.LabConfig(t), pebble.Options{})
 	c = metricsPort(t, c)
 	c.Limits.Reservations, c.Limits.GuestReservations = 77, 7
-	otherAddr := multiaddrs(t, other.Addrs()[0].String())[0]
+	otherAddr := relaytest.Multiaddrs(t, other.Addrs()[0].String())[0]
 	c.PSF.Bootstrap = []ma.Multiaddr{bootstrapOf(t, hub), otherAddr}
 	r := start(t, c)
 
 	// What only time and others can bring.
-	eventually(t, "the other relay dials back", func() bool {
+	relaytest.Eventually(t, "the other relay dials back", func() bool {
 		r.checkup.mu.Lock()
 		reach := r.checkup.reach
 		r.checkup.mu.Unlock()
 		if reach == nil {
 			return false
 		}
-		reach.ask(testContext(t), r.host.Addrs())
+		reach.ask(relaytest.Context(t), r.host.Addrs())
 		for _, a := range reach.state(time.Now()) {
-			if kindOf(a.Addr) == "tcp" && a.Outcome == Met {
+			if kindOf(a.Addr) == "tcp" && a.Outcome == status.Met {
 				return true
 			}
 		}
 		return false
 	})
-	if _, err := reserve(t, newPeer(t, ca.RootPEM), dialable(t, r.Relay)["wss"]); err != nil {
+	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, ca.RootPEM), dialable(t, r.Relay)["wss"]); err != nil {
 		t.Fatal(err)
 	}
 
-	eventually(t, "a stranger came by WSS", func() bool {
-		return slices.ContainsFunc(r.Status().Incoming, func(in Incoming) bool { return kindOf(in.Addr) == "wss" && in.Family == "ip4" })
+	relaytest.Eventually(t, "a stranger came by WSS", func() bool {
+		return slices.ContainsFunc(r.Status().Incoming, func(in status.Incoming) bool { return kindOf(in.Addr) == "wss" && in.Family == "ip4" })
 	})
 
-	d, err := Examine(testContext(t), c, Examination{Resolver: ca.Resolver})
+	d, err := Examine(relaytest.Context(t), c, Examination{Resolver: ca.Resolver})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := byName(t, d)
 	for name, want := range map[string]struct {
-		outcome Outcome
+		outcome status.Outcome
 		found   string
 	}{
-		"service":      {Met, "1 of 77 places taken; one more was reserved on trial"},
-		"ipv4":         {Met, "127.0.0.2: strangers have come in by it"},
-		"records":      {Met, "A 127.0.0.2, no AAAA"},
-		"tcp":          {Met, "a peer dialled back over IPv4"},
-		"wss":          {Met, "a stranger came over IPv4"},
-		"certificate":  {Met, "days), presented at 127.0.0.2"},
-		"announcement": {Met, "heard back through " + hub.ID().String()},
-		"names":        {Met, ""},
-		"software":     {NotMet, "is no release"}, // a test binary
-		"clock":        {Met, ""},
-		"disk":         {Met, "free"},
-		"files":        {Met, "connections"},
-		"budget":       {Met, "of 1 TB carried"},
-		"uptime":       {Unknown, "up since"},
-		"region":       {Unknown, ""},
+		"service":      {status.Met, "1 of 77 places taken; one more was reserved on trial"},
+		"ipv4":         {status.Met, "127.0.0.2: strangers have come in by it"},
+		"records":      {status.Met, "A 127.0.0.2, no AAAA"},
+		"tcp":          {status.Met, "a peer dialled back over IPv4"},
+		"wss":          {status.Met, "a stranger came over IPv4"},
+		"certificate":  {status.Met, "days), presented at 127.0.0.2"},
+		"announcement": {status.Met, "heard back through " + hub.ID().String()},
+		"names":        {status.Met, ""},
+		"software":     {status.NotMet, "is no release"}, // a test binary
+		"clock":        {status.Met, ""},
+		"disk":         {status.Met, "free"},
+		"files":        {status.Met, "connections"},
+		"budget":       {status.Met, "of 1 TB carried"},
+		"uptime":       {status.Unknown, "up since"},
+		"region":       {status.Unknown, ""},
 	} {
 		if got[name].Outcome != want.outcome || !strings.Contains(got[name].Found, want.found) {
 			t.Errorf("%s: %s: %s, want %s with %q", name, got[name].Outcome, got[name].Found, want.outcome, want.found)
@@ -147,11 +150,11 @@ func TestDoctorFindsAllWell(t *testing.T) {
 
 	// Without the metrics listener, the page for browsers tells the same.
 	c.Metrics.Listen = ""
-	if s, err := askStatus(testContext(t), c, r.ID()); err != nil || !s.Healthy || s.Capacity.Connections == 0 {
+	if s, err := askStatus(relaytest.Context(t), c, r.ID()); err != nil || !s.Healthy || s.Capacity.Connections == 0 {
 		t.Errorf("by WSS's port: %v", err)
 	}
 	stranger := peerOf(t)
-	if _, err := askStatus(testContext(t), c, stranger); err == nil || !strings.Contains(err.Error(), "another relay answers") {
+	if _, err := askStatus(relaytest.Context(t), c, stranger); err == nil || !strings.Contains(err.Error(), "another relay answers") {
 		t.Errorf("another peer ID: %v", err)
 	}
 }
@@ -159,27 +162,27 @@ func TestDoctorFindsAllWell(t *testing.T) {
 // A relay that does not run, with what the doctor can find then.
 func TestDoctorWithoutRelay(t *testing.T) {
 	t.Parallel()
-	c, ca := withDomain(t, labConfig(t), pebble.Options{Names: map[string]netip.Addr{domain: netip.MustParseAddr("127.0.0.9")}})
+	c, ca := withDomain(t, relaytest.LabConfig(t), pebble.Options{Names: map[string]netip.Addr{domain: netip.MustParseAddr("127.0.0.9")}})
 	c = metricsPort(t, c)
-	if _, err := Examine(testContext(t), c, Examination{Resolver: ca.Resolver}); err == nil || !strings.Contains(err.Error(), "relayd init") {
+	if _, err := Examine(relaytest.Context(t), c, Examination{Resolver: ca.Resolver}); err == nil || !strings.Contains(err.Error(), "relayd init") {
 		t.Errorf("without an identity: %v", err)
 	}
 	if _, err := CreateIdentity(c.DataDir); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Examine(testContext(t), c, Examination{Resolver: ca.Resolver})
+	d, err := Examine(relaytest.Context(t), c, Examination{Resolver: ca.Resolver})
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := byName(t, d)
-	if d.Running || got["service"].Outcome != NotMet || !strings.Contains(got["service"].Found, "connection refused") {
+	if d.Running || got["service"].Outcome != status.NotMet || !strings.Contains(got["service"].Found, "connection refused") {
 		t.Errorf("service: %+v", got["service"])
 	}
-	if r := got["records"]; r.Outcome != NotMet || !strings.Contains(r.Found, "127.0.0.9, the relay is at 127.0.0.2") || !strings.Contains(r.Cure, "to 127.0.0.2 alone") {
+	if r := got["records"]; r.Outcome != status.NotMet || !strings.Contains(r.Found, "127.0.0.9, the relay is at 127.0.0.2") || !strings.Contains(r.Cure, "to 127.0.0.2 alone") {
 		t.Errorf("records: %+v", r)
 	}
 	for _, name := range []string{"tcp", "wss", "certificate", "announcement", "files", "budget"} {
-		if got[name].Outcome != Unknown || got[name].Found != "relayd does not run" {
+		if got[name].Outcome != status.Unknown || got[name].Found != "relayd does not run" {
 			t.Errorf("%s: %+v", name, got[name])
 		}
 	}
@@ -191,11 +194,11 @@ func TestDoctorWithoutRelay(t *testing.T) {
 	}
 	defer thief.Close()
 	taken := c
-	taken.Listen.TCP = multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", thief.Addr().(*net.TCPAddr).Port))
-	if d, err = Examine(testContext(t), taken, Examination{Resolver: ca.Resolver}); err != nil {
+	taken.Listen.TCP = relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", thief.Addr().(*net.TCPAddr).Port))
+	if d, err = Examine(relaytest.Context(t), taken, Examination{Resolver: ca.Resolver}); err != nil {
 		t.Fatal(err)
 	}
-	if r := byName(t, d)["service"]; r.Outcome != NotMet || !strings.Contains(r.Found, "in use by another program") {
+	if r := byName(t, d)["service"]; r.Outcome != status.NotMet || !strings.Contains(r.Found, "in use by another program") {
 		t.Errorf("service: %+v", r)
 	}
 }
@@ -205,32 +208,32 @@ func TestDoctorWithoutRelay(t *testing.T) {
 func TestDoctorDoesNotHear(t *testing.T) {
 	t.Parallel()
 	here, there := newPSFNode(t), newPSFNode(t)
-	c := metricsPort(t, labConfig(t))
+	c := metricsPort(t, relaytest.LabConfig(t))
 	c.PSF.Bootstrap = []ma.Multiaddr{bootstrapOf(t, here)}
 	r := start(t, c)
-	eventually(t, "announced", func() bool {
+	relaytest.Eventually(t, "announced", func() bool {
 		s := r.Status().PSF
 		return s != nil && s.Neighbours > 0 && !s.LastAnnounced.IsZero()
 	})
 	c.PSF.Bootstrap = []ma.Multiaddr{bootstrapOf(t, there)}
-	d, err := Examine(testContext(t), c, Examination{Time: 20 * time.Second})
+	d, err := Examine(relaytest.Context(t), c, Examination{Time: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := byName(t, d)["announcement"]; got.Outcome != NotMet || !strings.Contains(got.Found, "not heard through the network") {
+	if got := byName(t, d)["announcement"]; got.Outcome != status.NotMet || !strings.Contains(got.Found, "not heard through the network") {
 		t.Errorf("announcement: %+v", got)
 	}
 }
 
 // The relay's own page tells what the doctor tells.
 func TestStatusHasRequirements(t *testing.T) {
-	c := metricsPort(t, labConfig(t))
+	c := metricsPort(t, relaytest.LabConfig(t))
 	c.PSF.Enabled = false
 	r := start(t, c)
-	if _, err := reserve(t, newPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
+	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "looked around", func() bool {
+	relaytest.Eventually(t, "looked around", func() bool {
 		s := r.Status()
 		return len(s.Requirements) > 0 && len(s.Incoming) > 0 && s.Capacity.FilesUsed > 0
 	})
@@ -239,11 +242,11 @@ func TestStatusHasRequirements(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	var s Status
+	var s status.Status
 	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Examine(testContext(t), c, Examination{})
+	d, err := Examine(relaytest.Context(t), c, Examination{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +275,7 @@ func TestClockIsCompared(t *testing.T) {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Date", time.Now().Add(-off).UTC().Format(http.TimeFormat))
 		}))
-		c := compareClock(testContext(t), s.Client(), s.URL)
+		c := compareClock(relaytest.Context(t), s.Client(), s.URL)
 		s.Close()
 		if d := c.offset - off; c.err != nil || d.Abs() > 3*time.Second {
 			t.Errorf("off by %s: measured %s, %v", off, c.offset, c.err)
@@ -280,7 +283,7 @@ func TestClockIsCompared(t *testing.T) {
 	}
 	s := httptest.NewServer(http.NotFoundHandler())
 	s.Close()
-	if c := compareClock(testContext(t), s.Client(), s.URL); c.err == nil {
+	if c := compareClock(relaytest.Context(t), s.Client(), s.URL); c.err == nil {
 		t.Error("nobody answers: no error")
 	}
 }
@@ -291,13 +294,13 @@ func TestLookUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ca.Close()
-	if r := lookUp(testContext(t), ca.Resolver, domain); r.err != nil || len(r.a) != 1 || r.a[0] != netip.MustParseAddr("127.0.0.5") || len(r.aaaa) != 0 {
+	if r := lookUp(relaytest.Context(t), ca.Resolver, domain); r.err != nil || len(r.a) != 1 || r.a[0] != netip.MustParseAddr("127.0.0.5") || len(r.aaaa) != 0 {
 		t.Errorf("got %+v", r)
 	}
-	if r := lookUp(testContext(t), ca.Resolver, "nobody.test"); r.err != nil || len(r.a) != 0 {
+	if r := lookUp(relaytest.Context(t), ca.Resolver, "nobody.test"); r.err != nil || len(r.a) != 0 {
 		t.Errorf("a name that does not exist: %+v", r)
 	}
-	if r := lookUp(testContext(t), "127.0.0.2:1", domain); r.err == nil {
+	if r := lookUp(relaytest.Context(t), "127.0.0.2:1", domain); r.err == nil {
 		t.Errorf("no server: %+v", r)
 	}
 	gone, cancel := context.WithCancel(t.Context())

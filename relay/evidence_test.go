@@ -19,10 +19,13 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/pebble"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // unseen is a relay that is configured well, of which nobody has seen anything yet.
-func unseen(t testing.TB) (Config, *Status, findings) {
+func unseen(t testing.TB) (config.Config, *status.Status, findings) {
 	t.Helper()
 	cfg, s, f := sound(t)
 	s.Reservations.Members = 0
@@ -39,33 +42,37 @@ func unseen(t testing.TB) (Config, *Status, findings) {
 // For each requirement: the least by which it is met, and what comes near to it but
 // is about something else, or old.
 func TestEvidenceIsOfTheVeryThing(t *testing.T) {
-	type change = func(*Config, *Status, *findings)
+	type change = func(*config.Config, *status.Status, *findings)
 	const tcp, wss = "/ip4/198.41.0.4/tcp/4001", "/dns4/relay.example.org/tcp/443/tls/ws"
 	ip := netip.MustParseAddr
 	reach := func(addr string, age time.Duration) change {
-		return func(_ *Config, s *Status, f *findings) { s.Reach = []Reach{{addr, Met, f.at.Add(-age)}} }
+		return func(_ *config.Config, s *status.Status, f *findings) {
+			s.Reach = []status.Reach{{Addr: addr, Outcome: status.Met, At: f.at.Add(-age)}}
+		}
 	}
 	visited := func(addr, family string, age time.Duration) change {
-		return func(_ *Config, s *Status, f *findings) {
-			s.Incoming = []Incoming{{addr, family, f.at.Add(-age)}}
+		return func(_ *config.Config, s *status.Status, f *findings) {
+			s.Incoming = []status.Incoming{{Addr: addr, Family: family, Last: f.at.Add(-age)}}
 			s.Traffic.Bytes = 0
 		}
 	}
 	refused := func(addr string, age time.Duration) change { // by two peers that need not speak the truth
-		return func(_ *Config, s *Status, f *findings) { s.Reach = []Reach{{addr, NotMet, f.at.Add(-age)}} }
+		return func(_ *config.Config, s *status.Status, f *findings) {
+			s.Reach = []status.Reach{{Addr: addr, Outcome: status.NotMet, At: f.at.Add(-age)}}
+		}
 	}
 	both := func(changes ...change) change {
-		return func(c *Config, s *Status, f *findings) {
+		return func(c *config.Config, s *status.Status, f *findings) {
 			for _, ch := range changes {
 				ch(c, s, f)
 			}
 		}
 	}
-	tls := func(_ *Config, _ *Status, f *findings) {
+	tls := func(_ *config.Config, _ *status.Status, f *findings) {
 		f.presented = presented{leaf: []byte("ours"), issuer: "R11", notAfter: f.at.AddDate(0, 0, 60), life: 90 * 24 * time.Hour}
 	}
 	dns := func(a ...string) change {
-		return func(_ *Config, _ *Status, f *findings) {
+		return func(_ *config.Config, _ *status.Status, f *findings) {
 			f.records = records{}
 			for _, text := range a {
 				if ip := ip(text); ip.Is4() {
@@ -77,62 +84,66 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 		}
 	}
 	outside := func(leaf string, untrusted error) change {
-		return func(_ *Config, _ *Status, f *findings) {
+		return func(_ *config.Config, _ *status.Status, f *findings) {
 			f.outside = &presented{addr: "198.41.0.4:443", leaf: []byte(leaf), issuer: "R11", notAfter: f.at.AddDate(0, 0, 60), life: 90 * 24 * time.Hour, untrusted: untrusted}
 		}
 	}
 	tried := func(age time.Duration, err error) change {
-		return func(_ *Config, s *Status, f *findings) { s.Traffic.Bytes, f.trial = 0, trial{f.at.Add(-age), err} }
+		return func(_ *config.Config, s *status.Status, f *findings) {
+			s.Traffic.Bytes, f.trial = 0, trial{f.at.Add(-age), err}
+		}
 	}
 	announced := func(ago, measured time.Duration) change {
-		return func(_ *Config, s *Status, f *findings) {
+		return func(_ *config.Config, s *status.Status, f *findings) {
 			s.PSF.LastAnnounced, s.PSF.LastMeasured = f.at.Add(-ago), f.at.Add(-measured)
 		}
 	}
 	heardOf := func(addrs ...string) change {
-		return both(announced(time.Minute, time.Hour), func(_ *Config, s *Status, f *findings) {
+		return both(announced(time.Minute, time.Hour), func(_ *config.Config, s *status.Status, f *findings) {
 			f.heard = &heard{reached: true, found: "heard back", addrs: addrs}
 			if len(addrs) == 0 {
 				f.heard.addrs = s.Addrs
 			}
 		})
 	}
-	translated := func(c *Config, _ *Status, f *findings) {
+	translated := func(c *config.Config, _ *status.Status, f *findings) {
 		c.Announce.IP4, f.interfaces[1] = ip("198.41.0.4"), ip("10.0.0.5")
 	}
-	seenAs := func(o ...Observed) change { return func(_ *Config, s *Status, _ *findings) { s.Observed = o } }
+	seenAs := func(o ...status.Observed) change {
+		return func(_ *config.Config, s *status.Status, _ *findings) { s.Observed = o }
+	}
 	const day, minute = 25 * time.Hour, time.Minute
 
 	for name, tc := range map[string]struct{ least, misses map[string]change }{
 		"service": {map[string]change{
-			"held":     func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes, s.Reservations.Guests = 0, 1 },
+			"held":     func(_ *config.Config, s *status.Status, _ *findings) { s.Traffic.Bytes, s.Reservations.Guests = 0, 1 },
 			"on trial": tried(minute, nil),
 		}, map[string]change{
-			"offered only":     func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes = 0 },
+			"offered only":     func(_ *config.Config, s *status.Status, _ *findings) { s.Traffic.Bytes = 0 },
 			"tried long ago":   tried(time.Hour, nil),
-			"tried in vain":    both(func(_ *Config, s *Status, _ *findings) { s.Reservations.Guests = 1 }, tried(minute, errors.New("refused"))),
-			"transfer is gone": func(_ *Config, s *Status, _ *findings) { s.Reservations.Members = 1 },
-			"members only": func(_ *Config, s *Status, _ *findings) {
+			"tried in vain":    both(func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1 }, tried(minute, errors.New("refused"))),
+			"transfer is gone": func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Members = 1 },
+			"members only": func(_ *config.Config, s *status.Status, _ *findings) {
 				s.Traffic.Bytes, s.Reservations.Members, s.Reservations.GuestPlaces = 0, 1, 0
 			},
-			"circuits of members only": func(c *Config, s *Status, _ *findings) {
+			"circuits of members only": func(c *config.Config, s *status.Status, _ *findings) {
 				s.Traffic.Bytes, s.Reservations.Members, c.Limits.GuestCircuits = 0, 1, 0
 			},
-			"behind a proxy": func(_ *Config, s *Status, _ *findings) {
-				s.Traffic.Bytes, s.Reservations.Guests, s.Proxied = 0, 64, &Proxied{ip("172.17.0.1"), 64, 64, 64}
+			"behind a proxy": func(_ *config.Config, s *status.Status, _ *findings) {
+				s.Traffic.Bytes, s.Reservations.Guests, s.Proxied = 0, 64, &status.Proxied{IP: ip("172.17.0.1"), Peers: 64, Of: 64, Places: 64}
 			},
 		}},
 		"ipv4": {map[string]change{
-			"seen so":            seenAs(Observed{ip("198.41.0.4"), 1}),
+			"seen so":            seenAs(status.Observed{IP: ip("198.41.0.4"), Peers: 1}),
 			"dialled back":       both(translated, reach(tcp, 23*time.Hour)),
 			"a stranger came":    both(translated, visited(tcp, "ip4", 23*time.Hour)),
 			"a stranger, by WSS": both(translated, visited("/ip4/198.41.0.4/tcp/443/tls/ws", "ip4", minute)),
 		}, map[string]change{
-			"of an interface only":         func(*Config, *Status, *findings) {},
-			"loopback":                     func(_ *Config, _ *Status, f *findings) { f.interfaces = f.interfaces[:1] },
-			"more see another":             seenAs(Observed{ip("192.5.5.241"), 5}, Observed{ip("198.41.0.4"), 1}),
-			"seen over IPv6":               seenAs(Observed{ip("2001:7fd::1"), 9}),
-			"goes out by it, a shared one": both(translated, seenAs(Observed{ip("198.41.0.4"), 9})),
+			"of an interface only":         func(*config.Config, *status.Status, *findings) {},
+			"loopback":                     func(_ *config.Config, _ *status.Status, f *findings) { f.interfaces = f.interfaces[:1] },
+			"more see another":             seenAs(status.Observed{IP: ip("192.5.5.241"), Peers: 5}, status.Observed{IP: ip("198.41.0.4"), Peers: 1}),
+			"seen over IPv6":               seenAs(status.Observed{IP: ip("2001:7fd::1"), Peers: 9}),
+			"goes out by it, a shared one": both(translated, seenAs(status.Observed{IP: ip("198.41.0.4"), Peers: 9})),
 			"dialled back long ago":        both(translated, reach(tcp, day)),
 			"another was dialled back":     both(translated, reach("/ip4/198.41.0.40/tcp/4001", minute)),
 			"IPv6 was dialled back":        both(translated, reach("/ip6/2001:7fd::1/tcp/4001", minute)),
@@ -142,10 +153,12 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 		"records": {map[string]change{
 			"A": dns("198.41.0.4"), "A and AAAA": dns("198.41.0.4", "2001:7fd::1"),
 		}, map[string]change{
-			"AAAA only":           dns("2001:7fd::1"),
-			"AAAA is link-local":  both(func(_ *Config, _ *Status, f *findings) { f.interfaces = append(f.interfaces, ip("fe80::1")) }, dns("198.41.0.4", "fe80::1")),
-			"AAAA, IPv4 listener": both(func(c *Config, _ *Status, _ *findings) { c.Listen.WSS = c.Listen.WSS[:1] }, dns("198.41.0.4", "2001:7fd::1")),
-			"old":                 both(dns("198.41.0.4"), func(_ *Config, _ *Status, f *findings) { f.looked = f.at.Add(-time.Hour) }),
+			"AAAA only": dns("2001:7fd::1"),
+			"AAAA is link-local": both(func(_ *config.Config, _ *status.Status, f *findings) {
+				f.interfaces = append(f.interfaces, ip("fe80::1"))
+			}, dns("198.41.0.4", "fe80::1")),
+			"AAAA, IPv4 listener": both(func(c *config.Config, _ *status.Status, _ *findings) { c.Listen.WSS = c.Listen.WSS[:1] }, dns("198.41.0.4", "2001:7fd::1")),
+			"old":                 both(dns("198.41.0.4"), func(_ *config.Config, _ *status.Status, f *findings) { f.looked = f.at.Add(-time.Hour) }),
 		}},
 		"tcp": {map[string]change{
 			"dialled back": reach(tcp, 23*time.Hour), "a stranger came": visited(tcp, "ip4", 23*time.Hour),
@@ -179,13 +192,13 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			"a stranger at another port": both(tls, dns("198.41.0.4"), visited("/ip4/198.41.0.4/tcp/8443/tls/ws", "ip4", minute)),
 			"a stranger by TCP":          both(tls, dns("198.41.0.4"), visited(tcp, "ip4", minute)),
 			"a stranger long ago":        both(tls, visited(wss, "ip4", day)),
-			"of another domain": both(tls, reach("/dns4/other.example.org/tcp/443/tls/ws", minute), func(_ *Config, s *Status, _ *findings) {
+			"of another domain": both(tls, reach("/dns4/other.example.org/tcp/443/tls/ws", minute), func(_ *config.Config, s *status.Status, _ *findings) {
 				s.Addrs[1] = strings.Replace(s.Addrs[1], "relay.", "other.", 1)
 			}),
-			"without TLS": both(tls, reach("/dns4/relay.example.org/tcp/443/ws", minute), func(_ *Config, s *Status, _ *findings) {
+			"without TLS": both(tls, reach("/dns4/relay.example.org/tcp/443/ws", minute), func(_ *config.Config, s *status.Status, _ *findings) {
 				s.Addrs[1] = strings.Replace(s.Addrs[1], "/tls/ws", "/ws", 1)
 			}),
-			"over IPv6 alone": both(tls, reach("/dns6/relay.example.org/tcp/443/tls/ws", minute), func(_ *Config, s *Status, _ *findings) {
+			"over IPv6 alone": both(tls, reach("/dns6/relay.example.org/tcp/443/tls/ws", minute), func(_ *config.Config, s *status.Status, _ *findings) {
 				s.Addrs[1] = strings.Replace(s.Addrs[1], "dns4", "dns6", 1)
 			}),
 		}},
@@ -198,7 +211,7 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			"the domain leads away":    both(tls, dns("198.41.0.9")),
 			"another machine's":        both(tls, dns("198.41.0.9"), outside("another", nil)),
 			"a proxy's that is bad":    both(tls, dns("198.41.0.4"), outside("another", errors.New("self-signed"))),
-			"seen long ago":            both(tls, dns("198.41.0.4"), func(_ *Config, _ *Status, f *findings) { f.looked = f.at.Add(-time.Hour) }),
+			"seen long ago":            both(tls, dns("198.41.0.4"), func(_ *config.Config, _ *status.Status, f *findings) { f.looked = f.at.Add(-time.Hour) }),
 			"nothing is presented now": dns("198.41.0.4"),
 		}},
 		"announcement": {map[string]change{
@@ -210,80 +223,84 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			"announced, clock wrong": announced(-time.Hour, minute),
 		}},
 		"names": {map[string]change{
-			"no such string": func(*Config, *Status, *findings) {},
+			"no such string": func(*config.Config, *status.Status, *findings) {},
 		}, map[string]change{
-			"announced besides": func(_ *Config, s *Status, _ *findings) {
+			"announced besides": func(_ *config.Config, s *status.Status, _ *findings) {
 				s.Addrs = append(s.Addrs, "/ip4/172.104.1.1/tcp/4001/p2p/"+s.PeerID)
 			},
-			"announced still": func(_ *Config, s *Status, _ *findings) {
+			"announced still": func(_ *config.Config, s *status.Status, _ *findings) {
 				s.Addrs[1] = "/dns4/quick.example.org/tcp/443/tls/ws/p2p/" + s.PeerID
 			},
 		}},
 		"software": {map[string]change{
-			"the newest": func(_ *Config, _ *Status, f *findings) { f.updates = published(f.at, "v1.2.3", 40) },
+			"the newest": func(_ *config.Config, _ *status.Status, f *findings) { f.updates = published(f.at, "v1.2.3", 40) },
 		}, map[string]change{
-			"put here lately": func(*Config, *Status, *findings) {},
-			"a list of others": func(_ *Config, _ *Status, f *findings) {
+			"put here lately": func(*config.Config, *status.Status, *findings) {},
+			"a list of others": func(_ *config.Config, _ *status.Status, f *findings) {
 				f.updates = published(f.at, "v1.2.3", 40)
 				f.updates.list.Products[0].Agent = "other/*"
 			},
-			"an old list": func(_ *Config, _ *Status, f *findings) {
+			"an old list": func(_ *config.Config, _ *status.Status, f *findings) {
 				f.updates = published(f.at, "v1.2.3", 40)
 				f.updates.err = errors.New("not fetched")
 			},
 		}},
 		"clock": {map[string]change{
-			"kept":     func(_ *Config, _ *Status, f *findings) { f.clock = clock{synced: true, within: time.Second} },
-			"compared": func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: 4 * time.Second} },
+			"kept": func(_ *config.Config, _ *status.Status, f *findings) {
+				f.clock = clock{synced: true, within: time.Second}
+			},
+			"compared": func(_ *config.Config, _ *status.Status, f *findings) { f.clock = clock{offset: 4 * time.Second} },
 		}, map[string]change{
-			"off": func(_ *Config, _ *Status, f *findings) { f.clock = clock{offset: -6 * time.Second} },
-			"kept, seen long ago": func(_ *Config, _ *Status, f *findings) {
+			"off": func(_ *config.Config, _ *status.Status, f *findings) { f.clock = clock{offset: -6 * time.Second} },
+			"kept, seen long ago": func(_ *config.Config, _ *status.Status, f *findings) {
 				f.clock, f.looked = clock{synced: true}, f.at.Add(-time.Hour)
 			},
 		}},
 		"disk": {map[string]change{
-			"room": func(_ *Config, _ *Status, f *findings) { f.disk = disk{free: diskFree, files: 1} },
+			"room": func(_ *config.Config, _ *status.Status, f *findings) { f.disk = disk{free: diskFree, files: 1} },
 		}, map[string]change{
-			"room, read-only": func(_ *Config, _ *Status, f *findings) { f.disk = disk{free: diskFree, files: 1, sealed: true} },
-			"room, seen long ago": func(_ *Config, _ *Status, f *findings) {
+			"room, read-only": func(_ *config.Config, _ *status.Status, f *findings) {
+				f.disk = disk{free: diskFree, files: 1, sealed: true}
+			},
+			"room, seen long ago": func(_ *config.Config, _ *status.Status, f *findings) {
 				f.disk, f.looked = disk{free: diskFree, files: 1}, f.at.Add(-time.Hour)
 			},
 		}},
 		"files": {map[string]change{
-			"counted": func(_ *Config, s *Status, _ *findings) { s.Capacity.FilesUsed = 2100 },
+			"counted": func(_ *config.Config, s *status.Status, _ *findings) { s.Capacity.FilesUsed = 2100 },
 		}, map[string]change{
-			"the limit only": func(*Config, *Status, *findings) {},
-			"all used":       func(_ *Config, s *Status, _ *findings) { s.Capacity.FilesUsed = s.Capacity.OpenFiles - 1 },
+			"the limit only": func(*config.Config, *status.Status, *findings) {},
+			"all used":       func(_ *config.Config, s *status.Status, _ *findings) { s.Capacity.FilesUsed = s.Capacity.OpenFiles - 1 },
 		}},
 		"budget": {map[string]change{
-			"some left": func(_ *Config, s *Status, _ *findings) { s.Traffic.Bytes-- },
+			"some left": func(_ *config.Config, s *status.Status, _ *findings) { s.Traffic.Bytes-- },
 		}, map[string]change{
-			"all spent": func(*Config, *Status, *findings) {},
-			"not all is counted": func(_ *Config, s *Status, f *findings) {
+			"all spent": func(*config.Config, *status.Status, *findings) {},
+			"not all is counted": func(_ *config.Config, s *status.Status, f *findings) {
 				s.Traffic.Bytes, s.Traffic.Lost = s.Traffic.Bytes-1, f.at.Add(-time.Hour)
 			},
 		}},
 		// Only the monitors can tell.
-		"uptime": {nil, map[string]change{"up": func(*Config, *Status, *findings) {}}},
-		"region": {nil, map[string]change{"somewhere": func(*Config, *Status, *findings) {}}},
+		"uptime": {nil, map[string]change{"up": func(*config.Config, *status.Status, *findings) {}}},
+		"region": {nil, map[string]change{"somewhere": func(*config.Config, *status.Status, *findings) {}}},
 	} {
-		of := func(t *testing.T, ch change) Requirement {
+		of := func(t *testing.T, ch change) status.Requirement {
 			cfg, s, f := unseen(t)
 			ch(&cfg, s, &f)
 			all := requirements(cfg, s, f)
-			i := slices.IndexFunc(all, func(r Requirement) bool { return r.Name == name })
+			i := slices.IndexFunc(all, func(r status.Requirement) bool { return r.Name == name })
 			if i < 0 || len(all) != 15 {
 				t.Fatalf("%s is not among the %d requirements", name, len(all))
 			}
 			return all[i]
 		}
 		for what, ch := range tc.least {
-			if r := of(t, ch); r.Outcome != Met {
+			if r := of(t, ch); r.Outcome != status.Met {
 				t.Errorf("%s, %s: got %+v, want met", name, what, r)
 			}
 		}
 		for what, ch := range tc.misses {
-			if r := of(t, ch); r.Outcome == Met || r.Cure == "" {
+			if r := of(t, ch); r.Outcome == status.Met || r.Cure == "" {
 				t.Errorf("%s, %s: got %+v, want not met or unknown, with a cure", name, what, r)
 			}
 		}
@@ -294,31 +311,31 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 // evidence for what the bounty wants.
 func TestVisitsOverIPv6ShowNothingOfIPv4(t *testing.T) {
 	t.Parallel()
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	c.PSF.Enabled = false
-	c.Listen.TCP = multiaddrs(t, "/ip4/127.0.0.2/tcp/0", "/ip6/::1/tcp/0")
+	c.Listen.TCP = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/0", "/ip6/::1/tcp/0")
 	c, ca := withDomain(t, metricsPort(t, c), pebble.Options{})
 	port, err := c.Listen.WSS[0].ValueForProtocol(ma.P_TCP)
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Listen.WSS = append(c.Listen.WSS, multiaddrs(t, "/ip6/::1/tcp/"+port+"/tls/ws")...)
+	c.Listen.WSS = append(c.Listen.WSS, relaytest.Multiaddrs(t, "/ip6/::1/tcp/"+port+"/tls/ws")...)
 	r := start(t, c)
-	visit := func(ip string, visits int) map[string]Requirement {
+	visit := func(ip string, visits int) map[string]status.Requirement {
 		t.Helper()
 		for _, a := range r.host.Network().ListenAddresses() {
 			if !strings.HasPrefix(a.String(), ip) {
 				continue
 			}
-			if isWSS(a) {
-				a = multiaddrs(t, ip+"/tcp/"+port+"/tls/sni/"+domain+"/ws")[0]
+			if config.IsWSS(a) {
+				a = relaytest.Multiaddrs(t, ip+"/tcp/"+port+"/tls/sni/"+domain+"/ws")[0]
 			}
-			if err := newPeer(t, ca.RootPEM).Connect(testContext(t), peer.AddrInfo{ID: r.ID(), Addrs: []ma.Multiaddr{a}}); err != nil {
+			if err := relaytest.NewPeer(t, ca.RootPEM).Connect(relaytest.Context(t), peer.AddrInfo{ID: r.ID(), Addrs: []ma.Multiaddr{a}}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "the visits are noted", func() bool { return len(r.Status().Incoming) >= visits })
-		d, err := Examine(testContext(t), c, Examination{Resolver: ca.Resolver})
+		relaytest.Eventually(t, "the visits are noted", func() bool { return len(r.Status().Incoming) >= visits })
+		d, err := Examine(relaytest.Context(t), c, Examination{Resolver: ca.Resolver})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -326,13 +343,13 @@ func TestVisitsOverIPv6ShowNothingOfIPv4(t *testing.T) {
 	}
 	got := visit("/ip6/::1", 2)
 	for _, name := range []string{"ipv4", "tcp", "wss"} {
-		if got[name].Outcome != Unknown {
+		if got[name].Outcome != status.Unknown {
 			t.Errorf("after visits over IPv6: got %+v, want unknown", got[name])
 		}
 	}
 	got = visit("/ip4/127.0.0.2", 4)
 	for _, name := range []string{"ipv4", "tcp", "wss"} {
-		if got[name].Outcome != Met {
+		if got[name].Outcome != status.Met {
 			t.Errorf("after visits over IPv4: got %+v, want met", got[name])
 		}
 	}
@@ -340,8 +357,8 @@ func TestVisitsOverIPv6ShowNothingOfIPv4(t *testing.T) {
 
 // Which announced address a connection shows the way to.
 func TestArrivals(t *testing.T) {
-	public := multiaddrs(t, "/ip4/198.41.0.4/tcp/4001", "/ip6/2001:7fd::1/tcp/4001", "/ip4/198.41.0.4/udp/4001/quic-v1", "/dns4/relay.example.org/tcp/443/tls/ws")
-	forwarded := append(slices.Clone(public), multiaddrs(t, "/ip4/198.41.0.4/tcp/14001")...)
+	public := relaytest.Multiaddrs(t, "/ip4/198.41.0.4/tcp/4001", "/ip6/2001:7fd::1/tcp/4001", "/ip4/198.41.0.4/udp/4001/quic-v1", "/dns4/relay.example.org/tcp/443/tls/ws")
+	forwarded := append(slices.Clone(public), relaytest.Multiaddrs(t, "/ip4/198.41.0.4/tcp/14001")...)
 	const v4, v6, web4, web6, name = "ip4 /ip4/198.41.0.4/tcp/4001", "ip6 /ip6/2001:7fd::1/tcp/4001",
 		"ip4 /ip4/198.41.0.4/tcp/443/tls/ws", "ip6 /ip6/2001:7fd::1/tcp/443/tls/ws", " /dns4/relay.example.org/tcp/443/tls/ws"
 	for what, tc := range map[string]struct {
@@ -376,10 +393,10 @@ func TestArrivals(t *testing.T) {
 	} {
 		var said ma.Multiaddr
 		if tc.said != "" {
-			said = multiaddrs(t, tc.said)[0]
+			said = relaytest.Multiaddrs(t, tc.said)[0]
 		}
 		var got []string
-		for _, a := range arrivals(tc.announced, multiaddrs(t, tc.local)[0], said) {
+		for _, a := range arrivals(tc.announced, relaytest.Multiaddrs(t, tc.local)[0], said) {
 			got = append(got, a.family+" "+a.addr)
 		}
 		if strings.Join(got, ", ") != tc.want {
@@ -390,7 +407,7 @@ func TestArrivals(t *testing.T) {
 
 // What a peer names is not looked up: identify waits meanwhile, of all peers.
 func TestNoDomainIsLookedUp(t *testing.T) {
-	if ap, ok := addrPort(multiaddrs(t, "/dns4/localhost/tcp/4001")[0]); ok {
+	if ap, ok := config.AddrPort(relaytest.Multiaddrs(t, "/dns4/localhost/tcp/4001")[0]); ok {
 		t.Errorf("a domain became %s", ap)
 	}
 }
@@ -398,9 +415,9 @@ func TestNoDomainIsLookedUp(t *testing.T) {
 // A visit counts for a day. The relay's own machine is no stranger, by whichever of
 // its addresses it comes: it passes no firewall.
 func TestStrangersOnly(t *testing.T) {
-	addr := func(s string) ma.Multiaddr { return multiaddrs(t, s)[0] }
-	announced := multiaddrs(t, "/ip4/198.41.0.4/tcp/4001", "/ip6/2001:7fd::1/tcp/4001")
-	o := newObservers(DefaultConfig(), func() []ma.Multiaddr { return announced })
+	addr := func(s string) ma.Multiaddr { return relaytest.Multiaddrs(t, s)[0] }
+	announced := relaytest.Multiaddrs(t, "/ip4/198.41.0.4/tcp/4001", "/ip6/2001:7fd::1/tcp/4001")
+	o := newObservers(config.DefaultConfig(), func() []ma.Multiaddr { return announced })
 	now := time.Now()
 	for _, own := range []string{"/ip4/198.41.0.4/tcp/9", "/ip6/2001:7fd::1/tcp/9", "/ip6/2001:7fd::2/tcp/9", "/ip4/127.0.0.1/tcp/9", "/ip4/172.17.0.1/tcp/9"} {
 		o.note(addr(own), announced[0], announced[0], network.DirInbound, now)
@@ -413,7 +430,7 @@ func TestStrangersOnly(t *testing.T) {
 		t.Errorf("from the relay to a stranger: got %v, want nothing", incoming)
 	}
 	o.note(addr("/ip4/192.5.5.241/tcp/9"), announced[0], announced[0], network.DirInbound, now)
-	want := Incoming{"/ip4/198.41.0.4/tcp/4001", "ip4", now}
+	want := status.Incoming{Addr: "/ip4/198.41.0.4/tcp/4001", Family: "ip4", Last: now}
 	if _, incoming := o.seen(now.Add(23 * time.Hour)); len(incoming) != 1 || incoming[0] != want {
 		t.Errorf("from a stranger: got %v, want %v", incoming, want)
 	}
@@ -426,34 +443,34 @@ func TestStrangersOnly(t *testing.T) {
 // nobody holds one, the doctor always.
 func TestPlaceOnTrial(t *testing.T) {
 	t.Parallel()
-	c := metricsPort(t, labConfig(t))
+	c := metricsPort(t, relaytest.LabConfig(t))
 	c.PSF.Enabled = false
 	c.Limits.ReservationsPerIP = 1
 	r := start(t, c)
-	service := func(all []Requirement) Requirement {
-		i := slices.IndexFunc(all, func(q Requirement) bool { return q.Name == "service" })
+	service := func(all []status.Requirement) status.Requirement {
+		i := slices.IndexFunc(all, func(q status.Requirement) bool { return q.Name == "service" })
 		if i < 0 {
-			return Requirement{}
+			return status.Requirement{}
 		}
 		return all[i]
 	}
-	r.tryPlace(testContext(t))
-	eventually(t, "the trial shows", func() bool {
+	r.checkup.tryPlace(relaytest.Context(t))
+	relaytest.Eventually(t, "the trial shows", func() bool {
 		q := service(r.Status().Requirements)
-		return q.Outcome == Met && strings.Contains(q.Found, "0 of 8192 places taken; one more was reserved on trial")
+		return q.Outcome == status.Met && strings.Contains(q.Found, "0 of 8192 places taken; one more was reserved on trial")
 	})
 	if incoming := r.Status().Incoming; len(incoming) > 0 {
 		t.Errorf("the relay takes its own visit for a stranger's: %v", incoming)
 	}
 	// The one place for the address of this machine is taken.
-	if _, err := reserve(t, newPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
+	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}
-	d, err := Examine(testContext(t), c, Examination{})
+	d, err := Examine(relaytest.Context(t), c, Examination{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if q := service(d.Requirements); q.Outcome != NotMet || !strings.Contains(q.Found, "on trial") || !strings.Contains(q.Found, "RESERVATION_REFUSED") {
+	if q := service(d.Requirements); q.Outcome != status.NotMet || !strings.Contains(q.Found, "on trial") || !strings.Contains(q.Found, "RESERVATION_REFUSED") {
 		t.Errorf("refused: got %+v, want not met", q)
 	}
 }
@@ -462,31 +479,31 @@ func TestPlaceOnTrial(t *testing.T) {
 func TestProxyThatHidesPeers(t *testing.T) {
 	t.Parallel()
 	var log bytes.Buffer
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	c.PSF.Enabled = false
 	c.Network.AllowPrivate = false
 	port := freePort(t)
-	c.Listen.TCP = multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", port))
+	c.Listen.TCP = relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", port))
 	c.Limits.ReservationsPerIP = proxiedPeers
 	r := startLogging(t, c, slog.New(slog.NewTextHandler(&log, nil)))
 	at := peer.AddrInfo{ID: r.ID(), Addrs: c.Listen.TCP}
-	judged := func() Requirement {
+	judged := func() status.Requirement {
 		s := r.Status()
 		return judge{cfg: r.config(), s: &s, f: findings{at: time.Now()}}.service()
 	}
 	for i := range proxiedPeers {
-		r.lookForProxy()
+		r.checkup.lookForProxy(r.host)
 		if s := r.Status(); s.Proxied != nil {
 			t.Fatalf("with %d peers: %v", i, s.Proxied)
 		}
 		// Without a public address the library's client takes no answer for good.
-		_, _ = reserve(t, newPeer(t, nil), at)
+		_, _ = relaytest.Reserve(t, relaytest.NewPeer(t, nil), at)
 	}
-	eventually(t, "all hold a place", func() bool { return r.Status().Reservations.Guests == proxiedPeers })
-	r.lookForProxy()
-	r.lookForProxy()
+	relaytest.Eventually(t, "all hold a place", func() bool { return r.Status().Reservations.Guests == proxiedPeers })
+	r.checkup.lookForProxy(r.host)
+	r.checkup.lookForProxy(r.host)
 	for _, want := range []string{"all 8 peers come from 127.0.0.1: a proxy hides their addresses", "the 8 places for one address are taken"} {
-		if q := judged(); q.Outcome != NotMet || !strings.Contains(q.Found, want) || !strings.Contains(q.Cure, "network_mode: host") {
+		if q := judged(); q.Outcome != status.NotMet || !strings.Contains(q.Found, want) || !strings.Contains(q.Cure, "network_mode: host") {
 			t.Errorf("got %+v, want not met with %q", q, want)
 		}
 	}
@@ -509,20 +526,20 @@ func TestCertificateWhereTheDomainLeads(t *testing.T) {
 	other.Listener = l
 	other.StartTLS()
 	defer other.Close()
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	c.Domain = domain
-	c.Listen.WSS = multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d/tls/ws", l.Addr().(*net.TCPAddr).Port))
+	c.Listen.WSS = relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d/tls/ws", l.Addr().(*net.TCPAddr).Port))
 	at := records{a: []netip.Addr{netip.MustParseAddr("127.0.0.9")}}
 	_, s, f := sound(t)
 	f.records = at
-	if f.outside = presentOutside(testContext(t), c, at); f.outside == nil || f.outside.untrusted == nil {
+	if f.outside = presentOutside(relaytest.Context(t), c, at); f.outside == nil || f.outside.untrusted == nil {
 		t.Fatalf("presented: %+v", f.outside)
 	}
-	if q := (judge{c, s, f}).certificate(); q.Outcome != NotMet || !strings.Contains(q.Found, "127.0.0.9") || !strings.Contains(q.Found, "by something else than relayd") {
+	if q := (judge{c, s, f}).certificate(); q.Outcome != status.NotMet || !strings.Contains(q.Found, "127.0.0.9") || !strings.Contains(q.Found, "by something else than relayd") {
 		t.Errorf("got %+v, want not met", q)
 	}
 	other.Close()
-	if p := presentOutside(testContext(t), c, at); p != nil {
+	if p := presentOutside(relaytest.Context(t), c, at); p != nil {
 		t.Errorf("nobody answers: got %+v", p)
 	}
 }

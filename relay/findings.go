@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // findings is what a look at the relay's machine and its surroundings brings,
@@ -53,12 +53,12 @@ const lookTime = 8 * time.Second
 
 // look gathers findings. resolver is the DNS server to ask (host:port); empty:
 // the system's. keep says that the relay itself looks, which notes what it finds.
-func look(ctx context.Context, cfg Config, resolver string, keep bool) findings {
+func look(ctx context.Context, cfg config.Config, resolver string, keep bool) findings {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	f := findings{at: time.Now(), version: buildinfo.Version(), built: buildinfo.Committed()}
 	f.looked = f.at
-	f.interfaces, _ = interfaceIPs() // none is then what the requirement says
+	f.interfaces, _ = config.InterfaceIPs() // none is then what the requirement says
 	f.disk = diskOf(cfg.DataDir)
 	if since := versionSince(cfg.DataDir, f.version); plausible(since, f.at, f.built) {
 		f.since = since
@@ -69,7 +69,7 @@ func look(ctx context.Context, cfg Config, resolver string, keep bool) findings 
 			f.records = lookUp(ctx, resolver, cfg.Domain)
 			f.outside = presentOutside(ctx, cfg, f.records)
 		})
-		wg.Go(func() { f.presented = present(ctx, cfg, cfg.ownWSS()) })
+		wg.Go(func() { f.presented = present(ctx, cfg, cfg.OwnWSS()) })
 	}
 	wg.Go(func() { f.clock = readClock(ctx, cfg) })
 	wg.Go(func() { f.updates = readUpdates(ctx, cfg, keep) })
@@ -183,13 +183,13 @@ type presented struct {
 // presentOutside makes the handshake where browsers are led: something else than
 // relayd may answer there. nil: nothing does, which is no fault in itself, since not
 // every router lets a machine reach its own public address.
-func presentOutside(ctx context.Context, cfg Config, r records) *presented {
+func presentOutside(ctx context.Context, cfg config.Config, r records) *presented {
 	if r.err != nil || len(r.a) == 0 || r.a[0].IsLoopback() && !cfg.Network.AllowPrivate {
 		return nil
 	}
 	port := "443"
 	if cfg.Network.AllowPrivate {
-		port = strconv.Itoa(cfg.wssPort())
+		port = strconv.Itoa(cfg.WssPort())
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime/2)
 	defer cancel()
@@ -201,13 +201,13 @@ func presentOutside(ctx context.Context, cfg Config, r records) *presented {
 }
 
 // present makes a TLS handshake with the relay's listener at addr.
-func present(ctx context.Context, cfg Config, addr string) presented {
+func present(ctx context.Context, cfg config.Config, addr string) presented {
 	p := presented{addr: addr}
 	if p.addr == "" {
 		p.err = errors.New("listen.wss is empty")
 		return p
 	}
-	roots, err := cfg.trusted()
+	roots, err := trusted(cfg)
 	if err != nil {
 		p.err = err
 		return p
@@ -238,27 +238,6 @@ func present(ctx context.Context, cfg Config, addr string) presented {
 	return p
 }
 
-// ownWSS is where this machine reaches its own WSS port, by IPv4 if it can, as the
-// bounty wants it; "": nowhere.
-func (c Config) ownWSS() string {
-	ip4First := slices.SortedStableFunc(slices.Values(c.Listen.WSS), func(a, b ma.Multiaddr) int { return a[0].Code() - b[0].Code() })
-	for _, a := range ip4First {
-		ap, ok := addrPort(a)
-		if !ok {
-			continue
-		}
-		ip := ap.Addr()
-		switch {
-		case ip.IsUnspecified() && ip.Is4():
-			ip = netip.AddrFrom4([4]byte{127, 0, 0, 1})
-		case ip.IsUnspecified():
-			ip = netip.IPv6Loopback()
-		}
-		return netip.AddrPortFrom(ip, ap.Port()).String()
-	}
-	return ""
-}
-
 // mozilla are the roots that browsers trust; monitors judge by the same.
 var mozilla = sync.OnceValue(func() *x509.CertPool {
 	pool := x509.NewCertPool()
@@ -278,7 +257,7 @@ var mozilla = sync.OnceValue(func() *x509.CertPool {
 
 // trusted are the roots by which the relay's certificate is judged: in a lab also
 // those of the private CA.
-func (c Config) trusted() (*x509.CertPool, error) {
+func trusted(c config.Config) (*x509.CertPool, error) {
 	pool := mozilla()
 	if !c.Network.AllowPrivate || c.ACME.CAFile == "" {
 		return pool, nil
@@ -302,7 +281,7 @@ type clock struct {
 
 // readClock asks the kernel, and if that knows of no time service, the CA: its
 // answers bear a date.
-func readClock(ctx context.Context, cfg Config) clock {
+func readClock(ctx context.Context, cfg config.Config) clock {
 	var kernel unix.Timex
 	state, err := unix.Adjtimex(&kernel)
 	// The kernel believes for hours in a time service that has gone; but its own
@@ -310,7 +289,7 @@ func readClock(ctx context.Context, cfg Config) clock {
 	if within := time.Duration(kernel.Maxerror) * time.Microsecond; err == nil && state != unix.TIME_ERROR && within < clockOff {
 		return clock{synced: true, within: within}
 	}
-	client, _, err := acmeHTTP(cfg.ACME)
+	client, _, err := cfg.ACME.Client()
 	if err != nil {
 		return clock{err: err}
 	}
@@ -404,7 +383,7 @@ func reserveOnTrial(ctx context.Context, id peer.ID, relayAt []ma.Multiaddr) tri
 }
 
 // tryPorts says why a relay that does not run could not listen.
-func tryPorts(cfg Config) error {
-	_, err := cfg.listenAddrs(slog.New(slog.DiscardHandler))
+func tryPorts(cfg config.Config) error {
+	_, err := cfg.ListenAddrs(slog.New(slog.DiscardHandler))
 	return err
 }

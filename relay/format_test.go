@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/psf-relay/relay-appliance/internal/stateformat"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // The package refuses a downgrade by the same number as the program.
@@ -25,7 +26,7 @@ func TestThePackageKnowsTheStateFormat(t *testing.T) {
 }
 
 func TestStateOfANewerVersionIsLeftAlone(t *testing.T) {
-	cfg := DefaultConfig()
+	cfg := config.DefaultConfig()
 	cfg.DataDir = t.TempDir()
 	if _, err := New(cfg, slog.New(slog.DiscardHandler)); err != nil {
 		t.Fatal(err)

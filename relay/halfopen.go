@@ -13,6 +13,9 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
 )
 
 // halfOpen keeps connections that never finish their handshake from filling the
@@ -31,7 +34,7 @@ type halfOpen struct {
 	perIP, all int
 	crowded    int // above it a newcomer waits for the one that gives way to it
 	exempt     func(netip.Addr) bool
-	tally      *tally
+	tally      *refusal.Tally
 
 	mu    sync.Mutex
 	n     int // unfinished connections
@@ -61,7 +64,7 @@ const leaveTime = 100 * time.Millisecond
 // bound, somewhat more, is m's own limit.
 func newHalfOpen(m network.ResourceManager, perIP, all, bound int) *halfOpen {
 	return &halfOpen{
-		ResourceManager: m, perIP: max(8, perIP), all: all, crowded: all + (bound-all)/2, tally: newTally(slog.New(slog.DiscardHandler)),
+		ResourceManager: m, perIP: max(8, perIP), all: all, crowded: all + (bound-all)/2, tally: refusal.NewTally(slog.New(slog.DiscardHandler)),
 		addrs: map[netip.Prefix]*newcomers{}, seen: map[string]io.Closer{},
 	}
 }
@@ -80,11 +83,11 @@ func (h *halfOpen) InterceptAccept(c network.ConnMultiaddrs) bool {
 func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
 	scope, err := h.openConnection(dir, usefd, endpoint)
 	if err != nil && dir == network.DirInbound {
-		why := errUnfinished
-		if err != error(errUnfinished) {
-			why = whyNotTaken(err)
+		why := refusal.Unfinished
+		if err != error(refusal.Unfinished) {
+			why = refusal.OfConnection(err)
 		}
-		h.tally.refusal("", why, slog.String("address", endpoint.String()))
+		h.tally.Refused("", why, slog.String("address", endpoint.String()))
 	}
 	return scope, err
 }
@@ -93,13 +96,13 @@ func (h *halfOpen) OpenConnection(dir network.Direction, usefd bool, endpoint ma
 func (h *halfOpen) OpenStream(p peer.ID, dir network.Direction) (network.StreamManagementScope, error) {
 	scope, err := h.ResourceManager.OpenStream(p, dir)
 	if err != nil && dir == network.DirInbound {
-		h.tally.refusal("", errResources, peerAttr(p))
+		h.tally.Refused("", refusal.Resources, refusal.Peer(p))
 	}
 	return scope, err
 }
 
 func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma.Multiaddr) (network.ConnManagementScope, error) {
-	ip, err := prefixOf(endpoint)
+	ip, err := config.PrefixOf(endpoint)
 	if dir != network.DirInbound || err != nil {
 		return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
 	}
@@ -118,7 +121,7 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 	}
 	if from.n >= h.perIP {
 		h.mu.Unlock()
-		return nil, errUnfinished
+		return nil, refusal.Unfinished
 	}
 	h.n++
 	from.n++
@@ -139,7 +142,7 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 		close(ended)
 	})
 	if leave != nil {
-		h.tally.end(endedUnfinished, slog.String("address", of.String()))
+		h.tally.Ended(refusal.EndedUnfinished, slog.String("address", of.String()))
 		_ = leave.Close() // its handshake fails, which settles it
 		if crowded && leave.ended != ended {
 			within := time.NewTimer(leaveTime)
@@ -196,13 +199,13 @@ func (h *halfOpen) InterceptUpgraded(network.Conn) (bool, control.DisconnectReas
 type halfOpenScope struct {
 	network.ConnManagementScope
 	settle func()
-	tally  *tally
+	tally  *refusal.Tally
 }
 
 func (s *halfOpenScope) SetPeer(p peer.ID) error {
 	err := s.ConnManagementScope.SetPeer(p)
 	if err != nil {
-		s.tally.refusal("", errPeerConns, peerAttr(p))
+		s.tally.Refused("", refusal.PeerConns, refusal.Peer(p))
 		return err
 	}
 	s.settle()

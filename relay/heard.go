@@ -17,6 +17,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // heard says whether the relay's announcement came back through the network.
@@ -30,7 +31,7 @@ type heard struct {
 // listenFor goes to the PSF network beside the relay, as another node, and waits
 // for the relay's announcement. A second node calls on the relay itself, which
 // makes it announce at once; that way nobody waits for two minutes.
-func listenFor(ctx context.Context, cfg Config, id peer.ID, relayAt []ma.Multiaddr) *heard {
+func listenFor(ctx context.Context, cfg config.Config, id peer.ID, relayAt []ma.Multiaddr) *heard {
 	fail := func(reached bool, err error) *heard { return &heard{reached: reached, err: err} }
 	var known []peer.AddrInfo
 	for _, a := range cfg.PSF.Bootstrap {
@@ -39,7 +40,7 @@ func listenFor(ctx context.Context, cfg Config, id peer.ID, relayAt []ma.Multiad
 		}
 	}
 	// Of the relay's last list of further peers, a few: enough to listen at.
-	if data, err := os.ReadFile(filepath.Join(cfg.DataDir, peerListFile)); err == nil {
+	if data, err := os.ReadFile(filepath.Join(cfg.DataDir, config.PeerListFile)); err == nil {
 		if listed, err := coord.ParseList(data); err == nil {
 			known = append(known, slices.DeleteFunc(listed, func(p peer.AddrInfo) bool { return p.ID == id })...)
 		}
@@ -131,7 +132,7 @@ func connectTo(ctx context.Context, h host.Host, to []peer.AddrInfo) error {
 func dialLocally(listen []ma.Multiaddr) []ma.Multiaddr {
 	var out []ma.Multiaddr
 	for _, a := range listen {
-		ap, ok := addrPort(a)
+		ap, ok := config.AddrPort(a)
 		if !ok || len(a) != 2 {
 			continue
 		}

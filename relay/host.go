@@ -21,32 +21,33 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/listen"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // newHost opens the listeners. A listener that cannot be opened is an error:
 // half a relay looks fine to its operator and is down for some of its users.
-func (r *Relay) newHost(c capacity, metrics prometheus.Registerer) (host.Host, error) {
+func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.Host, error) {
 	cfg := r.config()
-	addrs, err := cfg.listenAddrs(r.log)
+	addrs, err := cfg.ListenAddrs(r.log)
 	if err != nil {
 		return nil, err
 	}
-	limits, err := c.resourceManager(cfg.Limits, cfg.loopbackCounts)
+	limits, err := resourceManager(c, cfg.Limits, cfg.Test.LoopbackCounts)
 	if err != nil {
 		return nil, err
 	}
 	limits.tally = r.tally
-	trimmer, err := c.connectionManager(cfg.Limits, cfg.loopbackCounts)
+	trimmer, err := connectionManager(c, cfg.Limits, cfg.Test.LoopbackCounts)
 	if err != nil {
 		return nil, err
 	}
-	trimmer.stays = cmp.Or(cfg.strangerStays, strangerStays)
+	trimmer.stays = cmp.Or(cfg.Test.StrangerStays, strangerStays)
 	book, err := newPeerbook()
 	if err != nil {
 		return nil, err
 	}
 	muxer := new(*yamux.DefaultTransport)
-	muxer.MaxStreamWindowSize = c.window()
+	muxer.MaxStreamWindowSize = window(c)
 	muxer.AcceptBacklog = max(64, cfg.Limits.CircuitsPerPeer) // a queue for 256 takes 2 KiB per peer
 	opts := []libp2p.Option{
 		libp2p.Identity(r.key),
@@ -122,53 +123,15 @@ func (r *Relay) announced(addrs []ma.Multiaddr) []ma.Multiaddr {
 	cfg := r.config()
 	var out []ma.Multiaddr
 	for _, a := range addrs {
-		if isWSS(a) {
-			if d := cfg.domainAddr(a); d != nil {
+		if config.IsWSS(a) {
+			if d := cfg.DomainAddr(a); d != nil {
 				out = append(out, d)
 			}
 			continue
 		}
-		if a = cfg.translated(a); cfg.Network.AllowPrivate || manet.IsPublicAddr(a) {
+		if a = cfg.Translated(a); cfg.Network.AllowPrivate || manet.IsPublicAddr(a) {
 			out = append(out, a)
 		}
 	}
 	return ma.Unique(append(out, cfg.Announce.Addrs...))
-}
-
-// domainAddr is the address browsers use in place of an IP address, which no
-// certificate covers.
-func (c Config) domainAddr(a ma.Multiaddr) ma.Multiaddr {
-	port, err := a.ValueForProtocol(ma.P_TCP)
-	if err != nil || c.Domain == "" {
-		return nil
-	}
-	d, err := ma.NewMultiaddr("/dns4/" + c.Domain + "/tcp/" + port + "/tls/ws")
-	if err != nil {
-		return nil
-	}
-	return d
-}
-
-// translated puts the public address in place of the interface's.
-func (c Config) translated(a ma.Multiaddr) ma.Multiaddr {
-	if len(a) == 0 {
-		return a
-	}
-	public := c.Announce.IP4
-	if a[0].Protocol().Code == ma.P_IP6 {
-		public = c.Announce.IP6
-	}
-	if !public.IsValid() || a[0].Protocol().Code != ma.P_IP4 && a[0].Protocol().Code != ma.P_IP6 {
-		return a
-	}
-	comp, err := ma.NewComponent(a[0].Protocol().Name, public.String())
-	if err != nil {
-		return a
-	}
-	return append(ma.Multiaddr{*comp}, a[1:]...)
-}
-
-func isWSS(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_WS)
-	return err == nil
 }

@@ -5,20 +5,22 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // On a machine with private addresses only, nothing is announced, and the
 // operator is told what to do; with the public address given, it is announced.
 func TestPrivateMachine(t *testing.T) {
 	for _, public := range []string{"", "8.8.4.4"} {
-		c := limitConfig(t)
+		c := relaytest.LimitConfig(t)
 		c.Network.AllowPrivate = false
 		if public != "" {
-			must(t, c.Announce.IP4.UnmarshalText([]byte(public)))
+			relaytest.Must(t, c.Announce.IP4.UnmarshalText([]byte(public)))
 		}
 		var out page
 		r, err := New(c, slog.New(slog.NewTextHandler(&out, nil)))
-		must(t, err)
+		relaytest.Must(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		done := make(chan error, 1)
 		go func() { done <- r.Run(ctx) }()
@@ -26,7 +28,7 @@ func TestPrivateMachine(t *testing.T) {
 		addrs := r.Addrs()
 		warned := strings.Contains(out.String(), "set announce.ip4")
 		cancel()
-		must(t, <-done)
+		relaytest.Must(t, <-done)
 		if public == "" && (len(addrs) != 0 || !warned) {
 			t.Errorf("announced %v, warned %v", addrs, warned)
 		}

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/base64"
@@ -17,6 +18,8 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // identityFile holds the host's private key in libp2p's protobuf form, as other
@@ -41,7 +44,7 @@ func ImportIdentity(dataDir string, exported []byte) (crypto.PrivKey, error) {
 	if err != nil {
 		return nil, err
 	}
-	if why := dropped(peerText(key)); why != "" {
+	if why := config.Dropped(peerText(key)); why != "" {
 		return nil, fmt.Errorf("import the identity: PSF peers silently ignore it, since its peer ID contains %q: make a new one", why)
 	}
 	return key, storeIdentity(dataDir, key)
@@ -154,7 +157,7 @@ func newKey() (crypto.PrivKey, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make an identity: %w", err)
 		}
-		if dropped(peerText(key)) == "" {
+		if config.Dropped(peerText(key)) == "" {
 			return key, nil
 		}
 	}
@@ -166,17 +169,6 @@ func peerText(key crypto.PrivKey) string {
 		return ""
 	}
 	return id.String()
-}
-
-// dropped names the part of an address for which helia-coord leaves the whole
-// address out, whatever that part means there.
-func dropped(s string) string {
-	for _, part := range []string{"udp", "quic"} {
-		if strings.Contains(s, part) {
-			return part
-		}
-	}
-	return ""
 }
 
 // parseKey reads a private key: libp2p's protobuf, bare or as one line of base64.
@@ -210,4 +202,21 @@ func parseKey(data []byte) (crypto.PrivKey, error) {
 		return nil, errors.New("not a libp2p private key: it does not read back as it was written")
 	}
 	return key, nil
+}
+
+// Examine goes through what the bounty wants of a relay, on its own machine: see
+// [doctor.Examine].
+func Examine(ctx context.Context, cfg config.Config, e Examination) (status.Diagnosis, error) {
+	if err := errors.Join(cfg.Validate(), cfg.Abs()); err != nil {
+		return status.Diagnosis{}, err
+	}
+	key, err := LoadIdentity(cfg.DataDir)
+	if err != nil {
+		return status.Diagnosis{}, fmt.Errorf("examine: %w", err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return status.Diagnosis{}, fmt.Errorf("examine: %w", err)
+	}
+	return ExaminePeer(ctx, cfg, id, e)
 }

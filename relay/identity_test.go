@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
+
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 func TestIdentityIsMadeOnce(t *testing.T) {
@@ -39,29 +41,29 @@ func TestIdentityFaults(t *testing.T) {
 		want  string
 	}{
 		"missing beside state": {func(t *testing.T, dir, file string) {
-			must(t, os.Remove(file))
-			must(t, os.Mkdir(filepath.Join(dir, "acme"), 0o700))
+			relaytest.Must(t, os.Remove(file))
+			relaytest.Must(t, os.Mkdir(filepath.Join(dir, "acme"), 0o700))
 		}, "restore it from a backup"},
-		"readable by others":  {func(t *testing.T, dir, file string) { must(t, os.Chmod(file, 0o644)) }, "chmod 600"},
-		"writable by a group": {func(t *testing.T, dir, file string) { must(t, os.Chmod(file, 0o620)) }, "chmod 600"},
-		"empty":               {func(t *testing.T, dir, file string) { must(t, os.Truncate(file, 0)) }, "damaged"},
-		"cut short":           {func(t *testing.T, dir, file string) { must(t, os.Truncate(file, 40)) }, "damaged"},
+		"readable by others":  {func(t *testing.T, dir, file string) { relaytest.Must(t, os.Chmod(file, 0o644)) }, "chmod 600"},
+		"writable by a group": {func(t *testing.T, dir, file string) { relaytest.Must(t, os.Chmod(file, 0o620)) }, "chmod 600"},
+		"empty":               {func(t *testing.T, dir, file string) { relaytest.Must(t, os.Truncate(file, 0)) }, "damaged"},
+		"cut short":           {func(t *testing.T, dir, file string) { relaytest.Must(t, os.Truncate(file, 40)) }, "damaged"},
 		"a byte more": {func(t *testing.T, dir, file string) {
 			raw, err := os.ReadFile(file)
-			must(t, err)
-			must(t, os.WriteFile(file, append(raw, 0), 0o600))
+			relaytest.Must(t, err)
+			relaytest.Must(t, os.WriteFile(file, append(raw, 0), 0o600))
 		}, "damaged"},
 		"a folder": {func(t *testing.T, dir, file string) {
-			must(t, os.Remove(file))
-			must(t, os.Mkdir(file, 0o700))
+			relaytest.Must(t, os.Remove(file))
+			relaytest.Must(t, os.Mkdir(file, 0o700))
 		}, "not a regular file"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := labConfig(t)
+			c := relaytest.LabConfig(t)
 			_, err := CreateIdentity(c.DataDir)
-			must(t, err)
+			relaytest.Must(t, err)
 			tc.spoil(t, c.DataDir, filepath.Join(c.DataDir, identityFile))
-			if _, err := New(c, testLog(t)); err == nil || !strings.Contains(err.Error(), tc.want) {
+			if _, err := New(c, relaytest.Log(t)); err == nil || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want %q", err, tc.want)
 			}
 		})
@@ -72,9 +74,9 @@ func TestIdentityFaults(t *testing.T) {
 // another relay's.
 func TestIdentityEveryByte(t *testing.T) {
 	key, err := newKey()
-	must(t, err)
+	relaytest.Must(t, err)
 	raw, err := crypto.MarshalPrivateKey(key)
-	must(t, err)
+	relaytest.Must(t, err)
 	for i := range raw {
 		bad := append([]byte(nil), raw...)
 		bad[i] ^= 0x10
@@ -87,9 +89,9 @@ func TestIdentityEveryByte(t *testing.T) {
 func TestIdentityMovesHouse(t *testing.T) {
 	from, to := filepath.Join(t.TempDir(), "a"), filepath.Join(t.TempDir(), "b")
 	key, err := CreateIdentity(from)
-	must(t, err)
+	relaytest.Must(t, err)
 	exported, err := ExportIdentity(from)
-	must(t, err)
+	relaytest.Must(t, err)
 	if _, err := ImportIdentity(to, exported); err != nil {
 		t.Fatal(err)
 	}
@@ -103,25 +105,18 @@ func TestIdentityMovesHouse(t *testing.T) {
 
 	// Other libp2p programs keep the bare protobuf.
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(exported)))
-	must(t, err)
+	relaytest.Must(t, err)
 	if _, err := ImportIdentity(filepath.Join(t.TempDir(), "c"), raw); err != nil {
 		t.Errorf("bare protobuf: %v", err)
 	}
 	rsa, _, err := crypto.GenerateKeyPairWithReader(crypto.RSA, 2048, rand.Reader)
-	must(t, err)
+	relaytest.Must(t, err)
 	raw, err = crypto.MarshalPrivateKey(rsa)
-	must(t, err)
+	relaytest.Must(t, err)
 	for name, data := range map[string][]byte{"empty": nil, "text": []byte("no key"), "an RSA key": raw, "long": make([]byte, 5000)} {
 		if _, err := ImportIdentity(filepath.Join(t.TempDir(), "d"), data); err == nil {
 			t.Errorf("%s: imported", name)
 		}
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }
 

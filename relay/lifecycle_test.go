@@ -13,36 +13,38 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 func TestOneRelayPerDataFolder(t *testing.T) {
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	first := start(t, c)
-	second, err := New(c, testLog(t))
-	must(t, err)
-	if err := second.Run(testContext(t)); err == nil || !strings.Contains(err.Error(), "another relayd runs") {
+	second, err := New(c, relaytest.Log(t))
+	relaytest.Must(t, err)
+	if err := second.Run(relaytest.Context(t)); err == nil || !strings.Contains(err.Error(), "another relayd runs") {
 		t.Errorf("a second relay: %v", err)
 	}
-	must(t, first.stop())
-	must(t, start(t, c).stop())
+	relaytest.Must(t, first.stop())
+	relaytest.Must(t, start(t, c).stop())
 }
 
 // A stop with peers, circuits and half-open connections about is in good order.
 func TestStopInUse(t *testing.T) {
-	r := start(t, labConfig(t))
+	r := start(t, relaytest.LabConfig(t))
 	relay := dialable(t, r.Relay)["tcp"]
-	to := newPeer(t, nil)
-	_, err := reserve(t, to, relay)
-	must(t, err)
+	to := relaytest.NewPeer(t, nil)
+	_, err := relaytest.Reserve(t, to, relay)
+	relaytest.Must(t, err)
 	for range 5 {
-		must(t, echo(t, newPeer(t, nil), to, relay, 1024))
+		relaytest.Must(t, relaytest.Echo(t, relaytest.NewPeer(t, nil), to, relay, 1024))
 	}
 	_, target, err := addrOf(relay.Addrs[0])
-	must(t, err)
+	relaytest.Must(t, err)
 	conn, err := net.Dial("tcp", target)
-	must(t, err)
+	relaytest.Must(t, err)
 	defer conn.Close()
-	must(t, r.stop()) // an error if it takes longer than closeTime
+	relaytest.Must(t, r.stop()) // an error if it takes longer than closeTime
 }
 
 // systemd is told when the relay is ready, that it lives, that it reloads, that
@@ -50,17 +52,17 @@ func TestStopInUse(t *testing.T) {
 func TestNotify(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	must(t, err)
+	relaytest.Must(t, err)
 	defer l.Close()
 	t.Setenv("NOTIFY_SOCKET", path)
 	t.Setenv("WATCHDOG_USEC", "300000")
 	t.Setenv("WATCHDOG_PID", fmt.Sprint(os.Getpid()))
 	next := func() string {
 		t.Helper()
-		must(t, l.SetReadDeadline(time.Now().Add(patience)))
+		relaytest.Must(t, l.SetReadDeadline(time.Now().Add(relaytest.Patience)))
 		buf := make([]byte, 1024)
 		n, err := l.Read(buf)
-		must(t, err)
+		relaytest.Must(t, err)
 		return string(buf[:n])
 	}
 	until := func(want string) {
@@ -74,17 +76,17 @@ func TestNotify(t *testing.T) {
 			}
 		}
 	}
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	r := start(t, c)
 	until("READY=1")
 	if got := next(); got != "WATCHDOG=1" {
 		t.Errorf("systemd is told %q", got)
 	}
 	_, err = r.Reload(c)
-	must(t, err)
+	relaytest.Must(t, err)
 	until("RELOADING=1\nMONOTONIC_USEC=")
 	until("READY=1")
-	must(t, r.stop())
+	relaytest.Must(t, r.stop())
 	until("STOPPING=1")
 }
 
@@ -96,17 +98,17 @@ func TestHelperRelay(t *testing.T) {
 	if dir == "" {
 		t.Skip("for TestKill only")
 	}
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	c.DataDir = dir
-	r, err := New(c, testLog(t))
-	must(t, err)
+	r, err := New(c, relaytest.Log(t))
+	relaytest.Must(t, err)
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {
 		<-r.Ready()
 		fmt.Println("ready", r.ID())
 	}()
-	must(t, r.Run(ctx))
+	relaytest.Must(t, r.Run(ctx))
 }
 
 // A relay that is killed at any moment, of its very first start too, starts
@@ -118,9 +120,9 @@ func TestKill(t *testing.T) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestHelperRelay$", "-test.v")
 		cmd.Env = append(os.Environ(), helperVar+"="+dir)
 		out, err := cmd.StdoutPipe()
-		must(t, err)
-		must(t, cmd.Start())
-		end := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+		relaytest.Must(t, err)
+		relaytest.Must(t, cmd.Start())
+		end := time.AfterFunc(relaytest.Patience, func() { cmd.Process.Kill() })
 		defer end.Stop()
 		if kill > 0 {
 			time.AfterFunc(kill, func() { cmd.Process.Kill() })
@@ -131,7 +133,7 @@ func TestKill(t *testing.T) {
 			if word, rest, _ := strings.Cut(s.Text(), " "); word == "ready" {
 				id = rest
 				if kill == 0 {
-					must(t, cmd.Process.Signal(syscall.SIGTERM))
+					relaytest.Must(t, cmd.Process.Signal(syscall.SIGTERM))
 				}
 			}
 		}

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/gologshim"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // NewLogger is the relay's log, and takes over libp2p's. Each message appears at
 // most a few times a minute, however often it happens, and no address of a peer
 // stands in it above level debug.
-func NewLogger(cfg Log, level slog.Leveler, w io.Writer) *slog.Logger {
+func NewLogger(cfg config.Log, level slog.Leveler, w io.Writer) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: level}
 	var h slog.Handler = slog.NewTextHandler(w, opts)
 	if cfg.Format == "json" {

@@ -14,6 +14,9 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
+
+	"github.com/psf-relay/relay-appliance/relay/circuit"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // page is a log that a test reads while it is written.
@@ -39,7 +42,7 @@ func TestRepeatedLinesAreBounded(t *testing.T) {
 	h := &seldom{Handler: slog.NewTextHandler(&out, nil), seen: &repeats{count: map[string]int{}}}
 	minute := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	say := func(message string, at time.Time) {
-		must(t, h.WithAttrs([]slog.Attr{slog.Int("a", 1)}).Handle(context.Background(), slog.NewRecord(at, slog.LevelError, message, 0)))
+		relaytest.Must(t, h.WithAttrs([]slog.Attr{slog.Int("a", 1)}).Handle(context.Background(), slog.NewRecord(at, slog.LevelError, message, 0)))
 	}
 	for range 1000 {
 		say("again", minute)
@@ -65,7 +68,7 @@ func TestAddressesAreHidden(t *testing.T) {
 	log := slog.New(&discreet{slog.NewTextHandler(&out, nil)})
 	log.With("local", "/ip4/198.51.100.7/tcp/4001").Error("dial from 203.0.113.9:4001 failed",
 		"remote", fmt.Errorf("dial [2001:db8::17]:443: %w", io.EOF),
-		"stringer", multiaddrs(t, "/ip6/2001:db8::17/udp/1/quic-v1")[0],
+		"stringer", relaytest.Multiaddrs(t, "/ip6/2001:db8::17/udp/1/quic-v1")[0],
 		slog.Group("g", "x", "::ffff:203.0.113.9"), "n", 4, "peer", "12D3KooWEBzgK8a5TpMfLotuj7jJnEK41gbD9LZK6qCpxNrX43E9")
 	log.Info("libp2p's information is for debugging")
 	got := out.String()
@@ -83,38 +86,38 @@ func TestAddressesAreHidden(t *testing.T) {
 
 // Whatever clients do, their addresses do not get into the log.
 func TestNoClientAddressInTheLog(t *testing.T) {
-	c := limitConfig(t)
+	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations, c.Limits.Month = 1, 1, 64<<10
 	var out page
 	r, err := New(c, slog.New(slog.NewTextHandler(&out, nil)))
-	must(t, err)
+	relaytest.Must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- r.Run(ctx) }()
 	<-r.Ready()
 	relay := dialable(t, r)["tcp"]
-	a, b := newClientAt(t, "127.0.77.1"), newClientAt(t, "127.0.77.2")
-	_, err = reserve(t, a, relay)
-	must(t, err)
-	must(t, echo(t, b, a, relay, 4096))
-	if _, err := reserve(t, b, relay); err == nil {
+	a, b := relaytest.NewPeerAt(t, "127.0.77.1"), relaytest.NewPeerAt(t, "127.0.77.2")
+	_, err = relaytest.Reserve(t, a, relay)
+	relaytest.Must(t, err)
+	relaytest.Must(t, relaytest.Echo(t, b, a, relay, 4096))
+	if _, err := relaytest.Reserve(t, b, relay); err == nil {
 		t.Error("two reservations in one place")
 	}
-	must(t, b.Network().ClosePeer(a.ID()))
-	_, err = reserve(t, newClientAt(t, "127.0.77.3"), relay) // takes a's place, or not: it is in a circuit
+	relaytest.Must(t, b.Network().ClosePeer(a.ID()))
+	_, err = relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.77.3"), relay) // takes a's place, or not: it is in a circuit
 	if err != nil {
-		wantStatus(t, err, 200)
+		relaytest.WantStatus(t, err, 200)
 	}
-	if err := echo(t, b, a, relay, 1<<20); err == nil {
+	if err := relaytest.Echo(t, b, a, relay, 1<<20); err == nil {
 		t.Error("1 MiB came through a budget of 64 KiB")
 	}
-	must(t, b.Connect(testContext(t), relay))
-	s, err := b.NewStream(network.WithAllowLimitedConn(testContext(t), "test"), relay.ID, proto.ProtoIDv2Hop)
-	must(t, err)
+	relaytest.Must(t, b.Connect(relaytest.Context(t), relay))
+	s, err := b.NewStream(network.WithAllowLimitedConn(relaytest.Context(t), "test"), relay.ID, proto.ProtoIDv2Hop)
+	relaytest.Must(t, err)
 	_, err = s.Write([]byte{3, 0xff, 0xff, 0xff})
-	must(t, err)
-	must(t, Ban(c.DataDir, "127.0.77.2"))
-	eventually(t, "the ban is noticed", func() bool { return strings.Contains(out.String(), "ban list changed") })
+	relaytest.Must(t, err)
+	relaytest.Must(t, circuit.Ban(c.DataDir, "127.0.77.2"))
+	relaytest.Eventually(t, "the ban is noticed", func() bool { return strings.Contains(out.String(), "ban list changed") })
 	cancel()
 	if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
 		t.Error(err)

@@ -9,12 +9,14 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // A visitor learns of a restart before it happens, and of an update taken back.
 func TestStatusTellsOfMaintenance(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "maintenance.json")
-	r := newRelay(t, func(c *Config) { c.Maintenance = file })
+	r := newRelay(t, func(c *config.Config) { c.Maintenance = file })
 	if body := visit(t, r, "/status.json").Body.String(); strings.Contains(body, "maintenance") {
 		t.Errorf("without a notice: %s", body)
 	}
@@ -26,7 +28,7 @@ func TestStatusTellsOfMaintenance(t *testing.T) {
 	if err := maintenance.Write(file, n); err != nil {
 		t.Fatal(err)
 	}
-	var s Status
+	var s status.Status
 	if err := json.Unmarshal(visit(t, r, "/status.json").Body.Bytes(), &s); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/listen"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
 )
 
 // newRegistry holds the program's metrics and, later, libp2p's.
@@ -134,11 +136,11 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(descTurnedAway, prometheus.CounterValue, float64(count), l.Name(), reason)
 		}
 	}
-	for by, count := range r.tally.refusals() {
-		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), by.status, by.reason)
+	for by, count := range r.tally.Refusals() {
+		out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), by.Status, by.Word)
 	}
-	ended := r.tally.endings()
-	for _, reason := range endedReasons {
+	ended := r.tally.Endings()
+	for _, reason := range refusal.EndReasons {
 		out <- prometheus.MustNewConstMetric(descEnded, prometheus.CounterValue, float64(ended[reason]), reason)
 	}
 }
@@ -170,10 +172,10 @@ func (r *Relay) serveMetrics(ctx context.Context, l net.Listener, reg *prometheu
 
 // listenTCP opens one of the relay's own listeners.
 func (r *Relay) listenTCP(name, what, hostPort string, b listen.Bounds) (net.Listener, error) {
-	b.LoopbackCounts = r.config().loopbackCounts
+	b.LoopbackCounts = r.config().Test.LoopbackCounts
 	l, err := listen.TCP(name, hostPort, b, r.log)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, explainListen("tcp", hostPort, err))
+		return nil, fmt.Errorf("%s: %w", what, config.ExplainListen("tcp", hostPort, err))
 	}
 	r.counted(l.Refusals)
 	return l, nil

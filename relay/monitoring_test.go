@@ -15,6 +15,8 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
 	"github.com/psf-relay/relay-appliance/internal/pebble"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // metricsOf reads /metrics: the labels of each metric that is there.
@@ -98,7 +100,7 @@ func expressions(t testing.TB) map[string]string {
 // Every metric that the dashboard and the alert rules name is served by a relay
 // that works, with the labels they use.
 func TestMonitoringNamesWhatIsServed(t *testing.T) {
-	c, ca := withDomain(t, labConfig(t), pebble.Options{})
+	c, ca := withDomain(t, relaytest.LabConfig(t), pebble.Options{})
 	c = metricsPort(t, c)
 	c.Limits.ReservationsPerIP = 1
 	c.Maintenance = filepath.Join(t.TempDir(), "maintenance.json")
@@ -107,18 +109,18 @@ func TestMonitoringNamesWhatIsServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := start(t, c)
-	alice, bob := newPeer(t, ca.RootPEM), newPeer(t, ca.RootPEM)
+	alice, bob := relaytest.NewPeer(t, ca.RootPEM), relaytest.NewPeer(t, ca.RootPEM)
 	relay := dialable(t, r.Relay)["tcp"]
-	if _, err := reserve(t, alice, relay); err != nil {
+	if _, err := relaytest.Reserve(t, alice, relay); err != nil {
 		t.Fatal(err)
 	}
-	if err := echo(t, bob, alice, relay, 1024); err != nil {
+	if err := relaytest.Echo(t, bob, alice, relay, 1024); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := reserve(t, bob, relay); err == nil { // a second place for one address
+	if _, err := relaytest.Reserve(t, bob, relay); err == nil { // a second place for one address
 		t.Fatal("nothing was refused")
 	}
-	eventually(t, "looked around", func() bool { return len(r.Status().Requirements) > 0 })
+	relaytest.Eventually(t, "looked around", func() bool { return len(r.Status().Requirements) > 0 })
 
 	served := metricsOf(t, c.Metrics.Listen)
 	byPrometheus := map[string]bool{"instance": true, "job": true}
@@ -168,10 +170,10 @@ func TestMonitoringNamesWhatIsServed(t *testing.T) {
 
 // Metrics stay on the machine unless the operator says otherwise.
 func TestMetricsAreLocal(t *testing.T) {
-	if host, _, _ := strings.Cut(DefaultConfig().Metrics.Listen, ":"); host != "127.0.0.1" {
-		t.Errorf("metrics.listen is %s by default", DefaultConfig().Metrics.Listen)
+	if host, _, _ := strings.Cut(config.DefaultConfig().Metrics.Listen, ":"); host != "127.0.0.1" {
+		t.Errorf("metrics.listen is %s by default", config.DefaultConfig().Metrics.Listen)
 	}
-	c := metricsPort(t, labConfig(t))
+	c := metricsPort(t, relaytest.LabConfig(t))
 	c.PSF.Enabled = false
 	start(t, c)
 	for path, want := range map[string]int{"/metrics": 200, "/status.json": 200, "/healthz": 200, "/": 404, "/check/": 404, "/debug/pprof/": 404} {

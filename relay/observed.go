@@ -16,24 +16,10 @@ import (
 	"github.com/libp2p/go-libp2p/core/network"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
-
-// Observed is an address of this relay as peers say they see it.
-type Observed struct {
-	IP    netip.Addr `json:"ip"`
-	Peers int        `json:"peers"` // in how many networks
-}
-
-// Incoming says that a stranger has come to an announced address within the last
-// 24 hours.
-type Incoming struct {
-	// Addr is the address as announced, without /p2p/ID. Where that is a domain and
-	// the stranger dialled an IP address, the IP address stands in the domain's place.
-	Addr string `json:"addr"`
-	// Family is that of the connection as it arrived: ip4 or ip6.
-	Family string    `json:"family"`
-	Last   time.Time `json:"last"`
-}
 
 // observers is how the relay is seen from outside: what peers say in identify,
 // and to which of its addresses strangers have come. Of each network that says
@@ -66,9 +52,9 @@ const (
 	ownEvery    = time.Minute
 )
 
-func newObservers(cfg Config, announced func() []ma.Multiaddr) *observers {
+func newObservers(cfg config.Config, announced func() []ma.Multiaddr) *observers {
 	return &observers{
-		public: cfg.public, lab: cfg.Network.AllowPrivate, announced: announced,
+		public: cfg.Public, lab: cfg.Network.AllowPrivate, announced: announced,
 		said: map[netip.Prefix]said{}, incoming: map[arrival]time.Time{},
 	}
 }
@@ -101,7 +87,7 @@ func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err er
 }
 
 func (o *observers) note(remote, local, observed ma.Multiaddr, dir network.Direction, now time.Time) {
-	from, err := prefixOf(remote)
+	from, err := config.PrefixOf(remote)
 	if err != nil {
 		return
 	}
@@ -151,9 +137,9 @@ func (o *observers) isOwn(from netip.Prefix, announced []ma.Multiaddr, now time.
 	}
 	if now.Sub(o.ownAt).Abs() >= ownEvery {
 		o.own, o.ownAt = nil, now
-		ips, _ := interfaceIPs() // none: the announced ones remain
+		ips, _ := config.InterfaceIPs() // none: the announced ones remain
 		for _, ip := range ips {
-			if p, err := networkOf(ip); err == nil {
+			if p, err := config.NetworkOf(ip); err == nil {
 				o.own = append(o.own, p)
 			}
 		}
@@ -162,7 +148,7 @@ func (o *observers) isOwn(from netip.Prefix, announced []ma.Multiaddr, now time.
 		return true
 	}
 	return slices.ContainsFunc(announced, func(a ma.Multiaddr) bool {
-		p, err := prefixOf(a)
+		p, err := config.PrefixOf(a)
 		return err == nil && p == from
 	})
 }
@@ -172,14 +158,14 @@ func (o *observers) isOwn(from netip.Prefix, announced []ma.Multiaddr, now time.
 // translates addresses or forwards ports, the local address says nothing about the
 // announced one. Without such a word only an address that arrived untranslated counts.
 func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
-	at, ok := addrPort(local)
+	at, ok := config.AddrPort(local)
 	if !ok {
 		return nil
 	}
 	is4 := at.Addr().Unmap().Is4()
 	family := map[bool]string{true: "ip4", false: "ip6"}[is4]
 	dialled := netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-	if word, ok := addrPort(said); ok && word.Addr().Unmap().Is4() == is4 {
+	if word, ok := config.AddrPort(said); ok && word.Addr().Unmap().Is4() == is4 {
 		dialled = netip.AddrPortFrom(word.Addr().Unmap(), word.Port())
 	}
 	kind := kindOf(local.String())
@@ -194,7 +180,7 @@ func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
 		if kindOf(a.String()) != kind {
 			continue
 		}
-		if ap, ok := addrPort(a); ok {
+		if ap, ok := config.AddrPort(a); ok {
 			if ap == dialled {
 				out = append(out, arrival{a.String(), family})
 			}
@@ -232,7 +218,7 @@ func domainPort(a ma.Multiaddr) (name, port string) {
 }
 
 // seen lists what peers see, the most frequent first, and who came where.
-func (o *observers) seen(now time.Time) ([]Observed, []Incoming) {
+func (o *observers) seen(now time.Time) ([]status.Observed, []status.Incoming) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	count := map[netip.Addr]int{}
@@ -241,20 +227,20 @@ func (o *observers) seen(now time.Time) ([]Observed, []Incoming) {
 			count[s.ip]++
 		}
 	}
-	var out []Observed
+	var out []status.Observed
 	for ip, n := range count {
-		out = append(out, Observed{ip, n})
+		out = append(out, status.Observed{IP: ip, Peers: n})
 	}
-	slices.SortFunc(out, func(a, b Observed) int {
+	slices.SortFunc(out, func(a, b status.Observed) int {
 		return cmp.Or(cmp.Compare(b.Peers, a.Peers), strings.Compare(a.IP.String(), b.IP.String()))
 	})
-	var incoming []Incoming
+	var incoming []status.Incoming
 	for v, at := range o.incoming {
 		if now.Sub(at) <= evidenceFor {
-			incoming = append(incoming, Incoming{v.addr, v.family, at})
+			incoming = append(incoming, status.Incoming{Addr: v.addr, Family: v.family, Last: at})
 		}
 	}
-	slices.SortFunc(incoming, func(a, b Incoming) int {
+	slices.SortFunc(incoming, func(a, b status.Incoming) int {
 		return cmp.Or(strings.Compare(a.Addr, b.Addr), strings.Compare(a.Family, b.Family))
 	})
 	// What single peers claim beside the majority is noise, or a lie.

@@ -20,14 +20,9 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
-
-// Reach is what peers found that dialled an announced address back.
-type Reach struct {
-	Addr    string    `json:"addr"` // without /p2p/ID
-	Outcome Outcome   `json:"outcome"`
-	At      time.Time `json:"at,omitzero"`
-}
 
 const (
 	// A server that was asked is left alone for two minutes by the library.
@@ -66,7 +61,7 @@ type verdict struct {
 
 // newReach makes the two halves ready on h. It needs a host of its own to dial
 // from: over a connection that exists already, nothing would be shown.
-func newReach(h host.Host, cfg Config) (*reach, error) {
+func newReach(h host.Host, cfg config.Config) (*reach, error) {
 	const conns = 32
 	limits := rcmgr.PartialLimitConfig{System: rcmgr.ResourceLimits{
 		Conns: conns, ConnsOutbound: conns, ConnsInbound: rcmgr.BlockAllLimit, FD: conns, Streams: 4 * conns, Memory: 32 << 20,
@@ -171,20 +166,20 @@ func (r *reach) next(addrs []ma.Multiaddr) (name string, addr ma.Multiaddr) {
 	return name, addr
 }
 
-func (r *reach) state(now time.Time) []Reach {
+func (r *reach) state(now time.Time) []status.Reach {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var out []Reach
+	var out []status.Reach
 	for s, v := range r.known {
-		e := Reach{Addr: s, Outcome: Unknown, At: v.asked}
+		e := status.Reach{Addr: s, Outcome: status.Unknown, At: v.asked}
 		switch {
 		case v.failures >= failuresThatCount && now.Sub(v.failed) < evidenceFor:
-			e.Outcome, e.At = NotMet, v.failed
+			e.Outcome, e.At = status.NotMet, v.failed
 		case !v.reached.IsZero() && now.Sub(v.reached) < evidenceFor:
-			e.Outcome, e.At = Met, v.reached
+			e.Outcome, e.At = status.Met, v.reached
 		}
 		out = append(out, e)
 	}
-	slices.SortFunc(out, func(a, b Reach) int { return strings.Compare(a.Addr, b.Addr) })
+	slices.SortFunc(out, func(a, b status.Reach) int { return strings.Compare(a.Addr, b.Addr) })
 	return out
 }

@@ -7,7 +7,7 @@
 // listeners and serves until its context ends.
 //
 // What passes through is decided in three places: capacity.go bounds connections
-// by what the machine carries, gate.go decides about reservations and circuits
+// by what the machine carries, package circuit decides about reservations and circuits
 // before libp2p's relay service sees a request, circuit.go meters what is carried.
 package relay
 
@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,11 +28,16 @@ import (
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/peer"
+	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
+	"github.com/psf-relay/relay-appliance/relay/circuit"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 const (
@@ -53,36 +59,36 @@ type Relay struct {
 	key    crypto.PrivKey
 	id     peer.ID
 	certs  *certs // nil: no domain, hence no certificate
-	banned *bans
-	ledger *ledger
+	banned *circuit.Bans
+	budget *circuit.Budget
 
 	ready chan struct{}
 
 	passed *listen.Room // requests that are passed on to http_upstream
 
-	checkup checkup
-	tally   *tally
+	checkup *Checkup
+	tally   *refusal.Tally
 
 	mu       sync.Mutex
-	cfg      Config // but for what Reload changes, as it was at the start
+	cfg      config.Config // but for what Reload changes, as it was at the start
 	host     host.Host
-	gate     *gate
+	service  *circuit.Service
 	member   *coord.Member // nil: not in the PSF network
 	started  time.Time
-	capacity capacity
+	capacity config.Capacity
 	refusals []*listen.Refusals // of each listener
 }
 
 // New checks cfg and loads the identity, or makes it in an empty data folder.
 // Nothing is opened yet.
-func New(cfg Config, log *slog.Logger) (*Relay, error) {
-	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
+func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
+	if err := errors.Join(cfg.Validate(), cfg.Abs()); err != nil {
 		return nil, err
 	}
 	if err := stateFormat.Check(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	cfg.Limits = measureCapacity(cfg.Limits).fill(cfg.Limits)
+	cfg.Limits = config.MeasureCapacity(cfg.Limits).Fill(cfg.Limits)
 	key, created, err := loadOrCreateIdentity(cfg.DataDir)
 	if err != nil {
 		return nil, err
@@ -97,22 +103,22 @@ func New(cfg Config, log *slog.Logger) (*Relay, error) {
 	if created {
 		log.Info("made a new identity", "peer_id", id.String(), "data_dir", cfg.DataDir)
 	}
-	r := &Relay{cfg: cfg, log: log, key: key, id: id, tally: newTally(log), ready: make(chan struct{})}
+	r := &Relay{cfg: cfg, log: log, key: key, id: id, tally: refusal.NewTally(log), ready: make(chan struct{})}
 	bounds := upstreamBounds
-	bounds.LoopbackCounts = cfg.loopbackCounts
+	bounds.LoopbackCounts = cfg.Test.LoopbackCounts
 	r.passed = listen.NewRoom("upstream", bounds, log)
 	r.counted(r.passed.Refusals)
-	r.checkup.observers = newObservers(cfg, r.hostAddrs)
-	if r.banned, err = openBans(cfg.DataDir); err != nil {
+	r.checkup = NewCheckup((*subject)(r), r.hostAddrs, log)
+	if r.banned, err = circuit.OpenBans(cfg.DataDir); err != nil {
 		return nil, err
 	}
-	r.ledger = openLedger(cfg.DataDir, cfg.Limits, time.Now(), log)
+	r.budget = circuit.OpenBudget(cfg.DataDir, cfg.Limits, time.Now(), log)
 	if cfg.Domain != "" {
 		if r.certs, err = newCerts(cfg, log); err != nil {
 			return nil, err
 		}
 	}
-	for _, w := range cfg.warnings(id) {
+	for _, w := range config.Warnings(cfg, id) {
 		log.Warn(w)
 	}
 	return r, nil
@@ -157,10 +163,37 @@ func (r *Relay) hostAddrs() []ma.Multiaddr {
 }
 
 // config is the configuration in force.
-func (r *Relay) config() Config {
+func (r *Relay) config() config.Config {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.cfg
+}
+
+// subject is what the checkup sees of the relay.
+type subject Relay
+
+func (s *subject) ID() peer.ID           { return s.id }
+func (s *subject) Config() config.Config { return (*Relay)(s).config() }
+func (s *subject) Status() status.Status { return (*Relay)(s).Status() }
+
+func (s *subject) Answered() uint64 {
+	s.mu.Lock()
+	m := s.member
+	s.mu.Unlock()
+	if m == nil {
+		return 0
+	}
+	return m.Stats().Answered
+}
+
+func (s *subject) HeldFrom(ip netip.Addr) int {
+	s.mu.Lock()
+	g := s.service
+	s.mu.Unlock()
+	if g == nil {
+		return 0
+	}
+	return g.HeldFrom(ip)
 }
 
 // Run serves until ctx ends; then it closes what it opened and returns nil. An
@@ -179,11 +212,11 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	defer func() { // the last thing that was counted must be kept
 		cancel()
 		err = errors.Join(err,
-			within(cmp.Or(cfg.closeTime, closeTime)/3, "end what runs beside", func() error { wg.Wait(); return nil }),
-			r.ledger.tend(time.Now()))
+			within(cmp.Or(cfg.Test.CloseTime, closeTime)/3, "end what runs beside", func() error { wg.Wait(); return nil }),
+			r.budget.Tend(time.Now()))
 	}()
-	capacity := measureCapacity(cfg.Limits)
-	capacity.warn(cfg.Limits, r.log)
+	capacity := config.MeasureCapacity(cfg.Limits)
+	warnOfCapacity(capacity, cfg.Limits, r.log)
 	reg := r.newRegistry()
 	h, err := r.newHost(capacity, reg)
 	if err != nil {
@@ -191,24 +224,20 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	}
 	defer func() {
 		cancel()
-		err = errors.Join(err, within(cmp.Or(cfg.closeTime, closeTime), "close the network", h.Close))
+		err = errors.Join(err, within(cmp.Or(cfg.Test.CloseTime, closeTime), "close the network", h.Close))
 	}()
-	gate, err := newGate(h, cfg, r.ledger, r.banned, r.tally, r.log)
-	if err != nil {
-		return err
-	}
-	service, err := newService(gate, cfg, reg)
+	service, err := circuit.New(h, cfg, r.budget, r.banned, r.tally, relayv2.NewMetricsTracer(relayv2.WithRegisterer(reg)), r.log)
 	if err != nil {
 		return err
 	}
 	defer service.Close()
 	r.mu.Lock()
-	r.host, r.gate, r.started, r.capacity = h, gate, time.Now(), capacity
+	r.host, r.service, r.started, r.capacity = h, service, time.Now(), capacity
 	r.mu.Unlock()
 	r.log.Info("listening", "announced", r.Addrs())
 	for _, a := range r.Addrs() {
-		if ip, _, ok := tcp4(a); ok && droppedIP4(ip.String()) != "" && ip != cfg.Announce.IP4 {
-			r.log.Warn("PSF peers silently ignore this address, which they take for a private one; another IPv4 address would help", "addr", a.String(), "because_of", droppedIP4(ip.String()))
+		if ip, _, ok := tcp4(a); ok && config.DroppedIP4(ip.String()) != "" && ip != cfg.Announce.IP4 {
+			r.log.Warn("PSF peers silently ignore this address, which they take for a private one; another IPv4 address would help", "addr", a.String(), "because_of", config.DroppedIP4(ip.String()))
 		}
 	}
 	if len(cfg.Listen.TCP) > 0 && !slices.ContainsFunc(r.Addrs(), func(a ma.Multiaddr) bool { _, _, ok := tcp4(a); return ok }) {
@@ -221,13 +250,13 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		}
 		wg.Go(func() { r.serveMetrics(ctx, l, reg) })
 	}
-	wg.Go(func() { r.tend(ctx, gate) })
-	wg.Go(func() { gate.guardMemory(ctx) })
-	wg.Go(func() { gate.trim(ctx, h.ConnManager().(*trimmer)) })
-	r.startExamining(ctx, h, &wg)
+	wg.Go(func() { r.tend(ctx, service) })
+	wg.Go(func() { service.GuardMemory(ctx) })
+	wg.Go(func() { h.ConnManager().(*trimmer).trim(ctx, h, service.Member, r.tally) })
+	r.checkup.Begin(ctx, h, &wg)
 	// Status takes every lock that serving needs.
 	wg.Go(func() { systemd.Watchdog(ctx, r.log, func() bool { return r.Status().Healthy }) })
-	leave, announce, err := r.joinPSF(ctx, cfg, h, gate, &wg)
+	leave, announce, err := r.joinPSF(ctx, cfg, h, service, &wg)
 	if err != nil {
 		return err
 	}
@@ -243,7 +272,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		wg.Go(func() { r.certs.keep(ctx) })
 		select {
 		case <-r.certs.loaded:
-		case <-time.After(cmp.Or(cfg.certificateWait, certificateWait)):
+		case <-time.After(cmp.Or(cfg.Test.CertificateWait, certificateWait)):
 			r.log.Warn("no certificate yet, going on without: browsers cannot reach the relay until there is one")
 		case <-ctx.Done():
 			return nil
@@ -260,7 +289,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 }
 
 // tend does the relay's chores until ctx ends.
-func (r *Relay) tend(ctx context.Context, g *gate) {
+func (r *Relay) tend(ctx context.Context, g *circuit.Service) {
 	chores, look := time.NewTicker(tendEvery), time.NewTicker(lookEvery)
 	defer chores.Stop()
 	defer look.Stop()
@@ -269,15 +298,15 @@ func (r *Relay) tend(ctx context.Context, g *gate) {
 		case <-ctx.Done():
 			return
 		case now := <-chores.C:
-			g.places.sweep(now)
-			_ = r.ledger.tend(now) // it tells in the log and in the status
+			g.Tend(now)
+			_ = r.budget.Tend(now) // it tells in the log and in the status
 		case <-look.C:
-			switch changed, err := r.banned.reload(); {
+			switch changed, err := r.banned.Reload(); {
 			case err != nil:
 				r.log.Error("could not read the ban list again", "error", err)
 			case changed:
 				r.log.Info("the ban list changed")
-				g.enforceBans()
+				g.EnforceBans()
 			}
 		}
 	}

@@ -7,21 +7,22 @@ import (
 	"strings"
 
 	"github.com/psf-relay/relay-appliance/internal/systemd"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // Reload puts a new configuration into force as far as that goes without a
 // restart: the name, the abuse contact, and the limits on what is given. The ban
 // list and the operator's certificate need no reload, they are looked at all the
 // time. It returns the keys that changed and need a restart.
-func (r *Relay) Reload(cfg Config) (restart []string, err error) {
+func (r *Relay) Reload(cfg config.Config) (restart []string, err error) {
 	systemd.Reloading(r.log)
 	defer systemd.Ready(r.log)
-	if err := errors.Join(cfg.Validate(), cfg.abs()); err != nil {
+	if err := errors.Join(cfg.Validate(), cfg.Abs()); err != nil {
 		return nil, fmt.Errorf("reload: %w", err)
 	}
-	cfg.Limits = measureCapacity(cfg.Limits).fill(cfg.Limits)
+	cfg.Limits = config.MeasureCapacity(cfg.Limits).Fill(cfg.Limits)
 	r.mu.Lock()
-	next, g := r.cfg, r.gate
+	next, g := r.cfg, r.service
 	next.Name, next.AbuseContact, next.Log = cfg.Name, cfg.AbuseContact, cfg.Log
 	keep := next.Limits
 	next.Limits = cfg.Limits
@@ -30,9 +31,9 @@ func (r *Relay) Reload(cfg Config) (restart []string, err error) {
 	next.Limits.ConnectsPerSecond = keep.ConnectsPerSecond
 	r.cfg = next
 	r.mu.Unlock()
-	r.ledger.change(next.Limits)
+	r.budget.Change(next.Limits)
 	if g != nil {
-		g.change(next.Limits)
+		g.Change(next.Limits)
 	}
 	return differences(reflect.ValueOf(next), reflect.ValueOf(cfg), ""), nil
 }

@@ -5,10 +5,12 @@ import (
 	"testing"
 
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 func TestReload(t *testing.T) {
-	c := limitConfig(t)
+	c := relaytest.LimitConfig(t)
 	r := start(t, c)
 	relay := dialable(t, r.Relay)["tcp"]
 
@@ -22,10 +24,10 @@ func TestReload(t *testing.T) {
 	if s := r.Status(); s.Name != next.Name || s.AbuseContact != next.AbuseContact || s.Reservations.Places != 1 {
 		t.Errorf("status %+v", s)
 	}
-	_, err = reserve(t, newClientAt(t, "127.0.1.1"), relay)
-	must(t, err)
-	_, err = reserve(t, newClientAt(t, "127.0.1.1"), relay)
-	wantStatus(t, err, pbv2.Status_RESERVATION_REFUSED)
+	_, err = relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.1"), relay)
+	relaytest.Must(t, err)
+	_, err = relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.1"), relay)
+	relaytest.WantStatus(t, err, pbv2.Status_RESERVATION_REFUSED)
 
 	// What cannot change now is named, and stays.
 	next.Limits.Buffer, next.Domain, next.Listen.HTTP = 64<<10, "relay.example", ":81"

@@ -11,28 +11,10 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
-
-// Outcome says whether a requirement of the bounty is met.
-type Outcome string
-
-// The outcomes. Unknown is what cannot be told from here, or not yet.
-const (
-	Met     Outcome = "met"
-	NotMet  Outcome = "not met"
-	Unknown Outcome = "unknown"
-)
-
-// Requirement is one thing that the bounty wants of a relay, what was found about
-// it on this relay, and what mends it. The status page and `relayd doctor` show
-// the same list.
-type Requirement struct {
-	Name    string  `json:"name"`  // stable, for programs
-	Title   string  `json:"title"` // for people
-	Outcome Outcome `json:"outcome"`
-	Found   string  `json:"found"`
-	Cure    string  `json:"cure,omitempty"`
-}
 
 // What is asked of the machine.
 const (
@@ -45,12 +27,12 @@ const (
 )
 
 // requirements judges what is known. s is nil when the relay does not run.
-func requirements(cfg Config, s *Status, f findings) []Requirement {
+func requirements(cfg config.Config, s *status.Status, f findings) []status.Requirement {
 	j := judge{cfg: cfg, s: s, f: f}
-	var out []Requirement
+	var out []status.Requirement
 	for _, r := range []struct {
 		name, title string
-		of          func() Requirement
+		of          func() status.Requirement
 	}{
 		{"service", "Reservations are served", j.service},
 		{"ipv4", "A public IPv4 address of its own", j.ipv4},
@@ -73,7 +55,7 @@ func requirements(cfg Config, s *Status, f findings) []Requirement {
 			q = unknown("Start relayd again, and look into the log: something on this machine hangs.", "last looked at %s ago", inWords(age))
 		}
 		q.Name, q.Title = r.name, r.title
-		if q.Outcome == Met {
+		if q.Outcome == status.Met {
 			q.Cure = ""
 		}
 		out = append(out, q)
@@ -86,29 +68,29 @@ func requirements(cfg Config, s *Status, f findings) []Requirement {
 var byLook = []string{"records", "certificate", "software", "clock", "disk"}
 
 type judge struct {
-	cfg Config
-	s   *Status
+	cfg config.Config
+	s   *status.Status
 	f   findings
 }
 
-func met(found string, args ...any) Requirement {
-	return Requirement{Outcome: Met, Found: fmt.Sprintf(found, args...)}
+func met(found string, args ...any) status.Requirement {
+	return status.Requirement{Outcome: status.Met, Found: fmt.Sprintf(found, args...)}
 }
 
-func notMet(cure, found string, args ...any) Requirement {
-	return Requirement{Outcome: NotMet, Found: fmt.Sprintf(found, args...), Cure: cure}
+func notMet(cure, found string, args ...any) status.Requirement {
+	return status.Requirement{Outcome: status.NotMet, Found: fmt.Sprintf(found, args...), Cure: cure}
 }
 
-func unknown(cure, found string, args ...any) Requirement {
-	return Requirement{Outcome: Unknown, Found: fmt.Sprintf(found, args...), Cure: cure}
+func unknown(cure, found string, args ...any) status.Requirement {
+	return status.Requirement{Outcome: status.Unknown, Found: fmt.Sprintf(found, args...), Cure: cure}
 }
 
 // notRunning stands where only a relay that runs can tell.
-func notRunning() Requirement {
+func notRunning() status.Requirement {
 	return unknown("Start relayd and ask again.", "relayd does not run")
 }
 
-func (j judge) service() Requirement {
+func (j judge) service() status.Requirement {
 	switch {
 	case j.s == nil && j.f.ports != nil:
 		return notMet("Free the ports as said, then start relayd.", "relayd does not run, and could not listen: %s", oneLine(j.f.ports))
@@ -160,7 +142,7 @@ func (j judge) lately(t time.Time, within time.Duration) bool {
 // own is the relay's public IPv4 addresses, as configuration and interfaces have them.
 func (j judge) own() []netip.Addr {
 	var out []netip.Addr
-	for _, ap := range j.cfg.tcp4Addrs(j.f.interfaces) {
+	for _, ap := range j.cfg.Tcp4Addrs(j.f.interfaces) {
 		if !slices.Contains(out, ap.Addr()) {
 			out = append(out, ap.Addr())
 		}
@@ -168,12 +150,12 @@ func (j judge) own() []netip.Addr {
 	return out
 }
 
-func (j judge) ipv4() Requirement {
+func (j judge) ipv4() status.Requirement {
 	own := j.own()
-	var seen []Observed // by peers, the most frequent first
+	var seen []status.Observed // by peers, the most frequent first
 	if j.s != nil {
 		for _, o := range j.s.Observed {
-			if o.IP.Is4() && j.cfg.public(o.IP) {
+			if o.IP.Is4() && j.cfg.Public(o.IP) {
 				seen = append(seen, o)
 			}
 		}
@@ -181,7 +163,7 @@ func (j judge) ipv4() Requirement {
 	// What peers see of connections that the relay made shows by which address it goes
 	// out. Behind a router that many share, none comes in by that one.
 	agrees := 0
-	var other Observed // the most frequent
+	var other status.Observed // the most frequent
 	var shown, onInterface []netip.Addr
 	for _, ip := range own {
 		if slices.Contains(j.f.interfaces, ip) || j.cfg.Network.AllowPrivate && ip.IsLoopback() {
@@ -233,7 +215,7 @@ func (j judge) cameInBy(ip netip.Addr) bool {
 	}
 	begins := "/ip4/" + ip.String() + "/"
 	for _, r := range j.s.Reach {
-		if r.Outcome == Met && strings.HasPrefix(r.Addr, begins) && j.lately(r.At, evidenceFor) {
+		if r.Outcome == status.Met && strings.HasPrefix(r.Addr, begins) && j.lately(r.At, evidenceFor) {
 			return true
 		}
 	}
@@ -245,7 +227,7 @@ func (j judge) cameInBy(ip netip.Addr) bool {
 	return false
 }
 
-func (j judge) records() Requirement {
+func (j judge) records() status.Requirement {
 	if j.cfg.Domain == "" {
 		return notMet("Register a domain, point its A record to this machine, and set domain.", "no domain is configured")
 	}
@@ -269,7 +251,7 @@ func (j judge) records() Requirement {
 	}
 	var elsewhere []netip.Addr
 	for _, ip := range r.aaaa {
-		if !j.cfg.public(ip) || !slices.Contains(j.f.interfaces, ip) && ip != j.cfg.Announce.IP6 {
+		if !j.cfg.Public(ip) || !slices.Contains(j.f.interfaces, ip) && ip != j.cfg.Announce.IP6 {
 			elsewhere = append(elsewhere, ip)
 		}
 	}
@@ -288,7 +270,7 @@ func (j judge) records() Requirement {
 
 const openPort = "Open %s in the provider's firewall (security group) and in the machine's (nft list ruleset, ufw status)."
 
-func (j judge) tcp() Requirement {
+func (j judge) tcp() status.Requirement {
 	if j.s == nil {
 		return notRunning()
 	}
@@ -299,7 +281,7 @@ func (j judge) tcp() Requirement {
 	return j.reached(addr, port)
 }
 
-func (j judge) wss() Requirement {
+func (j judge) wss() status.Requirement {
 	if j.cfg.Domain == "" {
 		return notMet("Register a domain, point its A record to this machine, and set domain.", "no domain is configured")
 	}
@@ -329,7 +311,7 @@ func (j judge) wss() Requirement {
 // reached is what is known of an announced TCP address over IPv4, which is what the
 // bounty asks for: that peers dialled it back (AutoNAT v2 counts a dial only if it
 // arrived by the family that was asked for), or that a stranger came to it.
-func (j judge) reached(addr, port string) Requirement {
+func (j judge) reached(addr, port string) status.Requirement {
 	bare, _, _ := strings.Cut(addr, "/p2p/")
 	seen := map[string]time.Time{} // the last visit, by family
 	for _, in := range j.s.Incoming {
@@ -342,9 +324,9 @@ func (j judge) reached(addr, port string) Requirement {
 			continue
 		}
 		switch {
-		case r.Outcome == Met:
+		case r.Outcome == status.Met:
 			return met("%s: a peer dialled back over IPv4 %s ago", bare, ago(j.f.at, r.At))
-		case r.Outcome == NotMet && !seen["ip4"].After(r.At): // anybody may say that it could not
+		case r.Outcome == status.NotMet && !seen["ip4"].After(r.At): // anybody may say that it could not
 			return notMet(fmt.Sprintf(openPort, "TCP port "+port), "%s: peers could not dial back over IPv4 (%s ago)", bare, ago(j.f.at, r.At))
 		}
 	}
@@ -369,7 +351,7 @@ func (j judge) leadsTo(announced, visited, port string) bool {
 		(slices.Contains(r.a, v.ip) || slices.Contains(r.aaaa, v.ip))
 }
 
-func (j judge) certificate() Requirement {
+func (j judge) certificate() status.Requirement {
 	if j.cfg.Domain == "" {
 		return notMet("Register a domain and set domain: relayd obtains the certificate.", "no domain is configured")
 	}
@@ -398,13 +380,13 @@ func (j judge) certificate() Requirement {
 		return notMet("With a certificate of your own (tls.cert), give the whole chain, issued for "+j.cfg.Domain+" by a public CA; else see acme.directory.", "browsers do not trust it, presented %s: %v", where, p.untrusted)
 	case left < certTime && p.life > 2*certTime:
 		return notMet("See that ports 443 and 80 are open to all, and look into the log; with a certificate of your own, put a new one in its place.", "it expires on %s and is not renewed%s", p.notAfter.Format(time.DateOnly), behind("; ", said))
-	case !ours && j.records().Outcome != Met:
+	case !ours && j.records().Outcome != status.Met:
 		return unknown("First see that the domain leads to this relay.", "one by %s, valid until %s, is presented %s; that the domain leads to the relay is not shown", p.issuer, p.notAfter.Format(time.DateOnly), where)
 	}
 	return met("by %s, valid until %s (%d days), presented %s", p.issuer, p.notAfter.Format(time.DateOnly), int(left.Hours()/24), where)
 }
 
-func (j judge) announcement() Requirement {
+func (j judge) announcement() status.Requirement {
 	if !j.cfg.PSF.Enabled {
 		return notMet("Set psf.enabled: true.", "the PSF network is switched off")
 	}
@@ -438,22 +420,22 @@ func (j judge) announcement() Requirement {
 	return unknown("Wait ten minutes after the start; relayd doctor listens for it from beside.", "announced %s ago to %d neighbours; none has measured the relay yet", ago(j.f.at, p.LastAnnounced), p.Neighbours)
 }
 
-func (j judge) names() Requirement {
+func (j judge) names() status.Requirement {
 	var found []string
 	if j.s != nil {
 		if id, err := peer.Decode(j.s.PeerID); err == nil {
-			found = j.cfg.warnings(id)
+			found = config.Warnings(j.cfg, id)
 		}
 	} else {
-		found = j.cfg.warnings(j.f.id)
+		found = config.Warnings(j.cfg, j.f.id)
 	}
 	if j.s != nil { // what is announced, should the configuration have changed since
 		for _, s := range j.s.Addrs {
 			bare, _, _ := strings.Cut(s, "/p2p/")
 			a := parseAnnounced(bare)
-			part := dropped(bare)
+			part := config.Dropped(bare)
 			if a.ip.Is4() {
-				part = cmp.Or(part, droppedIP4(a.host))
+				part = cmp.Or(part, config.DroppedIP4(a.host))
 			}
 			if (a.kind == "tcp" || a.kind == "wss") && part != "" && !strings.Contains(strings.Join(found, " "), a.host) && !slices.Contains(j.own(), a.ip) {
 				found = append(found, fmt.Sprintf("PSF peers silently ignore %s, because it contains %q", bare, part))
@@ -461,7 +443,7 @@ func (j judge) names() Requirement {
 		}
 	}
 	for _, ip := range j.own() {
-		if part := droppedIP4(ip.String()); part != "" && ip != j.cfg.Announce.IP4 {
+		if part := config.DroppedIP4(ip.String()); part != "" && ip != j.cfg.Announce.IP4 {
 			found = append(found, fmt.Sprintf("PSF peers silently ignore %s, because it contains %q", ip, part))
 		}
 	}
@@ -471,7 +453,7 @@ func (j judge) names() Requirement {
 	return met("none of the strings for which PSF peers ignore an address")
 }
 
-func (j judge) clock() Requirement {
+func (j judge) clock() status.Requirement {
 	const cure = "Switch a time service on: timedatectl set-ntp true (systemd-timesyncd), or chrony."
 	c := j.f.clock
 	switch off := c.offset.Round(time.Second); {
@@ -489,7 +471,7 @@ func (j judge) clock() Requirement {
 	return met("right to %s, though no time service keeps it", clockOff)
 }
 
-func (j judge) disk() Requirement {
+func (j judge) disk() status.Requirement {
 	d := j.f.disk
 	const room = "Make room (journalctl --vacuum-size=100M, apt-get clean), or mend the file system. relayd writes again by itself as soon as it can."
 	if j.s != nil {
@@ -506,26 +488,26 @@ func (j judge) disk() Requirement {
 	case d.sealed:
 		return notMet("See why (dmesg, mount), and make it writable again: after a fault Linux may do that.", "the file system of %s can only be read", j.cfg.DataDir)
 	case d.free < diskFree:
-		return notMet("Make room: certificates and counters could not be written any more (journalctl --vacuum-size=100M, apt-get clean).", "%s free in %s", Bytes(d.free).Short(), j.cfg.DataDir)
+		return notMet("Make room: certificates and counters could not be written any more (journalctl --vacuum-size=100M, apt-get clean).", "%s free in %s", config.Bytes(d.free).Short(), j.cfg.DataDir)
 	case d.files == 0:
 		return notMet("Remove files: the file system has no room for another one.", "no inode free in %s", j.cfg.DataDir)
 	}
-	return met("%s free", Bytes(d.free).Short())
+	return met("%s free", config.Bytes(d.free).Short())
 }
 
-func (j judge) files() Requirement {
+func (j judge) files() status.Requirement {
 	if j.s == nil {
 		return notRunning()
 	}
 	c := j.s.Capacity
 	switch {
-	case c.OpenFiles < c.Connections+ownFiles:
+	case c.OpenFiles < c.Connections+config.OwnFiles:
 		return notMet("Raise the limit: LimitNOFILE=65536 in the systemd unit.", "%d open files, too few for %d connections", c.OpenFiles, c.Connections)
 	case c.Connections < j.s.Reservations.Places:
 		return notMet("Lower limits.reservations, or give the machine more memory or open files (LimitNOFILE=65536 in the systemd unit).", "%d connections fit this machine, fewer than the %d places", c.Connections, j.s.Reservations.Places)
 	case c.FilesUsed == 0:
 		return unknown("Ask again in a minute.", "%d for at most %d connections; not counted yet how many are open", c.OpenFiles, c.Connections)
-	case c.FilesUsed > c.OpenFiles-ownFiles/2:
+	case c.FilesUsed > c.OpenFiles-config.OwnFiles/2:
 		return notMet("Raise the limit: LimitNOFILE=65536 in the systemd unit; start relayd again if the number grows without connections.", "%d of %d open files are used, with %d connections", c.FilesUsed, c.OpenFiles, j.s.Connections)
 	}
 	return met("%d for at most %d connections; %d are open", c.OpenFiles, c.Connections, c.FilesUsed)
@@ -533,23 +515,23 @@ func (j judge) files() Requirement {
 
 const budgetCure = "Raise limits.month if the provider allows more; until the month ends the relay answers as busy, of which 72 hours count as up (rule R8)."
 
-func (j judge) budget() Requirement {
+func (j judge) budget() status.Requirement {
 	if j.s == nil {
 		return notRunning()
 	}
 	t := j.s.Traffic
 	switch {
 	case t.Budget == 0:
-		return met("%s carried, no budget is set", Bytes(t.Bytes).Short())
+		return met("%s carried, no budget is set", config.Bytes(t.Bytes).Short())
 	case t.Bytes >= t.Budget:
-		return notMet(budgetCure, "%s carried, all of %s", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short())
+		return notMet(budgetCure, "%s carried, all of %s", config.Bytes(t.Bytes).Short(), config.Bytes(t.Budget).Short())
 	case !t.Lost.IsZero():
-		return unknown("Ask the provider how much was carried in this month.", "%s of %s counted since %s, when the count before that could not be read", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short(), t.Lost.Format("2006-01-02 15:04 MST"))
+		return unknown("Ask the provider how much was carried in this month.", "%s of %s counted since %s, when the count before that could not be read", config.Bytes(t.Bytes).Short(), config.Bytes(t.Budget).Short(), t.Lost.Format("2006-01-02 15:04 MST"))
 	}
-	return met("%s of %s carried (%d %%)", Bytes(t.Bytes).Short(), Bytes(t.Budget).Short(), t.Percent())
+	return met("%s of %s carried (%d %%)", config.Bytes(t.Bytes).Short(), config.Bytes(t.Budget).Short(), t.Percent())
 }
 
-func (j judge) uptime() Requirement {
+func (j judge) uptime() status.Requirement {
 	found := "relayd does not run now"
 	if j.s != nil {
 		found = "up since " + j.s.Started.Format("2006-01-02 15:04 MST")
@@ -557,7 +539,7 @@ func (j judge) uptime() Requirement {
 	return unknown("The monitors' reports say it: only what is seen from outside counts (rule R10).", "%s", found)
 }
 
-func (j judge) region() Requirement {
+func (j judge) region() status.Requirement {
 	return unknown("The monitors' reports say it: they measure how far the relay is (rule R14).", "not to be told from the relay's own machine")
 }
 
@@ -627,5 +609,3 @@ func behind(sep, s string) string {
 }
 
 func oneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
-
-func ago(now, t time.Time) string { return inWords(max(0, now.Sub(t))) }

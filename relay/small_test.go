@@ -28,6 +28,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/need"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // smallVPS is what the kernel leaves of 512 MiB.
@@ -42,24 +44,24 @@ func TestHelperSmallRelay(t *testing.T) {
 	if dir == "" {
 		t.Skip("for TestSmallVPS only")
 	}
-	c := labConfig(t)
+	c := relaytest.LabConfig(t)
 	c.DataDir = filepath.Join(dir, "data")
 	c.Domain = domain
-	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	c.Listen.WSS, c.Listen.HTTP = multiaddrs(t, "/ip4/127.0.0.2/tcp/0/tls/ws"), ""
+	c.TLS = config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	c.Listen.WSS, c.Listen.HTTP = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/0/tls/ws"), ""
 	// All are guests here, and those over WSS come from one address.
 	c.Limits.GuestReservations, c.Limits.ReservationsPerIP = 1<<17, 1024
 	c.Limits.GuestCircuitData = 64 << 20
-	r, err := New(c, testLog(t))
-	must(t, err)
-	LimitMemory()
+	r, err := New(c, relaytest.Log(t))
+	relaytest.Must(t, err)
+	config.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	go func() {
 		<-r.Ready()
 		fmt.Println("ready", r.ID(), r.host.Network().ListenAddresses(), r.config().Limits.Reservations)
 	}()
-	must(t, r.Run(ctx))
+	relaytest.Must(t, r.Run(ctx))
 }
 
 // A VPS of 512 MiB without swap takes 2,000 reserved peers over TCP, 1,000 over WSS,
@@ -72,8 +74,8 @@ func TestSmallVPS(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			dir := t.TempDir()
 			cert, key := selfSigned(t, domain)
-			must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
-			must(t, os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
+			relaytest.Must(t, os.WriteFile(filepath.Join(dir, "cert.pem"), cert, 0o600))
+			relaytest.Must(t, os.WriteFile(filepath.Join(dir, "key.pem"), key, 0o600))
 			group := newMemoryGroup(t, smallVPS)
 			relay := startSmall(t, dir, group)[kind]
 
@@ -82,14 +84,14 @@ func TestSmallVPS(t *testing.T) {
 			room := make(chan struct{}, 8)
 			for i := range hosts {
 				if kind == "tcp" {
-					hosts[i] = newClientAt(t, fmt.Sprintf("127.0.%d.%d", 10+i/250, 1+i%250))
+					hosts[i] = relaytest.NewPeerAt(t, fmt.Sprintf("127.0.%d.%d", 10+i/250, 1+i%250))
 				} else {
 					hosts[i] = newClientOver(t, cert)
 				}
 				room <- struct{}{}
 				wg.Go(func() {
 					defer func() { <-room }()
-					if _, err := client.Reserve(testContext(t), hosts[i], relay); err != nil {
+					if _, err := client.Reserve(relaytest.Context(t), hosts[i], relay); err != nil {
 						t.Errorf("peer %d of %d: %v", i+1, peers, err)
 					}
 				})
@@ -99,9 +101,9 @@ func TestSmallVPS(t *testing.T) {
 				t.FailNow()
 			}
 			for i := range 8 { // each with all its buffers
-				acceptRaw(hosts[i], func(s network.Stream) { _, _ = io.Copy(io.Discard, s); _ = s.Close() })
+				relaytest.AcceptRaw(hosts[i], func(s network.Stream) { _, _ = io.Copy(io.Discard, s); _ = s.Close() })
 				for range 4 {
-					s := mustOpenRaw(t, hosts[100+i], relay.ID, hosts[i].ID())
+					s := relaytest.MustOpenRaw(t, hosts[100+i], relay.ID, hosts[i].ID())
 					wg.Go(func() {
 						_, err := s.Write(make([]byte, 8<<20))
 						if err == nil {
@@ -134,10 +136,10 @@ func newClientOver(t testing.TB, root []byte) host.Host {
 	pool.AppendCertsFromPEM(root)
 	h, err := libp2p.New(
 		libp2p.NoListenAddrs, libp2p.EnableRelay(), libp2p.DisableMetrics(), libp2p.Ping(false),
-		libp2p.DisableIdentifyAddressDiscovery(), libp2p.ResourceManager(&network.NullResourceManager{}), patientDials,
+		libp2p.DisableIdentifyAddressDiscovery(), libp2p.ResourceManager(&network.NullResourceManager{}), relaytest.PatientDials,
 		libp2p.Transport(websocket.New, websocket.WithTLSClientConfig(&tls.Config{RootCAs: pool})),
 	)
-	must(t, err)
+	relaytest.Must(t, err)
 	t.Cleanup(func() { h.Close() })
 	return h
 }
@@ -151,11 +153,11 @@ func startSmall(t *testing.T, dir string, group *memoryGroup) map[string]peer.Ad
 	var log bytes.Buffer
 	cmd.Stderr = &log
 	out, err := cmd.StdoutPipe()
-	must(t, err)
-	must(t, cmd.Start())
+	relaytest.Must(t, err)
+	relaytest.Must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		kill := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+		kill := time.AfterFunc(relaytest.Patience, func() { _ = cmd.Process.Kill() })
 		defer kill.Stop()
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("the relay: %v\n%s", err, &log)
@@ -169,15 +171,15 @@ func startSmall(t *testing.T, dir string, group *memoryGroup) map[string]peer.Ad
 		}
 		go func() { _, _ = io.Copy(io.Discard, out) }()
 		id, err := peer.Decode(fields[1])
-		must(t, err)
+		relaytest.Must(t, err)
 		at := map[string]peer.AddrInfo{}
-		for _, a := range multiaddrs(t, fields[2:len(fields)-1]...) {
+		for _, a := range relaytest.Multiaddrs(t, fields[2:len(fields)-1]...) {
 			kind := "tcp"
-			if isWSS(a) {
+			if config.IsWSS(a) {
 				kind = "wss"
 				port, err := a.ValueForProtocol(ma.P_TCP)
-				must(t, err)
-				a = multiaddrs(t, "/ip4/127.0.0.2/tcp/"+port+"/tls/sni/"+domain+"/ws")[0]
+				relaytest.Must(t, err)
+				a = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/"+port+"/tls/sni/"+domain+"/ws")[0]
 			}
 			at[kind] = peer.AddrInfo{ID: id, Addrs: []ma.Multiaddr{a}}
 		}
@@ -208,7 +210,7 @@ func newMemoryGroup(t *testing.T, limit int64) *memoryGroup {
 		t.Skipf("skipped: no control group with a memory limit can be made here: %v", err)
 	}
 	t.Cleanup(func() {
-		eventually(t, "the control group is empty", func() bool { return os.Remove(g.dir) == nil })
+		relaytest.Eventually(t, "the control group is empty", func() bool { return os.Remove(g.dir) == nil })
 	})
 	for name, value := range set {
 		err := os.WriteFile(filepath.Join(g.dir, name), []byte(value), 0)
@@ -235,8 +237,8 @@ func (g *memoryGroup) peak(t *testing.T) (n int64) {
 	if errors.Is(err, os.ErrNotExist) {
 		return 0
 	}
-	must(t, err)
+	relaytest.Must(t, err)
 	_, err = fmt.Sscan(string(data), &n)
-	must(t, err)
+	relaytest.Must(t, err)
 	return n
 }

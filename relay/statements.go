@@ -10,6 +10,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/cashaddr"
 	"github.com/psf-relay/relay-appliance/internal/statement"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // Signed is a statement for the bounty's committee.
@@ -33,7 +34,7 @@ type Claim struct {
 }
 
 // Enrol signs that the relay enters the bounty.
-func Enrol(cfg Config, c Claim, now time.Time) (Signed, error) {
+func Enrol(cfg config.Config, c Claim, now time.Time) (Signed, error) {
 	if c.Payout == "" {
 		return Signed{}, errors.New("enrol: name the address to which payments go (simpleledger:...)")
 	}
@@ -43,17 +44,17 @@ func Enrol(cfg Config, c Claim, now time.Time) (Signed, error) {
 	if c.Region == "" {
 		return Signed{}, errors.New("enrol: name the country that the relay stands in, such as SG")
 	}
-	return cfg.sign(statement.Enrol, c, now)
+	return sign(cfg, statement.Enrol, c, now)
 }
 
 // Move signs that the relay's address changes. The committee must have it before
 // it takes effect, so that it lies ahead.
-func Move(cfg Config, c Claim, now time.Time) (Signed, error) {
+func Move(cfg config.Config, c Claim, now time.Time) (Signed, error) {
 	c.Payout, c.Region = "", "" // those of the enrolment stay
-	return cfg.sign(statement.Move, c, now)
+	return sign(cfg, statement.Move, c, now)
 }
 
-func (c Config) sign(kind statement.Kind, claim Claim, now time.Time) (Signed, error) {
+func sign(c config.Config, kind statement.Kind, claim Claim, now time.Time) (Signed, error) {
 	fail := func(format string, args ...any) (Signed, error) {
 		return Signed{}, fmt.Errorf("%s: %w", kind, fmt.Errorf(format, args...))
 	}
@@ -81,11 +82,11 @@ func (c Config) sign(kind statement.Kind, claim Claim, now time.Time) (Signed, e
 		s.Operator = c.DisplayName(id)
 	}
 	if s.WSSPort == 0 {
-		if s.WSSPort = c.wssPort(); s.WSSPort == 0 {
+		if s.WSSPort = c.WssPort(); s.WSSPort == 0 {
 			return fail("the port for browsers is not known: give listen.wss one, or name it")
 		}
 	}
-	ip, port, err := c.place(claim)
+	ip, port, err := placeOf(c, claim)
 	if err != nil {
 		return fail("%w", err)
 	}
@@ -105,16 +106,16 @@ func (c Config) sign(kind statement.Kind, claim Claim, now time.Time) (Signed, e
 }
 
 // place is the relay's IPv4 address and TCP port: as claimed, else as configured.
-func (c Config) place(claim Claim) (netip.Addr, int, error) {
+func placeOf(c config.Config, claim Claim) (netip.Addr, int, error) {
 	ip, port := claim.IP4, claim.TCPPort
-	if ip.IsValid() && !(ip.Is4() && c.public(ip)) {
+	if ip.IsValid() && !(ip.Is4() && c.Public(ip)) {
 		return ip, 0, fmt.Errorf("%s is no public IPv4 address: the bounty wants one", ip)
 	}
-	interfaces, err := interfaceIPs()
+	interfaces, err := config.InterfaceIPs()
 	if err != nil {
 		return ip, 0, err
 	}
-	known := c.tcp4Addrs(interfaces)
+	known := c.Tcp4Addrs(interfaces)
 	if !ip.IsValid() {
 		var ips []netip.Addr
 		for _, ap := range known {
@@ -140,7 +141,7 @@ func (c Config) place(claim Claim) (netip.Addr, int, error) {
 			}
 		}
 		for _, a := range c.Listen.TCP {
-			if ap, ok := addrPort(a); ok && port == 0 {
+			if ap, ok := config.AddrPort(a); ok && port == 0 {
 				port = int(ap.Port())
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/psf-relay/relay-appliance/internal/statement"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // An address of the CashAddr specification, and the same key as an SLP address.
@@ -18,7 +20,7 @@ const (
 )
 
 func TestEnrolAndMove(t *testing.T) {
-	cfg := DefaultConfig()
+	cfg := config.DefaultConfig()
 	dir, id := relayState(t)
 	cfg.DataDir, cfg.Domain, cfg.Name = dir, "relay.example.org", "alice"
 	cfg.Announce.IP4 = netip.MustParseAddr("198.41.0.4")
@@ -69,13 +71,13 @@ func TestEnrolAndMove(t *testing.T) {
 	lab := cfg
 	lab.Network.AllowPrivate = true
 	lab.Announce.IP4 = netip.Addr{}
-	lab.Listen.TCP = multiaddrs(t, "/ip4/127.0.0.2/tcp/4101")
+	lab.Listen.TCP = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/4101")
 	if s, err := Enrol(lab, Claim{Payout: slpPayout, Region: "SG"}, now); err != nil || s.Says.Network != "lab" || s.Says.IPv4 != "127.0.0.2" || s.Says.TCPPort != 4101 {
 		t.Errorf("lab: %v: %+v", err, s.Says)
 	}
 	// A forwarded port is what others dial.
 	forwarded := cfg
-	forwarded.Announce.Addrs = multiaddrs(t, "/ip4/198.41.0.4/tcp/14001")
+	forwarded.Announce.Addrs = relaytest.Multiaddrs(t, "/ip4/198.41.0.4/tcp/14001")
 	if s, err := Enrol(forwarded, Claim{Payout: slpPayout, Region: "SG"}, now); err != nil || s.Says.TCPPort != 14001 {
 		t.Errorf("forwarded port: %v: %+v", err, s.Says)
 	}
@@ -85,25 +87,25 @@ func TestStatementsRefused(t *testing.T) {
 	dir, _ := relayState(t)
 	now := time.Date(2026, 11, 23, 1, 59, 30, 0, time.UTC)
 	for name, tc := range map[string]struct {
-		change func(*Config, *Claim)
+		change func(*config.Config, *Claim)
 		want   string
 	}{
-		"no domain":       {func(c *Config, _ *Claim) { c.Domain = "" }, "set domain"},
-		"no identity":     {func(c *Config, _ *Claim) { c.DataDir = t.TempDir() }, "relayd init"},
-		"mistyped payout": {func(_ *Config, c *Claim) { c.Payout = strings.Replace(c.Payout, "qpm2", "qpm3", 1) }, "mistyped"},
-		"no payout":       {func(_ *Config, c *Claim) { c.Payout = "" }, "name the address"},
-		"no region":       {func(_ *Config, c *Claim) { c.Region = "" }, "country"},
-		"region in words": {func(_ *Config, c *Claim) { c.Region = "Singapore" }, "region: want two capital letters"},
-		"private address": {func(_ *Config, c *Claim) { c.IP4 = netip.MustParseAddr("10.0.0.1") }, "no public IPv4"},
-		"shared address":  {func(_ *Config, c *Claim) { c.IP4 = netip.MustParseAddr("100.64.0.1") }, "no public IPv4"},
-		"IPv6":            {func(_ *Config, c *Claim) { c.IP4 = netip.MustParseAddr("2001:db8::1") }, "no public IPv4"},
-		"in the past":     {func(_ *Config, c *Claim) { c.From = now.Truncate(time.Hour) }, "the next hour is 2026-11-23T02:00:00Z"},
-		"half an hour":    {func(_ *Config, c *Claim) { c.From = now.Add(24 * time.Hour) }, "full UTC hour"},
-		"no port":         {func(c *Config, _ *Claim) { c.Listen.TCP = multiaddrs(t, "/ip4/0.0.0.0/tcp/0") }, "TCP port"},
-		"no wss":          {func(c *Config, _ *Claim) { c.Listen.WSS = nil }, "listen.wss"},
+		"no domain":       {func(c *config.Config, _ *Claim) { c.Domain = "" }, "set domain"},
+		"no identity":     {func(c *config.Config, _ *Claim) { c.DataDir = t.TempDir() }, "relayd init"},
+		"mistyped payout": {func(_ *config.Config, c *Claim) { c.Payout = strings.Replace(c.Payout, "qpm2", "qpm3", 1) }, "mistyped"},
+		"no payout":       {func(_ *config.Config, c *Claim) { c.Payout = "" }, "name the address"},
+		"no region":       {func(_ *config.Config, c *Claim) { c.Region = "" }, "country"},
+		"region in words": {func(_ *config.Config, c *Claim) { c.Region = "Singapore" }, "region: want two capital letters"},
+		"private address": {func(_ *config.Config, c *Claim) { c.IP4 = netip.MustParseAddr("10.0.0.1") }, "no public IPv4"},
+		"shared address":  {func(_ *config.Config, c *Claim) { c.IP4 = netip.MustParseAddr("100.64.0.1") }, "no public IPv4"},
+		"IPv6":            {func(_ *config.Config, c *Claim) { c.IP4 = netip.MustParseAddr("2001:db8::1") }, "no public IPv4"},
+		"in the past":     {func(_ *config.Config, c *Claim) { c.From = now.Truncate(time.Hour) }, "the next hour is 2026-11-23T02:00:00Z"},
+		"half an hour":    {func(_ *config.Config, c *Claim) { c.From = now.Add(24 * time.Hour) }, "full UTC hour"},
+		"no port":         {func(c *config.Config, _ *Claim) { c.Listen.TCP = relaytest.Multiaddrs(t, "/ip4/0.0.0.0/tcp/0") }, "TCP port"},
+		"no wss":          {func(c *config.Config, _ *Claim) { c.Listen.WSS = nil }, "listen.wss"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := DefaultConfig()
+			cfg := config.DefaultConfig()
 			cfg.DataDir, cfg.Domain = dir, "relay.example.org"
 			cfg.Announce.IP4 = netip.MustParseAddr("198.41.0.4")
 			claim := Claim{Payout: cashPayout, Region: "SG"}

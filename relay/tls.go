@@ -12,19 +12,20 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/acme"
 	"golang.org/x/crypto/acme/autocert"
 
 	"github.com/psf-relay/relay-appliance/internal/certstore"
+	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/internal/listen"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // How long the relay waits between attempts to obtain a certificate; each failure
@@ -57,24 +58,8 @@ type certs struct {
 	unkept  string            // why what the CA issues cannot be stored
 }
 
-// Certificate is the state of the certificate, for people and programs.
-type Certificate struct {
-	Domain    string    `json:"domain"`
-	Issuer    string    `json:"issuer,omitempty"`
-	NotBefore time.Time `json:"not_before,omitzero"`
-	NotAfter  time.Time `json:"not_after,omitzero"`
-	DaysLeft  int       `json:"days_left"` // below 0: expired; 0 without a certificate
-	Error     string    `json:"error,omitempty"`
-	NextTry   time.Time `json:"next_try,omitzero"`
-	// StoreError says why the folder for certificates cannot be written.
-	StoreError string `json:"store_error,omitempty"`
-}
-
-// Loaded says whether there is a certificate at all.
-func (c Certificate) Loaded() bool { return !c.NotAfter.IsZero() }
-
-func newCerts(cfg Config, log *slog.Logger) (*certs, error) {
-	c := &certs{domain: cfg.Domain, log: log, loaded: make(chan struct{}), retryFirst: cmp.Or(cfg.retryFirst, retryFirst)}
+func newCerts(cfg config.Config, log *slog.Logger) (*certs, error) {
+	c := &certs{domain: cfg.Domain, log: log, loaded: make(chan struct{}), retryFirst: cmp.Or(cfg.Test.RetryFirst, retryFirst)}
 	c.pause = c.retryFirst
 	if cfg.TLS.Cert != "" {
 		c.own = &ownCertificate{cfg: cfg.TLS, domain: cfg.Domain}
@@ -86,7 +71,7 @@ func newCerts(cfg Config, log *slog.Logger) (*certs, error) {
 		c.served(cert.Leaf)
 		return c, nil
 	}
-	client, root, err := acmeHTTP(cfg.ACME)
+	client, root, err := cfg.ACME.Client()
 	if err != nil {
 		return nil, err
 	}
@@ -123,24 +108,6 @@ func acmeBackoff(n int, _ *http.Request, resp *http.Response) time.Duration {
 		return 10 * time.Millisecond
 	}
 	return time.Duration(n) * 500 * time.Millisecond
-}
-
-// acmeHTTP is the client for the CA, and the roots it was told to trust.
-func acmeHTTP(cfg ACME) (*http.Client, []byte, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	var root []byte
-	if cfg.CAFile != "" {
-		var err error
-		if root, err = os.ReadFile(cfg.CAFile); err != nil {
-			return nil, nil, fmt.Errorf("read acme.ca_file: %w", err)
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(root) {
-			return nil, nil, fmt.Errorf("acme.ca_file %s holds no certificate: want PEM", cfg.CAFile)
-		}
-		transport.TLSClientConfig = &tls.Config{RootCAs: pool}
-	}
-	return &http.Client{Transport: transport, Timeout: time.Minute}, root, nil
 }
 
 // tlsConfig is for the WSS port, where HTTPS and the CA's TLS-ALPN-01 validation
@@ -308,7 +275,7 @@ func (c *certs) check(ctx context.Context, now time.Time) time.Duration {
 func (c *certs) stored(err error) {
 	var now string
 	if err != nil {
-		now = "the folder for certificates cannot be written (" + reason(err) + "): what the CA issues is kept in memory, and no more is ordered than needed"
+		now = "the folder for certificates cannot be written (" + durable.Reason(err) + "): what the CA issues is kept in memory, and no more is ordered than needed"
 	}
 	c.mu.Lock()
 	was := c.unkept
@@ -320,15 +287,6 @@ func (c *certs) stored(err error) {
 	case now == "" && was != "":
 		c.log.Info("certificate: the folder for certificates can be written again, what the CA issued is in it")
 	}
-}
-
-// reason is why the system refused something, without the path.
-func reason(err error) string {
-	var no syscall.Errno
-	if errors.As(err, &no) {
-		return no.Error()
-	}
-	return err.Error()
 }
 
 func (c *certs) renewManager() {
@@ -371,10 +329,10 @@ func modern(serverName string) *tls.ClientHelloInfo {
 	}
 }
 
-func (c *certs) state(now time.Time) Certificate {
+func (c *certs) state(now time.Time) status.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := Certificate{Domain: c.domain, NextTry: c.retry, StoreError: c.unkept}
+	s := status.Certificate{Domain: c.domain, NextTry: c.retry, StoreError: c.unkept}
 	if c.leaf != nil {
 		s.Issuer, s.NotBefore, s.NotAfter = c.leaf.Issuer.CommonName, c.leaf.NotBefore, c.leaf.NotAfter
 		left := c.leaf.NotAfter.Sub(now)
@@ -391,16 +349,16 @@ func (c *certs) state(now time.Time) Certificate {
 
 // ownCertificate is the operator's, read again when its files change.
 type ownCertificate struct {
-	cfg    TLS
+	cfg    config.TLS
 	domain string
 
 	mu     sync.Mutex
 	cert   *tls.Certificate
-	stamps [2]fileStamp
+	stamps [2]durable.Stamp
 }
 
 func (o *ownCertificate) load() (*tls.Certificate, error) {
-	stamps := [2]fileStamp{stampOf(o.cfg.Cert), stampOf(o.cfg.Key)}
+	stamps := [2]durable.Stamp{durable.StampOf(o.cfg.Cert), durable.StampOf(o.cfg.Key)}
 	cert, err := tls.LoadX509KeyPair(o.cfg.Cert, o.cfg.Key)
 	if err != nil {
 		return nil, fmt.Errorf("read the certificate (tls.cert, tls.key): %w", err)
@@ -425,7 +383,7 @@ func (o *ownCertificate) get() *tls.Certificate {
 // one stroke.
 func (o *ownCertificate) reload() (*tls.Certificate, error) {
 	o.mu.Lock()
-	same := o.stamps == [2]fileStamp{stampOf(o.cfg.Cert), stampOf(o.cfg.Key)}
+	same := o.stamps == [2]durable.Stamp{durable.StampOf(o.cfg.Cert), durable.StampOf(o.cfg.Key)}
 	o.mu.Unlock()
 	if same {
 		return nil, nil

@@ -22,24 +22,26 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/ping"
 
 	"github.com/psf-relay/relay-appliance/internal/pebble"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 // A restart asks the CA for nothing; another CA under the same URL does not
 // inherit what the first one issued.
 func TestCertificateIsKept(t *testing.T) {
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{BadNonces: 30})
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{BadNonces: 30})
 	r := start(t, c)
 	first := r.Status().Certificate
 	if first.DaysLeft != 89 || first.Error != "" {
 		t.Errorf("certificate %+v", first)
 	}
-	must(t, r.stop())
+	relaytest.Must(t, r.stop())
 	orders := ca.Orders() // an order refused for its nonce is made again
 	r = start(t, c)
 	if again := r.Status().Certificate; !again.NotAfter.Equal(first.NotAfter) || ca.Orders() != orders {
 		t.Errorf("after a restart %+v with %d more orders, want the first one's %s", again, ca.Orders()-orders, first.NotAfter)
 	}
-	must(t, r.stop())
+	relaytest.Must(t, r.stop())
 
 	data := c.DataDir
 	c, other := withDomain(t, c, pebble.Options{})
@@ -71,19 +73,19 @@ func TestCertificateFaults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c := limitConfig(t)
-			c.retryFirst, c.certificateWait = 300*time.Millisecond, 10*time.Millisecond
+			c := relaytest.LimitConfig(t)
+			c.Test.RetryFirst, c.Test.CertificateWait = 300*time.Millisecond, 10*time.Millisecond
 			c, ca := withDomain(t, c, pebble.Options{})
 			tc.spoil(ca)
 			r := start(t, c)
-			if _, err := reserve(t, newPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
+			if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
 				t.Errorf("by tcp: %v", err)
 			}
-			eventually(t, "the status names the fault", func() bool {
+			relaytest.Eventually(t, "the status names the fault", func() bool {
 				return strings.Contains(r.Status().Certificate.Error, tc.want)
 			})
 			tc.mend(ca)
-			eventually(t, "there is a certificate", func() bool { return r.Status().Certificate.Loaded() })
+			relaytest.Eventually(t, "there is a certificate", func() bool { return r.Status().Certificate.Loaded() })
 			if s := r.Status().Certificate; s.Error != "" {
 				t.Errorf("certificate %+v", s)
 			}
@@ -92,15 +94,15 @@ func TestCertificateFaults(t *testing.T) {
 }
 
 func TestCertificateWithoutCA(t *testing.T) {
-	c := limitConfig(t)
-	c.certificateWait = 10 * time.Millisecond
+	c := relaytest.LimitConfig(t)
+	c.Test.CertificateWait = 10 * time.Millisecond
 	c, ca := withDomain(t, c, pebble.Options{})
-	must(t, ca.Close())
+	relaytest.Must(t, ca.Close())
 	r := start(t, c)
-	if _, err := reserve(t, newPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
+	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Errorf("by tcp: %v", err)
 	}
-	eventually(t, "the status names the fault", func() bool {
+	relaytest.Eventually(t, "the status names the fault", func() bool {
 		s := r.Status().Certificate
 		return strings.Contains(s.Error, "the CA was not reached") && s.NextTry.After(time.Now())
 	})
@@ -109,19 +111,19 @@ func TestCertificateWithoutCA(t *testing.T) {
 // While the relay waits with its next attempt, visitors do not make it ask the CA:
 // a handful of failures an hour is all a CA allows.
 func TestVisitorsOrderNothing(t *testing.T) {
-	c := limitConfig(t)
-	c.loopbackCounts = false
-	c.retryFirst, c.certificateWait = time.Hour, 10*time.Millisecond
+	c := relaytest.LimitConfig(t)
+	c.Test.LoopbackCounts = false
+	c.Test.RetryFirst, c.Test.CertificateWait = time.Hour, 10*time.Millisecond
 	c, ca := withDomain(t, c, pebble.Options{})
 	ca.SetName(domain, netip.MustParseAddr("127.0.0.9"))
 	r := start(t, c)
-	eventually(t, "the first attempt failed", func() bool { return !r.Status().Certificate.NextTry.IsZero() })
+	relaytest.Eventually(t, "the first attempt failed", func() bool { return !r.Status().Certificate.NextTry.IsZero() })
 	orders := ca.Orders()
-	_, target, err := addrOf(multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
-	must(t, err)
+	_, target, err := addrOf(relaytest.Multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
+	relaytest.Must(t, err)
 	for range 20 {
 		d := tls.Dialer{Config: &tls.Config{ServerName: domain, InsecureSkipVerify: true}}
-		if conn, err := d.DialContext(testContext(t), "tcp", target); err == nil {
+		if conn, err := d.DialContext(relaytest.Context(t), "tcp", target); err == nil {
 			conn.Close()
 			t.Fatal("a certificate was served")
 		}
@@ -133,16 +135,16 @@ func TestVisitorsOrderNothing(t *testing.T) {
 
 // Nor does a visitor without ECDSA make it order an RSA certificate.
 func TestOneCertificateForAll(t *testing.T) {
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
 	r := start(t, c)
 	orders := ca.Orders()
-	_, target, err := addrOf(multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
-	must(t, err)
+	_, target, err := addrOf(relaytest.Multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
+	relaytest.Must(t, err)
 	d := tls.Dialer{Config: &tls.Config{
 		ServerName: domain, InsecureSkipVerify: true,
 		MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
 	}}
-	if conn, err := d.DialContext(testContext(t), "tcp", target); err == nil {
+	if conn, err := d.DialContext(relaytest.Context(t), "tcp", target); err == nil {
 		conn.Close()
 		t.Error("a visitor without ECDSA was served")
 	}
@@ -157,7 +159,7 @@ func TestOneCertificateForAll(t *testing.T) {
 // A CA that takes connections and never answers does not hold up a stop.
 func TestStopWhileCAHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	relaytest.Must(t, err)
 	defer l.Close()
 	asked := make(chan struct{}, 100)
 	go func() {
@@ -170,33 +172,33 @@ func TestStopWhileCAHangs(t *testing.T) {
 			asked <- struct{}{}
 		}
 	}()
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
-	c.certificateWait = 10 * time.Millisecond
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
+	c.Test.CertificateWait = 10 * time.Millisecond
 	c.ACME.Directory = strings.Replace(ca.DirectoryURL, strings.Split(ca.DirectoryURL, "/")[2], l.Addr().String(), 1)
 	r := start(t, c)
 	<-asked
-	must(t, r.stop()) // an error if something did not end in time
+	relaytest.Must(t, r.stop()) // an error if something did not end in time
 }
 
 // A certificate is renewed under a WSS connection, which stays up past the end of
 // the first one's life.
 func TestCertificateRenewal(t *testing.T) {
 	t.Parallel() // it waits for a certificate of a few seconds to grow old
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{ValidFor: 6 * time.Second})
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{ValidFor: 6 * time.Second})
 	r := start(t, c)
 	first := r.Status().Certificate
-	h := newPeer(t, ca.RootPEM)
+	h := relaytest.NewPeer(t, ca.RootPEM)
 	wss := dialable(t, r.Relay)["wss"]
 	// On a slow machine the first certificate may expire meanwhile. The next one will do.
-	eventually(t, "it connects", func() bool { return h.Connect(testContext(t), wss) == nil })
+	relaytest.Eventually(t, "it connects", func() bool { return h.Connect(relaytest.Context(t), wss) == nil })
 	conn := h.Network().ConnsToPeer(r.ID())[0]
-	eventually(t, "another certificate is in use, and the first one has expired", func() bool {
+	relaytest.Eventually(t, "another certificate is in use, and the first one has expired", func() bool {
 		return time.Now().After(first.NotAfter) && r.Status().Certificate.NotAfter.After(time.Now())
 	})
 	if ca.Orders() < 2 {
 		t.Errorf("%d orders", ca.Orders())
 	}
-	if res := <-ping.Ping(testContext(t), h, r.ID()); res.Error != nil {
+	if res := <-ping.Ping(relaytest.Context(t), h, r.ID()); res.Error != nil {
 		t.Errorf("ping after the renewal: %v", res.Error)
 	}
 	if conns := h.Network().ConnsToPeer(r.ID()); len(conns) != 1 || conns[0].ID() != conn.ID() {
@@ -207,14 +209,14 @@ func TestCertificateRenewal(t *testing.T) {
 // A certificate that the disk does not take is served from memory, and said to be
 // there; it is written as soon as the folder can be, and a restart uses it.
 func TestCertificateThatCannotBeStored(t *testing.T) {
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
-	c.retryFirst = 300 * time.Millisecond
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
+	c.Test.RetryFirst = 300 * time.Millisecond
 	_, _, err := loadOrCreateIdentity(c.DataDir)
-	must(t, err)
+	relaytest.Must(t, err)
 	folder := filepath.Join(c.DataDir, "acme")
-	must(t, os.WriteFile(folder, nil, 0o600)) // a file where the folder should be
+	relaytest.Must(t, os.WriteFile(folder, nil, 0o600)) // a file where the folder should be
 	r := start(t, c)
-	eventually(t, "the status says so", func() bool {
+	relaytest.Eventually(t, "the status says so", func() bool {
 		return strings.Contains(r.Status().Certificate.StoreError, "not a directory")
 	})
 	first := r.Status().Certificate
@@ -233,9 +235,9 @@ func TestCertificateThatCannotBeStored(t *testing.T) {
 	if n := ca.Orders(); n != 1 {
 		t.Errorf("the CA saw %d orders, want 1", n)
 	}
-	must(t, os.Remove(folder))
-	eventually(t, "it is stored", func() bool { return r.Status().Certificate.StoreError == "" })
-	must(t, r.stop())
+	relaytest.Must(t, os.Remove(folder))
+	relaytest.Eventually(t, "it is stored", func() bool { return r.Status().Certificate.StoreError == "" })
+	relaytest.Must(t, r.stop())
 	r = start(t, c)
 	resp, _ = get(t, r.Relay, ca.RootPEM, "/healthz")
 	if got := resp.TLS.PeerCertificates[0].SerialNumber; got.Cmp(serial) != 0 || ca.Orders() != 1 {
@@ -246,17 +248,17 @@ func TestCertificateThatCannotBeStored(t *testing.T) {
 // By a clock that is wrong the certificate may seem expired, or not valid yet. The
 // visitors' clocks decide, and nothing is ordered.
 func TestCertificateByAWrongClock(t *testing.T) {
-	c, ca := withDomain(t, limitConfig(t), pebble.Options{})
+	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
 	r := start(t, c)
-	must(t, r.stop())
-	r2, err := New(c, testLog(t))
-	must(t, err)
+	relaytest.Must(t, r.stop())
+	r2, err := New(c, relaytest.Log(t))
+	relaytest.Must(t, err)
 	// autocert refuses what it holds to be out of its time; an error of the manager
 	// stands for that here, since its clock cannot be set.
 	hello := modern(domain)
 	r2.certs.retry = time.Now().Add(time.Hour)
 	cert, err := r2.certs.get(hello)
-	must(t, err)
+	relaytest.Must(t, err)
 	if !cert.Leaf.Equal(r.certs.leaf) {
 		t.Error("the certificate on disk is not served")
 	}
@@ -278,30 +280,30 @@ func TestCertificateByAWrongClock(t *testing.T) {
 // as the CA does.
 func TestCertificateExpires(t *testing.T) {
 	t.Parallel() // it waits for a certificate of a few seconds to grow old
-	c := limitConfig(t)
-	c.retryFirst = 300 * time.Millisecond
+	c := relaytest.LimitConfig(t)
+	c.Test.RetryFirst = 300 * time.Millisecond
 	c, ca := withDomain(t, c, pebble.Options{ValidFor: 4 * time.Second})
 	r := start(t, c)
 	ca.Refuse(http.StatusTooManyRequests)
-	eventually(t, "the status says so", func() bool {
+	relaytest.Eventually(t, "the status says so", func() bool {
 		s := r.Status().Certificate
 		return s.DaysLeft == -1 && strings.Contains(s.Error, "rateLimited")
 	})
-	if _, err := reserve(t, newPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
+	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Errorf("by tcp: %v", err)
 	}
 	ca.Refuse(0)
-	eventually(t, "it is renewed", func() bool { return r.Status().Certificate.NotAfter.After(time.Now()) })
+	relaytest.Eventually(t, "it is renewed", func() bool { return r.Status().Certificate.NotAfter.After(time.Now()) })
 }
 
 // Where the CA cannot reach the WSS port, plain HTTP on the other one will do.
 func TestCertificateByHTTP(t *testing.T) {
-	c := limitConfig(t)
+	c := relaytest.LimitConfig(t)
 	port := freePort(t)
 	c, ca := withDomain(t, c, pebble.Options{HTTPPort: port})
 	c.Listen.HTTP = fmt.Sprintf("127.0.0.2:%d", port)
 	// Another WSS port than the CA knows.
-	c.Listen.WSS = multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d/tls/ws", freePort(t)))
+	c.Listen.WSS = relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d/tls/ws", freePort(t)))
 	r := start(t, c)
 	if resp, _ := get(t, r.Relay, ca.RootPEM, "/healthz"); resp.StatusCode != http.StatusOK {
 		t.Errorf("healthz: %s", resp.Status)
@@ -309,13 +311,13 @@ func TestCertificateByHTTP(t *testing.T) {
 
 	client := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Get("http://" + c.Listen.HTTP + "/status.json?x=1")
-	must(t, err)
+	relaytest.Must(t, err)
 	defer resp.Body.Close()
 	if to := resp.Header.Get("Location"); resp.StatusCode != http.StatusFound || to != "https://"+domain+"/status.json?x=1" {
 		t.Errorf("plain HTTP: %s to %q", resp.Status, to)
 	}
 	post, err := client.Post("http://"+c.Listen.HTTP+"/", "text/plain", strings.NewReader("x"))
-	must(t, err)
+	relaytest.Must(t, err)
 	defer post.Body.Close()
 	if post.StatusCode != http.StatusBadRequest {
 		t.Errorf("a POST by plain HTTP: %s", post.Status)
@@ -325,21 +327,21 @@ func TestCertificateByHTTP(t *testing.T) {
 // The operator's own certificate is read again when it changes, and only when
 // both files fit.
 func TestOwnCertificate(t *testing.T) {
-	c := limitConfig(t)
+	c := relaytest.LimitConfig(t)
 	c, _ = withDomain(t, c, pebble.Options{})
 	c.ACME.CAFile = ""
 	dir := t.TempDir()
-	c.TLS = TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
+	c.TLS = config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
 
 	write := func(name string) (cert []byte) {
 		t.Helper()
 		cert, key := selfSigned(t, name)
-		must(t, os.WriteFile(c.TLS.Key, key, 0o600))
-		must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
+		relaytest.Must(t, os.WriteFile(c.TLS.Key, key, 0o600))
+		relaytest.Must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
 		return cert
 	}
 	write("other.test")
-	if _, err := New(c, testLog(t)); err == nil || !strings.Contains(err.Error(), "not for the domain") {
+	if _, err := New(c, relaytest.Log(t)); err == nil || !strings.Contains(err.Error(), "not for the domain") {
 		t.Errorf("a certificate for another name: %v", err)
 	}
 	first := write(domain)
@@ -354,21 +356,21 @@ func TestOwnCertificate(t *testing.T) {
 	}
 	before := serial()
 	_, strange := selfSigned(t, domain)
-	must(t, os.WriteFile(c.TLS.Key, strange, 0o600))
-	eventually(t, "the status says that the files do not fit", func() bool {
+	relaytest.Must(t, os.WriteFile(c.TLS.Key, strange, 0o600))
+	relaytest.Eventually(t, "the status says that the files do not fit", func() bool {
 		return strings.Contains(r.Status().Certificate.Error, "the old certificate stays in use")
 	})
 	if serial() != before {
 		t.Error("the old certificate did not stay")
 	}
 	write(domain)
-	eventually(t, "the new certificate is read", func() bool {
+	relaytest.Eventually(t, "the new certificate is read", func() bool {
 		return r.certs.own.get().Leaf.SerialNumber.String() != before && r.Status().Certificate.Error == ""
 	})
 	if serial() == before {
 		t.Error("the new certificate is not served")
 	}
-	if _, err := reserve(t, newPeer(t, readFile(t, c.TLS.Cert)), dialable(t, r.Relay)["wss"]); err != nil {
+	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, readFile(t, c.TLS.Cert)), dialable(t, r.Relay)["wss"]); err != nil {
 		t.Errorf("by wss: %v", err)
 	}
 }
@@ -376,14 +378,14 @@ func TestOwnCertificate(t *testing.T) {
 func readFile(t testing.TB, path string) []byte {
 	t.Helper()
 	data, err := os.ReadFile(path)
-	must(t, err)
+	relaytest.Must(t, err)
 	return data
 }
 
 func selfSigned(t testing.TB, name string) (cert, key []byte) {
 	t.Helper()
 	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	must(t, err)
+	relaytest.Must(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()),
 		Subject:      pkix.Name{CommonName: name}, DNSNames: []string{name},
@@ -391,9 +393,9 @@ func selfSigned(t testing.TB, name string) (cert, key []byte) {
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	must(t, err)
+	relaytest.Must(t, err)
 	raw, err := x509.MarshalPKCS8PrivateKey(private)
-	must(t, err)
+	relaytest.Must(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
 }
 

@@ -9,9 +9,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
 )
 
 const (
@@ -89,7 +93,7 @@ func (t *trimmer) count(c network.Conn, by int) {
 // address is where a connection comes from, and whether the limit of one address
 // holds for it.
 func (t *trimmer) address(c network.Conn) (netip.Prefix, bool) {
-	ip, err := prefixOf(c.RemoteMultiaddr())
+	ip, err := config.PrefixOf(c.RemoteMultiaddr())
 	return ip, err == nil && c.Stat().Direction == network.DirInbound && (t.exempt == nil || !t.exempt(ip.Addr()))
 }
 
@@ -154,9 +158,9 @@ func (t *trimmer) pick(conns []network.Conn, member func(peer.ID) bool, now time
 		switch ip, counts := t.address(i.Conn); {
 		case counts && !i.member && ofIP[ip] > 0:
 			ofIP[ip]--
-			out = append(out, trimmed{i.Conn, endedIdleForIP})
+			out = append(out, trimmed{i.Conn, refusal.EndedIdleForIP})
 		case all > 0:
-			out = append(out, trimmed{i.Conn, endedIdle})
+			out = append(out, trimmed{i.Conn, refusal.EndedIdle})
 		default:
 			continue
 		}
@@ -166,7 +170,7 @@ func (t *trimmer) pick(conns []network.Conn, member func(peer.ID) bool, now time
 }
 
 // trim closes idle connections when there are too many, until ctx ends.
-func (g *gate) trim(ctx context.Context, t *trimmer) {
+func (t *trimmer) trim(ctx context.Context, h host.Host, member func(peer.ID) bool, tally *refusal.Tally) {
 	look := time.NewTicker(trimEvery)
 	defer look.Stop()
 	for {
@@ -175,22 +179,22 @@ func (g *gate) trim(ctx context.Context, t *trimmer) {
 			return
 		case now := <-look.C:
 			if t.crowded() {
-				g.close(t.pick(g.Host.Network().Conns(), g.member, now))
+				closeIdle(t.pick(h.Network().Conns(), member, now), tally)
 			}
 		}
 	}
 }
 
-func (g *gate) close(conns []trimmed) {
+func closeIdle(conns []trimmed, tally *refusal.Tally) {
 	count := map[string]int{}
 	for _, c := range conns {
 		count[c.reason]++
-		g.end(c.reason, peerAttr(c.conn.RemotePeer()))
+		tally.Ended(c.reason, refusal.Peer(c.conn.RemotePeer()))
 		go c.conn.CloseWithError(network.ConnGarbageCollected)
 	}
 	for reason, n := range count {
-		g.seldom("idle " + reason).Do(func() {
-			g.log.Warn("idle connections are closed to make room for newcomers", "limit", "limits."+reason, slog.Int("closed", n))
+		tally.Seldom("idle " + reason).Do(func() {
+			tally.Log.Warn("idle connections are closed to make room for newcomers", "limit", "limits."+reason, slog.Int("closed", n))
 		})
 	}
 }

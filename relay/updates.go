@@ -11,17 +11,9 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
-
-// Software is which version runs here, and which one is the newest.
-type Software struct {
-	Version   string    `json:"version"`
-	Since     time.Time `json:"since,omitzero"`     // when it was first run here
-	Newest    string    `json:"newest,omitempty"`   // empty: not known
-	Published time.Time `json:"published,omitzero"` // when the newest was
-	// Fault says why the newest is not known, or may not be the newest.
-	Fault string `json:"fault,omitempty"`
-}
 
 // releaseGrace is how long a release may be out before it must run (rule R13).
 const releaseGrace = 72 * time.Hour
@@ -39,7 +31,7 @@ const releasesDir = "releases"
 
 // readUpdates looks for a newer list than the one before. Only the relay itself keeps
 // what is found; others look, and may be another user.
-func readUpdates(ctx context.Context, cfg Config, keep bool) updates {
+func readUpdates(ctx context.Context, cfg config.Config, keep bool) updates {
 	from, err := feed.Load(cfg.Updates)
 	if err != nil || !from.Known() {
 		return updates{known: err != nil, err: err}
@@ -58,8 +50,8 @@ func readUpdates(ctx context.Context, cfg Config, keep bool) updates {
 }
 
 // installed is the version that runs, or else that of this program.
-func (j judge) installed() Software {
-	s := Software{Version: j.f.version, Since: j.f.since}
+func (j judge) installed() status.Software {
+	s := status.Software{Version: j.f.version, Since: j.f.since}
 	if j.s != nil {
 		s.Version, s.Since = j.s.Version, j.s.VersionSince
 	}
@@ -76,11 +68,11 @@ func (j judge) installed() Software {
 	return s
 }
 
-func (j judge) software() Requirement {
+func (j judge) software() status.Requirement {
 	const update = "Install the newest release; with the appliance image, or the Debian package and unattended-upgrades, that happens by itself."
 	s := j.installed()
 	days := func(t time.Time) int { return int(j.f.at.Sub(t).Hours() / 24) }
-	var r Requirement
+	var r status.Requirement
 	switch {
 	case !semver.IsValid(s.Version) || semver.Prerelease(s.Version) != "" || semver.Build(s.Version) != "":
 		return notMet(update, "%s is no release, so that nobody can tell how old it is (rule R13)", s.Version)
@@ -102,8 +94,8 @@ func (j judge) software() Requirement {
 	}
 	if s.Fault != "" && j.f.updates.known {
 		r.Found += "; " + s.Fault
-		if r.Outcome == Met || r.Outcome == Unknown && s.Newest == "" {
-			r.Outcome, r.Cure = Unknown, "Tell the project's maintainers, or look whether "+feed.ListFile+" can be fetched from here."
+		if r.Outcome == status.Met || r.Outcome == status.Unknown && s.Newest == "" {
+			r.Outcome, r.Cure = status.Unknown, "Tell the project's maintainers, or look whether "+feed.ListFile+" can be fetched from here."
 		}
 	}
 	return r

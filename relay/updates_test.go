@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/release/releasetest"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // The list is fetched from where the file says, and believed only when it is signed.
@@ -16,7 +18,7 @@ func TestReadUpdates(t *testing.T) {
 	at := time.Now().UTC().Truncate(time.Second)
 	site := releasetest.New(t, "relayd")
 	file := site.Publish("v1.2.3", at.AddDate(0, 0, -4))
-	cfg := Config{DataDir: t.TempDir(), Updates: filepath.Join(t.TempDir(), "updates.yaml")}
+	cfg := config.Config{DataDir: t.TempDir(), Updates: filepath.Join(t.TempDir(), "updates.yaml")}
 	if u := readUpdates(t.Context(), cfg, true); u.known || u.err != nil || u.list != nil {
 		t.Errorf("without a file: %+v", u)
 	}
@@ -25,7 +27,7 @@ func TestReadUpdates(t *testing.T) {
 	if !u.known || u.err != nil || u.list == nil {
 		t.Fatalf("with a list: %+v", u)
 	}
-	s := judge{s: &Status{Version: "v1.2.2", VersionSince: at}, f: findings{at: at, updates: u}}.installed()
+	s := judge{s: &status.Status{Version: "v1.2.2", VersionSince: at}, f: findings{at: at, updates: u}}.installed()
 	if s.Version != "v1.2.2" || s.Newest != "v1.2.3" || !s.Published.Equal(at.AddDate(0, 0, -4)) || s.Fault != "" {
 		t.Errorf("software: %+v", s)
 	}
@@ -49,24 +51,24 @@ func TestReleasesAreNotTakenBack(t *testing.T) {
 	site := releasetest.New(t, "relayd")
 	old := site.Publish("v1.2.3", at.AddDate(0, 0, -10))
 	good := site.Publish("v1.2.4", at.AddDate(0, 0, -4))
-	r := newRelay(t, func(c *Config) { c.Updates, c.ACME.Directory = site.File(), "https://127.0.0.2:1/" })
+	r := newRelay(t, func(c *config.Config) { c.Updates, c.ACME.Directory = site.File(), "https://127.0.0.2:1/" })
 	cfg := r.config()
 	dir := filepath.Join(cfg.DataDir, releasesDir)
-	software := func() Requirement {
+	software := func() status.Requirement {
 		t.Helper()
-		r.lookAround(t.Context())
+		r.checkup.lookAround(t.Context())
 		f := r.checkup.findings
 		if d := look(t.Context(), cfg, "", false).updates; (d.err == nil) != (f.updates.err == nil) || (d.list == nil) != (f.updates.list == nil) {
 			t.Errorf("the doctor says otherwise: %+v, the relay %+v", d, f.updates)
 		}
-		return judge{cfg: cfg, s: &Status{Version: "v1.2.3"}, f: f}.software()
+		return judge{cfg: cfg, s: &status.Status{Version: "v1.2.3"}, f: f}.software()
 	}
-	if q := software(); q.Outcome != NotMet || !strings.Contains(q.Found, "v1.2.4 is out for 4 days") {
+	if q := software(); q.Outcome != status.NotMet || !strings.Contains(q.Found, "v1.2.4 is out for 4 days") {
 		t.Errorf("with the newest list: %+v", q)
 	}
 	for fault, served := range map[string][]byte{"does not follow": old, "signature": bytes.ToUpper(good), "410": nil} {
 		site.Serve(served)
-		if q := software(); q.Outcome != NotMet || !strings.Contains(q.Found, "v1.2.4 is out for 4 days") || !strings.Contains(q.Found, fault) {
+		if q := software(); q.Outcome != status.NotMet || !strings.Contains(q.Found, "v1.2.4 is out for 4 days") || !strings.Contains(q.Found, fault) {
 			t.Errorf("%s: %+v", fault, q)
 		}
 	}
@@ -79,13 +81,13 @@ func TestReleasesAreNotTakenBack(t *testing.T) {
 	if err := os.WriteFile(kept[0], good[:len(good)/2], 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if q := software(); q.Outcome == Met || !strings.Contains(q.Found, "remove the file") {
+	if q := software(); q.Outcome == status.Met || !strings.Contains(q.Found, "remove the file") {
 		t.Errorf("damaged: %+v", q)
 	}
 	if err := os.Remove(kept[0]); err != nil {
 		t.Fatal(err)
 	}
-	if q := software(); q.Outcome != NotMet || strings.Contains(q.Found, "remove") {
+	if q := software(); q.Outcome != status.NotMet || strings.Contains(q.Found, "remove") {
 		t.Errorf("removed, as was said: %+v", q)
 	}
 }

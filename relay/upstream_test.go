@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/psf-relay/relay-appliance/internal/listen"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
 func TestUpstream(t *testing.T) {
@@ -25,7 +26,7 @@ func TestUpstream(t *testing.T) {
 		w.Header().Set("Content-Security-Policy", "the relay's")
 		_, _ = io.WriteString(w, "relay "+r.URL.Path)
 	})
-	relay := httptest.NewServer(upstream(monitor.URL, own, listen.NewRoom("upstream", upstreamBounds, testLog(t)), testLog(t)))
+	relay := httptest.NewServer(upstream(monitor.URL, own, listen.NewRoom("upstream", upstreamBounds, relaytest.Log(t)), relaytest.Log(t)))
 	defer relay.Close()
 	client := relay.Client()
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -96,14 +97,14 @@ func TestUpstreamMakesRoom(t *testing.T) {
 		}
 	}))
 	defer monitor.Close()
-	room := listen.NewRoom("upstream", listen.Bounds{All: 2, PerAddress: 1}, testLog(t))
-	relay := httptest.NewServer(upstream(monitor.URL, http.NotFoundHandler(), room, testLog(t)))
+	room := listen.NewRoom("upstream", listen.Bounds{All: 2, PerAddress: 1}, relaytest.Log(t))
+	relay := httptest.NewServer(upstream(monitor.URL, http.NotFoundHandler(), room, relaytest.Log(t)))
 	defer relay.Close()
-	ctx, cancel := context.WithCancel(testContext(t))
+	ctx, cancel := context.WithCancel(relaytest.Context(t))
 	defer cancel()
 	get := func(path string) (int, error) {
 		req, err := http.NewRequestWithContext(ctx, "GET", relay.URL+path, nil)
-		must(t, err)
+		relaytest.Must(t, err)
 		resp, err := relay.Client().Do(req)
 		if err != nil {
 			return 0, err
@@ -135,7 +136,7 @@ func TestUpstreamConfig(t *testing.T) {
 		"": true, "http://127.0.0.1:8420": true, "http://[::1]:8420/": true, "http://monitor:8420": true,
 		"127.0.0.1:8420": false, "https://127.0.0.1:8420": false, "http://": false, "http://a/monitor": false, "http://a?x": false, "::": false,
 	} {
-		c := labConfig(t)
+		c := relaytest.LabConfig(t)
 		c.HTTPUpstream = v
 		if err := c.Validate(); (err == nil) != ok {
 			t.Errorf("http_upstream %q: %v", v, err)

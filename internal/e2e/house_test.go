@@ -22,6 +22,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // The whole house in one process: a relay with a certificate from a real ACME
@@ -197,7 +198,7 @@ psf: {bootstrap: [], bootstrap_list: ""}
 metrics: {listen: ""}
 %[9]s
 `, h.path("relay"), domain, host, h.ports[0], h.ports[1], h.ports[2], h.ca.DirectoryURL, h.path("ca.pem"), strings.Join(more, "\n")))
-	cfg, err := relay.ReadConfig(file)
+	cfg, err := config.ReadConfig(file)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/pebble"
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 // patience bounds what a test waits for; nothing is measured by it.
@@ -73,7 +74,7 @@ func startBrowser(t testing.TB, roots ...[]byte) *browser.Browser {
 }
 
 // lab is a relayd's configuration with an ACME CA that can reach it.
-func lab(t testing.TB) (relay.Config, *pebble.Server) {
+func lab(t testing.TB) (config.Config, *pebble.Server) {
 	t.Helper()
 	host := addrs[relayName]
 	port := freePort(t, host)
@@ -82,10 +83,10 @@ func lab(t testing.TB) (relay.Config, *pebble.Server) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { ca.Close() })
-	c := relay.DefaultConfig()
+	c := config.DefaultConfig()
 	c.DataDir = filepath.Join(t.TempDir(), "relayd")
 	c.Domain = relayName
-	c.Listen = relay.Listen{WSS: []ma.Multiaddr{multiaddr(t, "/ip4/%s/tcp/%d/tls/ws", host, port)}}
+	c.Listen = config.Listen{WSS: []ma.Multiaddr{multiaddr(t, "/ip4/%s/tcp/%d/tls/ws", host, port)}}
 	c.ACME.Directory = ca.DirectoryURL
 	c.ACME.CAFile = filepath.Join(t.TempDir(), "ca.pem")
 	if err := os.WriteFile(c.ACME.CAFile, ca.RootPEM, 0o600); err != nil {
@@ -119,7 +120,7 @@ func multiaddr(t testing.TB, format string, args ...any) ma.Multiaddr {
 }
 
 // relayd runs a relay; the function it returns ends it and waits until it has.
-func relayd(t testing.TB, c relay.Config) (*relay.Relay, func()) {
+func relayd(t testing.TB, c config.Config) (*relay.Relay, func()) {
 	t.Helper()
 	r, err := relay.New(c, slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})))
 	if err != nil {

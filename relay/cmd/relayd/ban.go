@@ -6,7 +6,7 @@ import (
 	"syscall"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
-	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/circuit"
 )
 
 type banCmd struct {
@@ -21,7 +21,7 @@ func (c *banCmd) Run(out *cli.IO) error {
 		return err
 	}
 	if len(c.Who) == 0 {
-		list, err := relay.ReadBans(cfg.DataDir)
+		list, err := circuit.ReadBans(cfg.DataDir)
 		if err != nil {
 			return err
 		}
@@ -30,9 +30,9 @@ func (c *banCmd) Run(out *cli.IO) error {
 		}
 		return nil
 	}
-	edit := relay.Ban
+	edit := circuit.Ban
 	if c.Remove {
-		edit = relay.Unban
+		edit = circuit.Unban
 	}
 	var faults []error
 	for _, who := range c.Who {

@@ -5,7 +5,7 @@ import (
 	"os"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
-	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 type configCmd struct {
@@ -20,15 +20,15 @@ func (configCmd) Help() string {
 
 The file wins over the environment, the environment over the defaults. Of the environment, the variables of ipfs-service-provider are read that concern a relay, so that its .env starts a relayd:
 
-` + relay.EnvironmentHelp()
+` + config.EnvironmentHelp()
 }
 
 func (c *configCmd) Run(out *cli.IO) error {
 	if c.Defaults {
-		_, err := out.Stdout.Write(relay.DefaultYAML)
+		_, err := out.Stdout.Write(config.DefaultYAML)
 		return err
 	}
-	o, err := relay.ReadOrigin(c.Config, os.Getenv)
+	o, err := config.ReadOrigin(c.Config, os.Getenv)
 	if err != nil {
 		return cli.BadInput(err)
 	}

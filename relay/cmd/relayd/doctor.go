@@ -8,6 +8,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 type doctorCmd struct {
@@ -50,7 +51,7 @@ func (c *doctorCmd) Run(ctx context.Context, out *cli.IO) error {
 	return err
 }
 
-func printDiagnosis(w io.Writer, d relay.Diagnosis) error {
+func printDiagnosis(w io.Writer, d status.Diagnosis) error {
 	fmt.Fprintf(w, "Relay %s", d.PeerID)
 	if d.Lab {
 		fmt.Fprint(w, ", in a lab (network.allow_private): private addresses and a private CA pass")

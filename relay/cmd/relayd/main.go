@@ -7,7 +7,7 @@ import (
 	"os"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
-	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
@@ -39,15 +39,15 @@ type configFlag struct {
 	Config string `type:"path" placeholder:"FILE" help:"The configuration (YAML), over environment and defaults; \"relayd config --defaults\" prints one to start from."`
 }
 
-func (f configFlag) read() (relay.Config, error) {
+func (f configFlag) read() (config.Config, error) {
 	o, err := f.origin()
 	return o.Config, err
 }
 
 // origin reads the configuration. Neither a file nor an environment is taken for
 // a slip: what is at stake lies in a folder that somebody should have named.
-func (f configFlag) origin() (relay.Origin, error) {
-	o, err := relay.ReadOrigin(f.Config, os.Getenv)
+func (f configFlag) origin() (config.Origin, error) {
+	o, err := config.ReadOrigin(f.Config, os.Getenv)
 	if err == nil && !o.Given() {
 		err = errors.New("no configuration: give --config FILE, or an environment (\"relayd config --help\")")
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
 type runCmd struct{ configFlag }
@@ -30,7 +31,7 @@ func (c *runCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	relay.LimitMemory()
+	config.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	hup := make(chan os.Signal, 1)

@@ -1,0 +1,511 @@
+package circuit
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
+	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
+)
+
+// LoggedAt is a relay of which a test reads the log.
+func LoggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *page) {
+	t.Helper()
+	log := &page{}
+	r := startLogging(t, c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})))
+	members := &relaytest.Club{}
+	r.service.SetMembership(members)
+	return r, members, log
+}
+
+// More guests than reservations: those who have one keep it, the others are told so, and it
+// stays like that.
+func TestGuestsShareSettles(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	c.Limits.Reservations, c.Limits.GuestReservations = 20, 4
+	r, _, log := LoggedAt(t, c, slog.LevelDebug)
+	relay := r.info()
+	var hosts []host.Host
+	for i := range 6 {
+		hosts = append(hosts, relaytest.NewPeerAt(t, fmt.Sprintf("127.0.1.%d", i+1)))
+	}
+	for range 5 {
+		for i, h := range hosts {
+			_, err := relaytest.Reserve(t, h, relay)
+			if i < 4 {
+				relaytest.Must(t, err)
+			} else {
+				relaytest.WantStatus(t, err, pbv2.Status_RESERVATION_REFUSED)
+			}
+		}
+	}
+	for i, h := range hosts[:4] {
+		if r.host.Network().Connectedness(h.ID()) != network.Connected || !r.service.reservations.has(h.ID()) {
+			t.Errorf("holder %d lost its place", i)
+		}
+	}
+	refused := refusal.Told{Status: "RESERVATION_REFUSED", Word: "guest_reservations"}
+	if got := r.service.Refusals()[refused]; got != 10 {
+		t.Errorf("counted %d refusals, want 10: %v", got, r.service.Refusals())
+	}
+	if got := r.service.Endings(); len(got) != 0 {
+		t.Errorf("ended %v, want nothing", got)
+	}
+	if got := strings.Count(log.String(), "limits.guest_reservations"); got != 1 {
+		t.Errorf("%d warnings in the log, want 1", got)
+	}
+	if got := strings.Count(log.String(), "reason=guest_reservations"); got != 10 {
+		t.Errorf("%d lines at level debug have the metric's word, want 10", got)
+	}
+
+	// After the time a guest gives way, and is told by the code.
+	l := r.config().Limits
+	l.GuestReservationTime = 0
+	r.service.Change(l)
+	_, err := relaytest.Reserve(t, hosts[4], relay)
+	relaytest.Must(t, err)
+	relaytest.Eventually(t, "the oldest guest is gone", func() bool { return hosts[0].Network().Connectedness(relay.ID) != network.Connected })
+	if got := r.service.Endings()[refusal.EndedGuest]; got != 1 {
+		t.Errorf("counted %d that gave way, want 1", got)
+	}
+}
+
+// The other limits settle as well: those who have something keep it, those who come
+// later are refused, however often they ask.
+func TestOverCapacitySettles(t *testing.T) {
+	for _, tc := range []struct {
+		limit  string
+		change func(*config.Limits)
+		member bool
+		refuse pbv2.Status
+		same   bool // all come from one address
+		ask    func(t *testing.T, h host.Host, relay peer.AddrInfo, holder host.Host) pbv2.Status
+	}{
+		{"reservations", func(l *config.Limits) { l.Reservations, l.GuestReservations = 4, 1 }, true, pbv2.Status_RESERVATION_REFUSED, false, askReserve},
+		{"reservations_per_ip", func(l *config.Limits) { l.ReservationsPerIP = 3 }, false, pbv2.Status_RESERVATION_REFUSED, true, askReserve},
+		{"circuits", func(l *config.Limits) { l.Circuits, l.GuestCircuits = 3, 1 }, true, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
+		{"guest_circuits", func(l *config.Limits) { l.GuestCircuits = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
+		{"circuits_per_peer", func(l *config.Limits) { l.CircuitsPerPeer = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, false, askConnect},
+		{"circuits_per_ip", func(l *config.Limits) { l.CircuitsPerIP = 3 }, false, pbv2.Status_RESOURCE_LIMIT_EXCEEDED, true, askConnect},
+	} {
+		t.Run(tc.limit, func(t *testing.T) {
+			c := relaytest.LimitConfig(t)
+			tc.change(&c.Limits)
+			r, members, _ := LoggedAt(t, c, slog.LevelInfo)
+			relay := r.info()
+			holder := relaytest.NewPeerAt(t, "127.0.2.1")
+			relaytest.AcceptRaw(holder, relaytest.SendBack)
+			if strings.Contains(tc.limit, "circuits") {
+				if tc.member {
+					members.Admit(holder.ID())
+				}
+				_, err := relaytest.Reserve(t, holder, relay)
+				relaytest.Must(t, err)
+			}
+			var askers []host.Host
+			for i := range 5 {
+				ip := "127.0.1.1"
+				if !tc.same {
+					ip = fmt.Sprintf("127.0.1.%d", i+1)
+				}
+				h := relaytest.NewPeerAt(t, ip)
+				if tc.member {
+					members.Admit(h.ID())
+				}
+				relaytest.Must(t, h.Connect(relaytest.Context(t), relay))
+				askers = append(askers, h)
+			}
+			has := map[int]bool{}
+			for range 4 {
+				for i, h := range askers {
+					if has[i] && strings.Contains(tc.limit, "circuits") {
+						continue // a second circuit would be one more
+					}
+					got, want := tc.ask(t, h, relay, holder), pbv2.Status_OK
+					if i >= 3 {
+						want = tc.refuse
+					}
+					if got != want {
+						t.Fatalf("asker %d: got %s, want %s", i, got, want)
+					}
+					has[i] = got == pbv2.Status_OK
+				}
+			}
+			for i, h := range askers {
+				if r.host.Network().Connectedness(h.ID()) != network.Connected {
+					t.Errorf("asker %d is no longer connected", i)
+				}
+			}
+			if got := r.service.Refusals()[refusal.Told{Status: tc.refuse.String(), Word: tc.limit}]; got != 8 {
+				t.Errorf("counted %v, want 8 for %s", r.service.Refusals(), tc.limit)
+			}
+			if got := r.service.Endings(); len(got) != 0 {
+				t.Errorf("ended %v, want nothing", got)
+			}
+		})
+	}
+}
+
+func askReserve(t *testing.T, h host.Host, relay peer.AddrInfo, _ host.Host) pbv2.Status {
+	_, err := relaytest.Reserve(t, h, relay)
+	var refused client.ReservationError
+	if err != nil && !errors.As(err, &refused) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		return pbv2.Status_OK
+	}
+	return refused.Status
+}
+
+// askConnect keeps the circuit that it gets.
+func askConnect(t *testing.T, h host.Host, relay peer.AddrInfo, holder host.Host) pbv2.Status {
+	_, err := relaytest.OpenRaw(relaytest.Context(t), h, relay.ID, holder.ID())
+	var answer relaytest.RelayAnswer
+	if err != nil && !errors.As(err, &answer) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		return pbv2.Status_OK
+	}
+	return pbv2.Status(answer)
+}
+
+// lateClub knows a peer as a member only when it is asked for the third time.
+type lateClub struct{ asked atomic.Int32 }
+
+func (c *lateClub) IsMember(peer.ID) bool { return c.asked.Add(1) > 3 }
+
+// A member whose RESERVE comes before its subscription gets a member's reservation though
+// the guests' reservations are taken.
+func TestNewcomerIsWaitedFor(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	c.Test.NewcomerTime = relaytest.Patience
+	c.Limits.Reservations, c.Limits.GuestReservations = 4, 1
+	r, _, _ := LoggedAt(t, c, slog.LevelInfo)
+	relay := r.info()
+	_, err := relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.1"), relay)
+	relaytest.Must(t, err)
+	_, err = relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.2"), relay) // waits, and is none
+	relaytest.WantStatus(t, err, pbv2.Status_RESERVATION_REFUSED)
+	r.service.SetMembership(&lateClub{})
+	_, err = relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.3"), relay)
+	relaytest.Must(t, err)
+}
+
+// A circuit that is opened before its peers are known as members has no limit, which
+// both ends would go by for its life. Strangers get no more out of that than their
+// share.
+func TestNewcomersCircuits(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	c.Test.NewcomerTime = time.Hour
+	c.Limits.GuestCircuitData, c.Limits.GuestCircuits = 16<<10, 80 // of them 20 for newcomers
+	r, members, _ := LoggedAt(t, c, slog.LevelInfo)
+	relay := r.info()
+	to, from := relaytest.NewPeerAt(t, "127.0.1.1"), relaytest.NewPeerAt(t, "127.0.1.2")
+	_, err := relaytest.Reserve(t, to, relay)
+	relaytest.Must(t, err)
+	relaytest.Must(t, relaytest.Echo(t, from, to, relay, 100<<10))
+	if from.Network().ConnsToPeer(to.ID())[0].Stat().Limited {
+		t.Error("a newcomer's circuit is limited")
+	}
+
+	// The share of one address, and of all.
+	relaytest.AcceptRaw(to, relaytest.SendBack)
+	unlimited := func(ip string) bool {
+		h := relaytest.NewPeerAt(t, ip)
+		return relaytest.ConnectStatus(t, h, relay, to.ID()).GetLimit() == nil
+	}
+	ofOne := 0
+	for range ipNewcomers + 2 {
+		if unlimited("127.0.1.3") {
+			ofOne++
+		}
+	}
+	if ofOne != ipNewcomers {
+		t.Errorf("one address got %d circuits without a limit, want %d", ofOne, ipNewcomers)
+	}
+	if unlimited("127.0.1.3") {
+		t.Error("one more for an address that had its share")
+	}
+	relaytest.Eventually(t, "those that are over have given their share back", func() bool {
+		r.service.mu.Lock()
+		defer r.service.mu.Unlock()
+		return r.service.newcomers == 1
+	})
+	var open []network.Stream
+	for i := range 20 {
+		h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.1.%d", 10+i))
+		relaytest.Must(t, h.Connect(relaytest.Context(t), relay))
+		open = append(open, relaytest.MustOpenRaw(t, h, relay.ID, to.ID()))
+	}
+	if unlimited("127.0.1.40") {
+		t.Error("one more when the share of newcomers was taken")
+	}
+
+	// When the time is over, circuits of members stay and all others end.
+	members.Admit(open[5].Conn().LocalPeer())
+	r.service.mu.Lock()
+	var circuits []*circuit
+	for c := range r.service.circuits {
+		circuits = append(circuits, c)
+	}
+	r.service.mu.Unlock()
+	for _, c := range circuits {
+		c.settle()
+	}
+	relaytest.Eventually(t, "all circuits but the member's have ended", func() bool {
+		m, g := r.service.Count()
+		return m == 1 && g == 0
+	})
+	relaytest.Must(t, relaytest.Talk(open[5]))
+	if r.service.Endings()[refusal.EndedNewcomer] == 0 {
+		t.Error("not counted")
+	}
+}
+
+// guest_circuit_data: 0 lifts the guests' limit, and no budget.
+func TestGuestsWithoutLimit(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	c.Limits.GuestCircuitData = 0
+	c.Limits.PeerDay = 4 << 20
+	relaytest.Must(t, c.Validate())
+	r, _, _ := LoggedAt(t, c, slog.LevelInfo)
+	relay := r.info()
+	to, from := relaytest.NewPeerAt(t, "127.0.1.1"), relaytest.NewPeerAt(t, "127.0.1.2")
+	rsvp, err := relaytest.Reserve(t, to, relay)
+	relaytest.Must(t, err)
+	if rsvp.LimitData != 0 || rsvp.LimitDuration != 0 {
+		t.Errorf("a guest is told of a limit: %d bytes, %s", rsvp.LimitData, rsvp.LimitDuration)
+	}
+	relaytest.Must(t, relaytest.Echo(t, from, to, relay, 1<<20))
+	if from.Network().ConnsToPeer(to.ID())[0].Stat().Limited {
+		t.Error("the connection is marked as limited")
+	}
+	if s := r.Status().Circuits; s.Guests != 1 || s.Members != 0 {
+		t.Errorf("circuits %+v, want one of guests", s)
+	}
+	if err := relaytest.Echo(t, from, to, relay, 8<<20); err == nil {
+		t.Error("8 MiB came through a budget of 4 MiB")
+	}
+}
+
+// line is a way to the relay that a test can cut without anybody being told.
+type line struct {
+	addr ma.Multiaddr
+	dead atomic.Bool
+}
+
+// newLine leads to a TCP or QUIC address of the relay.
+func newLine(t testing.TB, to ma.Multiaddr) *line {
+	t.Helper()
+	p := &line{}
+	network, hostPort, err := manet.DialArgs(to)
+	relaytest.Must(t, err)
+	if strings.HasPrefix(network, "udp") {
+		addr, err := net.ResolveUDPAddr(network, hostPort)
+		relaytest.Must(t, err)
+		p.addr = p.forwardUDP(t, addr)
+	} else {
+		p.addr = p.forwardTCP(t, hostPort)
+	}
+	return p
+}
+
+func (p *line) forwardTCP(t testing.TB, to string) ma.Multiaddr {
+	l, err := net.Listen("tcp", "127.0.0.3:0")
+	relaytest.Must(t, err)
+	var mu sync.Mutex
+	all := []io.Closer{l}
+	t.Cleanup(func() {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range all {
+			c.Close()
+		}
+	})
+	go func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			mu.Lock()
+			all = append(all, in, out)
+			mu.Unlock()
+			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
+				go func() {
+					buf := make([]byte, 32<<10)
+					for {
+						n, err := pair[0].Read(buf)
+						if p.dead.Load() {
+							return // without closing anything
+						}
+						if err != nil {
+							pair[1].Close()
+							return
+						}
+						if _, err := pair[1].Write(buf[:n]); err != nil {
+							return
+						}
+					}
+				}()
+			}
+		}
+	}()
+	return relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/tcp/%d", l.Addr().(*net.TCPAddr).Port))[0]
+}
+
+// forwardUDP serves one client.
+func (p *line) forwardUDP(t testing.TB, to *net.UDPAddr) ma.Multiaddr {
+	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 3)})
+	relaytest.Must(t, err)
+	out, err := net.DialUDP("udp4", nil, to)
+	relaytest.Must(t, err)
+	t.Cleanup(func() { in.Close(); out.Close() })
+	var client atomic.Pointer[net.UDPAddr]
+	go func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, from, err := in.ReadFromUDP(buf)
+			if err != nil {
+				return
+			}
+			client.Store(from)
+			if !p.dead.Load() {
+				_, _ = out.Write(buf[:n])
+			}
+		}
+	}()
+	go func() {
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := out.Read(buf)
+			if err != nil {
+				return
+			}
+			if to := client.Load(); to != nil && !p.dead.Load() {
+				_, _ = in.WriteToUDP(buf[:n], to)
+			}
+		}
+	}()
+	return relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/udp/%d/quic-v1", in.LocalAddr().(*net.UDPAddr).Port))[0]
+}
+
+// A peer whose path broke comes back under its key on a new connection and reserves:
+// it is reached there, and not on the old connection, which has more streams.
+func TestPeerThatComesBack(t *testing.T) {
+	for _, kind := range []string{"tcp", "quic"} {
+		t.Run(kind, func(t *testing.T) {
+			c := relaytest.LimitConfig(t)
+			c.Listen.QUIC = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/udp/0/quic-v1")
+			r := start(t, c)
+			at := r.byTransport()
+			relay := at[kind]
+			way := newLine(t, relay.Addrs[0])
+			key, _, err := crypto.GenerateEd25519Key(nil)
+			relaytest.Must(t, err)
+
+			before := relaytest.NewPeer(t, nil, libp2p.Identity(key))
+			_, err = relaytest.Reserve(t, before, peer.AddrInfo{ID: relay.ID, Addrs: []ma.Multiaddr{way.addr}})
+			relaytest.Must(t, err)
+			relaytest.AcceptRaw(before, relaytest.SendBack)
+			for i := range 2 {
+				h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.1.%d", i+1))
+				relaytest.Must(t, h.Connect(relaytest.Context(t), at["tcp"]))
+				relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, h, relay.ID, before.ID())))
+			}
+			way.dead.Store(true)
+
+			after := relaytest.NewPeer(t, nil, libp2p.Identity(key))
+			_, err = relaytest.Reserve(t, after, relay)
+			relaytest.Must(t, err)
+			came := make(chan struct{})
+			relaytest.AcceptRaw(after, func(s network.Stream) { close(came); relaytest.SendBack(s) })
+			h := relaytest.NewPeerAt(t, "127.0.1.3")
+			relaytest.Must(t, h.Connect(relaytest.Context(t), at["tcp"]))
+			relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, h, relay.ID, after.ID())))
+			<-came
+
+			// The reservation outlives the dead connection, and ends with its own.
+			for _, c := range r.host.Network().ConnsToPeer(after.ID()) {
+				if c != r.service.reservations.conn(after.ID()) {
+					relaytest.Must(t, c.Close())
+				}
+			}
+			relaytest.Eventually(t, "one connection is left", func() bool { return len(r.host.Network().ConnsToPeer(after.ID())) == 1 })
+			if !r.service.reservations.has(after.ID()) {
+				t.Error("the reservation went with a connection that it was not made on")
+			}
+			relaytest.Must(t, after.Close())
+			relaytest.Eventually(t, "the reservation ends with its connection", func() bool { return !r.service.reservations.has(after.ID()) })
+		})
+	}
+}
+
+// A reservation whose connection ends is reached over another one of the peer's.
+func TestReservationMovesToAnotherConnection(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	r := start(t, c)
+	relay := r.info()
+	h := relaytest.NewPeerAt(t, "127.0.1.1")
+	_, err := relaytest.Reserve(t, h, relay)
+	relaytest.Must(t, err)
+	key := h.Peerstore().PrivKey(h.ID())
+	second := relaytest.NewPeer(t, nil, libp2p.Identity(key))
+	relaytest.Must(t, second.Connect(relaytest.Context(t), relay))
+	relaytest.Eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(h.ID())) == 2 })
+	relaytest.Must(t, h.Close())
+	relaytest.Eventually(t, "the reservation has moved", func() bool {
+		conns := r.host.Network().ConnsToPeer(h.ID())
+		return len(conns) == 1 && r.service.reservations.conn(h.ID()) == conns[0]
+	})
+	relaytest.AcceptRaw(second, relaytest.SendBack)
+	from := relaytest.NewPeerAt(t, "127.0.1.3")
+	relaytest.Must(t, from.Connect(relaytest.Context(t), relay))
+	relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, from, relay.ID, second.ID())))
+}
+
+// A ban of one address takes the reservations made from there, and no others of peers
+// that come from there, too.
+func TestBanTakesTheConnection(t *testing.T) {
+	r := start(t, relaytest.LimitConfig(t))
+	relay := r.info()
+	key, _, err := crypto.GenerateEd25519Key(nil)
+	relaytest.Must(t, err)
+	bad := relaytest.NewPeer(t, nil, libp2p.Identity(key))
+	relaytest.Must(t, bad.Connect(relaytest.Context(t), relay))
+	good := relaytest.NewPeerAt(t, "127.0.1.7", libp2p.Identity(key))
+	_, err = relaytest.Reserve(t, good, relay)
+	relaytest.Must(t, err)
+	relaytest.Eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(good.ID())) == 2 })
+	relaytest.Must(t, Ban(r.cfg.DataDir, "127.0.0.1"))
+	relaytest.Eventually(t, "the banned connection is closed", func() bool { return len(r.host.Network().ConnsToPeer(good.ID())) == 1 })
+	if !r.service.reservations.has(good.ID()) {
+		t.Error("the reservation from an address that is not banned is gone")
+	}
+}

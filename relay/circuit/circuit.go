@@ -1,0 +1,335 @@
+package circuit
+
+import (
+	"errors"
+	"io"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pool "github.com/libp2p/go-buffer-pool"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
+)
+
+// class is what decides whether a circuit has a limit, and in whose share it counts.
+type class int
+
+const (
+	ofMember   class = iota // at either end: no limit
+	ofGuests                // limits.guest_circuit_data and guest_circuit_time
+	ofNewcomer              // at either end, the other one a guest: no limit for a while
+)
+
+// classOf is the class of a circuit that is asked for now.
+func (svc *Service) classOf(src, dest peer.ID, now time.Time) class {
+	switch {
+	case svc.Member(src) || svc.Member(dest):
+		return ofMember
+	case svc.newcomer(src, now) || svc.newcomer(dest, now):
+		return ofNewcomer
+	}
+	return ofGuests
+}
+
+// guestLimit is the limit of a circuit between guests; nil: there is none.
+func guestLimit(l config.Limits) *circuitLimit {
+	if l.GuestCircuitData == 0 {
+		return nil
+	}
+	return &circuitLimit{data: int64(l.GuestCircuitData), time: l.GuestCircuitTime}
+}
+
+// newcomerCircuits is how many circuits without a limit there may be at once whose
+// ends are not known as members yet.
+func newcomerCircuits(l config.Limits) int { return l.GuestCircuits / 4 }
+
+// circuitLimit is what a circuit may carry in each direction, and how long.
+type circuitLimit struct {
+	data int64
+	time time.Duration
+}
+
+// message is how circuit v2 tells a limit; none is none.
+func (l *circuitLimit) message() *pbv2.Limit {
+	if l == nil {
+		return nil
+	}
+	seconds, data := uint32(l.time/time.Second), uint64(l.data)
+	return &pbv2.Limit{Duration: &seconds, Data: &data}
+}
+
+// stamp is a moment that one goroutine notes and others read, in Unix nanoseconds.
+type stamp = atomic.Int64
+
+// circuit is one relayed connection, from the request for it to its end.
+type circuit struct {
+	service   *Service
+	src, dest peer.ID
+	limit     *circuitLimit // between guests; nil: none
+	bill      *bill
+	memory    network.ResourceScopeSpan // of its buffers
+	payer     *payer
+	asked     time.Time
+	up, down  direction // from src, and from dest
+
+	class class // of the service's mutex
+
+	mu    sync.Mutex
+	ended bool
+	cause bool           // why the relay ends it was counted
+	hop   network.Stream // to src
+	stop  network.Stream // to dest; nil until it is open
+	timer *time.Timer    // of the limit, or of the newcomer
+	ways  int            // directions that still carry
+}
+
+// direction is one of a circuit's two.
+type direction struct {
+	to      *user // of the connection that it leads to
+	carried int64
+	since   stamp // since when it waits for the end that it copies to; 0: it does not
+}
+
+// openCircuit takes what a circuit needs on account, or says what there is too little of.
+func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Prefix, of class, now time.Time) (*circuit, error) {
+	svc.mu.Lock()
+	defer svc.mu.Unlock()
+	switch {
+	case svc.closed:
+		return nil, refusal.Resources
+	case len(svc.circuits) >= svc.limits.Circuits:
+		return nil, refusal.TooManyCircuits
+	case of != ofMember && svc.guests >= svc.limits.GuestCircuits:
+		return nil, refusal.GuestCircuits
+	case svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer:
+		return nil, refusal.PeerCircuits
+	}
+	memory, err := svc.scope.BeginSpan()
+	if err != nil {
+		return nil, refusal.Resources
+	}
+	bill, err := svc.budget.open(src, ip, now)
+	if err != nil {
+		memory.Done()
+		return nil, err
+	}
+	limit := guestLimit(svc.limits)
+	if of == ofNewcomer && (limit == nil || svc.newcomers >= newcomerCircuits(svc.limits) || !svc.budget.newcomer(src, ip, now)) {
+		of = ofGuests
+	}
+	if of != ofGuests {
+		limit = nil
+	}
+	c := &circuit{
+		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, payer: svc.turns.enter(src), asked: now, hop: s,
+		up: direction{to: svc.lanes.enter(dest, src)}, down: direction{to: svc.lanes.enter(src, src)},
+	}
+	svc.circuits[c] = struct{}{}
+	svc.countClass(of, 1)
+	for _, p := range []peer.ID{src, dest} {
+		if svc.perPeer[p]++; svc.perPeer[p] == 1 {
+			svc.host.ConnManager().Protect(p, circuitTag)
+		}
+	}
+	svc.metrics.ConnectionOpened()
+	return c, nil
+}
+
+// countClass counts n more circuits of a class; the service's mutex is held.
+func (svc *Service) countClass(of class, n int) {
+	if of != ofMember {
+		svc.guests += n
+	}
+	if of == ofNewcomer {
+		svc.newcomers += n
+	}
+}
+
+// opened notes the stream to dest, unless the circuit has ended meanwhile.
+func (c *circuit) opened(stop network.Stream) bool {
+	c.mu.Lock()
+	c.stop = stop
+	cut := c.cause
+	c.mu.Unlock()
+	if cut {
+		_ = stop.ResetWithError(network.StreamGarbageCollected)
+	}
+	return !cut
+}
+
+// begin carries from here on, for the circuit's time, if it has one: both ends have agreed.
+func (c *circuit) begin() {
+	c.service.mu.Lock()
+	of := c.class
+	c.service.mu.Unlock()
+	after, then := c.service.newcomerTime, c.settle
+	if c.limit != nil {
+		after, then = c.limit.time, func() { c.cut(refusal.EndedTime) }
+	}
+	c.mu.Lock()
+	if c.limit != nil || of == ofNewcomer {
+		c.timer = time.AfterFunc(after, then)
+	}
+	c.ways = 2
+	c.mu.Unlock()
+	go c.carry(c.hop, c.stop, &c.up)
+	go c.carry(c.stop, c.hop, &c.down)
+}
+
+// settle looks at a newcomer's circuit when its time is over. With a member at one end
+// it stays as it is. Else it is cut: both ends were told that it has no limit.
+func (c *circuit) settle() {
+	svc := c.service
+	if !svc.Member(c.src) && !svc.Member(c.dest) {
+		c.cut(refusal.EndedNewcomer)
+		return
+	}
+	svc.mu.Lock()
+	defer svc.mu.Unlock()
+	if _, open := svc.circuits[c]; open {
+		svc.countClass(c.class, -1)
+		c.class = ofMember
+	}
+}
+
+// carry copies what one end says to the other, to its last word.
+func (c *circuit) carry(from, to network.Stream, d *direction) {
+	buf := pool.Get(c.service.buffer)
+	err := c.copy(from, to, d, buf)
+	pool.Put(buf)
+	if errors.Is(err, io.EOF) {
+		err = to.CloseWrite()
+	}
+	if err != nil {
+		c.reset(resetCode(err))
+	}
+	c.mu.Lock()
+	c.ways--
+	last := c.ways == 0
+	c.mu.Unlock()
+	if last {
+		_ = from.Close()
+		_ = to.Close()
+		c.end()
+	}
+}
+
+// copy returns why it stopped, io.EOF at the end of what from says.
+func (c *circuit) copy(from, to network.Stream, d *direction, buf []byte) error {
+	for {
+		n, readErr := from.Read(buf)
+		if n > 0 {
+			n, cut := c.charge(n, d)
+			if cut == nil {
+				c.service.turns.take(c.payer, n)
+			}
+			if n > 0 {
+				if err := c.write(to, buf[:n], d); err != nil {
+					return err
+				}
+				c.service.metrics.BytesTransferred(n)
+			}
+			if cut != nil {
+				c.because(refusal.Of(cut).Word)
+				return cut
+			}
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
+}
+
+// charge counts n bytes that were read and says how many of them go on, and why it
+// ends with them.
+func (c *circuit) charge(n int, d *direction) (int, error) {
+	d.carried += int64(n)
+	over := int64(0)
+	if c.limit != nil {
+		over = max(0, d.carried-c.limit.data)
+	}
+	n = max(0, n-int(over))
+	why := c.bill.charge(n)
+	if over > 0 {
+		why = refusal.GuestData
+	}
+	return n, why
+}
+
+// resetCode is what the other end is told when one was reset.
+func resetCode(err error) network.StreamErrorCode {
+	var reset *network.StreamError
+	var cut *refusal.Reason
+	switch {
+	case errors.As(err, &reset) && reset.Remote:
+		return reset.ErrorCode
+	case errors.As(err, &cut):
+		return network.StreamResourceLimitExceeded
+	}
+	return network.StreamNoError
+}
+
+// because counts once why the relay ends the circuit.
+func (c *circuit) because(reason string) {
+	c.mu.Lock()
+	first := !c.ended && !c.cause
+	c.cause = true
+	c.mu.Unlock()
+	if first {
+		c.service.Ended(reason, refusal.Peer(c.src))
+	}
+}
+
+// cut ends the circuit for both peers at once.
+func (c *circuit) cut(reason string) {
+	c.because(reason)
+	c.reset(network.StreamResourceLimitExceeded)
+}
+
+// reset ends both streams; what carries them gives the rest back.
+func (c *circuit) reset(code network.StreamErrorCode) {
+	c.mu.Lock()
+	hop, stop := c.hop, c.stop
+	c.mu.Unlock()
+	_ = hop.ResetWithError(code) // fails only on a stream that is gone
+	if stop != nil {
+		_ = stop.ResetWithError(code)
+	}
+}
+
+// end gives back what the circuit held.
+func (c *circuit) end() {
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return
+	}
+	c.ended = true
+	if c.timer != nil {
+		c.timer.Stop()
+	}
+	c.mu.Unlock()
+	svc := c.service
+	c.bill.done()
+	c.memory.Done()
+	svc.turns.leave(c.payer)
+	svc.lanes.leave(c.up.to)
+	svc.lanes.leave(c.down.to)
+	svc.metrics.ConnectionClosed(time.Since(c.asked))
+	svc.mu.Lock()
+	defer svc.mu.Unlock()
+	delete(svc.circuits, c)
+	svc.countClass(c.class, -1)
+	for _, p := range []peer.ID{c.src, c.dest} {
+		if svc.perPeer[p]--; svc.perPeer[p] <= 0 {
+			delete(svc.perPeer, p)
+			svc.host.ConnManager().Unprotect(p, circuitTag)
+		}
+	}
+}

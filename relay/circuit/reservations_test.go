@@ -1,0 +1,252 @@
+package circuit
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
+)
+
+// tableOf is a table of which a test sees what the rest of the relay sees.
+type tableOf struct {
+	*table
+	members, busy, held map[peer.ID]bool
+}
+
+func tableFor(l config.Limits) *tableOf {
+	t := &tableOf{members: map[peer.ID]bool{}, busy: map[peer.ID]bool{}, held: map[peer.ID]bool{}}
+	t.table = newTable(l, time.Hour,
+		func(p peer.ID) bool { return t.members[p] },
+		func(p peer.ID) bool { return t.busy[p] },
+		func(p peer.ID, held bool) {
+			if t.held[p] == held {
+				panic("told twice")
+			}
+			t.held[p] = held
+		})
+	return t
+}
+
+func (t *tableOf) take(p peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
+	return t.table.take(p, nil, ip, now)
+}
+
+func ipOf(n int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 32)
+}
+
+func TestPlacesExpire(t *testing.T) {
+	now := time.Now()
+	table := tableFor(config.Limits{Reservations: 2, GuestReservations: 2, ReservationsPerIP: 2})
+	for _, p := range []peer.ID{"a", "b"} {
+		_, fresh, err := table.take(p, ipOf(1), now)
+		if err != nil || !fresh {
+			t.Fatalf("%s: %v, %v", p, fresh, err)
+		}
+	}
+	if _, fresh, err := table.take("a", ipOf(1), now.Add(50*time.Minute)); err != nil || fresh {
+		t.Errorf("prolonged: %v, %v", fresh, err)
+	}
+	// An hour on, b's reservation is free, without anybody having swept.
+	if gone, _, err := table.take("c", ipOf(1), now.Add(61*time.Minute)); err != nil || gone != "" {
+		t.Errorf("after b's hour: %q, %v", gone, err)
+	}
+	table.sweep(now.Add(3 * time.Hour))
+	if members, guests := table.count(); members+guests != 0 || table.held["a"] || table.held["c"] {
+		t.Errorf("left over: %d, %d, %v", members, guests, table.held)
+	}
+}
+
+func TestPlacesPerAddress(t *testing.T) {
+	now := time.Now()
+	table := tableFor(config.Limits{Reservations: 10, GuestReservations: 10, ReservationsPerIP: 2})
+	for _, p := range []peer.ID{"a", "b"} {
+		_, _, err := table.take(p, ipOf(1), now)
+		relaytest.Must(t, err)
+	}
+	if _, _, err := table.take("c", ipOf(1), now); !errors.Is(err, refusal.NoPlaceForIP) {
+		t.Errorf("a third one: %v", err)
+	}
+	// Who moves to another address takes nothing along.
+	_, _, err := table.take("a", ipOf(2), now)
+	relaytest.Must(t, err)
+	if _, _, err := table.take("c", ipOf(1), now); err != nil {
+		t.Errorf("after one moved away: %v", err)
+	}
+	table.free("a")
+	table.free("b")
+	table.free("c")
+	if len(table.byIP) != 0 || table.free("c") {
+		t.Errorf("left over: %v", table.byIP)
+	}
+}
+
+// A peer reserves first and is known as a member later: it must not go on taking
+// a guest's reservation.
+func TestPlacesFollowTheClass(t *testing.T) {
+	now := time.Now()
+	table := tableFor(config.Limits{Reservations: 4, GuestReservations: 1, ReservationsPerIP: 10})
+	for _, p := range []peer.ID{"a", "b", "c"} {
+		if gone, _, err := table.take(p, ipOf(1), now); err != nil || gone != "" {
+			t.Fatalf("%s: %q, %v", p, gone, err)
+		}
+		table.members[p] = true
+	}
+	if gone, _, err := table.take("guest", ipOf(1), now); err != nil || gone != "" {
+		t.Fatalf("the guest: %q, %v", gone, err)
+	}
+	// A member's announcement was not heard again: it is a guest now, and the
+	// oldest one.
+	table.members["a"] = false
+	table.busy["guest"] = true
+	gone, _, err := table.take("d", ipOf(1), now)
+	if err != nil || gone != "a" {
+		t.Errorf("gave way: %q, %v", gone, err)
+	}
+}
+
+// A guest gives way only after its time, the one first that has had its reservation for
+// longest; and nobody gives way where that would not help.
+func TestGuestsKeepTheirTime(t *testing.T) {
+	now := time.Now()
+	table := tableFor(config.Limits{Reservations: 3, GuestReservations: 2, GuestReservationTime: 30 * time.Minute, ReservationsPerIP: 10})
+	for i, p := range []peer.ID{"a", "b"} {
+		_, _, err := table.take(p, ipOf(1), now.Add(time.Duration(i)*time.Minute))
+		relaytest.Must(t, err)
+	}
+	for m := range 30 {
+		at := now.Add(time.Duration(m) * time.Minute)
+		if gone, _, err := table.take("c", ipOf(2), at); gone != "" || !errors.Is(err, refusal.NoGuestPlace) {
+			t.Fatalf("after %d min: got %q, %v, want a refusal", m, gone, err)
+		}
+		_, _, err := table.take("a", ipOf(1), at) // a prolonged reservation is no new one
+		relaytest.Must(t, err)
+	}
+	if gone, _, err := table.take("c", ipOf(2), now.Add(30*time.Minute)); gone != "a" || err != nil {
+		t.Errorf("after 30 min: got %q, %v, want a to give way", gone, err)
+	}
+	if gone, _, err := table.take("d", ipOf(2), now.Add(30*time.Minute)); gone != "" || !errors.Is(err, refusal.NoGuestPlace) {
+		t.Errorf("a minute before b's time: got %q, %v, want a refusal", gone, err)
+	}
+
+	// Three that reserved as guests are members now: the table is full, whatever the
+	// guests' share says.
+	table = tableFor(config.Limits{Reservations: 3, GuestReservations: 2, ReservationsPerIP: 10})
+	for _, p := range []peer.ID{"a", "b"} {
+		_, _, err := table.take(p, ipOf(1), now)
+		relaytest.Must(t, err)
+		table.members[p] = true
+	}
+	_, _, err := table.take("g", ipOf(1), now)
+	relaytest.Must(t, err)
+	table.change(config.Limits{Reservations: 2, GuestReservations: 1, ReservationsPerIP: 10})
+	if gone, _, err := table.take("h", ipOf(1), now.Add(time.Hour/2)); gone != "" || !errors.Is(err, refusal.NoPlace) {
+		t.Errorf("a full table: got %q, %v, want a refusal and nobody gone", gone, err)
+	}
+}
+
+// Four addresses, or four networks of one IPv6 site, do not hold all the guests'
+// reservations for good, though each of their peers has a circuit: others get theirs, and
+// those that had to go do not get them back.
+func TestGuestsOfManyPlacesGiveWay(t *testing.T) {
+	for name, from := range map[string]func(n int) netip.Prefix{
+		"four IPv4 addresses": func(n int) netip.Prefix { return ipOf(n % 4) },
+		"an IPv6 /62": func(n int) netip.Prefix {
+			return netip.MustParsePrefix(fmt.Sprintf("2001:db8:0:%d::/64", n%4))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now := time.Now()
+			table := tableFor(config.Limits{Reservations: 512, GuestReservations: 256, GuestReservationTime: time.Hour, ReservationsPerIP: 64})
+			for n := range 256 {
+				id := peer.ID(fmt.Sprint("attacker", n))
+				table.busy[id] = true
+				_, _, err := table.take(id, from(n), now.Add(time.Duration(n)*time.Second))
+				relaytest.Must(t, err)
+			}
+			now = now.Add(10 * time.Minute)
+			table.busy["attacker200"] = false
+			for n := range 50 {
+				gone, _, err := table.take(peer.ID(fmt.Sprint("monitor", n)), ipOf(1000+n), now)
+				if err != nil || gone == "" {
+					t.Fatalf("newcomer %d: got %q, %v, want a place", n, gone, err)
+				}
+				if n == 0 && name == "an IPv6 /62" && gone != "attacker200" {
+					t.Errorf("got %q, want the idle one to go first", gone)
+				}
+				again, _, err := table.take(gone, from(n), now)
+				if again != "" || !errors.Is(err, refusal.NoGuestPlace) && !errors.Is(err, refusal.NoPlaceForIP) {
+					t.Fatalf("one that had to go: got %q, %v, want a refusal", again, err)
+				}
+			}
+		})
+	}
+
+	// Where none has far more than the others, all stay.
+	now := time.Now()
+	table := tableFor(config.Limits{Reservations: 64, GuestReservations: 16, GuestReservationTime: time.Hour, ReservationsPerIP: 64})
+	for n := range 16 {
+		_, _, err := table.take(peer.ID(fmt.Sprint(n)), ipOf(n%3), now)
+		relaytest.Must(t, err)
+	}
+	if gone, _, err := table.take("one more", ipOf(9), now); gone != "" || !errors.Is(err, refusal.NoGuestPlace) {
+		t.Errorf("got %q, %v, want a refusal", gone, err)
+	}
+}
+
+// Whatever comes in whatever order, the table adds up.
+func TestPlacesAddUp(t *testing.T) {
+	const peers = 60
+	l := config.Limits{Reservations: 20, GuestReservations: 8, ReservationsPerIP: 5}
+	table := tableFor(l)
+	now := time.Now()
+	rnd := rand.New(rand.NewPCG(1, 2))
+	for step := range 50000 {
+		p := peer.ID(fmt.Sprint(rnd.IntN(peers)))
+		switch rnd.IntN(10) {
+		case 0, 1, 2, 3, 4:
+			member := table.members[p]
+			before := len(table.all)
+			gone, fresh, err := table.take(p, ipOf(rnd.IntN(12)), now)
+			switch {
+			case err != nil && fresh, gone != "" && member, gone != "" && table.busy[gone]:
+				t.Fatalf("step %d: gone %q, fresh %v, member %v: %v", step, gone, fresh, member, err)
+			case err == nil && table.all[p] == nil:
+				t.Fatalf("step %d: no place", step)
+			case err != nil && gone == "" && len(table.all) > before:
+				t.Fatalf("step %d: refused, and one more", step)
+			}
+		case 5, 6:
+			table.free(p)
+		case 7:
+			table.members[p] = !table.members[p]
+		case 8:
+			table.busy[p] = !table.busy[p]
+		case 9:
+			now = now.Add(time.Minute)
+			table.sweep(now)
+		}
+		held, onIP := 0, 0
+		for _, h := range table.held {
+			if h {
+				held++
+			}
+		}
+		for _, n := range table.byIP {
+			onIP += n
+		}
+		if n := len(table.all); n > l.Reservations || n != held || n != onIP || n != table.guests.Len()+table.memberReservations() {
+			t.Fatalf("step %d: %d places, %d held, %d by address, %d guests, %d members", step, n, held, onIP, table.guests.Len(), table.memberReservations())
+		}
+	}
+}
+
+func (t *tableOf) memberReservations() int { return t.table.members.Len() }

@@ -1,0 +1,69 @@
+package circuit
+
+import (
+	"testing"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+
+	"github.com/psf-relay/relay-appliance/relay/refusal"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
+)
+
+// Circuits whose reader has stopped hold up nobody else's, and are cut when memory
+// is short, the oldest first; those that go on are not.
+func TestAbuseStalledReaders(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	c.Limits.GuestCircuitData, c.Limits.GuestCircuitTime = 1<<30, time.Hour
+	a := start(t, c)
+	relay := a.info()
+	to, from := relaytest.NewPeerAt(t, "127.0.2.1"), relaytest.NewPeerAt(t, "127.0.2.2")
+	_, err := relaytest.Reserve(t, to, relay)
+	relaytest.Must(t, err)
+	relaytest.Must(t, from.Connect(relaytest.Context(t), relay))
+	relaytest.AcceptRaw(to, func(network.Stream) {}) // and read nothing
+	begun := time.Now()
+	const circuits = 30
+	ended := make(chan error, circuits)
+	for range circuits {
+		s := relaytest.MustOpenRaw(t, from, relay.ID, to.ID())
+		go func() {
+			_, err := s.Write(make([]byte, 64<<20))
+			ended <- err
+		}()
+	}
+	stalled := func() (n int) {
+		a.service.mu.Lock()
+		defer a.service.mu.Unlock()
+		for c := range a.service.circuits {
+			if _, ok := c.stalled(); ok {
+				n++
+			}
+		}
+		return n
+	}
+	relaytest.Eventually(t, "all circuits stall", func() bool { return stalled() == circuits })
+	relaytest.AcceptRaw(from, relaytest.SendBack)
+	_, err = relaytest.Reserve(t, from, relay)
+	relaytest.Must(t, err)
+	relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, to, relay.ID, from.ID())))
+	if n := a.service.relieve(begun.Add(stallTime), 1<<40); n != 0 {
+		t.Errorf("%d circuits were cut that have only paused", n)
+	}
+	later := time.Now().Add(2 * stallTime)
+	if n := a.service.relieve(later, 10*perStall-1); n != 10 {
+		t.Errorf("%d circuits were cut, want 10", n)
+	}
+	if n := a.tally.Endings()[refusal.EndedMemory]; n != 10 {
+		t.Errorf("%d circuits were counted, want 10", n)
+	}
+	for range 10 {
+		if err := <-ended; err == nil {
+			t.Error("64 MiB went to a peer that reads nothing")
+		}
+	}
+	relaytest.Eventually(t, "they are gone", func() bool { return stalled() == circuits-10 })
+	a.service.relieve(later, 1<<40)
+	relaytest.Eventually(t, "the others, too", func() bool { return stalled() == 0 })
+	relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, to, relay.ID, from.ID())))
+}

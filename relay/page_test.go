@@ -1,0 +1,206 @@
+package relay
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
+	"github.com/psf-relay/relay-appliance/relay/status"
+)
+
+// visit is what a visitor gets of a relay that does not run.
+func visit(t testing.TB, r *Relay, path string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	r.web().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	return w
+}
+
+func newRelay(t testing.TB, change func(*config.Config)) *Relay {
+	t.Helper()
+	c := relaytest.LabConfig(t)
+	change(&c)
+	r, err := New(c, relaytest.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// The page's own style and script are what its policy lets run, it loads nothing
+// from anywhere, and what the operator wrote is text.
+func TestStatusPageIsStrict(t *testing.T) {
+	const name = `<script src=//x.example/>alice`
+	r := newRelay(t, func(c *config.Config) { c.Name, c.AbuseContact = name, "Abuse <abuse@example.org>" })
+	w := visit(t, r, "/")
+	body, policy := w.Body.String(), w.Header().Get("Content-Security-Policy")
+	for _, tag := range []string{"style", "script"} {
+		inline := regexp.MustCompile(`(?s)<`+tag+`>(.*?)</`+tag+`>`).FindAllStringSubmatch(body, -1)
+		if len(inline) != 1 {
+			t.Fatalf("%d inline <%s>", len(inline), tag)
+		}
+		sum := sha256.Sum256([]byte(inline[0][1]))
+		if !strings.Contains(policy, tag+"-src 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+"'") {
+			t.Errorf("the policy does not let the page's <%s> run: %s", tag, policy)
+		}
+	}
+	if strings.Contains(policy, "unsafe") || !strings.HasPrefix(policy, "default-src 'none'; ") {
+		t.Errorf("policy %s", policy)
+	}
+	rest := strings.ReplaceAll(body, "&lt;script src=//x.example/&gt;alice", "")
+	if loads := regexp.MustCompile(`(?i)<(img|link|iframe|object|script [^>]*)|\bsrc=|\bstyle=|\bon[a-z]+="|@import|url\(|//`).FindString(rest); loads != "" {
+		t.Errorf("the page loads something, or has inline attributes: %s", loads)
+	}
+	if strings.Contains(body, "<script src") {
+		t.Error("the name is not escaped")
+	}
+	if !strings.Contains(body, `<a href="mailto:abuse@example.org"`) || strings.Contains(body, "ZgotmplZ") {
+		t.Error("the abuse contact is no link")
+	}
+	for _, h := range []string{"X-Content-Type-Options", "Referrer-Policy"} {
+		if w.Header().Get(h) == "" {
+			t.Errorf("no %s", h)
+		}
+	}
+	if w := visit(t, r, "/check/"); w.Code != http.StatusOK || strings.Contains(w.Header().Get("Content-Security-Policy"), "sha256") {
+		t.Errorf("the browser check: %d, %s", w.Code, w.Header().Get("Content-Security-Policy"))
+	}
+	if w := visit(t, r, "/healthz"); w.Code != http.StatusServiceUnavailable {
+		t.Errorf("healthz of a relay that is not up: %d", w.Code)
+	}
+	if w := visit(t, r, "/elsewhere"); w.Code != http.StatusNotFound {
+		t.Errorf("another page: %d", w.Code)
+	}
+}
+
+func TestStatusPageTellsAll(t *testing.T) {
+	cfg, s, f := sound(t)
+	s.Name, s.AbuseContact = "alice", "https://example.org/abuse"
+	s.Certificate.NotAfter, s.Certificate.DaysLeft, s.Certificate.Issuer = f.at.AddDate(0, 0, 60), 60, "R11"
+	f.disk.free = 1
+	s.Requirements = requirements(cfg, s, f)
+	var b strings.Builder
+	if err := statusPage.Execute(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"<h1>alice</h1>", "<code>" + s.PeerID + "</code>", "<code>" + s.Addrs[0] + "</code>", "<code>" + s.Addrs[1] + "</code>",
+		"v1.2.3, here since", "60 days left", "3 members, 0 guests; 1024 places", "1 GB of 1 TB", `<a href="https://example.org/abuse"`,
+		`<b class="good">✓ met</b><div>The clock is right`, `<b class="bad">✗ not met</b><div>Room on the disk`, `<p class="cure">Make room`,
+		`<b class="open">? unknown</b>`, "✓ Serving reservations",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(b.String())
+	}
+	// The light on top is the requirement's: an offer alone is none.
+	for outcome, want := range map[status.Outcome]string{status.Met: `good">✓ Serving`, status.NotMet: `bad">✗ Not serving reservations as it should`, status.Unknown: `open">? Offering`} {
+		s.Requirements[0].Outcome = outcome
+		b.Reset()
+		if err := statusPage.Execute(&b, s); err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(b.String(), `<p class="state `+want) {
+			t.Errorf("service is %s: the page lacks %q", outcome, want)
+		}
+	}
+}
+
+// The status names no peer, nor where one is.
+func TestStatusNamesNoPeer(t *testing.T) {
+	c := relaytest.LabConfig(t)
+	c.PSF.Enabled = false
+	r := start(t, c)
+	visitor := relaytest.NewPeer(t, nil)
+	if _, err := relaytest.Reserve(t, visitor, dialable(t, r.Relay)["tcp"]); err != nil {
+		t.Fatal(err)
+	}
+	relaytest.Eventually(t, "counted", func() bool { return r.Status().Reservations.Guests == 1 && len(r.Status().Incoming) > 0 })
+	relaytest.Eventually(t, "looked around", func() bool { return len(r.Status().Requirements) > 0 })
+	data, err := json.Marshal(r.Status())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(data), visitor.ID().String()) || strings.Contains(string(data), "127.0.0.1") {
+		t.Errorf("%s", data)
+	}
+}
+
+// One address that asks without end is told so; others are answered.
+func TestStatusPageIsForAll(t *testing.T) {
+	r := newRelay(t, func(*config.Config) {})
+	synctest.Test(t, func(t *testing.T) { isForAll(t, r.web()) }) // time stands still
+}
+
+func isForAll(t *testing.T, page http.Handler) {
+	ask := func(from string) int {
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.RemoteAddr = from
+		w := httptest.NewRecorder()
+		page.ServeHTTP(w, req)
+		return w.Code
+	}
+	refused := 0
+	for range 1000 {
+		if ask("[2001:db8::1]:4001") == http.StatusTooManyRequests {
+			refused++
+		}
+	}
+	if refused < 900 {
+		t.Errorf("%d of 1,000 requests of one address were refused", refused)
+	}
+	if code := ask("[2001:db8::2]:4001"); code != http.StatusTooManyRequests {
+		t.Errorf("another address of the same subnet: %d", code)
+	}
+	if code := ask("198.51.100.1:4001"); code != http.StatusOK {
+		t.Errorf("another visitor: %d", code)
+	}
+}
+
+func TestInWords(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		90 * time.Second: "90 s", 119 * time.Minute: "119 min", 47 * time.Hour: "47 h", 72 * time.Hour: "3 days",
+	} {
+		if got := inWords(d); got != want {
+			t.Errorf("%s: %s, want %s", d, got, want)
+		}
+	}
+}
+
+// Peers that are connected and stay off the topic are told of after some minutes; the
+// watchdog is told only where neighbours were there, and only in a relay that is up for
+// long, so that strangers cannot have it restarted again and again.
+func TestWhenNeighboursAreLost(t *testing.T) {
+	now := time.Now()
+	old, young := now.Add(-2*lostAfter), now.Add(-lostAfter/2)
+	long, short := now.Add(-2*silentAfter), now.Add(-silentAfter/2)
+	for name, c := range map[string]struct {
+		stats        coord.MemberStats
+		started      time.Time
+		silent, lost bool
+	}{
+		"nobody is connected":       {coord.MemberStats{Most: 5}, old, false, false},
+		"a moment":                  {coord.MemberStats{Most: 5, Speakers: 5, Silent: short}, old, false, false},
+		"all were lost":             {coord.MemberStats{Most: 5, Speakers: 5, Silent: long}, old, true, true},
+		"strangers, never any more": {coord.MemberStats{Speakers: 50, Silent: long}, old, true, false},
+		"one stranger is left":      {coord.MemberStats{Most: 5, Speakers: 1, Silent: long}, old, true, false},
+		"restarted not long ago":    {coord.MemberStats{Most: 5, Speakers: 5, Silent: long}, young, true, false},
+	} {
+		if s := psfStatus(c.stats, c.started, now); !s.Silent.IsZero() != c.silent || s.Lost != c.lost {
+			t.Errorf("%s: silent since %v, lost %v", name, s.Silent, s.Lost)
+		}
+	}
+}

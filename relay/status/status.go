@@ -1,0 +1,177 @@
+package status
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/maintenance"
+)
+
+// Status is the relay's state as /status.json gives it. It names no peer and no
+// peer's address.
+type Status struct {
+	Name         string       `json:"name"`
+	PeerID       string       `json:"peer_id"`
+	Version      string       `json:"version"`
+	Addrs        []string     `json:"addrs"`
+	Healthy      bool         `json:"healthy"` // reservations are served, and PSF peers were not all lost
+	Ready        bool         `json:"ready"`   // and the certificate is there, or was waited for
+	Started      time.Time    `json:"started,omitzero"`
+	Connections  int          `json:"connections"`
+	Reservations Reservations `json:"reservations"`
+	Circuits     Circuits     `json:"circuits"`
+	Traffic      Traffic      `json:"traffic"`
+	Certificate  *Certificate `json:"certificate,omitempty"`
+	PSF          *PSFStatus   `json:"psf,omitempty"`
+	AbuseContact string       `json:"abuse_contact,omitempty"`
+	Warnings     []string     `json:"warnings,omitempty"`
+	// What the machine's keeper has to say: a planned restart, an update taken back.
+	Maintenance *maintenance.Notice `json:"maintenance,omitempty"`
+	// What the relay found out about itself.
+	VersionSince time.Time     `json:"version_since,omitzero"`
+	Capacity     Capacity      `json:"capacity"`
+	Observed     []Observed    `json:"observed,omitempty"`
+	Incoming     []Incoming    `json:"incoming,omitempty"` // where strangers have come to
+	Proxied      *Proxied      `json:"proxied,omitempty"`  // nil: nothing hides the peers' addresses
+	Reach        []Reach       `json:"reach,omitempty"`
+	Requirements []Requirement `json:"requirements,omitempty"`
+}
+
+// Serving is the light on top of the status page: a relay that offers reservations
+// may yet have none to give.
+func (s Status) Serving() Outcome {
+	if !s.Healthy {
+		return NotMet
+	}
+	for _, q := range s.Requirements {
+		if q.Name == "service" {
+			return q.Outcome
+		}
+	}
+	return Unknown
+}
+
+// Capacity is what the machine carries.
+type Capacity struct {
+	Connections int `json:"connections"`
+	OpenFiles   int `json:"open_files"`
+	// FilesUsed is how many are open; 0: not counted yet.
+	FilesUsed int `json:"open_files_used,omitempty"`
+}
+
+// Reservations says who holds the places.
+type Reservations struct {
+	Members     int `json:"members"`
+	Guests      int `json:"guests"`
+	Places      int `json:"places"`
+	GuestPlaces int `json:"guest_places"`
+}
+
+// Circuits says how many are open.
+type Circuits struct {
+	Members int `json:"members"`
+	Guests  int `json:"guests"`
+	Max     int `json:"max"`
+}
+
+// Traffic is what was carried in the calendar month (UTC).
+type Traffic struct {
+	Month  string `json:"month"`
+	Bytes  int64  `json:"bytes"`
+	Budget int64  `json:"budget"` // 0: none
+	// Lost is when the count could not be read: what was carried before is not in Bytes.
+	Lost time.Time `json:"lost,omitzero"`
+	// Doubt says why the clock is not believed; until it is, traffic counts for Month.
+	Doubt string `json:"doubt,omitempty"`
+	// StoreError says why the count cannot be written.
+	StoreError string `json:"store_error,omitempty"`
+}
+
+// Percent is how much of the budget is used.
+func (t Traffic) Percent() int {
+	if t.Budget == 0 {
+		return 0
+	}
+	return int(float64(t.Bytes) / float64(t.Budget) * 100)
+}
+
+// Certificate is the state of the certificate, for people and programs.
+type Certificate struct {
+	Domain    string    `json:"domain"`
+	Issuer    string    `json:"issuer,omitempty"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	DaysLeft  int       `json:"days_left"` // below 0: expired; 0 without a certificate
+	Error     string    `json:"error,omitempty"`
+	NextTry   time.Time `json:"next_try,omitzero"`
+	// StoreError says why the folder for certificates cannot be written.
+	StoreError string `json:"store_error,omitempty"`
+}
+
+// Loaded says whether there is a certificate at all.
+func (c Certificate) Loaded() bool { return !c.NotAfter.IsZero() }
+
+// PSFStatus is the relay's part in the PSF network.
+type PSFStatus struct {
+	Neighbours    int       `json:"neighbours"`
+	Members       int       `json:"members"`
+	LastAnnounced time.Time `json:"last_announced,omitzero"` // to neighbours
+	Unheard       time.Time `json:"unheard,omitzero"`        // the last announcement, if nobody was there to hear it
+	LastMeasured  time.Time `json:"last_measured,omitzero"`  // by a PSF peer, which had heard the relay
+	// Connected peers that speak gossipsub, and since when none of them is a neighbour,
+	// if for minutes.
+	Speakers int       `json:"speakers"`
+	Silent   time.Time `json:"silent_since,omitzero"`
+	// All neighbours were lost, though peers are connected: the relay is not healthy.
+	Lost    bool               `json:"lost,omitempty"`
+	Dropped map[string]Dropped `json:"dropped"` // messages not passed on since the start, by reason
+}
+
+// Dropped is what was not passed on.
+type Dropped struct {
+	Messages uint64 `json:"messages"`
+	Bytes    uint64 `json:"bytes"`
+}
+
+// Observed is an address of this relay as peers say they see it.
+type Observed struct {
+	IP    netip.Addr `json:"ip"`
+	Peers int        `json:"peers"` // in how many networks
+}
+
+// Incoming says that a stranger has come to an announced address within the last
+// 24 hours.
+type Incoming struct {
+	// Addr is the address as announced, without /p2p/ID. Where that is a domain and
+	// the stranger dialled an IP address, the IP address stands in the domain's place.
+	Addr string `json:"addr"`
+	// Family is that of the connection as it arrived: ip4 or ip6.
+	Family string    `json:"family"`
+	Last   time.Time `json:"last"`
+}
+
+// Proxied says that nearly all peers come from one private address. Something in
+// front of the relay, such as Docker's proxy for published ports, then hides their
+// own, and every limit per address is one for all of them together.
+type Proxied struct {
+	IP     netip.Addr `json:"ip"` // the proxy's, not a peer's
+	Peers  int        `json:"peers"`
+	Of     int        `json:"of"`     // all that came by themselves
+	Places int        `json:"places"` // reservations that count for this address
+}
+
+func (p *Proxied) String() string {
+	many := fmt.Sprintf("%d of %d", p.Peers, p.Of)
+	if p.Peers == p.Of {
+		many = fmt.Sprintf("all %d", p.Peers)
+	}
+	return fmt.Sprintf("%s peers come from %s: a proxy hides their addresses, so that limits per address hit all of them together", many, p.IP)
+}
+
+// Reach is what peers found that dialled an announced address back.
+type Reach struct {
+	Addr    string    `json:"addr"` // without /p2p/ID
+	Outcome Outcome   `json:"outcome"`
+	At      time.Time `json:"at,omitzero"`
+}
