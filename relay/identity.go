@@ -19,6 +19,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/doctor"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
@@ -206,7 +207,7 @@ func parseKey(data []byte) (crypto.PrivKey, error) {
 
 // Examine goes through what the bounty wants of a relay, on its own machine: see
 // [doctor.Examine].
-func Examine(ctx context.Context, cfg config.Config, e Examination) (status.Diagnosis, error) {
+func Examine(ctx context.Context, cfg config.Config, e doctor.Examination) (status.Diagnosis, error) {
 	if err := errors.Join(cfg.Validate(), cfg.Abs()); err != nil {
 		return status.Diagnosis{}, err
 	}
@@ -218,5 +219,5 @@ func Examine(ctx context.Context, cfg config.Config, e Examination) (status.Diag
 	if err != nil {
 		return status.Diagnosis{}, fmt.Errorf("examine: %w", err)
 	}
-	return ExaminePeer(ctx, cfg, id, e)
+	return doctor.Examine(ctx, cfg, id, e)
 }

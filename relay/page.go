@@ -21,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
 	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/doctor"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
@@ -112,7 +113,7 @@ var statusHTML string
 
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
 	"bytes":   func(n int64) string { return config.Bytes(n).Short() },
-	"ago":     func(t time.Time) string { return ago(time.Now(), t) },
+	"ago":     func(t time.Time) string { return doctor.Ago(time.Now(), t) },
 	"date":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") },
 	"contact": contactURL,
 }).Parse(statusHTML))

@@ -84,11 +84,21 @@ func TestStatusPageIsStrict(t *testing.T) {
 }
 
 func TestStatusPageTellsAll(t *testing.T) {
-	cfg, s, f := sound(t)
-	s.Name, s.AbuseContact = "alice", "https://example.org/abuse"
-	s.Certificate.NotAfter, s.Certificate.DaysLeft, s.Certificate.Issuer = f.at.AddDate(0, 0, 60), 60, "R11"
-	f.disk.free = 1
-	s.Requirements = requirements(cfg, s, f)
+	const id, tcp, wss = "12D3KooW", "/ip4/198.41.0.4/tcp/4001/p2p/12D3KooW", "/dns4/relay.example.org/tcp/443/tls/ws/p2p/12D3KooW"
+	now := time.Now()
+	s := &status.Status{
+		Name: "alice", PeerID: id, Version: "v1.2.3", VersionSince: now.AddDate(0, 0, -3), Healthy: true, Ready: true, Started: now.Add(-time.Hour),
+		Addrs: []string{tcp, wss}, AbuseContact: "https://example.org/abuse",
+		Reservations: status.Reservations{Members: 3, Places: 1024, GuestPlaces: 256},
+		Traffic:      status.Traffic{Month: "2026-11", Bytes: 1e9, Budget: 1e12},
+		Certificate:  &status.Certificate{Domain: "relay.example.org", Issuer: "R11", NotAfter: now.AddDate(0, 0, 60), DaysLeft: 60},
+		Requirements: []status.Requirement{
+			{Name: "service", Title: "Reservations are served", Outcome: status.Met},
+			{Name: "clock", Title: "The clock is right", Outcome: status.Met},
+			{Name: "disk", Title: "Room on the disk", Outcome: status.NotMet, Cure: "Make room"},
+			{Name: "uptime", Title: "600 hours up in the month", Outcome: status.Unknown},
+		},
+	}
 	var b strings.Builder
 	if err := statusPage.Execute(&b, s); err != nil {
 		t.Fatal(err)
@@ -167,16 +177,6 @@ func isForAll(t *testing.T, page http.Handler) {
 	}
 	if code := ask("198.51.100.1:4001"); code != http.StatusOK {
 		t.Errorf("another visitor: %d", code)
-	}
-}
-
-func TestInWords(t *testing.T) {
-	for d, want := range map[time.Duration]string{
-		90 * time.Second: "90 s", 119 * time.Minute: "119 min", 47 * time.Hour: "47 h", 72 * time.Hour: "3 days",
-	} {
-		if got := inWords(d); got != want {
-			t.Errorf("%s: %s, want %s", d, got, want)
-		}
 	}
 }
 

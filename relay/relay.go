@@ -36,6 +36,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/relay/circuit"
 	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/doctor"
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
@@ -66,7 +67,7 @@ type Relay struct {
 
 	passed *listen.Room // requests that are passed on to http_upstream
 
-	checkup *Checkup
+	checkup *doctor.Checkup
 	tally   *refusal.Tally
 
 	mu       sync.Mutex
@@ -108,7 +109,7 @@ func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
 	bounds.LoopbackCounts = cfg.Test.LoopbackCounts
 	r.passed = listen.NewRoom("upstream", bounds, log)
 	r.counted(r.passed.Refusals)
-	r.checkup = NewCheckup((*subject)(r), r.hostAddrs, log)
+	r.checkup = doctor.NewCheckup((*subject)(r), r.hostAddrs, log)
 	if r.banned, err = circuit.OpenBans(cfg.DataDir); err != nil {
 		return nil, err
 	}

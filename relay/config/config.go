@@ -57,6 +57,8 @@ type Test struct {
 	LoopbackCounts bool
 	// These take the place of the times of their names.
 	RetryFirst, CertificateWait, NewcomerTime, StrangerStays, CloseTime time.Duration
+	// CheckupEvery takes the place of all pauses of the checkup.
+	CheckupEvery time.Duration
 }
 
 // Listen is where the relay listens, by transport.

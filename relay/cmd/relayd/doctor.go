@@ -8,6 +8,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
+	"github.com/psf-relay/relay-appliance/relay/doctor"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
@@ -36,7 +37,7 @@ func (c *doctorCmd) Run(ctx context.Context, out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	d, err := relay.Examine(ctx, cfg, relay.Examination{Resolver: c.Resolver, Time: c.Timeout})
+	d, err := relay.Examine(ctx, cfg, doctor.Examination{Resolver: c.Resolver, Time: c.Timeout})
 	if err != nil {
 		return err
 	}

@@ -1,10 +1,8 @@
-package relay
+package doctor
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -15,10 +13,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
-	"github.com/psf-relay/relay-appliance/internal/pebble"
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 	"github.com/psf-relay/relay-appliance/relay/status"
@@ -307,54 +303,6 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 	}
 }
 
-// Ports that are closed on IPv4 and open on IPv6: what comes in by IPv6 is no
-// evidence for what the bounty wants.
-func TestVisitsOverIPv6ShowNothingOfIPv4(t *testing.T) {
-	t.Parallel()
-	c := relaytest.LabConfig(t)
-	c.PSF.Enabled = false
-	c.Listen.TCP = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/tcp/0", "/ip6/::1/tcp/0")
-	c, ca := withDomain(t, metricsPort(t, c), pebble.Options{})
-	port, err := c.Listen.WSS[0].ValueForProtocol(ma.P_TCP)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.Listen.WSS = append(c.Listen.WSS, relaytest.Multiaddrs(t, "/ip6/::1/tcp/"+port+"/tls/ws")...)
-	r := start(t, c)
-	visit := func(ip string, visits int) map[string]status.Requirement {
-		t.Helper()
-		for _, a := range r.host.Network().ListenAddresses() {
-			if !strings.HasPrefix(a.String(), ip) {
-				continue
-			}
-			if config.IsWSS(a) {
-				a = relaytest.Multiaddrs(t, ip+"/tcp/"+port+"/tls/sni/"+domain+"/ws")[0]
-			}
-			if err := relaytest.NewPeer(t, ca.RootPEM).Connect(relaytest.Context(t), peer.AddrInfo{ID: r.ID(), Addrs: []ma.Multiaddr{a}}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		relaytest.Eventually(t, "the visits are noted", func() bool { return len(r.Status().Incoming) >= visits })
-		d, err := Examine(relaytest.Context(t), c, Examination{Resolver: ca.Resolver})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return byName(t, d)
-	}
-	got := visit("/ip6/::1", 2)
-	for _, name := range []string{"ipv4", "tcp", "wss"} {
-		if got[name].Outcome != status.Unknown {
-			t.Errorf("after visits over IPv6: got %+v, want unknown", got[name])
-		}
-	}
-	got = visit("/ip4/127.0.0.2", 4)
-	for _, name := range []string{"ipv4", "tcp", "wss"} {
-		if got[name].Outcome != status.Met {
-			t.Errorf("after visits over IPv4: got %+v, want met", got[name])
-		}
-	}
-}
-
 // Which announced address a connection shows the way to.
 func TestArrivals(t *testing.T) {
 	public := relaytest.Multiaddrs(t, "/ip4/198.41.0.4/tcp/4001", "/ip6/2001:7fd::1/tcp/4001", "/ip4/198.41.0.4/udp/4001/quic-v1", "/dns4/relay.example.org/tcp/443/tls/ws")
@@ -439,82 +387,6 @@ func TestStrangersOnly(t *testing.T) {
 	}
 }
 
-// That places are offered does not show that one can be had: the relay tries while
-// nobody holds one, the doctor always.
-func TestPlaceOnTrial(t *testing.T) {
-	t.Parallel()
-	c := metricsPort(t, relaytest.LabConfig(t))
-	c.PSF.Enabled = false
-	c.Limits.ReservationsPerIP = 1
-	r := start(t, c)
-	service := func(all []status.Requirement) status.Requirement {
-		i := slices.IndexFunc(all, func(q status.Requirement) bool { return q.Name == "service" })
-		if i < 0 {
-			return status.Requirement{}
-		}
-		return all[i]
-	}
-	r.checkup.tryPlace(relaytest.Context(t))
-	relaytest.Eventually(t, "the trial shows", func() bool {
-		q := service(r.Status().Requirements)
-		return q.Outcome == status.Met && strings.Contains(q.Found, "0 of 8192 places taken; one more was reserved on trial")
-	})
-	if incoming := r.Status().Incoming; len(incoming) > 0 {
-		t.Errorf("the relay takes its own visit for a stranger's: %v", incoming)
-	}
-	// The one place for the address of this machine is taken.
-	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
-		t.Fatal(err)
-	}
-	d, err := Examine(relaytest.Context(t), c, Examination{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if q := service(d.Requirements); q.Outcome != status.NotMet || !strings.Contains(q.Found, "on trial") || !strings.Contains(q.Found, "RESERVATION_REFUSED") {
-		t.Errorf("refused: got %+v, want not met", q)
-	}
-}
-
-// Peers behind Docker's proxy: all have one private address.
-func TestProxyThatHidesPeers(t *testing.T) {
-	t.Parallel()
-	var log bytes.Buffer
-	c := relaytest.LabConfig(t)
-	c.PSF.Enabled = false
-	c.Network.AllowPrivate = false
-	port := freePort(t)
-	c.Listen.TCP = relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d", port))
-	c.Limits.ReservationsPerIP = proxiedPeers
-	r := startLogging(t, c, slog.New(slog.NewTextHandler(&log, nil)))
-	at := peer.AddrInfo{ID: r.ID(), Addrs: c.Listen.TCP}
-	judged := func() status.Requirement {
-		s := r.Status()
-		return judge{cfg: r.config(), s: &s, f: findings{at: time.Now()}}.service()
-	}
-	for i := range proxiedPeers {
-		r.checkup.lookForProxy(r.host)
-		if s := r.Status(); s.Proxied != nil {
-			t.Fatalf("with %d peers: %v", i, s.Proxied)
-		}
-		// Without a public address the library's client takes no answer for good.
-		_, _ = relaytest.Reserve(t, relaytest.NewPeer(t, nil), at)
-	}
-	relaytest.Eventually(t, "all hold a place", func() bool { return r.Status().Reservations.Guests == proxiedPeers })
-	r.checkup.lookForProxy(r.host)
-	r.checkup.lookForProxy(r.host)
-	for _, want := range []string{"all 8 peers come from 127.0.0.1: a proxy hides their addresses", "the 8 places for one address are taken"} {
-		if q := judged(); q.Outcome != status.NotMet || !strings.Contains(q.Found, want) || !strings.Contains(q.Cure, "network_mode: host") {
-			t.Errorf("got %+v, want not met with %q", q, want)
-		}
-	}
-	if err := r.stop(); err != nil { // then nobody writes the log
-		t.Fatal(err)
-	}
-	if n := strings.Count(log.String(), "a proxy hides their addresses"); n != 1 {
-		t.Errorf("%d warnings, want 1:\n%s", n, &log)
-	}
-}
-
 // Where the domain leads something else may end TLS: what that presents is judged.
 func TestCertificateWhereTheDomainLeads(t *testing.T) {
 	other := httptest.NewUnstartedServer(http.NotFoundHandler())
@@ -527,7 +399,7 @@ func TestCertificateWhereTheDomainLeads(t *testing.T) {
 	other.StartTLS()
 	defer other.Close()
 	c := relaytest.LabConfig(t)
-	c.Domain = domain
+	c.Domain = "relay.test"
 	c.Listen.WSS = relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.2/tcp/%d/tls/ws", l.Addr().(*net.TCPAddr).Port))
 	at := records{a: []netip.Addr{netip.MustParseAddr("127.0.0.9")}}
 	_, s, f := sound(t)

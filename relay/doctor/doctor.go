@@ -1,4 +1,11 @@
-package relay
+// Package doctor goes through what the bounty asks of a relay, on the relay's own
+// machine: [Examine] once, for the operator who asks, and a [Checkup] all the time, for
+// the status page.
+//
+// What is found and how it is judged are kept apart. findings.go looks at the machine;
+// observed.go, reach.go and heard.go note what peers show of the relay from outside;
+// requirements.go judges.
+package doctor
 
 import (
 	"context"
@@ -33,7 +40,7 @@ const ExaminationTime = 45 * time.Second
 
 // Examine goes through what the bounty wants of a relay, on its own machine: it
 // asks the relay if that runs, and looks for itself at what it can see.
-func ExaminePeer(ctx context.Context, cfg config.Config, id peer.ID, e Examination) (status.Diagnosis, error) {
+func Examine(ctx context.Context, cfg config.Config, id peer.ID, e Examination) (status.Diagnosis, error) {
 	if err := errors.Join(cfg.Validate(), cfg.Abs()); err != nil {
 		return status.Diagnosis{}, err
 	}

@@ -1,4 +1,4 @@
-package relay
+package doctor
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package relay
+package doctor
 
 import (
 	"errors"
@@ -9,9 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
+	coretest "github.com/libp2p/go-libp2p/core/test"
 	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
@@ -20,24 +19,11 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
-func peerOf(t testing.TB) peer.ID {
-	t.Helper()
-	key, err := newKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := peer.IDFromPrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return id
-}
-
 // sound is a relay on the internet at which nothing is amiss.
 func sound(t testing.TB) (config.Config, *status.Status, findings) {
 	t.Helper()
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	id := peerOf(t)
+	id := coretest.RandPeerIDFatal(t)
 	ip := netip.MustParseAddr("198.41.0.4")
 	cfg := config.DefaultConfig()
 	cfg.Domain = "relay.example.org"
@@ -244,39 +230,6 @@ func TestObserversOfAnotherFamily(t *testing.T) {
 	want := []status.Observed{{IP: netip.MustParseAddr("2001:503:c27::2:30"), Peers: maxObservers}, {IP: netip.MustParseAddr("192.5.5.241"), Peers: 1}}
 	if !slices.Equal(seen, want) {
 		t.Errorf("seen %v, want %v", seen, want)
-	}
-}
-
-// One relay that dials back serves another that asks, at the address it comes
-// from and nowhere else.
-func TestReach(t *testing.T) {
-	c := relaytest.LabConfig(t)
-	c.PSF.Enabled = false
-	asked := start(t, c)
-	asker := relaytest.NewPeer(t, nil, libp2p.ListenAddrStrings("/ip4/127.0.0.5/tcp/0"))
-	r, err := newReach(asker, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.close()
-	if r.ask(relaytest.Context(t), asker.Addrs()) {
-		t.Error("nobody is there to ask")
-	}
-	if err := asker.Connect(relaytest.Context(t), dialable(t, asked.Relay)["tcp"]); err != nil {
-		t.Fatal(err)
-	}
-	relaytest.Eventually(t, "reached", func() bool {
-		r.ask(relaytest.Context(t), asker.Addrs())
-		s := r.state(time.Now())
-		return len(s) == 1 && s[0].Outcome == status.Met
-	})
-	if s := r.state(time.Now().Add(25 * time.Hour)); s[0].Outcome != status.Unknown {
-		t.Errorf("a day later: %+v", s)
-	}
-	// What is no longer announced is forgotten.
-	r.next(relaytest.Multiaddrs(t, "/ip4/127.0.0.6/tcp/1"))
-	if s := r.state(time.Now()); len(s) != 1 || s[0].Addr != "/ip4/127.0.0.6/tcp/1" || s[0].Outcome != status.Unknown {
-		t.Errorf("after a change: %+v", s)
 	}
 }
 

@@ -1,6 +1,7 @@
-package relay
+package doctor
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"net/netip"
@@ -86,7 +87,7 @@ func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 	if reach != nil {
 		wg.Go(func() {
 			defer reach.close()
-			every(ctx, askEvery, func() {
+			every(ctx, c.pause(askEvery), func() {
 				for range len(h.Addrs()) {
 					if !reach.ask(ctx, h.Addrs()) {
 						return
@@ -96,7 +97,7 @@ func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 		})
 	}
 	wg.Go(func() {
-		every(ctx, countTime, func() {
+		every(ctx, c.pause(countTime), func() {
 			c.countMeasured()
 			c.lookForProxy(h)
 			c.countFiles()
@@ -106,12 +107,17 @@ func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-time.After(lookFirst):
+	case <-time.After(c.pause(lookFirst)):
 	}
-	every(ctx, lookAgain, func() {
+	every(ctx, c.pause(lookAgain), func() {
 		c.tryPlace(ctx)
 		c.lookAround(ctx)
 	})
+}
+
+// pause is d, but in tests.
+func (c *Checkup) pause(d time.Duration) time.Duration {
+	return cmp.Or(c.of.Config().Test.CheckupEvery, d)
 }
 
 // noteVersion keeps since when this version runs here.

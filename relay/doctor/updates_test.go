@@ -1,4 +1,4 @@
-package relay
+package doctor
 
 import (
 	"bytes"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/release/releasetest"
 	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/relaytest"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
@@ -51,13 +52,14 @@ func TestReleasesAreNotTakenBack(t *testing.T) {
 	site := releasetest.New(t, "relayd")
 	old := site.Publish("v1.2.3", at.AddDate(0, 0, -10))
 	good := site.Publish("v1.2.4", at.AddDate(0, 0, -4))
-	r := newRelay(t, func(c *config.Config) { c.Updates, c.ACME.Directory = site.File(), "https://127.0.0.2:1/" })
-	cfg := r.config()
+	cfg := relaytest.LabConfig(t)
+	cfg.Updates, cfg.ACME.Directory = site.File(), "https://127.0.0.2:1/"
+	c := NewCheckup(&relayOf{cfg: cfg}, nil, relaytest.Log(t))
 	dir := filepath.Join(cfg.DataDir, releasesDir)
 	software := func() status.Requirement {
 		t.Helper()
-		r.checkup.lookAround(t.Context())
-		f := r.checkup.findings
+		c.lookAround(t.Context())
+		f := c.findings
 		if d := look(t.Context(), cfg, "", false).updates; (d.err == nil) != (f.updates.err == nil) || (d.list == nil) != (f.updates.list == nil) {
 			t.Errorf("the doctor says otherwise: %+v, the relay %+v", d, f.updates)
 		}

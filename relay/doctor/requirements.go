@@ -1,4 +1,4 @@
-package relay
+package doctor
 
 import (
 	"bytes"
@@ -52,7 +52,7 @@ func requirements(cfg config.Config, s *status.Status, f findings) []status.Requ
 	} {
 		q := r.of()
 		if age := f.at.Sub(f.looked); slices.Contains(byLook, r.name) && age > lookLate {
-			q = unknown("Start relayd again, and look into the log: something on this machine hangs.", "last looked at %s ago", inWords(age))
+			q = unknown("Start relayd again, and look into the log: something on this machine hangs.", "last looked at %s ago", InWords(age))
 		}
 		q.Name, q.Title = r.name, r.title
 		if q.Outcome == status.Met {
@@ -125,7 +125,7 @@ func (j judge) service() status.Requirement {
 	case j.lately(j.f.trial.at, lookLate) && j.f.trial.err != nil:
 		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a place could not be reserved on trial: %s", oneLine(j.f.trial.err))
 	case j.lately(j.f.trial.at, lookLate):
-		return met("%s; one more was reserved on trial %s ago", taken, ago(j.f.at, j.f.trial.at))
+		return met("%s; one more was reserved on trial %s ago", taken, Ago(j.f.at, j.f.trial.at))
 	case held > 0: // each was asked for within the last hour
 		return met("%s", taken)
 	}
@@ -325,17 +325,17 @@ func (j judge) reached(addr, port string) status.Requirement {
 		}
 		switch {
 		case r.Outcome == status.Met:
-			return met("%s: a peer dialled back over IPv4 %s ago", bare, ago(j.f.at, r.At))
+			return met("%s: a peer dialled back over IPv4 %s ago", bare, Ago(j.f.at, r.At))
 		case r.Outcome == status.NotMet && !seen["ip4"].After(r.At): // anybody may say that it could not
-			return notMet(fmt.Sprintf(openPort, "TCP port "+port), "%s: peers could not dial back over IPv4 (%s ago)", bare, ago(j.f.at, r.At))
+			return notMet(fmt.Sprintf(openPort, "TCP port "+port), "%s: peers could not dial back over IPv4 (%s ago)", bare, Ago(j.f.at, r.At))
 		}
 	}
 	if at := seen["ip4"]; !at.IsZero() {
-		return met("%s: a stranger came over IPv4 %s ago", bare, ago(j.f.at, at))
+		return met("%s: a stranger came over IPv4 %s ago", bare, Ago(j.f.at, at))
 	}
 	found := bare + ": listening; no peer that could dial back (AutoNAT v2) is connected, and no stranger has come over IPv4 within a day"
 	if at := seen["ip6"]; !at.IsZero() {
-		found += fmt.Sprintf(" (over IPv6 one did, %s ago)", ago(j.f.at, at))
+		found += fmt.Sprintf(" (over IPv6 one did, %s ago)", Ago(j.f.at, at))
 	}
 	return unknown("Ask from outside: relaymon probe "+addr, "%s", found)
 }
@@ -405,19 +405,19 @@ func (j judge) announcement() status.Requirement {
 	}
 	switch {
 	case !p.Silent.IsZero():
-		return notMet("If psf.bootstrap names peers that live, start relayd again; look into the log.", "%d peers that speak gossipsub are connected, and for %s none of them is on the coordination topic: announced, and nobody heard", p.Speakers, inWords(j.f.at.Sub(p.Silent)))
+		return notMet("If psf.bootstrap names peers that live, start relayd again; look into the log.", "%d peers that speak gossipsub are connected, and for %s none of them is on the coordination topic: announced, and nobody heard", p.Speakers, InWords(j.f.at.Sub(p.Silent)))
 	case p.Neighbours == 0:
 		return notMet("See that the machine may dial out (TCP 4001 and 443), and that psf.bootstrap names peers that live.", "no PSF peer is connected that could hear it")
 	case p.LastAnnounced.IsZero():
 		return notMet("Wait a minute after the start; then look into the log.", "not announced yet")
 	case !j.lately(p.LastAnnounced, announceLate):
-		return notMet("Start relayd again and look into the log.", "the last announcement was %s ago, it should be two minutes", ago(j.f.at, p.LastAnnounced))
+		return notMet("Start relayd again and look into the log.", "the last announcement was %s ago, it should be two minutes", Ago(j.f.at, p.LastAnnounced))
 	case j.lately(p.LastMeasured, measuredLate):
-		return met("announced %s ago to %d neighbours; a peer measured the relay %s ago, as those do that heard it", ago(j.f.at, p.LastAnnounced), p.Neighbours, ago(j.f.at, p.LastMeasured))
+		return met("announced %s ago to %d neighbours; a peer measured the relay %s ago, as those do that heard it", Ago(j.f.at, p.LastAnnounced), p.Neighbours, Ago(j.f.at, p.LastMeasured))
 	case h != nil && h.reached:
 		return notMet("Look whether the log tells of the PSF network; give it ten minutes after the start.", "announced to %d neighbours, but not heard through the network: %v", p.Neighbours, h.err)
 	}
-	return unknown("Wait ten minutes after the start; relayd doctor listens for it from beside.", "announced %s ago to %d neighbours; none has measured the relay yet", ago(j.f.at, p.LastAnnounced), p.Neighbours)
+	return unknown("Wait ten minutes after the start; relayd doctor listens for it from beside.", "announced %s ago to %d neighbours; none has measured the relay yet", Ago(j.f.at, p.LastAnnounced), p.Neighbours)
 }
 
 func (j judge) names() status.Requirement {

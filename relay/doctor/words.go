@@ -1,12 +1,12 @@
-package relay
+package doctor
 
 import (
 	"fmt"
 	"time"
 )
 
-// inWords is a time span as a person says it.
-func inWords(d time.Duration) string {
+// InWords is a time span as a person says it.
+func InWords(d time.Duration) string {
 	switch {
 	case d < 2*time.Minute:
 		return fmt.Sprintf("%d s", int(d.Seconds()))
@@ -18,4 +18,4 @@ func inWords(d time.Duration) string {
 	return fmt.Sprintf("%d days", int(d.Hours()/24))
 }
 
-func ago(now, t time.Time) string { return inWords(max(0, now.Sub(t))) }
+func Ago(now, t time.Time) string { return InWords(max(0, now.Sub(t))) }
