@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // Where login shows its pages: /etc/issue.d has a link to the first one, pam_motd
@@ -80,10 +82,13 @@ func (r *Relaying) text(line func(string, ...any)) {
 	if r.Fault != "" {
 		line("  %-12s %s", "Relay", oneLine(r.Fault))
 	}
+	if r.Diagnosis == nil {
+		return
+	}
 	if r.PeerID != "" {
 		line("  %-12s %s", "Peer ID", r.PeerID)
 	}
-	if v := r.Running; v != nil {
+	if v := r.Status; v != nil {
 		line("  %-12s %s, %s", "Relay", v.Version, map[bool]string{true: "healthy", false: "not healthy"}[v.Healthy])
 		// Those with hashes of certificates in them are for programs, and long.
 		short := slices.DeleteFunc(slices.Clone(v.Addrs), func(a string) bool { return strings.Contains(a, "/certhash/") })
@@ -95,7 +100,7 @@ func (r *Relaying) text(line func(string, ...any)) {
 		}
 		if c := v.Certificate; c != nil {
 			switch {
-			case !c.NotAfter.IsZero():
+			case c.Loaded():
 				line("  %-12s until %s, by %s", "Certificate", c.NotAfter.UTC().Format("2006-01-02 15:04 MST"), c.Issuer)
 			default:
 				line("  %-12s none yet: %s", "Certificate", oneLine(c.Error))
@@ -103,14 +108,14 @@ func (r *Relaying) text(line func(string, ...any)) {
 		}
 	}
 	if v := r.Software; v.Version != "" {
-		line("  %-12s %s", "Software", v.text(time.Now()))
+		line("  %-12s %s", "Software", software(v, time.Now()))
 		if v.Fault != "" {
 			line("  %-12s %s", "", oneLine(v.Fault))
 		}
 	}
 	for i, q := range r.Requirements {
 		line("  %-12s %-8s %s", []string{"Bounty", ""}[min(i, 1)], q.Outcome, q.Title)
-		if q.Outcome == "not met" {
+		if q.Outcome == status.NotMet {
 			line("  %-12s          %s", "", oneLine(q.Found))
 			if q.Cure != "" {
 				line("  %-12s          -> %s", "", oneLine(q.Cure))
@@ -119,7 +124,7 @@ func (r *Relaying) text(line func(string, ...any)) {
 	}
 }
 
-func (v Software) text(now time.Time) string {
+func software(v status.Software, now time.Time) string {
 	days := func(t time.Time) int { return int(now.Sub(t).Hours() / 24) }
 	out := "relayd " + v.Version
 	if !v.Since.IsZero() {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // Status is how the appliance is, for people and for programs.
@@ -35,44 +36,10 @@ type Service struct {
 	State string `json:"state"`
 }
 
-// Relaying is what relayd says of itself (`relayd doctor --json`), as far as it is
-// shown here.
+// Relaying is what relayd says of itself (`relayd doctor --json`).
 type Relaying struct {
-	Fault        string        `json:"fault,omitempty"`
-	PeerID       string        `json:"peer_id,omitempty"`
-	Requirements []Requirement `json:"requirements,omitempty"`
-	Software     Software      `json:"software,omitzero"`
-	Running      *RelayStatus  `json:"status,omitempty"`
-}
-
-// Software is which version of relayd is here since when, and which is the newest.
-type Software struct {
-	Version   string    `json:"version"`
-	Since     time.Time `json:"since,omitzero"`
-	Newest    string    `json:"newest,omitempty"` // empty: not known
-	Published time.Time `json:"published,omitzero"`
-	Fault     string    `json:"fault,omitempty"`
-}
-
-// RelayStatus is a part of relayd's own.
-type RelayStatus struct {
-	Version     string   `json:"version"`
-	Addrs       []string `json:"addrs"`
-	Healthy     bool     `json:"healthy"`
-	Certificate *struct {
-		Issuer   string    `json:"issuer,omitempty"`
-		NotAfter time.Time `json:"not_after,omitzero"`
-		Error    string    `json:"error,omitempty"`
-	} `json:"certificate,omitempty"`
-}
-
-// Requirement is one of the bounty's, as relayd judges it.
-type Requirement struct {
-	Name    string `json:"name"`
-	Title   string `json:"title"`
-	Outcome string `json:"outcome"`
-	Found   string `json:"found"`
-	Cure    string `json:"cure,omitempty"`
+	Fault             string `json:"fault,omitempty"`
+	*status.Diagnosis        // nil: it said nothing
 }
 
 // Watching is what relaymon says of itself.

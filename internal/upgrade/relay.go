@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 const (
@@ -76,26 +78,19 @@ func onRelay(look func(context.Context, relay) error) func(context.Context) erro
 	}
 }
 
-// relayStatus is what matters here of the relay's status.json.
-type relayStatus struct {
-	PeerID  string `json:"peer_id"`
-	Healthy bool   `json:"healthy"`
-	Ready   bool   `json:"ready"`
-}
-
 // status asks the relay by its metrics listener, else by its own web page.
-func (r relay) status(ctx context.Context) (relayStatus, error) {
+func (r relay) status(ctx context.Context) (status.Status, error) {
 	url, transport := "https://"+r.Domain+"/status.json", &http.Transport{DisableKeepAlives: true}
 	if r.Metrics.Listen != "" {
 		host, port, err := net.SplitHostPort(r.Metrics.Listen)
 		if err != nil {
-			return relayStatus{}, fmt.Errorf("relayd's metrics.listen: %w", err)
+			return status.Status{}, fmt.Errorf("relayd's metrics.listen: %w", err)
 		}
 		url = "http://" + net.JoinHostPort(dialable(host), port) + "/status.json"
 	} else {
 		at, err := r.wss()
 		if err != nil {
-			return relayStatus{}, err
+			return status.Status{}, err
 		}
 		// Who answers is on this machine; the certificate is another check's.
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true, ServerName: r.Domain}
@@ -105,19 +100,19 @@ func (r relay) status(ctx context.Context) (relayStatus, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
-		return relayStatus{}, err
+		return status.Status{}, err
 	}
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return relayStatus{}, err
+		return status.Status{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return relayStatus{}, fmt.Errorf("ask %s: %s", url, resp.Status)
+		return status.Status{}, fmt.Errorf("ask %s: %s", url, resp.Status)
 	}
-	var s relayStatus
+	var s status.Status
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 1<<20)).Decode(&s); err != nil {
-		return relayStatus{}, fmt.Errorf("ask %s: %w", url, err)
+		return status.Status{}, fmt.Errorf("ask %s: %w", url, err)
 	}
 	return s, nil
 }
