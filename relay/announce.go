@@ -137,19 +137,12 @@ func (r *Relay) announcement() coord.Announcement {
 // order, and give each its time.
 func byUse(addrs []ma.Multiaddr) []ma.Multiaddr {
 	rank := func(a ma.Multiaddr) int {
-		_, noUDP := a.ValueForProtocol(ma.P_UDP)
-		switch {
-		case noUDP == nil:
-			return 2
-		case config.IsWSS(a):
-			return 1
-		default:
-			return 0
+		if i := config.TransportOf(a); i >= 0 {
+			return i
 		}
+		return len(config.Transports)
 	}
-	out := slices.Clone(addrs)
-	slices.SortStableFunc(out, func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
-	return out
+	return slices.SortedStableFunc(slices.Values(addrs), func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
 }
 
 // tcp4 is the address and port of /ip4/A/tcp/PORT/p2p/ID.

@@ -10,11 +10,7 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
-	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
-	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
-	webrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
-	webtransport "github.com/libp2p/go-libp2p/p2p/transport/webtransport"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 	"github.com/prometheus/client_golang/prometheus"
@@ -65,21 +61,22 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 		libp2p.DisableRelay(), // the client side: a relay is not reached through relays
 		libp2p.NonPublicAddrPublishing(cfg.Network.AllowPrivate),
 		libp2p.Muxer(yamux.ID, muxer),
-		// Naming one transport takes the defaults away, so all are named.
-		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(quic.NewTransport),
-		libp2p.Transport(webtransport.New),
-		libp2p.Transport(webrtc.New),
 	}
-	if r.certs != nil {
-		opts = append(opts, libp2p.Transport(websocket.New,
-			websocket.WithTLSConfig(r.certs.tlsConfig()),
-			websocket.WithHTTPHandler(r.web()),
-			websocket.WithHTTPServerConfig(func(s *http.Server) {
-				s.ReadTimeout, s.WriteTimeout = 30*time.Second, 30*time.Second // not a WebSocket's
-				listen.Bound(s)
-			}),
-		))
+	// Naming one transport takes the defaults away, so all are named.
+	for _, t := range config.Transports {
+		switch {
+		case !t.ByDomain:
+			opts = append(opts, libp2p.Transport(t.New))
+		case r.certs != nil:
+			opts = append(opts, libp2p.Transport(t.New,
+				websocket.WithTLSConfig(r.certs.tlsConfig()),
+				websocket.WithHTTPHandler(r.web()),
+				websocket.WithHTTPServerConfig(func(s *http.Server) {
+					s.ReadTimeout, s.WriteTimeout = 30*time.Second, 30*time.Second // not a WebSocket's
+					listen.Bound(s)
+				}),
+			))
+		}
 	}
 	h, err := libp2p.New(opts...)
 	if err != nil {

@@ -143,8 +143,5 @@ func (c Config) OwnWSS() string {
 	return ""
 }
 
-// IsWSS says whether an address is a WebSocket one.
-func IsWSS(a ma.Multiaddr) bool {
-	_, err := a.ValueForProtocol(ma.P_WS)
-	return err == nil
-}
+// IsWSS says whether an address is one of secure WebSockets.
+func IsWSS(a ma.Multiaddr) bool { return KindOf(a) == "wss" }

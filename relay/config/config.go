@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -174,15 +175,14 @@ func (c Config) Validate() error {
 			fault("abuse_contact: want a mail address or a web page (https://...), not %q", a)
 		}
 	}
-	for _, k := range c.Listen.kinds() {
-		for i, a := range k.addrs {
+	for _, k := range Transports {
+		for i, a := range *k.addrs(&c.Listen) {
 			if err := k.check(a); err != nil {
-				fault("listen.%s[%d]: %w", k.name, i, err)
+				fault("listen.%s[%d]: %w", k.Name, i, err)
 			}
 		}
 	}
-	if len(c.Listen.TCP)+len(c.Listen.QUIC)+len(c.Listen.WebTransport)+len(c.Listen.WebRTC) == 0 &&
-		(c.Domain == "" || len(c.Listen.WSS) == 0) {
+	if !slices.ContainsFunc(Transports, c.Listens) {
 		fault("listen: nothing to listen on: give at least listen.tcp an address")
 	}
 	checkHostPort := func(name, v string) {

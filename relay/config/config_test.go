@@ -152,8 +152,8 @@ func FuzzConfig(f *testing.F) {
 		if config.Decode("fuzz.yaml", data, &c) != nil || c.Validate() != nil {
 			return
 		}
-		for _, k := range c.Listen.kinds() {
-			for _, a := range k.addrs {
+		for _, k := range Transports {
+			for _, a := range *k.addrs(&c.Listen) {
 				if k.check(a) != nil {
 					t.Errorf("an address that does not fit: %s", a)
 				}

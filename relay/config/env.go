@@ -32,6 +32,16 @@ type variable struct {
 	set func(c *Config, value string) (note string, err error)
 }
 
+// listsOf are the lists of addresses whose port a variable sets.
+func listsOf(variable string) (keys []string) {
+	for _, t := range Transports {
+		if t.variable == variable {
+			keys = append(keys, "listen."+t.Name)
+		}
+	}
+	return keys
+}
+
 var variables = []variable{
 	{
 		name: "ENABLE_CIRCUIT_RELAY",
@@ -47,15 +57,16 @@ var variables = []variable{
 	{
 		name: "IPFS_TCP_PORT",
 		help: "There: the TCP port. Here: the port of listen.tcp, and in UDP that of listen.quic, listen.webtransport and listen.webrtc.",
-		keys: []string{"listen.tcp", "listen.quic", "listen.webtransport", "listen.webrtc"},
+		keys: listsOf("IPFS_TCP_PORT"),
 		set: func(c *Config, v string) (string, error) {
 			port, err := portOf(v)
 			if err != nil {
 				return "", err
 			}
-			l := &c.Listen
-			for _, addrs := range []*[]ma.Multiaddr{&l.TCP, &l.QUIC, &l.WebTransport, &l.WebRTC} {
-				*addrs = withPort(*addrs, port)
+			for _, t := range Transports {
+				if addrs := t.addrs(&c.Listen); t.variable == "IPFS_TCP_PORT" {
+					*addrs = withPort(*addrs, port)
+				}
 			}
 			return "", nil
 		},

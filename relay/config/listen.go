@@ -11,35 +11,6 @@ import (
 	manet "github.com/multiformats/go-multiaddr/net"
 )
 
-// transportKind is one list of listen addresses with the form its entries have.
-type transportKind struct {
-	name  string
-	form  string // what follows /ip4/A or /ip6/A, with PORT in it
-	codes []int
-	addrs []ma.Multiaddr
-}
-
-func (l Listen) kinds() []transportKind {
-	return []transportKind{
-		{"tcp", "tcp/PORT", []int{ma.P_TCP}, l.TCP},
-		{"quic", "udp/PORT/quic-v1", []int{ma.P_UDP, ma.P_QUIC_V1}, l.QUIC},
-		{"wss", "tcp/PORT/tls/ws", []int{ma.P_TCP, ma.P_TLS, ma.P_WS}, l.WSS},
-		{"webtransport", "udp/PORT/quic-v1/webtransport", []int{ma.P_UDP, ma.P_QUIC_V1, ma.P_WEBTRANSPORT}, l.WebTransport},
-		{"webrtc", "udp/PORT/webrtc-direct", []int{ma.P_UDP, ma.P_WEBRTC_DIRECT}, l.WebRTC},
-	}
-}
-
-func (k transportKind) check(a ma.Multiaddr) error {
-	ok := len(a) == len(k.codes)+1 && (a[0].Protocol().Code == ma.P_IP4 || a[0].Protocol().Code == ma.P_IP6)
-	for i, code := range k.codes {
-		ok = ok && a[i+1].Protocol().Code == code
-	}
-	if !ok {
-		return fmt.Errorf("want /ip4/ADDRESS/%s or the same with ip6, not %s", k.form, a)
-	}
-	return nil
-}
-
 // ListenAddrs is what the relay listens on with this configuration. Addresses
 // that cannot be had are an error that says why, except IPv6 on a machine
 // without it: then the IPv4 ones must do.
@@ -47,17 +18,18 @@ func (c Config) ListenAddrs(log *slog.Logger) ([]ma.Multiaddr, error) {
 	var out []ma.Multiaddr
 	var faults []error
 	tried := map[string]error{}
-	for _, k := range c.Listen.kinds() {
-		if k.name == "wss" && c.Domain == "" {
-			if len(k.addrs) > 0 {
-				log.Warn("wss is off: without a domain there is no certificate, and no browser on an https page can reach the relay; set domain")
+	for _, k := range Transports {
+		addrs := *k.addrs(&c.Listen)
+		if k.ByDomain && c.Domain == "" {
+			if len(addrs) > 0 {
+				log.Warn(k.Name + " is off: without a domain there is no certificate, and no browser on an https page can reach the relay; set domain")
 			}
 			continue
 		}
-		for _, a := range k.addrs {
+		for _, a := range addrs {
 			network, hostPort, err := manet.DialArgs(a)
 			if err != nil {
-				return nil, fmt.Errorf("listen.%s: %s: %w", k.name, a, err)
+				return nil, fmt.Errorf("listen.%s: %s: %w", k.Name, a, err)
 			}
 			key := network + " " + hostPort
 			err, again := tried[key]
@@ -73,7 +45,7 @@ func (c Config) ListenAddrs(log *slog.Logger) ([]ma.Multiaddr, error) {
 					log.Warn("this machine has no IPv6 to listen on", "addr", a.String())
 				}
 			case !again:
-				faults = append(faults, fmt.Errorf("listen.%s: %w", k.name, err))
+				faults = append(faults, fmt.Errorf("listen.%s: %w", k.Name, err))
 			}
 		}
 	}

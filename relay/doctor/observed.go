@@ -168,7 +168,7 @@ func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
 	if word, ok := config.AddrPort(said); ok && word.Addr().Unmap().Is4() == is4 {
 		dialled = netip.AddrPortFrom(word.Addr().Unmap(), word.Port())
 	}
-	kind := kindOf(local.String())
+	kind := config.KindOf(local)
 	ours := func(ip netip.Addr) bool {
 		return slices.ContainsFunc(announced, func(a ma.Multiaddr) bool {
 			known, err := manet.ToIP(a)
@@ -177,7 +177,7 @@ func arrivals(announced []ma.Multiaddr, local, said ma.Multiaddr) []arrival {
 	}
 	var out []arrival
 	for _, a := range announced {
-		if kindOf(a.String()) != kind {
+		if config.KindOf(a) != kind {
 			continue
 		}
 		if ap, ok := config.AddrPort(a); ok {

@@ -139,7 +139,7 @@ func (r *reach) next(addrs []ma.Multiaddr) (name string, addr ma.Multiaddr) {
 	// Of addresses that nobody was asked about yet, the one first that every peer
 	// can dial: a peer answers once in two minutes, and there may be few.
 	kinds := []string{"tcp", "quic", "wss"}
-	rank := func(a ma.Multiaddr) int { return slices.Index(kinds, kindOf(a.String())) }
+	rank := func(a ma.Multiaddr) int { return slices.Index(kinds, config.KindOf(a)) }
 	addrs = slices.SortedStableFunc(slices.Values(addrs), func(a, b ma.Multiaddr) int { return rank(a) - rank(b) })
 	var oldest *verdict
 	current := map[string]bool{}

@@ -37,8 +37,8 @@ func requirements(cfg config.Config, s *status.Status, f findings) []status.Requ
 		{"service", "Reservations are served", j.service},
 		{"ipv4", "A public IPv4 address of its own", j.ipv4},
 		{"records", "The domain leads to that address", j.records},
-		{"tcp", "Reached by TCP", j.tcp},
-		{"wss", "Reached by browsers (WSS)", j.wss},
+		{"tcp", titleOf("tcp"), j.tcp},
+		{"wss", titleOf("wss"), j.wss},
 		{"certificate", "A certificate that browsers trust", j.certificate},
 		{"announcement", "Announced to the PSF network, and heard", j.announcement},
 		{"names", "No address that PSF peers pass by", j.names},
@@ -61,6 +61,12 @@ func requirements(cfg config.Config, s *status.Status, f findings) []status.Requ
 		out = append(out, q)
 	}
 	return out
+}
+
+// titleOf is the title of what the bounty asks of a transport.
+func titleOf(transport string) string {
+	i := slices.IndexFunc(config.Transports, func(t config.Transport) bool { return t.Name == transport })
+	return config.Transports[i].Requirement
 }
 
 // byLook are the requirements that rest on what was found on the machine and around
@@ -572,25 +578,10 @@ func parseAnnounced(s string) announcedAddr {
 	return a
 }
 
-// kindOf is the kind of listener behind a multiaddr, or of a connection by one.
+// kindOf is the name of the transport of an address; empty: none.
 func kindOf(addr string) string {
-	switch {
-	case strings.Contains(addr, "/webrtc-direct"):
-		return "webrtc"
-	case strings.Contains(addr, "/webtransport"):
-		return "webtransport"
-	case strings.Contains(addr, "/quic-v1"):
-		return "quic"
-	case strings.Contains(addr, "/wss") || strings.Contains(addr, "/tls/") && strings.Contains(addr, "/ws"):
-		return "wss"
-	case strings.Contains(addr, "/ws"):
-		return "ws"
-	case strings.Contains(addr, "/p2p-circuit"):
-		return "relayed"
-	case strings.Contains(addr, "/tcp/"):
-		return "tcp"
-	}
-	return "other"
+	a, _ := ma.NewMultiaddr(addr) // none is of no transport
+	return config.KindOf(a)
 }
 
 func joinAddrs(ips []netip.Addr) string {
