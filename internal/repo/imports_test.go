@@ -58,10 +58,17 @@ func packages(t *testing.T) []listed {
 // that it may import. A package that is not listed here fails the test: whoever
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
-	// The relay knows nothing of its judges.
-	"relay": {"internal/coord", "internal/listen", "internal/durable", "internal/buildinfo", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
+	// The relay knows nothing of its judges. Its root puts the rooms together; circuit and
+	// doctor do not know each other.
+	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/buildinfo", "internal/cashaddr", "internal/certstore", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
+	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
+	"relay/doctor":    {"relay/config", "relay/status", "internal/buildinfo", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
+	"relay/config":    {"internal/config"},
+	"relay/refusal":   {},
+	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
+	"relay/relaytest": {"relay/config"},
 	// It writes user-data for an appliance, checked as that will check it.
-	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
+	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
 	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
@@ -116,10 +123,11 @@ var mayImport = map[string][]string{
 	// What keeps a machine up to date.
 	"internal/stateformat": {"internal/durable"},
 	"internal/maintenance": {"internal/durable"},
-	"internal/upgrade":     {"internal/maintenance", "internal/release/feed", "internal/durable", "internal/cli"},
+	"internal/upgrade":     {"internal/maintenance", "internal/release/feed", "internal/durable", "internal/cli", "relay/status"},
 
-	// What sets a machine up. It runs the programs and imports neither relay nor monitor.
-	"internal/appliance":                     {"internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
+	// relayd writes of its state.
+	"internal/appliance":                     {"relay/status", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
 	"internal/appliance/cmd/relay-appliance": {"internal/appliance", "internal/upgrade", "internal/cli"},
 
 	// What starts or tests the whole.
@@ -144,10 +152,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest"}
+var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest", "relay/relaytest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls"}
+var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls", "relay/relaytest"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
@@ -225,12 +233,12 @@ var reserved = []struct {
 	reason  string
 }{
 	{"github.com/robfig/cron/v3", []string{"monitor"}, "one place decides when a probe is due"},
-	{"github.com/libp2p/go-libp2p", []string{"relay", "monitor/probe", "internal/coord", "internal/bench"}, "hosts are made by the relay, by the probe and by what the relay is compared with"},
-	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "monitor/probe", "internal/coord", "internal/bench"}, "as above"},
-	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
+	{"github.com/libp2p/go-libp2p", []string{"relay", "relay/doctor", "relay/relaytest", "monitor/probe", "internal/coord", "internal/bench"}, "hosts are made by the relay, by the probe and by what the relay is compared with"},
+	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "relay/doctor", "monitor/probe", "internal/coord", "internal/bench"}, "as above"},
+	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "relay/config", "relay/doctor", "relay/relaytest", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor", "internal/certstore"}, "certificates are fetched by who serves them, and kept in one way"},
-	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

@@ -28,7 +28,7 @@ var listens = map[string][]string{
 // lock others out there.
 var mayListen = map[string]string{
 	"internal/listen/listen.go":       "the bounds themselves",
-	"relay/listen.go":                 "tries whether an address is free, and closes it at once",
+	"relay/config/listen.go":          "tries whether an address is free, and closes it at once",
 	"internal/demo/state.go":          "finds free ports, and closes them at once",
 	"internal/pebble/pebble.go":       "a certificate authority for tests and make run, on loopback",
 	"internal/qemu/ports.go":          "finds free ports of this machine for tests",

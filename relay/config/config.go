@@ -1,3 +1,6 @@
+// Package config is what an operator configures of a relay, with its defaults: the fields
+// and their check, what the environment of an ipfs-service-provider sets of them, where the
+// relay listens and what it announces, and what the machine carries.
 package config
 
 import (

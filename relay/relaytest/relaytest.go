@@ -1,3 +1,5 @@
+// Package relaytest has what the tests of the relay's rooms share: peers, and a
+// configuration for a lab.
 package relaytest
 
 import (

@@ -1,3 +1,5 @@
+// Package status is the state of a relay as data: what /status.json and relayd doctor
+// --json say, and what relay-appliance reads of it.
 package status
 
 import (
