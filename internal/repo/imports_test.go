@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -152,7 +153,7 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest", "relay/relaytest"}
+var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest", "relay/relaytest"}
 
 // tests may import, besides what the package itself may.
 var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls", "relay/relaytest"}
@@ -204,6 +205,44 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s imports the command %s", p.short(), short(path))
 			}
 		}
+	}
+}
+
+// The picture of the relay's rooms shows the imports there are between them.
+func TestPictureOfTheRelay(t *testing.T) {
+	const page = "ARCHITECTURE.md"
+	_, picture, ok := strings.Cut(string(read(t, page)), "graph TD\n")
+	if picture, _, ok = strings.Cut(picture, "```"); !ok {
+		t.Fatalf("%s has no picture of the relay", page)
+	}
+	names := map[string]string{} // of what has another name in the picture
+	for _, m := range regexp.MustCompile(`(\w+)\[([^]]+)\]`).FindAllStringSubmatch(picture, -1) {
+		names[m[1]] = m[2]
+	}
+	path := func(name string) string {
+		name, _, _ = strings.Cut(name, "[")
+		if in, ok := names[name]; ok {
+			return in
+		}
+		return strings.TrimSuffix("relay/"+name, "/relay")
+	}
+	var drawn, real []string
+	for line := range strings.Lines(picture) {
+		if from, to, ok := strings.Cut(strings.TrimSpace(line), " --> "); ok {
+			drawn = append(drawn, path(from)+" -> "+path(to))
+		}
+	}
+	for _, p := range packages(t) {
+		for _, imported := range p.Imports {
+			if to := short(imported); !covers(testOnly, p.short()) && (to == "relay" || strings.HasPrefix(to, "relay/")) {
+				real = append(real, p.short()+" -> "+to)
+			}
+		}
+	}
+	slices.Sort(drawn)
+	slices.Sort(real)
+	if !slices.Equal(drawn, real) {
+		t.Errorf("%s shows\n%s\nand the imports are\n%s", page, strings.Join(drawn, "\n"), strings.Join(real, "\n"))
 	}
 }
 
