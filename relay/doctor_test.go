@@ -116,7 +116,7 @@ func TestDoctorFindsAllWell(t *testing.T) {
 		outcome status.Outcome
 		found   string
 	}{
-		"service":      {status.Met, "1 of 77 places taken; one more was reserved on trial"},
+		"service":      {status.Met, "1 of 77 reservations taken; one more was reserved on trial"},
 		"ipv4":         {status.Met, "127.0.0.2: strangers have come in by it"},
 		"records":      {status.Met, "A 127.0.0.2, no AAAA"},
 		"tcp":          {status.Met, "a peer dialled back over IPv4"},
@@ -304,7 +304,7 @@ func TestVisitsOverIPv6ShowNothingOfIPv4(t *testing.T) {
 	}
 }
 
-// That places are offered does not show that one can be had: the relay tries while
+// That reservations are offered does not show that one can be had: the relay tries while
 // nobody holds one, the doctor always.
 func TestPlaceOnTrial(t *testing.T) {
 	t.Parallel()
@@ -322,12 +322,12 @@ func TestPlaceOnTrial(t *testing.T) {
 	}
 	relaytest.Eventually(t, "the trial shows", func() bool {
 		q := service(r.Status().Requirements)
-		return q.Outcome == status.Met && strings.Contains(q.Found, "0 of 8192 places taken; one more was reserved on trial")
+		return q.Outcome == status.Met && strings.Contains(q.Found, "reservations taken; one more was reserved on trial")
 	})
 	if incoming := r.Status().Incoming; len(incoming) > 0 {
 		t.Errorf("the relay takes its own visit for a stranger's: %v", incoming)
 	}
-	// The one place for the address of this machine is taken.
+	// The one reservation for the address of this machine is taken.
 	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, nil), dialable(t, r.Relay)["tcp"]); err != nil {
 		t.Fatal(err)
 	}

@@ -35,7 +35,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 var (
 	descBuild        = desc("build_info", "1, with the version.", "version")
 	descReservations = desc("reservations", "Reservations held, by class.", "class")
-	descPlaces       = desc("places", "Places for reservations, by class.", "class")
+	descReserveMax   = desc("reservations_max", "Reservations that there may be, by class.", "class")
 	descCircuits     = desc("circuits", "Open circuits, by class.", "class")
 	descRefused      = desc("refused_total", "Requests and connections refused, by the status that the peer was told (none: its connection was closed) and the reason.", "status", "reason")
 	descEnded        = desc("ended_total", "Connections, reservations and circuits that the relay ended by itself, by reason.", "reason")
@@ -59,7 +59,7 @@ var (
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
 	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
 	allDescs         = []*prometheus.Desc{
-		descBuild, descReservations, descPlaces, descCircuits, descRefused, descEnded, descTurnedAway, descMonth, descBudget, descExpiry, descReady, descStarted,
+		descBuild, descReservations, descReserveMax, descCircuits, descRefused, descEnded, descTurnedAway, descMonth, descBudget, descExpiry, descReady, descStarted,
 		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descSpeakers, descSilent, descDropped, descDroppedBytes, descAnnounced, descMeasured, descRequirement, descTakenBack,
 	}
 )
@@ -81,8 +81,8 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 	gauge(descBuild, 1, buildinfo.Version())
 	gauge(descReservations, float64(s.Reservations.Members), "member")
 	gauge(descReservations, float64(s.Reservations.Guests), "guest")
-	gauge(descPlaces, float64(s.Reservations.Places-s.Reservations.GuestPlaces), "member")
-	gauge(descPlaces, float64(s.Reservations.GuestPlaces), "guest")
+	gauge(descReserveMax, float64(s.Reservations.Max-s.Reservations.GuestMax), "member")
+	gauge(descReserveMax, float64(s.Reservations.GuestMax), "guest")
 	gauge(descCircuits, float64(s.Circuits.Members), "member")
 	gauge(descCircuits, float64(s.Circuits.Guests), "guest")
 	gauge(descMonth, float64(s.Traffic.Bytes))

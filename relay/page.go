@@ -63,7 +63,7 @@ func (r *Relay) Status() status.Status {
 		PeerID:       r.id.String(),
 		Version:      buildinfo.Version(),
 		Traffic:      r.budget.State(),
-		Reservations: status.Reservations{Places: cfg.Limits.Reservations, GuestPlaces: cfg.Limits.GuestReservations},
+		Reservations: status.Reservations{Max: cfg.Limits.Reservations, GuestMax: cfg.Limits.GuestReservations},
 		Circuits:     status.Circuits{Max: cfg.Limits.Circuits},
 		AbuseContact: cfg.AbuseContact,
 		Warnings:     config.Warnings(cfg, r.id),

@@ -89,7 +89,7 @@ func TestStatusPageTellsAll(t *testing.T) {
 	s := &status.Status{
 		Name: "alice", PeerID: id, Version: "v1.2.3", VersionSince: now.AddDate(0, 0, -3), Healthy: true, Ready: true, Started: now.Add(-time.Hour),
 		Addrs: []string{tcp, wss}, AbuseContact: "https://example.org/abuse",
-		Reservations: status.Reservations{Members: 3, Places: 1024, GuestPlaces: 256},
+		Reservations: status.Reservations{Members: 3, Max: 1024, GuestMax: 256},
 		Traffic:      status.Traffic{Month: "2026-11", Bytes: 1e9, Budget: 1e12},
 		Certificate:  &status.Certificate{Domain: "relay.example.org", Issuer: "R11", NotAfter: now.AddDate(0, 0, 60), DaysLeft: 60},
 		Requirements: []status.Requirement{
@@ -105,7 +105,7 @@ func TestStatusPageTellsAll(t *testing.T) {
 	}
 	for _, want := range []string{
 		"<h1>alice</h1>", "<code>" + s.PeerID + "</code>", "<code>" + s.Addrs[0] + "</code>", "<code>" + s.Addrs[1] + "</code>",
-		"v1.2.3, here since", "60 days left", "3 members, 0 guests; 1024 places", "1 GB of 1 TB", `<a href="https://example.org/abuse"`,
+		"v1.2.3, here since", "60 days left", "3 members, 0 guests; at most 1024", "1 GB of 1 TB", `<a href="https://example.org/abuse"`,
 		`<b class="good">✓ met</b><div>The clock is right`, `<b class="bad">✗ not met</b><div>Room on the disk`, `<p class="cure">Make room`,
 		`<b class="open">? unknown</b>`, "✓ Serving reservations",
 	} {

@@ -6,9 +6,10 @@
 // [New] checks what it is given and loads the identity; [Relay.Run] opens the
 // listeners and serves until its context ends.
 //
-// What passes through is decided in three places: capacity.go bounds connections
-// by what the machine carries, package circuit decides about reservations and circuits
-// before libp2p's relay service sees a request, circuit.go meters what is carried.
+// It puts rooms together: circuit decides who may reserve and relay, and how much; config
+// is what the operator wants and the machine carries; doctor finds out what the bounty's
+// requirements come to here; refusal and status are their words. Here are the host with its
+// listeners and bounds, the certificate, the PSF network, and the pages.
 package relay
 
 import (

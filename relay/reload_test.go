@@ -21,7 +21,7 @@ func TestReload(t *testing.T) {
 	if err != nil || len(restart) != 0 {
 		t.Fatalf("reload: %q, %v", restart, err)
 	}
-	if s := r.Status(); s.Name != next.Name || s.AbuseContact != next.AbuseContact || s.Reservations.Places != 1 {
+	if s := r.Status(); s.Name != next.Name || s.AbuseContact != next.AbuseContact || s.Reservations.Max != 1 {
 		t.Errorf("status %+v", s)
 	}
 	_, err = relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.1"), relay)
@@ -44,6 +44,6 @@ func TestReload(t *testing.T) {
 		t.Error("a faulty configuration was taken")
 	}
 	if got := r.config().Limits.Reservations; got != 1 {
-		t.Errorf("%d places after a faulty configuration", got)
+		t.Errorf("%d reservations after a faulty configuration", got)
 	}
 }

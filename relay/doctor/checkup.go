@@ -110,7 +110,7 @@ func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 	case <-time.After(c.pause(lookFirst)):
 	}
 	every(ctx, c.pause(lookAgain), func() {
-		c.tryPlace(ctx)
+		c.tryReserve(ctx)
 		c.lookAround(ctx)
 	})
 }
@@ -139,9 +139,9 @@ func (c *Checkup) lookAround(ctx context.Context) {
 	c.findings = f
 }
 
-// tryPlace reserves a place on trial while nobody holds one: those who do are proof
+// tryReserve reserves on trial while nobody holds a reservation: those who do are proof
 // enough, and none of them shall have to give way.
-func (c *Checkup) tryPlace(ctx context.Context) {
+func (c *Checkup) tryReserve(ctx context.Context) {
 	s := c.of.Status()
 	if s.Reservations.Members+s.Reservations.Guests > 0 {
 		return

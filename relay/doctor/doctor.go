@@ -61,8 +61,8 @@ func Examine(ctx context.Context, cfg config.Config, id peer.ID, e Examination) 
 		f.silent = oneLine(silent)
 		f.ports = tryPorts(cfg)
 	} else {
-		// While the guests' places are full, one of them would have to give way.
-		if says.Reservations.Guests < says.Reservations.GuestPlaces {
+		// While the guests' reservations are all taken, one of them would have to give way.
+		if says.Reservations.Guests < says.Reservations.GuestMax {
 			f.trial = reserveOnTrial(ctx, id, localAddrs(cfg, says))
 		}
 	}

@@ -120,13 +120,13 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 			"tried in vain":    both(func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1 }, tried(minute, errors.New("refused"))),
 			"transfer is gone": func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Members = 1 },
 			"members only": func(_ *config.Config, s *status.Status, _ *findings) {
-				s.Traffic.Bytes, s.Reservations.Members, s.Reservations.GuestPlaces = 0, 1, 0
+				s.Traffic.Bytes, s.Reservations.Members, s.Reservations.GuestMax = 0, 1, 0
 			},
 			"circuits of members only": func(c *config.Config, s *status.Status, _ *findings) {
 				s.Traffic.Bytes, s.Reservations.Members, c.Limits.GuestCircuits = 0, 1, 0
 			},
 			"behind a proxy": func(_ *config.Config, s *status.Status, _ *findings) {
-				s.Traffic.Bytes, s.Reservations.Guests, s.Proxied = 0, 64, &status.Proxied{IP: ip("172.17.0.1"), Peers: 64, Of: 64, Places: 64}
+				s.Traffic.Bytes, s.Reservations.Guests, s.Proxied = 0, 64, &status.Proxied{IP: ip("172.17.0.1"), Peers: 64, Of: 64, Held: 64}
 			},
 		}},
 		"ipv4": {map[string]change{

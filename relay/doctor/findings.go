@@ -355,14 +355,14 @@ func openFiles() int {
 	return len(names) - 1 // but for dir itself
 }
 
-// trial is what came of an attempt to hold a place. That the relay offers places is
+// trial is what came of an attempt to reserve. That the relay offers reservations is
 // no sign that one can be had.
 type trial struct {
 	at  time.Time // zero: not tried
 	err error
 }
 
-// reserveOnTrial reserves a place as a stranger would, from this machine, and gives
+// reserveOnTrial reserves as a stranger would, from this machine, and gives
 // it back.
 func reserveOnTrial(ctx context.Context, id peer.ID, relayAt []ma.Multiaddr) trial {
 	if len(relayAt) == 0 {

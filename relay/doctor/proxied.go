@@ -41,7 +41,7 @@ func proxied(conns []network.Conn, public func(netip.Addr) bool) *status.Proxied
 	return nil
 }
 
-const proxiedCure = "Have the peers' own addresses reach relayd: with Docker, network_mode: host (or \"userland-proxy\": false in the daemon's settings); put no proxy in front. As a last resort raise limits.reservations_per_ip and connections_per_ip to at least the number of places, and connects_per_second, circuits_per_ip and ip_day with them."
+const proxiedCure = "Have the peers' own addresses reach relayd: with Docker, network_mode: host (or \"userland-proxy\": false in the daemon's settings); put no proxy in front. As a last resort raise limits.reservations_per_ip and connections_per_ip to at least the number of reservations, and connects_per_second, circuits_per_ip and ip_day with them."
 
 // lookForProxy notes whether a proxy hides the peers' addresses, and warns once.
 func (c *Checkup) lookForProxy(h host.Host) {
@@ -51,7 +51,7 @@ func (c *Checkup) lookForProxy(h host.Host) {
 	}
 	found := proxied(h.Network().Conns(), cfg.Public)
 	if found != nil {
-		found.Places = c.of.HeldFrom(found.IP)
+		found.Held = c.of.HeldFrom(found.IP)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -109,33 +109,33 @@ func (j judge) service() status.Requirement {
 	}
 	r := j.s.Reservations
 	held, since := r.Members+r.Guests, j.s.Started.Format("2006-01-02 15:04 MST")
-	taken := fmt.Sprintf("since %s; %d of %d places taken", since, held, r.Places)
+	taken := fmt.Sprintf("since %s; %d of %d reservations taken", since, held, r.Max)
 	limits := j.cfg.Limits
 	switch t := j.s.Traffic; {
-	case held >= r.Places:
-		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no place reads the relay as busy.", "all %d places are taken", r.Places)
-	case r.GuestPlaces == 0:
-		return notMet("Raise limits.guest_reservations: anybody must be able to reserve a place.", "limits.guest_reservations is 0, so that strangers are refused")
+	case held >= r.Max:
+		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no reservation reads the relay as busy.", "all %d reservations are taken", r.Max)
+	case r.GuestMax == 0:
+		return notMet("Raise limits.guest_reservations: anybody must be able to reserve.", "limits.guest_reservations is 0, so that strangers are refused")
 	case limits.GuestCircuits == 0:
-		return notMet("Raise limits.guest_circuits: anybody must be able to use a place.", "limits.guest_circuits is 0, so that circuits between strangers are refused")
+		return notMet("Raise limits.guest_circuits: anybody must be able to use a reservation.", "limits.guest_circuits is 0, so that circuits between strangers are refused")
 	case t.Budget > 0 && t.Bytes >= t.Budget:
 		return notMet(budgetCure, "reservations are refused as busy: the month's transfer is spent")
-	case j.s.Proxied != nil && min(limits.ReservationsPerIP, limits.ConnectionsPerIP) < r.Places:
+	case j.s.Proxied != nil && min(limits.ReservationsPerIP, limits.ConnectionsPerIP) < r.Max:
 		q := notMet(proxiedCure, "%s", j.s.Proxied)
-		if n := j.s.Proxied.Places; n >= limits.ReservationsPerIP {
-			q.Found += fmt.Sprintf("; the %d places for one address are taken, further peers are refused", limits.ReservationsPerIP)
+		if n := j.s.Proxied.Held; n >= limits.ReservationsPerIP {
+			q.Found += fmt.Sprintf("; the %d reservations for one address are taken, further peers are refused", limits.ReservationsPerIP)
 		}
 		return q
-	case r.Guests >= r.GuestPlaces:
-		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy unless one of them gives way (limits.guest_reservation_time).", "all %d places for guests are taken", r.GuestPlaces)
+	case r.Guests >= r.GuestMax:
+		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy unless one of them gives way (limits.guest_reservation_time).", "all %d reservations for guests are taken", r.GuestMax)
 	case j.lately(j.f.trial.at, lookLate) && j.f.trial.err != nil:
-		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a place could not be reserved on trial: %s", oneLine(j.f.trial.err))
+		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a reservation on trial failed: %s", oneLine(j.f.trial.err))
 	case j.lately(j.f.trial.at, lookLate):
 		return met("%s; one more was reserved on trial %s ago", taken, Ago(j.f.at, j.f.trial.at))
 	case held > 0: // each was asked for within the last hour
 		return met("%s", taken)
 	}
-	return unknown("Ask from beside: relayd doctor reserves a place on trial.", "offered since %s; nobody holds a place", since)
+	return unknown("Ask from beside: relayd doctor reserves on trial.", "offered since %s; nobody holds one", since)
 }
 
 // lately says whether t was within the time before now. A moment in the future was
@@ -509,8 +509,8 @@ func (j judge) files() status.Requirement {
 	switch {
 	case c.OpenFiles < c.Connections+config.OwnFiles:
 		return notMet("Raise the limit: LimitNOFILE=65536 in the systemd unit.", "%d open files, too few for %d connections", c.OpenFiles, c.Connections)
-	case c.Connections < j.s.Reservations.Places:
-		return notMet("Lower limits.reservations, or give the machine more memory or open files (LimitNOFILE=65536 in the systemd unit).", "%d connections fit this machine, fewer than the %d places", c.Connections, j.s.Reservations.Places)
+	case c.Connections < j.s.Reservations.Max:
+		return notMet("Lower limits.reservations, or give the machine more memory or open files (LimitNOFILE=65536 in the systemd unit).", "%d connections fit this machine, fewer than the %d reservations", c.Connections, j.s.Reservations.Max)
 	case c.FilesUsed == 0:
 		return unknown("Ask again in a minute.", "%d for at most %d connections; not counted yet how many are open", c.OpenFiles, c.Connections)
 	case c.FilesUsed > c.OpenFiles-config.OwnFiles/2:

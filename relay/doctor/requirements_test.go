@@ -31,7 +31,7 @@ func sound(t testing.TB) (config.Config, *status.Status, findings) {
 	s := &status.Status{
 		PeerID: id.String(), Version: "v1.2.3", VersionSince: now.AddDate(0, 0, -3), Healthy: true, Ready: true, Started: now.Add(-time.Hour),
 		Addrs:        []string{tcp + "/p2p/" + id.String(), wss + "/p2p/" + id.String()},
-		Reservations: status.Reservations{Members: 3, Places: 1024, GuestPlaces: 256},
+		Reservations: status.Reservations{Members: 3, Max: 1024, GuestMax: 256},
 		Capacity:     status.Capacity{Connections: 2000, OpenFiles: 65536, FilesUsed: 40},
 		Traffic:      status.Traffic{Month: "2026-11", Bytes: 1e9, Budget: 1e12},
 		PSF:          &status.PSFStatus{Neighbours: 4, LastAnnounced: now.Add(-time.Minute), LastMeasured: now.Add(-2 * time.Minute)},
@@ -71,8 +71,8 @@ func TestFaultsAreFound(t *testing.T) {
 		found, cure string
 	}{
 		"no HOP":      {func(_ *config.Config, s *status.Status, _ *findings) { s.Healthy = false }, "service", status.NotMet, "no reservations", "journalctl"},
-		"full":        {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1021 }, "service", status.NotMet, "all 1024 places", "limits.reservations"},
-		"guests full": {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 256 }, "service", status.NotMet, "all 256 places for guests", "limits.guest_reservations"},
+		"full":        {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1021 }, "service", status.NotMet, "all 1024 reservations", "limits.reservations"},
+		"guests full": {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 256 }, "service", status.NotMet, "all 256 reservations for guests", "limits.guest_reservations"},
 		"1:1 NAT":     {func(_ *config.Config, _ *status.Status, f *findings) { f.interfaces[1] = ip("10.0.0.5") }, "ipv4", status.NotMet, "3 peers see 198.41.0.4", "announce.ip4: 198.41.0.4"},
 		"behind CGNAT, unseen": {func(_ *config.Config, s *status.Status, f *findings) {
 			f.interfaces[1], s.Observed = ip("100.64.0.5"), nil

@@ -62,12 +62,12 @@ type Capacity struct {
 	FilesUsed int `json:"open_files_used,omitempty"`
 }
 
-// Reservations says who holds the places.
+// Reservations says who holds them, and how many there may be.
 type Reservations struct {
 	Members     int `json:"members"`
 	Guests      int `json:"guests"`
-	Places      int `json:"places"`
-	GuestPlaces int `json:"guest_places"`
+	Max      int `json:"max"`
+	GuestMax int `json:"guest_max"`
 }
 
 // Circuits says how many are open.
@@ -160,7 +160,7 @@ type Proxied struct {
 	IP     netip.Addr `json:"ip"` // the proxy's, not a peer's
 	Peers  int        `json:"peers"`
 	Of     int        `json:"of"`     // all that came by themselves
-	Places int        `json:"places"` // reservations that count for this address
+	Held int        `json:"reservations"` // reservations that count for this address
 }
 
 func (p *Proxied) String() string {

@@ -23,7 +23,7 @@ type doctorCmd struct {
 func (doctorCmd) Help() string {
 	return `Goes through what the bounty wants of a relay, on the relay's own machine: what is met, what is not and how to mend it, what cannot be told from here. The status page shows the same list.
 
-It asks the relay that runs (on metrics.listen, else on its WSS port) and looks for itself: at the domain's records, at the certificate where the domain leads, at clock and disk; it reserves a place on trial; and it listens on the PSF network, as another node, for the relay's announcement. Without a running relay it says what it can.
+It asks the relay that runs (on metrics.listen, else on its WSS port) and looks for itself: at the domain's records, at the certificate where the domain leads, at clock and disk; it reserves on trial; and it listens on the PSF network, as another node, for the relay's announcement. Without a running relay it says what it can.
 
 "met" needs evidence of that very thing: what comes in over IPv6 shows nothing of IPv4, which the bounty asks for, and what others have shown counts for 24 hours. Without it the outcome is "unknown".
 
