@@ -64,8 +64,8 @@ type Capacity struct {
 
 // Reservations says who holds them, and how many there may be.
 type Reservations struct {
-	Members     int `json:"members"`
-	Guests      int `json:"guests"`
+	Members  int `json:"members"`
+	Guests   int `json:"guests"`
 	Max      int `json:"max"`
 	GuestMax int `json:"guest_max"`
 }
@@ -157,10 +157,10 @@ type Incoming struct {
 // front of the relay, such as Docker's proxy for published ports, then hides their
 // own, and every limit per address is one for all of them together.
 type Proxied struct {
-	IP     netip.Addr `json:"ip"` // the proxy's, not a peer's
-	Peers  int        `json:"peers"`
-	Of     int        `json:"of"`     // all that came by themselves
-	Held int        `json:"reservations"` // reservations that count for this address
+	IP    netip.Addr `json:"ip"` // the proxy's, not a peer's
+	Peers int        `json:"peers"`
+	Of    int        `json:"of"`           // all that came by themselves
+	Held  int        `json:"reservations"` // reservations that count for this address
 }
 
 func (p *Proxied) String() string {
