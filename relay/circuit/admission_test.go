@@ -453,7 +453,7 @@ func TestPeerThatComesBack(t *testing.T) {
 
 			// The reservation outlives the dead connection, and ends with its own.
 			for _, c := range r.host.Network().ConnsToPeer(after.ID()) {
-				if c != r.service.reservations.conn(after.ID()) {
+				if c != r.service.reservations.conn(after.ID(), time.Now()) {
 					relaytest.Must(t, c.Close())
 				}
 			}
@@ -482,7 +482,7 @@ func TestReservationMovesToAnotherConnection(t *testing.T) {
 	relaytest.Must(t, h.Close())
 	relaytest.Eventually(t, "the reservation has moved", func() bool {
 		conns := r.host.Network().ConnsToPeer(h.ID())
-		return len(conns) == 1 && r.service.reservations.conn(h.ID()) == conns[0]
+		return len(conns) == 1 && r.service.reservations.conn(h.ID(), time.Now()) == conns[0]
 	})
 	relaytest.AcceptRaw(second, relaytest.SendBack)
 	from := relaytest.NewPeerAt(t, "127.0.1.3")

@@ -137,3 +137,5 @@ func (p *page) String() string {
 	defer p.mu.Unlock()
 	return p.b.String()
 }
+
+func (t *table) has(id peer.ID) bool { return t.conn(id, time.Now()) != nil }

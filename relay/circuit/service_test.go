@@ -59,7 +59,7 @@ func TestPlacesComeBack(t *testing.T) {
 		return
 	}
 	relaytest.Eventually(t, "all places are free", func() bool {
-		members, guests := r.service.reservations.count()
+		members, guests := r.service.Reservations()
 		return members+guests == 0
 	})
 	for _, h := range hosts {
