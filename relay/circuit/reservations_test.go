@@ -260,3 +260,75 @@ func TestPlacesAddUp(t *testing.T) {
 		}
 	}
 }
+
+// fullOf is a table that is full of n guests from as many addresses.
+func fullOf(t testing.TB, n int) *tableOf {
+	table := tableFor(config.Limits{Reservations: n, GuestReservations: n, GuestReservationTime: time.Hour, ReservationsPerIP: 8})
+	for i := range n {
+		got, err := table.table.take(peer.ID(fmt.Sprint("holder", i)), nil, ipOf(i), beganAt)
+		if err != nil || !got.fresh {
+			t.Fatalf("reservation %d: %+v, %v", i, got, err)
+		}
+	}
+	return table
+}
+
+var beganAt = time.Now()
+
+// Twenty thousand hold reservations. Whether another one asks, or one of them prolongs,
+// no more than a few of them are looked at for it.
+func TestTwentyThousandReservations(t *testing.T) {
+	const n, asks = 20000, 1000
+	table := fullOf(t, n)
+	if _, guests := table.count(beganAt); guests != n {
+		t.Fatalf("%d hold a reservation, want %d", guests, n)
+	}
+	looks := 0
+	of := table.table
+	member, busy := of.member, of.busy
+	of.member = func(p peer.ID) bool { looks++; return member(p) }
+	of.busy = func(p peer.ID) bool { looks++; return busy(p) }
+	for i := range asks {
+		now := beganAt.Add(time.Duration(1+i) * time.Millisecond)
+		if _, err := table.table.take(peer.ID(fmt.Sprint("asker", i)), nil, ipOf(n+i), now); !errors.Is(err, refusal.NoGuestPlace) {
+			t.Fatalf("asker %d: %v", i, err)
+		}
+		if got, err := table.table.take(peer.ID(fmt.Sprint("holder", i)), nil, ipOf(i), now); err != nil || got.fresh {
+			t.Fatalf("holder %d: %+v, %v", i, got, err)
+		}
+	}
+	// One for each asker; and their classes are looked at once in a second.
+	if want := asks + 2*n; looks > want {
+		t.Errorf("%d reservations were looked at for %d requests, want %d at most", looks, 2*asks, want)
+	}
+	looks = 0
+	now := beganAt.Add(time.Hour)
+	for i := range asks {
+		if gone, _, err := table.take(peer.ID(fmt.Sprint("asker", i)), ipOf(n+i), now); err != nil || gone != "" {
+			t.Fatalf("asker %d, after an hour: %q, %v", i, gone, err)
+		}
+	}
+	if looks > 2*asks {
+		t.Errorf("%d reservations were looked at for %d requests after an hour", looks, asks)
+	}
+	if members, guests := table.count(now); members != 0 || guests != 2*asks {
+		t.Errorf("%d members and %d guests are left, want those %d who prolonged and those who came", members, guests, 2*asks)
+	}
+}
+
+func BenchmarkReserve(b *testing.B) {
+	for _, n := range []int{160, 4000, 20000} {
+		table := fullOf(b, n)
+		b.Run(fmt.Sprintf("prolonged/%d", n), func(b *testing.B) {
+			for i := range b.N {
+				_, _ = table.table.take(peer.ID(fmt.Sprint("holder", i%n)), nil, ipOf(i%n), beganAt)
+			}
+		})
+		b.Run(fmt.Sprintf("refused/%d", n), func(b *testing.B) {
+			began := time.Now() // a second of the table's is one of the clock's
+			for i := range b.N {
+				_, _ = table.table.take(peer.ID(fmt.Sprint("asker", i)), nil, ipOf(n+i%1000), beganAt.Add(time.Since(began)))
+			}
+		})
+	}
+}
