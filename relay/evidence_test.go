@@ -457,7 +457,7 @@ func TestPlaceOnTrial(t *testing.T) {
 	r.checkup.tryPlace(relaytest.Context(t))
 	relaytest.Eventually(t, "the trial shows", func() bool {
 		q := service(r.Status().Requirements)
-		return q.Outcome == status.Met && strings.Contains(q.Found, "0 of 8192 places taken; one more was reserved on trial")
+		return q.Outcome == status.Met && strings.Contains(q.Found, fmt.Sprintf("0 of %d places taken; one more was reserved on trial", r.Status().Reservations.Places))
 	})
 	if incoming := r.Status().Incoming; len(incoming) > 0 {
 		t.Errorf("the relay takes its own visit for a stranger's: %v", incoming)

@@ -171,7 +171,7 @@ func TestFaultsNameTheirSource(t *testing.T) {
 // The table that operators read names each variable and each key that it sets.
 func TestEnvironmentHelp(t *testing.T) {
 	help := EnvironmentHelp()
-	readme, err := os.ReadFile("README.md")
+	readme, err := os.ReadFile("../README.md")
 	if err != nil {
 		t.Fatal(err)
 	}
