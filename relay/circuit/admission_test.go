@@ -89,6 +89,42 @@ func TestGuestsShareSettles(t *testing.T) {
 	}
 }
 
+// Eighteen clients that never give up ask for sixteen reservations for a minute, each once
+// a second, and come back when they are cut: the sixteen that have one keep it.
+func TestHoldersKeepTheirsForAMinute(t *testing.T) {
+	t.Parallel()
+	const askers, reservations, rounds = 18, 16, 60
+	c := relaytest.LimitConfig(t)
+	c.Limits.Reservations, c.Limits.GuestReservations = 20, reservations
+	r := start(t, c)
+	relay := r.info()
+	var hosts []host.Host
+	for i := range askers {
+		h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.1.%d", i+1))
+		hosts = append(hosts, h)
+		if got := askReserve(t, h, relay, nil); (got == pbv2.Status_OK) != (i < reservations) {
+			t.Fatalf("asker %d: got %s at first", i, got)
+		}
+	}
+	again := time.NewTicker(time.Second)
+	defer again.Stop()
+	for round := range rounds {
+		<-again.C
+		for i := range askers {
+			i := (i + round) % askers // none is always the first
+			if got := askReserve(t, hosts[i], relay, nil); (got == pbv2.Status_OK) != (i < reservations) {
+				t.Fatalf("asker %d, after %d s: got %s", i, round+1, got)
+			}
+		}
+	}
+	if ended := r.tally.Endings(); len(ended) != 0 {
+		t.Errorf("ended %v, want nothing", ended)
+	}
+	if n := r.tally.Refusals()[refusal.Told{Status: "RESERVATION_REFUSED", Word: "guest_reservations"}]; n != (askers-reservations)*(rounds+1) {
+		t.Errorf("refused %d times, want %d", n, (askers-reservations)*(rounds+1))
+	}
+}
+
 // The other limits settle as well: those who have something keep it, those who come
 // later are refused, however often they ask.
 func TestOverCapacitySettles(t *testing.T) {
@@ -453,7 +489,7 @@ func TestPeerThatComesBack(t *testing.T) {
 
 			// The reservation outlives the dead connection, and ends with its own.
 			for _, c := range r.host.Network().ConnsToPeer(after.ID()) {
-				if c != r.service.reservations.conn(after.ID()) {
+				if c != r.service.reservations.conn(after.ID(), time.Now()) {
 					relaytest.Must(t, c.Close())
 				}
 			}
@@ -482,7 +518,7 @@ func TestReservationMovesToAnotherConnection(t *testing.T) {
 	relaytest.Must(t, h.Close())
 	relaytest.Eventually(t, "the reservation has moved", func() bool {
 		conns := r.host.Network().ConnsToPeer(h.ID())
-		return len(conns) == 1 && r.service.reservations.conn(h.ID()) == conns[0]
+		return len(conns) == 1 && r.service.reservations.conn(h.ID(), time.Now()) == conns[0]
 	})
 	relaytest.AcceptRaw(second, relaytest.SendBack)
 	from := relaytest.NewPeerAt(t, "127.0.1.3")

@@ -301,10 +301,32 @@ func (b *Budget) admit(p peer.ID, ip netip.Prefix, now time.Time) error {
 	return nil
 }
 
-// bill is the account of one circuit.
+// bill is what one circuit is charged to.
 type bill struct {
-	charge func(n int) error // n bytes were carried; an error says that nothing is left
-	done   func()
+	budget *Budget
+	of, at *account // its peer's and its address's
+}
+
+// charge takes n bytes that were carried; an error says that nothing is left.
+func (b *bill) charge(n int) error {
+	b.budget.used.Add(int64(n))
+	now := time.Now()
+	switch {
+	case b.budget.monthSpent():
+		return refusal.MonthSpent
+	case b.of.charge(n, now):
+		return refusal.PeerSpent
+	case b.at.charge(n, now):
+		return refusal.IPSpent
+	}
+	return nil
+}
+
+func (b *bill) done() {
+	b.budget.mu.Lock()
+	defer b.budget.mu.Unlock()
+	b.of.open--
+	b.at.open--
 }
 
 // open begins a circuit at p's expense.
@@ -323,25 +345,7 @@ func (b *Budget) open(p peer.ID, ip netip.Prefix, now time.Time) (*bill, error) 
 	}
 	of.open++
 	at.open++
-	charge := func(n int) error {
-		b.used.Add(int64(n))
-		now := time.Now()
-		switch {
-		case b.monthSpent():
-			return refusal.MonthSpent
-		case of.charge(n, now):
-			return refusal.PeerSpent
-		case at.charge(n, now):
-			return refusal.IPSpent
-		}
-		return nil
-	}
-	return &bill{charge: charge, done: func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		of.open--
-		at.open--
-	}}, nil
+	return &bill{b, of, at}, nil
 }
 
 // newcomer says whether an address may open one more circuit without a limit before

@@ -101,8 +101,6 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
 	switch {
-	case svc.closed:
-		return nil, refusal.Resources
 	case len(svc.circuits) >= svc.limits.Circuits:
 		return nil, refusal.TooManyCircuits
 	case of != ofMember && svc.guests >= svc.limits.GuestCircuits:

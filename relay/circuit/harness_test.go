@@ -42,7 +42,9 @@ func start(t testing.TB, c config.Config) *running {
 	return startLogging(t, c, relaytest.Log(t))
 }
 
-func startLogging(t testing.TB, c config.Config, log *slog.Logger) *running {
+// startLogging starts a relay; the options of its host come beside those that the service
+// needs.
+func startLogging(t testing.TB, c config.Config, log *slog.Logger, opts ...libp2p.Option) *running {
 	t.Helper()
 	relaytest.Must(t, c.Validate())
 	relaytest.Must(t, os.MkdirAll(c.DataDir, 0o700))
@@ -50,7 +52,7 @@ func startLogging(t testing.TB, c config.Config, log *slog.Logger) *running {
 	resources, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(rcmgr.InfiniteLimits),
 		rcmgr.WithLimitPerSubnet(nil, nil), rcmgr.WithConnRateLimiters(&rate.Limiter{}))
 	relaytest.Must(t, err)
-	h, err := libp2p.New(libp2p.ResourceManager(resources), libp2p.ListenAddrs(append(c.Listen.TCP, c.Listen.QUIC...)...), libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.ForceReachabilityPublic())
+	h, err := libp2p.New(append(opts, libp2p.ResourceManager(resources), libp2p.ListenAddrs(append(c.Listen.TCP, c.Listen.QUIC...)...), libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.ForceReachabilityPublic())...)
 	relaytest.Must(t, err)
 	r := &running{cfg: c, host: h, budget: OpenBudget(c.DataDir, c.Limits, time.Now(), log), tally: refusal.NewTally(log)}
 	r.banned, err = OpenBans(c.DataDir)
@@ -137,3 +139,5 @@ func (p *page) String() string {
 	defer p.mu.Unlock()
 	return p.b.String()
 }
+
+func (t *table) has(id peer.ID) bool { return t.conn(id, time.Now()) != nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"time"
 
@@ -24,7 +25,7 @@ import (
 
 // The times and sizes of the protocol; the specification leaves them to the relay.
 const (
-	// reservationTTL is how long a reservation lasts unless it is prolonged; clients
+	// ReservationTTL is how long a reservation lasts unless it is prolonged; clients
 	// do so shortly before its end. The relay signs its end: a monitor counts what lasts
 	// longer than 3 hours as signed beforehand (rule R6).
 	ReservationTTL = time.Hour
@@ -74,8 +75,8 @@ func charged(s network.Stream) (release func(), err error) {
 }
 
 // read reads one message, and not a byte behind it.
-func read(s network.Stream, m pb.Message) error {
-	r := util.NewDelimitedReader(s, maxMessage)
+func read(from io.Reader, m pb.Message) error {
+	r := util.NewDelimitedReader(from, maxMessage)
 	defer r.Close()
 	return r.ReadMsg(m)
 }
@@ -88,29 +89,31 @@ func (svc *Service) serveReserve(s network.Stream) pbv2.Status {
 	if err != nil {
 		return svc.refuse(s, request, err)
 	}
-	gone, fresh, err := svc.reserve(conn, ip, now)
+	got, err := svc.reserve(conn, ip, now)
 	if err != nil {
 		return svc.refuse(s, request, err)
 	}
 	if conn.IsClosed() { // before it had the reservation: then nobody took it back
 		svc.left(conn)
 	}
-	if gone != "" {
-		svc.giveWay(gone)
+	if got.gone != "" {
+		svc.giveWay(got.gone)
 	}
 	p := conn.RemotePeer()
-	answer, err := svc.grant(p, now.Add(ReservationTTL))
+	answer, err := svc.grant(p, got.until)
 	if err == nil {
 		err = svc.answer(s, answer)
 	}
 	if err != nil {
-		if fresh {
-			svc.reservations.free(p)
+		if got.fresh {
+			svc.reservations.free(p, got.until)
 		}
 		_ = s.ResetWithError(network.StreamProtocolViolation)
 		return pbv2.Status_CONNECTION_FAILED
 	}
-	svc.metrics.ReservationAllowed(!fresh)
+	if !got.fresh {
+		svc.metrics.ReservationAllowed(true)
+	}
 	_ = s.Close()
 	return pbv2.Status_OK
 }
@@ -179,7 +182,7 @@ func (svc *Service) serveConnect(s network.Stream, to *pbv2.Peer) pbv2.Status {
 	if svc.banned.bans(dest, nil) {
 		return svc.refuse(s, request, refusal.Banned)
 	}
-	over := svc.reservations.conn(dest)
+	over := svc.reservations.conn(dest, now)
 	if over == nil {
 		return svc.refuse(s, request, refusal.NoHolder)
 	}
@@ -190,9 +193,8 @@ func (svc *Service) serveConnect(s network.Stream, to *pbv2.Peer) pbv2.Status {
 	}
 	release, err := c.connect(over)
 	if err != nil {
-		status := svc.refuse(s, request, err)
 		c.end()
-		return status
+		return svc.refuse(s, request, err)
 	}
 	defer release()
 	err = svc.answer(s, &pbv2.HopMessage{Type: pbv2.HopMessage_STATUS.Enum(), Status: pbv2.Status_OK.Enum(), Limit: c.limit.message()})
@@ -211,7 +213,7 @@ func (c *circuit) connect(over network.Conn) (release func(), err error) {
 	if err := c.memory.ReserveMemory(2*c.service.buffer, network.ReservationPriorityHigh); err != nil {
 		return nil, refusal.Resources
 	}
-	ctx, cancel := context.WithTimeout(network.WithNoDial(context.Background(), "relay"), requestTime)
+	ctx, cancel := context.WithTimeout(context.Background(), requestTime)
 	defer cancel()
 	s, err := over.NewStream(ctx)
 	if err != nil {
@@ -232,19 +234,7 @@ func (c *circuit) connect(over network.Conn) (release func(), err error) {
 		return fail(refusal.Resources, network.StreamResourceLimitExceeded)
 	}
 	_ = s.SetDeadline(time.Now().Add(stopTime)) // a stream that cannot have one fails on write
-	id := c.src
-	m := &pbv2.StopMessage{Type: pbv2.StopMessage_CONNECT.Enum(), Peer: util.PeerInfoToPeerV2(peer.AddrInfo{ID: id}), Limit: c.limit.message()}
-	// The choice of the protocol travels with the first message.
-	negotiated := &negotiatedStream{Stream: s, rw: msmux.NewMSSelect(s, proto.ProtoIDv2Stop)}
-	err = util.NewDelimitedWriter(negotiated).WriteMsg(m)
-	m.Reset()
-	if err == nil {
-		err = read(negotiated, m)
-	}
-	if err == nil && (m.GetType() != pbv2.StopMessage_STATUS || m.GetStatus() != pbv2.Status_OK) {
-		err = fmt.Errorf("it answered %s, %s", m.GetType(), m.GetStatus())
-	}
-	if err != nil {
+	if err := c.ask(s); err != nil {
 		release()
 		return fail(errors.Join(refusal.NotTaken, err), network.StreamProtocolViolation)
 	}
@@ -252,17 +242,23 @@ func (c *circuit) connect(over network.Conn) (release func(), err error) {
 	return release, nil
 }
 
-// negotiatedStream is a stream whose protocol is agreed on with its first bytes.
-type negotiatedStream struct {
-	network.Stream
-	rw interface {
-		Read([]byte) (int, error)
-		Write([]byte) (int, error)
+// ask sends the request to accept the circuit, and reads the answer. The choice of the
+// protocol travels with the request.
+func (c *circuit) ask(s network.Stream) error {
+	negotiated := msmux.NewMSSelect(s, proto.ProtoIDv2Stop)
+	request := &pbv2.StopMessage{Type: pbv2.StopMessage_CONNECT.Enum(), Peer: &pbv2.Peer{Id: []byte(c.src)}, Limit: c.limit.message()}
+	if err := util.NewDelimitedWriter(negotiated).WriteMsg(request); err != nil {
+		return err
 	}
+	var m pbv2.StopMessage
+	if err := read(negotiated, &m); err != nil {
+		return err
+	}
+	if m.GetType() != pbv2.StopMessage_STATUS || m.GetStatus() != pbv2.Status_OK {
+		return fmt.Errorf("it answered %s, %s", m.GetType(), m.GetStatus())
+	}
+	return nil
 }
-
-func (s *negotiatedStream) Read(p []byte) (int, error)  { return s.rw.Read(p) }
-func (s *negotiatedStream) Write(p []byte) (int, error) { return s.rw.Write(p) }
 
 // answer sends the answer to a request.
 func (svc *Service) answer(s network.Stream, m *pbv2.HopMessage) error {

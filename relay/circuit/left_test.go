@@ -57,14 +57,14 @@ func TestPlaceGoesWithBothConnections(t *testing.T) {
 	table := tableFor(config.Limits{Reservations: 4, GuestReservations: 4, ReservationsPerIP: 4})
 	id := peerOf(t)
 	net := &netOf{}
-	svc := &Service{host: hostOf{net: net}, reservations: table.table}
+	svc := &Service{host: hostOf{net: net}, reservations: table.table, banned: &Bans{list: &BanList{}}}
 	first, second := &leaving{id: id, ended: true}, &leaving{id: id}
 	net.conns = append(net.conns, second)
 	second.asked = func() {
 		second.ended, net.conns = true, nil
 		svc.left(second)
 	}
-	if _, _, err := table.table.take(id, first, netip.MustParsePrefix("192.0.2.1/32"), time.Now()); err != nil {
+	if _, err := table.table.take(id, first, netip.MustParsePrefix("192.0.2.1/32"), time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	svc.left(first)

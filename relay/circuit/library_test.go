@@ -2,6 +2,7 @@ package circuit
 
 import (
 	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p"
+	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
@@ -30,13 +32,16 @@ import (
 func TestAsTheLibrary(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Limits.GuestCircuitData, c.Limits.GuestCircuitTime = 1<<17, 2*time.Minute
+	rc := relayv2.DefaultResources()
+	rc.ReservationTTL = ReservationTTL
+	c.Limits.ReservationsPerIP, c.Limits.CircuitsPerPeer = rc.MaxReservationsPerIP, rc.MaxCircuits
 	ours := start(t, c)
+	relaytest.Must(t, Ban(c.DataDir, denied.ID.String()))
+	relaytest.Eventually(t, "the ban is read", func() bool { return ours.banned.bans(denied.ID, nil) })
 	lib, err := libp2p.New(libp2p.ListenAddrs(c.Listen.TCP...), libp2p.DisableRelay(), libp2p.DisableMetrics(), libp2p.ForceReachabilityPublic())
 	relaytest.Must(t, err)
 	t.Cleanup(func() { lib.Close() })
-	rc := relayv2.DefaultResources()
-	rc.ReservationTTL = ReservationTTL
-	service, err := relayv2.New(lib, relayv2.WithResources(rc), relayv2.WithReservationAddressFilter(func(ma.Multiaddr) bool { return true }))
+	service, err := relayv2.New(lib, relayv2.WithResources(rc), relayv2.WithACL(deny{}), relayv2.WithReservationAddressFilter(func(ma.Multiaddr) bool { return true }))
 	relaytest.Must(t, err)
 	t.Cleanup(func() { service.Close() })
 
@@ -91,14 +96,16 @@ var stories = []story{
 			relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_Type(7).Enum()}),
 			relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_CONNECT.Enum()}),
 			relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_CONNECT.Enum(), Peer: &pbv2.Peer{Id: []byte("x")}}),
+			relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_RESERVE.Enum(), Peer: &pbv2.Peer{Id: make([]byte, 4085)}}), // 4096 bytes in all
+			relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_RESERVE.Enum(), Peer: &pbv2.Peer{Id: make([]byte, 4096)}}),
 		} {
 			m, end := ask(t, h, relay, raw)
-			saw = append(saw, fmt.Sprintf("%x: %s, %s", raw, shown(m), end))
+			saw = append(saw, fmt.Sprintf("%d bytes, %x: %s, %s", len(raw), raw[:min(len(raw), 20)], shown(m), end))
 		}
 		return saw
 	}, differs: map[string]string{
 		// A message without a type is taken for a RESERVE there. The specification wants one.
-		"00: OK, with a reservation for 1h0m0s and limit 131072 bytes, 120 s, closed": "00: MALFORMED_MESSAGE, closed",
+		"1 bytes, 00: OK, with a reservation for 1h0m0s and limit 131072 bytes, 120 s, closed": "1 bytes, 00: MALFORMED_MESSAGE, closed",
 	}},
 	{name: "circuit", tell: func(t *testing.T, relay peer.AddrInfo) (saw []string) {
 		to, from := holder(t, relay, "127.0.1.3"), relaytest.NewPeerAt(t, "127.0.1.4")
@@ -141,6 +148,10 @@ var stories = []story{
 		saw = append(saw, "no reservation: "+shown(m)+", "+end)
 		m, end = ask(t, from, relay, connectMessage(t, relay.ID))
 		saw = append(saw, "the relay itself: "+shown(m)+", "+end)
+		m, end = ask(t, from, relay, connectMessage(t, from.ID()))
+		saw = append(saw, "itself, without a reservation: "+shown(m)+", "+end)
+		m, end = ask(t, to, relay, connectMessage(t, to.ID()))
+		saw = append(saw, "itself, with a reservation: "+shown(m)+", "+end)
 		for _, a := range []struct {
 			name   string
 			answer []byte
@@ -174,6 +185,32 @@ var stories = []story{
 		})
 		return append(saw, "gone: "+shown(m)+", "+end)
 	}},
+	{name: "limits that are reached", tell: func(t *testing.T, relay peer.AddrInfo) (saw []string) {
+		var to host.Host
+		for range relayv2.DefaultResources().MaxReservationsPerIP {
+			to = holder(t, relay, "127.0.1.20")
+		}
+		m, end := ask(t, relaytest.NewPeerAt(t, "127.0.1.20"), relay, relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_RESERVE.Enum()}))
+		saw = append(saw, "of one address: "+shown(m)+", "+end)
+		from := relaytest.NewPeerAt(t, "127.0.1.21")
+		relaytest.Must(t, from.Connect(relaytest.Context(t), relay))
+		relaytest.AcceptRaw(to, relaytest.SendBack)
+		for range relayv2.DefaultResources().MaxCircuits {
+			m, _ := connect(t, from, relay, to.ID())
+			saw = append(saw, shown(m))
+		}
+		m, end = ask(t, from, relay, connectMessage(t, to.ID()))
+		return append(saw, "of one peer: "+shown(m)+", "+end)
+	}},
+	{name: "a banned peer", tell: func(t *testing.T, relay peer.AddrInfo) (saw []string) {
+		to, bad := holder(t, relay, "127.0.1.22"), relaytest.NewPeerAt(t, "127.0.1.23", libp2p.Identity(denied.key))
+		for _, raw := range [][]byte{relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_RESERVE.Enum()}), connectMessage(t, to.ID())} {
+			m, end := ask(t, bad, relay, raw)
+			saw = append(saw, shown(m)+", "+end)
+		}
+		m, end := ask(t, to, relay, connectMessage(t, bad.ID()))
+		return append(saw, shown(m)+", "+end)
+	}},
 	{name: "a client's circuit", tell: func(t *testing.T, relay peer.AddrInfo) (saw []string) {
 		to, from := holder(t, relay, "127.0.1.12"), relaytest.NewPeerAt(t, "127.0.1.13")
 		err := relaytest.Echo(t, from, to, relay, 32<<10)
@@ -200,6 +237,24 @@ var stories = []story{
 		// The specification: the relay resets the streams when the limit is exceeded.
 		"no more than the limit: true, closed": "no more than the limit: true, reset with code 4098",
 	}},
+}
+
+// denied is a peer that is served nothing.
+var denied = func() (d struct {
+	key crypto.PrivKey
+	peer.AddrInfo
+}) {
+	d.key, _, _ = crypto.GenerateEd25519Key(rand.Reader)
+	d.ID, _ = peer.IDFromPrivateKey(d.key)
+	return d
+}()
+
+// deny has the library deny it.
+type deny struct{}
+
+func (deny) AllowReserve(p peer.ID, _ ma.Multiaddr) bool { return p != denied.ID }
+func (deny) AllowConnect(src peer.ID, _ ma.Multiaddr, dest peer.ID) bool {
+	return src != denied.ID && dest != denied.ID
 }
 
 // resetDiffers: a reset is passed on with its code.

@@ -36,7 +36,8 @@ func tableFor(l config.Limits) *tableOf {
 }
 
 func (t *tableOf) take(p peer.ID, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
-	return t.table.take(p, nil, ip, now)
+	got, err := t.table.take(p, nil, ip, now)
+	return got.gone, got.fresh, err
 }
 
 func ipOf(n int) netip.Prefix {
@@ -60,7 +61,7 @@ func TestPlacesExpire(t *testing.T) {
 		t.Errorf("after b's hour: %q, %v", gone, err)
 	}
 	table.sweep(now.Add(3 * time.Hour))
-	if members, guests := table.count(); members+guests != 0 || table.held["a"] || table.held["c"] {
+	if members, guests := table.count(now.Add(3 * time.Hour)); members+guests != 0 || table.held["a"] || table.held["c"] {
 		t.Errorf("left over: %d, %d, %v", members, guests, table.held)
 	}
 }
@@ -81,10 +82,10 @@ func TestPlacesPerAddress(t *testing.T) {
 	if _, _, err := table.take("c", ipOf(1), now); err != nil {
 		t.Errorf("after one moved away: %v", err)
 	}
-	table.free("a")
-	table.free("b")
-	table.free("c")
-	if len(table.byIP) != 0 || table.free("c") {
+	for _, p := range []peer.ID{"a", "b", "c"} {
+		table.free(p, now.Add(table.ttl))
+	}
+	if len(table.byIP) != 0 {
 		t.Errorf("left over: %v", table.byIP)
 	}
 }
@@ -99,12 +100,14 @@ func TestPlacesFollowTheClass(t *testing.T) {
 			t.Fatalf("%s: %q, %v", p, gone, err)
 		}
 		table.members[p] = true
+		now = now.Add(classifyEvery)
 	}
 	if gone, _, err := table.take("guest", ipOf(1), now); err != nil || gone != "" {
 		t.Fatalf("the guest: %q, %v", gone, err)
 	}
-	// A member's announcement was not heard again: it is a guest now, and the
-	// oldest one.
+	now = now.Add(classifyEvery)
+	// A member's announcement was not heard again: it is a guest now, and the only one
+	// without a circuit.
 	table.members["a"] = false
 	table.busy["guest"] = true
 	gone, _, err := table.take("d", ipOf(1), now)
@@ -211,6 +214,7 @@ func TestPlacesAddUp(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for step := range 50000 {
 		p := peer.ID(fmt.Sprint(rnd.IntN(peers)))
+		now = now.Add(time.Duration(rnd.IntN(2000)) * time.Millisecond)
 		switch rnd.IntN(10) {
 		case 0, 1, 2, 3, 4:
 			member := table.members[p]
@@ -225,7 +229,9 @@ func TestPlacesAddUp(t *testing.T) {
 				t.Fatalf("step %d: refused, and one more", step)
 			}
 		case 5, 6:
-			table.free(p)
+			if r := table.all[p]; r != nil {
+				table.free(p, r.expires)
+			}
 		case 7:
 			table.members[p] = !table.members[p]
 		case 8:
@@ -234,7 +240,7 @@ func TestPlacesAddUp(t *testing.T) {
 			now = now.Add(time.Minute)
 			table.sweep(now)
 		}
-		held, onIP := 0, 0
+		held, onIP, atSites := 0, 0, 0
 		for _, h := range table.held {
 			if h {
 				held++
@@ -243,10 +249,86 @@ func TestPlacesAddUp(t *testing.T) {
 		for _, n := range table.byIP {
 			onIP += n
 		}
-		if n := len(table.all); n > l.Reservations || n != held || n != onIP || n != table.guests.Len()+table.memberReservations() {
-			t.Fatalf("step %d: %d places, %d held, %d by address, %d guests, %d members", step, n, held, onIP, table.guests.Len(), table.memberReservations())
+		for i, of := range table.sites.heap {
+			atSites += of.guests.Len()
+			if of.at != i || table.sites.by[of.ip] != of || of.guests.Len() > table.sites.most().guests.Len() {
+				t.Fatalf("step %d: site %d of the heap is %+v", step, i, of)
+			}
+		}
+		if n := len(table.all); n > l.Reservations || n != held || n != onIP || n != table.byEnd.Len() || atSites != table.guests.Len() {
+			t.Fatalf("step %d: %d reservations, %d held, %d by address, %d by end; %d guests, %d at their sites", step, n, held, onIP, table.byEnd.Len(), table.guests.Len(), atSites)
 		}
 	}
 }
 
-func (t *tableOf) memberReservations() int { return t.table.members.Len() }
+// fullOf is a table that is full of n guests from as many addresses.
+func fullOf(t testing.TB, n int) *tableOf {
+	table := tableFor(config.Limits{Reservations: n, GuestReservations: n, GuestReservationTime: time.Hour, ReservationsPerIP: 8})
+	for i := range n {
+		got, err := table.table.take(peer.ID(fmt.Sprint("holder", i)), nil, ipOf(i), beganAt)
+		if err != nil || !got.fresh {
+			t.Fatalf("reservation %d: %+v, %v", i, got, err)
+		}
+	}
+	return table
+}
+
+var beganAt = time.Now()
+
+// Twenty thousand hold reservations. Whether another one asks, or one of them prolongs,
+// no more than a few of them are looked at for it.
+func TestTwentyThousandReservations(t *testing.T) {
+	const n, asks = 20000, 1000
+	table := fullOf(t, n)
+	if _, guests := table.count(beganAt); guests != n {
+		t.Fatalf("%d hold a reservation, want %d", guests, n)
+	}
+	looks := 0
+	of := table.table
+	member, busy := of.member, of.busy
+	of.member = func(p peer.ID) bool { looks++; return member(p) }
+	of.busy = func(p peer.ID) bool { looks++; return busy(p) }
+	for i := range asks {
+		now := beganAt.Add(time.Duration(1+i) * time.Millisecond)
+		if _, err := table.table.take(peer.ID(fmt.Sprint("asker", i)), nil, ipOf(n+i), now); !errors.Is(err, refusal.NoGuestPlace) {
+			t.Fatalf("asker %d: %v", i, err)
+		}
+		if got, err := table.table.take(peer.ID(fmt.Sprint("holder", i)), nil, ipOf(i), now); err != nil || got.fresh {
+			t.Fatalf("holder %d: %+v, %v", i, got, err)
+		}
+	}
+	// One for each asker; and their classes are looked at once in a second.
+	if want := asks + 2*n; looks > want {
+		t.Errorf("%d reservations were looked at for %d requests, want %d at most", looks, 2*asks, want)
+	}
+	looks = 0
+	now := beganAt.Add(time.Hour)
+	for i := range asks {
+		if gone, _, err := table.take(peer.ID(fmt.Sprint("asker", i)), ipOf(n+i), now); err != nil || gone != "" {
+			t.Fatalf("asker %d, after an hour: %q, %v", i, gone, err)
+		}
+	}
+	if looks > 2*asks {
+		t.Errorf("%d reservations were looked at for %d requests after an hour", looks, asks)
+	}
+	if members, guests := table.count(now); members != 0 || guests != 2*asks {
+		t.Errorf("%d members and %d guests are left, want those %d who prolonged and those who came", members, guests, 2*asks)
+	}
+}
+
+func BenchmarkReserve(b *testing.B) {
+	for _, n := range []int{160, 4000, 20000} {
+		table := fullOf(b, n)
+		b.Run(fmt.Sprintf("prolonged/%d", n), func(b *testing.B) {
+			for i := range b.N {
+				_, _ = table.table.take(peer.ID(fmt.Sprint("holder", i%n)), nil, ipOf(i%n), beganAt)
+			}
+		})
+		b.Run(fmt.Sprintf("refused/%d", n), func(b *testing.B) {
+			began := time.Now() // a second of the table's is one of the clock's
+			for i := range b.N {
+				_, _ = table.table.take(peer.ID(fmt.Sprint("asker", i)), nil, ipOf(n+i%1000), beganAt.Add(time.Since(began)))
+			}
+		})
+	}
+}

@@ -49,6 +49,7 @@ type Service struct {
 	*refusal.Tally
 	host         host.Host
 	key          crypto.PrivKey
+	notifiee     network.Notifiee
 	scope        network.ResourceScopeSpan // of the service, for the buffers of circuits
 	metrics      relayv2.MetricsTracer
 	tells        func(ma.Multiaddr) bool // which of the relay's addresses a reservation lists
@@ -63,7 +64,6 @@ type Service struct {
 	newcomerTime time.Duration
 
 	mu        sync.Mutex
-	closed    bool
 	limits    config.Limits
 	members   Membership
 	circuits  map[*circuit]struct{}
@@ -95,6 +95,7 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 	svc.reservations = newTable(cfg.Limits, ReservationTTL, svc.Member, svc.inCircuit, func(p peer.ID, held bool) {
 		if held {
 			h.ConnManager().Protect(p, reservedTag)
+			metrics.ReservationAllowed(false)
 			return
 		}
 		h.ConnManager().Unprotect(p, reservedTag)
@@ -107,9 +108,8 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 	if err != nil {
 		return nil, fmt.Errorf("offer reservations: %w", err)
 	}
-	h.Network().Notify(&network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) {
-		svc.left(c)
-	}})
+	svc.notifiee = &network.NotifyBundle{DisconnectedF: func(_ network.Network, c network.Conn) { svc.left(c) }}
+	h.Network().Notify(svc.notifiee)
 	h.SetStreamHandler(proto.ProtoIDv2Hop, svc.serve)
 	metrics.RelayStatus(true)
 	return svc, nil
@@ -117,18 +117,16 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 
 // Close takes no more requests. What is open ends with its connections.
 func (svc *Service) Close() {
-	svc.mu.Lock()
-	svc.closed = true
-	svc.mu.Unlock()
 	svc.host.RemoveStreamHandler(proto.ProtoIDv2Hop)
+	svc.host.Network().StopNotify(svc.notifiee)
 	svc.metrics.RelayStatus(false)
-	svc.scope.Done()
+	svc.scope.Done() // gives no more circuits
 }
 
 // left takes note that a connection has ended.
 func (svc *Service) left(c network.Conn) {
 	for c != nil {
-		other := latest(svc.host.Network().ConnsToPeer(c.RemotePeer()), c)
+		other := svc.latest(c.RemotePeer(), c)
 		svc.reservations.left(c, other)
 		if other == nil || !other.IsClosed() {
 			return
@@ -137,10 +135,14 @@ func (svc *Service) left(c network.Conn) {
 	}
 }
 
-// latest is the newest of the connections but one; nil: there is no other.
-func latest(conns []network.Conn, but network.Conn) (newest network.Conn) {
-	for _, c := range conns {
-		if c != but && !c.IsClosed() && (newest == nil || c.Stat().Opened.After(newest.Stat().Opened)) {
+// latest is the newest of a peer's connections but one, of those that are served; nil:
+// there is no other.
+func (svc *Service) latest(p peer.ID, but network.Conn) (newest network.Conn) {
+	for _, c := range svc.host.Network().ConnsToPeer(p) {
+		if c == but || c.IsClosed() || svc.banned.bans(p, c.RemoteMultiaddr()) {
+			continue
+		}
+		if newest == nil || c.Stat().Opened.After(newest.Stat().Opened) {
 			newest = c
 		}
 	}
@@ -182,11 +184,11 @@ func (svc *Service) inCircuit(p peer.ID) bool {
 
 // reserve gives a peer its reservation. When the guests' reservations are taken, a newcomer's
 // request waits a moment for the peer to be known as a member.
-func (svc *Service) reserve(conn network.Conn, ip netip.Prefix, now time.Time) (gone peer.ID, fresh bool, err error) {
+func (svc *Service) reserve(conn network.Conn, ip netip.Prefix, now time.Time) (taken, error) {
 	p := conn.RemotePeer()
-	gone, fresh, err = svc.reservations.take(p, conn, ip, now)
+	got, err := svc.reservations.take(p, conn, ip, now)
 	if err != refusal.NoGuestPlace || !svc.newcomer(p, now) {
-		return gone, fresh, err
+		return got, err
 	}
 	look := time.NewTicker(memberWait / 20)
 	defer look.Stop()
@@ -199,7 +201,7 @@ func (svc *Service) reserve(conn network.Conn, ip netip.Prefix, now time.Time) (
 			return svc.reservations.take(p, conn, ip, time.Now())
 		}
 	}
-	return "", false, err
+	return taken{}, err
 }
 
 // giveWay ends the connections of a guest whose reservation another one has now.
@@ -231,7 +233,7 @@ func (svc *Service) EnforceBans() {
 		if svc.banned.bans(c.RemotePeer(), c.RemoteMultiaddr()) {
 			svc.reservations.left(c, nil)
 			svc.Ended(refusal.EndedBanned, refusal.Peer(c.RemotePeer()))
-			_ = c.CloseWithError(network.ConnGated)
+			go c.CloseWithError(network.ConnGated) // waits for a peer that does not read
 		}
 	}
 }
@@ -244,7 +246,7 @@ func (svc *Service) Count() (members, guests int) {
 }
 
 // Reservations is how many members and guests hold, by their class now.
-func (svc *Service) Reservations() (members, guests int) { return svc.reservations.count() }
+func (svc *Service) Reservations() (members, guests int) { return svc.reservations.count(time.Now()) }
 
 // HeldFrom is how many reservations count for one address.
 func (svc *Service) HeldFrom(ip netip.Addr) int { return svc.reservations.heldFrom(ip) }

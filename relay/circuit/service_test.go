@@ -59,7 +59,7 @@ func TestPlacesComeBack(t *testing.T) {
 		return
 	}
 	relaytest.Eventually(t, "all places are free", func() bool {
-		members, guests := r.service.reservations.count()
+		members, guests := r.service.Reservations()
 		return members+guests == 0
 	})
 	for _, h := range hosts {
@@ -415,6 +415,11 @@ func TestMalformedRequests(t *testing.T) {
 		"odd destination": relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_CONNECT.Enum(), Peer: &pbv2.Peer{Id: []byte("x")}}),
 		"no type":         relaytest.Frame(t, &pbv2.HopMessage{Peer: &pbv2.Peer{Id: []byte(h.ID())}}),
 		"cut off":         {100, 8, 0},
+		"nothing":         {},
+		"no length's end": bytes.Repeat([]byte{0x80}, 20),
+		"4097 bytes":      append(binary.AppendUvarint(nil, maxMessage+1), make([]byte, maxMessage+1)...),
+		"an unknown type": relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_Type(7).Enum()}),
+		"a type too many": append([]byte{4}, 8, 0, 8, 9), // the last one counts
 		"too long by one": binary.AppendUvarint(nil, maxMessage+1),
 		"a status":        relaytest.Frame(t, &pbv2.HopMessage{Type: pbv2.HopMessage_STATUS.Enum()}),
 	} {

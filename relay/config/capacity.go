@@ -25,7 +25,6 @@ const (
 	MetricsConns = 32
 	minConns     = 128
 	maxConns     = 1 << 16
-	maxDerived   = 1 << 13 // places and circuits that nobody asked for: with more a RESERVE gets dear
 )
 
 // Capacity is how much this machine carries. The library's own scaling gives a
@@ -56,11 +55,11 @@ func (c Capacity) Derive(l Limits) Capacity {
 func (c Capacity) Fill(l Limits) Limits {
 	l.Connections = c.Connections
 	if l.Reservations == 0 {
-		l.Reservations = min(c.Connections*4/5, maxDerived)
+		l.Reservations = c.Connections * 4 / 5
 		l.GuestReservations = min(l.GuestReservations, l.Reservations)
 	}
 	if l.Circuits == 0 {
-		l.Circuits = int(max(minConns, min(c.Memory/4/perCircuit, maxDerived)))
+		l.Circuits = int(max(minConns, min(c.Memory/4/perCircuit, maxConns)))
 		l.GuestCircuits = min(l.GuestCircuits, l.Circuits)
 	}
 	return l

@@ -43,6 +43,11 @@ func TestLimitsWorkedOut(t *testing.T) {
 	if got := few.Derive(l).Fill(l); got.GuestReservations > got.Reservations || got.GuestCircuits > got.Circuits {
 		t.Errorf("a very small machine: %+v", got)
 	}
+	// Memory decides: with 4 GiB more than 20,000 peers may reserve.
+	large := Capacity{Memory: 4096 * mib, Files: 65536}
+	if got := large.Derive(l).Fill(l); got.Reservations < 20000 || got.Circuits < 9000 {
+		t.Errorf("a machine of 4 GiB: %+v", got)
+	}
 	l.Reservations, l.Circuits, l.Connections = 7, 8, 9
 	l.GuestReservations, l.GuestCircuits = 1, 2
 	if got := small.Derive(l).Fill(l); got != l {
