@@ -59,12 +59,12 @@ func packages(t *testing.T) []listed {
 // adds one says where it stands. A trailing /... covers a subtree.
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges.
-	"relay": {"internal/coord", "internal/listen", "internal/durable", "internal/buildinfo", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
+	"relay": {"internal/coord", "internal/listen", "internal/durable", "internal/buildinfo", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/statement", "internal/systemd", "internal/cashaddr", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock"},
 	// It writes user-data for an appliance, checked as that will check it.
 	"relay/cmd/relayd": {"relay", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
@@ -91,7 +91,7 @@ var mayImport = map[string][]string{
 	"internal/archive":             {"internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
 	"internal/cashaddr":            {},
-	"internal/certstore":           {"internal/durable"},
+	"internal/certs":               {"internal/durable", "internal/listen"},
 	"internal/checkpage":           {},
 	"internal/cli":                 {"internal/buildinfo"},
 	"internal/config":              {},
@@ -229,7 +229,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "monitor/probe", "internal/coord", "internal/bench"}, "as above"},
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
-	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor", "internal/certstore"}, "certificates are fetched by who serves them, and kept in one way"},
+	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
 	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
