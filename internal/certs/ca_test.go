@@ -112,6 +112,9 @@ func TestNothingIsOrderedByAWrongClock(t *testing.T) {
 			if tc.want == "" && (err != nil || orders != 1) || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want) || orders != 0) {
 				t.Errorf("%d orders, %v, want %q", orders, err, tc.want)
 			}
+			if said := w.explain(os.ErrInvalid).Error(); !strings.Contains(said, tc.want) {
+				t.Errorf("a renewal that failed so is explained by: %s", said)
+			}
 		})
 	}
 }
