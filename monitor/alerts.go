@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -171,12 +172,12 @@ func (m *Monitor) relayAlerts(r *web.Relay, now time.Time) (list []alert.Alert) 
 	return list
 }
 
-// expiring says whether the newest certificate is near its end: renewal is due when a
-// third of its life is left, so that something is wrong when half of that has passed.
+// expiring says whether the newest certificate is near its end and should have been
+// renewed by now.
 func expiring(r *web.Relay, now time.Time) bool {
 	c := r.Certificate
 	return c != nil && r.Last != nil && r.Last.Facts.Certificate != nil && c.SHA256 == r.Last.Facts.Certificate.SHA256 &&
-		c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore.Time)/6
+		certs.Overdue(c.NotBefore.Time, c.NotAfter.Time, now)
 }
 
 // outdated says whether the relay should have been brought up to date by now.

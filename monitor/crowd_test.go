@@ -20,7 +20,7 @@ func TestCrowds(t *testing.T) {
 	h := newHouse(t, 1)
 	m := h.spots[0].m
 	o := pebble.Options{TLSPort: freePort(t), HTTPPort: freePort(t)}
-	trusting, url := byName(t, m, o)
+	trusting, url, _ := byName(t, m, o)
 	m.cfg.loopbackCounts = true
 	m.cfg.Listen = fmt.Sprintf("%s:%d", home, freePort(t))
 	stop, err := m.serve(t.Context())

@@ -2,24 +2,15 @@ package monitor
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"sync"
-	"time"
 
-	"golang.org/x/crypto/acme"
-	"golang.org/x/crypto/acme/autocert"
-
-	"github.com/psf-relay/relay-appliance/internal/certstore"
+	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
@@ -112,78 +103,48 @@ func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 		}
 	}
 	if p := m.cfg.Public; p.Domain != "" {
-		cert, err := newCertificate(p, m.cfg.DataDir, m.log)
+		keeper, err := newCerts(m.cfg, m.log)
 		if err == nil {
-			err = open("https", p.HTTPS, m.public(), cert.tlsConfig())
+			err = open("https", p.HTTPS, m.public(), keeper.TLSConfig())
 		}
 		if err == nil && p.HTTP != "" {
-			err = open("http", p.HTTP, cert.httpHandler(), nil)
+			err = open("http", p.HTTP, keeper.HTTPHandler(), nil)
 		}
 		if err != nil {
 			stop()
 			return nil, err
 		}
-		running.Go(func() { cert.keep(ctx) })
+		m.mu.Lock()
+		m.certs = keeper
+		m.mu.Unlock()
+		running.Go(func() { keeper.Keep(ctx) })
 	}
 	return stop, nil
 }
 
-// certificate is that of the monitor's own name, from a CA.
-type certificate struct {
-	domain  string
-	log     *slog.Logger
-	manager *autocert.Manager
-	store   *certstore.Store
-	unkept  string // why what the CA issues cannot be stored; keep's own
-}
-
-func newCertificate(p PublicConfig, dataDir string, log *slog.Logger) (*certificate, error) {
-	client, root, err := trusting(p.ACME.CAFile)
+// newCerts is who serves the certificate of the monitor's own name.
+func newCerts(cfg Config, log *slog.Logger) (*certs.Keeper, error) {
+	p := cfg.Public
+	k, err := certs.New(certs.Config{
+		Domain:    p.Domain,
+		Needed:    "nobody reaches the monitor by its name without a valid one: does its A record lead here, and are ports 443 and 80 open?",
+		Log:       log,
+		Directory: p.ACME.Directory,
+		CAFile:    p.ACME.CAFile,
+		Email:     p.ACME.Email,
+		DataDir:   cfg.DataDir,
+		HTTP:      p.HTTP != "",
+	})
 	if err != nil {
-		return nil, fmt.Errorf("public.acme.ca_file: %w", err)
+		return nil, fmt.Errorf("public.%w", err) // it names acme.ca_file
 	}
-	// What one CA issued is worth nothing under another one; a private CA may have
-	// the old URL and a new root.
-	sum := sha256.Sum256(append([]byte(p.ACME.Directory+"\n"), root...))
-	store := certstore.New(filepath.Join(dataDir, "acme", hex.EncodeToString(sum[:8])), p.Domain)
-	client.Transport = store.Transport(client.Transport)
-	m := &autocert.Manager{
-		Prompt:     autocert.AcceptTOS,
-		HostPolicy: autocert.HostWhitelist(p.Domain),
-		Cache:      store,
-		Email:      p.ACME.Email,
-		Client:     &acme.Client{DirectoryURL: p.ACME.Directory, HTTPClient: client},
-	}
-	if p.HTTP != "" {
-		m.HTTPHandler(nil) // lets it try HTTP-01 where TLS-ALPN-01 fails
-	}
-	return &certificate{domain: p.Domain, log: log, manager: m, store: store}, nil
-}
-
-// trusting is a client that trusts the roots (PEM) in a file instead of the
-// system's; an empty name: the system's.
-func trusting(file string) (*http.Client, []byte, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	client := &http.Client{Transport: transport, Timeout: time.Minute}
-	if file == "" {
-		return client, nil, nil
-	}
-	root, err := os.ReadFile(file)
-	if err != nil {
-		return nil, nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(root) {
-		return nil, nil, fmt.Errorf("%s holds no certificate: want PEM", file)
-	}
-	transport.TLSClientConfig = &tls.Config{RootCAs: pool}
-	return client, root, nil
+	return k, nil
 }
 
 // outward is the client for what the monitor asks others by HTTP. A lab has its own
 // CA and names.
 func outward(cfg Config) (*http.Client, error) {
-	client, _, err := trusting(cfg.Lab.CA)
+	client, _, err := certs.Client(cfg.Lab.CA)
 	if err != nil {
 		return nil, fmt.Errorf("the lab's CA: %w", err)
 	}
@@ -198,80 +159,4 @@ func outward(cfg Config) (*http.Client, error) {
 		}
 	}
 	return client, nil
-}
-
-func (c *certificate) tlsConfig() *tls.Config {
-	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.manager.GetCertificate, NextProtos: []string{"h2", "http/1.1", acme.ALPNProto}}
-}
-
-// httpHandler serves the CA's HTTP-01 validation, and sends everybody else to https.
-func (c *certificate) httpHandler() http.Handler {
-	return c.manager.HTTPHandler(listen.ToHTTPS(c.domain))
-}
-
-const (
-	certFirst = time.Minute // a manager remembers a failure for so long
-	certLast  = 4 * time.Hour
-	certLook  = 12 * time.Hour
-	// storeLook is the pause between looks whether what the CA issued is stored.
-	storeLook = 10 * time.Second
-)
-
-// keep gets the certificate before the first visitor needs it and says what is
-// wrong with it; the CA is asked ever less often while it does not issue one.
-func (c *certificate) keep(ctx context.Context) {
-	hello := &tls.ClientHelloInfo{
-		ServerName: c.domain,
-		// As of a client that takes ECDSA: for one that does not, a second
-		// certificate would be ordered.
-		SupportedProtos:   []string{"h2", "http/1.1"},
-		CipherSuites:      []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256},
-		SupportedCurves:   []tls.CurveID{tls.CurveP256},
-		SignatureSchemes:  []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},
-		SupportedVersions: []uint16{tls.VersionTLS13, tls.VersionTLS12},
-	}
-	for pause := certFirst; ; {
-		wait := certLook
-		cert, err := c.manager.GetCertificate(hello)
-		switch {
-		case err != nil:
-			wait, pause = pause, min(2*pause, certLast)
-			c.log.Error("no certificate for the monitor's name: does its A record lead here, and are ports 443 and 80 open?", "domain", c.domain, "err", err, "next_try", wait)
-		case cert.Leaf != nil && time.Until(cert.Leaf.NotAfter) < cert.Leaf.NotAfter.Sub(cert.Leaf.NotBefore)/6:
-			// The manager renews when a third of the life is left.
-			c.log.Error("the certificate is not renewed", "domain", c.domain, "not_after", cert.Leaf.NotAfter)
-		default:
-			pause = certFirst
-			c.log.Debug("certificate", "domain", c.domain)
-		}
-		look := time.NewTicker(storeLook)
-		due := time.After(wait)
-		for waiting := true; waiting; {
-			c.stored(c.store.Check())
-			select {
-			case <-ctx.Done():
-				look.Stop()
-				return
-			case <-look.C:
-			case <-due:
-				waiting = false
-			}
-		}
-		look.Stop()
-	}
-}
-
-// stored says once whether what the CA issues can be stored.
-func (c *certificate) stored(err error) {
-	var now string
-	if err != nil {
-		now = err.Error()
-	}
-	switch {
-	case now != "" && now != c.unkept:
-		c.log.Error("the folder for certificates cannot be written: what the CA issues is kept in memory, a restart would lose it, and no more is ordered than needed; make room, or mend the file system", "domain", c.domain, "err", err)
-	case now == "" && c.unkept != "":
-		c.log.Info("the folder for certificates can be written again, what the CA issued is in it", "domain", c.domain)
-	}
-	c.unkept = now
 }

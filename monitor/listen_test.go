@@ -41,7 +41,7 @@ func freePort(t *testing.T) int {
 
 // byName is a monitor that serves under a name of its own, with the certificate
 // of a CA in this process.
-func byName(t *testing.T, m *Monitor, o pebble.Options) (client *http.Client, url string) {
+func byName(t *testing.T, m *Monitor, o pebble.Options) (client *http.Client, url string, ca *pebble.Server) {
 	t.Helper()
 	const domain = "monitor.test"
 	o.Names = map[string]netip.Addr{domain: netip.MustParseAddr(home)}
@@ -74,7 +74,7 @@ func byName(t *testing.T, m *Monitor, o pebble.Options) (client *http.Client, ur
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	t.Cleanup(client.CloseIdleConnections)
-	return client, "https://" + domain
+	return client, "https://" + domain, ca
 }
 
 func TestPublicByName(t *testing.T) {
@@ -86,7 +86,7 @@ func TestPublicByName(t *testing.T) {
 			h := newHouse(t, 1)
 			m := h.spots[0].m
 			m.cfg.Listen = ""
-			client, url := byName(t, m, o)
+			client, url, _ := byName(t, m, o)
 			if o.HTTPPort != 0 {
 				m.cfg.Public.HTTPS = fmt.Sprintf("%s:%d", home, o.TLSPort)
 			}
@@ -190,7 +190,7 @@ func TestWithoutCertificate(t *testing.T) {
 	for {
 		select {
 		case line := <-said:
-			if strings.Contains(line, "no certificate for the monitor's name") {
+			if strings.Contains(line, "nobody reaches the monitor by its name") && strings.Contains(line, "the CA was not reached") && strings.Contains(line, "next_try=") {
 				return
 			}
 		case <-deadline:
@@ -209,7 +209,7 @@ func TestCertificateThatCannotBeStored(t *testing.T) {
 	m.log = slog.New(slog.NewTextHandler(writerFunc(func(b []byte) { said <- string(b) }), nil))
 	folder := filepath.Join(m.cfg.DataDir, "acme")
 	must(t, os.WriteFile(folder, nil, 0o600)) // a file where the folder should be
-	client, url := byName(t, m, pebble.Options{TLSPort: freePort(t)})
+	client, url, ca := byName(t, m, pebble.Options{TLSPort: freePort(t)})
 	stop, err := m.serve(t.Context())
 	must(t, err)
 	defer func() { stop() }()
@@ -239,8 +239,12 @@ func TestCertificateThatCannotBeStored(t *testing.T) {
 	stop()
 	stop, err = m.serve(t.Context())
 	must(t, err)
-	if again := serial(); again != first {
-		t.Errorf("after a restart the certificate is %s, want %s", again, first)
+	if again := serial(); again != first || ca.Orders() != 1 {
+		t.Errorf("after a restart the certificate is %s with %d orders in all, want %s with one", again, ca.Orders(), first)
+	}
+	wait("certificate loaded")
+	if _, body := fetch(m.local(m.public()), "/metrics"); !strings.Contains(body, "\nrelaymon_certificate_not_after_seconds 1.") {
+		t.Error("no metric of when the certificate expires")
 	}
 }
 

@@ -100,6 +100,7 @@ var (
 	descSealed     = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
 	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
 	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
+	descExpiry     = prometheus.NewDesc("relaymon_certificate_not_after_seconds", "When the certificate of the monitor's own name expires, as Unix time; 0: there is none.", nil, nil)
 	descWaiting    = prometheus.NewDesc("relaymon_alerts_waiting", "Alerts, and their ends, that some receiver was not told of yet.", nil, nil)
 	descOutside    = prometheus.NewDesc("relaymon_alerts_without_room", "Alerts that hold and are told to nobody, because there are too many.", nil, nil)
 	descOverloaded = prometheus.NewDesc("relaymon_overloaded", "Whether the monitor could not keep up with its roster in the last hour: attempts are made late, or not at all.", nil, nil)
@@ -119,7 +120,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descExpiry, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare) {
 		out <- d
 	}
 }
@@ -146,7 +147,7 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge(descOverloaded, truth(o.Overload != ""))
 	n.m.mu.Lock()
-	refusals := n.m.refusals
+	refusals, keeper := n.m.refusals, n.m.certs
 	load := n.m.planner.Load()
 	n.m.mu.Unlock()
 	gauge(descPlaces, float64(load.Places))
@@ -159,6 +160,13 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 		for reason, count := range l.Counts() {
 			out <- prometheus.MustNewConstMetric(descRefused, prometheus.CounterValue, float64(count), l.Name(), reason)
 		}
+	}
+	if keeper != nil {
+		var expiry int64
+		if s := keeper.State(time.Now()); !s.NotAfter.IsZero() {
+			expiry = s.NotAfter.Unix()
+		}
+		gauge(descExpiry, float64(expiry))
 	}
 	if n.m.alerts != nil {
 		gauge(descWaiting, float64(n.m.alerts.Waiting()))

@@ -14,6 +14,7 @@ import (
 	"github.com/robfig/cron/v3"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
@@ -62,6 +63,7 @@ type Monitor struct {
 	running    sync.WaitGroup
 
 	refusals []*listen.Refusals // of each listener
+	certs    *certs.Keeper      // nil: no name of its own
 
 	machine schedule.Machine
 	clock   *wallclock.Clock // under mu; nil: the clock is never in doubt

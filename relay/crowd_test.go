@@ -258,25 +258,3 @@ func TestStreamsAreBounded(t *testing.T) {
 		return
 	}
 }
-
-// The name that plain HTTP leads to is the domain, whatever the visitor says.
-func TestRedirectsToTheDomainOnly(t *testing.T) {
-	c := relaytest.LimitConfig(t)
-	c.Domain = domain
-	dir := t.TempDir()
-	cert, key := selfSigned(t, domain)
-	c.TLS = config.TLS{Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem")}
-	relaytest.Must(t, os.WriteFile(c.TLS.Cert, cert, 0o600))
-	relaytest.Must(t, os.WriteFile(c.TLS.Key, key, 0o600))
-	own, err := newCerts(c, relaytest.Log(t))
-	relaytest.Must(t, err)
-	c.TLS = config.TLS{}
-	c.Listen.HTTP = ":80"
-	acme, err := newCerts(c, relaytest.Log(t))
-	relaytest.Must(t, err)
-	for name, certs := range map[string]*certs{"own": own, "acme": acme} {
-		server := httptest.NewServer(certs.httpHandler())
-		defer server.Close()
-		listentest.Redirects(t, name, server.Listener.Addr().String(), domain)
-	}
-}

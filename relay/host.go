@@ -69,7 +69,7 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 			opts = append(opts, libp2p.Transport(t.New))
 		case r.certs != nil:
 			opts = append(opts, libp2p.Transport(t.New,
-				websocket.WithTLSConfig(r.certs.tlsConfig()),
+				websocket.WithTLSConfig(r.certs.TLSConfig()),
 				websocket.WithHTTPHandler(r.web()),
 				websocket.WithHTTPServerConfig(func(s *http.Server) {
 					s.ReadTimeout, s.WriteTimeout = 30*time.Second, 30*time.Second // not a WebSocket's

@@ -91,7 +91,7 @@ func (r *Relay) Status() status.Status {
 		s.Circuits.Members, s.Circuits.Guests = g.Count()
 	}
 	if r.certs != nil {
-		c := r.certs.state(time.Now())
+		c := status.Certificate(r.certs.State(time.Now()))
 		s.Certificate = &c
 	}
 	if m != nil {

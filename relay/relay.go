@@ -32,6 +32,7 @@ import (
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/coord"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
@@ -60,7 +61,7 @@ type Relay struct {
 	log    *slog.Logger
 	key    crypto.PrivKey
 	id     peer.ID
-	certs  *certs // nil: no domain, hence no certificate
+	certs  *certs.Keeper // nil: no domain, hence no certificate
 	banned *circuit.Bans
 	budget *circuit.Budget
 
@@ -269,11 +270,11 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 			if err != nil {
 				return fmt.Errorf("%w (or set listen.http to \"\")", err)
 			}
-			wg.Go(func() { r.certs.serveHTTP(ctx, l) })
+			wg.Go(func() { r.serveHTTP(ctx, l) })
 		}
-		wg.Go(func() { r.certs.keep(ctx) })
+		wg.Go(func() { r.certs.Keep(ctx) })
 		select {
-		case <-r.certs.loaded:
+		case <-r.certs.Loaded():
 		case <-time.After(cmp.Or(cfg.Test.CertificateWait, certificateWait)):
 			r.log.Warn("no certificate yet, going on without: browsers cannot reach the relay until there is one")
 		case <-ctx.Done():

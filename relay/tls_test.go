@@ -4,7 +4,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -108,54 +107,6 @@ func TestCertificateWithoutCA(t *testing.T) {
 	})
 }
 
-// While the relay waits with its next attempt, visitors do not make it ask the CA:
-// a handful of failures an hour is all a CA allows.
-func TestVisitorsOrderNothing(t *testing.T) {
-	c := relaytest.LimitConfig(t)
-	c.Test.LoopbackCounts = false
-	c.Test.RetryFirst, c.Test.CertificateWait = time.Hour, 10*time.Millisecond
-	c, ca := withDomain(t, c, pebble.Options{})
-	ca.SetName(domain, netip.MustParseAddr("127.0.0.9"))
-	r := start(t, c)
-	relaytest.Eventually(t, "the first attempt failed", func() bool { return !r.Status().Certificate.NextTry.IsZero() })
-	orders := ca.Orders()
-	_, target, err := addrOf(relaytest.Multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
-	relaytest.Must(t, err)
-	for range 20 {
-		d := tls.Dialer{Config: &tls.Config{ServerName: domain, InsecureSkipVerify: true}}
-		if conn, err := d.DialContext(relaytest.Context(t), "tcp", target); err == nil {
-			conn.Close()
-			t.Fatal("a certificate was served")
-		}
-	}
-	if n := ca.Orders() - orders; n != 0 {
-		t.Errorf("20 visitors made %d orders", n)
-	}
-}
-
-// Nor does a visitor without ECDSA make it order an RSA certificate.
-func TestOneCertificateForAll(t *testing.T) {
-	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
-	r := start(t, c)
-	orders := ca.Orders()
-	_, target, err := addrOf(relaytest.Multiaddrs(t, strings.TrimSuffix(c.Listen.WSS[0].String(), "/tls/ws"))[0])
-	relaytest.Must(t, err)
-	d := tls.Dialer{Config: &tls.Config{
-		ServerName: domain, InsecureSkipVerify: true,
-		MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256},
-	}}
-	if conn, err := d.DialContext(relaytest.Context(t), "tcp", target); err == nil {
-		conn.Close()
-		t.Error("a visitor without ECDSA was served")
-	}
-	if n := ca.Orders() - orders; n != 0 {
-		t.Errorf("a visitor without ECDSA made %d orders", n)
-	}
-	if !r.Status().Certificate.Loaded() {
-		t.Error("no certificate")
-	}
-}
-
 // A CA that takes connections and never answers does not hold up a stop.
 func TestStopWhileCAHangs(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -228,10 +179,6 @@ func TestCertificateThatCannotBeStored(t *testing.T) {
 		t.Error("the status page does not say so")
 	}
 	serial := resp.TLS.PeerCertificates[0].SerialNumber
-	for range 3 {
-		r.certs.renewManager() // as after a failure
-		r.certs.check(t.Context(), time.Now())
-	}
 	if n := ca.Orders(); n != 1 {
 		t.Errorf("the CA saw %d orders, want 1", n)
 	}
@@ -242,37 +189,6 @@ func TestCertificateThatCannotBeStored(t *testing.T) {
 	resp, _ = get(t, r.Relay, ca.RootPEM, "/healthz")
 	if got := resp.TLS.PeerCertificates[0].SerialNumber; got.Cmp(serial) != 0 || ca.Orders() != 1 {
 		t.Errorf("after a restart the certificate is %s with %d orders in all, want %s with one", got, ca.Orders(), serial)
-	}
-}
-
-// By a clock that is wrong the certificate may seem expired, or not valid yet. The
-// visitors' clocks decide, and nothing is ordered.
-func TestCertificateByAWrongClock(t *testing.T) {
-	c, ca := withDomain(t, relaytest.LimitConfig(t), pebble.Options{})
-	r := start(t, c)
-	relaytest.Must(t, r.stop())
-	r2, err := New(c, relaytest.Log(t))
-	relaytest.Must(t, err)
-	// autocert refuses what it holds to be out of its time; an error of the manager
-	// stands for that here, since its clock cannot be set.
-	hello := modern(domain)
-	r2.certs.retry = time.Now().Add(time.Hour)
-	cert, err := r2.certs.get(hello)
-	relaytest.Must(t, err)
-	if !cert.Leaf.Equal(r.certs.leaf) {
-		t.Error("the certificate on disk is not served")
-	}
-	for _, other := range []string{"another.test", ""} {
-		if _, err := r2.certs.get(modern(other)); err == nil {
-			t.Errorf("it is served for %q", other)
-		}
-	}
-	hello.SupportedProtos = []string{"acme-tls/1"}
-	if _, err := r2.certs.get(hello); err == nil {
-		t.Error("it is served to the CA's validation")
-	}
-	if n := ca.Orders(); n != 1 {
-		t.Errorf("%d orders", n)
 	}
 }
 
@@ -365,11 +281,8 @@ func TestOwnCertificate(t *testing.T) {
 	}
 	write(domain)
 	relaytest.Eventually(t, "the new certificate is read", func() bool {
-		return r.certs.own.get().Leaf.SerialNumber.String() != before && r.Status().Certificate.Error == ""
+		return serial() != before && r.Status().Certificate.Error == ""
 	})
-	if serial() == before {
-		t.Error("the new certificate is not served")
-	}
 	if _, err := relaytest.Reserve(t, relaytest.NewPeer(t, readFile(t, c.TLS.Cert)), dialable(t, r.Relay)["wss"]); err != nil {
 		t.Errorf("by wss: %v", err)
 	}
@@ -397,35 +310,4 @@ func selfSigned(t testing.TB, name string) (cert, key []byte) {
 	raw, err := x509.MarshalPKCS8PrivateKey(private)
 	relaytest.Must(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: raw})
-}
-
-// What is found in the CA's answers is short, on one line, and only what went wrong.
-func TestReasonIn(t *testing.T) {
-	for name, tc := range map[string]struct {
-		status int
-		body   string
-		want   string
-	}{
-		"no JSON":   {500, "<html>", ""},
-		"a nonce":   {400, `{"type":"urn:ietf:params:acme:error:badNonce","detail":"x"}`, ""},
-		"a limit":   {429, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many\ncertificates"}`, "the CA refused: rateLimited: too many certificates"},
-		"a check":   {200, `{"challenges":[{"type":"http-01"},{"type":"tls-alpn-01","error":{"type":"urn:ietf:params:acme:error:connection","detail":"203.0.113.7: refused"}}]}`, "the CA's check by tls-alpn-01 failed: connection: 203.0.113.7: refused"},
-		"all well":  {200, `{"status":"valid"}`, ""},
-		"very long": {403, `{"type":"t","detail":"` + strings.Repeat("é", 400) + `"}`, "the CA refused: t: " + strings.Repeat("é", 150) + "..."},
-	} {
-		if got := reasonIn([]byte(tc.body), tc.status); got != tc.want {
-			t.Errorf("%s: %q, want %q", name, got, tc.want)
-		}
-	}
-}
-
-func FuzzReasonIn(f *testing.F) {
-	f.Add([]byte(`{"type":"urn:ietf:params:acme:error:rateLimited","detail":"x"}`), 429)
-	f.Add([]byte(`{"challenges":[{"type":"http-01","error":{"detail":"x"}}]}`), 200)
-	f.Add([]byte(`[]`), 200)
-	f.Fuzz(func(t *testing.T, body []byte, status int) {
-		if s := reasonIn(body, status); len(s) > 1000 || strings.ContainsAny(s, "\n\r\x00") {
-			t.Errorf("%q", s)
-		}
-	})
 }

@@ -61,9 +61,9 @@ func packages(t *testing.T) []listed {
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges. Its root puts the rooms together; circuit and
 	// doctor do not know each other.
-	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/buildinfo", "internal/cashaddr", "internal/certstore", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
+	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
 	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
-	"relay/doctor":    {"relay/config", "relay/status", "internal/buildinfo", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
+	"relay/doctor":    {"relay/config", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
 	"relay/config":    {"internal/config"},
 	"relay/refusal":   {},
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
@@ -72,7 +72,7 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certstore", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
@@ -99,7 +99,7 @@ var mayImport = map[string][]string{
 	"internal/archive":             {"internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
 	"internal/cashaddr":            {},
-	"internal/certstore":           {"internal/durable"},
+	"internal/certs":               {"internal/durable", "internal/listen"},
 	"internal/checkpage":           {},
 	"internal/cli":                 {"internal/buildinfo"},
 	"internal/config":              {},
@@ -276,7 +276,7 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "relay/doctor", "monitor/probe", "internal/coord", "internal/bench"}, "as above"},
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "relay/config", "relay/doctor", "relay/relaytest", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
-	{"golang.org/x/crypto/acme/...", []string{"relay", "monitor", "internal/certstore"}, "certificates are fetched by who serves them, and kept in one way"},
+	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
 	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 

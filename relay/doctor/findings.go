@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/relay/config"
 )
 
@@ -267,7 +268,7 @@ func trusted(c config.Config) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("read acme.ca_file: %w", err)
 	}
 	pool = pool.Clone()
-	pool.AppendCertsFromPEM(pem) // newCerts refuses one without certificates
+	pool.AppendCertsFromPEM(pem) // certs.New refuses one without certificates
 	return pool, nil
 }
 
@@ -289,7 +290,7 @@ func readClock(ctx context.Context, cfg config.Config) clock {
 	if within := time.Duration(kernel.Maxerror) * time.Microsecond; err == nil && state != unix.TIME_ERROR && within < clockOff {
 		return clock{synced: true, within: within}
 	}
-	client, _, err := cfg.ACME.Client()
+	client, _, err := certs.Client(cfg.ACME.CAFile)
 	if err != nil {
 		return clock{err: err}
 	}

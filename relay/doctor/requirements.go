@@ -12,6 +12,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
@@ -19,7 +20,6 @@ import (
 // What is asked of the machine.
 const (
 	diskFree     = 200 << 20
-	certTime     = 7 * 24 * time.Hour // a certificate that is closer to its end was not renewed
 	clockOff     = 5 * time.Second
 	updateEvery  = 31 * 24 * time.Hour
 	announceLate = 5 * time.Minute
@@ -384,7 +384,7 @@ func (j judge) certificate() status.Requirement {
 		return notMet("Wait a minute after the first start; then look into the log.", "none is presented on %s: %v", p.addr, p.err)
 	case p.untrusted != nil:
 		return notMet("With a certificate of your own (tls.cert), give the whole chain, issued for "+j.cfg.Domain+" by a public CA; else see acme.directory.", "browsers do not trust it, presented %s: %v", where, p.untrusted)
-	case left < certTime && p.life > 2*certTime:
+	case certs.Overdue(p.notAfter.Add(-p.life), p.notAfter, j.f.at):
 		return notMet("See that ports 443 and 80 are open to all, and look into the log; with a certificate of your own, put a new one in its place.", "it expires on %s and is not renewed%s", p.notAfter.Format(time.DateOnly), behind("; ", said))
 	case !ours && j.records().Outcome != status.Met:
 		return unknown("First see that the domain leads to this relay.", "one by %s, valid until %s, is presented %s; that the domain leads to the relay is not shown", p.issuer, p.notAfter.Format(time.DateOnly), where)
