@@ -196,4 +196,10 @@ func (t *Tally) Endings() map[string]uint64 {
 	return maps.Clone(t.ends)
 }
 
-func Peer(p peer.ID) slog.Attr { return slog.String("peer", p.String()) }
+// Peer is a peer in the log.
+func Peer(p peer.ID) slog.Attr { return slog.Any("peer", who(p)) }
+
+// who is spelled out only where it is written.
+type who peer.ID
+
+func (w who) LogValue() slog.Value { return slog.StringValue(peer.ID(w).String()) }
