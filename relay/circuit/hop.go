@@ -15,7 +15,6 @@ import (
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/proto"
 	relayv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/relay"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/util"
-	ma "github.com/multiformats/go-multiaddr"
 	msmux "github.com/multiformats/go-multistream"
 	pb "google.golang.org/protobuf/proto"
 
@@ -100,7 +99,7 @@ func (svc *Service) serveReserve(s network.Stream) pbv2.Status {
 		svc.giveWay(got.gone)
 	}
 	p := conn.RemotePeer()
-	answer, err := svc.grant(p, got.until)
+	answer, err := svc.grant(p, got.until, now)
 	if err == nil {
 		err = svc.answer(s, answer)
 	}
@@ -133,7 +132,7 @@ func (svc *Service) mayAsk(conn network.Conn, now time.Time) (ip netip.Prefix, e
 // grant tells a peer of its reservation: until when, at which addresses others
 // reach it through the relay, and the voucher. Its limit is that of a circuit between
 // guests, if the peer is no member.
-func (svc *Service) grant(p peer.ID, expires time.Time) (*pbv2.HopMessage, error) {
+func (svc *Service) grant(p peer.ID, expires, now time.Time) (*pbv2.HopMessage, error) {
 	voucher, err := record.Seal(&proto.ReservationVoucher{Relay: svc.host.ID(), Peer: p, Expiration: expires}, svc.key)
 	if err != nil {
 		return nil, fmt.Errorf("sign a voucher: %w", err)
@@ -145,7 +144,7 @@ func (svc *Service) grant(p peer.ID, expires time.Time) (*pbv2.HopMessage, error
 	expire := uint64(expires.Unix())
 	m := &pbv2.HopMessage{
 		Type: pbv2.HopMessage_STATUS.Enum(), Status: pbv2.Status_OK.Enum(),
-		Reservation: &pbv2.Reservation{Expire: &expire, Addrs: svc.addrs(), Voucher: signed},
+		Reservation: &pbv2.Reservation{Expire: &expire, Addrs: svc.addrs(now), Voucher: signed},
 	}
 	if !svc.Member(p) {
 		m.Limit = svc.guestLimit().message()
@@ -153,18 +152,24 @@ func (svc *Service) grant(p peer.ID, expires time.Time) (*pbv2.HopMessage, error
 	return m, nil
 }
 
+// addrsEvery is how long the relay's addresses are told as they were found once: finding
+// them costs as much as signing a voucher.
+const addrsEvery = time.Second
+
 // addrs are the relay's addresses in reservations, each with /p2p/ID.
-func (svc *Service) addrs() (out [][]byte) {
-	own, err := ma.NewComponent("p2p", svc.host.ID().String())
-	if err != nil {
-		return nil
+func (svc *Service) addrs(now time.Time) [][]byte {
+	last := svc.told.Load()
+	if last != nil && now.Sub(last.at) < addrsEvery {
+		return last.addrs
 	}
+	next := &told{at: now}
 	for _, a := range svc.host.Addrs() {
 		if svc.tells(a) {
-			out = append(out, a.AppendComponent(own).Bytes())
+			next.addrs = append(next.addrs, a.AppendComponent(svc.self).Bytes())
 		}
 	}
-	return out
+	svc.told.Store(next)
+	return next.addrs
 }
 
 // serveConnect opens a circuit to the peer with a reservation.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/crypto"
@@ -52,6 +53,7 @@ type Service struct {
 	notifiee     network.Notifiee
 	scope        network.ResourceScopeSpan // of the service, for the buffers of circuits
 	metrics      relayv2.MetricsTracer
+	self         *ma.Component           // /p2p/ID
 	tells        func(ma.Multiaddr) bool // which of the relay's addresses a reservation lists
 	log          *slog.Logger
 	budget       *Budget
@@ -63,6 +65,8 @@ type Service struct {
 	buffer       int
 	newcomerTime time.Duration
 
+	told atomic.Pointer[told]
+
 	mu        sync.Mutex
 	limits    config.Limits
 	members   Membership
@@ -72,14 +76,24 @@ type Service struct {
 	perPeer   map[peer.ID]int // ends of circuits
 }
 
+// told are the relay's addresses, as reservations list them.
+type told struct {
+	at    time.Time // when they were looked up
+	addrs [][]byte
+}
+
 // New offers Circuit Relay v2 on h.
 func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.Tally, metrics relayv2.MetricsTracer, log *slog.Logger) (*Service, error) {
+	self, err := ma.NewComponent("p2p", h.ID().String())
+	if err != nil {
+		return nil, fmt.Errorf("offer reservations: %w", err)
+	}
 	turns, err := newTurns()
 	if err != nil {
 		return nil, err
 	}
 	svc := &Service{
-		host: h, key: h.Peerstore().PrivKey(h.ID()), metrics: metrics,
+		host: h, self: self, key: h.Peerstore().PrivKey(h.ID()), metrics: metrics,
 		tells: func(a ma.Multiaddr) bool {
 			// A domain of the relay's own is meant for others, even in a lab whose
 			// names look like private ones.

@@ -18,9 +18,9 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Reason is why a request is not served. The word is the same in the
+// Reason is why a request or a connection is not taken. The word is the same in the
 // metric relayd_refused_total, in the log line and in README.md, which lists them all
-// with the status that the peer is told.
+// with the status that the peer is told. The text is for people.
 type Reason struct {
 	Word, Text string
 	told       pbv2.Status // 0: of a limit, see Status
@@ -53,9 +53,9 @@ var (
 	PeerSpent  = &Reason{Word: "peer_budget", Text: "the peer's daily budget is spent"}
 	IPSpent    = &Reason{Word: "ip_budget", Text: "the address's daily budget is spent"}
 
-	NoPlace      = &Reason{Word: "reservations", Text: "all places are taken", limit: "reservations"}
-	NoGuestPlace = &Reason{Word: "guest_reservations", Text: "the guests' places are taken", limit: "guest_reservations"}
-	NoPlaceForIP = &Reason{Word: "reservations_per_ip", Text: "the places for this address are taken", limit: "reservations_per_ip"}
+	NoPlace      = &Reason{Word: "reservations", Text: "all reservations are taken", limit: "reservations"}
+	NoGuestPlace = &Reason{Word: "guest_reservations", Text: "the guests' reservations are taken", limit: "guest_reservations"}
+	NoPlaceForIP = &Reason{Word: "reservations_per_ip", Text: "the reservations for this address are taken", limit: "reservations_per_ip"}
 
 	TooManyCircuits = &Reason{Word: "circuits", Text: "too many circuits are open", limit: "circuits"}
 	GuestCircuits   = &Reason{Word: "guest_circuits", Text: "too many circuits between guests are open", limit: "guest_circuits"}
@@ -76,6 +76,13 @@ var (
 	Unfinished  = &Reason{Word: "unfinished", Text: "too many connections from this address have not finished their handshake", limit: "connections_per_ip"}
 	PeerConns   = &Reason{Word: "connections_per_peer", Text: "too many connections of this peer are open"}
 )
+
+// All are the reasons for which something is refused.
+var All = []*Reason{
+	Malformed, Relayed, Banned, NoHolder, NotTaken, TooOften, MonthSpent, PeerSpent, IPSpent,
+	NoPlace, NoGuestPlace, NoPlaceForIP, TooManyCircuits, GuestCircuits, PeerCircuits, IPCircuits, Resources,
+	Connections, IPConns, ConnectRate, Unfinished, PeerConns,
+}
 
 // OfConnection names the limit behind an error of the library's resource manager, which
 // tells them apart by their text only.
@@ -143,7 +150,7 @@ func NewTally(log *slog.Logger) *Tally {
 	return &Tally{Log: log, counts: map[Told]uint64{}, ends: map[string]uint64{}, said: map[string]*rate.Sometimes{}}
 }
 
-// refusal counts a refusal; status is empty where the peer is told none. A limit that is
+// Refused counts a refusal; status is empty where the peer is told none. A limit that is
 // reached is said to the operator, too, but seldom.
 func (t *Tally) Refused(status string, why error, who slog.Attr) {
 	reason := Of(why)
@@ -162,7 +169,7 @@ func (t *Tally) Refused(status string, why error, who slog.Attr) {
 	})
 }
 
-// end counts what the relay ended by itself.
+// Ended counts what the relay ended by itself.
 func (t *Tally) Ended(reason string, who slog.Attr) {
 	t.Log.LogAttrs(context.Background(), slog.LevelDebug, "ended", slog.String("reason", reason), who)
 	t.mu.Lock()
@@ -196,4 +203,10 @@ func (t *Tally) Endings() map[string]uint64 {
 	return maps.Clone(t.ends)
 }
 
-func Peer(p peer.ID) slog.Attr { return slog.String("peer", p.String()) }
+// Peer is a peer in the log.
+func Peer(p peer.ID) slog.Attr { return slog.Any("peer", who(p)) }
+
+// who is spelled out only where it is written.
+type who peer.ID
+
+func (w who) LogValue() slog.Value { return slog.StringValue(peer.ID(w).String()) }
