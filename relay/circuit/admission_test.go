@@ -20,8 +20,8 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
-// LoggedAt is a relay of which a test reads the log.
-func LoggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *page) {
+// loggedAt is a relay of which a test reads the log.
+func loggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *page) {
 	t.Helper()
 	log := &page{}
 	r := startLogging(t, c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})))
@@ -35,7 +35,7 @@ func LoggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relay
 func TestGuestsShareSettles(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 20, 4
-	r, _, log := LoggedAt(t, c, slog.LevelDebug)
+	r, _, log := loggedAt(t, c, slog.LevelDebug)
 	relay := r.info()
 	var hosts []host.Host
 	for i := range 6 {
@@ -139,7 +139,7 @@ func TestOverCapacitySettles(t *testing.T) {
 		t.Run(tc.limit, func(t *testing.T) {
 			c := relaytest.LimitConfig(t)
 			tc.change(&c.Limits)
-			r, members, _ := LoggedAt(t, c, slog.LevelInfo)
+			r, members, _ := loggedAt(t, c, slog.LevelInfo)
 			relay := r.info()
 			holder := relaytest.NewPeerAt(t, "127.0.2.1")
 			relaytest.AcceptRaw(holder, relaytest.SendBack)
@@ -230,7 +230,7 @@ func TestNewcomerIsWaitedFor(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Test.NewcomerTime = relaytest.Patience
 	c.Limits.Reservations, c.Limits.GuestReservations = 4, 1
-	r, _, _ := LoggedAt(t, c, slog.LevelInfo)
+	r, _, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := r.info()
 	_, err := relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.1"), relay)
 	relaytest.Must(t, err)
@@ -249,7 +249,7 @@ func TestNewcomersCircuits(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Test.NewcomerTime = time.Hour
 	c.Limits.GuestCircuitData, c.Limits.GuestCircuits = 16<<10, 80 // of them 20 for newcomers
-	r, members, _ := LoggedAt(t, c, slog.LevelInfo)
+	r, members, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := r.info()
 	to, from := relaytest.NewPeerAt(t, "127.0.1.1"), relaytest.NewPeerAt(t, "127.0.1.2")
 	_, err := relaytest.Reserve(t, to, relay)
@@ -319,7 +319,7 @@ func TestGuestsWithoutLimit(t *testing.T) {
 	c.Limits.GuestCircuitData = 0
 	c.Limits.PeerDay = 4 << 20
 	relaytest.Must(t, c.Validate())
-	r, _, _ := LoggedAt(t, c, slog.LevelInfo)
+	r, _, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := r.info()
 	to, from := relaytest.NewPeerAt(t, "127.0.1.1"), relaytest.NewPeerAt(t, "127.0.1.2")
 	rsvp, err := relaytest.Reserve(t, to, relay)
