@@ -3,32 +3,25 @@ package circuit
 import (
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/libp2p/go-libp2p"
-	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	pbv2 "github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/pb"
-	ma "github.com/multiformats/go-multiaddr"
-	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
-// LoggedAt is a relay of which a test reads the log.
-func LoggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *page) {
+// loggedAt is a relay of which a test reads the log.
+func loggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *page) {
 	t.Helper()
 	log := &page{}
 	r := startLogging(t, c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})))
@@ -42,7 +35,7 @@ func LoggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relay
 func TestGuestsShareSettles(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 20, 4
-	r, _, log := LoggedAt(t, c, slog.LevelDebug)
+	r, _, log := loggedAt(t, c, slog.LevelDebug)
 	relay := r.info()
 	var hosts []host.Host
 	for i := range 6 {
@@ -146,7 +139,7 @@ func TestOverCapacitySettles(t *testing.T) {
 		t.Run(tc.limit, func(t *testing.T) {
 			c := relaytest.LimitConfig(t)
 			tc.change(&c.Limits)
-			r, members, _ := LoggedAt(t, c, slog.LevelInfo)
+			r, members, _ := loggedAt(t, c, slog.LevelInfo)
 			relay := r.info()
 			holder := relaytest.NewPeerAt(t, "127.0.2.1")
 			relaytest.AcceptRaw(holder, relaytest.SendBack)
@@ -237,7 +230,7 @@ func TestNewcomerIsWaitedFor(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Test.NewcomerTime = relaytest.Patience
 	c.Limits.Reservations, c.Limits.GuestReservations = 4, 1
-	r, _, _ := LoggedAt(t, c, slog.LevelInfo)
+	r, _, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := r.info()
 	_, err := relaytest.Reserve(t, relaytest.NewPeerAt(t, "127.0.1.1"), relay)
 	relaytest.Must(t, err)
@@ -252,10 +245,11 @@ func TestNewcomerIsWaitedFor(t *testing.T) {
 // both ends would go by for its life. Strangers get no more out of that than their
 // share.
 func TestNewcomersCircuits(t *testing.T) {
+	t.Parallel()
 	c := relaytest.LimitConfig(t)
 	c.Test.NewcomerTime = time.Hour
 	c.Limits.GuestCircuitData, c.Limits.GuestCircuits = 16<<10, 80 // of them 20 for newcomers
-	r, members, _ := LoggedAt(t, c, slog.LevelInfo)
+	r, members, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := r.info()
 	to, from := relaytest.NewPeerAt(t, "127.0.1.1"), relaytest.NewPeerAt(t, "127.0.1.2")
 	_, err := relaytest.Reserve(t, to, relay)
@@ -325,7 +319,7 @@ func TestGuestsWithoutLimit(t *testing.T) {
 	c.Limits.GuestCircuitData = 0
 	c.Limits.PeerDay = 4 << 20
 	relaytest.Must(t, c.Validate())
-	r, _, _ := LoggedAt(t, c, slog.LevelInfo)
+	r, _, _ := loggedAt(t, c, slog.LevelInfo)
 	relay := r.info()
 	to, from := relaytest.NewPeerAt(t, "127.0.1.1"), relaytest.NewPeerAt(t, "127.0.1.2")
 	rsvp, err := relaytest.Reserve(t, to, relay)
@@ -342,206 +336,5 @@ func TestGuestsWithoutLimit(t *testing.T) {
 	}
 	if err := relaytest.Echo(t, from, to, relay, 8<<20); err == nil {
 		t.Error("8 MiB came through a budget of 4 MiB")
-	}
-}
-
-// line is a way to the relay that a test can cut without anybody being told.
-type line struct {
-	addr ma.Multiaddr
-	dead atomic.Bool
-}
-
-// newLine leads to a TCP or QUIC address of the relay.
-func newLine(t testing.TB, to ma.Multiaddr) *line {
-	t.Helper()
-	p := &line{}
-	network, hostPort, err := manet.DialArgs(to)
-	relaytest.Must(t, err)
-	if strings.HasPrefix(network, "udp") {
-		addr, err := net.ResolveUDPAddr(network, hostPort)
-		relaytest.Must(t, err)
-		p.addr = p.forwardUDP(t, addr)
-	} else {
-		p.addr = p.forwardTCP(t, hostPort)
-	}
-	return p
-}
-
-func (p *line) forwardTCP(t testing.TB, to string) ma.Multiaddr {
-	l, err := net.Listen("tcp", "127.0.0.3:0")
-	relaytest.Must(t, err)
-	var mu sync.Mutex
-	all := []io.Closer{l}
-	t.Cleanup(func() {
-		mu.Lock()
-		defer mu.Unlock()
-		for _, c := range all {
-			c.Close()
-		}
-	})
-	go func() {
-		for {
-			in, err := l.Accept()
-			if err != nil {
-				return
-			}
-			out, err := net.Dial("tcp", to)
-			if err != nil {
-				in.Close()
-				continue
-			}
-			mu.Lock()
-			all = append(all, in, out)
-			mu.Unlock()
-			for _, pair := range [][2]net.Conn{{in, out}, {out, in}} {
-				go func() {
-					buf := make([]byte, 32<<10)
-					for {
-						n, err := pair[0].Read(buf)
-						if p.dead.Load() {
-							return // without closing anything
-						}
-						if err != nil {
-							pair[1].Close()
-							return
-						}
-						if _, err := pair[1].Write(buf[:n]); err != nil {
-							return
-						}
-					}
-				}()
-			}
-		}
-	}()
-	return relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/tcp/%d", l.Addr().(*net.TCPAddr).Port))[0]
-}
-
-// forwardUDP serves one client.
-func (p *line) forwardUDP(t testing.TB, to *net.UDPAddr) ma.Multiaddr {
-	in, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 3)})
-	relaytest.Must(t, err)
-	out, err := net.DialUDP("udp4", nil, to)
-	relaytest.Must(t, err)
-	t.Cleanup(func() { in.Close(); out.Close() })
-	var client atomic.Pointer[net.UDPAddr]
-	go func() {
-		buf := make([]byte, 64<<10)
-		for {
-			n, from, err := in.ReadFromUDP(buf)
-			if err != nil {
-				return
-			}
-			client.Store(from)
-			if !p.dead.Load() {
-				_, _ = out.Write(buf[:n])
-			}
-		}
-	}()
-	go func() {
-		buf := make([]byte, 64<<10)
-		for {
-			n, err := out.Read(buf)
-			if err != nil {
-				return
-			}
-			if to := client.Load(); to != nil && !p.dead.Load() {
-				_, _ = in.WriteToUDP(buf[:n], to)
-			}
-		}
-	}()
-	return relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/udp/%d/quic-v1", in.LocalAddr().(*net.UDPAddr).Port))[0]
-}
-
-// A peer whose path broke comes back under its key on a new connection and reserves:
-// it is reached there, and not on the old connection, which has more streams.
-func TestPeerThatComesBack(t *testing.T) {
-	for _, kind := range []string{"tcp", "quic"} {
-		t.Run(kind, func(t *testing.T) {
-			c := relaytest.LimitConfig(t)
-			c.Listen.QUIC = relaytest.Multiaddrs(t, "/ip4/127.0.0.2/udp/0/quic-v1")
-			r := start(t, c)
-			at := r.byTransport()
-			relay := at[kind]
-			way := newLine(t, relay.Addrs[0])
-			key, _, err := crypto.GenerateEd25519Key(nil)
-			relaytest.Must(t, err)
-
-			before := relaytest.NewPeer(t, nil, libp2p.Identity(key))
-			_, err = relaytest.Reserve(t, before, peer.AddrInfo{ID: relay.ID, Addrs: []ma.Multiaddr{way.addr}})
-			relaytest.Must(t, err)
-			relaytest.AcceptRaw(before, relaytest.SendBack)
-			for i := range 2 {
-				h := relaytest.NewPeerAt(t, fmt.Sprintf("127.0.1.%d", i+1))
-				relaytest.Must(t, h.Connect(relaytest.Context(t), at["tcp"]))
-				relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, h, relay.ID, before.ID())))
-			}
-			way.dead.Store(true)
-
-			after := relaytest.NewPeer(t, nil, libp2p.Identity(key))
-			_, err = relaytest.Reserve(t, after, relay)
-			relaytest.Must(t, err)
-			came := make(chan struct{})
-			relaytest.AcceptRaw(after, func(s network.Stream) { close(came); relaytest.SendBack(s) })
-			h := relaytest.NewPeerAt(t, "127.0.1.3")
-			relaytest.Must(t, h.Connect(relaytest.Context(t), at["tcp"]))
-			relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, h, relay.ID, after.ID())))
-			<-came
-
-			// The reservation outlives the dead connection, and ends with its own.
-			for _, c := range r.host.Network().ConnsToPeer(after.ID()) {
-				if c != r.service.reservations.conn(after.ID(), time.Now()) {
-					relaytest.Must(t, c.Close())
-				}
-			}
-			relaytest.Eventually(t, "one connection is left", func() bool { return len(r.host.Network().ConnsToPeer(after.ID())) == 1 })
-			if !r.service.reservations.has(after.ID()) {
-				t.Error("the reservation went with a connection that it was not made on")
-			}
-			relaytest.Must(t, after.Close())
-			relaytest.Eventually(t, "the reservation ends with its connection", func() bool { return !r.service.reservations.has(after.ID()) })
-		})
-	}
-}
-
-// A reservation whose connection ends is reached over another one of the peer's.
-func TestReservationMovesToAnotherConnection(t *testing.T) {
-	c := relaytest.LimitConfig(t)
-	r := start(t, c)
-	relay := r.info()
-	h := relaytest.NewPeerAt(t, "127.0.1.1")
-	_, err := relaytest.Reserve(t, h, relay)
-	relaytest.Must(t, err)
-	key := h.Peerstore().PrivKey(h.ID())
-	second := relaytest.NewPeer(t, nil, libp2p.Identity(key))
-	relaytest.Must(t, second.Connect(relaytest.Context(t), relay))
-	relaytest.Eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(h.ID())) == 2 })
-	relaytest.Must(t, h.Close())
-	relaytest.Eventually(t, "the reservation has moved", func() bool {
-		conns := r.host.Network().ConnsToPeer(h.ID())
-		return len(conns) == 1 && r.service.reservations.conn(h.ID(), time.Now()) == conns[0]
-	})
-	relaytest.AcceptRaw(second, relaytest.SendBack)
-	from := relaytest.NewPeerAt(t, "127.0.1.3")
-	relaytest.Must(t, from.Connect(relaytest.Context(t), relay))
-	relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, from, relay.ID, second.ID())))
-}
-
-// A ban of one address takes the reservations made from there, and no others of peers
-// that come from there, too.
-func TestBanTakesTheConnection(t *testing.T) {
-	r := start(t, relaytest.LimitConfig(t))
-	relay := r.info()
-	key, _, err := crypto.GenerateEd25519Key(nil)
-	relaytest.Must(t, err)
-	bad := relaytest.NewPeer(t, nil, libp2p.Identity(key))
-	relaytest.Must(t, bad.Connect(relaytest.Context(t), relay))
-	good := relaytest.NewPeerAt(t, "127.0.1.7", libp2p.Identity(key))
-	_, err = relaytest.Reserve(t, good, relay)
-	relaytest.Must(t, err)
-	relaytest.Eventually(t, "both are connected", func() bool { return len(r.host.Network().ConnsToPeer(good.ID())) == 2 })
-	relaytest.Must(t, Ban(r.cfg.DataDir, "127.0.0.1"))
-	relaytest.Eventually(t, "the banned connection is closed", func() bool { return len(r.host.Network().ConnsToPeer(good.ID())) == 1 })
-	if !r.service.reservations.has(good.ID()) {
-		t.Error("the reservation from an address that is not banned is gone")
 	}
 }

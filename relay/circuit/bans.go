@@ -33,7 +33,7 @@ type BanList struct {
 	Networks []netip.Prefix
 }
 
-// ParseBan reads one entry: a peer ID, a network, or an address.
+// add takes in one entry: a peer ID, a network, or an address.
 func (b *BanList) add(entry string) error {
 	if id, err := peer.Decode(entry); err == nil {
 		if !slices.Contains(b.Peers, id) {

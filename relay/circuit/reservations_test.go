@@ -44,7 +44,7 @@ func ipOf(n int) netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 0, byte(n >> 8), byte(n)}), 32)
 }
 
-func TestPlacesExpire(t *testing.T) {
+func TestReservationsExpire(t *testing.T) {
 	now := time.Now()
 	table := tableFor(config.Limits{Reservations: 2, GuestReservations: 2, ReservationsPerIP: 2})
 	for _, p := range []peer.ID{"a", "b"} {
@@ -66,7 +66,7 @@ func TestPlacesExpire(t *testing.T) {
 	}
 }
 
-func TestPlacesPerAddress(t *testing.T) {
+func TestReservationsPerAddress(t *testing.T) {
 	now := time.Now()
 	table := tableFor(config.Limits{Reservations: 10, GuestReservations: 10, ReservationsPerIP: 2})
 	for _, p := range []peer.ID{"a", "b"} {
@@ -92,7 +92,7 @@ func TestPlacesPerAddress(t *testing.T) {
 
 // A peer reserves first and is known as a member later: it must not go on taking
 // a guest's reservation.
-func TestPlacesFollowTheClass(t *testing.T) {
+func TestReservationsFollowTheClass(t *testing.T) {
 	now := time.Now()
 	table := tableFor(config.Limits{Reservations: 4, GuestReservations: 1, ReservationsPerIP: 10})
 	for _, p := range []peer.ID{"a", "b", "c"} {
@@ -159,7 +159,7 @@ func TestGuestsKeepTheirTime(t *testing.T) {
 // Four addresses, or four networks of one IPv6 site, do not hold all the guests'
 // reservations for good, though each of their peers has a circuit: others get theirs, and
 // those that had to go do not get them back.
-func TestGuestsOfManyPlacesGiveWay(t *testing.T) {
+func TestGuestsOfLargeSitesGiveWay(t *testing.T) {
 	for name, from := range map[string]func(n int) netip.Prefix{
 		"four IPv4 addresses": func(n int) netip.Prefix { return ipOf(n % 4) },
 		"an IPv6 /62": func(n int) netip.Prefix {
@@ -206,7 +206,7 @@ func TestGuestsOfManyPlacesGiveWay(t *testing.T) {
 }
 
 // Whatever comes in whatever order, the table adds up.
-func TestPlacesAddUp(t *testing.T) {
+func TestReservationsAddUp(t *testing.T) {
 	const peers = 60
 	l := config.Limits{Reservations: 20, GuestReservations: 8, ReservationsPerIP: 5}
 	table := tableFor(l)

@@ -1,3 +1,11 @@
+// Package circuit is the HOP service of Circuit Relay v2, by the specification:
+// https://github.com/libp2p/specs/blob/master/relay/circuit-v2.md
+//
+// hop.go reads and answers requests. Whether one is served say bans.go, budget.go (how
+// often, and how much) and reservations.go (who holds one; sites.go counts guests by
+// where they come from). circuit.go opens circuits, carries what is said and ends them;
+// turns and lanes share the relay among those who pay for them, and stalled.go cuts
+// circuits when memory is short.
 package circuit
 
 import (

@@ -32,7 +32,8 @@ func startWithClub(t testing.TB, c config.Config) (*running, *relaytest.Club) {
 }
 
 // A thousand peers that come, reserve and go leave nothing behind.
-func TestPlacesComeBack(t *testing.T) {
+func TestReservationsComeBack(t *testing.T) {
+	t.Parallel()
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 40, 40
 	r := start(t, c)
@@ -78,7 +79,7 @@ func TestPlacesComeBack(t *testing.T) {
 	}
 }
 
-func TestGuestsNeverTakeMembersPlaces(t *testing.T) {
+func TestGuestsNeverTakeMembersReservations(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 5, 2
 	r, members := startWithClub(t, c)
@@ -252,6 +253,7 @@ func TestGuestTime(t *testing.T) {
 // A thousand clients behind one address, when the operator allows for it; and no
 // more than allowed.
 func TestManyBehindOneAddress(t *testing.T) {
+	t.Parallel()
 	const n = 1000
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 2*n, 2*n

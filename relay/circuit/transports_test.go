@@ -48,6 +48,7 @@ var ways = []way{
 // Whatever transports the two ends of a circuit have: each may close its direction and
 // still reads all that the other one says, and a reset comes through with its code.
 func TestCircuitsBetweenTransports(t *testing.T) {
+	t.Parallel()
 	c := relaytest.LimitConfig(t)
 	c.Limits.GuestCircuitData = 0
 	certificate, roots := certificateFor(t, net.IPv4(127, 0, 0, 2))
