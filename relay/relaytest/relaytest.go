@@ -1,5 +1,5 @@
-// Package relaytest has what the tests of the relay's rooms share: peers, and a
-// configuration for a lab.
+// Package relaytest has what the tests of the relay share: configurations, peers and what
+// they do to a relay, a network of their own.
 package relaytest
 
 import (
