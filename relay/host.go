@@ -37,10 +37,7 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 		return nil, err
 	}
 	limits.tally = r.tally
-	trimmer, err := connectionManager(c, cfg.Limits, cfg.Test.LoopbackCounts)
-	if err != nil {
-		return nil, err
-	}
+	trimmer := connectionManager(c, cfg.Limits, cfg.Test.LoopbackCounts)
 	trimmer.stays = cmp.Or(cfg.Test.StrangerStays, strangerStays)
 	book, err := newPeerbook()
 	if err != nil {

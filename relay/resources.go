@@ -115,7 +115,7 @@ func val(n int) rcmgr.LimitVal { return rcmgr.LimitVal(n) }
 
 // connectionManager makes the one that trims connections before the hard limits are
 // reached.
-func connectionManager(c config.Capacity, l config.Limits, loopbackCounts bool) (*trimmer, error) {
+func connectionManager(c config.Capacity, l config.Limits, loopbackCounts bool) *trimmer {
 	exempt := netip.Addr.IsLoopback
 	if loopbackCounts {
 		exempt = nil
