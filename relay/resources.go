@@ -77,6 +77,8 @@ func resourceManager(c config.Capacity, l config.Limits, loopbackCounts bool) (*
 		Stream: rcmgr.ResourceLimits{Streams: 1, StreamsInbound: 1, StreamsOutbound: 1, Memory: 32 << 20},
 	}
 	opts := []rcmgr.Option{
+		// They cost 2 % of a connect. What is refused the relay counts itself.
+		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnectionsPerIP}},
 			[]rcmgr.ConnLimitPerSubnet{
