@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
 	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
 	webrtc "github.com/libp2p/go-libp2p/p2p/transport/webrtc"
@@ -62,6 +64,8 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 		libp2p.DisableRelay(), // the client side: a relay is not reached through relays
 		libp2p.NonPublicAddrPublishing(cfg.Network.AllowPrivate),
 		libp2p.Muxer(yamux.ID, muxer),
+		libp2p.Security(libp2ptls.ID, newRecordsTLS),
+		libp2p.Security(noise.ID, noise.New),
 		// Naming one transport takes the defaults away, so all are named.
 		libp2p.Transport(tcp.NewTCPTransport),
 		libp2p.Transport(quic.NewTransport),
