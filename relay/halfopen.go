@@ -39,7 +39,7 @@ type halfOpen struct {
 	mu    sync.Mutex
 	n     int // unfinished connections
 	addrs map[netip.Prefix]*newcomers
-	seen  map[string]io.Closer
+	seen  map[string]io.Closer // by address, as a multiaddr's bytes
 }
 
 // newcomers are the unfinished connections of one address.
@@ -73,7 +73,7 @@ func newHalfOpen(m network.ResourceManager, perIP, all, bound int) *halfOpen {
 func (h *halfOpen) InterceptAccept(c network.ConnMultiaddrs) bool {
 	if conn, ok := c.(manet.Conn); ok { // not QUIC's
 		h.mu.Lock()
-		h.seen[c.RemoteMultiaddr().String()] = conn
+		h.seen[string(c.RemoteMultiaddr().Bytes())] = conn
 		h.mu.Unlock()
 	}
 	return true
@@ -107,7 +107,7 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 		return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
 	}
 	h.mu.Lock()
-	key := endpoint.String()
+	key := string(endpoint.Bytes())
 	conn := h.seen[key]
 	delete(h.seen, key)
 	if h.exempt != nil && h.exempt(ip.Addr()) {
@@ -125,10 +125,9 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 	}
 	h.n++
 	from.n++
-	ended := make(chan struct{})
-	var place *list.Element
+	mine := &halfOpenScope{h: h, from: from, ended: make(chan struct{})}
 	if conn != nil {
-		place = from.oldest.PushBack(&unfinished{conn, ended})
+		mine.place = from.oldest.PushBack(&unfinished{conn, mine.ended})
 	}
 	var leave *unfinished
 	var of netip.Prefix
@@ -137,14 +136,10 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 	}
 	crowded := h.n > h.crowded && conn != nil // QUIC asks where it may not be held up
 	h.mu.Unlock()
-	settle := sync.OnceFunc(func() {
-		h.settled(from, place)
-		close(ended)
-	})
 	if leave != nil {
 		h.tally.Ended(refusal.EndedUnfinished, slog.String("address", of.String()))
 		_ = leave.Close() // its handshake fails, which settles it
-		if crowded && leave.ended != ended {
+		if crowded && leave.ended != mine.ended {
 			within := time.NewTimer(leaveTime)
 			select {
 			case <-leave.ended:
@@ -153,12 +148,11 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 			within.Stop()
 		}
 	}
-	scope, err := h.ResourceManager.OpenConnection(dir, usefd, endpoint)
-	if err != nil {
-		settle()
+	if mine.ConnManagementScope, err = h.ResourceManager.OpenConnection(dir, usefd, endpoint); err != nil {
+		mine.settle()
 		return nil, err
 	}
-	return &halfOpenScope{ConnManagementScope: scope, settle: settle, tally: h.tally}, nil
+	return mine, nil
 }
 
 // pick is the oldest connection of the address with most of them.
@@ -175,19 +169,6 @@ func (h *halfOpen) pick() (*unfinished, netip.Prefix) {
 	return most.oldest.Remove(most.oldest.Front()).(*unfinished), most.ip
 }
 
-// settled forgets a connection, whether it finished or ended.
-func (h *halfOpen) settled(from *newcomers, place *list.Element) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if place != nil {
-		from.oldest.Remove(place)
-	}
-	h.n--
-	if from.n--; from.n == 0 {
-		delete(h.addrs, from.ip)
-	}
-}
-
 // The gater's other questions are not the relay's: who is banned may connect.
 func (h *halfOpen) InterceptPeerDial(peer.ID) bool               { return true }
 func (h *halfOpen) InterceptAddrDial(peer.ID, ma.Multiaddr) bool { return true }
@@ -196,16 +177,40 @@ func (h *halfOpen) InterceptSecured(network.Direction, peer.ID, network.ConnMult
 }
 func (h *halfOpen) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }
 
+// halfOpenScope is a connection from its first moment to its end. What it needs until it
+// is settled it holds no longer, since most of its life comes after that.
 type halfOpenScope struct {
 	network.ConnManagementScope
-	settle func()
-	tally  *refusal.Tally
+	h *halfOpen
+
+	// Of the mutex of h; nil once it is settled.
+	from  *newcomers
+	place *list.Element // nil: it cannot be closed
+	ended chan struct{}
+}
+
+// settle forgets the connection among the unfinished, whether it finished or ended.
+func (s *halfOpenScope) settle() {
+	s.h.mu.Lock()
+	defer s.h.mu.Unlock()
+	if s.from == nil {
+		return
+	}
+	if s.place != nil {
+		s.from.oldest.Remove(s.place)
+	}
+	s.h.n--
+	if s.from.n--; s.from.n == 0 {
+		delete(s.h.addrs, s.from.ip)
+	}
+	close(s.ended)
+	s.from, s.place, s.ended = nil, nil, nil
 }
 
 func (s *halfOpenScope) SetPeer(p peer.ID) error {
 	err := s.ConnManagementScope.SetPeer(p)
 	if err != nil {
-		s.tally.Refused("", refusal.PeerConns, refusal.Peer(p))
+		s.h.tally.Refused("", refusal.PeerConns, refusal.Peer(p))
 		return err
 	}
 	s.settle()

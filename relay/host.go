@@ -10,6 +10,8 @@ import (
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/p2p/muxer/yamux"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	libp2ptls "github.com/libp2p/go-libp2p/p2p/security/tls"
 	"github.com/libp2p/go-libp2p/p2p/transport/websocket"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
@@ -33,10 +35,7 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 		return nil, err
 	}
 	limits.tally = r.tally
-	trimmer, err := connectionManager(c, cfg.Limits, cfg.Test.LoopbackCounts)
-	if err != nil {
-		return nil, err
-	}
+	trimmer := connectionManager(c, cfg.Limits, cfg.Test.LoopbackCounts)
 	trimmer.stays = cmp.Or(cfg.Test.StrangerStays, strangerStays)
 	book, err := newPeerbook()
 	if err != nil {
@@ -61,6 +60,8 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 		libp2p.DisableRelay(), // the client side: a relay is not reached through relays
 		libp2p.NonPublicAddrPublishing(cfg.Network.AllowPrivate),
 		libp2p.Muxer(yamux.ID, muxer),
+		libp2p.Security(libp2ptls.ID, newRecordsTLS),
+		libp2p.Security(noise.ID, noise.New),
 	}
 	// Naming one transport takes the defaults away, so all are named.
 	for _, t := range config.Transports {

@@ -118,6 +118,12 @@ func (h *discreet) Handle(ctx context.Context, r slog.Record) error {
 	return h.Handler.Handle(ctx, out)
 }
 
+// hidden is text without addresses. It is made when it is written: most messages about
+// peers are repetitions, which are not.
+type hidden struct{ slog.Value }
+
+func (h hidden) LogValue() slog.Value { return slog.StringValue(hideAddresses(h.Value.String())) }
+
 // hideIn keeps what cannot hold an address and turns all else into text.
 func hideIn(a slog.Attr) slog.Attr {
 	v := a.Value.Resolve()
@@ -131,7 +137,7 @@ func hideIn(a slog.Attr) slog.Attr {
 		}
 		return slog.Group(a.Key, members...)
 	default:
-		return slog.String(a.Key, hideAddresses(v.String()))
+		return slog.Any(a.Key, hidden{v})
 	}
 }
 

@@ -10,8 +10,8 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// peerbook is the library's peerstore without the addresses at which peers say they
-// can be reached. A relay dials nobody at them: whom it dials it has from its
+// peerbook is the library's peerstore without what peers say of themselves: their
+// versions, which nobody asks for later, and the addresses at which they can be reached. A relay dials nobody at them: whom it dials it has from its
 // bootstrap list. And the library never forgets them: an entry that was made while
 // its peer was connected is not among those looked through for expired ones
 // (go-libp2p v0.51.0, pstoremem: UpdateAddrs leaves it out of the heap), so that each
@@ -38,3 +38,6 @@ func (b peerbook) AddAddrs(p peer.ID, addrs []ma.Multiaddr, ttl time.Duration) {
 		b.certifiedPeerstore.AddAddrs(p, addrs, ttl)
 	}
 }
+
+// Put keeps nothing. The library puts versions there, and nothing else.
+func (b peerbook) Put(peer.ID, string, any) error { return nil }

@@ -77,6 +77,8 @@ func resourceManager(c config.Capacity, l config.Limits, loopbackCounts bool) (*
 		Stream: rcmgr.ResourceLimits{Streams: 1, StreamsInbound: 1, StreamsOutbound: 1, Memory: 32 << 20},
 	}
 	opts := []rcmgr.Option{
+		// They cost 2 % of a connect. What is refused the relay counts itself.
+		rcmgr.WithMetricsDisabled(),
 		rcmgr.WithLimitPerSubnet(
 			[]rcmgr.ConnLimitPerSubnet{{PrefixLength: 32, ConnCount: l.ConnectionsPerIP}},
 			[]rcmgr.ConnLimitPerSubnet{
@@ -115,7 +117,7 @@ func val(n int) rcmgr.LimitVal { return rcmgr.LimitVal(n) }
 
 // connectionManager makes the one that trims connections before the hard limits are
 // reached.
-func connectionManager(c config.Capacity, l config.Limits, loopbackCounts bool) (*trimmer, error) {
+func connectionManager(c config.Capacity, l config.Limits, loopbackCounts bool) *trimmer {
 	exempt := netip.Addr.IsLoopback
 	if loopbackCounts {
 		exempt = nil

@@ -2,17 +2,16 @@ package relay
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/connmgr"
 	"github.com/libp2p/go-libp2p/core/host"
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
-	"github.com/libp2p/go-libp2p/p2p/net/connmgr"
 
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/refusal"
@@ -34,40 +33,65 @@ const (
 // reason. Only as many are closed as exceed the nine tenths, strangers' before members',
 // the oldest first; of one address only strangers'.
 //
-// The library's connection manager keeps the list of those who are protected. Its own
-// trimming is off: it closes all idle connections down to a lower mark, says nothing
-// about it, and knows no addresses.
+// It stands in for the library's connection manager, which closes all idle connections
+// down to a lower mark, says nothing about it, and knows no addresses; and which keeps
+// 1 KiB for each connection.
 type trimmer struct {
-	*connmgr.BasicConnMgr
-	all, perIP int // above these idle connections are closed
-	exempt     func(netip.Addr) bool
-	stays      time.Duration // strangerStays, or another in tests
+	connmgr.NullConnMgr     // takes no tags: nobody is worth more than others
+	all, perIP          int // above these idle connections are closed
+	exempt              func(netip.Addr) bool
+	stays               time.Duration // strangerStays, or another in tests
 
 	mu   sync.Mutex
 	n    int
 	byIP map[netip.Prefix]int
 	full map[netip.Prefix]int // addresses above perIP, and how many connections they have
+	kept map[peer.ID][]string // peers that are not idle, and why: by tags
 }
 
 // newTrimmer makes the connection manager of a host with these limits.
-func newTrimmer(connections, perIP int, exempt func(netip.Addr) bool) (*trimmer, error) {
-	m, err := connmgr.NewConnManager(0, 0)
-	if err != nil {
-		return nil, fmt.Errorf("make the connection manager: %w", err)
-	}
+func newTrimmer(connections, perIP int, exempt func(netip.Addr) bool) *trimmer {
 	mark := func(n int) int { return max(1, n*9/10) }
 	return &trimmer{
-		BasicConnMgr: m, all: mark(connections), perIP: mark(perIP), exempt: exempt,
-		byIP: map[netip.Prefix]int{}, full: map[netip.Prefix]int{},
-	}, nil
+		all: mark(connections), perIP: mark(perIP), exempt: exempt,
+		byIP: map[netip.Prefix]int{}, full: map[netip.Prefix]int{}, kept: map[peer.ID][]string{},
+	}
+}
+
+// Protect has the peer's connections kept, for one reason more.
+func (t *trimmer) Protect(p peer.ID, tag string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.Contains(t.kept[p], tag) {
+		t.kept[p] = append(t.kept[p], tag)
+	}
+}
+
+// Unprotect takes a reason back and says whether others are left.
+func (t *trimmer) Unprotect(p peer.ID, tag string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	left := slices.DeleteFunc(t.kept[p], func(other string) bool { return other == tag })
+	if len(left) == 0 {
+		delete(t.kept, p)
+		return false
+	}
+	t.kept[p] = left
+	return true
+}
+
+// IsProtected says whether the peer is kept for this reason, or for any if tag is empty.
+func (t *trimmer) IsProtected(p peer.ID, tag string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return tag == "" && len(t.kept[p]) > 0 || slices.Contains(t.kept[p], tag)
 }
 
 // Notifee is how the host tells of connections, from the first one on.
 func (t *trimmer) Notifee() network.Notifiee {
-	library := t.BasicConnMgr.Notifee()
 	return &network.NotifyBundle{
-		ConnectedF:    func(n network.Network, c network.Conn) { t.count(c, 1); library.Connected(n, c) },
-		DisconnectedF: func(n network.Network, c network.Conn) { t.count(c, -1); library.Disconnected(n, c) },
+		ConnectedF:    func(_ network.Network, c network.Conn) { t.count(c, 1) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { t.count(c, -1) },
 	}
 }
 

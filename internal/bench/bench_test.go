@@ -163,7 +163,7 @@ func TestJudge(t *testing.T) {
 		got[o.name] = spread(o.measured) + " " + o.verdict()
 	}
 	for name, want := range map[string]string{
-		"CPU per GiB, tcp/noise, against haproxy TLS to TLS":          "1.2 (0.9 to 1.2) met",
+		"the same, against haproxy with AES":                          "1.2 (0.9 to 1.2) met",
 		"a circuit's rate beside 50 of one other peer, against alone": "0.2 MISSED",
 		"of 1,000 clients behind one address, served":                 "1000 aim",
 		"CPU per GiB, quic, against haproxy":                          "- not measured",

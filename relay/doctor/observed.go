@@ -66,6 +66,7 @@ func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err er
 	if err != nil {
 		return nil, err
 	}
+	visitor := visitorAgent()
 	return func() {
 		defer sub.Close()
 		for {
@@ -77,7 +78,7 @@ func (o *observers) watch(ctx context.Context, h host.Host) (loop func(), err er
 					return
 				}
 				ev := e.(event.EvtPeerIdentificationCompleted)
-				if ev.AgentVersion == visitorAgent() {
+				if ev.AgentVersion == visitor {
 					continue // from this machine, most likely
 				}
 				o.note(ev.Conn.RemoteMultiaddr(), ev.Conn.LocalMultiaddr(), ev.ObservedAddr, ev.Conn.Stat().Direction, time.Now())
