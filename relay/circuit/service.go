@@ -56,8 +56,7 @@ type Service struct {
 	budget       *Budget
 	banned       *Bans
 	reservations *table
-	turns        *turns
-	lanes        *lanes
+	scheduler    *scheduler
 
 	buffer       int
 	newcomerTime time.Duration
@@ -74,7 +73,7 @@ type Service struct {
 
 // New offers Circuit Relay v2 on h.
 func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.Tally, metrics relayv2.MetricsTracer, log *slog.Logger) (*Service, error) {
-	turns, err := newTurns()
+	poll, err := newPoll()
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +84,7 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 			// names look like private ones.
 			return cfg.Network.AllowPrivate || config.IsWSS(a) || manet.IsPublicAddr(a)
 		},
-		Tally: t, log: log, budget: budget, banned: bans, turns: turns, lanes: newLanes(turns.idle),
+		Tally: t, log: log, budget: budget, banned: bans, scheduler: newScheduler(poll),
 		buffer:       int(cfg.Limits.Buffer),
 		newcomerTime: cmp.Or(cfg.Test.NewcomerTime, newcomerTime),
 		limits:       cfg.Limits,
