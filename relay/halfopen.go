@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/control"
@@ -13,6 +14,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
+	"golang.org/x/sys/unix"
 
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/refusal"
@@ -112,7 +114,11 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 	delete(h.seen, key)
 	if h.exempt != nil && h.exempt(ip.Addr()) {
 		h.mu.Unlock()
-		return h.ResourceManager.OpenConnection(dir, usefd, endpoint)
+		scope, err := h.ResourceManager.OpenConnection(dir, usefd, endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return &halfOpenScope{ConnManagementScope: scope, h: h, conn: conn}, nil
 	}
 	from := h.addrs[ip]
 	if from == nil {
@@ -125,7 +131,7 @@ func (h *halfOpen) openConnection(dir network.Direction, usefd bool, endpoint ma
 	}
 	h.n++
 	from.n++
-	mine := &halfOpenScope{h: h, from: from, ended: make(chan struct{})}
+	mine := &halfOpenScope{h: h, conn: conn, from: from, ended: make(chan struct{})}
 	if conn != nil {
 		mine.place = from.oldest.PushBack(&unfinished{conn, mine.ended})
 	}
@@ -181,7 +187,8 @@ func (h *halfOpen) InterceptUpgraded(network.Conn) (bool, control.DisconnectReas
 // is settled it holds no longer, since most of its life comes after that.
 type halfOpenScope struct {
 	network.ConnManagementScope
-	h *halfOpen
+	h    *halfOpen
+	conn io.Closer // nil: QUIC's
 
 	// Of the mutex of h; nil once it is settled.
 	from  *newcomers
@@ -220,4 +227,21 @@ func (s *halfOpenScope) SetPeer(p peer.ID) error {
 func (s *halfOpenScope) Done() {
 	s.ConnManagementScope.Done() // the place is free first: a newcomer may wait for it
 	s.settle()
+}
+
+// BoundUnsent tells the kernel how much of the connection it may hold that it has not
+// sent, for the scheduler of circuits.
+func (s *halfOpenScope) BoundUnsent(bytes int) {
+	socket, ok := s.conn.(syscall.Conn)
+	if !ok {
+		return // QUIC sends no sooner than it may
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return // it was closed
+	}
+	_ = raw.Control(func(fd uintptr) {
+		// It fails where the kernel does not know it, and is a matter of quality.
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, bytes)
+	})
 }

@@ -28,6 +28,7 @@ type variant struct {
 	fresh    bool   // a new process for each round, because the load leaves traces
 	beside   int    // share: how many circuits a hog fills in the second half
 	sameDest bool   // share: they lead where the other one leads
+	mbit     int    // share: how fast the link to it is; 0: as fast as the machine
 }
 
 func (v variant) name() string {
@@ -35,7 +36,10 @@ func (v variant) name() string {
 	if v.over != "" {
 		name += " " + v.over
 	}
-	if v.sameDest {
+	switch {
+	case v.mbit > 0:
+		name += fmt.Sprintf(" %d Mbit/s", v.mbit)
+	case v.sameDest:
 		name += " same destination"
 	}
 	return name
@@ -105,8 +109,8 @@ func experiments(s Scale) []experiment {
 
 	// It takes in hundreds of MiB before it lets any go, so that what a window of
 	// time shows is chance: it has to carry an amount to the end.
-	slow := of(subject.JS)
-	slow.fresh, slow.job.Amount = true, s.Amount
+	whole := of(subject.JS)
+	whole.fresh, whole.job.Amount = true, s.Amount
 
 	bulk := experiment{name: "bulk", about: "one stream through one circuit", rounds: s.Rounds}
 	for _, name := range []string{subject.HAProxy, subject.HAProxyChaCha, subject.GoProxy, subject.GoProxyChaCha} {
@@ -117,7 +121,7 @@ func experiments(s Scale) []experiment {
 	bulk.variants = slices.Concat(bulk.variants,
 		relay("bulk", of(subject.Relayd), every...),
 		relay("bulk", of(subject.Library), every...),
-		relay("bulk", slow, "tcp/noise"))
+		relay("bulk", whole, "tcp/noise"))
 
 	together := func(name string) variant {
 		v := of(name)
@@ -150,6 +154,19 @@ func experiments(s Scale) []experiment {
 		}
 	}
 
+	// Buffers on a slow link fill and empty in seconds.
+	slow := experiment{name: "slow", about: "one circuit beside 50 of one other peer, over a slow link to one destination", rounds: s.Counts}
+	for _, mbit := range []int{10, 100} {
+		for _, over := range []string{"tcp/noise", "quic"} {
+			for _, name := range []string{subject.Relayd, subject.Library} {
+				v := of(name)
+				v.job.For *= 5
+				v.beside, v.sameDest, v.mbit = hogCircuits, true, mbit
+				slow.variants = append(slow.variants, relay("send", v, over)...)
+			}
+		}
+	}
+
 	attacked := func(name string) variant {
 		return variant{subject: name, fresh: true, settings: small, job: load.Job{For: s.Attack}}
 	}
@@ -163,7 +180,7 @@ func experiments(s Scale) []experiment {
 	trim := experiment{name: "trim", about: "more peers than the relay keeps connected", rounds: s.Counts,
 		variants: relay("trim", variant{subject: subject.Relayd, fresh: true, settings: few, job: load.Job{Peers: s.Trim, Others: 60, For: s.Wait}}, "tcp/noise")}
 
-	all := []experiment{bulk, many, peers, churn, share, attack, crowd}
+	all := []experiment{bulk, many, peers, churn, share, slow, attack, crowd}
 	if s.Trim > 0 {
 		all = append(all, trim)
 	}

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -170,7 +171,7 @@ func (r *runner) load(ctx context.Context, v variant) (load.Values, error) {
 // share measures a circuit alone, and then beside those of a hog, which lead to
 // the same peer or to another one. Each client is a process of its own, as it
 // would be elsewhere: it is the relay that is to be fair.
-func (r *runner) share(ctx context.Context, v variant) (load.Values, error) {
+func (r *runner) share(ctx context.Context, v variant) (values load.Values, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	job := func(kind string, from int, to peer.ID) load.Job {
@@ -183,7 +184,14 @@ func (r *runner) share(ctx context.Context, v variant) (load.Values, error) {
 		return nil, err
 	}
 	defer stop()
-	alone, err := r.once(ctx, job("send", 1, dest))
+	if v.mbit > 0 {
+		undo, err := lab.Link{To: lab.Client(0), Mbit: v.mbit}.Shape()
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, undo()) }()
+	}
+	alone, err := r.either(ctx, v, job("send", 1, dest))
 	if err != nil {
 		return nil, err
 	}
@@ -200,11 +208,37 @@ func (r *runner) share(ctx context.Context, v variant) (load.Values, error) {
 		return nil, err
 	}
 	defer stop()
-	beside, err := r.once(ctx, job("send", 1, dest))
+	beside, err := r.either(ctx, v, job("send", 1, dest))
 	if err != nil {
 		return nil, err
 	}
-	return load.Values{"share": beside["mb_s"] / alone["mb_s"], "alone_mb_s": alone["mb_s"], "beside_mb_s": beside["mb_s"], "busy": beside["busy"]}, nil
+	values = load.Values{"share": beside["mb_s"] / alone["mb_s"], "alone_mb_s": alone["mb_s"], "beside_mb_s": beside["mb_s"], "busy": beside["busy"]}
+	if v.mbit > 0 {
+		// Within the bound of 2 times, or 100 ms more, this is at most 1.
+		values["alone_p95_ms"], values["beside_p95_ms"] = alone["p95_ms"], beside["p95_ms"]
+		values["beside_median_ms"] = beside["median_ms"]
+		values["late"] = beside["p95_ms"] / max(2*alone["p95_ms"], alone["p95_ms"]+100)
+	}
+	return values, nil
+}
+
+// either sends, and on a slow link asks before.
+func (r *runner) either(ctx context.Context, v variant, send load.Job) (load.Values, error) {
+	if v.mbit == 0 {
+		return r.once(ctx, send)
+	}
+	ask := send
+	ask.Kind, ask.For = "ask", 2*ask.For // ten answers a second, of which the 20th part counts
+	answers, err := r.once(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := r.once(ctx, send)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(answers, sent)
+	return answers, nil
 }
 
 // begin starts a load that goes on until it is stopped.

@@ -74,7 +74,6 @@ type circuit struct {
 	limit     *circuitLimit // between guests; nil: none
 	bill      *bill
 	memory    network.ResourceScopeSpan // of its buffers
-	payer     *payer
 	asked     time.Time
 	up, down  direction // from src, and from dest
 
@@ -91,7 +90,7 @@ type circuit struct {
 
 // direction is one of a circuit's two.
 type direction struct {
-	to      *user // of the connection that it leads to
+	payer   *payer // of the connection that it leads to
 	carried int64
 	since   stamp // since when it waits for the end that it copies to; 0: it does not
 }
@@ -125,8 +124,7 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		limit = nil
 	}
 	c := &circuit{
-		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, payer: svc.turns.enter(src), asked: now, hop: s,
-		up: direction{to: svc.lanes.enter(dest, src)}, down: direction{to: svc.lanes.enter(src, src)},
+		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, asked: now, hop: s,
 	}
 	svc.circuits[c] = struct{}{}
 	svc.countClass(of, 1)
@@ -175,6 +173,8 @@ func (c *circuit) begin() {
 		c.timer = time.AfterFunc(after, then)
 	}
 	c.ways = 2
+	c.up.payer = c.service.scheduler.enter(c.stop.Conn(), c.src)
+	c.down.payer = c.service.scheduler.enter(c.hop.Conn(), c.src)
 	c.mu.Unlock()
 	go c.carry(c.hop, c.stop, &c.up)
 	go c.carry(c.stop, c.hop, &c.down)
@@ -224,9 +224,6 @@ func (c *circuit) copy(from, to network.Stream, d *direction, buf []byte) error 
 		n, readErr := from.Read(buf)
 		if n > 0 {
 			n, cut := c.charge(n, d)
-			if cut == nil {
-				c.service.turns.take(c.payer, n)
-			}
 			if n > 0 {
 				if err := c.write(to, buf[:n], d); err != nil {
 					return err
@@ -316,9 +313,11 @@ func (c *circuit) end() {
 	svc := c.service
 	c.bill.done()
 	c.memory.Done()
-	svc.turns.leave(c.payer)
-	svc.lanes.leave(c.up.to)
-	svc.lanes.leave(c.down.to)
+	for _, d := range []*direction{&c.up, &c.down} {
+		if d.payer != nil {
+			svc.scheduler.leave(d.payer)
+		}
+	}
 	svc.metrics.ConnectionClosed(time.Since(c.asked))
 	svc.mu.Lock()
 	defer svc.mu.Unlock()

@@ -67,8 +67,7 @@ type Service struct {
 	budget       *Budget
 	banned       *Bans
 	reservations *table
-	turns        *turns
-	lanes        *lanes
+	scheduler    *scheduler
 
 	buffer       int
 	newcomerTime time.Duration
@@ -96,7 +95,7 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 	if err != nil {
 		return nil, fmt.Errorf("offer reservations: %w", err)
 	}
-	turns, err := newTurns()
+	poll, err := newPoll()
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +106,7 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 			// names look like private ones.
 			return cfg.Network.AllowPrivate || config.IsWSS(a) || manet.IsPublicAddr(a)
 		},
-		Tally: t, log: log, budget: budget, banned: bans, turns: turns, lanes: newLanes(turns.idle),
+		Tally: t, log: log, budget: budget, banned: bans, scheduler: newScheduler(poll),
 		buffer:       int(cfg.Limits.Buffer),
 		newcomerTime: cmp.Or(cfg.Test.NewcomerTime, newcomerTime),
 		limits:       cfg.Limits,

@@ -26,12 +26,9 @@ const (
 
 // write passes on what is carried, and notes since when it has had to wait.
 func (c *circuit) write(to io.Writer, p []byte, d *direction) error {
-	c.service.lanes.begin(d.to, len(p))
-	defer c.service.lanes.end(d.to)
 	d.since.Store(time.Now().UnixNano())
 	defer d.since.Store(0)
-	_, err := to.Write(p)
-	return err
+	return d.payer.write(to, p)
 }
 
 // stalled says since when one end has taken nothing of what the other one sends.

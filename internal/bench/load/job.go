@@ -38,6 +38,7 @@ func (j Job) Do(ctx context.Context, ready func(Ready) error) (Values, error) {
 		"proxy":    Job.proxy,
 		"sink":     Job.sink,
 		"send":     Job.send,
+		"ask":      Job.ask,
 		"hog":      Job.hog,
 		"fill":     Job.fill,
 		"churn":    Job.churn,

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 )
 
@@ -34,15 +36,43 @@ func (j Job) sink(ctx context.Context, ready func(Ready) error) (Values, error) 
 	for {
 		select {
 		case c := <-p.circuits:
-			go drain(c)
+			go take(c)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
 	}
 }
 
-func drain(c io.ReadWriteCloser) {
+// The first byte on a circuit to a sink says what follows.
+const (
+	ofBulk      = 'b'
+	ofQuestions = 'q' // of the length question each, which come back
+)
+
+const question = 1 << 10
+
+func take(c io.ReadWriteCloser) {
 	defer c.Close()
+	var kind [1]byte
+	if _, err := io.ReadFull(c, kind[:]); err != nil {
+		return
+	}
+	if kind[0] == ofBulk {
+		drain(c)
+		return
+	}
+	q := make([]byte, question)
+	for {
+		if _, err := io.ReadFull(c, q); err != nil {
+			return
+		}
+		if _, err := c.Write(q); err != nil {
+			return
+		}
+	}
+}
+
+func drain(c io.ReadWriter) {
 	buf := make([]byte, 64<<10)
 	var total uint64
 	begin := time.Now()
@@ -64,6 +94,51 @@ func drain(c io.ReadWriteCloser) {
 	}
 }
 
+// toSink opens a circuit to a sink.
+func (j Job) toSink(ctx context.Context, p *Peer, kind byte) (network.MuxedStream, error) {
+	c, err := p.Connect(ctx, j.Dest)
+	if err == nil {
+		_, err = c.Write([]byte{kind})
+	}
+	return c, err
+}
+
+// ask sends a question to a sink every tenth of a second, and says how long the answers take.
+func (j Job) ask(ctx context.Context, _ func(Ready) error) (Values, error) {
+	p, err := Dial(ctx, j.Target, j.Over, j.From)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	if err := p.Identify(ctx); err != nil {
+		return nil, err
+	}
+	c, err := j.toSink(ctx, p, ofQuestions)
+	if err != nil {
+		return nil, err
+	}
+	q := make([]byte, question)
+	var took []time.Duration
+	every := time.NewTicker(100 * time.Millisecond)
+	defer every.Stop()
+	for begin := time.Now(); time.Since(begin) < j.For; <-every.C {
+		asked := time.Now()
+		if err := c.SetDeadline(asked.Add(2 * patience)); err != nil {
+			return nil, err
+		}
+		if _, err := c.Write(q); err != nil {
+			return nil, fmt.Errorf("ask: %w", err)
+		}
+		if _, err := io.ReadFull(c, q); err != nil {
+			return nil, fmt.Errorf("hear the answer: %w", err)
+		}
+		took = append(took, time.Since(asked))
+	}
+	slices.Sort(took)
+	at := func(percent int) float64 { return float64(took[len(took)*percent/100]) / float64(time.Millisecond) }
+	return Values{"median_ms": at(50), "p95_ms": at(95)}, nil
+}
+
 // send fills a circuit to a sink, and says at what rate it arrived there.
 func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
 	p, err := Dial(ctx, j.Target, j.Over, j.From)
@@ -74,7 +149,7 @@ func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
 	if err := p.Identify(ctx); err != nil {
 		return nil, err
 	}
-	c, err := p.Connect(ctx, j.Dest)
+	c, err := j.toSink(ctx, p, ofBulk)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +160,9 @@ func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A report that does not come is a rate of nothing.
+	// Slow links need longer until buffers are full. A report that does not come is a
+	// rate of nothing.
+	warmUp := max(warmUp, j.For/4)
 	if err := c.SetReadDeadline(begin.Add(warmUp + j.For + patience)); err != nil {
 		return nil, err
 	}
@@ -128,12 +205,16 @@ func (j Job) hog(ctx context.Context, ready func(Ready) error) (Values, error) {
 	if err := p.Identify(ctx); err != nil {
 		return nil, err
 	}
-	failed := make(chan error, j.Peers)
+	var circuits []network.MuxedStream
 	for n := range j.Peers {
-		c, err := p.Connect(ctx, j.Dest)
+		c, err := j.toSink(ctx, p, ofBulk)
 		if err != nil {
 			return nil, fmt.Errorf("circuit %d: %w", n+1, err)
 		}
+		circuits = append(circuits, c)
+	}
+	failed := make(chan error, j.Peers)
+	for _, c := range circuits { // to open one behind full ones takes long
 		end := make(chan error, 1)
 		fill(c, 0, end)
 		go func() {
