@@ -75,6 +75,7 @@ type circuit struct {
 	bill      *bill
 	memory    network.ResourceScopeSpan // of its buffers
 	payer     *payer
+	site      netip.Prefix // of src
 	asked     time.Time
 	up, down  direction // from src, and from dest
 
@@ -103,10 +104,14 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	switch {
 	case len(svc.circuits) >= svc.limits.Circuits:
 		return nil, refusal.TooManyCircuits
-	case of != ofMember && svc.guests >= svc.limits.GuestCircuits:
-		return nil, refusal.GuestCircuits
 	case svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer:
 		return nil, refusal.PeerCircuits
+	}
+	var leaves *circuit
+	if of != ofMember && svc.guests >= svc.limits.GuestCircuits {
+		if leaves = svc.guestCircuitOfMost(siteOf(ip)); leaves == nil {
+			return nil, refusal.GuestCircuits
+		}
 	}
 	memory, err := svc.scope.BeginSpan()
 	if err != nil {
@@ -117,6 +122,11 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		memory.Done()
 		return nil, err
 	}
+	if leaves != nil {
+		svc.countClass(leaves.class, -1)
+		leaves.class = ofMember                // it was counted out
+		go leaves.cut(refusal.EndedGuestsMost) // a reset waits for a peer that does not read
+	}
 	limit := guestLimit(svc.limits)
 	if of == ofNewcomer && (limit == nil || svc.newcomers >= newcomerCircuits(svc.limits) || !svc.budget.newcomer(src, ip, now)) {
 		of = ofGuests
@@ -125,7 +135,7 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		limit = nil
 	}
 	c := &circuit{
-		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, payer: svc.turns.enter(src), asked: now, hop: s,
+		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, payer: svc.turns.enter(src), site: siteOf(ip), asked: now, hop: s,
 		up: direction{to: svc.lanes.enter(dest, src)}, down: direction{to: svc.lanes.enter(src, src)},
 	}
 	svc.circuits[c] = struct{}{}
@@ -137,6 +147,34 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	}
 	svc.metrics.ConnectionOpened()
 	return c, nil
+}
+
+// guestCircuitOfMost is the oldest of the guests' circuits that the site with most of them
+// opened; nil: that site has hardly more than the one that asks. Else one address could
+// hold them all, and strangers and monitors would find the relay busy. Only who meets the
+// limit looks at all circuits. The service's mutex is held.
+func (svc *Service) guestCircuitOfMost(asks netip.Prefix) (oldest *circuit) {
+	count := map[netip.Prefix]int{}
+	for c := range svc.circuits {
+		if c.class != ofMember {
+			count[c.site]++
+		}
+	}
+	most := asks
+	for at, n := range count {
+		if n >= count[asks]+fairGap && n > count[most] {
+			most = at
+		}
+	}
+	if most == asks {
+		return nil
+	}
+	for c := range svc.circuits {
+		if c.class != ofMember && c.site == most && (oldest == nil || c.asked.Before(oldest.asked)) {
+			oldest = c
+		}
+	}
+	return oldest
 }
 
 // countClass counts n more circuits of a class; the service's mutex is held.

@@ -119,13 +119,14 @@ const (
 	EndedBanned     = "banned"             // a connection of a peer or an address that was banned meanwhile
 	EndedData       = "guest_circuit_data" // a circuit between guests
 	EndedTime       = "guest_circuit_time"
-	EndedNewcomer   = "newcomer" // its circuit, when neither end turned out to be a member
-	EndedMemory     = "memory"   // a circuit whose reader had stopped
+	EndedGuestsMost = "guest_circuits" // one of the address that has most of the guests', for another address's
+	EndedNewcomer   = "newcomer"       // its circuit, when neither end turned out to be a member
+	EndedMemory     = "memory"         // a circuit whose reader had stopped
 )
 
 // EndReasons are all of them: the budgets that end a circuit have the words by which they refuse one.
 var EndReasons = []string{
-	EndedIdle, EndedIdleForIP, EndedUnfinished, EndedGuest, EndedBanned, EndedData, EndedTime, EndedNewcomer, EndedMemory,
+	EndedIdle, EndedIdleForIP, EndedUnfinished, EndedGuest, EndedBanned, EndedData, EndedTime, EndedGuestsMost, EndedNewcomer, EndedMemory,
 	MonthSpent.Word, PeerSpent.Word, IPSpent.Word,
 }
 
