@@ -101,17 +101,12 @@ type direction struct {
 func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Prefix, of class, now time.Time) (*circuit, error) {
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
-	switch {
-	case len(svc.circuits) >= svc.limits.Circuits:
-		return nil, refusal.TooManyCircuits
-	case svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer:
+	if svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer {
 		return nil, refusal.PeerCircuits
 	}
-	var leaves *circuit
-	if of != ofMember && svc.guests >= svc.limits.GuestCircuits {
-		if leaves = svc.guestCircuitOfMost(siteOf(ip)); leaves == nil {
-			return nil, refusal.GuestCircuits
-		}
+	leaves, why, err := svc.circuitThatLeaves(of, siteOf(ip))
+	if err != nil {
+		return nil, err
 	}
 	memory, err := svc.scope.BeginSpan()
 	if err != nil {
@@ -123,9 +118,8 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		return nil, err
 	}
 	if leaves != nil {
-		svc.countClass(leaves.class, -1)
-		leaves.class = ofMember                // it was counted out
-		go leaves.cut(refusal.EndedGuestsMost) // a reset waits for a peer that does not read
+		svc.countOut(leaves)
+		go leaves.cut(why) // a reset waits for a peer that does not read
 	}
 	limit := guestLimit(svc.limits)
 	if of == ofNewcomer && (limit == nil || svc.newcomers >= newcomerCircuits(svc.limits) || !svc.budget.newcomer(src, ip, now)) {
@@ -139,7 +133,8 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		up: direction{to: svc.lanes.enter(dest, src)}, down: direction{to: svc.lanes.enter(src, src)},
 	}
 	svc.circuits[c] = struct{}{}
-	svc.countClass(of, 1)
+	svc.bySite.add(c.site, 1)
+	svc.countClass(c, 1)
 	for _, p := range []peer.ID{src, dest} {
 		if svc.perPeer[p]++; svc.perPeer[p] == 1 {
 			svc.host.ConnManager().Protect(p, circuitTag)
@@ -149,42 +144,69 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	return c, nil
 }
 
-// guestCircuitOfMost is the oldest of the guests' circuits that the site with most of them
-// opened; nil: that site has hardly more than the one that asks. Else one address could
-// hold them all, and strangers and monitors would find the relay busy. Only who meets the
-// limit looks at all circuits. The service's mutex is held.
-func (svc *Service) guestCircuitOfMost(asks netip.Prefix) (oldest *circuit) {
-	count := map[netip.Prefix]int{}
-	for c := range svc.circuits {
-		if c.class != ofMember {
-			count[c.site]++
-		}
+// circuitThatLeaves is the one that gives way to one more, and the word for it; nil: there
+// is room. It is the oldest of the site that opened most. Without that one address could
+// hold all circuits, and everybody else, monitors too, would find the relay busy. The
+// service's mutex is held.
+func (svc *Service) circuitThatLeaves(of class, asks netip.Prefix) (leaves *circuit, why string, err error) {
+	amongGuests := of != ofMember && svc.guests >= svc.limits.GuestCircuits
+	full, counts, word := refusal.TooManyCircuits, svc.bySite, refusal.EndedCircuits
+	switch {
+	case amongGuests:
+		full, counts, word = refusal.GuestCircuits, svc.guestsBySite, refusal.EndedGuestCircuits
+	case len(svc.circuits) < svc.limits.Circuits:
+		return nil, "", nil
 	}
-	most := asks
-	for at, n := range count {
-		if n >= count[asks]+fairGap && n > count[most] {
-			most = at
-		}
-	}
-	if most == asks {
-		return nil
+	most, ok := counts.most(asks)
+	if !ok {
+		return nil, "", full
 	}
 	for c := range svc.circuits {
-		if c.class != ofMember && c.site == most && (oldest == nil || c.asked.Before(oldest.asked)) {
-			oldest = c
+		if c.site == most && (!amongGuests || c.class != ofMember) && (leaves == nil || c.asked.Before(leaves.asked)) {
+			leaves = c
 		}
 	}
-	return oldest
+	return leaves, word, nil
 }
 
-// countClass counts n more circuits of a class; the service's mutex is held.
-func (svc *Service) countClass(of class, n int) {
-	if of != ofMember {
-		svc.guests += n
+// countOut has a circuit that ends count in no share any more.
+func (svc *Service) countOut(c *circuit) {
+	if _, counted := svc.circuits[c]; counted {
+		delete(svc.circuits, c)
+		svc.bySite.add(c.site, -1)
+		svc.countClass(c, -1)
 	}
-	if of == ofNewcomer {
+}
+
+// countClass counts n more circuits like c in the shares of its class; the service's mutex
+// is held.
+func (svc *Service) countClass(c *circuit, n int) {
+	if c.class != ofMember {
+		svc.guests += n
+		svc.guestsBySite.add(c.site, n)
+	}
+	if c.class == ofNewcomer {
 		svc.newcomers += n
 	}
+}
+
+// siteCounts are how many circuits each site opened.
+type siteCounts map[netip.Prefix]int
+
+func (s siteCounts) add(at netip.Prefix, n int) {
+	if s[at] += n; s[at] <= 0 {
+		delete(s, at)
+	}
+}
+
+// most is the site with most, if it has far more than the one that asks.
+func (s siteCounts) most(asks netip.Prefix) (most netip.Prefix, ok bool) {
+	for at, n := range s {
+		if n >= s[asks]+fairGap && n > s[most] {
+			most, ok = at, true
+		}
+	}
+	return most, ok
 }
 
 // opened notes the stream to dest, unless the circuit has ended meanwhile.
@@ -229,7 +251,7 @@ func (c *circuit) settle() {
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
 	if _, open := svc.circuits[c]; open {
-		svc.countClass(c.class, -1)
+		svc.countClass(c, -1)
 		c.class = ofMember
 	}
 }
@@ -360,8 +382,7 @@ func (c *circuit) end() {
 	svc.metrics.ConnectionClosed(time.Since(c.asked))
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
-	delete(svc.circuits, c)
-	svc.countClass(c.class, -1)
+	svc.countOut(c)
 	for _, p := range []peer.ID{c.src, c.dest} {
 		if svc.perPeer[p]--; svc.perPeer[p] <= 0 {
 			delete(svc.perPeer, p)

@@ -9,14 +9,27 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
-// One address cannot hold all circuits between guests: another one gets as many as leave it
-// less than eight behind, and costs the first one its oldest.
-func TestGuestCircuitsOfManyGiveWay(t *testing.T) {
-	c := relaytest.LimitConfig(t)
-	c.Limits.GuestCircuits = 2*fairGap + 4
-	r := start(t, c)
+// One address cannot hold all circuits, nor all those between guests: another one gets as
+// many as leave it less than eight behind, and costs the first one its oldest.
+func TestCircuitsOfManyGiveWay(t *testing.T) {
+	const circuits = 2*fairGap + 4
+	t.Run("of all", func(t *testing.T) {
+		c := relaytest.LimitConfig(t)
+		c.Limits.Circuits, c.Limits.GuestCircuits = circuits, 1
+		r, club := startWithClub(t, c)
+		shareOut(t, r, club, circuits, refusal.EndedCircuits)
+	})
+	t.Run("of guests", func(t *testing.T) {
+		c := relaytest.LimitConfig(t)
+		c.Limits.GuestCircuits = circuits
+		shareOut(t, start(t, c), &relaytest.Club{}, circuits, refusal.EndedGuestCircuits)
+	})
+}
+
+func shareOut(t *testing.T, r *running, club *relaytest.Club, circuits int, why string) {
 	relay := r.info()
 	holder := relaytest.NewPeerAt(t, "127.0.2.1")
+	club.Admit(holder.ID())
 	_, err := relaytest.Reserve(t, holder, relay)
 	relaytest.Must(t, err)
 	relaytest.AcceptRaw(holder, relaytest.SendBack)
@@ -24,7 +37,7 @@ func TestGuestCircuitsOfManyGiveWay(t *testing.T) {
 	relaytest.Must(t, hog.Connect(relaytest.Context(t), relay))
 	relaytest.Must(t, other.Connect(relaytest.Context(t), relay))
 	var hogs, others []network.Stream
-	for range c.Limits.GuestCircuits {
+	for range circuits {
 		hogs = append(hogs, relaytest.MustOpenRaw(t, hog, relay.ID, holder.ID()))
 	}
 	refused := func(from string, s network.Stream, err error) {
@@ -47,11 +60,11 @@ func TestGuestCircuitsOfManyGiveWay(t *testing.T) {
 			t.Errorf("circuit %d: %v", i, err)
 		}
 	}
-	if n := r.tally.Endings()[refusal.EndedGuestsMost]; n != fair {
+	if n := r.tally.Endings()[why]; n != fair {
 		t.Errorf("%d circuits were counted that gave way, want %d", n, fair)
 	}
-	if _, guests := r.service.Count(); guests != c.Limits.GuestCircuits {
-		t.Errorf("%d circuits are open between guests, want %d", guests, c.Limits.GuestCircuits)
+	if members, guests := r.service.Count(); members+guests != circuits {
+		t.Errorf("%d and %d circuits are open, want %d", members, guests, circuits)
 	}
 	for _, s := range append(hogs, others...) {
 		_ = s.Reset()
