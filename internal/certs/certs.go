@@ -105,7 +105,7 @@ func New(cfg Config) (*Keeper, error) {
 	k := &Keeper{cfg: cfg, loaded: make(chan struct{}), pause: cfg.RetryFirst}
 	if cfg.Cert != "" {
 		k.own = &ownCertificate{certFile: cfg.Cert, keyFile: cfg.Key, domain: cfg.Domain}
-		cert, err := k.own.reload()
+		cert, err := k.own.reload(time.Now())
 		if err != nil {
 			return nil, err
 		}
@@ -245,7 +245,7 @@ func (k *Keeper) Keep(ctx context.Context) {
 
 // checkOwn reads the operator's certificate again if its files changed.
 func (k *Keeper) checkOwn(now time.Time) {
-	cert, err := k.own.reload()
+	cert, err := k.own.reload(now)
 	if err != nil {
 		err = fmt.Errorf("the old certificate stays in use: %w", err)
 	}

@@ -386,6 +386,13 @@ func TestOwn(t *testing.T) {
 	if s := k.State(later); s.Error != "" || s.DaysLeft != 0 || !s.NotAfter.After(later) {
 		t.Errorf("renewed: %+v", s)
 	}
+	key, cert = selfSigned(t, now.Add(-time.Hour), now.Add(time.Hour)) // an old one, by mistake
+	must(t, os.WriteFile(cfg.Key, key, 0o600))
+	must(t, os.WriteFile(cfg.Cert, cert, 0o600))
+	k.checkOwn(later)
+	if s := k.State(later); !s.NotAfter.After(later) || !strings.Contains(s.Error, "the new tls.cert expired on") {
+		t.Errorf("replaced by an expired one: %+v", s)
+	}
 }
 
 // The name that plain HTTP leads to is the domain, whatever the visitor says.

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
 )
@@ -17,8 +18,9 @@ type ownCertificate struct {
 }
 
 // reload returns the certificate in use: a new one if the files changed. While they do
-// not fit each other, the old one stays: they are not replaced at one stroke.
-func (o *ownCertificate) reload() (*tls.Certificate, error) {
+// not fit each other, the old one stays: they are not replaced at one stroke. It stays, too,
+// when the new one has expired and it has not.
+func (o *ownCertificate) reload(now time.Time) (*tls.Certificate, error) {
 	old := o.cert.Load()
 	stamps := [2]durable.Stamp{durable.StampOf(o.certFile), durable.StampOf(o.keyFile)}
 	if old != nil && stamps == o.stamps {
@@ -30,6 +32,9 @@ func (o *ownCertificate) reload() (*tls.Certificate, error) {
 	}
 	if err := cert.Leaf.VerifyHostname(o.domain); err != nil {
 		return old, fmt.Errorf("tls.cert %s is not for the domain: %w", o.certFile, err)
+	}
+	if end := cert.Leaf.NotAfter; old != nil && now.After(end) && !now.After(old.Leaf.NotAfter) {
+		return old, fmt.Errorf("the new tls.cert expired on %s", end.Format(time.DateOnly))
 	}
 	o.stamps = stamps
 	o.cert.Store(&cert)

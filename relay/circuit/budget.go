@@ -44,8 +44,11 @@ const (
 // Budget counts what is carried, and for whom. Every byte is charged to the peer
 // that opened the circuit, to its address, and to the month.
 type Budget struct {
-	path string
-	log  *slog.Logger
+	path    string
+	log     *slog.Logger
+	replace func(path string, data []byte, perm fs.FileMode) error
+
+	file sync.Mutex // held while the file is written, and taken before mu
 
 	used     atomic.Int64 // in the month
 	monthMax atomic.Int64
@@ -106,7 +109,7 @@ func OpenBudget(dataDir string, l config.Limits, now time.Time, log *slog.Logger
 
 func openBudgetBy(clock *wallclock.Clock, dataDir string, l config.Limits, now time.Time, log *slog.Logger) *Budget {
 	b := &Budget{
-		path: filepath.Join(dataDir, trafficFile), log: log,
+		path: filepath.Join(dataDir, trafficFile), log: log, replace: durable.Replace,
 		clock: clock, limits: l,
 		peers: map[peer.ID]*account{}, ips: map[netip.Prefix]*account{},
 	}
@@ -439,6 +442,22 @@ func (b *Budget) Change(l config.Limits) {
 // Tend keeps the budget: a new month begins, idle accounts are forgotten, the
 // counts are written down.
 func (b *Budget) Tend(now time.Time) error {
+	b.file.Lock()
+	defer b.file.Unlock()
+	data, used, err := b.tend(now)
+	if data == nil && err == nil {
+		return nil
+	}
+	// Requests are charged meanwhile: a disk that is slow must not hold them up.
+	if err == nil {
+		err = b.replace(b.path, data, 0o600)
+	}
+	return b.written(used, err)
+}
+
+// tend does what there is to do in memory. It returns what is to be written, nil if that
+// is written already.
+func (b *Budget) tend(now time.Time) (data []byte, used int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.turn(now)
@@ -452,21 +471,26 @@ func (b *Budget) Tend(now time.Time) error {
 			delete(b.ips, k)
 		}
 	}
-	used, budget := b.used.Load(), b.monthMax.Load()
+	used = b.used.Load()
+	budget := b.monthMax.Load()
 	if !b.warned && budget > 0 && used >= budget/10*8 {
 		b.warned = true
 		b.log.Warn("80 % of the month's transfer budget is used; when it is spent, new reservations and circuits are refused until the month ends",
 			"used", config.Bytes(used).String(), "budget", config.Bytes(budget).String())
 	}
 	if used == b.saved && !b.stale {
-		return nil
+		return nil, used, nil
 	}
 	m := b.months
 	m.Bytes = used
-	data, err := json.Marshal(m)
-	if err == nil {
-		err = durable.Replace(b.path, append(data, '\n'), 0o600)
-	}
+	data, err = json.Marshal(m)
+	return append(data, '\n'), used, err
+}
+
+// written notes whether the counts could be written down.
+func (b *Budget) written(used int64, err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if err != nil {
 		err = fmt.Errorf("write the month's traffic count: %w", err)
 		said := "the month's traffic count cannot be written (" + durable.Reason(err) + "): it would be lost by a restart"

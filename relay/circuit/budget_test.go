@@ -3,6 +3,7 @@ package circuit
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -155,4 +156,29 @@ func TestLedgerChange(t *testing.T) {
 	if err := bill.charge(1); !errors.Is(err, refusal.MonthSpent) {
 		t.Errorf("the month: %v", err)
 	}
+}
+
+// While the count is written to a disk that does not answer, requests are charged.
+func TestSlowDiskHoldsUpNobody(t *testing.T) {
+	b := OpenBudget(t.TempDir(), config.Limits{CircuitsPerIP: 4}, time.Now(), relaytest.Log(t))
+	writing, written := make(chan struct{}), make(chan struct{})
+	b.replace = func(string, []byte, fs.FileMode) error {
+		close(writing)
+		<-written
+		return nil
+	}
+	b.used.Store(1)
+	tended := make(chan error, 1)
+	go func() { tended <- b.Tend(time.Now()) }()
+	<-writing
+	done := make(chan error, 1)
+	go func() { done <- b.admit(peerOf(t), ipOf(1), time.Now()) }()
+	select {
+	case err := <-done:
+		relaytest.Must(t, err)
+	case <-time.After(relaytest.Patience):
+		t.Error("a request waits for the disk")
+	}
+	close(written)
+	relaytest.Must(t, <-tended)
 }

@@ -74,6 +74,7 @@ type circuit struct {
 	limit     *circuitLimit // between guests; nil: none
 	bill      *bill
 	memory    network.ResourceScopeSpan // of its buffers
+	site      netip.Prefix              // of src
 	asked     time.Time
 	up, down  direction // from src, and from dest
 
@@ -99,13 +100,12 @@ type direction struct {
 func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Prefix, of class, now time.Time) (*circuit, error) {
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
-	switch {
-	case len(svc.circuits) >= svc.limits.Circuits:
-		return nil, refusal.TooManyCircuits
-	case of != ofMember && svc.guests >= svc.limits.GuestCircuits:
-		return nil, refusal.GuestCircuits
-	case svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer:
+	if svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer {
 		return nil, refusal.PeerCircuits
+	}
+	leaves, why, err := svc.circuitThatLeaves(of, siteOf(ip))
+	if err != nil {
+		return nil, err
 	}
 	memory, err := svc.scope.BeginSpan()
 	if err != nil {
@@ -116,6 +116,10 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		memory.Done()
 		return nil, err
 	}
+	if leaves != nil {
+		svc.countOut(leaves)
+		go leaves.cut(why) // a reset waits for a peer that does not read
+	}
 	limit := guestLimit(svc.limits)
 	if of == ofNewcomer && (limit == nil || svc.newcomers >= newcomerCircuits(svc.limits) || !svc.budget.newcomer(src, ip, now)) {
 		of = ofGuests
@@ -124,10 +128,11 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		limit = nil
 	}
 	c := &circuit{
-		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, asked: now, hop: s,
+		service: svc, src: src, dest: dest, limit: limit, class: of, bill: bill, memory: memory, site: siteOf(ip), asked: now, hop: s,
 	}
 	svc.circuits[c] = struct{}{}
-	svc.countClass(of, 1)
+	svc.bySite.add(c.site, 1)
+	svc.countClass(c, 1)
 	for _, p := range []peer.ID{src, dest} {
 		if svc.perPeer[p]++; svc.perPeer[p] == 1 {
 			svc.host.ConnManager().Protect(p, circuitTag)
@@ -137,14 +142,69 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	return c, nil
 }
 
-// countClass counts n more circuits of a class; the service's mutex is held.
-func (svc *Service) countClass(of class, n int) {
-	if of != ofMember {
-		svc.guests += n
+// circuitThatLeaves is the one that gives way to one more, and the word for it; nil: there
+// is room. It is the oldest of the site that opened most. Without that one address could
+// hold all circuits, and everybody else, monitors too, would find the relay busy. The
+// service's mutex is held.
+func (svc *Service) circuitThatLeaves(of class, asks netip.Prefix) (leaves *circuit, why string, err error) {
+	amongGuests := of != ofMember && svc.guests >= svc.limits.GuestCircuits
+	full, counts, word := refusal.TooManyCircuits, svc.bySite, refusal.EndedCircuits
+	switch {
+	case amongGuests:
+		full, counts, word = refusal.GuestCircuits, svc.guestsBySite, refusal.EndedGuestCircuits
+	case len(svc.circuits) < svc.limits.Circuits:
+		return nil, "", nil
 	}
-	if of == ofNewcomer {
+	most, ok := counts.most(asks)
+	if !ok {
+		return nil, "", full
+	}
+	for c := range svc.circuits {
+		if c.site == most && (!amongGuests || c.class != ofMember) && (leaves == nil || c.asked.Before(leaves.asked)) {
+			leaves = c
+		}
+	}
+	return leaves, word, nil
+}
+
+// countOut has a circuit that ends count in no share any more.
+func (svc *Service) countOut(c *circuit) {
+	if _, counted := svc.circuits[c]; counted {
+		delete(svc.circuits, c)
+		svc.bySite.add(c.site, -1)
+		svc.countClass(c, -1)
+	}
+}
+
+// countClass counts n more circuits like c in the shares of its class; the service's mutex
+// is held.
+func (svc *Service) countClass(c *circuit, n int) {
+	if c.class != ofMember {
+		svc.guests += n
+		svc.guestsBySite.add(c.site, n)
+	}
+	if c.class == ofNewcomer {
 		svc.newcomers += n
 	}
+}
+
+// siteCounts are how many circuits each site opened.
+type siteCounts map[netip.Prefix]int
+
+func (s siteCounts) add(at netip.Prefix, n int) {
+	if s[at] += n; s[at] <= 0 {
+		delete(s, at)
+	}
+}
+
+// most is the site with most, if it has far more than the one that asks.
+func (s siteCounts) most(asks netip.Prefix) (most netip.Prefix, ok bool) {
+	for at, n := range s {
+		if n >= s[asks]+fairGap && n > s[most] {
+			most, ok = at, true
+		}
+	}
+	return most, ok
 }
 
 // opened notes the stream to dest, unless the circuit has ended meanwhile.
@@ -191,7 +251,7 @@ func (c *circuit) settle() {
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
 	if _, open := svc.circuits[c]; open {
-		svc.countClass(c.class, -1)
+		svc.countClass(c, -1)
 		c.class = ofMember
 	}
 }
@@ -321,8 +381,7 @@ func (c *circuit) end() {
 	svc.metrics.ConnectionClosed(time.Since(c.asked))
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
-	delete(svc.circuits, c)
-	svc.countClass(c.class, -1)
+	svc.countOut(c)
 	for _, p := range []peer.ID{c.src, c.dest} {
 		if svc.perPeer[p]--; svc.perPeer[p] <= 0 {
 			delete(svc.perPeer, p)

@@ -123,13 +123,13 @@ func (r *running) wantNothingOpen(t *testing.T) {
 				protected++
 			}
 		}
-		return fmt.Sprint(of, len(r.service.circuits), len(r.service.perPeer), r.service.guests, r.service.newcomers, open, protected)
+		return fmt.Sprint(of, len(r.service.circuits), len(r.service.perPeer), len(r.service.bySite)+len(r.service.guestsBySite), r.service.guests, r.service.newcomers, open, protected)
 	}
-	nothing := fmt.Sprint(network.ScopeStat{}, 0, 0, 0, 0, 0, 0)
+	nothing := fmt.Sprint(network.ScopeStat{}, 0, 0, 0, 0, 0, 0, 0)
 	end := time.Now().Add(relaytest.Patience)
 	for got := held(); got != nothing; got = held() {
 		if time.Now().After(end) {
-			t.Fatalf("still held: %s (of the service, circuits, their peers, guests', newcomers', in accounts, protected)", got)
+			t.Fatalf("still held: %s (of the service, circuits, their peers, their sites, guests', newcomers', in accounts, protected)", got)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

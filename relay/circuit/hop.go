@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
@@ -165,7 +166,7 @@ func (svc *Service) addrs(now time.Time) [][]byte {
 	next := &told{at: now}
 	for _, a := range svc.host.Addrs() {
 		if svc.tells(a) {
-			next.addrs = append(next.addrs, a.AppendComponent(svc.self).Bytes())
+			next.addrs = append(next.addrs, slices.Clip(a).AppendComponent(svc.self).Bytes())
 		}
 	}
 	svc.told.Store(next)

@@ -81,6 +81,8 @@ type Service struct {
 	guests    int             // of the circuits
 	newcomers int             // of the guests' circuits: those without a limit
 	perPeer   map[peer.ID]int // ends of circuits
+	// How many circuits are open, and how many of the guests', by who opened them.
+	bySite, guestsBySite siteCounts
 }
 
 // told are the relay's addresses, as reservations list them.
@@ -112,6 +114,7 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 		limits:       cfg.Limits,
 		circuits:     map[*circuit]struct{}{},
 		perPeer:      map[peer.ID]int{},
+		bySite:       siteCounts{}, guestsBySite: siteCounts{},
 	}
 	svc.reservations = newTable(cfg.Limits, ReservationTTL, svc.Member, svc.inCircuit, func(p peer.ID, held bool) {
 		if held {

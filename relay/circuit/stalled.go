@@ -10,6 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/network"
+
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 )
 
@@ -72,7 +74,7 @@ func (svc *Service) relieve(now time.Time, excess int64) int {
 	var all []stall
 	svc.mu.Lock()
 	for c := range svc.circuits {
-		if since, ok := c.stalled(); ok && now.Sub(since) >= stallTime {
+		if since, ok := c.stalled(); ok && now.Sub(since) >= stallTime && !c.ending() {
 			all = append(all, stall{c, since})
 		}
 	}
@@ -80,9 +82,17 @@ func (svc *Service) relieve(now time.Time, excess int64) int {
 	slices.SortFunc(all, func(a, b stall) int { return cmp.Compare(a.since.UnixNano(), b.since.UnixNano()) })
 	all = all[:min(len(all), int((excess+perStall-1)/perStall))]
 	for _, s := range all {
-		s.c.cut(refusal.EndedMemory)
+		s.c.because(refusal.EndedMemory)
+		go s.c.reset(network.StreamResourceLimitExceeded) // waits for a connection that takes nothing
 	}
 	return len(all)
+}
+
+// ending says whether the relay ends the circuit already.
+func (c *circuit) ending() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cause
 }
 
 // memoryExcess is by how much the program exceeds nine tenths of its memory limit,

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
@@ -66,4 +68,44 @@ func TestAbuseStalledReaders(t *testing.T) {
 	a.service.relieve(later, 1<<40)
 	relaytest.Eventually(t, "the others, too", func() bool { return stalled() == 0 })
 	relaytest.Must(t, relaytest.Talk(relaytest.MustOpenRaw(t, to, relay.ID, from.ID())))
+}
+
+// The guard does not wait for the connections of those whom it cuts: a reset, too, must
+// find room on a connection that takes nothing.
+func TestGuardWaitsForNobody(t *testing.T) {
+	c := relaytest.LimitConfig(t)
+	c.Limits.GuestCircuitData, c.Limits.GuestCircuitTime = 1<<30, time.Hour
+	r := start(t, c)
+	relay := r.byTransport()["tcp"]
+	line := newLine(t, relay.Addrs[0])
+	to, from := relaytest.NewPeerAt(t, "127.0.2.1"), relaytest.NewPeerAt(t, "127.0.2.2")
+	_, err := relaytest.Reserve(t, to, peer.AddrInfo{ID: relay.ID, Addrs: []ma.Multiaddr{line.addr}})
+	relaytest.Must(t, err)
+	relaytest.Must(t, from.Connect(relaytest.Context(t), relay))
+	relaytest.AcceptRaw(to, func(network.Stream) {})
+	const circuits = 64 // their windows are more than the kernel and yamux hold for one connection
+	var all []network.Stream
+	for range circuits {
+		all = append(all, relaytest.MustOpenRaw(t, from, relay.ID, to.ID()))
+	}
+	line.dead.Store(true)
+	for _, s := range all {
+		go func() { _, _ = s.Write(make([]byte, 1<<20)) }()
+	}
+	relaytest.Eventually(t, "the connection takes nothing", func() bool {
+		before := r.budget.used.Load()
+		time.Sleep(500 * time.Millisecond)
+		return before > 0 && r.budget.used.Load() == before
+	})
+	later := time.Now().Add(2 * stallTime)
+	n := r.service.relieve(later, 1<<40)
+	if len(r.host.Network().ConnsToPeer(to.ID())) == 0 {
+		t.Error("the guard waited until the connection was given up")
+	}
+	if n == 0 {
+		t.Error("nothing was cut")
+	}
+	if again := r.service.relieve(later, 1<<40); again != 0 {
+		t.Errorf("%d circuits were cut twice", again)
+	}
 }

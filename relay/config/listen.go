@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"syscall"
 
 	ma "github.com/multiformats/go-multiaddr"
@@ -18,6 +19,7 @@ func (c Config) ListenAddrs(log *slog.Logger) ([]ma.Multiaddr, error) {
 	var out []ma.Multiaddr
 	var faults []error
 	tried := map[string]error{}
+	first := map[string]string{} // who wants it
 	for _, k := range Transports {
 		addrs := *k.addrs(&c.Listen)
 		if k.ByDomain && c.Domain == "" {
@@ -35,9 +37,11 @@ func (c Config) ListenAddrs(log *slog.Logger) ([]ma.Multiaddr, error) {
 			err, again := tried[key]
 			if !again {
 				err = tryListen(network, hostPort)
-				tried[key] = err
+				tried[key], first[key] = err, k.Name
 			}
 			switch {
+			case again && err == nil && strings.HasPrefix(network, "tcp") && !strings.HasSuffix(hostPort, ":0"):
+				faults = append(faults, fmt.Errorf("listen.%s: %s: listen.%s has that address and port already: choose another port", k.Name, a, first[key]))
 			case err == nil:
 				out = append(out, a)
 			case a[0].Protocol().Code == ma.P_IP6 && noIPv6(err):

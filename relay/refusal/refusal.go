@@ -112,20 +112,22 @@ func Of(err error) *Reason {
 // The reasons for which the relay ends what it had granted, as the metric
 // relayd_ended_total and the log have them.
 const (
-	EndedIdle       = "connections"        // an idle connection, as the relay has nearly all it may have
-	EndedIdleForIP  = "connections_per_ip" // the same for one address
-	EndedUnfinished = "unfinished"         // a connection without a handshake, as those fill the room for newcomers
-	EndedGuest      = "guest_reservations" // a reservation, for another guest's
-	EndedBanned     = "banned"             // a connection of a peer or an address that was banned meanwhile
-	EndedData       = "guest_circuit_data" // a circuit between guests
-	EndedTime       = "guest_circuit_time"
-	EndedNewcomer   = "newcomer" // its circuit, when neither end turned out to be a member
-	EndedMemory     = "memory"   // a circuit whose reader had stopped
+	EndedIdle          = "connections"        // an idle connection, as the relay has nearly all it may have
+	EndedIdleForIP     = "connections_per_ip" // the same for one address
+	EndedUnfinished    = "unfinished"         // a connection without a handshake, as those fill the room for newcomers
+	EndedGuest         = "guest_reservations" // a reservation, for another guest's
+	EndedBanned        = "banned"             // a connection of a peer or an address that was banned meanwhile
+	EndedData          = "guest_circuit_data" // a circuit between guests
+	EndedTime          = "guest_circuit_time"
+	EndedCircuits      = "circuits"       // one of the address that opened most of them, for another address's
+	EndedGuestCircuits = "guest_circuits" // the same among the guests'
+	EndedNewcomer      = "newcomer"       // its circuit, when neither end turned out to be a member
+	EndedMemory        = "memory"         // a circuit whose reader had stopped
 )
 
 // EndReasons are all of them: the budgets that end a circuit have the words by which they refuse one.
 var EndReasons = []string{
-	EndedIdle, EndedIdleForIP, EndedUnfinished, EndedGuest, EndedBanned, EndedData, EndedTime, EndedNewcomer, EndedMemory,
+	EndedIdle, EndedIdleForIP, EndedUnfinished, EndedGuest, EndedBanned, EndedData, EndedTime, EndedCircuits, EndedGuestCircuits, EndedNewcomer, EndedMemory,
 	MonthSpent.Word, PeerSpent.Word, IPSpent.Word,
 }
 
