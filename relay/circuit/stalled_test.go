@@ -1,12 +1,17 @@
 package circuit
 
 import (
+	"fmt"
+	"io"
+	"net"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
+	manet "github.com/multiformats/go-multiaddr/net"
 
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
@@ -107,5 +112,54 @@ func TestGuardWaitsForNobody(t *testing.T) {
 	}
 	if again := r.service.relieve(later, 1<<40); again != 0 {
 		t.Errorf("%d circuits were cut twice", again)
+	}
+}
+
+// line is a way to the relay by TCP that a test can cut without anybody being told.
+type line struct {
+	addr ma.Multiaddr
+	dead atomic.Bool
+}
+
+func newLine(t testing.TB, to ma.Multiaddr) *line {
+	t.Helper()
+	_, relay, err := manet.DialArgs(to)
+	relaytest.Must(t, err)
+	l, err := net.Listen("tcp", "127.0.0.3:0")
+	relaytest.Must(t, err)
+	t.Cleanup(func() { l.Close() })
+	way := &line{addr: relaytest.Multiaddrs(t, fmt.Sprintf("/ip4/127.0.0.3/tcp/%d", l.Addr().(*net.TCPAddr).Port))[0]}
+	go func() {
+		in, err := l.Accept()
+		if err != nil {
+			return
+		}
+		t.Cleanup(func() { in.Close() })
+		out, err := net.Dial("tcp", relay)
+		if err != nil {
+			in.Close()
+			return
+		}
+		t.Cleanup(func() { out.Close() })
+		go way.forward(in, out)
+		way.forward(out, in)
+	}()
+	return way
+}
+
+func (l *line) forward(to io.WriteCloser, from io.Reader) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		if l.dead.Load() {
+			return // without closing anything
+		}
+		if err == nil {
+			_, err = to.Write(buf[:n])
+		}
+		if err != nil {
+			to.Close()
+			return
+		}
 	}
 }
