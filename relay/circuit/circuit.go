@@ -100,10 +100,10 @@ type direction struct {
 func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Prefix, of class, now time.Time) (*circuit, error) {
 	svc.mu.Lock()
 	defer svc.mu.Unlock()
-	if svc.perPeer[src] >= svc.limits.CircuitsPerPeer || svc.perPeer[dest] >= svc.limits.CircuitsPerPeer {
+	if svc.perPeer[src] >= svc.limits.CircuitsPerPeer {
 		return nil, refusal.PeerCircuits
 	}
-	leaves, why, err := svc.circuitThatLeaves(of, siteOf(ip))
+	leave, err := svc.makeRoom(of, dest, siteOf(ip))
 	if err != nil {
 		return nil, err
 	}
@@ -116,9 +116,9 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 		memory.Done()
 		return nil, err
 	}
-	if leaves != nil {
-		svc.countOut(leaves)
-		go leaves.cut(why) // a reset waits for a peer that does not read
+	for c, word := range leave {
+		svc.countOut(c)
+		go c.cut(word) // a reset waits for a peer that does not read
 	}
 	limit := guestLimit(svc.limits)
 	if of == ofNewcomer && (limit == nil || svc.newcomers >= newcomerCircuits(svc.limits) || !svc.budget.newcomer(src, ip, now)) {
@@ -132,6 +132,10 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	}
 	svc.circuits[c] = struct{}{}
 	svc.bySite.add(c.site, 1)
+	if svc.toPeer[dest] == nil {
+		svc.toPeer[dest] = siteCounts{}
+	}
+	svc.toPeer[dest].add(c.site, 1)
 	svc.countClass(c, 1)
 	for _, p := range []peer.ID{src, dest} {
 		if svc.perPeer[p]++; svc.perPeer[p] == 1 {
@@ -142,29 +146,55 @@ func (svc *Service) openCircuit(s network.Stream, src, dest peer.ID, ip netip.Pr
 	return c, nil
 }
 
-// circuitThatLeaves is the one that gives way to one more, and the word for it; nil: there
-// is room. It is the oldest of the site that opened most. Without that one address could
-// hold all circuits, and everybody else, monitors too, would find the relay busy. The
-// service's mutex is held.
-func (svc *Service) circuitThatLeaves(of class, asks netip.Prefix) (leaves *circuit, why string, err error) {
-	amongGuests := of != ofMember && svc.guests >= svc.limits.GuestCircuits
-	full, counts, word := refusal.TooManyCircuits, svc.bySite, refusal.EndedCircuits
-	switch {
-	case amongGuests:
-		full, counts, word = refusal.GuestCircuits, svc.guestsBySite, refusal.EndedGuestCircuits
-	case len(svc.circuits) < svc.limits.Circuits:
-		return nil, "", nil
+// share is a number of circuits that a few could hold among them: of all, of those between
+// guests, of those to one peer. Everybody else would find the relay busy, or the peer not
+// to be reached. So the site that opened most gives its oldest one up.
+type share struct {
+	n, max int
+	bySite siteCounts
+	has    func(*circuit) bool
+	full   *refusal.Reason
+	word   string // for the end of what gives way
+}
+
+func (svc *Service) shares(of class, dest peer.ID) []share {
+	all := []share{
+		{svc.perPeer[dest], svc.limits.CircuitsPerPeer, svc.toPeer[dest], func(c *circuit) bool { return c.dest == dest }, refusal.PeerCircuits, refusal.EndedPeerCircuits},
+		{len(svc.circuits), svc.limits.Circuits, svc.bySite, func(*circuit) bool { return true }, refusal.TooManyCircuits, refusal.EndedCircuits},
 	}
-	most, ok := counts.most(asks)
-	if !ok {
-		return nil, "", full
+	if of != ofMember {
+		all = append(all, share{svc.guests, svc.limits.GuestCircuits, svc.guestsBySite, func(c *circuit) bool { return c.class != ofMember }, refusal.GuestCircuits, refusal.EndedGuestCircuits})
 	}
-	for c := range svc.circuits {
-		if c.site == most && (!amongGuests || c.class != ofMember) && (leaves == nil || c.asked.Before(leaves.asked)) {
-			leaves = c
+	return all
+}
+
+// makeRoom says which circuits give way for one more, and with which words. The service's
+// mutex is held.
+func (svc *Service) makeRoom(of class, dest peer.ID, asks netip.Prefix) (leave map[*circuit]string, err error) {
+	leave = map[*circuit]string{}
+	for _, sh := range svc.shares(of, dest) {
+		n := sh.n
+		for c := range leave {
+			if sh.has(c) {
+				n--
+			}
 		}
+		if n < sh.max {
+			continue
+		}
+		most, ok := sh.bySite.most(asks)
+		if !ok {
+			return nil, sh.full
+		}
+		var oldest *circuit
+		for c := range svc.circuits {
+			if c.site == most && sh.has(c) && (oldest == nil || c.asked.Before(oldest.asked)) {
+				oldest = c
+			}
+		}
+		leave[oldest] = sh.word
 	}
-	return leaves, word, nil
+	return leave, nil
 }
 
 // countOut has a circuit that ends count in no share any more.
@@ -172,6 +202,10 @@ func (svc *Service) countOut(c *circuit) {
 	if _, counted := svc.circuits[c]; counted {
 		delete(svc.circuits, c)
 		svc.bySite.add(c.site, -1)
+		svc.toPeer[c.dest].add(c.site, -1)
+		if len(svc.toPeer[c.dest]) == 0 {
+			delete(svc.toPeer, c.dest)
+		}
 		svc.countClass(c, -1)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
 
-// One address cannot hold all circuits, nor all those between guests: another one gets as
+// One address cannot hold all circuits, nor all those between guests or to one peer: another one gets as
 // many as leave it less than eight behind, and costs the first one its oldest.
 func TestCircuitsOfManyGiveWay(t *testing.T) {
 	const circuits = 2*fairGap + 4
@@ -18,6 +18,11 @@ func TestCircuitsOfManyGiveWay(t *testing.T) {
 		c.Limits.Circuits, c.Limits.GuestCircuits = circuits, 1
 		r, club := startWithClub(t, c)
 		shareOut(t, r, club, circuits, refusal.EndedCircuits)
+	})
+	t.Run("to one peer", func(t *testing.T) {
+		c := relaytest.LimitConfig(t)
+		c.Limits.CircuitsPerPeer = circuits
+		shareOut(t, start(t, c), &relaytest.Club{}, circuits, refusal.EndedPeerCircuits)
 	})
 	t.Run("of guests", func(t *testing.T) {
 		c := relaytest.LimitConfig(t)

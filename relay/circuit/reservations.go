@@ -82,12 +82,13 @@ func (t *table) take(id peer.ID, conn network.Conn, ip netip.Prefix, now time.Ti
 	defer t.mu.Unlock()
 	t.expire(now)
 	got := taken{until: now.Add(t.ttl)}
-	if r := t.all[id]; r != nil {
+	r := t.all[id]
+	if (r == nil || r.ip != ip) && t.byIP[ip] >= t.limits.ReservationsPerIP {
+		return taken{}, refusal.NoPlaceForIP
+	}
+	if r != nil {
 		t.prolong(r, conn, ip, got.until)
 		return got, nil
-	}
-	if t.byIP[ip] >= t.limits.ReservationsPerIP {
-		return taken{}, refusal.NoPlaceForIP
 	}
 	guest := !t.member(id)
 	leaves, err := t.room(guest, ip, now)
@@ -98,7 +99,7 @@ func (t *table) take(id peer.ID, conn network.Conn, ip netip.Prefix, now time.Ti
 		t.remove(leaves)
 		got.gone = leaves.peer
 	}
-	r := &reservation{peer: id, conn: conn, ip: ip, expires: got.until}
+	r = &reservation{peer: id, conn: conn, ip: ip, expires: got.until}
 	r.end = t.byEnd.PushBack(r)
 	t.all[id] = r
 	t.byIP[ip]++

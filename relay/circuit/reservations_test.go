@@ -82,6 +82,9 @@ func TestReservationsPerAddress(t *testing.T) {
 	if _, _, err := table.take("c", ipOf(1), now); err != nil {
 		t.Errorf("after one moved away: %v", err)
 	}
+	if _, _, err := table.take("a", ipOf(1), now); !errors.Is(err, refusal.NoPlaceForIP) || table.byIP[ipOf(2)] != 1 {
+		t.Errorf("one that comes back when others have the address: %v, %v", err, table.byIP)
+	}
 	for _, p := range []peer.ID{"a", "b", "c"} {
 		table.free(p, now.Add(table.ttl))
 	}

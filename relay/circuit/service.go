@@ -81,8 +81,10 @@ type Service struct {
 	guests    int             // of the circuits
 	newcomers int             // of the guests' circuits: those without a limit
 	perPeer   map[peer.ID]int // ends of circuits
-	// How many circuits are open, and how many of the guests', by who opened them.
+	// How many circuits are open, how many of the guests', and to each peer, by who opened
+	// them.
 	bySite, guestsBySite siteCounts
+	toPeer               map[peer.ID]siteCounts
 }
 
 // told are the relay's addresses, as reservations list them.
@@ -114,7 +116,7 @@ func New(h host.Host, cfg config.Config, budget *Budget, bans *Bans, t *refusal.
 		limits:       cfg.Limits,
 		circuits:     map[*circuit]struct{}{},
 		perPeer:      map[peer.ID]int{},
-		bySite:       siteCounts{}, guestsBySite: siteCounts{},
+		bySite:       siteCounts{}, guestsBySite: siteCounts{}, toPeer: map[peer.ID]siteCounts{},
 	}
 	svc.reservations = newTable(cfg.Limits, ReservationTTL, svc.Member, svc.inCircuit, func(p peer.ID, held bool) {
 		if held {

@@ -119,15 +119,16 @@ const (
 	EndedBanned        = "banned"             // a connection of a peer or an address that was banned meanwhile
 	EndedData          = "guest_circuit_data" // a circuit between guests
 	EndedTime          = "guest_circuit_time"
-	EndedCircuits      = "circuits"       // one of the address that opened most of them, for another address's
-	EndedGuestCircuits = "guest_circuits" // the same among the guests'
-	EndedNewcomer      = "newcomer"       // its circuit, when neither end turned out to be a member
-	EndedMemory        = "memory"         // a circuit whose reader had stopped
+	EndedCircuits      = "circuits"          // one of the address that opened most of them, for another address's
+	EndedGuestCircuits = "guest_circuits"    // the same among the guests'
+	EndedPeerCircuits  = "circuits_per_peer" // the same among those to one peer
+	EndedNewcomer      = "newcomer"          // its circuit, when neither end turned out to be a member
+	EndedMemory        = "memory"            // a circuit whose reader had stopped
 )
 
 // EndReasons are all of them: the budgets that end a circuit have the words by which they refuse one.
 var EndReasons = []string{
-	EndedIdle, EndedIdleForIP, EndedUnfinished, EndedGuest, EndedBanned, EndedData, EndedTime, EndedCircuits, EndedGuestCircuits, EndedNewcomer, EndedMemory,
+	EndedIdle, EndedIdleForIP, EndedUnfinished, EndedGuest, EndedBanned, EndedData, EndedTime, EndedCircuits, EndedGuestCircuits, EndedPeerCircuits, EndedNewcomer, EndedMemory,
 	MonthSpent.Word, PeerSpent.Word, IPSpent.Word,
 }
 
