@@ -3,9 +3,9 @@
 //
 // hop.go reads and answers requests. Whether one is served say bans.go, budget.go (how
 // often, and how much) and reservations.go (who holds one; sites.go counts guests by
-// where they come from). circuit.go opens circuits, carries what is said and ends them;
-// turns and lanes share the relay among those who pay for them, and stalled.go cuts
-// circuits when memory is short.
+// where they come from). circuit.go opens circuits, carries what is said and ends them.
+// scheduler.go shares a connection out among the payers whose circuits lead there, and
+// stalled.go cuts circuits when memory is short.
 package circuit
 
 import (
