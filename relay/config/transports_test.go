@@ -1,17 +1,15 @@
 package config
 
 import (
-	"fmt"
 	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
 	ma "github.com/multiformats/go-multiaddr"
 )
 
-// Each transport is in the configuration, in the firewall's file, and in the README.
+// Each transport is in the default configuration and in README.md. That the firewall lets it
+// in is a test of internal/e2e/deb.
 func TestTransportsAreComplete(t *testing.T) {
 	c := DefaultConfig()
 	c.Domain = "relay.example.org"
@@ -34,40 +32,6 @@ func TestTransportsAreComplete(t *testing.T) {
 		}
 		if !strings.Contains(string(readme), "listen."+k.Name) {
 			t.Errorf("README.md does not name listen.%s", k.Name)
-		}
-	}
-}
-
-// The firewall lets in what the default configuration listens on, and nothing else.
-func TestFirewallOpensWhatIsListenedOn(t *testing.T) {
-	rules, err := os.ReadFile("../../image/rootfs/usr/share/relayd/relayd.nft")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := DefaultConfig()
-	want := map[string][]string{"tcp": {strings.TrimPrefix(c.Listen.HTTP, ":")}}
-	for _, k := range Transports {
-		for _, a := range *k.addrs(&c.Listen) {
-			protocol := a[1].Protocol().Name
-			if port := a[1].Value(); !slices.Contains(want[protocol], port) {
-				want[protocol] = append(want[protocol], port)
-			}
-		}
-	}
-	for _, use := range []string{"dport %s accept", "dport %s notrack", "sport %s notrack"} {
-		for protocol, ports := range want {
-			pattern := fmt.Sprintf(regexp.QuoteMeta(protocol+" "+use), `(\{[^}]*\}|\d+)`)
-			m := regexp.MustCompile(pattern).FindSubmatch(rules)
-			if m == nil {
-				t.Errorf("relayd.nft has no %q", pattern)
-				continue
-			}
-			got := regexp.MustCompile(`\d+`).FindAllString(string(m[1]), -1)
-			slices.Sort(got)
-			slices.Sort(ports)
-			if !slices.Equal(got, ports) {
-				t.Errorf("relayd.nft, %s %s: got ports %v, want %v", protocol, use, got, ports)
-			}
 		}
 	}
 }

@@ -178,7 +178,7 @@ func TestFirewall(t *testing.T) {
 	relayd, relaymon := filepath.Join(share, "relayd/relayd.nft"), filepath.Join(share, "relaymon/relaymon.nft")
 
 	// The ports that relayd listens on are those of its own defaults.
-	listen, _, _ := strings.Cut(read(t, top(t), "relay/default.yaml"), "\nannounce:")
+	listen, _, _ := strings.Cut(read(t, top(t), "relay/config/default.yaml"), "\nannounce:")
 	want := map[string][]string{"tcp": {"22"}, "udp": {"546"}}
 	for _, m := range regexp.MustCompile(`(?m)^  [a-z]+: .*$`).FindAllString(listen, -1) {
 		for _, p := range regexp.MustCompile(`/(tcp|udp)/(\d+)`).FindAllStringSubmatch(m, -1) {
@@ -193,7 +193,7 @@ func TestFirewall(t *testing.T) {
 		want[protocol] = slices.Compact(ports)
 	}
 	if len(want["tcp"]) < 4 || len(want["udp"]) < 2 {
-		t.Fatalf("cannot read the ports in relay/default.yaml: %q", want)
+		t.Fatalf("cannot read the ports in relay/config/default.yaml: %q", want)
 	}
 	for _, c := range []struct {
 		role  string
