@@ -13,7 +13,7 @@ DIST ?= dist
 
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler. The rules and the
 # auditor start none: what they call is tested where it is.
-RACE = $(filter-out %/monitor/bounty %/monitor/cmd/relayaudit,$(shell go list ./relay/... ./monitor/... ./internal/coord/...))
+RACE = $(filter-out %/monitor/bounty %/monitor/cmd/relayaudit,$(shell go list ./relay/... ./monitor/... ./internal/coord/... ./internal/certs))
 
 .PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps dates fuzz vuln clean
 
