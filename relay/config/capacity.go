@@ -14,7 +14,7 @@ import (
 
 // What things cost, as measured. README.md has the figures and the reasons.
 const (
-	perConnection = 100 << 10 // a reserved peer: 46 (tcp) to 73 KiB (quic), and room for its handshake
+	perConnection = 100 << 10 // a reserved peer: 38 (tcp) to 70 KiB (quic), and room for its handshake
 	perCircuit    = 112 << 10 // two copy buffers, two streams, four goroutines
 	ownMemory     = 96 << 20  // the program itself, pubsub, the peerstore
 	// Files that libp2p's connections leave alone: 128 for listeners, logs,
