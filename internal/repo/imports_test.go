@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	// doctor do not know each other.
 	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
 	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
-	"relay/doctor":    {"relay/config", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
+	"relay/doctor":    {"relay/config", "relay/refusal", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
 	"relay/config":    {"internal/config"},
 	"relay/refusal":   {},
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p

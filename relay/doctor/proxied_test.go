@@ -41,7 +41,7 @@ func TestProxyThatHidesPeers(t *testing.T) {
 	relaytest.Eventually(t, "all are connected", func() bool { return len(h.Network().Peers()) == proxiedPeers })
 	seen()
 	s := seen()
-	for _, want := range []string{"all 8 peers come from 127.0.0.1: a proxy hides their addresses", "the 8 reservations for one address are taken"} {
+	for _, want := range []string{"all 8 peers come from 127.0.0.1: a proxy hides their addresses", "the reservations for this address are taken (8)"} {
 		q := judge{cfg: cfg, s: &s, f: findings{at: time.Now()}}.service()
 		if q.Outcome != status.NotMet || !strings.Contains(q.Found, want) || !strings.Contains(q.Cure, "network_mode: host") {
 			t.Errorf("got %+v, want not met with %q", q, want)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/relay/config"
+	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
@@ -113,21 +114,21 @@ func (j judge) service() status.Requirement {
 	limits := j.cfg.Limits
 	switch t := j.s.Traffic; {
 	case held >= r.Max:
-		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no reservation reads the relay as busy.", "all %d reservations are taken", r.Max)
+		return notMet("Raise limits.reservations if the machine has memory left: a monitor that gets no reservation reads the relay as busy.", "%s (%d)", refusal.NoPlace.Text, r.Max)
 	case r.GuestMax == 0:
 		return notMet("Raise limits.guest_reservations: anybody must be able to reserve.", "limits.guest_reservations is 0, so that strangers are refused")
 	case limits.GuestCircuits == 0:
 		return notMet("Raise limits.guest_circuits: anybody must be able to use a reservation.", "limits.guest_circuits is 0, so that circuits between strangers are refused")
 	case t.Budget > 0 && t.Bytes >= t.Budget:
-		return notMet(budgetCure, "reservations are refused as busy: the month's transfer is spent")
+		return notMet(budgetCure, "reservations are refused as busy: %s", refusal.MonthSpent.Text)
 	case j.s.Proxied != nil && min(limits.ReservationsPerIP, limits.ConnectionsPerIP) < r.Max:
 		q := notMet(proxiedCure, "%s", j.s.Proxied)
 		if n := j.s.Proxied.Held; n >= limits.ReservationsPerIP {
-			q.Found += fmt.Sprintf("; the %d reservations for one address are taken, further peers are refused", limits.ReservationsPerIP)
+			q.Found += fmt.Sprintf("; %s (%d), further peers are refused", refusal.NoPlaceForIP.Text, limits.ReservationsPerIP)
 		}
 		return q
 	case r.Guests >= r.GuestMax:
-		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy unless one of them gives way (limits.guest_reservation_time).", "all %d reservations for guests are taken", r.GuestMax)
+		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy unless one of them gives way (limits.guest_reservation_time).", "%s (%d)", refusal.NoGuestPlace.Text, r.GuestMax)
 	case j.lately(j.f.trial.at, lookLate) && j.f.trial.err != nil:
 		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a reservation on trial failed: %s", oneLine(j.f.trial.err))
 	case j.lately(j.f.trial.at, lookLate):

@@ -71,8 +71,8 @@ func TestFaultsAreFound(t *testing.T) {
 		found, cure string
 	}{
 		"no HOP":      {func(_ *config.Config, s *status.Status, _ *findings) { s.Healthy = false }, "service", status.NotMet, "no reservations", "journalctl"},
-		"full":        {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1021 }, "service", status.NotMet, "all 1024 reservations", "limits.reservations"},
-		"guests full": {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 256 }, "service", status.NotMet, "all 256 reservations for guests", "limits.guest_reservations"},
+		"full":        {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1021 }, "service", status.NotMet, "all reservations are taken (1024)", "limits.reservations"},
+		"guests full": {func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 256 }, "service", status.NotMet, "the guests' reservations are taken (256)", "limits.guest_reservations"},
 		"1:1 NAT":     {func(_ *config.Config, _ *status.Status, f *findings) { f.interfaces[1] = ip("10.0.0.5") }, "ipv4", status.NotMet, "3 peers see 198.41.0.4", "announce.ip4: 198.41.0.4"},
 		"behind CGNAT, unseen": {func(_ *config.Config, s *status.Status, f *findings) {
 			f.interfaces[1], s.Observed = ip("100.64.0.5"), nil
