@@ -29,7 +29,7 @@ import (
 // loopback addresses count as any others do.
 type attacked struct {
 	*running
-	log  *page
+	log  *relaytest.LogPage
 	from time.Time // when it was started
 	root []byte
 	tcp  peer.AddrInfo
@@ -48,7 +48,7 @@ func startAttacked(t *testing.T, change func(*config.Config)) *attacked {
 	if change != nil {
 		change(&c)
 	}
-	a := &attacked{log: &page{}, from: time.Now(), root: ca.RootPEM, http: c.Listen.HTTP}
+	a := &attacked{log: &relaytest.LogPage{}, from: time.Now(), root: ca.RootPEM, http: c.Listen.HTTP}
 	seldom := &seldom{slog.NewTextHandler(a.log, nil), &repeats{count: map[string]int{}}}
 	a.running = startLogging(t, c, slog.New(seldom))
 	at := dialable(t, a.Relay)

@@ -18,7 +18,7 @@ func TestPrivateMachine(t *testing.T) {
 		if public != "" {
 			relaytest.Must(t, c.Announce.IP4.UnmarshalText([]byte(public)))
 		}
-		var out page
+		var out relaytest.LogPage
 		r, err := New(c, slog.New(slog.NewTextHandler(&out, nil)))
 		relaytest.Must(t, err)
 		ctx, cancel := context.WithCancel(context.Background())

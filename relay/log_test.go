@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,24 +17,6 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/circuit"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 )
-
-// page is a log that a test reads while it is written.
-type page struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (p *page) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.Write(b)
-}
-
-func (p *page) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.String()
-}
 
 func TestRepeatedLinesAreBounded(t *testing.T) {
 	var out bytes.Buffer
@@ -88,7 +69,7 @@ func TestAddressesAreHidden(t *testing.T) {
 func TestNoClientAddressInTheLog(t *testing.T) {
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations, c.Limits.Month = 1, 1, 64<<10
-	var out page
+	var out relaytest.LogPage
 	r, err := New(c, slog.New(slog.NewTextHandler(&out, nil)))
 	relaytest.Must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -48,7 +48,7 @@ func TestConnectionsPerAddress(t *testing.T) {
 // Each connection that the resource manager does not take is counted by the limit that
 // was reached, and each stream that it refuses.
 func TestRefusedConnectionsAreCounted(t *testing.T) {
-	log := &page{}
+	log := &relaytest.LogPage{}
 	l := config.DefaultConfig().Limits
 	l.ConnectionsPerIP, l.ConnectsPerSecond, l.Connections = 48, 1e-6, 64
 	m, err := resourceManager(config.Capacity{Memory: 512 << 20, Files: 4096}.Derive(l), l, true)

@@ -21,9 +21,9 @@ import (
 )
 
 // loggedAt is a relay of which a test reads the log.
-func loggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *page) {
+func loggedAt(t testing.TB, c config.Config, level slog.Level) (*running, *relaytest.Club, *relaytest.LogPage) {
 	t.Helper()
-	log := &page{}
+	log := &relaytest.LogPage{}
 	r := startLogging(t, c, slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: level})))
 	members := &relaytest.Club{}
 	r.service.SetMembership(members)

@@ -1,7 +1,6 @@
 package circuit
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"log/slog"
@@ -120,24 +119,6 @@ func peerOf(t testing.TB) peer.ID {
 	id, err := peer.IDFromPrivateKey(key)
 	relaytest.Must(t, err)
 	return id
-}
-
-// page is a log that a test reads.
-type page struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (p *page) Write(b []byte) (int, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.Write(b)
-}
-
-func (p *page) String() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.b.String()
 }
 
 func (t *table) has(id peer.ID) bool { return t.conn(id, time.Now()) != nil }

@@ -352,3 +352,21 @@ func ReadMessage(r io.Reader, m proto.Message) error {
 	defer rd.Close()
 	return rd.ReadMsg(m)
 }
+
+// LogPage is a log that a test reads while it is written.
+type LogPage struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (p *LogPage) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.Write(b)
+}
+
+func (p *LogPage) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.b.String()
+}

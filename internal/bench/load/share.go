@@ -94,6 +94,19 @@ func drain(c io.ReadWriter) {
 	}
 }
 
+// guest is a peer that the relay has identified.
+func (j Job) guest(ctx context.Context) (*Peer, error) {
+	p, err := Dial(ctx, j.Target, j.Over, j.From)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Identify(ctx); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
 // toSink opens a circuit to a sink.
 func (j Job) toSink(ctx context.Context, p *Peer, kind byte) (network.MuxedStream, error) {
 	c, err := p.Connect(ctx, j.Dest)
@@ -105,14 +118,11 @@ func (j Job) toSink(ctx context.Context, p *Peer, kind byte) (network.MuxedStrea
 
 // ask sends a question to a sink every tenth of a second, and says how long the answers take.
 func (j Job) ask(ctx context.Context, _ func(Ready) error) (Values, error) {
-	p, err := Dial(ctx, j.Target, j.Over, j.From)
+	p, err := j.guest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	if err := p.Identify(ctx); err != nil {
-		return nil, err
-	}
 	c, err := j.toSink(ctx, p, ofQuestions)
 	if err != nil {
 		return nil, err
@@ -141,14 +151,11 @@ func (j Job) ask(ctx context.Context, _ func(Ready) error) (Values, error) {
 
 // send fills a circuit to a sink, and says at what rate it arrived there.
 func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
-	p, err := Dial(ctx, j.Target, j.Over, j.From)
+	p, err := j.guest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	if err := p.Identify(ctx); err != nil {
-		return nil, err
-	}
 	c, err := j.toSink(ctx, p, ofBulk)
 	if err != nil {
 		return nil, err
@@ -197,14 +204,11 @@ func (j Job) send(ctx context.Context, _ func(Ready) error) (Values, error) {
 
 // hog fills many circuits to a sink until its time is over.
 func (j Job) hog(ctx context.Context, ready func(Ready) error) (Values, error) {
-	p, err := Dial(ctx, j.Target, j.Over, j.From)
+	p, err := j.guest(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	if err := p.Identify(ctx); err != nil {
-		return nil, err
-	}
 	var circuits []network.MuxedStream
 	for n := range j.Peers {
 		c, err := j.toSink(ctx, p, ofBulk)
