@@ -76,7 +76,7 @@ plain-image: plugin ## Build Debian alone into DIST, to try packages and user-da
 image-test: deps ## Build the image twice, boot it, look at it and update it (root; emulated)
 	RELAY_IMAGE_TEST=part go test -v -count=1 -timeout 90m ./internal/e2e/image
 
-test-image-full: deps ## The same with all there is to boot; writes image/TESTED.md (an hour, where nothing else runs)
+test-image-full: deps ## The same with all there is to boot; writes image/TESTED.md (hours, where nothing else runs)
 	RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$(CURDIR)/image/TESTED.md \
 	  go test -v -count=1 -timeout 5h ./internal/e2e/image
 

@@ -159,7 +159,7 @@ func (a *appliance) start(ctx context.Context, t *testing.T, services ...string)
 		a.showBoot(ctx, t)
 		t.Fatal(err)
 	}
-	a.note(t, "ready after %s", time.Since(began).Round(time.Second))
+	a.isReady(t, time.Since(began))
 	if slices.Contains(services, "relayd") {
 		a.peerID = a.learnPeerID(ctx, t)
 	}

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	code := m.Run()
 	if page := os.Getenv(pageVariable); page != "" && len(results.rows) > 0 {
-		if err := results.write(page, code == 0); err != nil {
+		if err := results.write(page, when()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}

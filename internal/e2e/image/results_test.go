@@ -2,10 +2,12 @@ package image
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
-	"runtime"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -22,10 +24,16 @@ type table struct {
 
 // row is one machine: what it was, and what was seen of it.
 type row struct {
-	test, firmware, format string
-	memory                 int
-	facts                  []string
-	failed                 bool
+	test     string
+	arch     string // default: amd64
+	firmware string
+	devices  string // default: virtio
+	provider string // who is emulated; default: none, a disk for NoCloud
+	format   string
+	memory   int
+	ready    time.Duration // of its first boot
+	facts    []string
+	failed   bool
 }
 
 // add begins a row, whose outcome is that of the test.
@@ -46,30 +54,92 @@ func (w *row) note(t *testing.T, format string, args ...any) {
 	w.facts = append(w.facts, fact)
 }
 
-// write makes the page.
-func (r *table) write(file string, ok bool) error {
-	outcome := "everything was as it should be"
-	if !ok {
-		outcome = "**not everything was as it should be**"
+// isReady is that the machine is ready for the first time.
+func (w *row) isReady(t *testing.T, after time.Duration) {
+	t.Helper()
+	after = after.Round(time.Second)
+	t.Logf("ready after %s", after)
+	if w.ready == 0 {
+		w.ready = after
 	}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, `# The image, booted
+}
 
-Written by `+"`make test-image-full`"+` on %s, of commit %s: %s.
-%s, %d processors emulated by TCG on %d of the host's. Times are those of that host.
+const pageHead = `# The image, booted
 
-| test | firmware | format | memory | outcome | seen |
-|---|---|---|---|---|---|
-`, time.Now().UTC().Format(time.DateOnly), first("git", "describe", "--always", "--dirty"), outcome,
-		first("qemu-system-x86_64", "--version"), 2, runtime.NumCPU())
-	for _, w := range r.rows {
-		outcome := "ok"
-		if w.failed {
-			outcome = "**failed**"
+What was booted, and what was seen of it. ` + "`make test-image-full`" + ` writes a row for each machine. A
+run of some of its tests writes anew their rows only, so each row names its day and commit:
+
+    RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$PWD/image/TESTED.md go test -v -count=1 -timeout 5h -run 'TestSecureBoot' ./internal/e2e/image
+
+All machines are emulated by QEMU's TCG with two processors, on two of the host's: times are
+those of such a host. Providers are played by a program of the tests
+([docs/providers.md](../docs/providers.md) says what of each was only read about).
+
+| test | arch | firmware | devices | provider | format | memory | outcome | ready after | seen | when |
+|---|---|---|---|---|---|---|---|---|---|---|
+`
+
+// line is the row on the page.
+func (w *row) line(when string) string {
+	or := func(s, otherwise string) string {
+		if s == "" {
+			return otherwise
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %d MiB | %s | %s |\n", strings.TrimPrefix(w.test, "Test"), w.firmware, w.format, w.memory, outcome, strings.Join(w.facts, "; "))
+		return s
 	}
-	return os.WriteFile(file, b.Bytes(), 0o644)
+	outcome, ready, memory := "ok", "", ""
+	if w.failed {
+		outcome = "**failed**"
+	}
+	if w.ready > 0 {
+		ready = w.ready.String()
+	}
+	if w.memory > 0 {
+		memory = fmt.Sprintf("%d MiB", w.memory)
+	}
+	cells := []string{strings.TrimPrefix(w.test, "Test"), or(w.arch, "amd64"), w.firmware, or(w.devices, "virtio"), or(w.provider, "none"), w.format, memory,
+		outcome, ready, strings.Join(w.facts, "; "), when}
+	for i, c := range cells {
+		cells[i] = strings.ReplaceAll(strings.Join(strings.Fields(c), " "), "|", `\|`)
+	}
+	return "| " + strings.Join(cells, " | ") + " |"
+}
+
+// name is the test that a line of the page is about.
+func name(line string) string {
+	test, _, _ := strings.Cut(strings.TrimPrefix(line, "| "), " | ")
+	return test
+}
+
+// write puts the rows on the page: each in the place of the one of the same test, if
+// there is one, else at the end.
+func (r *table) write(file, when string) error {
+	old, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var lines []string
+	_, body, _ := bytes.Cut(old, []byte("|---|---|---|---|---|---|---|---|---|---|---|\n"))
+	for line := range strings.Lines(string(body)) {
+		lines = append(lines, strings.TrimSuffix(line, "\n"))
+	}
+	for _, w := range r.rows {
+		line, placed := w.line(when), false
+		for i := range lines {
+			if name(lines[i]) == name(line) {
+				lines[i], placed = line, true
+			}
+		}
+		if !placed {
+			lines = append(lines, line)
+		}
+	}
+	return os.WriteFile(file, []byte(pageHead+strings.Join(lines, "\n")+"\n"), 0o644)
+}
+
+// when names this run.
+func when() string {
+	return fmt.Sprintf("%s, %s", time.Now().UTC().Format(time.DateOnly), first("git", "describe", "--always", "--dirty", "--exclude=*"))
 }
 
 // first is the first line of what a program prints.
@@ -80,4 +150,29 @@ func first(name string, args ...string) string {
 	}
 	line, _, _ := strings.Cut(string(out), "\n")
 	return line
+}
+
+// A run of some tests leaves the other rows as they are.
+func TestPage(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "TESTED.md")
+	write := func(when string, rows ...*row) string {
+		t.Helper()
+		if err := (&table{rows: rows}).write(file, when); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.TrimPrefix(string(b), pageHead)
+	}
+	write("Monday", &row{test: "TestA", firmware: "bios", format: "qcow2", memory: 512, ready: 80 * time.Second}, &row{test: "TestB/x"})
+	got := write("Tuesday", &row{test: "TestB/x", arch: "arm64", facts: []string{"a|b", "c"}, failed: true}, &row{test: "TestC", provider: "ec2", devices: "nvme"})
+	want := `| A | amd64 | bios | virtio | none | qcow2 | 512 MiB | ok | 1m20s |  | Monday |
+| B/x | arm64 |  | virtio | none |  |  | **failed** |  | a\|b; c | Tuesday |
+| C | amd64 |  | nvme | ec2 |  |  | ok |  |  | Tuesday |
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 }

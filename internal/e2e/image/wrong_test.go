@@ -63,7 +63,7 @@ func (w wrong) check(t *testing.T, image disk) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.note(t, "up after %s", time.Since(began).Round(time.Second))
+	a.isReady(t, time.Since(began))
 	if status.OK() {
 		t.Error("cloud-init has nothing to say")
 	}
