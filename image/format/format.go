@@ -1,0 +1,104 @@
+// Package format writes a raw disk in the forms that providers and hypervisors take.
+// The same disk, name and time give the same bytes.
+//
+//	raw.gz         gzip
+//	qcow2          QEMU's, compressed with zstd
+//	vmdk           VMware's, stream-optimized: Virtual Disk Format 5.0
+//	vhd            Microsoft's, of fixed size: Virtual Hard Disk Image Format Specification 1.0
+//	google.tar.gz  a file disk.raw, as Google Compute Engine imports it
+//	ova            the vmdk with a description of a machine: OVF 1.0 (DSP0243)
+package format
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/psf-relay/relay-appliance/image/process"
+)
+
+// Disk is what is written.
+type Disk struct {
+	Raw  string // a file of whole MiB
+	Name string // of the image, for what describes it
+	Time time.Time
+	ID   func(of string) uuid.UUID // derives identifiers
+}
+
+// Names are the formats. A file's name ends in its format.
+var Names = []string{"raw.gz", "qcow2", "vmdk", "vhd", "google.tar.gz", "ova"}
+
+// Write makes the file of a format.
+func (d Disk) Write(ctx context.Context, name, to string) error {
+	write := map[string]func(context.Context, string) error{
+		"raw.gz": d.gzip, "qcow2": d.qcow2, "vmdk": d.vmdk, "vhd": d.vhd, "google.tar.gz": d.google, "ova": d.ova,
+	}[name]
+	if write == nil {
+		return fmt.Errorf("no format %q: want one of %s", name, strings.Join(Names, ", "))
+	}
+	return write(ctx, to)
+}
+
+func (d Disk) gzip(ctx context.Context, to string) error {
+	return create(to, func(w io.Writer) error {
+		in, err := os.Open(d.Raw)
+		if err != nil {
+			return err
+		}
+		defer in.Close()
+		z := gzip.NewWriter(w) // with neither a name nor a time
+		if _, err := io.Copy(z, reader{ctx, in}); err != nil {
+			return err
+		}
+		return z.Close()
+	})
+}
+
+// qemu converts in order, with one thread: the same file each time.
+func (d Disk) qemu(ctx context.Context, to, format, options string, flags ...string) error {
+	argv := append([]string{"qemu-img", "convert", "-m", "1", "-f", "raw", "-O", format, "-o", options}, flags...)
+	return process.Run(ctx, nil, nil, append(argv, d.Raw, to)...)
+}
+
+func (d Disk) qcow2(ctx context.Context, to string) error {
+	return d.qemu(ctx, to, "qcow2", "compression_type=zstd,cluster_size=1M", "-c")
+}
+
+// google has tar write what Google's manual shows, with nothing of this machine in it.
+// Where the holes are follows from the bytes and not from the file system.
+func (d Disk) google(ctx context.Context, to string) error {
+	return process.Run(ctx, nil, nil, "tar", "--format=oldgnu", "--sparse", "--hole-detection=raw", "--use-compress-program=gzip -n",
+		"--owner=root:0", "--group=root:0", "--mode=0644", "--mtime=@"+strconv.FormatInt(d.Time.Unix(), 10),
+		"--transform=s/.*/disk.raw/", "--directory="+filepath.Dir(d.Raw), "--create", "--file="+to, filepath.Base(d.Raw))
+}
+
+// create writes a file that was not there.
+func create(name string, write func(io.Writer) error) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// reader is one that ends with the context.
+type reader struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := context.Cause(r.ctx); err != nil {
+		return 0, err
+	}
+	return r.Reader.Read(p)
+}
