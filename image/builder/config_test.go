@@ -82,6 +82,21 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Google takes disks of whole GiB only; others do not mind.
+func TestSizeForGoogle(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1790000000")
+	for _, c := range []struct{ format, size, want string }{
+		{"google.tar.gz", "2500M", "disk_size: for google.tar.gz it must be whole GiB"}, {"google.tar.gz", "3072M", ""}, {"vhd", "2500M", ""},
+	} {
+		raw := block(t)
+		raw["formats"], raw["disk_size"] = []string{c.format}, c.size
+		var b Builder
+		if _, _, err := b.Prepare(raw); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s of %s: %v", c.format, c.size, err)
+		}
+	}
+}
+
 // What is there already is replaced only with -force.
 func TestNothingIsReplaced(t *testing.T) {
 	c := &Config{Name: "x", Output: t.TempDir(), Formats: []string{"qcow2"}}

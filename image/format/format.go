@@ -10,14 +10,13 @@
 package format
 
 import (
+	"archive/tar"
 	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
@@ -49,14 +48,42 @@ func (d Disk) Write(ctx context.Context, name, to string) error {
 }
 
 func (d Disk) gzip(ctx context.Context, to string) error {
-	return create(to, func(w io.Writer) error {
-		in, err := os.Open(d.Raw)
-		if err != nil {
+	return d.pack(ctx, to, func(w io.Writer, in io.Reader, _ int64) error {
+		_, err := io.Copy(w, in)
+		return err
+	})
+}
+
+// google writes what "tar --format=oldgnu -czf" does, as Google's manual shows, but without
+// tar's marks for holes: where tar sees one follows from the file system, too.
+func (d Disk) google(ctx context.Context, to string) error {
+	return d.pack(ctx, to, func(w io.Writer, in io.Reader, size int64) error {
+		t := tar.NewWriter(w)
+		header := tar.Header{Format: tar.FormatGNU, Typeflag: tar.TypeReg, Name: "disk.raw", Mode: 0o644, Size: size, ModTime: d.Time}
+		if err := t.WriteHeader(&header); err != nil {
 			return err
 		}
-		defer in.Close()
-		z := gzip.NewWriter(w) // with neither a name nor a time
-		if _, err := io.Copy(z, reader{ctx, in}); err != nil {
+		if _, err := io.Copy(t, in); err != nil {
+			return err
+		}
+		return t.Close()
+	})
+}
+
+// pack has the disk written through gzip, which tells neither a name nor a time.
+func (d Disk) pack(ctx context.Context, to string, write func(w io.Writer, in io.Reader, size int64) error) error {
+	in, err := os.Open(d.Raw)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return err
+	}
+	return create(to, func(w io.Writer) error {
+		z := gzip.NewWriter(w)
+		if err := write(z, reader{ctx, in}, info.Size()); err != nil {
 			return err
 		}
 		return z.Close()
@@ -71,14 +98,6 @@ func (d Disk) qemu(ctx context.Context, to, format, options string, flags ...str
 
 func (d Disk) qcow2(ctx context.Context, to string) error {
 	return d.qemu(ctx, to, "qcow2", "compression_type=zstd,cluster_size=1M", "-c")
-}
-
-// google has tar write what Google's manual shows, with nothing of this machine in it.
-// Where the holes are follows from the bytes and not from the file system.
-func (d Disk) google(ctx context.Context, to string) error {
-	return process.Run(ctx, nil, nil, "tar", "--format=oldgnu", "--sparse", "--hole-detection=raw", "--use-compress-program=gzip -n",
-		"--owner=root:0", "--group=root:0", "--mode=0644", "--mtime=@"+strconv.FormatInt(d.Time.Unix(), 10),
-		"--transform=s/.*/disk.raw/", "--directory="+filepath.Dir(d.Raw), "--create", "--file="+to, filepath.Base(d.Raw))
 }
 
 // create writes a file that was not there.
