@@ -66,7 +66,7 @@ test: deps ## Everything there is to test; installs what it needs
 plugin: ## Build Packer and our plugin for it into bin/
 	.ci/plugin
 
-image: plugin ## Build packages and image into DIST (default dist): raw, qcow2, manifest (root; PACKER= more options)
+image: plugin ## Build packages and image into DIST (default dist): raw, qcow2, manifest (root; PACKER= more options, such as other formats)
 	version=$$(go -C internal/tools/deb run . -out '$(abspath $(DIST))' | sed -n 's|.*/relayd_\(.*\)_[a-z0-9]*\.deb$$|\1|p'); \
 	.ci/image appliance '$(DIST)' "$$version" -var 'debs=$(abspath $(DIST))' $(PACKER)
 

@@ -6,10 +6,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/psf-relay/relay-appliance/image/internal/tinytree"
@@ -128,6 +130,42 @@ func TestFailedDisk(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	clean(t, b)
+}
+
+// All formats that were asked for are made, under the names that were announced, and
+// nothing else is left.
+func TestConvert(t *testing.T) {
+	need.Tools(t, "qemu-img")
+	for _, wanted := range [][]string{formats, {"ova"}, {"qcow2"}} {
+		work := t.TempDir()
+		c := &Config{Name: "x", Formats: wanted, Epoch: 1790000000, size: 4 << 20}
+		b := &build{Config: c, ui: packer.TestUi(t), work: work, disk: filepath.Join(work, "disk.raw")}
+		if err := os.WriteFile(b.disk, append([]byte("boot"), make([]byte, c.size-4)...), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.convert(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		var made []string
+		for _, file := range b.files {
+			made = append(made, filepath.Base(file))
+		}
+		slices.Sort(made)
+		announced := c.outputs()[2:] // behind what is said of the image
+		slices.Sort(announced)
+		if d := cmp.Diff(announced, made); d != "" {
+			t.Error(d)
+		}
+		left, err := os.ReadDir(work)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range left {
+			if f.Name() != "disk.raw" && !slices.Contains(made, f.Name()) {
+				t.Errorf("%s is left", f.Name())
+			}
+		}
+	}
 }
 
 func TestSettle(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/image/debian"
 	"github.com/psf-relay/relay-appliance/image/disk"
+	"github.com/psf-relay/relay-appliance/image/format"
 )
 
 //go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config
@@ -34,8 +35,8 @@ type Config struct {
 	// it before all is done. Files that are there already are replaced with -force only.
 	Output string `mapstructure:"output_directory"`
 
-	// Formats are raw, qcow2, vmdk, vhd. Default: raw and qcow2. The other two are not
-	// reproducible: qemu-img gives each file a random number.
+	// Formats are raw, raw.gz, qcow2, vmdk, vhd (for Azure), google.tar.gz, ova (for
+	// VirtualBox and VMware; its disk is the vmdk). Default: raw and qcow2.
 	Formats []string `mapstructure:"formats"`
 
 	// DiskSize is the size of the disk, such as 2G. The root grows with the disk at
@@ -81,13 +82,8 @@ type Config struct {
 	ctx  interpolate.Context
 }
 
-// conversions are the formats, as qemu-img makes them of raw.
-var conversions = map[string][]string{
-	"raw":   nil,
-	"qcow2": {"-O", "qcow2", "-c", "-o", "compression_type=zstd,cluster_size=1M"},
-	"vmdk":  {"-O", "vmdk", "-o", "subformat=streamOptimized"},
-	"vhd":   {"-O", "vpc", "-o", "subformat=fixed,force_size=on"},
-}
+// formats are all that there are.
+var formats = append([]string{"raw"}, format.Names...)
 
 // ConfigSpec is the shape of the block for HCL.
 func (b *Builder) ConfigSpec() hcldec.ObjectSpec { return b.config.FlatMapstructure().HCL2Spec() }
@@ -132,11 +128,11 @@ func (c *Config) prepare(epoch string) error {
 		fault("output_directory is required")
 	}
 	if len(c.Formats) == 0 {
-		fault("formats: want one at least of raw, qcow2, vmdk, vhd")
+		fault("formats: want one at least of %s", strings.Join(formats, ", "))
 	}
 	for i, f := range c.Formats {
-		if _, ok := conversions[f]; !ok {
-			fault("formats: want raw, qcow2, vmdk or vhd, not %q", f)
+		if !slices.Contains(formats, f) {
+			fault("formats: want some of %s, not %q", strings.Join(formats, ", "), f)
 		} else if slices.Contains(c.Formats[:i], f) {
 			fault("formats: %s stands there twice", f)
 		}
@@ -144,6 +140,8 @@ func (c *Config) prepare(epoch string) error {
 	var err error
 	if c.size, err = parseSize(c.DiskSize); err != nil {
 		fault("disk_size: %w", err)
+	} else if c.wants("google.tar.gz") && c.size%(1<<30) != 0 {
+		fault("disk_size: for google.tar.gz it must be whole GiB, such as 2G, not %q", c.DiskSize)
 	}
 	if !suiteName.MatchString(c.Suite) {
 		fault("suite: want the code name of a Debian release, not %q", c.Suite)

@@ -42,7 +42,7 @@ func TestAllFaultsAtOnce(t *testing.T) {
 	if err == nil {
 		t.Fatal("no fault")
 	}
-	for _, want := range []string{`image_name: want a file name`, "output_directory is required", `formats: want raw, qcow2, vmdk or vhd, not "iso"`, "formats: raw stands there twice",
+	for _, want := range []string{`image_name: want a file name`, "output_directory is required", `formats: want some of raw, raw.gz, qcow2, vmdk, vhd, google.tar.gz, ova, not "iso"`, "formats: raw stands there twice",
 		`disk_size: want a number and M or G, such as 2G, not "2T"`, `suite: want the code name of a Debian release, not "Trixie 13"`, `mirror: want a URL of http or https, not "ftp://x"`,
 		`security_mirror: want a URL`, `packages: want names of Debian packages, not "no such; thing"`, "debs: stat /nowhere.deb", `hostname: want one label`, "kernel_options:",
 		"source_date_epoch is required", "cache_directory:"} {
@@ -82,14 +82,17 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func TestConvertArgv(t *testing.T) {
-	for format, want := range map[string]string{
-		"qcow2": "qemu-img convert -m 1 -f raw -O qcow2 -c -o compression_type=zstd,cluster_size=1M disk.raw x",
-		"vmdk":  "qemu-img convert -m 1 -f raw -O vmdk -o subformat=streamOptimized disk.raw x",
-		"vhd":   "qemu-img convert -m 1 -f raw -O vpc -o subformat=fixed,force_size=on disk.raw x",
+// Google takes disks of whole GiB only; others do not mind.
+func TestSizeForGoogle(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1790000000")
+	for _, c := range []struct{ format, size, want string }{
+		{"google.tar.gz", "2500M", "disk_size: for google.tar.gz it must be whole GiB"}, {"google.tar.gz", "3072M", ""}, {"vhd", "2500M", ""},
 	} {
-		if got := strings.Join(convertArgv(format, "disk.raw", "x"), " "); got != want {
-			t.Errorf("%s\nwant %s", got, want)
+		raw := block(t)
+		raw["formats"], raw["disk_size"] = []string{c.format}, c.size
+		var b Builder
+		if _, _, err := b.Prepare(raw); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s of %s: %v", c.format, c.size, err)
 		}
 	}
 }

@@ -6,31 +6,28 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/psf-relay/relay-appliance/image/process"
+	"github.com/psf-relay/relay-appliance/image/format"
 )
 
-// convertArgv converts in order, with one thread: the same file each time.
-func convertArgv(format, raw, to string) []string {
-	argv := append([]string{"qemu-img", "convert", "-m", "1", "-f", "raw"}, conversions[format]...)
-	return append(argv, raw, to)
-}
-
 func (b *build) convert(ctx context.Context) error {
-	for _, format := range b.Formats {
-		to := filepath.Join(b.work, b.Name+"."+format)
-		if format == "raw" {
-			continue // renamed when all others are made of it
+	raw := format.Disk{Raw: b.disk, Name: b.Name, Time: b.time(), ID: b.spec().ID}
+	// In the order of format.Names: an OVA takes the vmdk that is there.
+	for _, name := range format.Names {
+		if !b.wants(name) {
+			continue
 		}
-		if err := process.Run(ctx, nil, nil, convertArgv(format, b.disk, to)...); err != nil {
-			return fmt.Errorf("make the %s: %w", format, err)
+		to := filepath.Join(b.work, b.Name+"."+name)
+		if err := raw.Write(ctx, name, to); err != nil {
+			return fmt.Errorf("make the %s: %w", name, err)
 		}
 		fi, err := os.Stat(to)
 		if err != nil {
 			return err
 		}
-		b.ui.Sayf("%s: %d MiB", format, fi.Size()>>20)
+		b.ui.Sayf("%s: %d MiB", name, fi.Size()>>20)
 		b.files = append(b.files, to)
 	}
+	// The raw disk itself is renamed when all others are made of it.
 	if to := filepath.Join(b.work, b.Name+".raw"); b.wants("raw") {
 		if err := os.Rename(b.disk, to); err != nil {
 			return err

@@ -55,6 +55,9 @@ func (s Spec) id(of string) uuid.UUID {
 	return uuid.NewSHA1(space, []byte(s.Name+"\n"+strconv.FormatInt(s.Time.Unix(), 10)+"\n"+of))
 }
 
+// ID derives an identifier for what is made of the disk.
+func (s Spec) ID(of string) uuid.UUID { return s.id(of) }
+
 // Boot writes into the tree what stands on the root for booting. It belongs before
 // what looks at the finished tree.
 func Boot(s Spec) error {

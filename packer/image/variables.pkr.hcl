@@ -15,6 +15,6 @@ variable "output" {
 
 variable "formats" {
   type        = list(string)
-  description = "Of raw, qcow2, vmdk, vhd"
+  description = "Of raw, raw.gz, qcow2, vmdk, vhd, google.tar.gz, ova"
   default     = ["raw", "qcow2"]
 }

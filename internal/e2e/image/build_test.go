@@ -46,6 +46,21 @@ func buildInto(t *testing.T, name string, environment ...string) string {
 	return images[name]
 }
 
+// uploads builds the image in the formats that are not booted as they are, and returns
+// their folder.
+func uploads(t *testing.T) string {
+	t.Helper()
+	if os.Getenv(imageVariable) != "" {
+		t.Skip("skipped: " + imageVariable + " names an image; the formats are made of one that is built")
+	}
+	version := packages(t)
+	out := folder(t, "uploads")
+	script(t, []string{"SOURCE_DATE_EPOCH=" + commitTime()}, ".ci/image", "appliance", out, version, "-var", "commit="+commit(),
+		"-var", `formats=["raw.gz", "vhd", "google.tar.gz", "ova"]`)
+	t.Cleanup(func() { os.RemoveAll(out) })
+	return out
+}
+
 // What a build takes from git, asked once: a commit between two builds would be a
 // difference.
 var (

@@ -61,18 +61,41 @@ func TestSmallMachine(t *testing.T) {
 	a.checkMemory(ctx, t)
 }
 
-// Providers that take other formats get the same disk.
+// What is uploaded elsewhere holds the same disk: it is unpacked and booted.
 func TestFormats(t *testing.T) {
 	full(t)
-	for _, c := range []struct{ format, suffix string }{{"raw", ".raw"}, {"vmdk", ".vmdk"}, {"vpc", ".vhd"}} {
-		t.Run(c.format, func(t *testing.T) {
-			image := build(t)
-			other := disk{filepath.Join(folder(t, "formats"), "image"+c.suffix), c.format}
-			t.Cleanup(func() { os.Remove(other.file) })
-			command(t.Context(), t, "qemu-img", "convert", "-f", image.format, "-O", c.format, image.file, other.file)
+	made := uploads(t)
+	for _, c := range []struct {
+		suffix string
+		unpack func(t *testing.T, from, dir string) disk
+		memory int
+	}{
+		{"raw.gz", func(t *testing.T, from, dir string) disk {
+			file := filepath.Join(dir, "disk.raw")
+			command(t.Context(), t, "sh", "-c", `gzip -dc "$0" >"$1"`, from, file)
+			return disk{file, "raw"}
+		}, 512},
+		{"google.tar.gz", func(t *testing.T, from, dir string) disk {
+			command(t.Context(), t, "tar", "-xzf", from, "-C", dir)
+			return disk{filepath.Join(dir, "disk.raw"), "raw"}
+		}, 512},
+		{"vhd", func(_ *testing.T, from, _ string) disk { return disk{from, "vpc"} }, 512},
+		// With the memory that the OVA's machine has. Its disk is the vmdk.
+		{"ova", func(t *testing.T, from, dir string) disk {
+			command(t.Context(), t, "tar", "-xf", from, "-C", dir)
+			return disk{only(t, dir, "*.vmdk"), "vmdk"}
+		}, 1024},
+	} {
+		t.Run(c.suffix, func(t *testing.T) {
+			dir := filepath.Join(folder(t, "formats"), c.suffix)
+			if err := os.Mkdir(dir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { os.RemoveAll(dir) })
 			ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
 			defer cancel()
-			s := bothLab(other)
+			s := bothLab(c.unpack(t, only(t, made, "*_amd64."+c.suffix), dir))
+			s.memory = c.memory
 			a := boot(ctx, t, s, both...)
 			a.probeUntilOK(ctx, t)
 		})

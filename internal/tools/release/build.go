@@ -26,14 +26,14 @@ type buildCmd struct {
 	SiteURL  string   `name:"site-url" required:"" placeholder:"URL" help:"Where the site will be found: goes into the packages."`
 	NextKeys []string `type:"existingfile" placeholder:"FILE" help:"Public OpenPGP keys that will sign later, or did until now: go into the packages' keyring."`
 	NextList []string `name:"next-list-keys" placeholder:"VKEY" help:"Verifier keys that will sign the list later, or did until now: go into the packages."`
-	Image    bool     `default:"true" negatable:"" help:"Also build the bootable image (root, network, a minute or two)."`
+	Image    bool     `default:"true" negatable:"" help:"Also build the bootable image (root, network, some minutes)."`
 	Trial    bool     `help:"Build from a checkout in any state, for trying out."`
 	Root     string   `default:"." type:"existingdir" placeholder:"DIR" help:"The repository's top folder."`
 }
 
 // Help is what --help says besides.
 func (buildCmd) Help() string {
-	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX); the bootable image with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
+	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX); the bootable image in four formats with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
 
 The same commit, keys and --date give the same bytes, whoever builds.`
 }
@@ -190,6 +190,10 @@ func (m *making) packages(publisher string) error {
 
 const noticesFile = "THIRD-PARTY-NOTICES.txt"
 
+// imageFormats are what docs/providers.md has people take. A VMDK is in the OVA; a VHD, of
+// which Azure wants every zero, is too large to be offered.
+const imageFormats = `formats=["qcow2", "raw.gz", "google.tar.gz", "ova"]`
+
 // image has the bootable image built of the packages.
 func (m *making) image(wanted bool) error {
 	if !wanted {
@@ -201,7 +205,7 @@ func (m *making) image(wanted bool) error {
 	if _, err := m.output(".ci/plugin"); err != nil {
 		return err
 	}
-	_, err := m.output(".ci/image", "appliance", m.stage, m.number(), "-var", "debs="+m.stage, "-var", `formats=["qcow2"]`)
+	_, err := m.output(".ci/image", "appliance", m.stage, m.number(), "-var", "debs="+m.stage, "-var", imageFormats)
 	return err
 }
 
