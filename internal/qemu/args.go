@@ -42,7 +42,7 @@ const clockAhead = 3 * time.Second
 
 // args is QEMU's command line for a configuration with all its fields.
 func (c Config) args(w wiring) []string {
-	machine := "q35"
+	machine := string(c.Devices.Board)
 	if c.Firmware == SecureBoot {
 		machine += ",smm=on" // or the guest's kernel could write the firmware's memory
 	}
@@ -60,10 +60,10 @@ func (c Config) args(w wiring) []string {
 		"-rtc", "base=" + w.started.Add(clockAhead).UTC().Format("2006-01-02T15:04:05"),
 		"-serial", "stdio",
 		"-device", "virtio-rng-pci",
-		// Unsafe only if the host itself loses power: what the guest has flushed is
-		// with the host's kernel when QEMU is killed.
-		"-drive", drive("if=virtio,format=qcow2,cache=unsafe,discard=unmap", c.path(overlayFile)),
 	}
+	// Unsafe only if the host itself loses power: what the guest has flushed is with the
+	// host's kernel when QEMU is killed.
+	args = append(args, c.Devices.diskArgs("format=qcow2,cache=unsafe,discard=unmap", c.path(overlayFile))...)
 	if files, ok := firmwareFiles[c.Firmware]; ok {
 		args = append(args,
 			"-drive", drive("if=pflash,unit=0,format=raw,readonly=on", filepath.Join(c.FirmwareDir, files[0])),
@@ -73,9 +73,9 @@ func (c Config) args(w wiring) []string {
 		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
 	}
 	if w.seeded {
-		args = append(args, "-drive", drive("if=virtio,format=raw,readonly=on", c.path(seedFile)))
+		args = append(args, c.Devices.seedArgs(c.path(seedFile))...)
 	}
-	return append(args, "-netdev", c.netdev(w), "-device", "virtio-net-pci,netdev=net0,romfile=")
+	return append(args, c.Devices.netArgs(c.netdev(w))...)
 }
 
 // netdev is a network of QEMU's own. restrict keeps the guest from the host and

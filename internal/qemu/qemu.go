@@ -2,7 +2,7 @@
 // and for the post-processor that tries an image before it is handed out.
 //
 // A [Machine] never writes to the image that it boots: it works on an overlay in
-// its own folder. It has one network card, from which nothing leaves the host:
+// its own folder. It has at most one network card, from which nothing leaves the host:
 // what is in the guest can be reached through ports of the loopback that are
 // forwarded to it ([Machine.Forwarded]), and the guest reaches only what it is
 // given with [Machine.Serve], under [ServiceHost].
@@ -75,6 +75,7 @@ type Config struct {
 	Accel       Accel // default: TCG
 	Memory      int   // MiB; default: 512
 	CPUs        int   // default: 2
+	Devices     Devices
 
 	// TCP are ports of the guest that are to be reached from the host, besides 22
 	// for SSH. There is no such thing for UDP: QEMU's network drops the answers of a
@@ -108,6 +109,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Silence == 0 {
 		c.Silence = 6 * time.Minute
 	}
+	c.Devices = c.Devices.withDefaults()
 	var errs []error
 	if _, err := os.Stat(c.Disk); err != nil {
 		errs = append(errs, fmt.Errorf("the disk image: %w", err))
@@ -125,6 +127,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Accel != TCG && c.Accel != KVM {
 		errs = append(errs, fmt.Errorf("accelerator %q is not one of tcg, kvm", c.Accel))
+	}
+	if err := c.Devices.faults(c.Firmware); err != nil {
+		errs = append(errs, err)
 	}
 	if c.Memory < 64 {
 		errs = append(errs, fmt.Errorf("memory of %d MiB: too little to boot anything", c.Memory))

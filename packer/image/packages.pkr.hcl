@@ -4,8 +4,8 @@
 locals {
   packages = concat(local.boots, local.runs, local.serves)
 
-  # Kernel, and GRUB for BIOS, UEFI and Secure Boot.
-  boots = ["linux-image-cloud-amd64", "initramfs-tools", "zstd", "kmod",
+  # GRUB for BIOS, UEFI and Secure Boot. The kernel is each template's own.
+  boots = ["initramfs-tools", "zstd", "kmod",
   "grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "e2fsprogs", "fdisk"]
 
   # Any server of Debian's.

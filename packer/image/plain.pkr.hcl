@@ -14,7 +14,7 @@ source "relay-rootfs" "plain" {
   hostname         = "debian"
   suite            = var.suite
   # With what our packages depend on: where it is tried, no mirror is in reach.
-  packages = local.packages
+  packages = concat(["linux-image-cloud-amd64"], local.packages)
 }
 
 build {
