@@ -4,30 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"path/filepath"
 
-	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
-// BackupLog writes the evidence log, with its secret keys, into a new file that
-// only its owner may read. A monitor may be running with it.
-func BackupLog(cfg Config, file string) (err error) {
-	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return fmt.Errorf("write the backup: %w", err)
-	}
-	err = store.Backup(logDir(cfg), f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return errors.Join(err, os.Remove(file)) // half a backup is none
-	}
-	return durable.SyncDir(filepath.Dir(file))
-}
+// BackupLog writes the evidence log, with its secret keys. A monitor may be running with
+// it.
+func BackupLog(cfg Config, to io.Writer) error { return store.Backup(logDir(cfg), to) }
 
 // ExportLog writes what anybody may read of the log into a folder, and goes on from what is
 // there. A monitor may be running with the log.
@@ -42,16 +28,11 @@ func ExportLog(ctx context.Context, cfg Config, dir string, progress func(done, 
 
 // RestoreLog makes the evidence log of a backup, where there must be none. It is
 // held until the witnesses have been asked whether they know of a newer copy.
-func RestoreLog(cfg Config, file string) (err error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return fmt.Errorf("read the backup: %w", err)
-	}
-	defer f.Close()
+func RestoreLog(cfg Config, from io.Reader) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	if err := store.Restore(f, logDir(cfg)); err != nil {
+	if err := store.Restore(from, logDir(cfg)); err != nil {
 		return err
 	}
 	l, err := openForReading(cfg) // says so if it is another monitor's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -76,7 +78,9 @@ func writeOnAFullDisk(t *testing.T, dir string, inodes bool) {
 	writers := map[string]func() error{
 		"publications": func() error { return m.keepPublications(m.basis().roster, nil, first.Month()) },
 		"format":       func() error { return stateFormat.Note(dir) },
-		"backup":       func() error { return BackupLog(cfg, filepath.Join(dir, "backup")) },
+		"backup": func() error {
+			return agefile.OutputFlags{File: filepath.Join(dir, "backup")}.Write(nil, func(w io.Writer) error { return BackupLog(cfg, w) })
+		},
 		"witness": func() error {
 			_, err := own.Cosign(other.Key(), request, time.Now())
 			return err

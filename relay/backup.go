@@ -3,7 +3,6 @@ package relay
 import (
 	"archive/tar"
 	"bufio"
-	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -46,9 +45,9 @@ type BackupInfo struct {
 	Made    time.Time `json:"made"`
 }
 
-// Backup writes what the relay keeps in its data folder into a new file, which
-// only its owner may read: the private key is in it. The relay may run meanwhile.
-func Backup(dataDir, file string) (BackupInfo, error) {
+// Backup writes what the relay keeps in its data folder, the private key included. The
+// relay may run meanwhile.
+func Backup(dataDir string, to io.Writer) (BackupInfo, error) {
 	key, err := LoadIdentity(dataDir)
 	if err != nil {
 		return BackupInfo{}, fmt.Errorf("back up: %w", err)
@@ -58,8 +57,7 @@ func Backup(dataDir, file string) (BackupInfo, error) {
 	if err != nil {
 		return BackupInfo{}, fmt.Errorf("back up: %w", err)
 	}
-	var out bytes.Buffer
-	packed := gzip.NewWriter(&out)
+	packed := gzip.NewWriter(to)
 	w := tar.NewWriter(packed)
 	add := func(name string, data []byte, at time.Time) error {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o600, Size: int64(len(data)), ModTime: at.Truncate(time.Second), Format: tar.FormatPAX}
@@ -112,12 +110,6 @@ func Backup(dataDir, file string) (BackupInfo, error) {
 	if err != nil {
 		return BackupInfo{}, fmt.Errorf("back up %s: %w", dataDir, err)
 	}
-	if err := durable.Create(file, out.Bytes(), 0o600); err != nil {
-		if errors.Is(err, fs.ErrExist) {
-			return BackupInfo{}, fmt.Errorf("back up: %s exists, it is left as it is: choose a new name: %w", file, fs.ErrExist)
-		}
-		return BackupInfo{}, fmt.Errorf("back up: %w", err)
-	}
 	return info, nil
 }
 
@@ -128,18 +120,13 @@ func keeps(name string) bool { return !strings.HasPrefix(name, ".") && name != "
 // Restore unpacks a backup into a data folder that holds no relay yet. Until the
 // identity is in its place, which is the last step, no relay starts from the
 // folder; a restore that was interrupted is simply done again.
-func Restore(dataDir, file string) (BackupInfo, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return BackupInfo{}, fmt.Errorf("restore: %w", err)
-	}
-	defer f.Close()
+func Restore(dataDir string, from io.Reader) (BackupInfo, error) {
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
-		return BackupInfo{}, fmt.Errorf("restore: make the data folder: %w", err)
+		return BackupInfo{}, fmt.Errorf("make the data folder: %w", err)
 	}
 	unlock, err := lock(dataDir)
 	if err != nil {
-		return BackupInfo{}, fmt.Errorf("restore: %w", err)
+		return BackupInfo{}, err
 	}
 	defer unlock()
 	if err := mayRestore(dataDir); err != nil {
@@ -150,17 +137,17 @@ func Restore(dataDir, file string) (BackupInfo, error) {
 	// the folder is known to come from it.
 	fresh := stage + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
-		return BackupInfo{}, fmt.Errorf("restore: %w", err)
+		return BackupInfo{}, err
 	}
-	info, err := unpack(f, fresh)
+	info, err := unpack(from, fresh)
 	if err == nil {
 		err = agree(fresh, info)
 	}
 	if err != nil {
-		return BackupInfo{}, fmt.Errorf("restore %s: %w", file, errors.Join(err, os.RemoveAll(fresh)))
+		return BackupInfo{}, errors.Join(err, os.RemoveAll(fresh))
 	}
 	if err := install(dataDir, stage, fresh); err != nil {
-		return BackupInfo{}, fmt.Errorf("restore into %s: %w: do it again", dataDir, err)
+		return BackupInfo{}, fmt.Errorf("put it into %s: %w: do it again", dataDir, err)
 	}
 	return info, nil
 }
@@ -169,18 +156,18 @@ func Restore(dataDir, file string) (BackupInfo, error) {
 // interrupted restore does not count: its identity still lies aside.
 func mayRestore(dataDir string) error {
 	if _, err := os.Lstat(filepath.Join(dataDir, identityFile)); err == nil {
-		return fmt.Errorf("restore: %s holds an identity already, it is left as it is: choose an empty data_dir: %w", dataDir, fs.ErrExist)
+		return fmt.Errorf("%s holds an identity already, it is left as it is: choose an empty data_dir: %w", dataDir, fs.ErrExist)
 	}
 	if _, err := os.Lstat(filepath.Join(dataDir, restoreDir, identityFile)); err == nil {
 		return nil
 	}
 	entries, err := os.ReadDir(dataDir)
 	if err != nil {
-		return fmt.Errorf("restore: look into the data folder: %w", err)
+		return fmt.Errorf("look into the data folder: %w", err)
 	}
 	for _, e := range entries {
 		if keeps(e.Name()) {
-			return fmt.Errorf("restore: %s holds %s already, it is left as it is: choose an empty data_dir: %w", dataDir, e.Name(), fs.ErrExist)
+			return fmt.Errorf("%s holds %s already, it is left as it is: choose an empty data_dir: %w", dataDir, e.Name(), fs.ErrExist)
 		}
 	}
 	return nil

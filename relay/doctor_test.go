@@ -344,7 +344,7 @@ func TestVersionNoteIsNoIdentity(t *testing.T) {
 	dir, _ := relayState(t)
 	relaytest.Must(t, os.WriteFile(filepath.Join(dir, "version.json"), []byte(`{"version":"v1.0.0"}`), 0o600))
 	file := filepath.Join(t.TempDir(), "b")
-	if _, err := Backup(dir, file); err != nil {
+	if _, err := backUp(dir, file); err != nil {
 		t.Fatal(err)
 	}
 }

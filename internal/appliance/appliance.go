@@ -42,12 +42,20 @@ type Machine struct {
 	Exec func(context.Context, Command) (Result, error)
 	// Client fetches what the settings name by URL; nil: the default one.
 	Client *http.Client
+	// Bucket opens what backup.to names; nil: backups go into folders only.
+	Bucket func(S3) (Place, error)
+
+	// Of a download, for tests; 0: the usual.
+	stall, pause time.Duration
+	most         int64
 }
 
 // Command is a program to run.
 type Command struct {
-	User string // empty: as this process
-	Args []string
+	User   string // empty: as this process
+	Args   []string
+	Stdin  io.Reader // nil: nothing
+	Stdout io.Writer // nil: into the result
 }
 
 // Result is what a program said, and its exit code.
@@ -97,7 +105,10 @@ const maxSaid = 1 << 20
 func (m *Machine) process(ctx context.Context, c Command) (Result, error) {
 	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
 	stdout, stderr := &limited{left: maxSaid}, &limited{left: maxSaid}
-	cmd.Stdout, cmd.Stderr = stdout, stderr
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = c.Stdin, stdout, stderr
+	if c.Stdout != nil {
+		cmd.Stdout = c.Stdout
+	}
 	// Nothing of who calls gets into what is called: relayd reads its environment.
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C.UTF-8"}
 	cmd.Dir = "/"

@@ -33,7 +33,11 @@ const bootTime = 10 * time.Minute
 // settings it changes nothing. It leaves a report for [Machine.Status], and its
 // fault where cloud-init finds it.
 func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error {
-	ctx, cancel := context.WithTimeout(ctx, bootTime)
+	limit := bootTime
+	if m.restores() {
+		limit += restoreTime
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	r := Report{At: time.Now().UTC().Truncate(time.Second), Set: true}
 	note := func(format string, args ...any) {
@@ -76,15 +80,19 @@ func (m *Machine) Fault() (string, error) {
 
 // lock keeps two from doing it at the same time: systemd and a person, say.
 func (m *Machine) lock() (unlock func(), err error) {
+	return m.lockFile("lock", "first boot is under way already: wait until it is done")
+}
+
+func (m *Machine) lockFile(name, taken string) (unlock func(), err error) {
 	if err := os.MkdirAll(m.path(runDir), 0o755); err != nil {
-		return nil, fmt.Errorf("first boot: %w", err)
+		return nil, fmt.Errorf("lock: %w", err)
 	}
-	f, err := os.OpenFile(m.path(runDir+"/lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(m.path(runDir+"/"+name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("first boot: %w", err)
+		return nil, fmt.Errorf("lock: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(errors.New("first boot is under way already: wait until it is done"), f.Close())
+		return nil, errors.Join(errors.New(taken), f.Close())
 	}
 	return func() { f.Close() }, nil // which lets go of it
 }
@@ -116,20 +124,34 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 	if err != nil {
 		return err
 	}
+	back, err := m.restoring(s, say)
+	if err != nil {
+		return err
+	}
+	defer back.close()
+	if s.Role == "" {
+		if s, err = back.settings(ctx); err != nil {
+			return err
+		}
+	}
 	// A fault of one program's does not keep the other from running.
 	var faults []error
 	changed, ready := map[string]bool{}, map[string]bool{}
 	for _, p := range programs {
-		if p.needed(s.Role) {
-			changed[p.name], err = m.prepare(ctx, p, s, w, say)
+		if p.needed(s.Role) && !back.failed() {
+			changed[p.name], err = m.prepare(ctx, p, s, w, back, say)
 			ready[p.name] = err == nil
 			faults = append(faults, err)
 		}
 	}
+	if err := back.done(faults); err != nil {
+		// Nothing is to run that may not be what the backup says.
+		return err
+	}
 	faults = append(faults, m.firewall(ctx, s, w, say))
 	again, err := m.ownDomain(s)
 	changed["relaymon"] = changed["relaymon"] || again
-	faults = append(faults, err, m.keepUpdated(ctx, s))
+	faults = append(faults, err, m.keepUpdated(ctx, s), m.keepBackups(ctx, s))
 	for _, p := range programs {
 		if !p.needed(s.Role) {
 			faults = append(faults, m.stop(ctx, p, s, say))
@@ -141,7 +163,7 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 }
 
 // prepare makes all that a program needs before it is started.
-func (m *Machine) prepare(ctx context.Context, p *program, s Settings, w written, say func(string, ...any)) (changed bool, err error) {
+func (m *Machine) prepare(ctx context.Context, p *program, s Settings, w written, back *restore, say func(string, ...any)) (changed bool, err error) {
 	if !m.has("/usr/bin/" + p.name) {
 		return false, fmt.Errorf("role %s: %s is not installed: apt-get install %s", s.Role, p.name, p.name)
 	}
@@ -154,7 +176,7 @@ func (m *Machine) prepare(ctx context.Context, p *program, s Settings, w written
 	if changed, err = m.configure(ctx, p, s, w, say); err != nil {
 		return changed, err
 	}
-	made, err := m.identity(ctx, p)
+	made, err := m.identity(ctx, p, back)
 	if made {
 		say("made the identity of %s: back it up", p.name)
 	}

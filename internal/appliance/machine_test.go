@@ -26,6 +26,8 @@ type fake struct {
 	answer  map[string]Result // by the beginning of a command
 	inForce string            // what nft loads before it lists the ruleset
 	said    []string
+	put     map[string]map[string]string // the files that a program restored
+	fails   map[string]string            // why a program cannot back up or restore, by both words
 }
 
 const pristine = "# as the package brought it\n"
@@ -34,7 +36,7 @@ func newFake(t *testing.T) *fake {
 	t.Helper()
 	need.Root(t)
 	need.Tools(t, "nft", "dpkg-query", "unshare")
-	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}}
+	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}, put: map[string]map[string]string{}, fails: map[string]string{}}
 	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec}
 	var conffiles strings.Builder
 	for _, name := range []string{"/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", rulesetPath} {
@@ -133,8 +135,11 @@ func (f *fake) exec(ctx context.Context, c Command) (Result, error) {
 	case "dpkg-query":
 		return (&Machine{}).process(ctx, c)
 	case "relayd", "relaymon":
-		if f.user(c) != (c.Args[1] == "init" || c.Args[1] == "id" || c.Args[1] == "keys" || c.Args[1] == "doctor" || c.Args[1] == "roster") {
+		if f.user(c) != (c.Args[1] == "init" || c.Args[1] == "id" || c.Args[1] == "keys" || c.Args[1] == "doctor" || c.Args[1] == "roster" || c.Args[1] == "backup" || c.Args[1] == "restore") {
 			f.t.Errorf("%s is run as %q", line, c.User)
+		}
+		if c.Args[1] == "backup" || c.Args[1] == "restore" {
+			return f.moves(c), nil
 		}
 		if c.Args[1] == "init" {
 			f.did = append(f.did, line)

@@ -49,6 +49,9 @@ func (s Status) Text() string {
 	for _, u := range s.Updates {
 		line("  %-12s %s", "Updates", u)
 	}
+	for i, b := range s.Backup.lines(time.Now()) {
+		line("  %-12s %s", []string{"Backup", ""}[min(i, 1)], b)
+	}
 	if len(s.Ports) > 0 {
 		var ports []string
 		for _, p := range s.Ports {

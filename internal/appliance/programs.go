@@ -190,11 +190,17 @@ func (m *Machine) try(ctx context.Context, p *program, text []byte) error {
 	return fmt.Errorf("%s refuses what follows from the settings: %s", p.name, strings.TrimPrefix(said, p.name+": "))
 }
 
-// identity makes the program's identity, once.
-func (m *Machine) identity(ctx context.Context, p *program) (made bool, err error) {
+// identity makes the program's identity, once, unless there is a backup with it.
+func (m *Machine) identity(ctx context.Context, p *program, back *restore) (made bool, err error) {
 	r, err := m.run(ctx, Command{User: p.name, Args: with(p.exists, p.config)})
-	if err != nil || r.Code == 0 {
+	if err != nil {
 		return false, err
+	}
+	if done, err := back.program(ctx, p, r.Code == 0); done || err != nil {
+		return false, err
+	}
+	if r.Code == 0 {
+		return false, nil
 	}
 	if r, err = m.run(ctx, Command{User: p.name, Args: with(p.create, p.config)}); err != nil {
 		return false, err

@@ -53,6 +53,8 @@ type Settings struct {
 	Monitor      MonitorSettings  `yaml:"monitor"`
 	Firewall     string           `yaml:"firewall"`
 	Updates      upgrade.Settings `yaml:"updates"`
+	Restore      Restore          `yaml:"restore"`
+	Backup       Backup           `yaml:"backup"`
 	Relayd       map[string]any   `yaml:"relayd"`
 	Relaymon     map[string]any   `yaml:"relaymon"`
 }
@@ -134,7 +136,11 @@ func (s Settings) faults() (faults []*fault) {
 			faults = append(faults, &fault{key, fmt.Sprintf(format, args...)})
 		}
 	}
-	want(s.Role != "", "role", "missing: write relay, monitor or both")
+	if s.Role == "" && s.Restore.From != "" {
+		want(s.onlyRestores(), "role", "missing: write relay, monitor or both, or leave all but restore away to have the settings from the backup, too")
+	} else {
+		want(s.Role != "", "role", "missing: write relay, monitor or both")
+	}
 	want(s.Role == "" || s.Role.Relays() || s.Role.Monitors(), "role", "want relay, monitor or both, not %q", s.Role)
 	switch {
 	case s.Domain == "":
@@ -164,7 +170,7 @@ func (s Settings) faults() (faults []*fault) {
 		want(err == nil, "payout", "%v", err)
 	}
 	want(slices.Contains([]string{"auto", "off"}, s.Firewall), "firewall", "want auto or off, not %q", s.Firewall)
-	faults = append(faults, s.Monitor.faults(s.Role)...)
+	faults = slices.Concat(faults, s.Monitor.faults(s.Role), s.Restore.faults(), s.Backup.faults())
 	if joined, ok := s.updates().Validate().(interface{ Unwrap() []error }); ok {
 		for _, err := range joined.Unwrap() {
 			key, what, _ := strings.Cut(err.Error(), ": ")

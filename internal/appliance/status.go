@@ -27,7 +27,8 @@ type Status struct {
 	Relay    *Relaying `json:"relay,omitempty"`
 	Monitor  *Watching `json:"monitor,omitempty"`
 	Updates  []string  `json:"updates,omitempty"`
-	Enrol    string    `json:"enrol,omitempty"` // how the relay enters the bounty
+	Backup   *Backups  `json:"backup,omitempty"` // nil: none are made
+	Enrol    string    `json:"enrol,omitempty"`  // how the relay enters the bounty
 }
 
 // Service is a unit of systemd's.
@@ -85,6 +86,7 @@ func (m *Machine) Status(ctx context.Context) (Status, error) {
 	if r != nil {
 		st.Fault = r.Fault
 	}
+	st.Backup = m.backups(s)
 	for _, p := range programs {
 		if p.needed(s.Role) {
 			st.Services = append(st.Services, Service{p.name, m.state(ctx, p.name+".service")})

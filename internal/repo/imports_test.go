@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
 	// It writes user-data for an appliance, checked as that will check it.
-	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/cli", "internal/buildinfo", "internal/appliance"},
+	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
 	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
@@ -90,10 +90,11 @@ var mayImport = map[string][]string{
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
+	"internal/agefile":             {"internal/cli", "internal/durable"},
 	"internal/bls":                 {},
 	"internal/bounded":             {},
 	"internal/archive":             {"internal/deb822", "internal/durable"},
@@ -128,8 +129,9 @@ var mayImport = map[string][]string{
 
 	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
 	// relayd writes of its state.
-	"internal/appliance":                     {"relay/status", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
-	"internal/appliance/cmd/relay-appliance": {"internal/appliance", "internal/upgrade", "internal/cli"},
+	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance/bucket":              {"internal/appliance"},
+	"internal/appliance/cmd/relay-appliance": {"internal/agefile", "internal/appliance", "internal/appliance/bucket", "internal/upgrade", "internal/cli"},
 
 	// What starts or tests the whole.
 	"internal/pebble":        {},
@@ -163,8 +165,8 @@ var testMayImport = map[string][]string{
 	"monitor/tiles":        {"monitor/store"},
 	"monitor/mirror":       {"monitor/store"},
 	"monitor/cmd/relaymon": {"monitor/store"},
-	"monitor/probe":        {"monitor/bounty"}, // what an attempt comes to as a vote
-	"monitor":              {"internal/bls"},   // whose plan it is
+	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
+	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup
 
 	// A witness is tested with real logs, and a log with a real witness; what is verified
 	// is written by a real log. None of them knows the others outside of tests.
@@ -277,6 +279,8 @@ var reserved = []struct {
 	{"github.com/libp2p/go-libp2p/p2p/host/...", []string{"relay", "relay/doctor", "monitor/probe", "internal/coord", "internal/bench"}, "as above"},
 	{"github.com/libp2p/go-libp2p/p2p/transport/...", []string{"relay", "relay/config", "relay/doctor", "relay/relaytest", "monitor/probe", "internal/bench"}, "as above"},
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
+	{"filippo.io/age/...", []string{"internal/agefile"}, "files are encrypted in one way"},
+	{"github.com/minio/minio-go/v7/...", []string{"internal/appliance/bucket"}, "relayd, which knows the appliance's settings, is not to link it"},
 	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
 	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }

@@ -152,39 +152,54 @@ const maxBackupFile = 1 << 30
 
 const maxPadding = 1 << 20
 
+// restorePrefix begins the name of the folder in which a backup is unpacked.
+const restorePrefix = ".restore-"
+
 // Restore makes the log of a backup in dir, which must not exist yet or be empty.
 // The log is checked before it takes its place. It is held: nothing is signed
 // before [Log.Confront] has found out whether this copy is the newest.
 func Restore(r io.Reader, dir string) (err error) {
 	if files, err := os.ReadDir(dir); err == nil && len(files) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("restore to %s: %w: move away what is there", dir, fs.ErrExist)
+		return fmt.Errorf("%s: %w: move away what is there", dir, fs.ErrExist)
 	}
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(dir), ".restore-*")
+	// What a restore left that a power cut ended: it has the keys in it.
+	beside, err := os.ReadDir(filepath.Dir(dir))
 	if err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return err
+	}
+	for _, e := range beside {
+		if strings.HasPrefix(e.Name(), restorePrefix) {
+			if err := os.RemoveAll(filepath.Join(filepath.Dir(dir), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	tmp, err := os.MkdirTemp(filepath.Dir(dir), restorePrefix+"*")
+	if err != nil {
+		return err
 	}
 	defer os.RemoveAll(tmp)
 	if err := unpack(r, tmp); err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return err
 	}
 	report, err := Check(tmp)
 	if err != nil {
-		return fmt.Errorf("restore: the backup is of no log: %w", err)
+		return fmt.Errorf("the backup is of no log: %w", err)
 	}
 	if len(report.Faults) > 0 {
-		return fmt.Errorf("restore: the backup has %d faults: %s", len(report.Faults), strings.Join(report.Faults, "; "))
+		return fmt.Errorf("the backup has %d faults: %s", len(report.Faults), strings.Join(report.Faults, "; "))
 	}
 	if err := syncAll(tmp); err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return err
 	}
 	if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("restore: %w", err)
+		return err
 	}
 	if err := os.Rename(tmp, dir); err != nil {
-		return fmt.Errorf("restore: %w", err)
+		return err
 	}
 	return durable.SyncDir(filepath.Dir(dir))
 }

@@ -27,7 +27,7 @@ func TestUnitsAreHardened(t *testing.T) {
 	// These are root's, to become others and to write what systemd and nft read. The
 	// gate has no sandbox: it has dpkg install packages.
 	tree := unpacked(t, "relay-appliance")
-	for unit, exposure := range map[string]string{"first-boot": "29", "status": "28", "fetch": "23"} {
+	for unit, exposure := range map[string]string{"first-boot": "29", "status": "28", "fetch": "23", "backup": "23"} {
 		run(t, "systemd-analyze", "security", "--offline=true", "--threshold="+exposure, "--root="+tree, "relay-appliance-"+unit+".service")
 	}
 }
@@ -42,7 +42,7 @@ func TestUnitsAreValid(t *testing.T) {
 	}
 	m.write("usr/lib/systemd/system/-.slice", "", 0o644)
 	m.write("usr/lib/systemd/system/system.slice", "", 0o644)
-	units := slices.Concat(appliances, []string{"relayd.service", "relaymon.service", "relay-appliance-status.service", "relay-appliance-fetch.service", "relay-appliance-gate.service"})
+	units := slices.Concat(appliances, []string{"relayd.service", "relaymon.service", "relay-appliance-status.service", "relay-appliance-fetch.service", "relay-appliance-gate.service", "relay-appliance-backup.service", "relay-appliance-backup.timer"})
 	for _, unit := range units {
 		out, err := exec.CommandContext(t.Context(), "systemd-analyze", "verify", "--man=no", "--root="+m.root, unit).CombinedOutput()
 		if err != nil || len(out) > 0 {

@@ -2,21 +2,23 @@ package main
 
 import (
 	"fmt"
+	"io"
 
+	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor"
 )
 
 type backupCmd struct {
 	configFlag
-	File string `arg:"" type:"path" help:"A new file."`
+	agefile.OutputFlags
 }
 
 // Help is what --help says besides.
 func (backupCmd) Help() string {
 	return `Writes the evidence log into one archive (tar, gzip): blocks, records, checkpoints, certificates, the hours that are open, what was cosigned for others, and the secret keys. The monitor may run meanwhile.
 
-Whoever has the file can sign as this monitor. Only its owner may read it; keep it off the monitor's own machine.`
+Whoever has the file can sign as this monitor. Only its owner may read it; keep it off the monitor's own machine, and encrypted: with --encrypt-to it is a file of age, which restore reads with --identity.`
 }
 
 func (c *backupCmd) Run(out *cli.IO) error {
@@ -24,16 +26,16 @@ func (c *backupCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	if err := monitor.BackupLog(cfg, c.File); err != nil {
-		return err
+	err = c.Write(out.Stdout, func(w io.Writer) error { return monitor.BackupLog(cfg, w) })
+	if err != nil {
+		return fmt.Errorf("write the backup: %w", err)
 	}
-	_, err = fmt.Fprintf(out.Stdout, "%s holds the log of %s with its secret keys: keep it safe\n", c.File, cfg.Name)
-	return err
+	return c.Told(out, "the log of "+cfg.Name+" with its secret keys")
 }
 
 type restoreCmd struct {
 	configFlag
-	File string `arg:"" type:"existingfile" help:"A backup."`
+	agefile.InputFlags
 }
 
 // Help is what --help says besides.
@@ -48,7 +50,7 @@ func (c *restoreCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	if err := monitor.RestoreLog(cfg, c.File); err != nil {
+	if err := c.Read(func(r io.Reader) error { return monitor.RestoreLog(cfg, r) }); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out.Stdout, "%s holds the log again; nothing is signed before the witnesses were asked whether it is the newest copy\n", cfg.DataDir)

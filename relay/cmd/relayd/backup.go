@@ -1,22 +1,26 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 
+	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
 )
 
 type backupCmd struct {
 	configFlag
-	File string `arg:"" type:"path" help:"A new file."`
+	agefile.OutputFlags
 }
 
 // Help is what --help says besides.
 func (backupCmd) Help() string {
 	return `Writes what the relay keeps in its data folder into one archive (tar, gzip): the identity, the certificate and the account at the CA, the key for private messages, the ban list, the month's counter. The relay may run meanwhile.
 
-The private key is in it: whoever has the file can stand in for the relay. Only its owner may read it; keep it off the relay's own machine.`
+The private key is in it: whoever has the file can stand in for the relay. Only its owner may read it; keep it off the relay's own machine, and encrypted: with --encrypt-to it is a file of age, which restore reads with --identity.`
 }
 
 func (c *backupCmd) Run(out *cli.IO) error {
@@ -24,17 +28,23 @@ func (c *backupCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	info, err := relay.Backup(cfg.DataDir, c.File)
+	var info relay.BackupInfo
+	err = c.Write(out.Stdout, func(w io.Writer) (err error) {
+		info, err = relay.Backup(cfg.DataDir, w)
+		return err
+	})
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("back up: %s exists, it is left as it is: choose a new name: %w", c.File, fs.ErrExist)
+	}
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out.Stdout, "%s: relay %s, %s; it holds the private key, keep it safe\n", c.File, info.PeerID, info.Made.Format("2006-01-02 15:04 MST"))
-	return err
+	return c.Told(out, fmt.Sprintf("relay %s, %s", info.PeerID, info.Made.Format("2006-01-02 15:04 MST")))
 }
 
 type restoreCmd struct {
 	configFlag
-	File string `arg:"" type:"existingfile" help:"A backup."`
+	agefile.InputFlags
 }
 
 // Help is what --help says besides.
@@ -49,7 +59,11 @@ func (c *restoreCmd) Run(out *cli.IO) error {
 	if err != nil {
 		return err
 	}
-	info, err := relay.Restore(cfg.DataDir, c.File)
+	var info relay.BackupInfo
+	err = c.Read(func(r io.Reader) (err error) {
+		info, err = relay.Restore(cfg.DataDir, r)
+		return err
+	})
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,9 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/appliance"
+	"github.com/psf-relay/relay-appliance/internal/appliance/bucket"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/internal/upgrade"
 )
@@ -23,6 +25,7 @@ type grammar struct {
 	Status    statusCmd    `cmd:"" help:"Say how the appliance is."`
 	Settings  settingsCmd  `cmd:"" help:"Check the settings, or print the defaults with their description."`
 	Fetch     fetchCmd     `cmd:"" help:"Look for a newer roster and newer rules where the settings name them by URL."`
+	Backup    backupCmd    `cmd:"" help:"Write an encrypted backup of this machine, to where the settings say or into a file."`
 	Pages     pagesCmd     `cmd:"" help:"Show the status where one logs in (console, message of the day)."`
 
 	Gate    upgrade.GateCmd    `cmd:"" help:"Judge what became of an update, and take a bad one back."`
@@ -64,7 +67,7 @@ func machine() (*appliance.Machine, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("only root can: put sudo before it")
 	}
-	return &appliance.Machine{}, nil
+	return &appliance.Machine{Bucket: bucket.Open}, nil
 }
 
 func say(out *cli.IO) func(string, ...any) {
@@ -79,6 +82,46 @@ func (*fetchCmd) Run(ctx context.Context, out *cli.IO) error {
 		return err
 	}
 	return m.Fetch(ctx, say(out))
+}
+
+type backupCmd struct {
+	File      string   `arg:"" optional:"" type:"path" help:"A new file; -: standard output; without it, to where the settings say (backup.to)."`
+	EncryptTo []string `sep:"none" placeholder:"KEY" help:"Encrypt the file with age to this public key (age1..., or a line of SSH) instead of those in the settings; more than one if you like."`
+}
+
+// Help is what --help says besides.
+func (backupCmd) Help() string {
+	return `Writes the identities and data of relayd and relaymon, and the settings, into one file that is encrypted with age. They may run meanwhile. A new machine is made of it by "restore" in its settings.
+
+Without FILE the backup is verified where it was written, and older ones of this machine's than are to be kept (backup.keep) are removed; relay-appliance-backup.timer does that each night. Whoever has the file and the secret key can stand in for this machine.`
+}
+
+func (c *backupCmd) Run(ctx context.Context, out *cli.IO) error {
+	m, err := machine()
+	if err != nil {
+		return err
+	}
+	if c.File == "" {
+		if len(c.EncryptTo) > 0 {
+			return cli.BadInput(errors.New("--encrypt-to is for a file: name it, or write backup.encrypt_to into the settings"))
+		}
+		return m.Backup(ctx, say(out))
+	}
+	s, err := m.Settings()
+	if err != nil {
+		return err
+	}
+	to := agefile.OutputFlags{File: c.File, EncryptTo: c.EncryptTo}
+	if len(to.EncryptTo) == 0 {
+		to.EncryptTo = s.Backup.EncryptTo
+	}
+	if len(to.EncryptTo) == 0 {
+		return cli.BadInput(errors.New("say who is to read it: --encrypt-to age1...; age-keygen makes a key"))
+	}
+	if err := to.Write(out.Stdout, func(w io.Writer) error { return m.WriteBackup(ctx, w) }); err != nil {
+		return fmt.Errorf("back up: %w", err)
+	}
+	return to.Told(out, "the backup of this machine")
 }
 
 type statusCmd struct {

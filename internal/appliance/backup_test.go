@@ -1,0 +1,242 @@
+package appliance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const shelf = "/var/backups/relay"
+
+func (f *fake) backup() error {
+	f.t.Helper()
+	f.said = nil
+	return f.Backup(f.t.Context(), func(format string, args ...any) { f.said = append(f.said, fmt.Sprintf(format, args...)) })
+}
+
+func (f *fake) shelf() (names []string) {
+	f.t.Helper()
+	entries, err := os.ReadDir(f.path(shelf))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// lines is what the console says of backups.
+func (f *fake) lines() string {
+	f.t.Helper()
+	s, err := f.Status(f.t.Context())
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	var out []string
+	for l := range strings.Lines(s.Text()) {
+		if len(out) > 0 && strings.HasPrefix(l, "               ") || strings.HasPrefix(l, "  Backup ") {
+			out = append(out, strings.TrimSpace(strings.TrimPrefix(l, "  Backup ")))
+		}
+	}
+	return strings.Join(out, "\n")
+}
+
+func TestBackupIntoAFolder(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	settings := good + "backup: {to: " + shelf + ", encrypt_to: [" + public + "], keep: 3}\n"
+	if err := f.firstBoot(settings); err != nil {
+		t.Fatal(err)
+	}
+	if !f.enabled["relay-appliance-backup.timer"] || !f.running["relay-appliance-backup.timer"] {
+		t.Error("the timer does not run")
+	}
+	if got := f.lines(); got != "none yet in "+shelf+"; try it: sudo relay-appliance backup" {
+		t.Errorf("before the first: %q", got)
+	}
+	// A folder that is not mounted is not made.
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "there is no folder "+shelf) {
+		t.Errorf("without the folder: %v", err)
+	}
+	if got := f.lines(); !strings.HasPrefix(got, "FAILED 20") || !strings.Contains(got, "there is no folder") || !strings.HasSuffix(got, "sudo relay-appliance backup") {
+		t.Errorf("without the folder: %q", got)
+	}
+	foreign := []string{"notes.txt", "relay-appliance_other.test_20200101T000000Z.age", "relay-appliance_relay.test_20200101T000000Z.age.sig", "relay-appliance_relay.test_2020.age"}
+	for _, name := range foreign {
+		f.file(shelf+"/"+name, "x")
+	}
+	// What a power cut left of one.
+	f.file(shelf+"/"+spoolPrefix+"1", "half")
+	var older []string
+	for day := range 4 {
+		older = append(older, fmt.Sprintf("relay-appliance_relay.test_2020010%dT000000Z.age", day+1))
+		f.file(shelf+"/"+older[day], "x")
+	}
+	// Nothing goes before the new one is there.
+	f.fails["relaymon backup"] = "the log cannot be read"
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "relaymon backup: the log cannot be read") {
+		t.Errorf("a program fails: %v", err)
+	}
+	if got := f.shelf(); len(got) != len(foreign)+len(older) {
+		t.Errorf("after a failure there is %q", got)
+	}
+	clear(f.fails)
+	if err := f.backup(); err != nil {
+		t.Fatal(err)
+	}
+	names := f.shelf()
+	want := append([]string{}, foreign...)
+	want = append(want, older[2:]...)
+	var made string
+	for _, n := range names {
+		if strings.HasPrefix(n, "relay-appliance_relay.test_2") && !strings.HasPrefix(n, "relay-appliance_relay.test_2020") {
+			made = n
+		}
+	}
+	want = append(want, made)
+	if d := cmp.Diff(sorted(want), names); d != "" || made == "" {
+		t.Errorf("wanted -, there +\n%s", d)
+	}
+	if info, err := os.Stat(f.path(shelf + "/" + made)); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if got := f.lines(); strings.Contains(got, "FAILED") || !strings.HasPrefix(got, time.Now().UTC().Format("2006-01-02")) || !strings.HasSuffix(got, " kB, in "+shelf) {
+		t.Errorf("after a good one: %q", got)
+	}
+	// And a machine is made of it.
+	next := newFake(t)
+	text, err := os.ReadFile(f.path(shelf + "/" + made))
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.file(movedPath, string(text))
+	next.file(keyPath, secret)
+	if err := next.firstBoot(moveHere); err != nil || next.put["relayd"] == nil || next.put["relaymon"] == nil || !next.enabled["relay-appliance-backup.timer"] {
+		t.Errorf("restored: %v", err)
+	}
+
+	unlock, err := f.lockFile("backup.lock", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "under way already") {
+		t.Errorf("two at once: %v", err)
+	}
+	unlock()
+	if err := f.firstBoot(good); err != nil || f.enabled["relay-appliance-backup.timer"] || f.lines() != "" {
+		t.Errorf("taken out of the settings: %v, %q", err, f.lines())
+	}
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "write backup.to") {
+		t.Errorf("without a place: %v", err)
+	}
+}
+
+func sorted(names []string) []string {
+	out := append([]string{}, names...)
+	for i := range out {
+		for j := i; j > 0 && out[j] < out[j-1]; j-- {
+			out[j], out[j-1] = out[j-1], out[j]
+		}
+	}
+	return out
+}
+
+// place is one whose answers are set.
+type place struct {
+	Place
+	put, list error
+	removed   []string
+}
+
+func (p *place) Put(ctx context.Context, name string, f *os.File, size int64) error {
+	if p.put != nil {
+		return p.put
+	}
+	return p.Place.Put(ctx, name, f, size)
+}
+
+func (p *place) List(ctx context.Context, prefix string) ([]string, error) {
+	names, err := p.Place.List(ctx, prefix)
+	return names, errors.Join(err, p.list)
+}
+
+func (p *place) Remove(ctx context.Context, name string) error {
+	p.removed = append(p.removed, name)
+	return p.Place.Remove(ctx, name)
+}
+
+// A bucket's failures are told, and cost no older backup.
+func TestBackupIntoABucketThatFails(t *testing.T) {
+	public, _ := newKey(t)
+	f := newFake(t)
+	dir := t.TempDir()
+	p := &place{Place: folder(dir)}
+	f.Bucket = func(at S3) (Place, error) {
+		want := S3{Bucket: "bucket", Folder: "a/b/", Endpoint: "s3.test", Region: "eu-1", Credentials: f.path("/etc/relay-appliance/s3-credentials")}
+		if d := cmp.Diff(want, at); d != "" {
+			t.Error(d)
+		}
+		return p, nil
+	}
+	if err := f.firstBoot(good + "backup: {to: \"s3://bucket/a/b?endpoint=https://s3.test&region=eu-1\", encrypt_to: [" + public + "], keep: 1}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "write the bucket's access key there") {
+		t.Errorf("without credentials: %v", err)
+	}
+	f.file("/etc/relay-appliance/s3-credentials", "x")
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "chmod 600 /etc/relay-appliance/s3-credentials") {
+		t.Errorf("with credentials for all: %v", err)
+	}
+	if err := os.Chmod(f.path("/etc/relay-appliance/s3-credentials"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(dir, "relay-appliance_relay.test_20200101T000000Z.age")
+	if err := os.WriteFile(old, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.put = errors.New("503 slow down")
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "slow down") || len(p.removed) != 0 {
+		t.Errorf("it cannot be stored: %v; removed %q", err, p.removed)
+	}
+	if left, err := filepath.Glob(f.path(stateDir + "/" + spoolPrefix + "*")); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %q, %v", left, err)
+	}
+	// It is a folder of this test's on the same disk.
+	p.put, p.list = nil, errors.New("cannot list")
+	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "remove old backups: cannot list") || len(p.removed) != 0 {
+		t.Errorf("it cannot be listed: %v; removed %q", err, p.removed)
+	}
+	if got := f.lines(); !strings.Contains(got, "FAILED") || !strings.Contains(got, "kB, in s3://bucket/a/b") || strings.Contains(got, "endpoint") {
+		t.Errorf("the console says %q", got)
+	}
+	p.list = nil
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // names have seconds
+	if err := f.backup(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !errors.Is(err, fs.ErrNotExist) || len(p.removed) != 2 {
+		t.Errorf("removed %q, %v", p.removed, err)
+	}
+}
+
+func TestBackupLines(t *testing.T) {
+	now := time.Date(2026, 12, 10, 12, 0, 0, 0, time.UTC)
+	b := &Backups{To: shelf, Made: now.Add(-50 * time.Hour), Size: 2048}
+	if got := strings.Join(b.lines(now), "\n"); got != "none for 50 hours: look at relay-appliance-backup.timer; the last one is of 2026-12-08 10:00 UTC, in "+shelf {
+		t.Errorf("late: %q", got)
+	}
+	b.Made = now.Add(-10 * time.Hour)
+	if got := strings.Join(b.lines(now), "\n"); got != "2026-12-10 02:00 UTC, 2 kB, in "+shelf {
+		t.Errorf("good: %q", got)
+	}
+}
