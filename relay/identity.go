@@ -67,7 +67,8 @@ func ExportIdentity(dataDir string) ([]byte, error) {
 
 // LoadIdentity reads the relay's key. A key that others may read is refused as
 // one that is damaged: whoever read it can stand in for the relay.
-func LoadIdentity(dataDir string) (crypto.PrivKey, error) {
+func LoadIdentity(dataDir string) (_ crypto.PrivKey, err error) {
+	defer func() { err = durable.Denied(dataDir, err) }()
 	path := filepath.Join(dataDir, identityFile)
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,7 +107,8 @@ func loadOrCreateIdentity(dataDir string) (key crypto.PrivKey, created bool, err
 	return key, false, err
 }
 
-func storeIdentity(dataDir string, key crypto.PrivKey) error {
+func storeIdentity(dataDir string, key crypto.PrivKey) (err error) {
+	defer func() { err = durable.Denied(dataDir, err) }()
 	if err := os.MkdirAll(dataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}

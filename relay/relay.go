@@ -34,6 +34,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/relay/circuit"
@@ -89,7 +90,7 @@ func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
 		return nil, err
 	}
 	if err := stateFormat.Check(cfg.DataDir); err != nil {
-		return nil, err
+		return nil, durable.Denied(cfg.DataDir, err)
 	}
 	cfg.Limits = config.MeasureCapacity(cfg.Limits).Fill(cfg.Limits)
 	key, created, err := loadOrCreateIdentity(cfg.DataDir)

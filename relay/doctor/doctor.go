@@ -99,26 +99,24 @@ func localAddrs(cfg config.Config, s *status.Status) []ma.Multiaddr {
 // maxStatus bounds what is read of a status.
 const maxStatus = 1 << 20
 
-// askStatus asks the relay that runs for its state, by the metrics listener or by
-// the page that it serves to browsers.
-func askStatus(ctx context.Context, cfg config.Config, id peer.ID) (*status.Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTime)
-	defer cancel()
-	type way struct {
-		url    string
-		client *http.Client
-	}
-	var ways []way
+// way is one by which the relay that runs can be asked on its own machine.
+type way struct {
+	url    string // without a path
+	client *http.Client
+}
+
+// waysToAsk are the metrics listener and the page that it serves to browsers.
+func waysToAsk(cfg config.Config) (ways []way, err error) {
 	if cfg.Metrics.Listen != "" {
 		if host, port, err := net.SplitHostPort(cfg.Metrics.Listen); err == nil {
 			if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 				host = "127.0.0.1"
 			}
-			ways = append(ways, way{"http://" + net.JoinHostPort(host, port) + "/status.json", &http.Client{Transport: &http.Transport{}}})
+			ways = append(ways, way{"http://" + net.JoinHostPort(host, port), &http.Client{Transport: &http.Transport{}}})
 		}
 	}
 	if own := cfg.OwnWSS(); cfg.Domain != "" && own != "" {
-		ways = append(ways, way{"https://" + cfg.Domain + "/status.json", &http.Client{Transport: &http.Transport{
+		ways = append(ways, way{"https://" + cfg.Domain, &http.Client{Transport: &http.Transport{
 			// A bad certificate must not hide the state. Who answers is on this machine,
 			// and says its peer ID; a stranger could be no worse than a missing answer.
 			TLSClientConfig: &tls.Config{ServerName: cfg.Domain, InsecureSkipVerify: true},
@@ -130,9 +128,20 @@ func askStatus(ctx context.Context, cfg config.Config, id peer.ID) (*status.Stat
 	if len(ways) == 0 {
 		return nil, errors.New("there is no way to ask it: set metrics.listen, or a domain")
 	}
+	return ways, nil
+}
+
+// askStatus asks the relay that runs for its state, by the one way or the other.
+func askStatus(ctx context.Context, cfg config.Config, id peer.ID) (*status.Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	ways, err := waysToAsk(cfg)
+	if err != nil {
+		return nil, err
+	}
 	var errs []error
 	for _, w := range ways {
-		s, err := fetchStatus(ctx, w.client, w.url)
+		s, err := fetchStatus(ctx, w.client, w.url+"/status.json")
 		w.client.CloseIdleConnections()
 		if err == nil && s.PeerID != id.String() {
 			err = fmt.Errorf("another relay answers, %.80q: does another relayd run here", s.PeerID)
@@ -143,6 +152,24 @@ func askStatus(ctx context.Context, cfg config.Config, id peer.ID) (*status.Stat
 		errs = append(errs, err)
 	}
 	return nil, errors.Join(errs...)
+}
+
+// Health is an error unless the relay that runs with this configuration serves.
+func Health(ctx context.Context, cfg config.Config) error {
+	ways, err := waysToAsk(cfg)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, w := range ways {
+		err := download.Healthy(ctx, w.client, w.url+"/healthz", buildinfo.Agent("relayd"))
+		w.client.CloseIdleConnections()
+		if err == nil || errors.Is(err, download.ErrUnhealthy) {
+			return err // it has answered
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 func fetchStatus(ctx context.Context, client *http.Client, url string) (*status.Status, error) {

@@ -4,13 +4,17 @@ import (
 	"bytes"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
 	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
@@ -50,6 +54,67 @@ func TestProxyThatHidesPeers(t *testing.T) {
 	if n := strings.Count(log.String(), "a proxy hides their addresses"); n != 1 {
 		t.Errorf("%d warnings, want 1:\n%s", n, &log)
 	}
+}
+
+// Only one private address with nearly all peers behind it is a sign; whether it is the
+// gateway's decides what it is called, and how it is mended.
+func TestWhoHidesPeers(t *testing.T) {
+	t.Parallel()
+	const gateway = "172.17.0.1"
+	// conns are n of them, each of another peer; %d in from makes each address another one.
+	conns := func(n int, from string) (out []network.Conn) {
+		for i := range n {
+			ip := strings.Replace(from, "%d", strconv.Itoa(i+2), 1)
+			out = append(out, connFrom{ip: ip, peer: peer.ID(from + strconv.Itoa(i)), dir: network.DirInbound})
+		}
+		return out
+	}
+	dialled := conns(9, gateway)
+	for i, c := range dialled {
+		c := c.(connFrom)
+		c.dir = network.DirOutbound
+		dialled[i] = c
+	}
+	for name, tc := range map[string]struct {
+		conns []network.Conn
+		want  string // words of it; empty: nothing is hidden
+	}{
+		"Docker's gateway":           {conns(9, gateway), "all 9 peers come from 172.17.0.1: this network's gateway"},
+		"a proxy in the same LAN":    {conns(9, "192.168.1.5"), "all 9 peers come from 192.168.1.5: a proxy hides"},
+		"with a few of their own":    {append(conns(18, gateway), conns(2, "203.0.113.%d")...), "18 of 20 peers come from 172.17.0.1: this network's gateway"},
+		"one peer by the gateway":    {conns(1, gateway), ""},
+		"less than nine in ten":      {append(conns(8, gateway), conns(2, "203.0.113.%d")...), ""},
+		"a LAN":                      {conns(20, "192.168.1.%d"), ""},
+		"strangers":                  {conns(20, "203.0.113.%d"), ""},
+		"an office behind one NAT":   {conns(20, "203.0.113.9"), ""},
+		"one peer many times":        {slices.Repeat(conns(1, gateway), 20), ""},
+		"those that the relay dials": {dialled, ""},
+	} {
+		found := proxied(tc.conns, func(ip netip.Addr) bool { return !ip.IsPrivate() }, func(ip netip.Addr) bool { return ip.String() == gateway })
+		switch {
+		case found == nil && tc.want == "":
+		case found == nil || tc.want == "" || !strings.Contains(found.String(), tc.want):
+			t.Errorf("%s: got %v, want %q", name, found, tc.want)
+		case strings.Contains(proxiedCure(found), "the container") != found.Gateway:
+			t.Errorf("%s: the cure is %q", name, proxiedCure(found))
+		}
+	}
+}
+
+// connFrom is a connection, as far as it matters who is at its other end.
+type connFrom struct {
+	network.Conn
+	ip   string
+	peer peer.ID
+	dir  network.Direction
+}
+
+func (c connFrom) RemoteMultiaddr() ma.Multiaddr {
+	return ma.StringCast("/ip4/" + c.ip + "/tcp/4001")
+}
+func (c connFrom) RemotePeer() peer.ID { return c.peer }
+func (c connFrom) Stat() network.ConnStats {
+	return network.ConnStats{Stats: network.Stats{Direction: c.dir}}
 }
 
 // relayOf is a relay as the checkup sees it.

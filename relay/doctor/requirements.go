@@ -122,7 +122,7 @@ func (j judge) service() status.Requirement {
 	case t.Budget > 0 && t.Bytes >= t.Budget:
 		return notMet(budgetCure, "reservations are refused as busy: %s", refusal.MonthSpent.Text)
 	case j.s.Proxied != nil && min(limits.ReservationsPerIP, limits.ConnectionsPerIP) < r.Max:
-		q := notMet(proxiedCure, "%s", j.s.Proxied)
+		q := notMet(proxiedCure(j.s.Proxied), "%s", j.s.Proxied)
 		if n := j.s.Proxied.Held; n >= limits.ReservationsPerIP {
 			q.Found += fmt.Sprintf("; %s (%d), further peers are refused", refusal.NoPlaceForIP.Text, limits.ReservationsPerIP)
 		}

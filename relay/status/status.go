@@ -157,10 +157,11 @@ type Incoming struct {
 // front of the relay, such as Docker's proxy for published ports, then hides their
 // own, and every limit per address is one for all of them together.
 type Proxied struct {
-	IP    netip.Addr `json:"ip"` // the proxy's, not a peer's
-	Peers int        `json:"peers"`
-	Of    int        `json:"of"`           // all that came by themselves
-	Held  int        `json:"reservations"` // reservations that count for this address
+	IP      netip.Addr `json:"ip"`                // the proxy's, not a peer's
+	Gateway bool       `json:"gateway,omitempty"` // it is where this machine, or container, sends its own traffic to
+	Peers   int        `json:"peers"`
+	Of      int        `json:"of"`           // all that came by themselves
+	Held    int        `json:"reservations"` // reservations that count for this address
 }
 
 func (p *Proxied) String() string {
@@ -168,7 +169,11 @@ func (p *Proxied) String() string {
 	if p.Peers == p.Of {
 		many = fmt.Sprintf("all %d", p.Peers)
 	}
-	return fmt.Sprintf("%s peers come from %s: a proxy hides their addresses, so that limits per address hit all of them together", many, p.IP)
+	who := "a proxy"
+	if p.Gateway {
+		who = "this network's gateway, as the port forwarding of a container's network has it,"
+	}
+	return fmt.Sprintf("%s peers come from %s: %s hides their addresses, so that limits and bans by address hit all of them together", many, p.IP, who)
 }
 
 // Reach is what peers found that dialled an announced address back.

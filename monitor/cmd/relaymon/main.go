@@ -20,6 +20,7 @@ type grammar struct {
 	Discover     discoverCmd     `cmd:"" help:"List the relays that announce themselves to the PSF network, ready to be enrolled."`
 	Init         initCmd         `cmd:"" help:"Make the evidence log and its keys, once."`
 	Run          runCmd          `cmd:"" help:"Watch the roster's relays until told to stop."`
+	Health       healthCmd       `cmd:"" help:"Say whether the monitor that runs judges, for those who watch over it."`
 	Once         onceCmd         `cmd:"" help:"Look at each of the roster's relays once and record it (lab only)."`
 	Bundle       bundleCmd       `cmd:"" help:"Write the bundle of a relay's month, for relayaudit."`
 	Report       reportCmd       `cmd:"" help:"Write the bundle and print its report as Markdown, for a forum post."`

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -24,7 +25,7 @@ func (c *initCmd) Run(out *cli.IO) error {
 		return fmt.Errorf("%w: it stays as it is", err)
 	}
 	if err != nil {
-		return err
+		return durable.Denied(cfg.DataDir, err)
 	}
 	fmt.Fprintf(out.Stdout, "made the evidence log in %s; back it up now: its keys cannot be made again\n", cfg.DataDir)
 	return nil
@@ -45,7 +46,8 @@ func (f configFlag) open(out *cli.IO) (*monitor.Monitor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return monitor.Open(cfg, logger(cfg, out.Stderr))
+	m, err := monitor.Open(cfg, logger(cfg, out.Stderr))
+	return m, durable.Denied(cfg.DataDir, err)
 }
 
 type onceCmd struct {

@@ -25,6 +25,7 @@ type grammar struct {
 	Config configCmd `cmd:"" help:"Check and print the configuration in force, with each value's source."`
 
 	Doctor doctorCmd `cmd:"" help:"Say what of the bounty's requirements is met here, and how to mend the rest."`
+	Health healthCmd `cmd:"" help:"Say whether the relay that runs serves, for those who watch over it."`
 
 	CloudInit cloudInitCmd `cmd:"" name:"cloud-init" help:"Print user-data for a machine that sets itself up."`
 
