@@ -11,10 +11,12 @@ import (
 // Board is the machine's mainboard, by QEMU's name.
 type Board string
 
-// The boards. With PC come two IDE channels, with Q35 an AHCI controller.
+// The boards. With PC come two IDE channels, with Q35 an AHCI controller. Virt is that of
+// arm64, which has neither.
 const (
-	Q35 Board = "q35"
-	PC  Board = "pc" // i440FX: VirtualBox's, VMware's and Proxmox's default
+	Q35  Board = "q35"
+	PC   Board = "pc" // i440FX: VirtualBox's, VMware's and Proxmox's default
+	Virt Board = "virt"
 )
 
 // Storage is how the disk is attached.
@@ -56,7 +58,7 @@ const (
 var cards = map[NIC]string{VirtIONet: "virtio-net-pci", E1000: "e1000", E1000E: "e1000e", VMXNET3: "vmxnet3"}
 
 // Devices are what the guest finds on its buses. What is not given is as most clouds
-// have it: virtio on a Q35.
+// have it: virtio, on a Q35 or with arm64 on a Virt.
 type Devices struct {
 	Board Board
 	Disk  Storage
@@ -65,9 +67,9 @@ type Devices struct {
 	SeedCD bool
 }
 
-func (d Devices) withDefaults() Devices {
-	if d.Board == "" {
-		d.Board = Q35
+func (d Devices) withDefaults(h hardware) Devices {
+	if d.Board == "" && len(h.boards) > 0 {
+		d.Board = h.boards[0]
 	}
 	if d.Disk == "" {
 		d.Disk = VirtIODisk
@@ -78,10 +80,10 @@ func (d Devices) withDefaults() Devices {
 	return d
 }
 
-func (d Devices) faults(f Firmware) error {
+func (d Devices) faults(h hardware, f Firmware) error {
 	var errs []error
-	if d.Board != Q35 && d.Board != PC {
-		errs = append(errs, fmt.Errorf("board %q is not one of q35, pc", d.Board))
+	if !slices.Contains(h.boards, d.Board) {
+		errs = append(errs, fmt.Errorf("board %q is not one of %s", d.Board, list(h.boards)))
 	}
 	if f == SecureBoot && d.Board == PC {
 		errs = append(errs, errors.New("Secure Boot needs the board q35: the pc cannot keep the firmware's memory from the kernel"))
@@ -90,8 +92,11 @@ func (d Devices) faults(f Firmware) error {
 	switch {
 	case !slices.Contains(known, d.Disk):
 		errs = append(errs, fmt.Errorf("disk %q is not one of %s", d.Disk, list(known)))
-	case d.Disk == IDE && d.Board == Q35, d.Disk == AHCI && d.Board == PC:
+	case d.Disk == IDE && d.Board != PC, d.Disk == AHCI && d.Board != Q35:
 		errs = append(errs, fmt.Errorf("disk %q: the board %s has no such controller", d.Disk, d.Board))
+	}
+	if d.SeedCD && d.Board == Virt {
+		errs = append(errs, fmt.Errorf("a CD drive: the board %s has no controller for it", d.Board))
 	}
 	nics := append(slices.Sorted(maps.Keys(cards)), NoNIC)
 	if !slices.Contains(nics, d.NIC) {
@@ -110,7 +115,7 @@ func list[T ~string](names []T) string {
 
 // String is how a table of results names them.
 func (d Devices) String() string {
-	d = d.withDefaults()
+	d = d.withDefaults(hardwares["amd64"])
 	words := []string{string(d.Board), string(d.Disk) + " disk"}
 	if d.NIC == NoNIC {
 		words = append(words, "no network card")

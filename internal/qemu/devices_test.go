@@ -60,7 +60,7 @@ func TestDeviceFaults(t *testing.T) {
 		"nothing":           {Devices{}, SecureBoot, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := c.withDefaults().faults(c.firmware)
+			err := c.withDefaults(hardwares["amd64"]).faults(hardwares["amd64"], c.firmware)
 			if (err != nil) != (c.want != nil) {
 				t.Fatal(err)
 			}

@@ -97,7 +97,8 @@ var mayImport = map[string][]string{
 	"internal/agefile":             {"internal/cli", "internal/durable"},
 	"internal/bls":                 {},
 	"internal/bounded":             {},
-	"internal/archive":             {"internal/deb822", "internal/durable"},
+	"internal/arch":                {},
+	"internal/archive":             {"internal/arch", "internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
 	"internal/cashaddr":            {},
 	"internal/certs":               {"internal/durable", "internal/listen"},
@@ -129,7 +130,7 @@ var mayImport = map[string][]string{
 
 	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
 	// relayd writes of its state.
-	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/arch", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
 	"internal/appliance/bucket":              {"internal/appliance"},
 	"internal/appliance/cmd/relay-appliance": {"internal/agefile", "internal/appliance", "internal/appliance/bucket", "internal/upgrade", "internal/cli"},
 
@@ -162,6 +163,7 @@ var testsMayImport = []string{"internal/need", "internal/pebble", "internal/stat
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
+	"internal/qemu":        {"internal/arch"}, // it boots what the table names
 	"monitor/tiles":        {"monitor/store"},
 	"monitor/mirror":       {"monitor/store"},
 	"monitor/cmd/relaymon": {"monitor/store"},

@@ -1,4 +1,4 @@
-# The relay appliance: Debian 13 and our packages, as a disk image for amd64.
+# The relay appliance: Debian 13 and our packages, as a disk image.
 # `make image` builds it.
 
 variable "version" {
@@ -32,18 +32,19 @@ variable "boot_test" {
 }
 
 locals {
-  debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{amd64,all}.deb") : "${var.debs}/${name}"]
+  debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{${var.arch},all}.deb") : "${var.debs}/${name}"]
 }
 
 source "relay-rootfs" "appliance" {
-  image_name       = "relay-appliance_${var.version}_amd64"
+  arch             = var.arch
+  image_name       = "relay-appliance_${var.version}_${var.arch}"
   output_directory = var.output
   formats          = var.formats
   hostname         = "relay"
   # Not the kernel for clouds: it knows neither e1000 nor LSI Logic, which VirtualBox and
   # VMware give their machines. What no virtual machine has is left out of the other one:
   # image/debian/recipe.go.
-  packages = concat(["linux-image-amd64"], local.packages)
+  packages = concat(["linux-image-${var.arch}"], local.packages)
   debs     = local.debs
 }
 
@@ -97,6 +98,7 @@ build {
 
   post-processors {
     post-processor "relay-boottest" {
+      arch     = var.arch
       firmware = var.boot_test
       services = ["ssh", "nftables"]
     }

@@ -8,13 +8,14 @@ variable "suite" {
 }
 
 source "relay-rootfs" "plain" {
-  image_name       = "debian-plain_amd64"
+  arch             = var.arch
+  image_name       = "debian-plain_${var.arch}"
   output_directory = var.output
   formats          = ["qcow2"]
   hostname         = "debian"
   suite            = var.suite
   # With what our packages depend on: where it is tried, no mirror is in reach.
-  packages = concat(["linux-image-cloud-amd64"], local.packages)
+  packages = concat(["linux-image-cloud-${var.arch}"], local.packages)
 }
 
 build {
