@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -26,6 +27,18 @@ type fake struct {
 	answer  map[string]Result // by the beginning of a command
 	inForce string            // what nft loads before it lists the ruleset
 	said    []string
+	cards   []Interface
+}
+
+var loopback = Interface{Name: "lo", Loopback: true, Up: true, Link: true, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}}
+
+// card is one with these addresses.
+func card(addrs ...string) Interface {
+	i := Interface{Name: "eth0", MAC: "52:54:00:12:34:56", Up: true, Link: true}
+	for _, a := range addrs {
+		i.Addrs = append(i.Addrs, netip.MustParseAddr(a))
+	}
+	return i
 }
 
 const pristine = "# as the package brought it\n"
@@ -35,7 +48,9 @@ func newFake(t *testing.T) *fake {
 	need.Root(t)
 	need.Tools(t, "nft", "dpkg-query", "unshare")
 	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}}
-	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec}
+	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec, Interfaces: func() ([]Interface, error) { return f.cards, nil }}
+	f.cards = []Interface{loopback, card("192.0.2.7")}
+	f.file("/proc/uptime", "10.50 1.00\n")
 	var conffiles strings.Builder
 	for _, name := range []string{"/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", rulesetPath} {
 		f.file(name, pristine)

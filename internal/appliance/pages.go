@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/relay/status"
@@ -23,11 +25,17 @@ func (s Status) Text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("Relay appliance %s%s", s.Version, s.title())
+	if p := s.Progress; p != nil && p.Steps[0].Outcome == status.NotMet {
+		line("\nNETWORK: %s\n  -> %s", p.Steps[0].Found, p.Steps[0].Cure)
+	}
 	if s.Fault != "" {
 		line("\nNOT SET UP: %s", indent(s.Fault))
 		line("\nMend it in %s, then run: relay-appliance first-boot", SettingsPath)
 	} else if !s.Set {
 		line("\n%s", notSetUp)
+	}
+	if s.Progress != nil {
+		s.Progress.text(line)
 	}
 	for _, v := range s.Services {
 		line("  %-12s %s", v.Name, v.State)
@@ -144,18 +152,46 @@ const maxPage = 32 << 10
 // ShowPages puts a status where whoever logs in sees it.
 func (m *Machine) ShowPages(ctx context.Context, s Status) error {
 	// They stay if the next look fails, and must not pass for news then.
-	text := s.Text() + fmt.Sprintf("  %-12s %s; now: sudo relay-appliance status\n", "As of", time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	asOf := fmt.Sprintf("  %-12s %s; now: sudo relay-appliance status\n", "As of", time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	text := s.Text() + asOf
 	// To agetty a backslash begins an escape.
 	issue := "\n" + strings.ReplaceAll(text, `\`, `\\`) + "\n"
+	old, _ := m.readFile(issuePath) // none: all is new
+	upTo := len(issue) - len(asOf) - 1
+	same := len(old) == len(issue) && string(old[:upTo]) == issue[:upTo]
 	err := errors.Join(m.write(issuePath, []byte(issue), 0o644), m.write(motdPath, []byte("\n"+text+"\n"), 0o644))
 	if err != nil {
 		return err
 	}
-	if !m.has("/sbin/agetty") {
-		return nil // a container has no console
+	if same || !m.has("/sbin/agetty") { // a container has no console
+		return nil
 	}
-	// Consoles that wait for a login show it at once.
+	// Consoles that wait for a login show it at once. A serial one does so below what it
+	// showed before, so it is not for the time of day that they do.
 	return m.do(ctx, "agetty", "--reload")
+}
+
+// tell is for the log, and for the consoles as long as nobody can log in there. From then
+// on they have the page.
+func (f *follower) tell(text string) {
+	f.say("%s", text)
+	if !f.has("/run/nologin") {
+		return
+	}
+	active, err := f.readFile("/sys/class/tty/console/active")
+	if err != nil {
+		return // a container has no console
+	}
+	for _, name := range strings.Fields(string(active)) {
+		// One that nobody reads, with flow control, must not hold up what follows.
+		c, err := os.OpenFile(f.path("/dev/"+name), os.O_WRONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = c.WriteString("relay-appliance: " + printable(text) + "\n")
+		c.Close()
+	}
 }
 
 // printable leaves out what would steer a terminal: some of the text comes from
