@@ -50,7 +50,7 @@ func newFake(t *testing.T) *fake {
 	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}}
 	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec, Interfaces: func() ([]Interface, error) { return f.cards, nil }}
 	f.cards = []Interface{loopback, card("192.0.2.7")}
-	f.file("/proc/uptime", "10.50 1.00\n")
+	f.file("/proc/uptime", "10.00 1.00\n")
 	var conffiles strings.Builder
 	for _, name := range []string{"/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", rulesetPath} {
 		f.file(name, pristine)

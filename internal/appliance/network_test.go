@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/relay/status"
@@ -92,6 +93,10 @@ func TestNetworkOfTheKernel(t *testing.T) {
 	ip("link set card up")
 	check("switched on", status.NotMet, "card (52:54:00:12:34:56): no link")
 	ip("link set far up")
+	// The kernel tells of a link a little after the fact.
+	for end := time.Now().Add(30 * time.Second); strings.Contains(look().Found, "no link") && time.Now().Before(end); {
+		time.Sleep(10 * time.Millisecond)
+	}
 	check("with a link", status.NotMet, "card (52:54:00:12:34:56): no address came by DHCP")
 	ip("address add 169.254.3.4/16 dev card")
 	check("with an address of the link", status.NotMet, "no address came by DHCP, there are only link-local ones, ")

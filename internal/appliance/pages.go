@@ -18,6 +18,8 @@ import (
 const (
 	issuePath = runDir + "/issue"
 	motdPath  = "/run/motd.d/relay-appliance"
+	// noLoginPath is there until one can log in. By then cloud-init has written the settings.
+	noLoginPath = "/run/nologin"
 )
 
 // Text is the status as people read it, on the console and where they ask for it.
@@ -31,7 +33,7 @@ func (s Status) Text() string {
 	if s.Fault != "" {
 		line("\nNOT SET UP: %s", indent(s.Fault))
 		line("\nMend it in %s, then run: relay-appliance first-boot", SettingsPath)
-	} else if !s.Set {
+	} else if !s.Set && !s.early {
 		line("\n%s", notSetUp)
 	}
 	if s.Progress != nil {
@@ -175,7 +177,7 @@ func (m *Machine) ShowPages(ctx context.Context, s Status) error {
 // on they have the page.
 func (f *follower) tell(text string) {
 	f.say("%s", text)
-	if !f.has("/run/nologin") {
+	if !f.has(noLoginPath) {
 		return
 	}
 	active, err := f.readFile("/sys/class/tty/console/active")
@@ -184,7 +186,7 @@ func (f *follower) tell(text string) {
 	}
 	for _, name := range strings.Fields(string(active)) {
 		// One that nobody reads, with flow control, must not hold up what follows.
-		c, err := os.OpenFile(f.path("/dev/"+name), os.O_WRONLY|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+		c, err := os.OpenFile(f.path("/dev/"+name), os.O_WRONLY|os.O_APPEND|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}

@@ -90,7 +90,7 @@ func (f facts) setUp() status.Requirement {
 	}
 	switch b := f.boot; {
 	case b == nil:
-		return is(status.Unknown, "waits for cloud-init and the network", "")
+		return is(status.Unknown, "first boot is still to come: it waits for cloud-init and the network", "")
 	case b.Running:
 		said := "begins"
 		if len(b.Said) > 0 {
@@ -469,12 +469,14 @@ func (f *follower) wait(p *Progress, young bool) {
 	if err != nil {
 		return
 	}
-	cards := slices.DeleteFunc(all, func(i Interface) bool { return i.Loopback })
-	if f.up.IsZero() && slices.ContainsFunc(cards, func(i Interface) bool { return i.Up }) {
-		f.up = time.Now()
-	}
 	until, text := f.began.Add(f.pace.card), "waits for a network card"
-	if len(cards) > 0 {
+	for _, i := range all {
+		if i.Loopback {
+			continue
+		}
+		if i.Up && f.up.IsZero() {
+			f.up = time.Now()
+		}
 		until, text = f.began.Add(2*f.pace.address), "waits for an address"
 		if !f.up.IsZero() {
 			until = f.up.Add(f.pace.address)
@@ -491,7 +493,7 @@ func (f *follower) setUpAgain(ctx context.Context, s Status) error {
 		return nil
 	}
 	f.tried = time.Now()
-	f.say("first boot is run again")
+	f.say("%s", "first boot is run again")
 	return f.do(ctx, "systemctl", "start", "--no-block", "relay-appliance-first-boot.service")
 }
 

@@ -29,6 +29,8 @@ type Status struct {
 	Monitor  *Watching `json:"monitor,omitempty"`
 	Updates  []string  `json:"updates,omitempty"`
 	Enrol    string    `json:"enrol,omitempty"` // how the relay enters the bounty
+
+	early bool // cloud-init may still bring the settings
 }
 
 // Service is a unit of systemd's.
@@ -69,6 +71,7 @@ func (m *Machine) glance(ctx context.Context, at *relayAt) (Status, error) {
 	switch {
 	case errors.Is(err, errNoSettings):
 		st.Set = false
+		st.early = m.has(noLoginPath) && (r == nil || r.Running)
 	case err != nil:
 		st.Fault = err.Error()
 	default:
