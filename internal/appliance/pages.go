@@ -175,7 +175,8 @@ func (m *Machine) ShowPages(ctx context.Context, s Status) error {
 
 // tell is for the log, and for the consoles as long as nobody can log in there. From then
 // on they have the page.
-func (f *follower) tell(text string) {
+func (f *follower) tell(after float64, text string) {
+	text = inWords(after) + ": " + text
 	f.say("%s", text)
 	if !f.has(noLoginPath) {
 		return

@@ -440,12 +440,12 @@ func (f *follower) once(ctx context.Context) (more bool, err error) {
 			if q.Outcome == status.NotMet && q.Cure != "" {
 				q.Found += " -> " + q.Cure
 			}
-			f.tell(q.Name + ": " + q.Found)
+			f.tell(up, q.Name+": "+q.Found)
 		}
 	}
 	if p := s.Progress; p.Ready > 0 && f.said[allReady] == "" {
 		f.said[allReady] = "said"
-		f.tell(fmt.Sprintf("ready %s after power-on", inWords(p.Ready)))
+		f.tell(p.Ready, allReady)
 	}
 	if text := s.Text(); text != f.shown {
 		f.shown = text

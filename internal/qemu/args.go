@@ -75,7 +75,14 @@ func (c Config) args(w wiring) []string {
 	if w.seeded {
 		args = append(args, "-drive", drive("if=virtio,format=raw,readonly=on", c.path(seedFile)))
 	}
-	return append(args, "-netdev", c.netdev(w), "-device", "virtio-net-pci,netdev=net0,romfile=")
+	netdev := c.netdev(w)
+	switch c.Network {
+	case NoCard:
+		return args
+	case Silent:
+		netdev = "hubport,id=net0,hubid=0"
+	}
+	return append(args, "-netdev", netdev, "-device", "virtio-net-pci,netdev=net0,romfile=")
 }
 
 // netdev is a network of QEMU's own. restrict keeps the guest from the host and
