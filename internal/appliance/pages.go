@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -173,19 +174,19 @@ func (m *Machine) ShowPages(ctx context.Context, s Status) error {
 	return m.do(ctx, "agetty", "--reload")
 }
 
-// tell is for the log, and for the consoles as long as nobody can log in there. From then
-// on they have the page.
+// tell is for the log, and for each console where nobody is asked to log in yet: the
+// others have the page.
 func (f *follower) tell(after float64, text string) {
 	text = inWords(after) + ": " + text
 	f.say("%s", text)
-	if !f.has(noLoginPath) {
-		return
-	}
 	active, err := f.readFile("/sys/class/tty/console/active")
 	if err != nil {
 		return // a container has no console
 	}
 	for _, name := range strings.Fields(string(active)) {
+		if f.asksLogin(name) {
+			continue
+		}
 		// One that nobody reads, with flow control, must not hold up what follows.
 		c, err := os.OpenFile(f.path("/dev/"+name), os.O_WRONLY|os.O_APPEND|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
 		if err != nil {
@@ -195,6 +196,16 @@ func (f *follower) tell(after float64, text string) {
 		_, _ = c.WriteString("relay-appliance: " + printable(text) + "\n")
 		c.Close()
 	}
+}
+
+// asksLogin says whether there is a login on a console, by the processes that systemd has
+// for it. tty0 is whichever screen is shown.
+func (f *follower) asksLogin(console string) bool {
+	if console == "tty0" {
+		console = "tty*"
+	}
+	found, _ := filepath.Glob(f.path("/sys/fs/cgroup/system.slice/system-*getty.slice/*getty@" + console + ".service"))
+	return len(found) > 0
 }
 
 // printable leaves out what would steer a terminal: some of the text comes from

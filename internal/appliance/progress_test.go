@@ -117,12 +117,15 @@ func TestStartWithoutNetwork(t *testing.T) {
 	if err := os.Remove(s.path("/run/nologin")); err != nil {
 		t.Fatal(err)
 	}
+	for _, login := range []string{`system-serial\x2dgetty.slice/serial-getty@ttyS0.service`, "system-getty.slice/getty@tty1.service"} {
+		s.file("/sys/fs/cgroup/system.slice/"+login+"/cgroup.procs", "")
+	}
 	s.f.pace = patient
 	s.cards = []Interface{loopback, card("fe80::1")}
 	s.wantPage(s.at("22.0", true), "network     waits for an address\n")
 	s.f.pace = hasty
 	s.wantPage(s.at("55.0", true), "NETWORK: eth0 (52:54:00:12:34:56): no address came by DHCP, there are only link-local ones, fe80::1\n  -> Switch DHCP on")
-	if s.text("/dev/ttyS0") != shown || s.reloads != reloads+2 {
+	if s.text("/dev/ttyS0") != shown || s.text("/dev/tty0") != shown || s.reloads != reloads+2 {
 		t.Errorf("a console with a login shows\n%s\nafter %d reloads", s.text("/dev/ttyS0"), s.reloads-reloads)
 	}
 	// First boot goes on without, and cloud-init is told.

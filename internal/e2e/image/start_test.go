@@ -86,7 +86,7 @@ func (a *appliance) saysSo(ctx context.Context, t *testing.T, fault string, page
 	if strings.Contains(said, "login:") {
 		t.Error("it asked for a login first")
 	}
-	if m := regexp.MustCompile(`relay-appliance: (\S+): network: .*`+regexp.QuoteMeta(fault)).FindStringSubmatch(said); m != nil {
+	if m := regexp.MustCompile(`relay-appliance: (\S+): network: .*` + regexp.QuoteMeta(fault)).FindStringSubmatch(said); m != nil {
 		a.note(t, "says so %s after power-on", m[1])
 	} else {
 		t.Errorf("it does not say when:\n%s", a.Console.Tail(20))
