@@ -40,6 +40,8 @@ type Machine struct {
 	Root string
 	// Exec runs a program and returns what it said; nil: as a process.
 	Exec func(context.Context, Command) (Result, error)
+	// Interfaces says which network interfaces there are; nil: the kernel's.
+	Interfaces func() ([]Interface, error)
 	// Client fetches what the settings name by URL; nil: the default one.
 	Client *http.Client
 	// Bucket opens what backup.to names; nil: backups go into folders only.

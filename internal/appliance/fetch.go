@@ -60,7 +60,9 @@ func (m *Machine) fetch(ctx context.Context, s Settings, say func(string, ...any
 			continue
 		}
 		text, err := m.get(ctx, f.from)
-		if err == nil {
+		if err != nil {
+			err = fmt.Errorf("%w: %w", err, errLater)
+		} else {
 			err = m.tryFetched(ctx, s, f, text)
 		}
 		if err != nil && m.has(f.path()) {

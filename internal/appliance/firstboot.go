@@ -12,8 +12,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/upgrade"
+	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // Report is what the last first boot did. It is kept until the machine goes down.
@@ -22,6 +22,12 @@ type Report struct {
 	Set   bool      `json:"set"` // there are settings
 	Said  []string  `json:"said,omitempty"`
 	Fault string    `json:"fault,omitempty"`
+	// Running says that it is under way, Again that it lacked the network, and is run
+	// again by itself.
+	Running bool `json:"running,omitempty"`
+	Again   bool `json:"again,omitempty"`
+	// After is when it ended, in seconds since the kernel started.
+	After float64 `json:"after_seconds,omitempty"`
 }
 
 const reportPath = runDir + "/first-boot.json"
@@ -39,17 +45,20 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	r := Report{At: time.Now().UTC().Truncate(time.Second), Set: true}
-	note := func(format string, args ...any) {
-		r.Said = append(r.Said, fmt.Sprintf(format, args...))
-		say(format, args...)
-	}
+	r := Report{At: time.Now().UTC().Truncate(time.Second), Set: true, Running: true}
 	unlock, err := m.lock()
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	err = m.settle(ctx, note)
+	if err := m.keep(&r); err != nil {
+		return err
+	}
+	err = m.settle(ctx, func(format string, args ...any) {
+		r.Said = append(r.Said, fmt.Sprintf(format, args...))
+		_ = m.keep(&r) // where it cannot be written, the end says so
+		say(format, args...)
+	})
 	if errors.Is(err, errNoSettings) {
 		r.Set, err = false, m.userDataFault()
 		if err == nil {
@@ -62,20 +71,42 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 		// It may be run by hand, after the unit has failed.
 		_, err = m.run(ctx, Command{Args: []string{"systemctl", "reset-failed", "relay-appliance-first-boot.service"}})
 	}
-	text, marshalErr := json.MarshalIndent(r, "", "  ")
-	err = errors.Join(err, marshalErr, m.write(reportPath, append(text, '\n'), 0o600), m.tellCloudInit(r.Fault))
+	r.Running, r.Again = false, errors.Is(err, errLater)
+	r.After, _ = m.uptime() // 0: nobody knows
+	told := r.Fault
+	if q := network(m.interfaces()); q.Outcome == status.NotMet {
+		told = strings.TrimSpace(q.Name + ": " + q.Found + "\n" + told)
+	}
+	err = errors.Join(err, m.keep(&r), m.tellCloudInit(told))
 	// What the relay says of itself takes a while; a unit of its own fills it in.
-	st := Status{Version: buildinfo.Version(), Set: r.Set, Fault: r.Fault}
-	return errors.Join(err, m.ShowPages(ctx, st), m.do(ctx, "systemctl", "start", "--no-block", "relay-appliance-status.service"))
+	st, glanceErr := m.glance(ctx, new(relayAt))
+	return errors.Join(err, glanceErr, m.ShowPages(ctx, st), m.do(ctx, "systemctl", "start", "--no-block", "relay-appliance-status.service"))
 }
 
-// Fault is why the last first boot failed; empty: it did not.
-func (m *Machine) Fault() (string, error) {
-	r, err := m.report()
-	if err != nil || r == nil {
-		return "", err
+// keep leaves the report where who follows the start finds it.
+func (m *Machine) keep(r *Report) error {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
 	}
-	return r.Fault, nil
+	return m.write(reportPath, append(text, '\n'), 0o600)
+}
+
+// errLater marks a fault that a network mends which comes later.
+var errLater = errors.New("it is tried again by itself")
+
+// Fault is why the machine has no network, and why the last first boot failed; empty: it
+// has, and it did not.
+func (m *Machine) Fault() (string, error) {
+	var lines []string
+	if q := network(m.interfaces()); q.Outcome == status.NotMet {
+		lines = append(lines, q.Name+": "+q.Found, q.Cure)
+	}
+	r, err := m.report()
+	if err == nil && r != nil && r.Fault != "" {
+		lines = append(lines, r.Fault)
+	}
+	return strings.Join(lines, "\n"), err
 }
 
 // lock keeps two from doing it at the same time: systemd and a person, say.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/md5"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,6 +29,18 @@ type fake struct {
 	said    []string
 	put     map[string]map[string]string // the files that a program restored
 	fails   map[string]string            // why a program cannot back up or restore, by both words
+	cards   []Interface
+}
+
+var loopback = Interface{Name: "lo", Loopback: true, Up: true, Link: true, Addrs: []netip.Addr{netip.MustParseAddr("127.0.0.1"), netip.IPv6Loopback()}}
+
+// card is one with these addresses.
+func card(addrs ...string) Interface {
+	i := Interface{Name: "eth0", MAC: "52:54:00:12:34:56", Up: true, Link: true}
+	for _, a := range addrs {
+		i.Addrs = append(i.Addrs, netip.MustParseAddr(a))
+	}
+	return i
 }
 
 const pristine = "# as the package brought it\n"
@@ -37,7 +50,9 @@ func newFake(t *testing.T) *fake {
 	need.Root(t)
 	need.Tools(t, "nft", "dpkg-query", "unshare")
 	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}, put: map[string]map[string]string{}, fails: map[string]string{}}
-	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec}
+	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec, Interfaces: func() ([]Interface, error) { return f.cards, nil }}
+	f.cards = []Interface{loopback, card("192.0.2.7")}
+	f.file("/proc/uptime", "10.00 1.00\n")
 	var conffiles strings.Builder
 	for _, name := range []string{"/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", rulesetPath} {
 		f.file(name, pristine)

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/relay/status"
@@ -16,6 +19,8 @@ import (
 const (
 	issuePath = runDir + "/issue"
 	motdPath  = "/run/motd.d/relay-appliance"
+	// noLoginPath is there until one can log in. By then cloud-init has written the settings.
+	noLoginPath = "/run/nologin"
 )
 
 // Text is the status as people read it, on the console and where they ask for it.
@@ -23,11 +28,17 @@ func (s Status) Text() string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("Relay appliance %s%s", s.Version, s.title())
+	if p := s.Progress; p != nil && p.Steps[0].Outcome == status.NotMet {
+		line("\nNETWORK: %s\n  -> %s", p.Steps[0].Found, p.Steps[0].Cure)
+	}
 	if s.Fault != "" {
 		line("\nNOT SET UP: %s", indent(s.Fault))
 		line("\nMend it in %s, then run: relay-appliance first-boot", SettingsPath)
-	} else if !s.Set {
+	} else if !s.Set && !s.early {
 		line("\n%s", notSetUp)
+	}
+	if s.Progress != nil {
+		s.Progress.text(line)
 	}
 	for _, v := range s.Services {
 		line("  %-12s %s", v.Name, v.State)
@@ -147,18 +158,57 @@ const maxPage = 32 << 10
 // ShowPages puts a status where whoever logs in sees it.
 func (m *Machine) ShowPages(ctx context.Context, s Status) error {
 	// They stay if the next look fails, and must not pass for news then.
-	text := s.Text() + fmt.Sprintf("  %-12s %s; now: sudo relay-appliance status\n", "As of", time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	asOf := fmt.Sprintf("  %-12s %s; now: sudo relay-appliance status\n", "As of", time.Now().UTC().Format("2006-01-02 15:04 MST"))
+	text := s.Text() + asOf
 	// To agetty a backslash begins an escape.
 	issue := "\n" + strings.ReplaceAll(text, `\`, `\\`) + "\n"
+	old, _ := m.readFile(issuePath) // none: all is new
+	upTo := len(issue) - len(asOf) - 1
+	same := len(old) == len(issue) && string(old[:upTo]) == issue[:upTo]
 	err := errors.Join(m.write(issuePath, []byte(issue), 0o644), m.write(motdPath, []byte("\n"+text+"\n"), 0o644))
 	if err != nil {
 		return err
 	}
-	if !m.has("/sbin/agetty") {
-		return nil // a container has no console
+	if same || !m.has("/sbin/agetty") { // a container has no console
+		return nil
 	}
-	// Consoles that wait for a login show it at once.
+	// Consoles that wait for a login show it at once. A serial one does so below what it
+	// showed before, so it is not for the time of day that they do.
 	return m.do(ctx, "agetty", "--reload")
+}
+
+// tell is for the log, and for each console where nobody is asked to log in yet: the
+// others have the page.
+func (f *follower) tell(after float64, text string) {
+	text = inWords(after) + ": " + text
+	f.say("%s", text)
+	active, err := f.readFile("/sys/class/tty/console/active")
+	if err != nil {
+		return // a container has no console
+	}
+	for _, name := range strings.Fields(string(active)) {
+		if f.asksLogin(name) {
+			continue
+		}
+		// One that nobody reads, with flow control, must not hold up what follows.
+		c, err := os.OpenFile(f.path("/dev/"+name), os.O_WRONLY|os.O_APPEND|syscall.O_NOCTTY|syscall.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		_ = c.SetWriteDeadline(time.Now().Add(time.Second))
+		_, _ = c.WriteString("relay-appliance: " + printable(text) + "\n")
+		c.Close()
+	}
+}
+
+// asksLogin says whether there is a login on a console, by the processes that systemd has
+// for it. tty0 is whichever screen is shown.
+func (f *follower) asksLogin(console string) bool {
+	if console == "tty0" {
+		console = "tty*"
+	}
+	found, _ := filepath.Glob(f.path("/sys/fs/cgroup/system.slice/system-*getty.slice/*getty@" + console + ".service"))
+	return len(found) > 0
 }
 
 // printable leaves out what would steer a terminal: some of the text comes from

@@ -22,6 +22,7 @@ type Status struct {
 	Set      bool      `json:"set"` // there are settings
 	Fault    string    `json:"fault,omitempty"`
 	Boot     *Report   `json:"first_boot,omitempty"`
+	Progress *Progress `json:"progress,omitempty"`
 	Ports    []Port    `json:"ports,omitempty"`
 	Services []Service `json:"services,omitempty"`
 	Relay    *Relaying `json:"relay,omitempty"`
@@ -29,6 +30,8 @@ type Status struct {
 	Updates  []string  `json:"updates,omitempty"`
 	Backup   *Backups  `json:"backup,omitempty"` // nil: none are made
 	Enrol    string    `json:"enrol,omitempty"`  // how the relay enters the bounty
+
+	early bool // cloud-init may still bring the settings
 }
 
 // Service is a unit of systemd's.
@@ -55,36 +58,47 @@ type Watching struct {
 // statusTime bounds what a look may take; relayd's doctor listens for a while.
 const statusTime = 90 * time.Second
 
-// Status looks at all there is.
-func (m *Machine) Status(ctx context.Context) (Status, error) {
-	ctx, cancel := context.WithTimeout(ctx, statusTime)
-	defer cancel()
+// glance is what can be seen at once, and cheaply.
+func (m *Machine) glance(ctx context.Context, at *relayAt) (Status, error) {
 	st := Status{Version: buildinfo.Version(), Set: true}
 	r, err := m.report()
 	if err != nil {
 		return st, err
 	}
-	st.Boot = r
+	if st.Boot = r; r != nil {
+		st.Fault = r.Fault
+	}
+	s, err := m.Settings()
+	switch {
+	case errors.Is(err, errNoSettings):
+		st.Set = false
+		st.early = m.has(noLoginPath) && (r == nil || r.Running)
+	case err != nil:
+		st.Fault = err.Error()
+	default:
+		st.Role, st.Domain, st.Ports = s.Role, s.Domain, s.Ports()
+	}
+	f := m.look(ctx, Settings{Role: st.Role, Relaymon: s.Relaymon}, r, at)
+	st.Progress, err = m.noteProgress(f)
+	return st, err
+}
+
+// Status looks at all there is.
+func (m *Machine) Status(ctx context.Context) (Status, error) {
+	ctx, cancel := context.WithTimeout(ctx, statusTime)
+	defer cancel()
+	st, err := m.glance(ctx, new(relayAt))
+	if err != nil {
+		return st, err
+	}
 	if u, err := m.updates().Load(); err != nil {
 		st.Updates = []string{err.Error()}
 	} else {
 		st.Updates = u.Lines()
 	}
 	s, err := m.Settings()
-	if errors.Is(err, errNoSettings) {
-		st.Set = false
-		if r != nil {
-			st.Fault = r.Fault
-		}
-		return st, nil
-	}
 	if err != nil {
-		st.Fault = err.Error()
-		return st, nil
-	}
-	st.Role, st.Domain, st.Ports = s.Role, s.Domain, s.Ports()
-	if r != nil {
-		st.Fault = r.Fault
+		return st, nil // which the glance has said
 	}
 	st.Backup = m.backups(s)
 	for _, p := range programs {

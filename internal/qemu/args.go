@@ -66,7 +66,14 @@ func (c Config) args(w wiring) []string {
 	if w.seeded {
 		args = append(args, c.Devices.seedArgs(c.path(seedFile))...)
 	}
-	return append(args, c.Devices.netArgs(c.netdev(w))...)
+	netdev := c.netdev(w)
+	switch c.Network {
+	case NoCard:
+		return args
+	case Silent:
+		netdev = "hubport,id=net0,hubid=0"
+	}
+	return append(args, c.Devices.netArgs(netdev)...)
 }
 
 // netdev is a network of QEMU's own. restrict keeps the guest from the host and

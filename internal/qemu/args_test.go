@@ -81,6 +81,8 @@ func TestArgs(t *testing.T) {
 			with(set("-netdev", "user,id=net0,restrict=on,"+
 				"hostfwd=tcp:127.0.0.1:20022-:22,hostfwd=tcp:127.0.0.1:20443-:443,"+
 				"guestfwd=tcp:10.0.2.100:80-cmd:socat - TCP:127.0.0.1:6,guestfwd=tcp:10.0.2.100:14000-cmd:socat - TCP:127.0.0.1:5"))},
+		"without a card":     {Config{Network: NoCard}, wiring{}, bios[:slices.Index(bios, "-netdev")]},
+		"with nobody's wire": {Config{Network: Silent}, wiring{}, with(set("-netdev", "hubport,id=net0,hubid=0"))},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := complete(t, c.Config)
@@ -103,13 +105,13 @@ func TestCommaInAFileName(t *testing.T) {
 func TestConfigFaults(t *testing.T) {
 	_, err := New(t.Context(), Config{
 		Disk: filepath.Join(t.TempDir(), "none"), Format: "iso", Dir: filepath.Join(t.TempDir(), "none"),
-		Firmware: "coreboot", Accel: "auto", Memory: 8, CPUs: -1, TCP: []int{0, 65536},
+		Firmware: "coreboot", Accel: "auto", Network: "wifi", Memory: 8, CPUs: -1, TCP: []int{0, 65536},
 	})
 	if err == nil {
 		t.Fatal("taken")
 	}
 	for _, want := range []string{
-		"disk image", "format", "folder", "firmware", "accelerator", "8 MiB", "-1 processors",
+		"disk image", "format", "folder", "firmware", "accelerator", "network", "8 MiB", "-1 processors",
 		"port 0 of the guest", "port 65536 of the guest",
 	} {
 		if !strings.Contains(err.Error(), want) {

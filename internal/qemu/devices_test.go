@@ -19,7 +19,7 @@ func TestDevices(t *testing.T) {
 		{Board: PC, Disk: VirtIOSCSI, NIC: VirtIONet, SeedCD: true},
 		{Board: PC, Disk: PVSCSI, NIC: VMXNET3, SeedCD: true},
 		{Disk: LSISAS, NIC: E1000, SeedCD: true},
-		{Board: PC, Disk: LSI, NIC: NoNIC},
+		{Board: PC, Disk: LSI},
 		{Disk: MegaRAID},
 	} {
 		t.Run(d.String(), func(t *testing.T) {
@@ -79,7 +79,7 @@ func TestDevicesInWords(t *testing.T) {
 		want string
 	}{
 		{Devices{}, "q35, virtio disk, virtio network"},
-		{Devices{Board: PC, Disk: IDE, NIC: NoNIC, SeedCD: true}, "pc, ide disk, no network card, CD"},
+		{Devices{Board: PC, Disk: IDE, NIC: E1000, SeedCD: true}, "pc, ide disk, e1000 network, CD"},
 	} {
 		if got := c.String(); got != c.want {
 			t.Errorf("%q, want %q", got, c.want)

@@ -55,6 +55,15 @@ const (
 	KVM Accel = "kvm"
 )
 
+// Network is what the machine's network card leads to.
+type Network string
+
+// The networks. That of QEMU's own, as the package has it, is the default.
+const (
+	NoCard Network = "no card"
+	Silent Network = "silent" // there is a card, and nobody answers to it
+)
+
 // ServiceHost is the address under which the guest finds what [Machine.Serve] gives it.
 const ServiceHost = "10.0.2.100"
 
@@ -80,6 +89,8 @@ type Config struct {
 	Memory      int   // MiB; default: 512
 	CPUs        int   // default: 2
 	Devices     Devices
+
+	Network Network // without QEMU's own nothing in the guest is reached, nor by it
 
 	// TCP are ports of the guest that are to be reached from the host, besides 22
 	// for SSH. There is no such thing for UDP: QEMU's network drops the answers of a
@@ -143,6 +154,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if err := c.Devices.faults(h, c.Firmware); err != nil {
 		errs = append(errs, err)
+	}
+	if !slices.Contains([]Network{"", NoCard, Silent}, c.Network) {
+		errs = append(errs, fmt.Errorf("network %q is not one of %s, %s", c.Network, NoCard, Silent))
 	}
 	if c.Memory < 64 {
 		errs = append(errs, fmt.Errorf("memory of %d MiB: too little to boot anything", c.Memory))

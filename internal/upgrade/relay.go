@@ -70,12 +70,28 @@ func onRelay(look func(context.Context, relay) error) func(context.Context) erro
 		if err != nil {
 			return err
 		}
-		var r relay
-		if err := yaml.Unmarshal([]byte(out), &r); err != nil {
-			return fmt.Errorf("read relayd's configuration: %w", err)
+		r, err := readRelay([]byte(out))
+		if err != nil {
+			return err
 		}
 		return look(ctx, r)
 	}
+}
+
+func readRelay(config []byte) (r relay, err error) {
+	if err := yaml.Unmarshal(config, &r); err != nil {
+		return r, fmt.Errorf("read relayd's configuration: %w", err)
+	}
+	return r, nil
+}
+
+// AskRelay asks the relay of this machine how it is. config is what `relayd config` says.
+func AskRelay(ctx context.Context, config []byte) (status.Status, error) {
+	r, err := readRelay(config)
+	if err != nil {
+		return status.Status{}, err
+	}
+	return r.status(ctx)
 }
 
 // status asks the relay by its metrics listener, else by its own web page.

@@ -52,6 +52,7 @@ const (
 	lookAgain = 10 * time.Minute
 	lookLate  = 3 * lookAgain // then something hangs, and what was found says nothing about now
 	countTime = 15 * time.Second
+	dnsTime   = 30 * time.Second // while the certificate waits for the domain's records
 )
 
 // NewCheckup makes one that has found out nothing yet. own are the addresses that the
@@ -104,6 +105,7 @@ func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 		})
 	})
 	c.lookAround(ctx)
+	wg.Go(func() { every(ctx, c.pause(dnsTime), func() { c.lookUpAgain(ctx) }) })
 	select {
 	case <-ctx.Done():
 		return
@@ -137,6 +139,22 @@ func (c *Checkup) lookAround(ctx context.Context) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.findings = f
+}
+
+// lookUpAgain looks at the domain's records and at the interfaces while there is no
+// certificate: an operator who has just mended them waits to see it.
+func (c *Checkup) lookUpAgain(ctx context.Context) {
+	s := c.of.Status()
+	if s.Certificate == nil || s.Certificate.Loaded() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	r := lookUp(ctx, "", c.of.Config().Domain)
+	interfaces, _ := config.InterfaceIPs() // none is then what the requirement says
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.findings.records, c.findings.interfaces = r, interfaces
 }
 
 // tryReserve reserves on trial while nobody holds a reservation: those who do are proof

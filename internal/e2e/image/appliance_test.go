@@ -44,6 +44,9 @@ type appliance struct {
 	caFile string // the CA's root
 	files  string // the folder that is served to the guest as filesURL
 	peerID string
+
+	timing bool   // whether the first reservation is timed
+	first  string // when it was given
 }
 
 // filesURL is where the guest finds what lies in [appliance.files].
@@ -55,6 +58,7 @@ type settings struct {
 	arch     string        // default: amd64
 	firmware qemu.Firmware // default: BIOS, but for arm64
 	memory   int           // default: 512
+	network  qemu.Network  // default: QEMU's own
 	// userData is handed to the guest, given the PEM of the CA's root; nil: no
 	// disk for cloud-init at all.
 	userData func(caPEM string) string
@@ -83,7 +87,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	dir := t.TempDir()
 	m, err := qemu.New(ctx, qemu.Config{
 		Disk: s.image.file, Format: s.image.format, Size: machineSize, Dir: dir,
-		Arch: s.arch, Firmware: s.firmware, Memory: s.memory,
+		Arch: s.arch, Firmware: s.firmware, Memory: s.memory, Network: s.network,
 		TCP:      []int{80, 443, 4001, closedPort},
 		Progress: func(line string) { t.Log("console: " + line) },
 	})
@@ -155,17 +159,20 @@ func boot(ctx context.Context, t *testing.T, s settings, services ...string) *ap
 func (a *appliance) start(ctx context.Context, t *testing.T, services ...string) {
 	t.Helper()
 	began := time.Now()
-	err := a.tryStart(ctx, services...)
+	err := a.tryStart(ctx, t, services...)
 	if errors.Is(err, errEmulator) {
 		t.Logf("once more, since %v", err)
 		a.PowerCut()
-		err = a.tryStart(ctx, services...)
+		err = a.tryStart(ctx, t, services...)
 	}
 	if err != nil {
 		a.showBoot(ctx, t)
 		t.Fatal(err)
 	}
 	a.isReady(t, time.Since(began))
+	if a.first != "" {
+		a.note(t, "%s", a.first)
+	}
 	if slices.Contains(services, "relayd") {
 		a.peerID = a.learnPeerID(ctx, t)
 	}
@@ -176,10 +183,17 @@ func (a *appliance) start(ctx context.Context, t *testing.T, services ...string)
 // (https://github.com/multipath-tcp/mptcp_net-next/issues/471). No real machine does that.
 var errEmulator = errors.New("the emulated processor broke off at a breakpoint of Linux's own (Oops: int3)")
 
-func (a *appliance) tryStart(ctx context.Context, services ...string) error {
+func (a *appliance) tryStart(ctx context.Context, t *testing.T, services ...string) error {
 	mark := a.Console.Mark()
+	on := time.Now()
 	if err := a.Start(ctx); err != nil {
 		return err
+	}
+	if a.timing {
+		// While the machine still starts.
+		if err := a.timeFirst(ctx, t, on); err != nil {
+			return err
+		}
 	}
 	err := a.WaitReady(ctx, services...)
 	if err != nil && strings.Contains(a.Console.Since(mark), "Oops: int3") {
@@ -281,12 +295,24 @@ type report struct {
 	Rungs []struct{ Name, Outcome, Class, Detail string }
 }
 
+// tcpAddr and wssAddr are where the relay is found from outside.
+func (a *appliance) tcpAddr() string {
+	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/p2p/%s", a.Forwarded(4001), a.peerID)
+}
+
+func (a *appliance) wssAddr() string {
+	return fmt.Sprintf("/dns4/%s/tcp/%d/wss/p2p/%s", domain, a.Forwarded(443), a.peerID)
+}
+
 // probe looks at the relay from outside, once.
 func (a *appliance) probe(ctx context.Context, t *testing.T) (report, error) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, program(t, "relaymon"), "probe", "--json", "--allow-private", "--ca", a.caFile, "--resolve", domain+":127.0.0.1",
-		fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/p2p/%s", a.Forwarded(4001), a.peerID),
-		fmt.Sprintf("/dns4/%s/tcp/%d/wss/p2p/%s", domain, a.Forwarded(443), a.peerID))
+	return a.probeAt(ctx, t, a.tcpAddr(), a.wssAddr())
+}
+
+func (a *appliance) probeAt(ctx context.Context, t *testing.T, addrs ...string) (report, error) {
+	t.Helper()
+	cmd := exec.CommandContext(ctx, program(t, "relaymon"), append([]string{"probe", "--json", "--allow-private", "--ca", a.caFile, "--resolve", domain + ":127.0.0.1"}, addrs...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

@@ -23,8 +23,11 @@ func TestAppliance(t *testing.T) {
 	image := build(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
 	defer cancel()
-	a := boot(ctx, t, bothLab(image), both...)
+	a := makeMachine(ctx, t, bothLab(image))
+	a.timing = true
+	a.start(ctx, t, both...)
 	a.check(ctx, t)
+	t.Run("progress", func(t *testing.T) { a.checkProgress(ctx, t) })
 	t.Run("ssh", func(t *testing.T) { a.checkSSH(ctx, t) })
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
 	t.Run("updates", func(t *testing.T) { a.updates(ctx, t) })

@@ -174,14 +174,15 @@ func (c *settingsCmd) Run(out *cli.IO) error {
 
 type pagesCmd struct{}
 
-func (*pagesCmd) Run(ctx context.Context) error {
+// Help is what --help says besides.
+func (pagesCmd) Help() string {
+	return `While the machine starts it shows how far that has come, anew whenever something has changed, for a quarter of an hour at most; then once what "status" says. A first boot that lacked the network is run again when there is one. relay-appliance-status.service runs this at each boot, and every ten minutes.`
+}
+
+func (*pagesCmd) Run(ctx context.Context, out *cli.IO) error {
 	m, err := machine()
 	if err != nil {
 		return err
 	}
-	s, err := m.Status(ctx)
-	if err != nil {
-		return err
-	}
-	return m.ShowPages(ctx, s)
+	return m.Follow(ctx, say(out))
 }
