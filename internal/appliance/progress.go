@@ -273,12 +273,8 @@ func (r reached) note(f facts, now float64) (news bool) {
 }
 
 // noteProgress keeps what is new, and says how far the machine is.
-func (m *Machine) noteProgress(f facts) (*Progress, error) {
+func (m *Machine) noteProgress(f facts, now float64) (*Progress, error) {
 	r, err := m.reached()
-	if err != nil {
-		return nil, err
-	}
-	now, err := m.uptime()
 	if err != nil {
 		return nil, err
 	}

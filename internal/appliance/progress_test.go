@@ -226,6 +226,15 @@ func TestStartThatWaitsForNobody(t *testing.T) {
 		t.Fatal("no error")
 	}
 	s.wantPage(s.at("23.0", false), "NOT SET UP: ", "want relay, monitor or both")
+	if err := s.keep(&Report{Set: true, Running: true, After: 24}); err != nil {
+		t.Fatal(err)
+	}
+	s.file(SettingsPath, relayOnly)
+	s.wantPage(s.at("800.0", true), "set-up      under way")
+	s.wantPage(s.at("900.0", false), "NOT SET UP: first boot was broken off: run it again\n")
+	if err := s.firstBoot("role: relais\n"); err == nil {
+		t.Fatal("no error")
+	}
 	s.cards = nil
 	s.follows(hasty)
 	s.wantPage(s.at("26.0", true), "NETWORK: no network card", "NOT SET UP: ")
