@@ -212,7 +212,13 @@ func TestStart(t *testing.T) {
 	// Later in its life the machine is not followed, even if something is not met.
 	s.relay.Certificate = &status.Certificate{Domain: "relay.test", Error: "gone"}
 	s.follows(hasty)
-	s.wantPage(s.at("5000.0", false), "certificate gone\n", "Ready        41s after power-on")
+	page = s.text(issuePath)
+	if got := s.at("5000.0", false); got != page {
+		t.Errorf("the page became\n%s", got)
+	}
+	if d := cmp.Diff([]string{"1h23m20s: certificate: gone -> See that ports 443 and 80 are open to all."}, s.told); d != "" {
+		t.Error(d)
+	}
 }
 
 // Who has no settings, or wrong ones, is told what to do; the rest is his.
