@@ -75,11 +75,14 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 	}
 	r.Running, r.Again = false, errors.Is(err, errLater)
 	r.After, _ = m.uptime()
-	told := r.Fault
+	var faults []string
 	if q := network(m.interfaces()); q.Outcome == status.NotMet {
-		told = strings.TrimSpace(q.Name + ": " + q.Found + "\n" + told)
+		faults = append(faults, q.Name+": "+q.Found)
 	}
-	err = errors.Join(err, m.keep(&r), m.tellCloudInit(told))
+	if r.Fault != "" {
+		faults = append(faults, r.Fault)
+	}
+	err = errors.Join(err, m.keep(&r), m.tellCloudInit(faults...))
 	// What the relay says of itself takes a while; a unit of its own fills it in.
 	st, glanceErr := m.glance(ctx, new(relayAt))
 	return errors.Join(err, glanceErr, m.ShowPages(ctx, st), m.do(ctx, "systemctl", "start", "--no-block", "relay-appliance-status.service"))
