@@ -25,7 +25,7 @@ const (
 // tellCloudInit makes `cloud-init status --long` say what is wrong. cloud-init
 // counts the scripts that fail, and gives their names; so a script has the fault
 // for its name. It is run after the first boot, and gone when the fault is.
-func (m *Machine) tellCloudInit(fault string) error {
+func (m *Machine) tellCloudInit(faults ...string) error {
 	if !m.has(scriptsDir) {
 		return nil // no cloud-init here
 	}
@@ -40,10 +40,12 @@ func (m *Machine) tellCloudInit(fault string) error {
 			}
 		}
 	}
-	if fault == "" {
-		return nil
+	for _, fault := range faults {
+		if err := m.write(filepath.Join(scriptsDir, scriptPrefix+fileName(fault)), []byte("#!/bin/sh\n# Made by relay-appliance, which removes it when what it is called is mended.\nrelay-appliance status --fault >&2\nexit 1\n"), 0o755); err != nil {
+			return err
+		}
 	}
-	return m.write(filepath.Join(scriptsDir, scriptPrefix+fileName(fault)), []byte("#!/bin/sh\n# Made by relay-appliance, which removes it when what it is called is mended.\nrelay-appliance status --fault >&2\nexit 1\n"), 0o755)
+	return nil
 }
 
 // fileName is a fault as a file may be called: one line, no slash, not too long.

@@ -26,14 +26,19 @@ type Report struct {
 	// again by itself.
 	Running bool `json:"running,omitempty"`
 	Again   bool `json:"again,omitempty"`
-	// After is when it ended, in seconds since the kernel started.
+	// After is when it ended, or began while it is under way, in seconds since the kernel
+	// started.
 	After float64 `json:"after_seconds,omitempty"`
 }
 
 const reportPath = runDir + "/first-boot.json"
 
-// bootTime bounds the whole: a certificate is waited for, a slow machine boots.
-const bootTime = 10 * time.Minute
+// bootTime bounds the whole: a certificate is waited for, a slow machine boots. What is
+// under way for longer than brokenOff was ended.
+const (
+	bootTime  = 10 * time.Minute
+	brokenOff = bootTime + 3*time.Minute
+)
 
 // FirstBoot puts the settings into effect, and tells say what it does. Without
 // settings it changes nothing. It leaves a report for [Machine.Status], and its
@@ -51,6 +56,7 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 		return err
 	}
 	defer unlock()
+	r.After, _ = m.uptime() // 0: nobody knows
 	if err := m.keep(&r); err != nil {
 		return err
 	}
@@ -72,12 +78,15 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 		_, err = m.run(ctx, Command{Args: []string{"systemctl", "reset-failed", "relay-appliance-first-boot.service"}})
 	}
 	r.Running, r.Again = false, errors.Is(err, errLater)
-	r.After, _ = m.uptime() // 0: nobody knows
-	told := r.Fault
+	r.After, _ = m.uptime()
+	var faults []string
 	if q := network(m.interfaces()); q.Outcome == status.NotMet {
-		told = strings.TrimSpace(q.Name + ": " + q.Found + "\n" + told)
+		faults = append(faults, q.Name+": "+q.Found)
 	}
-	err = errors.Join(err, m.keep(&r), m.tellCloudInit(told))
+	if r.Fault != "" {
+		faults = append(faults, r.Fault)
+	}
+	err = errors.Join(err, m.keep(&r), m.tellCloudInit(faults...))
 	// What the relay says of itself takes a while; a unit of its own fills it in.
 	st, glanceErr := m.glance(ctx, new(relayAt))
 	return errors.Join(err, glanceErr, m.ShowPages(ctx, st), m.do(ctx, "systemctl", "start", "--no-block", "relay-appliance-status.service"))

@@ -59,7 +59,7 @@ type facts struct {
 	role    Role
 	relay   *status.Status // nil: it does not answer
 	silent  error          // why not
-	monitor error          // why it does not judge; nil: it does
+	monitor error          // why it writes no evidence; nil: it does
 }
 
 // steps are in the order in which they are taken.
@@ -98,7 +98,7 @@ func (f facts) setUp() status.Requirement {
 		}
 		return is(status.Unknown, "under way: "+said, "")
 	case b.Again:
-		return is(status.Unknown, b.Fault+" (it is tried again by itself)", "")
+		return is(status.Unknown, b.Fault, "")
 	case b.Fault != "":
 		return is(status.NotMet, b.Fault, "Mend it, then run: relay-appliance first-boot")
 	case !b.Set:
@@ -165,9 +165,9 @@ func notYet(program string, err error) string {
 
 func (f facts) monitors() status.Requirement {
 	if f.monitor != nil {
-		return step(stepMonitor, "The monitor judges", status.Unknown, notYet("relaymon", f.monitor), "")
+		return step(stepMonitor, "The monitor writes evidence", status.Unknown, notYet("relaymon", f.monitor), "")
 	}
-	return step(stepMonitor, "The monitor judges", status.Met, "relaymon judges", "")
+	return step(stepMonitor, "The monitor writes evidence", status.Met, "relaymon writes evidence", "")
 }
 
 func (f facts) reservation() status.Requirement {
@@ -273,12 +273,8 @@ func (r reached) note(f facts, now float64) (news bool) {
 }
 
 // noteProgress keeps what is new, and says how far the machine is.
-func (m *Machine) noteProgress(f facts) (*Progress, error) {
+func (m *Machine) noteProgress(f facts, now float64) (*Progress, error) {
 	r, err := m.reached()
-	if err != nil {
-		return nil, err
-	}
-	now, err := m.uptime()
 	if err != nil {
 		return nil, err
 	}
@@ -434,8 +430,10 @@ func (f *follower) once(ctx context.Context) (more bool, err error) {
 		young = true
 	}
 	f.wait(s.Progress, young)
+	more = young && s.waits() && time.Since(f.began) < f.pace.until
 	for _, q := range s.Progress.Steps {
-		if text := string(q.Outcome) + q.Found; f.said[q.Name] != text {
+		// What is as it should be is no news in a machine that is on for long.
+		if text := string(q.Outcome) + q.Found; f.said[q.Name] != text && (young || q.Outcome != status.Met) {
 			f.said[q.Name] = text
 			if q.Outcome == status.NotMet && q.Cure != "" {
 				q.Found += " -> " + q.Cure
@@ -443,20 +441,19 @@ func (f *follower) once(ctx context.Context) (more bool, err error) {
 			f.tell(up, q.Name+": "+q.Found)
 		}
 	}
-	if p := s.Progress; p.Ready > 0 && f.said[allReady] == "" {
+	if p := s.Progress; young && p.Ready > 0 && f.said[allReady] == "" {
 		f.said[allReady] = "said"
 		f.tell(p.Ready, allReady)
 	}
-	if text := s.Text(); text != f.shown {
+	// Where there is nothing to follow, the page with all that can be found out stays until
+	// the next such page.
+	if text := s.Text(); text != f.shown && (more || f.shown != "") {
 		f.shown = text
 		if err := f.ShowPages(ctx, s); err != nil {
 			return false, err
 		}
 	}
-	if err := f.setUpAgain(ctx, s); err != nil {
-		return false, err
-	}
-	return young && s.waits() && time.Since(f.began) < f.pace.until, nil
+	return more, f.setUpAgain(ctx, s, up)
 }
 
 // wait has patience with a network that is not there yet, in a machine that starts.
@@ -488,8 +485,9 @@ func (f *follower) wait(p *Progress, young bool) {
 }
 
 // setUpAgain runs first boot anew where it lacked the network and that has come.
-func (f *follower) setUpAgain(ctx context.Context, s Status) error {
-	if s.Boot == nil || !s.Boot.Again || s.Progress.Steps[0].Outcome != status.Met || time.Since(s.Boot.At) < f.pace.again || time.Since(f.tried) < f.pace.again {
+func (f *follower) setUpAgain(ctx context.Context, s Status, up float64) error {
+	b, pause := s.Boot, f.pace.again
+	if b == nil || !b.Again || s.Progress.Steps[0].Outcome != status.Met || up-b.After < pause.Seconds() || time.Since(f.tried) < pause {
 		return nil
 	}
 	f.tried = time.Now()

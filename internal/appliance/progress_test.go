@@ -212,7 +212,13 @@ func TestStart(t *testing.T) {
 	// Later in its life the machine is not followed, even if something is not met.
 	s.relay.Certificate = &status.Certificate{Domain: "relay.test", Error: "gone"}
 	s.follows(hasty)
-	s.wantPage(s.at("5000.0", false), "certificate gone\n", "Ready        41s after power-on")
+	page = s.text(issuePath)
+	if got := s.at("5000.0", false); got != page {
+		t.Errorf("the page became\n%s", got)
+	}
+	if d := cmp.Diff([]string{"1h23m20s: certificate: gone -> See that ports 443 and 80 are open to all."}, s.told); d != "" {
+		t.Error(d)
+	}
 }
 
 // Who has no settings, or wrong ones, is told what to do; the rest is his.
@@ -226,6 +232,15 @@ func TestStartThatWaitsForNobody(t *testing.T) {
 		t.Fatal("no error")
 	}
 	s.wantPage(s.at("23.0", false), "NOT SET UP: ", "want relay, monitor or both")
+	if err := s.keep(&Report{Set: true, Running: true, After: 24}); err != nil {
+		t.Fatal(err)
+	}
+	s.file(SettingsPath, relayOnly)
+	s.wantPage(s.at("800.0", true), "set-up      under way")
+	s.wantPage(s.at("900.0", false), "NOT SET UP: first boot was broken off: run it again\n")
+	if err := s.firstBoot("role: relais\n"); err == nil {
+		t.Fatal("no error")
+	}
 	s.cards = nil
 	s.follows(hasty)
 	s.wantPage(s.at("26.0", true), "NETWORK: no network card", "NOT SET UP: ")

@@ -65,7 +65,14 @@ func (m *Machine) glance(ctx context.Context, at *relayAt) (Status, error) {
 	if err != nil {
 		return st, err
 	}
+	up, err := m.uptime()
+	if err != nil {
+		return st, err
+	}
 	if st.Boot = r; r != nil {
+		if r.Running && up-r.After > brokenOff.Seconds() {
+			r.Running, r.Fault = false, "first boot was broken off: run it again"
+		}
 		st.Fault = r.Fault
 	}
 	s, err := m.Settings()
@@ -79,7 +86,7 @@ func (m *Machine) glance(ctx context.Context, at *relayAt) (Status, error) {
 		st.Role, st.Domain, st.Ports = s.Role, s.Domain, s.Ports()
 	}
 	f := m.look(ctx, Settings{Role: st.Role, Relaymon: s.Relaymon}, r, at)
-	st.Progress, err = m.noteProgress(f)
+	st.Progress, err = m.noteProgress(f, up)
 	return st, err
 }
 

@@ -2,9 +2,9 @@
 // and for the post-processor that tries an image before it is handed out.
 //
 // A [Machine] never writes to the image that it boots: it works on an overlay in
-// its own folder. It has at most one network card, from which nothing leaves the host:
-// what is in the guest can be reached through ports of the loopback that are
-// forwarded to it ([Machine.Forwarded]), and the guest reaches only what it is
+// its own folder. It has one network card, unless [Config.Network] says otherwise, from
+// which nothing leaves the host: what is in the guest can be reached through ports of
+// the loopback that are forwarded to it ([Machine.Forwarded]), and the guest reaches only what it is
 // given with [Machine.Serve], under [ServiceHost].
 //
 //	m, err := qemu.New(ctx, qemu.Config{Disk: "relay.qcow2", Format: "qcow2", Dir: dir, TCP: []int{443}})

@@ -119,13 +119,14 @@ func (c connFrom) Stat() network.ConnStats {
 
 // relayOf is a relay as the checkup sees it.
 type relayOf struct {
-	id   peer.ID
-	cfg  config.Config
-	held int
+	id     peer.ID
+	cfg    config.Config
+	held   int
+	status status.Status
 }
 
 func (r *relayOf) ID() peer.ID             { return r.id }
 func (r *relayOf) Config() config.Config   { return r.cfg }
-func (r *relayOf) Status() status.Status   { return status.Status{} }
+func (r *relayOf) Status() status.Status   { return r.status }
 func (r *relayOf) Answered() uint64        { return 0 }
 func (r *relayOf) HeldFrom(netip.Addr) int { return r.held }
