@@ -41,8 +41,11 @@ soak: ## Keep a relay busy for half an hour (FOR=30m) and see whether it grows
 build: ## Build the programs into bin/
 	go build -trimpath -o bin/ $(addprefix ./,$(PROGRAMS))
 
-deb: ## Build the Debian packages into dist/ (needs git and help2man)
-	go -C internal/tools/deb run . -out ../../../dist
+# amd64 or arm64; without it packages are built for both, and images for this machine's.
+ARCH ?=
+
+deb: ## Build the Debian packages into dist/ (ARCH=amd64 or arm64, else both; needs git and help2man)
+	go -C internal/tools/deb run . -out ../../../dist $(addprefix -arch=,$(ARCH))
 
 # One file or several, such as KEY="old.key new.key".
 KEYS = $(foreach k,$(KEY),--key $k) $(foreach k,$(LIST_KEY),--list-key $k)
@@ -50,7 +53,7 @@ OUT ?= dist/release/$(VERSION)
 SITE ?= dist/site
 
 release: ## Build a version, sign it and put it into the site: see RELEASING.md (VERSION= SITE_URL= KEY= LIST_KEY=)
-	go run ./internal/tools/release build --version '$(VERSION)' --site-url '$(SITE_URL)' --out '$(OUT)' $(KEYS) $(if $(NO_IMAGE),--no-image) $(BUILD)
+	go run ./internal/tools/release build --version '$(VERSION)' --site-url '$(SITE_URL)' --out '$(OUT)' $(KEYS) $(addprefix --images=,$(IMAGES)) $(BUILD)
 	go run ./internal/tools/release publish --version '$(VERSION)' --from '$(OUT)' --site '$(SITE)' $(KEYS) $(PUBLISH)
 
 repo-refresh: ## Sign the site anew, so that it holds for another 60 days (SITE= KEY= LIST_KEY=)
@@ -66,17 +69,19 @@ test: deps ## Everything there is to test; installs what it needs
 plugin: ## Build Packer and our plugin for it into bin/
 	.ci/plugin
 
-image: plugin ## Build packages and image into DIST (default dist): raw, qcow2, manifest (root; PACKER= more options, such as other formats)
-	version=$$(go -C internal/tools/deb run . -out '$(abspath $(DIST))' | sed -n 's|.*/relayd_\(.*\)_[a-z0-9]*\.deb$$|\1|p'); \
+image: plugin ## Build packages and image into DIST (default dist): raw, qcow2, manifest (root; ARCH= PACKER= more options, such as other formats)
+	export ARCH=$(or $(ARCH),$$(dpkg --print-architecture)); \
+	version=$$(go -C internal/tools/deb run . -arch "$$ARCH" -out '$(abspath $(DIST))' | sed -n 's|.*/relayd_\(.*\)_[a-z0-9]*\.deb$$|\1|p'); \
 	.ci/image appliance '$(DIST)' "$$version" -var 'debs=$(abspath $(DIST))' $(PACKER)
 
-plain-image: plugin ## Build Debian alone into DIST, to try packages and user-data on (root)
-	.ci/image plain '$(DIST)' $(PACKER)
+plain-image: plugin ## Build Debian alone into DIST, to try packages and user-data on (root; ARCH=)
+	ARCH=$(ARCH) .ci/image plain '$(DIST)' $(PACKER)
 
 image-test: deps ## Build the image twice, boot it, look at it and update it (root; emulated)
 	RELAY_IMAGE_TEST=part go test -v -count=1 -timeout 90m ./internal/e2e/image
 
-test-image-full: deps ## The same with all there is to boot; writes image/TESTED.md (an hour, where nothing else runs)
+test-image-full: ## The same with all there is to boot; writes image/TESTED.md (two hours, where nothing else runs)
+	.ci/deps full
 	RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$(CURDIR)/image/TESTED.md \
 	  go test -v -count=1 -timeout 5h ./internal/e2e/image
 

@@ -47,7 +47,7 @@ func (p *PostProcessor) boot(ctx context.Context, ui packer.Ui, files []string, 
 	}
 	defer os.RemoveAll(dir)
 	ui.Sayf("Booting %s with %s", filepath.Base(disk), firmware)
-	m, err := qemu.New(ctx, qemu.Config{Disk: disk, Format: format, Dir: dir, Firmware: firmware,
+	m, err := qemu.New(ctx, qemu.Config{Disk: disk, Format: format, Dir: dir, Arch: p.config.Arch, Firmware: firmware,
 		Accel: qemu.Accel(p.config.Accelerator), Memory: p.config.Memory, Progress: ui.Say})
 	if err != nil {
 		return err

@@ -16,22 +16,22 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	var p PostProcessor
-	if err := p.Configure(map[string]any{"firmware": []string{"bios", "secureboot"}, "user_data_file": file}); err != nil {
+	if err := p.Configure(map[string]any{"arch": "arm64", "firmware": []string{"uefi", "secureboot"}, "user_data_file": file}); err != nil {
 		t.Fatal(err)
 	}
 	c := p.config
-	if c.Accelerator != "tcg" || c.Memory != 512 || c.timeout != 10*time.Minute || string(c.userData) != "#cloud-config\n" {
+	if c.Arch != "arm64" || c.Accelerator != "tcg" || c.Memory != 512 || c.timeout != 10*time.Minute || string(c.userData) != "#cloud-config\n" {
 		t.Errorf("%+v", c)
 	}
 }
 
 func TestFaults(t *testing.T) {
 	var p PostProcessor
-	err := p.Configure(map[string]any{"firmware": []string{"bios", "coreboot"}, "accelerator": "xen", "memory": 64, "timeout": "soon", "user_data_file": "/nowhere"})
+	err := p.Configure(map[string]any{"arch": "i386", "firmware": []string{"bios", "coreboot"}, "accelerator": "xen", "memory": 64, "timeout": "soon", "user_data_file": "/nowhere"})
 	if err == nil {
 		t.Fatal("no fault")
 	}
-	for _, want := range []string{`firmware: want one of`, `not "coreboot"`, `accelerator: want tcg or kvm, not "xen"`, "memory: want 128 to 65536 MiB, not 64", `timeout: want a time such as 10m, not "soon"`, "user_data_file: open /nowhere"} {
+	for _, want := range []string{`architecture: want amd64 or arm64, not "i386"`, `firmware: want one of`, `not "coreboot"`, `accelerator: want tcg or kvm, not "xen"`, "memory: want 128 to 65536 MiB, not 64", `timeout: want a time such as 10m, not "soon"`, "user_data_file: open /nowhere"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%v\nlacks %s", err, want)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/qemu"
 )
 
@@ -20,6 +21,9 @@ import (
 // Config is the post-processor block relay-boottest.
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`
+
+	// Arch is the image's architecture, as Debian calls it. Default: this machine's.
+	Arch string `mapstructure:"arch"`
 
 	// Firmware are the kinds to boot with, one after the other: bios, uefi, secureboot.
 	// None: the image is not booted.
@@ -31,7 +35,7 @@ type Config struct {
 	// Services are units that must be active when cloud-init is done.
 	Services []string `mapstructure:"services"`
 
-	// Accelerator is tcg, which runs everywhere, or kvm. A /dev/kvm does not mean that
+	// Accelerator is tcg, which runs everywhere, or kvm, for the machine's own architecture. A /dev/kvm does not mean that
 	// it works, so nothing is probed. Default: tcg.
 	Accelerator string `mapstructure:"accelerator"`
 
@@ -65,6 +69,12 @@ func (c *Config) prepare() error {
 		if !slices.Contains(qemu.Firmwares, qemu.Firmware(f)) {
 			fault("firmware: want one of %v, not %q", qemu.Firmwares, f)
 		}
+	}
+	if c.Arch == "" {
+		c.Arch = arch.Host
+	}
+	if _, err := arch.Find(c.Arch); err != nil {
+		fault("%w", err)
 	}
 	if c.Accelerator == "" {
 		c.Accelerator = string(qemu.TCG)

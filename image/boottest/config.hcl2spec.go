@@ -18,6 +18,7 @@ type FlatConfig struct {
 	PackerOnError       *string           `mapstructure:"packer_on_error" cty:"packer_on_error" hcl:"packer_on_error"`
 	PackerUserVars      map[string]string `mapstructure:"packer_user_variables" cty:"packer_user_variables" hcl:"packer_user_variables"`
 	PackerSensitiveVars []string          `mapstructure:"packer_sensitive_variables" cty:"packer_sensitive_variables" hcl:"packer_sensitive_variables"`
+	Arch                *string           `mapstructure:"arch" cty:"arch" hcl:"arch"`
 	Firmware            []string          `mapstructure:"firmware" cty:"firmware" hcl:"firmware"`
 	UserData            *string           `mapstructure:"user_data_file" cty:"user_data_file" hcl:"user_data_file"`
 	Services            []string          `mapstructure:"services" cty:"services" hcl:"services"`
@@ -46,6 +47,7 @@ func (*FlatConfig) HCL2Spec() map[string]hcldec.Spec {
 		"packer_on_error":            &hcldec.AttrSpec{Name: "packer_on_error", Type: cty.String, Required: false},
 		"packer_user_variables":      &hcldec.AttrSpec{Name: "packer_user_variables", Type: cty.Map(cty.String), Required: false},
 		"packer_sensitive_variables": &hcldec.AttrSpec{Name: "packer_sensitive_variables", Type: cty.List(cty.String), Required: false},
+		"arch":                       &hcldec.AttrSpec{Name: "arch", Type: cty.String, Required: false},
 		"firmware":                   &hcldec.AttrSpec{Name: "firmware", Type: cty.List(cty.String), Required: false},
 		"user_data_file":             &hcldec.AttrSpec{Name: "user_data_file", Type: cty.String, Required: false},
 		"services":                   &hcldec.AttrSpec{Name: "services", Type: cty.List(cty.String), Required: false},

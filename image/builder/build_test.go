@@ -15,6 +15,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/psf-relay/relay-appliance/image/internal/tinytree"
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
@@ -114,9 +115,9 @@ func TestDirtyBuild(t *testing.T) {
 func TestUnknownPackage(t *testing.T) {
 	b := kept(t)
 	_, err := b.Run(t.Context(), packer.TestUi(t), hook(func(_ context.Context, c packer.Communicator) error {
-		return c.Upload("/var/lib/dpkg/status", strings.NewReader("Package: tiny\nStatus: install ok installed\nVersion: 2\nArchitecture: amd64\n"), nil)
+		return c.Upload("/var/lib/dpkg/status", strings.NewReader("Package: tiny\nStatus: install ok installed\nVersion: 2\nArchitecture: "+arch.Host+"\n"), nil)
 	}))
-	if err == nil || !strings.Contains(err.Error(), "nobody knows where these packages came from: tiny 2 amd64") {
+	if err == nil || !strings.Contains(err.Error(), "nobody knows where these packages came from: tiny 2 "+arch.Host) {
 		t.Errorf("%v", err)
 	}
 	clean(t, b)

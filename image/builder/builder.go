@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/packer"
 
 	"github.com/psf-relay/relay-appliance/image/debian"
+	"github.com/psf-relay/relay-appliance/image/foreign"
 )
 
 // BuilderID is the kind of the artifacts.
@@ -51,6 +52,11 @@ func (b *Builder) Run(ctx context.Context, ui packer.Ui, hook packer.Hook) (_ pa
 	if err := b.config.free(b.config.PackerForce); err != nil {
 		return nil, err
 	}
+	release, err := foreign.Enable(b.config.arch)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
 	// Beside the output, for a rename to be one step.
 	work, err := os.MkdirTemp(b.config.Output, ".building-")
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/psf-relay/relay-appliance/image/debian"
 	"github.com/psf-relay/relay-appliance/image/disk"
 	"github.com/psf-relay/relay-appliance/image/format"
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 //go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config
@@ -26,6 +27,10 @@ import (
 // Config is the source block relay-rootfs.
 type Config struct {
 	common.PackerConfig `mapstructure:",squash"`
+
+	// Arch is the architecture, as Debian calls it: amd64 or arm64. Default: this machine's.
+	// For another one qemu-user-static has to be installed.
+	Arch string `mapstructure:"arch"`
 
 	// Name is the base name of the files that are made, and ID and version of the
 	// image: disk and file systems take their identifiers from it. Required.
@@ -36,7 +41,7 @@ type Config struct {
 	Output string `mapstructure:"output_directory"`
 
 	// Formats are raw, raw.gz, qcow2, vmdk, vhd (for Azure), google.tar.gz, ova (for
-	// VirtualBox and VMware; its disk is the vmdk). Default: raw and qcow2.
+	// VirtualBox and VMware on amd64; its disk is the vmdk). Default: raw and qcow2.
 	Formats []string `mapstructure:"formats"`
 
 	// DiskSize is the size of the disk, such as 2G. The root grows with the disk at
@@ -54,8 +59,8 @@ type Config struct {
 	// Default: http://deb.debian.org/debian-security.
 	SecurityMirror string `mapstructure:"security_mirror"`
 
-	// Packages are Debian's packages, besides the essential ones and what these
-	// depend on. A kernel, GRUB and shim must be among them. Required.
+	// Packages are Debian's packages, besides the essential ones, what the disk boots with
+	// (GRUB, shim, mke2fs), and what these depend on. A kernel must be among them. Required.
 	Packages []string `mapstructure:"packages"`
 
 	// Debs are the package files that provisioners install: whatever is installed in the
@@ -68,8 +73,8 @@ type Config struct {
 	// Hostname is the guest's until cloud-init gives it another. Default: relay.
 	Hostname string `mapstructure:"hostname"`
 
-	// KernelOptions are the kernel's besides root and ro. Default: the console of a
-	// screen and of a serial line, a new start 30 seconds after a panic, and SSH over the
+	// KernelOptions are the kernel's besides root and ro. Default: the consoles of a
+	// screen and of the architecture's serial lines, a new start 30 seconds after a panic, and SSH over the
 	// network only.
 	KernelOptions string `mapstructure:"kernel_options"`
 
@@ -78,6 +83,7 @@ type Config struct {
 	// of the environment. Required.
 	Epoch int64 `mapstructure:"source_date_epoch"`
 
+	arch arch.Arch
 	size int64
 	ctx  interpolate.Context
 }
@@ -117,7 +123,16 @@ func (c *Config) prepare(epoch string) error {
 	defaults(&c.SecurityMirror, "http://deb.debian.org/debian-security")
 	defaults(&c.Hostname, "relay")
 	defaults(&c.DiskSize, "2G")
-	defaults(&c.KernelOptions, "console=tty0 console=ttyS0,115200 panic=30 systemd.ssh_auto=no")
+	defaults(&c.Arch, arch.Host)
+	var err error
+	if c.arch, err = arch.Find(c.Arch); err != nil {
+		fault("%w", err)
+	}
+	consoles := "console=tty0"
+	for _, line := range c.arch.Serial {
+		consoles += " console=" + line + ",115200"
+	}
+	defaults(&c.KernelOptions, consoles+" panic=30 systemd.ssh_auto=no")
 	if c.Formats == nil {
 		c.Formats = []string{"raw", "qcow2"}
 	}
@@ -137,7 +152,9 @@ func (c *Config) prepare(epoch string) error {
 			fault("formats: %s stands there twice", f)
 		}
 	}
-	var err error
+	if c.wants("ova") && c.arch.Name != "" && !c.arch.BIOS {
+		fault("formats: the machine of an ova starts by BIOS, which %s has not", c.Arch)
+	}
 	if c.size, err = parseSize(c.DiskSize); err != nil {
 		fault("disk_size: %w", err)
 	} else if c.wants("google.tar.gz") && c.size%(1<<30) != 0 {
@@ -152,7 +169,7 @@ func (c *Config) prepare(epoch string) error {
 		}
 	}
 	if len(c.Packages) == 0 {
-		fault("packages is required: it names a kernel, GRUB and shim at least")
+		fault("packages is required: it names a kernel at least")
 	}
 	for _, p := range c.Packages {
 		if !packageName.MatchString(p) {
@@ -216,7 +233,7 @@ func parseSize(text string) (int64, error) {
 }
 
 func (c *Config) recipe() debian.Recipe {
-	return debian.Recipe{Arch: "amd64", Suite: c.Suite, Mirror: c.Mirror, Security: c.SecurityMirror, Packages: c.Packages}
+	return debian.Recipe{Arch: c.arch, Suite: c.Suite, Mirror: c.Mirror, Security: c.SecurityMirror, Packages: slices.Concat(c.arch.Boot, c.Packages)}
 }
 
 func (c *Config) time() time.Time { return time.Unix(c.Epoch, 0).UTC() }

@@ -56,7 +56,7 @@ func (b *build) takeStock(context.Context) error {
 // stock is the image with its packages. Each must be one of the mirror's or one that
 // was given.
 func (b *build) stock(tree *os.Root) (sbom.Component, error) {
-	image := sbom.Component{Name: b.Name, Arch: "amd64"}
+	image := sbom.Component{Name: b.Name, Arch: b.Arch}
 	given, err := hashDebs(b.Debs)
 	if err != nil {
 		return image, err

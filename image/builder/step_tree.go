@@ -38,5 +38,5 @@ func (b *build) prepareTree(ctx context.Context) error {
 }
 
 func (b *build) spec() disk.Spec {
-	return disk.Spec{Tree: b.tree, Work: b.work, Name: b.Name, Time: b.time(), Size: b.size, Options: b.KernelOptions}
+	return disk.Spec{Arch: b.arch, Tree: b.tree, Work: b.work, Name: b.Name, Time: b.time(), Size: b.size, Options: b.KernelOptions}
 }

@@ -48,10 +48,13 @@ func TestStock(t *testing.T) {
 	}
 	defer tree.Close()
 	mirrors := strings.Repeat("ab", 32)
-	b := &build{Config: &Config{Name: "image", Debs: []string{deb}}, hashes: debian.Hashes{debian.Key("debians", "2", "all"): mirrors}}
+	b := &build{Config: &Config{Name: "image", Arch: "arm64", Debs: []string{deb}}, hashes: debian.Hashes{debian.Key("debians", "2", "all"): mirrors}}
 	image, err := b.stock(tree)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if image.Arch != "arm64" {
+		t.Errorf("the image is for %q", image.Arch)
 	}
 	sum := sha256.Sum256([]byte("a package"))
 	var got [][3]string

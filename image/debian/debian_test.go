@@ -15,20 +15,41 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
+// row is that of an architecture, which need not be this machine's.
+func row(name string) arch.Arch {
+	a, err := arch.Find(name)
+	if err != nil {
+		panic(err)
+	}
+	return a
+}
+
 func TestArgv(t *testing.T) {
-	r := Recipe{Arch: "amd64", Suite: "trixie", Mirror: "http://m/debian", Security: "http://m/security", Packages: []string{"systemd", "nftables"}}
+	r := Recipe{Arch: row("amd64"), Suite: "trixie", Mirror: "http://m/debian", Security: "http://m/security", Packages: []string{"systemd", "nftables"}}
 	got := r.argv("/tree")
 	want := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--variant=minbase", "--mode=root",
 		"--format=directory", "--architectures=amd64", `--aptopt=APT::Install-Recommends "false"`}
-	for _, p := range paths {
+	for _, p := range r.paths() {
 		want = append(want, "--dpkgopt="+p)
 	}
 	want = append(want, "--skip=cleanup/apt/lists", "--include=systemd,nftables", "trixie", "/tree",
 		"deb http://m/debian trixie main", "deb http://m/debian trixie-updates main", "deb http://m/security trixie-security main")
-	if d := cmp.Diff(want, got); d != "" {
-		t.Error(d)
+	if !r.Arch.Foreign() {
+		if d := cmp.Diff(want, got); d != "" {
+			t.Error(d)
+		}
+	}
+	// mmdebstrap does not look for an emulator where there is one.
+	r.Arch = arch.Arch{Name: "other", GRUB: "other-efi"}
+	other := strings.Join(r.argv("/tree"), " ")
+	for _, want := range []string{" --architectures=other ", " --dpkgopt=path-exclude=/usr/lib/grub/other-efi/* ", " --skip=check/qemu "} {
+		if !strings.Contains(other, want) {
+			t.Errorf("%s\nlacks %s", other, want)
+		}
 	}
 }
 
@@ -72,6 +93,7 @@ func TestPackKnowsNoLaterTimeThanTheState(t *testing.T) {
 }
 
 func TestPathsKeepLicences(t *testing.T) {
+	paths := Recipe{}.paths()
 	doc, licence := slices.Index(paths, "path-exclude=/usr/share/doc/*"), slices.Index(paths, "path-include=/usr/share/doc/*/copyright")
 	if doc < 0 || licence < doc {
 		t.Error("the copyright files are left out: the last rule that fits counts")
@@ -108,7 +130,7 @@ func TestKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	base := Recipe{Arch: "amd64", Suite: "trixie", Packages: []string{"a", "b"}}
+	base := Recipe{Arch: row("amd64"), Suite: "trixie", Packages: []string{"a", "b"}}
 	reordered, more, suite := base, base, base
 	reordered.Packages, more.Packages, suite.Suite = []string{"b", "a"}, []string{"a", "b", "c"}, "forky"
 	if base.Key(s) != reordered.Key(s) {
@@ -139,7 +161,7 @@ func mirror(t *testing.T) (*httptest.Server, Recipe, State) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s, Recipe{Arch: "amd64", Suite: "trixie", Mirror: s.URL + "/debian", Security: s.URL + "/security", Packages: []string{"a"}}, state
+	return s, Recipe{Arch: row("amd64"), Suite: "trixie", Mirror: s.URL + "/debian", Security: s.URL + "/security", Packages: []string{"a"}}, state
 }
 
 func TestCache(t *testing.T) {

@@ -18,11 +18,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 // Recipe says what the tree is made of.
 type Recipe struct {
-	Arch     string // amd64
+	Arch     arch.Arch
 	Suite    string // trixie
 	Mirror   string // http://deb.debian.org/debian
 	Security string // http://deb.debian.org/debian-security
@@ -45,30 +47,36 @@ func (r Recipe) Sources() []string {
 
 // paths are dpkg's rules for what of a package is installed, the last one that fits
 // counts. They stay in the guest and hold for upgrades, too. Licences are kept.
-var paths = []string{
-	"path-exclude=/usr/share/man/*",
-	"path-exclude=/usr/share/info/*",
-	"path-exclude=/usr/share/doc/*",
-	"path-include=/usr/share/doc/*/copyright",
-	"path-include=/usr/share/doc/relay*",
-	"path-include=/usr/share/man/man?/relay*",
-	"path-exclude=/usr/share/locale/*",
-	"path-include=/usr/share/locale/locale.alias",
-	// Sources of locales: C.UTF-8 is built in.
-	"path-exclude=/usr/share/i18n/*",
-	// Names of all hardware there is.
-	"path-exclude=/usr/lib/udev/hwdb.d/20-*",
-	// For UEFI the signed GRUB is used, which loads no modules.
-	"path-exclude=/usr/lib/grub/x86_64-efi/*",
+func (r Recipe) paths() []string {
+	return []string{
+		"path-exclude=/usr/share/man/*",
+		"path-exclude=/usr/share/info/*",
+		"path-exclude=/usr/share/doc/*",
+		"path-include=/usr/share/doc/*/copyright",
+		"path-include=/usr/share/doc/relay*",
+		"path-include=/usr/share/man/man?/relay*",
+		"path-exclude=/usr/share/locale/*",
+		"path-include=/usr/share/locale/locale.alias",
+		// Sources of locales: C.UTF-8 is built in.
+		"path-exclude=/usr/share/i18n/*",
+		// Names of all hardware there is.
+		"path-exclude=/usr/lib/udev/hwdb.d/20-*",
+		// For UEFI the signed GRUB is used, which loads no modules.
+		"path-exclude=/usr/lib/grub/" + r.Arch.GRUB + "/*",
+	}
 }
 
 // argv is the command that makes the tree in dir.
 func (r Recipe) argv(dir string) []string {
 	argv := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
-		"mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--architectures=" + r.Arch,
+		"mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--architectures=" + r.Arch.Name,
 		`--aptopt=APT::Install-Recommends "false"`}
-	for _, p := range paths {
+	for _, p := range r.paths() {
 		argv = append(argv, "--dpkgopt="+p)
+	}
+	if r.Arch.Foreign() {
+		// foreign.Enable has seen to it; the program that would be asked may be missing.
+		argv = append(argv, "--skip=check/qemu")
 	}
 	argv = append(argv,
 		// They name each package's hash; read here, then removed.

@@ -4,7 +4,8 @@
 // The disk has a GPT with three partitions, numbered so that the root is the first
 // and the last on the disk: it can grow with the disk.
 //
-//	14  BIOS boot   1 MiB   GRUB's core image, for firmware of the BIOS kind
+//	14  BIOS boot   1 MiB   GRUB's core image, for firmware of the BIOS kind; elsewhere
+//	                        its place is left free
 //	15  ESP        64 MiB   Debian's signed shim and GRUB: UEFI, with Secure Boot
 //	 1  root         rest   ext4
 //
@@ -21,10 +22,13 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 // Spec says what is wanted.
 type Spec struct {
+	Arch    arch.Arch
 	Tree    string // the guest's files
 	Work    string // a folder for what is made
 	Name    string // of the image: identifiers are derived from it and Time
@@ -106,15 +110,15 @@ func Make(ctx context.Context, s Spec) (string, error) {
 	if err := f.Truncate(s.Size); err != nil {
 		return "", err
 	}
-	for _, step := range []struct {
+	type step struct {
 		what string
 		do   func(context.Context, *os.File) error
-	}{
-		{"partition the disk", s.partition},
-		{"make the root file system", s.root},
-		{"make the EFI system partition", s.esp},
-		{"install GRUB for BIOS", s.bios},
-	} {
+	}
+	steps := []step{{"partition the disk", s.partition}, {"make the root file system", s.root}, {"make the EFI system partition", s.esp}}
+	if s.Arch.BIOS {
+		steps = append(steps, step{"install GRUB for BIOS", s.bios})
+	}
+	for _, step := range steps {
 		if err := step.do(ctx, f); err != nil {
 			return "", fmt.Errorf("%s: %w", step.what, err)
 		}

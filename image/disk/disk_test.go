@@ -3,20 +3,32 @@ package disk
 import (
 	"encoding/binary"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
+func row(t *testing.T, name string) arch.Arch {
+	t.Helper()
+	a, err := arch.Find(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 func spec(t *testing.T) Spec {
-	return Spec{Tree: "/tree", Work: t.TempDir(), Name: "relay-appliance_1.0.0_amd64", Time: time.Unix(1790000000, 0), Size: 2 << 30, Options: "console=ttyS0"}
+	return Spec{Arch: row(t, "amd64"), Tree: "/tree", Work: t.TempDir(), Name: "relay-appliance_1.0.0_amd64", Time: time.Unix(1790000000, 0), Size: 2 << 30, Options: "console=ttyS0"}
 }
 
 // Each image has identifiers of its own, and each build of it the same ones.
@@ -48,6 +60,12 @@ func TestArgv(t *testing.T) {
 	if d := cmp.Diff(want, s.rootArgv("/out/disk.raw")); d != "" {
 		t.Error(d)
 	}
+	s.Arch = row(t, "arm64")
+	lib = "/tree/usr/lib/aarch64-linux-gnu"
+	if d := cmp.Diff([]string{lib + "/ld-linux-aarch64.so.1", "--library-path", lib, "/tree/usr/sbin/mke2fs"}, s.rootArgv("/out/disk.raw")[:4]); d != "" {
+		t.Error(d)
+	}
+	s.Arch = row(t, "amd64")
 	want = []string{"mkfs.vfat", "--invariant", "-F", "32", "-s", "1", "-n", "RELAY-ESP", "-i", s.volume(), "-C", "esp.img", "65536"}
 	if d := cmp.Diff(want, s.espArgv("esp.img")); d != "" {
 		t.Error(d)
@@ -61,7 +79,14 @@ func TestArgv(t *testing.T) {
 // sfdisk reads the table as it is meant, and nothing overlaps.
 func TestTable(t *testing.T) {
 	need.Tools(t, "sfdisk")
+	for _, a := range arch.All {
+		t.Run(a.Name, func(t *testing.T) { checkTable(t, a) })
+	}
+}
+
+func checkTable(t *testing.T, a arch.Arch) {
 	s := spec(t)
+	s.Arch = a
 	raw, err := os.Create(filepath.Join(s.Work, "disk.raw"))
 	if err != nil {
 		t.Fatal(err)
@@ -93,9 +118,12 @@ func TestTable(t *testing.T) {
 	}
 	upper := func(of string) string { return strings.ToUpper(s.id(of).String()) }
 	want := []partition{
-		{raw.Name() + "1", "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709", upper("partition root"), "root", 135168, 4194304 - 135168 - 2048},
+		{raw.Name() + "1", a.RootType, upper("partition root"), "root", 135168, 4194304 - 135168 - 2048},
 		{raw.Name() + "14", "21686148-6449-6E6F-744E-656564454649", upper("partition bios"), "bios", 2048, 2048},
 		{raw.Name() + "15", "C12A7328-F81F-11D2-BA4B-00A0C93EC93B", upper("partition esp"), "esp", 4096, 131072},
+	}
+	if !a.BIOS { // the others stand where they stand elsewhere
+		want = slices.Delete(want, 1, 2)
 	}
 	if d := cmp.Diff(want, got.PartitionTable.Partitions); d != "" {
 		t.Error(d)
@@ -109,9 +137,9 @@ func TestTable(t *testing.T) {
 }
 
 // signed puts what stands for the signed programs into a tree.
-func signed(t *testing.T, tree string) {
+func signed(t *testing.T, tree string, names map[string]string) {
 	t.Helper()
-	for _, name := range []string{"usr/lib/shim/shimx64.efi.signed", "usr/lib/shim/mmx64.efi.signed", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"} {
+	for _, name := range names {
 		file := filepath.Join(tree, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -125,12 +153,31 @@ func signed(t *testing.T, tree string) {
 // The ESP holds what firmware starts, and is the same each time.
 func TestESP(t *testing.T) {
 	need.Tools(t, "mkfs.vfat", "mcopy", "mtype")
+	for name, files := range map[string]map[string]string{
+		"amd64": {
+			"EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
+			"EFI/BOOT/mmx64.efi":   "usr/lib/shim/mmx64.efi.signed",
+			"EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
+		},
+		"arm64": {
+			"EFI/BOOT/BOOTAA64.EFI": "usr/lib/shim/shimaa64.efi.signed",
+			"EFI/BOOT/mmaa64.efi":   "usr/lib/shim/mmaa64.efi.signed",
+			"EFI/BOOT/grubaa64.efi": "usr/lib/grub/arm64-efi-signed/grubaa64.efi.signed",
+		},
+	} {
+		t.Run(name, func(t *testing.T) { checkESP(t, row(t, name), files) })
+	}
+}
+
+func checkESP(t *testing.T, a arch.Arch, files map[string]string) {
 	tree := t.TempDir()
-	signed(t, tree)
+	signed(t, tree, files)
 	var made [2][]byte
 	for i := range made {
 		s := spec(t)
-		s.Tree = tree
+		s.Arch, s.Tree = a, tree
+		want := maps.Clone(files)
+		want["EFI/debian/grub.cfg"] = s.stub()
 		raw, err := os.Create(filepath.Join(s.Work, "disk.raw"))
 		if err != nil {
 			t.Fatal(err)
@@ -146,11 +193,7 @@ func TestESP(t *testing.T) {
 		if _, err := raw.ReadAt(made[i], espStart); err != nil {
 			t.Fatal(err)
 		}
-		for name, want := range map[string]string{
-			"EFI/BOOT/BOOTX64.EFI": "usr/lib/shim/shimx64.efi.signed",
-			"EFI/BOOT/grubx64.efi": "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed",
-			"EFI/debian/grub.cfg":  s.stub(),
-		} {
+		for name, want := range want {
 			cmd := exec.Command("mtype", "-i", raw.Name()+"@@2M", "::"+name)
 			cmd.Env = append(os.Environ(), "MTOOLS_SKIP_CHECK=1")
 			if got, err := cmd.Output(); err != nil || string(got) != want {
@@ -165,8 +208,8 @@ func TestESP(t *testing.T) {
 		t.Error("two ESPs of the same differ")
 	}
 	s := spec(t)
-	s.Tree = t.TempDir()
-	if err := s.esp(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "shim-signed") {
+	s.Arch, s.Tree = a, t.TempDir()
+	if err := s.esp(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "shim-signed and grub-efi-"+a.Name+"-signed") {
 		t.Errorf("without shim: %v", err)
 	}
 }
@@ -228,6 +271,17 @@ func TestBoot(t *testing.T) {
 		if !strings.Contains(menu, want) {
 			t.Errorf("the menu lacks\n%s\n%s", want, menu)
 		}
+	}
+	// Only where there may be a BIOS has GRUB to drive the serial line itself.
+	if !strings.HasPrefix(menu, "if serial ") {
+		t.Errorf("the menu does not begin with the serial line:\n%s", menu)
+	}
+	s.Arch = row(t, "arm64")
+	if err := Boot(s); err != nil {
+		t.Fatal(err)
+	}
+	if menu := read("boot/relay/grub.cfg"); !strings.HasPrefix(menu, "set timeout=2\n") {
+		t.Errorf("for arm64:\n%s", menu)
 	}
 	if fstab := read("etc/fstab"); !strings.HasPrefix(fstab, "UUID="+id+" / ext4 ") {
 		t.Error(fstab)

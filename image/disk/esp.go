@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/image/process"
@@ -31,19 +32,20 @@ func (s Spec) stub() string {
 }
 
 // esp makes the file system for UEFI. Firmware without an entry of its own for the
-// disk starts EFI/BOOT/BOOTX64.EFI: Debian's shim, signed by Microsoft, which starts
+// disk starts EFI/BOOT/BOOTX64.EFI, or BOOTAA64.EFI: Debian's shim, signed by Microsoft, which starts
 // GRUB, signed by Debian. That one looks for its configuration where Debian has it.
 func (s Spec) esp(ctx context.Context, raw *os.File) error {
 	content := filepath.Join(s.Work, "esp")
 	defer os.RemoveAll(content)
+	efi := s.Arch.EFI
 	for _, f := range []struct{ to, from string }{
-		{"EFI/BOOT/BOOTX64.EFI", "usr/lib/shim/shimx64.efi.signed"},
-		{"EFI/BOOT/mmx64.efi", "usr/lib/shim/mmx64.efi.signed"},
-		{"EFI/BOOT/grubx64.efi", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"},
+		{"EFI/BOOT/BOOT" + strings.ToUpper(efi) + ".EFI", "usr/lib/shim/shim" + efi + ".efi.signed"},
+		{"EFI/BOOT/mm" + efi + ".efi", "usr/lib/shim/mm" + efi + ".efi.signed"},
+		{"EFI/BOOT/grub" + efi + ".efi", "usr/lib/grub/" + s.Arch.GRUB + "-signed/grub" + efi + ".efi.signed"},
 	} {
 		data, err := os.ReadFile(filepath.Join(s.Tree, f.from))
 		if err != nil {
-			return fmt.Errorf("%w: are shim-signed and grub-efi-amd64-signed among the packages?", err)
+			return fmt.Errorf("%w: are shim-signed and grub-efi-%s-signed among the packages?", err, s.Arch.Name)
 		}
 		if err := s.onESP(content, f.to, data); err != nil {
 			return err

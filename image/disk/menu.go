@@ -17,11 +17,16 @@ func (s Spec) menu() string {
 }
 `, title, id, suffix, s.id("root"), s.Options)
 	}
-	return `if serial --unit=0 --speed=115200; then
+	// UEFI firmware without a BIOS beside it shows its console on the serial line itself.
+	serial := ""
+	if s.Arch.BIOS {
+		serial = `if serial --unit=0 --speed=115200; then
 	terminal_input console serial
 	terminal_output console serial
 fi
-set timeout=2
+`
+	}
+	return serial + `set timeout=2
 set default=current
 set env=/boot/grub/grubenv
 if load_env --file $env; then

@@ -11,10 +11,11 @@ import (
 )
 
 // guest is the command line that runs a program of the tree on this machine, with
-// the tree's libraries: what it makes does not hang on the host's version of it.
+// the tree's libraries: what it makes does not hang on the host's version of it. The
+// kernel has a foreign one emulated: see [foreign.Enable].
 func (s Spec) guest(program string, args ...string) []string {
-	lib := filepath.Join(s.Tree, "usr/lib/x86_64-linux-gnu")
-	return append([]string{filepath.Join(lib, "ld-linux-x86-64.so.2"), "--library-path", lib,
+	lib := filepath.Join(s.Tree, s.Arch.Libraries())
+	return append([]string{filepath.Join(lib, s.Arch.Loader), "--library-path", lib,
 		filepath.Join(s.Tree, program)}, args...)
 }
 

@@ -14,19 +14,19 @@ func (s Spec) table() string {
 	const (
 		typeBIOS = "21686148-6449-6E6F-744E-656564454649"
 		typeESP  = "C12A7328-F81F-11D2-BA4B-00A0C93EC93B"
-		typeRoot = "4F68BCE3-E8CD-4DB1-96E7-FBCAF984B709" // x86-64
 	)
 	id := func(of string) string { return strings.ToUpper(s.id(of).String()) }
-	return fmt.Sprintf(`label: gpt
-label-id: %s
-unit: sectors
-14 : start=%d, size=%d, type=%s, uuid=%s, name=bios
-15 : start=%d, size=%d, type=%s, uuid=%s, name=esp
-1 : start=%d, size=%d, type=%s, uuid=%s, name=root
-`, id("disk"),
-		biosStart/sector, biosSize/sector, typeBIOS, id("partition bios"),
-		espStart/sector, espSize/sector, typeESP, id("partition esp"),
-		rootStart/sector, s.rootSize()/sector, typeRoot, id("partition root"))
+	var b strings.Builder
+	fmt.Fprintf(&b, "label: gpt\nlabel-id: %s\nunit: sectors\n", id("disk"))
+	partition := func(number int, name, kind string, start, size int64) {
+		fmt.Fprintf(&b, "%d : start=%d, size=%d, type=%s, uuid=%s, name=%s\n", number, start/sector, size/sector, kind, id("partition "+name), name)
+	}
+	if s.Arch.BIOS {
+		partition(14, "bios", typeBIOS, biosStart, biosSize)
+	}
+	partition(15, "esp", typeESP, espStart, espSize)
+	partition(1, "root", s.Arch.RootType, rootStart, s.rootSize())
+	return b.String()
 }
 
 func (s Spec) partition(ctx context.Context, raw *os.File) error {

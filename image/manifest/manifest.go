@@ -41,6 +41,7 @@ var _ packer.PostProcessor = (*PostProcessor)(nil)
 // Manifest is the content of the file.
 type Manifest struct {
 	Name     string           `json:"name"`
+	Arch     string           `json:"architecture,omitempty"`
 	Version  string           `json:"version"`
 	Commit   string           `json:"commit,omitempty"`
 	Files    []File           `json:"files"`
@@ -114,7 +115,7 @@ func (m *Manifest) read(name string) error {
 	if err := json.Unmarshal(data, &stock); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	m.Name, m.Packages = stock.Name, stock.Contains
+	m.Name, m.Arch, m.Packages = stock.Name, stock.Arch, stock.Contains
 	return nil
 }
 

@@ -54,7 +54,7 @@ func sum(text string) string {
 }
 
 func TestManifest(t *testing.T) {
-	stock := sbom.Component{Name: "image_1.0", Contains: []sbom.Component{
+	stock := sbom.Component{Name: "image_1.0", Arch: "amd64", Contains: []sbom.Component{
 		{Name: "libc6", Version: "2.41", Arch: "amd64", Licences: []string{"LGPL-2.1+"}, SHA256: sum("deb"), Source: "https://snapshot.debian.org/package/glibc/2.41/"}}}
 	inventory, err := json.Marshal(stock)
 	if err != nil {
@@ -82,7 +82,7 @@ func TestManifest(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff(Manifest{Name: "image_1.0", Version: "1.0", Commit: "abc", Packages: stock.Contains, Files: []File{
+	if d := cmp.Diff(Manifest{Name: "image_1.0", Arch: "amd64", Version: "1.0", Commit: "abc", Packages: stock.Contains, Files: []File{
 		{"image_1.0.qcow2", 5, sum("qcow2")}, {"image_1.0.raw", 3, sum("raw")}}}, got); d != "" {
 		t.Error(d)
 	}

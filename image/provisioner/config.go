@@ -14,6 +14,8 @@ import (
 	"github.com/hashicorp/packer-plugin-sdk/common"
 	"github.com/hashicorp/packer-plugin-sdk/template/config"
 	"github.com/hashicorp/packer-plugin-sdk/template/interpolate"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 //go:generate go tool packer-sdc mapstructure-to-hcl2 -type Config
@@ -70,7 +72,7 @@ func (p *Provisioner) Prepare(raws ...any) error {
 var (
 	unitName  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9:_.@-]*\.(service|timer|socket|target|path)$`)
 	guestPath = regexp.MustCompile(`^(/[A-Za-z0-9][A-Za-z0-9._+~@-]*)+/?$`)
-	debName   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+_[A-Za-z0-9.+~]+_(amd64|arm64|all)\.deb$`)
+	debName   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]+_[A-Za-z0-9.+~]+_` + arch.Pattern() + `\.deb$`)
 )
 
 func (c *Config) prepare() error {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 // UserData is what cloud-init gets: the settings, and for a machine that is not made
@@ -58,7 +60,7 @@ func scalar(line string) string {
 
 // sumLine is a line of sha256sum's for a package of ours; with nothing in it that
 // means something to a shell.
-var sumLine = regexp.MustCompile(`^[0-9a-f]{64} [ *](\./)?((relay-appliance|relayd|relaymon|relay-appliance-archive-keyring)_[0-9A-Za-z.+~]+_(amd64|arm64|all)\.deb)$`)
+var sumLine = regexp.MustCompile(`^[0-9a-f]{64} [ *](\./)?((relay-appliance|relayd|relaymon|relay-appliance-archive-keyring)_[0-9A-Za-z.+~]+_` + arch.Pattern() + `\.deb)$`)
 
 // Render checks all of it, with the settings, and writes the file.
 func (u UserData) Render() ([]byte, error) {

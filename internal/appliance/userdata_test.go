@@ -16,6 +16,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
@@ -30,8 +31,19 @@ const (
 var examples = map[string]UserData{
 	"image.yaml": {Example: true, Keys: []string{noKey}, Settings: threeLines + roleLines},
 	"packages.yaml": {Example: true, Keys: []string{noKey}, Settings: threeLines + roleLines, From: "https://example.org/releases/v1.0.0",
-		Sums: noSum + "  relayd_1.0.0_amd64.deb\n" + noSum + "  relaymon_1.0.0_amd64.deb\n" + noSum + "  relay-appliance_1.0.0_amd64.deb\n"},
+		Sums: exampleSums()},
 	"repository.yaml": {Example: true, Keys: []string{noKey}, Settings: threeLines + "updates: {repository: https://example.org/apt}\n" + roleLines, Keyring: []byte("the repository's keyring")},
+}
+
+// exampleSums are of the packages for each architecture.
+func exampleSums() string {
+	var b strings.Builder
+	for _, a := range arch.Names() {
+		for _, name := range []string{"relayd", "relaymon", "relay-appliance"} {
+			fmt.Fprintf(&b, "%s  %s_1.0.0_%s.deb\n", noSum, name, a)
+		}
+	}
+	return b.String()
 }
 
 const (

@@ -26,6 +26,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 )
 
@@ -38,7 +39,7 @@ const (
 )
 
 // Architectures are those for which there are packages, as Debian calls them.
-var Architectures = []string{"amd64", "arm64"}
+var Architectures = arch.Names()
 
 // ValidTime is how long clients trust what was signed: whoever holds them off from
 // newer versions succeeds no longer than that.

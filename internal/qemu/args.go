@@ -19,14 +19,6 @@ const (
 	keyFile     = "ssh-key"
 )
 
-// firmwareFiles are the UEFI firmware's code and the template of its memory, in
-// Debian's ovmf package. With the second pair Microsoft's keys are enrolled and
-// Secure Boot is on.
-var firmwareFiles = map[Firmware][2]string{
-	UEFI:       {"OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"},
-	SecureBoot: {"OVMF_CODE_4M.secboot.fd", "OVMF_VARS_4M.ms.fd"},
-}
-
 // wiring is what a machine gets besides its configuration.
 type wiring struct {
 	forwarded map[int]int    // the port of the host that leads to each of the guest
@@ -42,11 +34,12 @@ const clockAhead = 3 * time.Second
 
 // args is QEMU's command line for a configuration with all its fields.
 func (c Config) args(w wiring) []string {
-	machine := "q35"
+	h := hardwares[c.Arch]
+	machine, more := h.machine, []string(nil)
 	if c.Firmware == SecureBoot {
-		machine += ",smm=on" // or the guest's kernel could write the firmware's memory
+		machine, more = machine+h.secureMachine, h.secureArgs
 	}
-	accel, cpu := "tcg,thread=multi", "max"
+	accel, cpu := "tcg,thread=multi", h.cpu
 	if c.Accel == KVM {
 		accel, cpu = "kvm", "host"
 	}
@@ -64,14 +57,12 @@ func (c Config) args(w wiring) []string {
 		// with the host's kernel when QEMU is killed.
 		"-drive", drive("if=virtio,format=qcow2,cache=unsafe,discard=unmap", c.path(overlayFile)),
 	}
-	if files, ok := firmwareFiles[c.Firmware]; ok {
+	if files, ok := h.firmwareFiles[c.Firmware]; ok {
 		args = append(args,
 			"-drive", drive("if=pflash,unit=0,format=raw,readonly=on", filepath.Join(c.FirmwareDir, files[0])),
 			"-drive", drive("if=pflash,unit=1,format=raw", c.path(varsFile)))
 	}
-	if c.Firmware == SecureBoot {
-		args = append(args, "-global", "driver=cfi.pflash01,property=secure,value=on")
-	}
+	args = append(args, more...)
 	if w.seeded {
 		args = append(args, "-drive", drive("if=virtio,format=raw,readonly=on", c.path(seedFile)))
 	}

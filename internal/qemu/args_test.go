@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 func complete(t *testing.T, c Config) Config {
@@ -65,6 +67,14 @@ func TestArgs(t *testing.T) {
 			"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd",
 			"-global", "driver=cfi.pflash01,property=secure,value=on",
 			"-drive", "if=virtio,format=raw,readonly=on,file=/m/seed.iso"))},
+		"arm64, whose firmware is UEFI": {Config{Arch: "arm64"}, wiring{}, with(
+			set("-machine", "virt"), set("-cpu", "neoverse-n1"), beforeNet(
+				"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/AAVMF/AAVMF_CODE.fd",
+				"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd"))},
+		"arm64, secure boot": {Config{Arch: "arm64", Firmware: SecureBoot}, wiring{}, with(
+			set("-machine", "virt"), set("-cpu", "neoverse-n1"), beforeNet(
+				"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/AAVMF/AAVMF_CODE.ms.fd",
+				"-drive", "if=pflash,unit=1,format=raw,file=/m/uefi-vars.fd"))},
 		"network": {
 			Config{TCP: []int{443, 22, 443}},
 			wiring{services: map[int]string{14000: "127.0.0.1:5", 80: "127.0.0.1:6"}},
@@ -104,6 +114,26 @@ func TestConfigFaults(t *testing.T) {
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("nothing is said of %q in:\n%v", want, err)
+		}
+	}
+}
+
+// Each architecture of the table can be booted, and QEMU knows by its own name which.
+func TestHardware(t *testing.T) {
+	for _, a := range arch.All {
+		if got, want := Program(a.Name), "qemu-system-"+a.Machine; got != want {
+			t.Errorf("%s: %q, want %q", a.Name, got, want)
+		}
+		if bios := hardwares[a.Name].firmware == BIOS; bios != a.BIOS {
+			t.Errorf("%s: it starts from a BIOS: %v, want %v", a.Name, bios, a.BIOS)
+		}
+	}
+	if len(hardwares) != len(arch.All) {
+		t.Errorf("%d architectures, want the %d of the table", len(hardwares), len(arch.All))
+	}
+	for arch, want := range map[string]string{"riscv64": `architecture "riscv64" is not one of amd64, arm64`, "arm64": `firmware "bios": machines of arm64 have none`} {
+		if _, err := New(t.Context(), Config{Arch: arch, Firmware: BIOS}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", arch, err, want)
 		}
 	}
 }

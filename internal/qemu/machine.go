@@ -69,10 +69,11 @@ func (m *Machine) make(ctx context.Context) (err error) {
 	if err := m.cfg.overlay(ctx); err != nil {
 		return err
 	}
-	if files, ok := firmwareFiles[m.cfg.Firmware]; ok {
+	h := hardwares[m.cfg.Arch]
+	if files, ok := h.firmwareFiles[m.cfg.Firmware]; ok {
 		vars, err := os.ReadFile(filepath.Join(m.cfg.FirmwareDir, files[1]))
 		if err != nil {
-			return fmt.Errorf("the UEFI firmware: %w: install ovmf", err)
+			return fmt.Errorf("the UEFI firmware: %w: install %s", err, h.firmwarePackage)
 		}
 		if err := os.WriteFile(m.cfg.path(varsFile), vars, 0o600); err != nil {
 			return err
@@ -101,7 +102,7 @@ func (m *Machine) Start(ctx context.Context) error {
 		return fmt.Errorf("start the machine: %w", err)
 	}
 	m.wiring.started = time.Now()
-	p := &process{cmd: exec.Command("qemu-system-x86_64", m.cfg.args(m.wiring)...), ended: make(chan struct{})}
+	p := &process{cmd: exec.Command(Program(m.cfg.Arch), m.cfg.args(m.wiring)...), ended: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = m.Console, &p.stderr
 	p.cmd.WaitDelay = 10 * time.Second
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{

@@ -23,9 +23,11 @@ package qemu
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -69,10 +71,12 @@ type Config struct {
 	// it removes it.
 	Dir string
 
-	Firmware Firmware // default: BIOS
-	// FirmwareDir is where the UEFI firmware lies. Default: Debian's, /usr/share/OVMF.
+	// Arch is the machine's architecture, as Debian calls it. Default: amd64.
+	Arch     string
+	Firmware Firmware // default: BIOS, where there is one, else UEFI
+	// FirmwareDir is where the UEFI firmware lies. Default: where Debian's packages have it.
 	FirmwareDir string
-	Accel       Accel // default: TCG
+	Accel       Accel // default: TCG; KVM takes a host of that architecture
 	Memory      int   // MiB; default: 512
 	CPUs        int   // default: 2
 
@@ -90,11 +94,15 @@ type Config struct {
 
 // withDefaults returns the configuration with all its fields, or all its faults.
 func (c Config) withDefaults() (Config, error) {
+	if c.Arch == "" {
+		c.Arch = "amd64"
+	}
+	h, known := hardwares[c.Arch]
 	if c.Firmware == "" {
-		c.Firmware = BIOS
+		c.Firmware = h.firmware
 	}
 	if c.FirmwareDir == "" {
-		c.FirmwareDir = "/usr/share/OVMF"
+		c.FirmwareDir = h.firmwareDir
 	}
 	if c.Accel == "" {
 		c.Accel = TCG
@@ -120,8 +128,13 @@ func (c Config) withDefaults() (Config, error) {
 	} else if !info.IsDir() {
 		errs = append(errs, fmt.Errorf("the machine's folder: %s is none", c.Dir))
 	}
+	if !known {
+		errs = append(errs, fmt.Errorf("architecture %q is not one of %s", c.Arch, strings.Join(slices.Sorted(maps.Keys(hardwares)), ", ")))
+	}
 	if !slices.Contains(Firmwares, c.Firmware) {
 		errs = append(errs, fmt.Errorf("firmware %q is not one of bios, uefi, secureboot", c.Firmware))
+	} else if c.Firmware == BIOS && h.firmware != BIOS {
+		errs = append(errs, fmt.Errorf("firmware %q: machines of %s have none", c.Firmware, c.Arch))
 	}
 	if c.Accel != TCG && c.Accel != KVM {
 		errs = append(errs, fmt.Errorf("accelerator %q is not one of tcg, kvm", c.Accel))

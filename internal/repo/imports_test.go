@@ -96,7 +96,8 @@ var mayImport = map[string][]string{
 	// Small parts that stand on their own.
 	"internal/bls":                 {},
 	"internal/bounded":             {},
-	"internal/archive":             {"internal/deb822", "internal/durable"},
+	"internal/arch":                {},
+	"internal/archive":             {"internal/arch", "internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
 	"internal/cashaddr":            {},
 	"internal/certs":               {"internal/durable", "internal/listen"},
@@ -128,7 +129,7 @@ var mayImport = map[string][]string{
 
 	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
 	// relayd writes of its state.
-	"internal/appliance":                     {"relay/status", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance":                     {"relay/status", "internal/arch", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
 	"internal/appliance/cmd/relay-appliance": {"internal/appliance", "internal/upgrade", "internal/cli"},
 
 	// What starts or tests the whole.
@@ -160,6 +161,7 @@ var testsMayImport = []string{"internal/need", "internal/pebble", "internal/stat
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
+	"internal/qemu":        {"internal/arch"}, // it boots what the table names
 	"monitor/tiles":        {"monitor/store"},
 	"monitor/mirror":       {"monitor/store"},
 	"monitor/cmd/relaymon": {"monitor/store"},

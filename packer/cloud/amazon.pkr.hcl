@@ -2,7 +2,7 @@
 
 source "amazon-ebs" "appliance" {
   region        = "eu-central-1"
-  instance_type = "t3.micro"
+  instance_type = { amd64 = "t3.micro", arm64 = "t4g.micro" }[var.arch]
   ssh_username  = "admin"
   ami_name      = local.name
 
@@ -11,7 +11,7 @@ source "amazon-ebs" "appliance" {
     owners      = ["136693071363"]
     most_recent = true
     filters = {
-      name                = "debian-13-amd64-*"
+      name                = "debian-13-${var.arch}-*"
       virtualization-type = "hvm"
       root-device-type    = "ebs"
     }

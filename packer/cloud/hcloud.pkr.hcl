@@ -3,7 +3,7 @@
 source "hcloud" "appliance" {
   image         = "debian-13"
   location      = "fsn1"
-  server_type   = "cx22"
+  server_type   = { amd64 = "cx22", arm64 = "cax11" }[var.arch]
   ssh_username  = "root"
   snapshot_name = local.name
   snapshot_labels = {

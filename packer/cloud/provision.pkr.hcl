@@ -27,6 +27,12 @@ variable "version" {
   description = "The Debian version of our packages"
 }
 
+variable "arch" {
+  type        = string
+  description = "The architecture of the machine, as Debian calls it; DigitalOcean has amd64 only"
+  default     = "amd64"
+}
+
 variable "debs" {
   type        = string
   description = "The folder that holds our packages"
@@ -34,7 +40,7 @@ variable "debs" {
 }
 
 locals {
-  debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{amd64,all}.deb") : "${var.debs}/${name}"]
+  debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{${var.arch},all}.deb") : "${var.debs}/${name}"]
   # Providers allow letters, digits and dashes.
   name = "relay-appliance-${regex_replace(var.version, "[^A-Za-z0-9]", "-")}"
 }

@@ -1,4 +1,4 @@
-# The relay appliance: Debian 13 and our packages, as a disk image for amd64.
+# The relay appliance: Debian 13 and our packages, as a disk image.
 # `make image` builds it.
 
 variable "version" {
@@ -32,11 +32,12 @@ variable "boot_test" {
 }
 
 locals {
-  debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{amd64,all}.deb") : "${var.debs}/${name}"]
+  debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{${var.arch},all}.deb") : "${var.debs}/${name}"]
 }
 
 source "relay-rootfs" "appliance" {
-  image_name       = "relay-appliance_${var.version}_amd64"
+  arch             = var.arch
+  image_name       = "relay-appliance_${var.version}_${var.arch}"
   output_directory = var.output
   formats          = var.formats
   hostname         = "relay"
@@ -73,6 +74,7 @@ build {
 
   post-processors {
     post-processor "relay-boottest" {
+      arch     = var.arch
       firmware = var.boot_test
       services = ["ssh", "nftables"]
     }

@@ -1,12 +1,12 @@
-# What Debian's essential packages do not bring. mmdebstrap installs no
-# recommendations: whatever is wanted stands here.
+# What neither Debian's essential packages bring nor those that the builder adds for the
+# disk to boot with (internal/arch). mmdebstrap installs no recommendations: whatever is
+# wanted stands here.
 
 locals {
   packages = concat(local.boots, local.runs, local.serves)
 
-  # Kernel, and GRUB for BIOS, UEFI and Secure Boot.
-  boots = ["linux-image-cloud-amd64", "initramfs-tools", "zstd", "kmod",
-  "grub-pc-bin", "grub-efi-amd64-signed", "shim-signed", "e2fsprogs", "fdisk"]
+  # The kernel, and what it starts with.
+  boots = ["linux-image-cloud-${var.arch}", "initramfs-tools", "zstd", "kmod", "fdisk"]
 
   # Any server of Debian's.
   runs = ["systemd", "systemd-sysv", "systemd-timesyncd", "systemd-resolved", "libnss-myhostname",

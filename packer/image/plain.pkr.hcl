@@ -8,7 +8,8 @@ variable "suite" {
 }
 
 source "relay-rootfs" "plain" {
-  image_name       = "debian-plain_amd64"
+  arch             = var.arch
+  image_name       = "debian-plain_${var.arch}"
   output_directory = var.output
   formats          = ["qcow2"]
   hostname         = "debian"

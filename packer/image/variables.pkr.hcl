@@ -7,6 +7,12 @@ packer {
   }
 }
 
+variable "arch" {
+  type        = string
+  description = "The architecture of the image, as Debian calls it"
+  default     = "amd64"
+}
+
 variable "output" {
   type        = string
   description = "The folder for what is built"

@@ -17,6 +17,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/image/debian"
 	"github.com/psf-relay/relay-appliance/image/internal/tinytree"
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
@@ -104,7 +105,11 @@ func TestInterruptedBuild(t *testing.T) {
 // keptTree has a tiny tree ready, so that the build gets as far as the provisioner.
 func keptTree(t *testing.T, cache string) (string, func(string) bool) {
 	mirror := tinytree.Mirror(t)
-	tinytree.Keep(t, cache, debian.Recipe{Arch: "amd64", Suite: "trixie", Mirror: mirror, Security: mirror, Packages: []string{"tiny"}})
+	host, err := arch.Find(arch.Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tinytree.Keep(t, cache, debian.Recipe{Arch: host, Suite: "trixie", Mirror: mirror, Security: mirror, Packages: append([]string{"tiny"}, host.Boot...)})
 	return mirror, func(said string) bool { return strings.Contains(said, ": provisioning") }
 }
 

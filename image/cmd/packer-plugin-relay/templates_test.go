@@ -41,7 +41,7 @@ func TestTemplates(t *testing.T) {
 // names are there, and the plugins take all of its settings.
 func TestValidTemplates(t *testing.T) {
 	debs := t.TempDir()
-	for _, name := range []string{"relayd_1.0+x_amd64.deb", "relay-appliance_1.0+x_amd64.deb", "relayd_0.9_amd64.deb"} {
+	for _, name := range []string{"relayd_1.0+x_amd64.deb", "relay-appliance_1.0+x_amd64.deb", "relayd_0.9_amd64.deb", "relayd_1.0+x_arm64.deb"} {
 		if err := os.WriteFile(filepath.Join(debs, name), nil, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -54,6 +54,9 @@ func TestValidTemplates(t *testing.T) {
 	ours := []string{"-var", "version=1.0+x", "-var", "debs=" + debs}
 	if out, err := installed(t, append(append([]string{"validate"}, ours...), "packer/image")...); err != nil {
 		t.Errorf("image: %v\n%s", err, out)
+	}
+	if out, err := installed(t, append(append([]string{"validate", "-var", "arch=arm64"}, ours...), "packer/image")...); err != nil {
+		t.Errorf("image for arm64: %v\n%s", err, out)
 	}
 	args := append(append([]string{"validate", "-var", "base_image=" + base, "-var", "base_checksum=sha256:" + strings.Repeat("0", 64), "-var", "ssh_key_file=" + key}, ours...), "packer/qemu")
 	if out, err := installed(t, args...); err != nil {

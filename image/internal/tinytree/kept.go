@@ -33,7 +33,7 @@ func Keep(t testing.TB, cache string, recipe debian.Recipe) {
 	for name, text := range map[string]string{
 		"vmlinuz": "", "vmlinuz.old": "", "initrd.img": "", "initrd.img.old": "", "etc/machine-id": "0123",
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/shadow": "root:!:1::::::\n",
-		"var/lib/dpkg/status": "Package: tiny\nStatus: install ok installed\nVersion: 1\nArchitecture: amd64\n",
+		"var/lib/dpkg/status": "Package: tiny\nStatus: install ok installed\nVersion: 1\nArchitecture: " + recipe.Arch.Name + "\n",
 	} {
 		file := filepath.Join(tree, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
@@ -44,7 +44,7 @@ func Keep(t testing.TB, cache string, recipe debian.Recipe) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	hashes, err := json.Marshal(debian.Hashes{debian.Key("tiny", "1", "amd64"): strings.Repeat("ab", 32)})
+	hashes, err := json.Marshal(debian.Hashes{debian.Key("tiny", "1", recipe.Arch.Name): strings.Repeat("ab", 32)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package deb
 
 import (
 	"bytes"
+	"debug/elf"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
@@ -45,13 +47,16 @@ func built(t *testing.T, name string) string {
 		run(t, "go", "-C", filepath.Join(top(t), "internal/tools/deb"), "build", "-o", filepath.Join(work, "tool"), ".")
 		build(t, top(t), filepath.Join(work, "dist"))
 	}
-	return filepath.Join(work, "dist", name+"_"+version+"_amd64.deb")
+	return filepath.Join(work, "dist", file(name, arch.Host))
 }
+
+// file is the name of a package's file.
+func file(name, arch string) string { return name + "_" + version + "_" + arch + ".deb" }
 
 // build does what `make deb` does, for a release.
 func build(t *testing.T, root, out string, env ...string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), filepath.Join(work, "tool"), "-root", root, "-out", out, "-arch", "amd64", "-version", "v"+version)
+	cmd := exec.CommandContext(t.Context(), filepath.Join(work, "tool"), "-root", root, "-out", out, "-version", "v"+version)
 	cmd.Env = append(append(os.Environ(), "SOURCE_DATE_EPOCH="+epoch), env...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build the packages: %v\n%s", err, out)
@@ -111,14 +116,49 @@ func TestReproducible(t *testing.T) {
 	}
 	again := t.TempDir()
 	build(t, root, again, "TZ=Asia/Kathmandu", "LC_ALL=C", "GOFLAGS=-buildvcs=auto", "GOAMD64=v2")
-	for _, name := range names {
-		a, errA := os.ReadFile(filepath.Join(filepath.Dir(first), name+"_"+version+"_amd64.deb"))
-		b, errB := os.ReadFile(filepath.Join(again, name+"_"+version+"_amd64.deb"))
-		if errA != nil || errB != nil {
-			t.Errorf("%s: %v, %v", name, errA, errB)
-		} else if !bytes.Equal(a, b) {
-			t.Errorf("%s: the second build differs (%d and %d bytes)", name, len(a), len(b))
+	for _, a := range arch.Names() {
+		for _, name := range names {
+			name := file(name, a)
+			a, errA := os.ReadFile(filepath.Join(filepath.Dir(first), name))
+			b, errB := os.ReadFile(filepath.Join(again, name))
+			if errA != nil || errB != nil {
+				t.Errorf("%s: %v, %v", name, errA, errB)
+			} else if !bytes.Equal(a, b) {
+				t.Errorf("%s: the second build differs (%d and %d bytes)", name, len(a), len(b))
+			}
 		}
+	}
+}
+
+// There are packages for each architecture of the table and no other, and each holds
+// a program for it.
+func TestArchitectures(t *testing.T) {
+	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
+	debs, err := filepath.Glob(filepath.Join(filepath.Dir(built(t, names[0])), "*.deb"))
+	if err != nil || len(debs) != len(names)*len(arch.All) {
+		t.Errorf("%d packages for %d architectures: %q, %v", len(debs), len(arch.All), debs, err)
+	}
+	for _, a := range arch.All {
+		for _, name := range names {
+			deb, tree := filepath.Join(work, "dist", file(name, a.Name)), t.TempDir()
+			if got := strings.TrimSpace(run(t, "dpkg-deb", "--field", deb, "Architecture")); got != a.Name {
+				t.Errorf("%s is for %s", deb, got)
+			}
+			run(t, "dpkg-deb", "--extract", deb, tree)
+			f, err := elf.Open(filepath.Join(tree, "usr/bin", name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			libraries, err := f.ImportedLibraries()
+			if want, known := machines[a.Name]; !known || f.Machine != want || len(libraries) > 0 || err != nil {
+				t.Errorf("%s of %s: for %s, links %q, %v", name, a.Name, f.Machine, libraries, err)
+			}
+			f.Close()
+		}
+	}
+	out, err := exec.CommandContext(t.Context(), filepath.Join(work, "tool"), "-root", top(t), "-out", t.TempDir(), "-arch", "amd64,i386").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), `-arch: want of amd64,arm64, not "i386"`) {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/psf-relay/relay-appliance/internal/arch"
 )
 
 // unpacked is the package's tree.
@@ -249,7 +251,7 @@ func TestControl(t *testing.T) {
 		if m := field("Maintainer"); !regexp.MustCompile(`^[^<]+ <[^@ ]+@[^@ ]+>$`).MatchString(m) {
 			t.Errorf("%s: maintainer %q", name, m)
 		}
-		if got := field("Package") + " " + field("Architecture") + " " + field("Section"); got != name+" amd64 net" {
+		if got := field("Package") + " " + field("Architecture") + " " + field("Section"); got != name+" "+arch.Host+" net" {
 			t.Errorf("%s: %q", name, got)
 		}
 		if !bytes.Contains(gunzip(t, filepath.Join(unpacked(t, name), "usr/share/doc", name, "changelog.gz")), []byte("# Changelog")) {

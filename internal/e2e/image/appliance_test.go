@@ -52,7 +52,8 @@ var filesURL = fmt.Sprintf("http://%s:%d", qemu.ServiceHost, filesPort)
 // settings are those of the machine that is wanted.
 type settings struct {
 	image    disk
-	firmware qemu.Firmware // default: BIOS
+	arch     string        // default: amd64
+	firmware qemu.Firmware // default: BIOS, but for arm64
 	memory   int           // default: 512
 	// userData is handed to the guest, given the PEM of the CA's root; nil: no
 	// disk for cloud-init at all.
@@ -68,8 +69,13 @@ const machineSize = 6 << 30
 // makeMachine makes a machine, and a CA that it can reach and that can reach it.
 func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	t.Helper()
-	if s.firmware == "" {
+	if s.arch == "" {
+		s.arch = "amd64"
+	}
+	if s.firmware == "" && s.arch == "amd64" {
 		s.firmware = qemu.BIOS
+	} else if s.firmware == "" {
+		s.firmware = qemu.UEFI
 	}
 	if s.memory == 0 {
 		s.memory = 512
@@ -77,7 +83,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	dir := t.TempDir()
 	m, err := qemu.New(ctx, qemu.Config{
 		Disk: s.image.file, Format: s.image.format, Size: machineSize, Dir: dir,
-		Firmware: s.firmware, Memory: s.memory,
+		Arch: s.arch, Firmware: s.firmware, Memory: s.memory,
 		TCP:      []int{80, 443, 4001, closedPort},
 		Progress: func(line string) { t.Log("console: " + line) },
 	})
@@ -94,7 +100,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 		}
 	})
 	a := &appliance{Machine: m, caFile: filepath.Join(dir, "ca.pem")}
-	a.row = results.add(t, row{firmware: string(s.firmware), format: s.image.format, memory: s.memory})
+	a.row = results.add(t, row{arch: s.arch, firmware: string(s.firmware), format: s.image.format, memory: s.memory})
 	a.ca, err = pebble.Start(t.Context(), pebble.Options{
 		TLSPort: m.Forwarded(443), HTTPPort: m.Forwarded(80),
 		Names: map[string]netip.Addr{domain: netip.MustParseAddr("127.0.0.1")},

@@ -58,6 +58,11 @@ func TestSecureBoot(t *testing.T) { part(t); checkFirmware(t, qemu.SecureBoot, t
 func checkFirmware(t *testing.T, firmware qemu.Firmware, secure bool) {
 	s := bothLab(build(t))
 	s.firmware = firmware
+	checkUEFI(t, s, secure)
+}
+
+// checkUEFI boots a machine with UEFI, and says whether that is what started it.
+func checkUEFI(t *testing.T, s settings, secure bool) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
 	defer cancel()
 	a := boot(ctx, t, s, both...)

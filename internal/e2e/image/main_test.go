@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/need"
+	"github.com/psf-relay/relay-appliance/internal/qemu"
 )
 
 // The environment says what is run:
 const (
 	// modeVariable is "part" for what CI runs, "full" for everything.
 	modeVariable = "RELAY_IMAGE_TEST"
-	// imageVariable is an image to boot instead of building one, qcow2. For whoever
-	// works on these tests.
+	// imageVariable is an image to boot instead of building one, qcow2 (for amd64; with _ARM64
+	// behind it, for arm64). For whoever works on these tests.
 	imageVariable = "RELAY_IMAGE"
 	// pageVariable is the file that the results are written to.
 	pageVariable = "RELAY_IMAGE_PAGE"
@@ -61,7 +62,7 @@ func part(t *testing.T) {
 		t.Skip("skipped with -short: boots machines")
 	}
 	need.Root(t)
-	need.Tools(t, "qemu-system-x86_64", "qemu-img", "cloud-localds", "socat")
+	need.Tools(t, qemu.Program("amd64"), "qemu-img", "cloud-localds", "socat")
 }
 
 // full is part, for what CI does not run.

@@ -23,9 +23,9 @@ func TestFreshVPS(t *testing.T) {
 }
 
 func checkFreshVPS(t *testing.T, suite string) {
-	version := packages(t)
+	version := packages(t, "amd64")
 	out := folder(t, "plain-"+suite)
-	script(t, nil, ".ci/image", "plain", out, "-var", "suite="+suite)
+	script(t, []string{"ARCH=amd64"}, ".ci/image", "plain", out, "-var", "suite="+suite)
 	plain := disk{only(t, out, "debian-plain_amd64.qcow2"), "qcow2"}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
@@ -48,6 +49,8 @@ func TestRelease(t *testing.T) {
 	w.write(stray, "package x")
 	w.refused("not committed", w.buildArgs(version, checkout, "no")...)
 	w.remove(stray)
+
+	w.refused("--images: architecture: want amd64 or arm64, not \"i386\"", append(w.buildArgs(version, checkout, "no"), "--images", "i386")...)
 
 	w.run(w.dir, w.tool, w.buildArgs(version, checkout, "one")...)
 	w.refused("there already", w.buildArgs(version, checkout, "one")...)
@@ -86,7 +89,7 @@ func (w *work) path(name string) string { return filepath.Join(w.dir, name) }
 func day(n int) string { return time.Now().AddDate(0, 0, n).UTC().Format(time.RFC3339) }
 
 func (w *work) buildArgs(version, root, out string) []string {
-	return []string{"build", "--version", version, "--root", root, "--out", w.path(out), "--site-url", w.url, "--no-image", "--date", buildDate,
+	return []string{"build", "--version", version, "--root", root, "--out", w.path(out), "--site-url", w.url, "--images", "none", "--date", buildDate,
 		"--key", w.path("keys/archive.key"), "--list-key", w.path("keys/list.key")}
 }
 
@@ -133,7 +136,7 @@ func (w *work) contents() {
 	w.run(one, "gpgv", "--keyring", w.path("keys/archive.gpg"), "SHA256SUMS.asc", "SHA256SUMS")
 	sums := w.read("one/SHA256SUMS")
 	var names []string
-	for _, arch := range []string{"amd64", "arm64"} {
+	for _, arch := range arch.Names() {
 		for _, pkg := range []string{"relayd", "relaymon", "relayaudit", "relay-appliance"} {
 			names = append(names, pkg+"_"+number+"_"+arch+".deb")
 		}
@@ -147,7 +150,11 @@ func (w *work) contents() {
 	}
 
 	machines := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}
-	for arch, machine := range machines {
+	for _, arch := range arch.Names() {
+		machine, known := machines[arch]
+		if !known {
+			t.Fatalf("what machine is %s?", arch)
+		}
 		name := "relay-appliance_" + number + "_linux_" + arch
 		w.run(w.dir, "tar", "--extract", "--file", "one/"+name+".tar.gz")
 		for _, program := range []string{"relayd", "relaymon", "relayaudit", "relay-appliance"} {
@@ -210,13 +217,15 @@ func (w *work) installs() {
 	w.write(w.path("apt/state/status"), "")
 	w.write(w.path("apt/etc/sources.list.d/relay-appliance.sources"), fmt.Sprintf("Types: deb\nURIs: %s\nSuites: stable\nComponents: main\nSigned-By: %s\n",
 		from.Apt(), w.path("installed/usr/share/keyrings/relay-appliance-archive-keyring.gpg")))
-	w.write(w.path("apt/apt.conf"), fmt.Sprintf("Dir::Etc %q;\nDir::State %q;\nDir::State::status %q;\nDir::Cache %q;\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\nAPT::Sandbox::User \"root\";\nAPT::Update::Error-Mode \"any\";\n",
-		w.path("apt/etc"), w.path("apt/state"), w.path("apt/state/status"), w.path("apt/cache")))
-	apt := []string{"env", "APT_CONFIG=" + w.path("apt/apt.conf"), "http_proxy=", "apt-get"}
-	w.run(w.path("apt"), apt[0], append(apt[1:], "update")...)
-	w.run(w.path("apt"), apt[0], append(apt[1:], "download", "relayd="+number)...)
-	if w.read("apt/relayd_"+number+"_amd64.deb") != w.read("one/relayd_"+number+"_amd64.deb") {
-		t.Error("the package that was downloaded is another one")
+	for _, a := range arch.Names() {
+		w.write(w.path("apt/apt.conf"), fmt.Sprintf("Dir::Etc %q;\nDir::State %q;\nDir::State::status %q;\nDir::Cache %q;\nAPT::Architecture %q;\nAPT::Architectures %q;\nAPT::Sandbox::User \"root\";\nAPT::Update::Error-Mode \"any\";\n",
+			w.path("apt/etc"), w.path("apt/state"), w.path("apt/state/status"), w.path("apt/cache"), a, a))
+		apt := []string{"env", "APT_CONFIG=" + w.path("apt/apt.conf"), "http_proxy=", "apt-get"}
+		w.run(w.path("apt"), apt[0], append(apt[1:], "update")...)
+		w.run(w.path("apt"), apt[0], append(apt[1:], "download", "relayd="+number)...)
+		if name := "relayd_" + number + "_" + a + ".deb"; w.read("apt/"+name) != w.read("one/"+name) {
+			t.Errorf("%s, as it was downloaded, is another one", name)
+		}
 	}
 }
 

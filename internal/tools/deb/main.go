@@ -18,7 +18,8 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"runtime"
+	"slices"
+	"strings"
 )
 
 func main() {
@@ -30,6 +31,9 @@ func main() {
 	}
 }
 
+// architectures are those that there are packages for, as Go and Debian call them.
+const architectures = "amd64,arm64"
+
 // keyringPackage is the package that is built only where a site is known.
 const keyringPackage = "relay-appliance-archive-keyring"
 
@@ -37,19 +41,20 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("deb", flag.ExitOnError)
 	root := flags.String("root", "../../..", "the repository's top `folder`")
 	out := flags.String("out", "../../../dist", "the `folder` for the packages")
-	arch := flags.String("arch", runtime.GOARCH, "the `architecture`, as Go calls it")
+	archs := flags.String("arch", architectures, "the `architectures`, as Go calls them")
 	version := flags.String("version", "", "the `version`, such as v1.2.3; default: what git says")
 	site := flags.String("site", "", "a `folder` with archive-keyring.gpg and updates.yaml, for the package that says where updates come from and who signs them; without it there is no such package")
 	notices := flags.String("notices", "", "also write the licences of all that is linked, in whatever program, to this `file`")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	b := &build{ctx: ctx, arch: *arch}
-	var err error
-	if b.root, err = filepath.Abs(*root); err != nil {
-		return err
+	for arch := range strings.SplitSeq(*archs, ",") {
+		if !slices.Contains(strings.Split(architectures, ","), arch) {
+			return fmt.Errorf("-arch: want of %s, not %q", architectures, arch)
+		}
 	}
-	for _, path := range []*string{out, site, notices} {
+	var err error
+	for _, path := range []*string{root, out, site, notices} {
 		if *path == "" {
 			continue
 		}
@@ -57,8 +62,18 @@ func run(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	b.site = *site
-	if b.source, err = b.identify(*version); err != nil {
+	for arch := range strings.SplitSeq(*archs, ",") {
+		b := &build{ctx: ctx, root: *root, arch: arch, site: *site}
+		if err := b.make(*out, *version, *notices); err != nil {
+			return fmt.Errorf("%s: %w", arch, err)
+		}
+	}
+	return nil
+}
+
+// make builds the packages of one architecture.
+func (b *build) make(out, version, notices string) (err error) {
+	if b.source, err = b.identify(version); err != nil {
 		return err
 	}
 	configs, err := filepath.Glob(filepath.Join(b.root, "image/deb/*/nfpm.yaml"))
@@ -72,7 +87,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 	defer os.RemoveAll(b.stage)
-	if err := errors.Join(os.MkdirAll(*out, 0o755), os.Chmod(b.stage, 0o755)); err != nil {
+	if err := errors.Join(os.MkdirAll(out, 0o755), os.Chmod(b.stage, 0o755)); err != nil {
 		return err
 	}
 	if err := b.programs(); err != nil {
@@ -81,8 +96,8 @@ func run(ctx context.Context, args []string) error {
 	if err := b.documents(); err != nil {
 		return err
 	}
-	if *notices != "" {
-		if err := b.notices(*notices); err != nil {
+	if notices != "" {
+		if err := b.notices(notices); err != nil {
 			return fmt.Errorf("licences of what is linked: %w", err)
 		}
 	}
@@ -90,7 +105,7 @@ func run(ctx context.Context, args []string) error {
 		if b.site == "" && filepath.Base(filepath.Dir(c)) == keyringPackage {
 			continue
 		}
-		file, err := b.pack(c, *out)
+		file, err := b.pack(c, out)
 		if err != nil {
 			return fmt.Errorf("pack %s: %w", filepath.Base(filepath.Dir(c)), err)
 		}

@@ -9,11 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/archive"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 )
@@ -26,14 +27,14 @@ type buildCmd struct {
 	SiteURL  string   `name:"site-url" required:"" placeholder:"URL" help:"Where the site will be found: goes into the packages."`
 	NextKeys []string `type:"existingfile" placeholder:"FILE" help:"Public OpenPGP keys that will sign later, or did until now: go into the packages' keyring."`
 	NextList []string `name:"next-list-keys" placeholder:"VKEY" help:"Verifier keys that will sign the list later, or did until now: go into the packages."`
-	Image    bool     `default:"true" negatable:"" help:"Also build the bootable image (root, network, some minutes)."`
+	Images   []string `placeholder:"ARCH,..." help:"The architectures for which the bootable image is built, or none; default: all (root, network; for another architecture than this machine's an emulator, and ten times as long)."`
 	Trial    bool     `help:"Build from a checkout in any state, for trying out."`
 	Root     string   `default:"." type:"existingdir" placeholder:"DIR" help:"The repository's top folder."`
 }
 
 // Help is what --help says besides.
 func (buildCmd) Help() string {
-	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX); the bootable image in four formats with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
+	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX); for each architecture the bootable image in several formats with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
 
 The same commit, keys and --date give the same bytes, whoever builds.`
 }
@@ -55,6 +56,10 @@ func (c *buildCmd) Run(ctx context.Context, out *cli.IO) (err error) {
 	}
 	if _, err := os.Lstat(c.Out); !errors.Is(err, fs.ErrNotExist) {
 		return cli.BadInput(fmt.Errorf("%s is there already: a release is built once; name another folder", c.Out))
+	}
+	images, err := c.images()
+	if err != nil {
+		return cli.BadInput(err)
 	}
 	if err := m.look(c.Trial); err != nil {
 		return cli.BadInput(err)
@@ -90,7 +95,7 @@ func (c *buildCmd) Run(ctx context.Context, out *cli.IO) (err error) {
 	}{
 		{"the packages", func() error { return m.packages(publisher) }},
 		{"the archives", m.archives},
-		{"the image", func() error { return m.image(c.Image) }},
+		{"the images", func() error { return m.images(images) }},
 		{"the note on sources", m.sources},
 		{"the sums", func() error { return m.sums(keys, c.publication().At) }},
 	} {
@@ -191,22 +196,48 @@ func (m *making) packages(publisher string) error {
 const noticesFile = "THIRD-PARTY-NOTICES.txt"
 
 // imageFormats are what docs/providers.md has people take. A VMDK is in the OVA; a VHD, of
-// which Azure wants every zero, is too large to be offered.
-const imageFormats = `formats=["qcow2", "raw.gz", "google.tar.gz", "ova"]`
-
-// image has the bootable image built of the packages.
-func (m *making) image(wanted bool) error {
-	if !wanted {
-		return nil
+// which Azure wants every zero, is too large to be offered. The OVA's machine starts by BIOS.
+func imageFormats(a arch.Arch) string {
+	if a.BIOS {
+		return `formats=["qcow2", "raw.gz", "google.tar.gz", "ova"]`
 	}
-	if runtime.GOARCH != "amd64" {
-		return errors.New("it is built on amd64 only: give --no-image")
+	return `formats=["qcow2", "raw.gz", "google.tar.gz"]`
+}
+
+// images are the architectures that an image is wanted for.
+func (c *buildCmd) images() ([]arch.Arch, error) {
+	if len(c.Images) == 0 {
+		return arch.All, nil
+	}
+	if slices.Equal(c.Images, []string{"none"}) {
+		return nil, nil
+	}
+	var wanted []arch.Arch
+	for _, name := range c.Images {
+		a, err := arch.Find(name)
+		if err != nil {
+			return nil, fmt.Errorf("--images: %w", err)
+		}
+		wanted = append(wanted, a)
+	}
+	return wanted, nil
+}
+
+// images has the bootable images built of the packages. A machine that lacks the emulator
+// for one ends the release: what is missing in it would be noticed by those who look for it.
+func (m *making) images(wanted []arch.Arch) error {
+	if len(wanted) == 0 {
+		return nil
 	}
 	if _, err := m.output(".ci/plugin"); err != nil {
 		return err
 	}
-	_, err := m.output(".ci/image", "appliance", m.stage, m.number(), "-var", "debs="+m.stage, "-var", imageFormats)
-	return err
+	for _, a := range wanted {
+		if _, err := m.output("env", "ARCH="+a.Name, ".ci/image", "appliance", m.stage, m.number(), "-var", "debs="+m.stage, "-var", imageFormats(a)); err != nil {
+			return fmt.Errorf("for %s: %w", a.Name, err)
+		}
+	}
+	return nil
 }
 
 // output runs a program in the repository's top folder, for the commit's time.
