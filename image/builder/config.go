@@ -41,7 +41,7 @@ type Config struct {
 	Output string `mapstructure:"output_directory"`
 
 	// Formats are raw, raw.gz, qcow2, vmdk, vhd (for Azure), google.tar.gz, ova (for
-	// VirtualBox and VMware; its disk is the vmdk). Default: raw and qcow2.
+	// VirtualBox and VMware on amd64; its disk is the vmdk). Default: raw and qcow2.
 	Formats []string `mapstructure:"formats"`
 
 	// DiskSize is the size of the disk, such as 2G. The root grows with the disk at
@@ -151,6 +151,9 @@ func (c *Config) prepare(epoch string) error {
 		} else if slices.Contains(c.Formats[:i], f) {
 			fault("formats: %s stands there twice", f)
 		}
+	}
+	if c.wants("ova") && c.arch.Name != "" && !c.arch.BIOS {
+		fault("formats: the machine of an ova starts by BIOS, which %s has not", c.Arch)
 	}
 	if c.size, err = parseSize(c.DiskSize); err != nil {
 		fault("disk_size: %w", err)

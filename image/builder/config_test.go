@@ -115,6 +115,19 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// The OVA's machine is one for amd64.
+func TestArchOfOVA(t *testing.T) {
+	t.Setenv("SOURCE_DATE_EPOCH", "1790000000")
+	for arch, good := range map[string]bool{"amd64": true, "arm64": false} {
+		raw := block(t)
+		raw["formats"], raw["arch"] = []string{"ova"}, arch
+		var b Builder
+		if _, _, err := b.Prepare(raw); (err == nil) != good || err != nil && !strings.Contains(err.Error(), "formats: the machine of an ova starts by BIOS, which arm64 has not") {
+			t.Errorf("%s: %v", arch, err)
+		}
+	}
+}
+
 // Google takes disks of whole GiB only; others do not mind.
 func TestSizeForGoogle(t *testing.T) {
 	t.Setenv("SOURCE_DATE_EPOCH", "1790000000")

@@ -196,14 +196,12 @@ func (m *making) packages(publisher string) error {
 const noticesFile = "THIRD-PARTY-NOTICES.txt"
 
 // imageFormats are what docs/providers.md has people take. A VMDK is in the OVA; a VHD, of
-// which Azure wants every zero, is too large to be offered. VirtualBox and VMware run no
-// OVA of arm64.
+// which Azure wants every zero, is too large to be offered. The OVA's machine starts by BIOS.
 func imageFormats(a arch.Arch) string {
-	formats := []string{"qcow2", "raw.gz", "google.tar.gz"}
 	if a.BIOS {
-		formats = append(formats, "ova")
+		return `formats=["qcow2", "raw.gz", "google.tar.gz", "ova"]`
 	}
-	return `formats=["` + strings.Join(formats, `", "`) + `"]`
+	return `formats=["qcow2", "raw.gz", "google.tar.gz"]`
 }
 
 // images are the architectures that an image is wanted for.
