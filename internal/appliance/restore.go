@@ -22,7 +22,6 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
 	"github.com/goccy/go-yaml"
 
 	"github.com/psf-relay/relay-appliance/internal/agefile"
@@ -96,7 +95,7 @@ type restore struct {
 	m      *Machine
 	of     Restore
 	say    func(string, ...any)
-	ids    []age.Identity
+	ids    []agefile.Identity
 	path   string // of the encrypted file on this machine
 	parts  map[string]bool
 	text   []byte // the settings
