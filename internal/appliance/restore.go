@@ -160,11 +160,12 @@ func (r *restore) load(ctx context.Context) error {
 func (r *restore) fetch(ctx context.Context) (err error) {
 	key := r.m.path(r.of.Identity)
 	if info, err := os.Stat(key); err == nil && info.Mode().Perm()&0o077 != 0 {
-		// Who wrote it by cloud-init may have forgotten that.
+		// Who wrote it by cloud-init may have forgotten that. What is mounted may not allow it.
 		if err := os.Chmod(key, 0o600); err != nil {
-			return err
+			r.say("others can read %s: %v", r.of.Identity, err)
+		} else {
+			r.say("others could read %s: they no longer can", r.of.Identity)
 		}
-		r.say("others could read %s: they no longer can", r.of.Identity)
 	}
 	if r.ids, err = agefile.Identities(key); err != nil {
 		return fmt.Errorf("restore.identity: %w", err)
