@@ -65,9 +65,12 @@ func Recipients(keys []string) ([]age.Recipient, error) {
 // maxKeys is more than a file of keys has.
 const maxKeys = 64 << 10
 
+// Identity is a secret key.
+type Identity = age.Identity
+
 // Identities reads a file with secret keys of age, as age-keygen writes it, or with one
 // of SSH that has no passphrase.
-func Identities(file string) ([]age.Identity, error) {
+func Identities(file string) ([]Identity, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, fmt.Errorf("read the key: %w", err)
@@ -80,7 +83,7 @@ func Identities(file string) ([]age.Identity, error) {
 	case len(text) > maxKeys:
 		return nil, fmt.Errorf("%s is too long for a file of keys", file)
 	}
-	var ids []age.Identity
+	var ids []Identity
 	if bytes.HasPrefix(text, []byte("-----BEGIN")) {
 		var id age.Identity
 		id, err = agessh.ParseIdentity(text)
@@ -121,7 +124,7 @@ var (
 // Open returns what is in a file. With keys it must be one of age's, without any it must
 // not be. Each part is verified before it is returned, and that the end is there before
 // the end of file.
-func Open(r io.Reader, ids []age.Identity) (io.Reader, error) {
+func Open(r io.Reader, ids []Identity) (io.Reader, error) {
 	b := bufio.NewReader(r)
 	begins := func(with string) bool {
 		start, _ := b.Peek(len(with))
@@ -209,7 +212,7 @@ type InputFlags struct {
 
 // Read hands over what is in the file.
 func (i InputFlags) Read(read func(io.Reader) error) error {
-	var ids []age.Identity
+	var ids []Identity
 	if i.Identity != "" {
 		var err error
 		if ids, err = Identities(i.Identity); err != nil {

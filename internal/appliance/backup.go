@@ -171,7 +171,7 @@ func (m *Machine) place(b Backup) (p Place, spool string, err error) {
 	info, err := os.Stat(a.Credentials)
 	switch {
 	case err != nil:
-		return nil, "", fmt.Errorf("backup.credentials: %w: write the bucket's access key there:\n[default]\naws_access_key_id = ...\naws_secret_access_key = ...", err)
+		return nil, "", fmt.Errorf("backup.credentials: %w: write the bucket's access key there, with the lines [default], aws_access_key_id = ID and aws_secret_access_key = KEY", err)
 	case info.Mode().Perm()&0o077 != 0:
 		return nil, "", fmt.Errorf("backup.credentials: others can read %s: chmod 600 %s", b.Credentials, b.Credentials)
 	case m.Bucket == nil:

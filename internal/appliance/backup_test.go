@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,8 +95,7 @@ func TestBackupIntoAFolder(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := f.shelf()
-	want := append([]string{}, foreign...)
-	want = append(want, older[2:]...)
+	want := slices.Concat(foreign, older[2:])
 	var made string
 	for _, n := range names {
 		if strings.HasPrefix(n, "relay-appliance_relay.test_2") && !strings.HasPrefix(n, "relay-appliance_relay.test_2020") {
@@ -103,7 +103,8 @@ func TestBackupIntoAFolder(t *testing.T) {
 		}
 	}
 	want = append(want, made)
-	if d := cmp.Diff(sorted(want), names); d != "" || made == "" {
+	slices.Sort(want)
+	if d := cmp.Diff(want, names); d != "" || made == "" {
 		t.Errorf("wanted -, there +\n%s", d)
 	}
 	if info, err := os.Stat(f.path(shelf + "/" + made)); err != nil || info.Mode() != 0o600 {
@@ -138,16 +139,6 @@ func TestBackupIntoAFolder(t *testing.T) {
 	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "write backup.to") {
 		t.Errorf("without a place: %v", err)
 	}
-}
-
-func sorted(names []string) []string {
-	out := append([]string{}, names...)
-	for i := range out {
-		for j := i; j > 0 && out[j] < out[j-1]; j-- {
-			out[j], out[j-1] = out[j-1], out[j]
-		}
-	}
-	return out
 }
 
 // place is one whose answers are set.

@@ -22,7 +22,6 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
 	"github.com/goccy/go-yaml"
 
 	"github.com/psf-relay/relay-appliance/internal/agefile"
@@ -89,6 +88,9 @@ const (
 type restored struct {
 	From string    `json:"from"` // the SHA-256 sum of restore.from, which may have a password in it
 	At   time.Time `json:"at"`
+	// Programs are those that had their identity then. One that has lost it gets it from
+	// there again; one that came later begins anew.
+	Programs []string `json:"programs"`
 }
 
 // restore is a backup from which programs get their data. A nil one is none.
@@ -96,12 +98,14 @@ type restore struct {
 	m      *Machine
 	of     Restore
 	say    func(string, ...any)
-	ids    []age.Identity
+	ids    []agefile.Identity
 	path   string // of the encrypted file on this machine
 	parts  map[string]bool
 	text   []byte // the settings
 	loaded bool
-	err    error // nothing is to be started
+	before restored // with programs: it was done, by this backup
+	had    []string // the programs that have their identity
+	err    error    // nothing is to be started
 }
 
 func (r Restore) mark() string {
@@ -109,14 +113,14 @@ func (r Restore) mark() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// restores says whether the settings name a backup that has not been restored yet.
+// restores says whether the settings name a backup, which may take its time.
 func (m *Machine) restores() bool {
 	s, _ := m.Settings()
 	r, err := m.restoring(s, nil)
 	return r != nil || err != nil
 }
 
-// restoring is what the settings say of a backup; nil: nothing, or it is done.
+// restoring is what the settings say of a backup; nil: nothing.
 func (m *Machine) restoring(s Settings, say func(string, ...any)) (*restore, error) {
 	if s.Restore.From == "" {
 		return nil, nil
@@ -131,10 +135,10 @@ func (m *Machine) restoring(s Settings, say func(string, ...any)) (*restore, err
 	if err != nil {
 		return nil, fmt.Errorf("read %s, which says what was restored: %w", restoredPath, err)
 	}
-	if before.From == s.Restore.mark() && s.Role != "" {
-		return nil, nil
+	if before.From != s.Restore.mark() || s.Role == "" {
+		before = restored{}
 	}
-	return &restore{m: m, of: s.Restore, say: say, path: m.path(s.Restore.From)}, nil
+	return &restore{m: m, of: s.Restore, say: say, path: m.path(s.Restore.From), before: before}, nil
 }
 
 func (r *restore) failed() bool { return r != nil && r.err != nil }
@@ -161,11 +165,12 @@ func (r *restore) load(ctx context.Context) error {
 func (r *restore) fetch(ctx context.Context) (err error) {
 	key := r.m.path(r.of.Identity)
 	if info, err := os.Stat(key); err == nil && info.Mode().Perm()&0o077 != 0 {
-		// Who wrote it by cloud-init may have forgotten that.
+		// Who wrote it by cloud-init may have forgotten that. What is mounted may not allow it.
 		if err := os.Chmod(key, 0o600); err != nil {
-			return err
+			r.say("others can read %s: %v", r.of.Identity, err)
+		} else {
+			r.say("others could read %s: they no longer can", r.of.Identity)
 		}
-		r.say("others could read %s: they no longer can", r.of.Identity)
 	}
 	if r.ids, err = agefile.Identities(key); err != nil {
 		return fmt.Errorf("restore.identity: %w", err)
@@ -282,7 +287,10 @@ func (r *restore) program(ctx context.Context, p *program, exists bool) (done bo
 	switch {
 	case r == nil:
 		return false, nil
+	case exists && len(r.before.Programs) > 0, !exists && len(r.before.Programs) > 0 && !slices.Contains(r.before.Programs, p.name):
+		return false, nil
 	case exists:
+		r.had = append(r.had, p.name)
 		r.say("restore: %s has its identity already, nothing of the backup is put over it", p.name)
 		return false, nil
 	}
@@ -298,6 +306,7 @@ func (r *restore) program(ctx context.Context, p *program, exists bool) (done bo
 		r.err = fmt.Errorf("restore %s: %w", shown(r.of.From), err)
 		return false, r.err
 	}
+	r.had = append(r.had, p.name)
 	r.say("restored %s: %s", p.name, said)
 	return true, nil
 }
@@ -340,10 +349,15 @@ func (r *restore) done(faults []error) error {
 	if r == nil || !r.failed() && err != nil {
 		return nil // the fault is another one
 	}
-	if err != nil {
+	if err != nil || len(r.had) == 0 {
 		return err
 	}
-	b, err := json.Marshal(restored{r.of.mark(), time.Now().UTC().Truncate(time.Second)})
+	for _, name := range r.before.Programs {
+		if !slices.Contains(r.had, name) {
+			r.had = append(r.had, name)
+		}
+	}
+	b, err := json.Marshal(restored{r.of.mark(), time.Now().UTC().Truncate(time.Second), r.had})
 	if err != nil {
 		return err
 	}

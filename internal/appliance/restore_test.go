@@ -186,9 +186,16 @@ func TestRestore(t *testing.T) {
 	if err := f.firstBoot(""); err != nil || strings.Contains(strings.Join(f.said, "\n"), "restore") {
 		t.Errorf("again: %v, %q", err, f.said)
 	}
+	// Who has lost his data is not given another identity in silence.
 	f.answer["relaymon keys"] = Result{Code: 1}
-	if err := f.firstBoot(""); err != nil || !slices.Contains(f.did, "relaymon init --config /etc/relaymon/relaymon.yaml") {
-		t.Errorf("a new part: %v, %q", err, f.did)
+	if err := f.firstBoot(""); err == nil || !strings.Contains(err.Error(), "restore.identity: read the key") || f.did != nil {
+		t.Errorf("its data are lost: %v, %q", err, f.did)
+	}
+	f.file(keyPath, secret)
+	f.file(movedPath, string(backedUp(t, good, public)))
+	f.put["relaymon"] = nil
+	if err := f.firstBoot(""); err != nil || f.put["relaymon"] == nil || f.has(keyPath) {
+		t.Errorf("its data are lost, and the backup is there: %v, %q", err, f.did)
 	}
 }
 
@@ -209,6 +216,12 @@ func TestRestoreOneProgram(t *testing.T) {
 		}
 		if f.text(SettingsPath) != settings {
 			t.Error("the settings were changed")
+		}
+		// A part that comes later begins anew.
+		if role == "relayd" {
+			if err := f.firstBoot(strings.Replace(good, "role: both\n", "role: both\n"+settings[strings.Index(settings, "restore:"):], 1)); err != nil || !slices.Contains(f.did, "relaymon init --config /etc/relaymon/relaymon.yaml") {
+				t.Errorf("a later part: %v, %q", err, f.did)
+			}
 		}
 	}
 }

@@ -29,6 +29,8 @@ type UserData struct {
 	// Keyring is the keyring (binary OpenPGP) of a repository that the settings name;
 	// packages are then installed from there.
 	Keyring []byte
+	// RestoreKey is the secret key that the backup of restore.from is encrypted to.
+	RestoreKey string
 	// Example: the values are to be edited.
 	Example bool
 }
@@ -97,6 +99,9 @@ func (u UserData) Render() ([]byte, error) {
 	if len(u.Keyring) > 0 && u.Sums != "" {
 		faults = append(faults, errors.New("packages: download them, or install them from the repository, not both"))
 	}
+	if u.RestoreKey != "" && s.Restore.From == "" {
+		faults = append(faults, errors.New("restore: a key, but the settings name no backup (restore.from)"))
+	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
 	}
@@ -105,6 +110,7 @@ func (u UserData) Render() ([]byte, error) {
 		"Example": u.Example, "Keys": u.Keys, "Settings": u.Settings,
 		"From": strings.TrimRight(u.From, "/"), "Sums": strings.Join(sums, "\n"),
 		"Keyring": base64.StdEncoding.EncodeToString(u.Keyring), "KeyringPath": s.Updates.Key, "Repository": s.Updates.Repository,
+		"RestoreKey": u.RestoreKey, "RestoreKeyPath": s.Restore.Identity,
 		"Packages": len(sums) > 0 || len(u.Keyring) > 0,
 	})
 	if err != nil {

@@ -22,10 +22,12 @@ relayd: {network: {allow_private: true}, psf: {bootstrap: [], bootstrap_list: ""
 relaymon: {network: lab}
 `
 
-// firstBoot is run with the real programs, as their own users; systemd is played.
-func (m *machine) firstBoot() (string, error) {
+func (m *machine) firstBoot() (string, error) { return m.appliance("first-boot") }
+
+// appliance is run with the real programs, as their own users; systemd is played.
+func (m *machine) appliance(command string) (string, error) {
 	m.t.Helper()
-	cmd := exec.CommandContext(m.t.Context(), "unshare", "--net", "--mount", "sh", "-ec", `mount --bind /proc "$0/proc"; exec chroot "$0" /usr/bin/relay-appliance first-boot`, m.root)
+	cmd := exec.CommandContext(m.t.Context(), "unshare", "--net", "--mount", "sh", "-ec", `mount --bind /proc "$0/proc"; exec chroot "$0" /usr/bin/relay-appliance "$1"`, m.root, command)
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
@@ -95,7 +97,7 @@ func TestAppliance(t *testing.T) {
 	}
 	m.told()
 	m.dpkg("--remove", "relay-appliance")
-	m.wantTold("at the removal", append([]string{"deb-systemd-invoke stop " + strings.Join(appliances[1:], " ")}, "systemctl daemon-reload")...)
+	m.wantTold("at the removal", "deb-systemd-invoke stop "+strings.Join(appliances[1:], " ")+" relay-appliance-backup.timer", "systemctl daemon-reload")
 	if !m.has(settingsPath) || m.has("etc/issue.d/relay-appliance.issue") {
 		t.Error("removed: want the settings to stay, the console's page to go")
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/appliance"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 )
@@ -18,6 +19,9 @@ type cloudInitCmd struct {
 	Email    string   `placeholder:"ADDR" help:"Where the certificate authority may write to."`
 	Settings string   `type:"path" placeholder:"FILE" help:"All settings of the appliance, instead of the three above; \"relay-appliance settings\" prints them."`
 	SSHKey   []string `name:"ssh-key" sep:"none" placeholder:"KEY" help:"Your public key, or the file with it; more than one if you like."`
+
+	Restore    string `placeholder:"URL" help:"Make the machine from this encrypted backup, its settings included, instead of the three above."`
+	RestoreKey string `type:"path" placeholder:"FILE" help:"The secret key that the backup is encrypted to."`
 
 	Packages   string `type:"path" placeholder:"FILE" help:"Install the packages whose SHA-256 sums are in this file. Without it and --keyring the file is for the image, which has them."`
 	From       string `placeholder:"URL" help:"Where these packages are."`
@@ -67,6 +71,15 @@ func (c *cloudInitCmd) userData() (appliance.UserData, error) {
 			quoted, err := yaml.Marshal(map[string]string{line.key: line.value})
 			faults = append(faults, err)
 			u.Settings += string(quoted)
+		}
+	}
+	if c.Restore != "" {
+		u.Settings += fmt.Sprintf("restore: {from: %q}\n", c.Restore)
+	}
+	u.RestoreKey = string(read(c.RestoreKey))
+	if u.RestoreKey != "" {
+		if _, err := agefile.Identities(c.RestoreKey); err != nil {
+			faults = append(faults, err)
 		}
 	}
 	if c.Repository != "" {
