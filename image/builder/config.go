@@ -73,9 +73,9 @@ type Config struct {
 	// Hostname is the guest's until cloud-init gives it another. Default: relay.
 	Hostname string `mapstructure:"hostname"`
 
-	// KernelOptions are the kernel's besides root and ro. Default: the consoles of a
-	// screen and of the architecture's serial lines, a new start 30 seconds after a panic, and SSH over the
-	// network only.
+	// KernelOptions are the kernel's besides root and ro. Default: the consoles of a screen
+	// and of the architecture's serial lines, a new start 30 seconds after a panic, and SSH
+	// over the network only.
 	KernelOptions string `mapstructure:"kernel_options"`
 
 	// Epoch is the time of the build in seconds since 1970: no file is younger, and the

@@ -32,8 +32,9 @@ func (s Spec) stub() string {
 }
 
 // esp makes the file system for UEFI. Firmware without an entry of its own for the
-// disk starts EFI/BOOT/BOOTX64.EFI, or BOOTAA64.EFI: Debian's shim, signed by Microsoft, which starts
-// GRUB, signed by Debian. That one looks for its configuration where Debian has it.
+// disk starts EFI/BOOT/BOOTX64.EFI, or what its architecture has for X64: Debian's shim,
+// signed by Microsoft, which starts GRUB, signed by Debian. That one looks for its
+// configuration where Debian has it.
 func (s Spec) esp(ctx context.Context, raw *os.File) error {
 	content := filepath.Join(s.Work, "esp")
 	defer os.RemoveAll(content)

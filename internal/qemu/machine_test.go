@@ -135,9 +135,9 @@ func TestFirmware(t *testing.T) {
 	disk, _ := bootable(t)
 	for _, firmware := range []Firmware{UEFI, SecureBoot} {
 		t.Run(string(firmware), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
-			m := machine(t, Config{Disk: disk, Format: "raw", Firmware: firmware, Silence: time.Minute})
+			m := machine(t, Config{Disk: disk, Format: "raw", Firmware: firmware})
 			if err := m.Start(ctx); err != nil {
 				t.Fatal(err)
 			}

@@ -137,7 +137,7 @@ var mayImport = map[string][]string{
 	// What starts or tests the whole.
 	"internal/pebble":        {},
 	"internal/qemu":          {},
-	"internal/tools/release": {"internal/archive", "internal/cli", "internal/durable", "internal/release", "internal/release/feed", "internal/sbom"},
+	"internal/tools/release": {"internal/arch", "internal/archive", "internal/cli", "internal/durable", "internal/release", "internal/release/feed", "internal/sbom"},
 	"internal/demo":          {"internal/durable", "internal/pebble"},
 	"internal/demo/cmd/demo": {"internal/demo", "internal/cli"},
 	"internal/e2e/...":       {"..."},

@@ -216,7 +216,7 @@ func (c *buildCmd) images() ([]arch.Arch, error) {
 	for _, name := range c.Images {
 		a, err := arch.Find(name)
 		if err != nil {
-			return nil, fmt.Errorf("--images: %w", err)
+			return nil, fmt.Errorf("--images: %w; or none alone", err)
 		}
 		wanted = append(wanted, a)
 	}

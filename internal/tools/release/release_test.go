@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
 )
@@ -209,6 +210,24 @@ func TestPublisher(t *testing.T) {
 		}
 		if out, err := exec.CommandContext(t.Context(), "gpgv", "--keyring", filepath.Join(made, "archive-keyring.gpg"), file).CombinedOutput(); err != nil {
 			t.Errorf("signed by the %s key: %v\n%s", name, err, out)
+		}
+	}
+}
+
+func TestImages(t *testing.T) {
+	for args, want := range map[string]string{"": strings.Join(arch.Names(), " "), "none": "", "arm64": "arm64"} {
+		images, err := (&buildCmd{Images: strings.Fields(args)}).images()
+		var got []string
+		for _, a := range images {
+			got = append(got, a.Name)
+		}
+		if strings.Join(got, " ") != want || err != nil {
+			t.Errorf("%q: %q, %v", args, got, err)
+		}
+	}
+	for args, want := range map[string]string{"none amd64": `not "none"; or none alone`, "amd64 i386": `--images: architecture: want amd64 or arm64, not "i386"`} {
+		if _, err := (&buildCmd{Images: strings.Fields(args)}).images(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", args, err)
 		}
 	}
 }
