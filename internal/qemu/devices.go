@@ -123,7 +123,8 @@ func (d Devices) String() string {
 	return strings.Join(words, ", ")
 }
 
-// diskArgs attach the file; options are those of the drive.
+// diskArgs attach the file; options are those of the drive. The firmware would try a seed
+// on virtio first.
 func (d Devices) diskArgs(options, file string) []string {
 	if d.Disk == VirtIODisk {
 		return []string{"-drive", drive("if=virtio,"+options, file)}
@@ -131,11 +132,11 @@ func (d Devices) diskArgs(options, file string) []string {
 	args := []string{"-drive", drive("if=none,id=disk,"+options, file)}
 	switch d.Disk {
 	case IDE, AHCI:
-		return append(args, "-device", "ide-hd,drive=disk,bus=ide.0")
+		return append(args, "-device", "ide-hd,drive=disk,bus=ide.0,bootindex=0")
 	case NVMe:
-		return append(args, "-device", "nvme,drive=disk,serial=disk")
+		return append(args, "-device", "nvme,drive=disk,serial=disk,bootindex=0")
 	default:
-		return append(args, "-device", hostAdapters[d.Disk]+",id=scsi", "-device", "scsi-hd,drive=disk,bus=scsi.0")
+		return append(args, "-device", hostAdapters[d.Disk]+",id=scsi", "-device", "scsi-hd,drive=disk,bus=scsi.0,bootindex=0")
 	}
 }
 

@@ -54,6 +54,7 @@ type settings struct {
 	image    disk
 	firmware qemu.Firmware // default: BIOS
 	memory   int           // default: 512
+	devices  qemu.Devices
 	// userData is handed to the guest, given the PEM of the CA's root; nil: no
 	// disk for cloud-init at all.
 	userData func(caPEM string) string
@@ -77,7 +78,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	dir := t.TempDir()
 	m, err := qemu.New(ctx, qemu.Config{
 		Disk: s.image.file, Format: s.image.format, Size: machineSize, Dir: dir,
-		Firmware: s.firmware, Memory: s.memory,
+		Firmware: s.firmware, Memory: s.memory, Devices: s.devices,
 		TCP:      []int{80, 443, 4001, closedPort},
 		Progress: func(line string) { t.Log("console: " + line) },
 	})
@@ -94,7 +95,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 		}
 	})
 	a := &appliance{Machine: m, caFile: filepath.Join(dir, "ca.pem")}
-	a.row = results.add(t, row{firmware: string(s.firmware), format: s.image.format, memory: s.memory})
+	a.row = results.add(t, row{firmware: string(s.firmware), devices: s.devices.String(), format: s.image.format, memory: s.memory})
 	a.ca, err = pebble.Start(t.Context(), pebble.Options{
 		TLSPort: m.Forwarded(443), HTTPPort: m.Forwarded(80),
 		Names: map[string]netip.Addr{domain: netip.MustParseAddr("127.0.0.1")},

@@ -25,6 +25,7 @@ func TestAppliance(t *testing.T) {
 	defer cancel()
 	a := boot(ctx, t, bothLab(image), both...)
 	a.check(ctx, t)
+	t.Run("modules", func(t *testing.T) { a.checkModules(ctx, t) })
 	t.Run("ssh", func(t *testing.T) { a.checkSSH(ctx, t) })
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
 	t.Run("updates", func(t *testing.T) { a.updates(ctx, t) })
@@ -50,16 +51,29 @@ func (a *appliance) check(ctx context.Context, t *testing.T) {
 	}
 }
 
-// The same image starts from UEFI, also where only what Microsoft's keys vouch for
-// is started.
-func TestUEFI(t *testing.T)       { part(t); checkFirmware(t, qemu.UEFI, false) }
-func TestSecureBoot(t *testing.T) { part(t); checkFirmware(t, qemu.SecureBoot, true) }
-
-func checkFirmware(t *testing.T, firmware qemu.Firmware, secure bool) {
+// The same image starts from UEFI, here on a machine as VirtualBox makes it.
+func TestUEFI(t *testing.T) {
+	part(t)
 	s := bothLab(build(t))
-	s.firmware = firmware
+	s.firmware, s.devices = qemu.UEFI, qemu.Devices{Disk: qemu.AHCI, NIC: qemu.E1000, SeedCD: true}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
 	defer cancel()
+	a := checkFirmware(ctx, t, s, false)
+	a.checkDrivers(ctx, t, "ahci", "e1000")
+}
+
+// And where only what Microsoft's keys vouch for is started.
+func TestSecureBoot(t *testing.T) {
+	part(t)
+	s := bothLab(build(t))
+	s.firmware = qemu.SecureBoot
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
+	defer cancel()
+	checkFirmware(ctx, t, s, true)
+}
+
+func checkFirmware(ctx context.Context, t *testing.T, s settings, secure bool) *appliance {
+	t.Helper()
 	a := boot(ctx, t, s, both...)
 	a.probeUntilOK(ctx, t)
 	if got := strings.Contains(a.Console.Text(), "secureboot: Secure boot enabled"); got != secure {
@@ -68,4 +82,5 @@ func checkFirmware(t *testing.T, firmware qemu.Firmware, secure bool) {
 	if _, err := a.Run(ctx, "test -d /sys/firmware/efi"); err != nil {
 		t.Errorf("it was not started by UEFI: %v", err)
 	}
+	return a
 }

@@ -22,10 +22,10 @@ type table struct {
 
 // row is one machine: what it was, and what was seen of it.
 type row struct {
-	test, firmware, format string
-	memory                 int
-	facts                  []string
-	failed                 bool
+	test, firmware, devices, format string
+	memory                          int
+	facts                           []string
+	failed                          bool
 }
 
 // add begins a row, whose outcome is that of the test.
@@ -58,8 +58,8 @@ func (r *table) write(file string, ok bool) error {
 Written by `+"`make test-image-full`"+` on %s, of commit %s: %s.
 %s, %d processors emulated by TCG on %d of the host's. Times are those of that host.
 
-| test | firmware | format | memory | outcome | seen |
-|---|---|---|---|---|---|
+| test | firmware | devices | format | memory | outcome | seen |
+|---|---|---|---|---|---|---|
 `, time.Now().UTC().Format(time.DateOnly), first("git", "describe", "--always", "--dirty"), outcome,
 		first("qemu-system-x86_64", "--version"), 2, runtime.NumCPU())
 	for _, w := range r.rows {
@@ -67,7 +67,7 @@ Written by `+"`make test-image-full`"+` on %s, of commit %s: %s.
 		if w.failed {
 			outcome = "**failed**"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %d MiB | %s | %s |\n", strings.TrimPrefix(w.test, "Test"), w.firmware, w.format, w.memory, outcome, strings.Join(w.facts, "; "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d MiB | %s | %s |\n", strings.TrimPrefix(w.test, "Test"), w.firmware, w.devices, w.format, w.memory, outcome, strings.Join(w.facts, "; "))
 	}
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
