@@ -84,7 +84,7 @@ func (d Devices) faults(f Firmware) error {
 		errs = append(errs, fmt.Errorf("board %q is not one of q35, pc", d.Board))
 	}
 	if f == SecureBoot && d.Board == PC {
-		errs = append(errs, errors.New("Secure Boot needs the board q35: the pc cannot keep the firmware's memory from the kernel"))
+		errs = append(errs, errors.New("the board pc cannot keep the firmware's memory from the kernel: Secure Boot needs q35"))
 	}
 	known := append(slices.Sorted(maps.Keys(hostAdapters)), AHCI, IDE, NVMe, VirtIODisk)
 	switch {
