@@ -33,7 +33,7 @@ func TestArgv(t *testing.T) {
 	got := r.argv("/tree")
 	want := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--variant=minbase", "--mode=root",
 		"--format=directory", "--architectures=amd64", `--aptopt=APT::Install-Recommends "false"`}
-	for _, p := range r.paths() {
+	for _, p := range append(r.paths(), hardware()...) {
 		want = append(want, "--dpkgopt="+p)
 	}
 	want = append(want, "--skip=cleanup/apt/lists", "--include=systemd,nftables", "trixie", "/tree",

@@ -63,29 +63,6 @@ func (r Recipe) paths() []string {
 		"path-exclude=/usr/lib/udev/hwdb.d/20-*",
 		// For UEFI the signed GRUB is used, which loads no modules.
 		"path-exclude=/usr/lib/grub/" + r.Arch.GRUB + "/*",
-		// Drivers of what no virtual machine has, half of Debian's kernel. The console needs
-		// none of drivers/gpu: text mode and the firmware's framebuffer are built in.
-		"path-exclude=/usr/lib/modules/*/kernel/sound/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/accel/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/bluetooth/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/comedi/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/gpu/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/hwmon/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/iio/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/infiniband/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/isdn/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/media/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/mmc/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/mtd/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/net/can/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/net/wireless/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/net/wwan/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/platform/*",
-		"path-exclude=/usr/lib/modules/*/kernel/drivers/staging/*",
-		"path-exclude=/usr/lib/modules/*/kernel/net/bluetooth/*",
-		"path-exclude=/usr/lib/modules/*/kernel/net/can/*",
-		"path-exclude=/usr/lib/modules/*/kernel/net/mac80211/*",
-		"path-exclude=/usr/lib/modules/*/kernel/net/wireless/*",
 	}
 }
 
@@ -94,7 +71,7 @@ func (r Recipe) argv(dir string) []string {
 	argv := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
 		"mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--architectures=" + r.Arch.Name,
 		`--aptopt=APT::Install-Recommends "false"`}
-	for _, p := range r.paths() {
+	for _, p := range append(r.paths(), hardware()...) {
 		argv = append(argv, "--dpkgopt="+p)
 	}
 	if r.Arch.Foreign() {

@@ -85,7 +85,7 @@ func (d Devices) faults(h hardware, f Firmware) error {
 		errs = append(errs, fmt.Errorf("board %q is not one of %s", d.Board, list(h.boards)))
 	}
 	if f == SecureBoot && d.Board == PC {
-		errs = append(errs, errors.New("Secure Boot needs the board q35: the pc cannot keep the firmware's memory from the kernel"))
+		errs = append(errs, errors.New("the board pc cannot keep the firmware's memory from the kernel: Secure Boot needs q35"))
 	}
 	known := append(slices.Sorted(maps.Keys(hostAdapters)), AHCI, IDE, NVMe, VirtIODisk)
 	switch {
@@ -121,7 +121,8 @@ func (d Devices) String() string {
 	return strings.Join(words, ", ")
 }
 
-// diskArgs attach the file; options are those of the drive.
+// diskArgs attach the file; options are those of the drive. The firmware would try a seed
+// on virtio first.
 func (d Devices) diskArgs(options, file string) []string {
 	if d.Disk == VirtIODisk {
 		return []string{"-drive", drive("if=virtio,"+options, file)}
@@ -129,11 +130,11 @@ func (d Devices) diskArgs(options, file string) []string {
 	args := []string{"-drive", drive("if=none,id=disk,"+options, file)}
 	switch d.Disk {
 	case IDE, AHCI:
-		return append(args, "-device", "ide-hd,drive=disk,bus=ide.0")
+		return append(args, "-device", "ide-hd,drive=disk,bus=ide.0,bootindex=0")
 	case NVMe:
-		return append(args, "-device", "nvme,drive=disk,serial=disk")
+		return append(args, "-device", "nvme,drive=disk,serial=disk,bootindex=0")
 	default:
-		return append(args, "-device", hostAdapters[d.Disk]+",id=scsi", "-device", "scsi-hd,drive=disk,bus=scsi.0")
+		return append(args, "-device", hostAdapters[d.Disk]+",id=scsi", "-device", "scsi-hd,drive=disk,bus=scsi.0,bootindex=0")
 	}
 }
 

@@ -58,7 +58,8 @@ type settings struct {
 	arch     string        // default: amd64
 	firmware qemu.Firmware // default: BIOS, but for arm64
 	memory   int           // default: 512
-	network  qemu.Network  // default: QEMU's own
+	devices  qemu.Devices
+	network  qemu.Network // default: QEMU's own
 	// userData is handed to the guest, given the PEM of the CA's root; nil: no
 	// disk for cloud-init at all.
 	userData func(caPEM string) string
@@ -87,7 +88,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	dir := t.TempDir()
 	m, err := qemu.New(ctx, qemu.Config{
 		Disk: s.image.file, Format: s.image.format, Size: machineSize, Dir: dir,
-		Arch: s.arch, Firmware: s.firmware, Memory: s.memory, Network: s.network,
+		Arch: s.arch, Firmware: s.firmware, Memory: s.memory, Devices: s.devices, Network: s.network,
 		TCP:      []int{80, 443, 4001, closedPort},
 		Progress: func(line string) { t.Log("console: " + line) },
 	})
@@ -104,7 +105,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 		}
 	})
 	a := &appliance{Machine: m, caFile: filepath.Join(dir, "ca.pem")}
-	a.row = results.add(t, row{arch: s.arch, firmware: string(s.firmware), format: s.image.format, memory: s.memory})
+	a.row = results.add(t, row{arch: s.arch, firmware: string(s.firmware), devices: s.devices.String(), format: s.image.format, memory: s.memory})
 	a.ca, err = pebble.Start(t.Context(), pebble.Options{
 		TLSPort: m.Forwarded(443), HTTPPort: m.Forwarded(80),
 		Names: map[string]netip.Addr{domain: netip.MustParseAddr("127.0.0.1")},

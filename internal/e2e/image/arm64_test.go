@@ -21,7 +21,7 @@ func arm64(t *testing.T) settings {
 		image.file = buildInto(t, "arm64", "arm64")
 	}
 	s := bothLab(image)
-	s.arch = "arm64"
+	s.arch, s.devices = "arm64", qemu.Devices{Board: qemu.Virt}
 	return s
 }
 
@@ -50,7 +50,9 @@ func TestARM64(t *testing.T) {
 func TestARM64SecureBoot(t *testing.T) {
 	s := arm64(t)
 	s.firmware = qemu.SecureBoot
-	checkUEFI(t, s, true)
+	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
+	defer cancel()
+	checkFirmware(ctx, t, s, true)
 }
 
 // The emulator that Debian is installed by leaves nothing of itself in the image, nor of

@@ -28,6 +28,7 @@ func TestAppliance(t *testing.T) {
 	a.start(ctx, t, both...)
 	a.check(ctx, t)
 	t.Run("progress", func(t *testing.T) { a.checkProgress(ctx, t) })
+	t.Run("modules", func(t *testing.T) { a.checkModules(ctx, t) })
 	t.Run("ssh", func(t *testing.T) { a.checkSSH(ctx, t) })
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
 	t.Run("updates", func(t *testing.T) { a.updates(ctx, t) })
@@ -53,21 +54,29 @@ func (a *appliance) check(ctx context.Context, t *testing.T) {
 	}
 }
 
-// The same image starts from UEFI, also where only what Microsoft's keys vouch for
-// is started.
-func TestUEFI(t *testing.T)       { part(t); checkFirmware(t, qemu.UEFI, false) }
-func TestSecureBoot(t *testing.T) { part(t); checkFirmware(t, qemu.SecureBoot, true) }
-
-func checkFirmware(t *testing.T, firmware qemu.Firmware, secure bool) {
+// The same image starts from UEFI, here on a machine as VirtualBox makes it.
+func TestUEFI(t *testing.T) {
+	part(t)
 	s := bothLab(build(t))
-	s.firmware = firmware
-	checkUEFI(t, s, secure)
-}
-
-// checkUEFI boots a machine with UEFI, and says whether that is what started it.
-func checkUEFI(t *testing.T, s settings, secure bool) {
+	s.firmware, s.devices = qemu.UEFI, qemu.Devices{Disk: qemu.AHCI, NIC: qemu.E1000, SeedCD: true}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
 	defer cancel()
+	a := checkFirmware(ctx, t, s, false)
+	a.checkDrivers(ctx, t, "ahci", "e1000")
+}
+
+// And where only what Microsoft's keys vouch for is started.
+func TestSecureBoot(t *testing.T) {
+	part(t)
+	s := bothLab(build(t))
+	s.firmware = qemu.SecureBoot
+	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
+	defer cancel()
+	checkFirmware(ctx, t, s, true)
+}
+
+func checkFirmware(ctx context.Context, t *testing.T, s settings, secure bool) *appliance {
+	t.Helper()
 	a := boot(ctx, t, s, both...)
 	a.probeUntilOK(ctx, t)
 	if got := strings.Contains(a.Console.Text(), "secureboot: Secure boot enabled"); got != secure {
@@ -76,4 +85,5 @@ func checkUEFI(t *testing.T, s settings, secure bool) {
 	if _, err := a.Run(ctx, "test -d /sys/firmware/efi"); err != nil {
 		t.Errorf("it was not started by UEFI: %v", err)
 	}
+	return a
 }

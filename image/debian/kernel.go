@@ -1,0 +1,32 @@
+package debian
+
+// hardware are dpkg's rules that leave out the drivers of what no virtual machine has,
+// half of Debian's kernel. Its console needs none of drivers/gpu: text mode and the
+// firmware's framebuffer are built in. They hold for the next kernel, too.
+func hardware() []string {
+	var rules []string
+	for _, dir := range []string{
+		"drivers/accel", "drivers/atm", "drivers/bluetooth", "drivers/comedi", "drivers/edac",
+		"drivers/firewire", "drivers/gpu", "drivers/hwmon", "drivers/iio", "drivers/infiniband",
+		"drivers/input/joystick", "drivers/input/touchscreen", "drivers/isdn", "drivers/media",
+		"drivers/mmc", "drivers/mtd", "drivers/net/can", "drivers/net/fddi", "drivers/net/usb",
+		"drivers/net/wireless", "drivers/net/wwan", "drivers/nfc", "drivers/platform", "drivers/soundwire",
+		"drivers/staging", "drivers/thunderbolt", "drivers/ufs", "drivers/usb/atm", "drivers/usb/gadget",
+		"drivers/usb/misc", "drivers/usb/serial", "drivers/usb/typec", "net/atm", "net/bluetooth",
+		"net/can", "net/ieee802154", "net/mac80211", "net/nfc", "net/wireless", "sound",
+		// Cards of hosts, for networks of storage above all.
+		"drivers/net/ethernet/aquantia", "drivers/net/ethernet/brocade", "drivers/net/ethernet/cavium",
+		"drivers/net/ethernet/chelsio", "drivers/net/ethernet/netronome", "drivers/net/ethernet/qlogic",
+		"drivers/net/ethernet/sfc", "drivers/net/ethernet/stmicro", "drivers/scsi/aic7xxx",
+		"drivers/scsi/aic94xx", "drivers/scsi/be2iscsi", "drivers/scsi/bfa", "drivers/scsi/bnx2fc",
+		"drivers/scsi/bnx2i", "drivers/scsi/csiostor", "drivers/scsi/cxgbi", "drivers/scsi/fcoe",
+		"drivers/scsi/fnic", "drivers/scsi/isci", "drivers/scsi/lpfc", "drivers/scsi/mpi3mr",
+		"drivers/scsi/pm8001", "drivers/scsi/qedf", "drivers/scsi/qedi", "drivers/scsi/qla2xxx",
+		"drivers/scsi/qla4xxx",
+		// And what serves disks to others, or has one with others.
+		"drivers/target", "drivers/nvme/target", "fs/bcachefs", "fs/gfs2", "fs/ocfs2",
+	} {
+		rules = append(rules, "path-exclude=/usr/lib/modules/*/kernel/"+dir+"/*")
+	}
+	return rules
+}
