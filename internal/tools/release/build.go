@@ -33,7 +33,7 @@ type buildCmd struct {
 
 // Help is what --help says besides.
 func (buildCmd) Help() string {
-	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX); the bootable image with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
+	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX); container images; the bootable image with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
 
 The same commit, keys and --date give the same bytes, whoever builds.`
 }
@@ -90,6 +90,7 @@ func (c *buildCmd) Run(ctx context.Context, out *cli.IO) (err error) {
 	}{
 		{"the packages", func() error { return m.packages(publisher) }},
 		{"the archives", m.archives},
+		{"the container images", m.containers},
 		{"the image", func() error { return m.image(c.Image) }},
 		{"the note on sources", m.sources},
 		{"the sums", func() error { return m.sums(keys, c.publication().At) }},
@@ -189,6 +190,20 @@ func (m *making) packages(publisher string) error {
 }
 
 const noticesFile = "THIRD-PARTY-NOTICES.txt"
+
+// containers has the container images built of the packages.
+func (m *making) containers() error {
+	_, err := m.output("go", "-C", filepath.Join(m.root, "internal/tools/oci"), "run", ".", "-debs", m.stage, "-out", m.stage,
+		"-version", m.number(), "-commit", m.commit)
+	if err != nil {
+		return err
+	}
+	compose, err := os.ReadFile(filepath.Join(m.root, "docs/compose.yaml"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(m.stage, "compose.yaml"), compose, 0o644)
+}
 
 // image has the bootable image built of the packages.
 func (m *making) image(wanted bool) error {
