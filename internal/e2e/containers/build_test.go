@@ -75,7 +75,7 @@ func top(t *testing.T) string {
 }
 
 // patience bounds what a test waits for; nothing is measured by it.
-const patience = 5 * time.Minute
+const patience = 15 * time.Minute
 
 // run returns what a program says on stdout.
 func run(t *testing.T, name string, args ...string) string {
