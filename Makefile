@@ -15,7 +15,7 @@ DIST ?= dist
 # auditor start none: what they call is tested where it is.
 RACE = $(filter-out %/monitor/bounty %/monitor/cmd/relayaudit,$(shell go list ./relay/... ./monitor/... ./internal/coord/... ./internal/certs))
 
-.PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb release repo-refresh deps dates fuzz vuln clean
+.PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb containers release repo-refresh deps dates fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,11 @@ ARCH ?=
 
 deb: ## Build the Debian packages into dist/ (ARCH=amd64 or arm64, else both; needs git and help2man)
 	go -C internal/tools/deb run . -out ../../../dist $(addprefix -arch=,$(ARCH))
+
+containers: ## Build container images of relayd and relaymon into dist/, for amd64 and arm64 (needs what `make deb` does)
+	@rm -rf dist/packages
+	for arch in amd64 arm64; do go -C internal/tools/deb run . -out ../../../dist/packages -arch $$arch; done
+	go -C internal/tools/oci run . -debs ../../../dist/packages -out ../../../dist -commit "$$(git rev-parse HEAD)"
 
 # One file or several, such as KEY="old.key new.key".
 KEYS = $(foreach k,$(KEY),--key $k) $(foreach k,$(LIST_KEY),--list-key $k)

@@ -141,7 +141,10 @@ func (w *work) contents() {
 		names = append(names, "relay-appliance_"+number+"_linux_"+arch+".tar.gz", "relay-appliance_"+number+"_linux_"+arch+".spdx.json")
 	}
 	names = append(names, "relay-appliance-archive-keyring_"+number+"_all.deb")
-	for _, name := range append(names, "SOURCES.md", "THIRD-PARTY-NOTICES.txt") {
+	for _, program := range []string{"relayd", "relaymon"} {
+		names = append(names, program+"_"+number+".oci.tar", program+"_"+number+"_amd64.docker.tar", program+"_"+number+"_arm64.docker.tar")
+	}
+	for _, name := range append(names, "compose.yaml", "SOURCES.md", "THIRD-PARTY-NOTICES.txt") {
 		if !strings.Contains(sums, "  "+name+"\n") {
 			t.Errorf("there is no %s:\n%s", name, sums)
 		}

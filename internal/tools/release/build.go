@@ -34,7 +34,7 @@ type buildCmd struct {
 
 // Help is what --help says besides.
 func (buildCmd) Help() string {
-	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX), and the bootable image in some formats with its manifest; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
+	return `Writes, into the folder: for each architecture the programs (tar.gz), the Debian packages and what is in them (SPDX), and the bootable image in some formats with its manifest; container images; the licences of all that is linked, and where the source is; SHA256SUMS, and its signature by the key of the packages.
 
 The same commit, keys and --date give the same bytes, whoever builds.`
 }
@@ -95,6 +95,7 @@ func (c *buildCmd) Run(ctx context.Context, out *cli.IO) (err error) {
 	}{
 		{"the packages", func() error { return m.packages(publisher) }},
 		{"the archives", m.archives},
+		{"the container images", m.containers},
 		{"the images", func() error { return m.images(images) }},
 		{"the note on sources", m.sources},
 		{"the sums", func() error { return m.sums(keys, c.publication().At) }},
@@ -194,6 +195,20 @@ func (m *making) packages(publisher string) error {
 }
 
 const noticesFile = "THIRD-PARTY-NOTICES.txt"
+
+// containers has the container images built of the packages.
+func (m *making) containers() error {
+	_, err := m.output("go", "-C", filepath.Join(m.root, "internal/tools/oci"), "run", ".", "-debs", m.stage, "-out", m.stage,
+		"-version", m.number(), "-commit", m.commit)
+	if err != nil {
+		return err
+	}
+	compose, err := os.ReadFile(filepath.Join(m.root, "docs/compose.yaml"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(m.stage, "compose.yaml"), compose, 0o644)
+}
 
 // imageFormats are what docs/providers.md has people take. A VMDK is in the OVA; a VHD, of
 // which Azure wants every zero, is too large to be offered. The OVA's machine starts by BIOS.
