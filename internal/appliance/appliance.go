@@ -16,7 +16,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,6 +44,10 @@ type Machine struct {
 	Exec func(context.Context, Command) (Result, error)
 	// Client fetches what the settings name by URL; nil: the default one.
 	Client *http.Client
+	// Interfaces lists the addresses of the machine's interfaces, Lookup resolves names;
+	// nil: as the system does.
+	Interfaces func() ([]net.Addr, error)
+	Lookup     func(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // Command is a program to run.

@@ -35,7 +35,7 @@ func newFake(t *testing.T) *fake {
 	need.Root(t)
 	need.Tools(t, "nft", "dpkg-query", "unshare")
 	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}}
-	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec}
+	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec, Interfaces: addrs("203.0.113.7/24")}
 	var conffiles strings.Builder
 	for _, name := range []string{"/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", rulesetPath} {
 		f.file(name, pristine)
