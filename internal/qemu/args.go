@@ -75,12 +75,19 @@ func (c Config) args(w wiring) []string {
 	if w.seeded {
 		args = append(args, "-drive", drive("if=virtio,format=raw,readonly=on", c.path(seedFile)))
 	}
-	return append(args, "-netdev", c.netdev(w), "-device", "virtio-net-pci,netdev=net0,romfile=")
+	nic := "virtio-net-pci,netdev=net0,romfile="
+	if c.Tap != nil {
+		nic += ",mac=" + c.Tap.MAC
+	}
+	return append(append(args, "-netdev", c.netdev(w), "-device", nic), c.More...)
 }
 
 // netdev is a network of QEMU's own. restrict keeps the guest from the host and
 // from what is behind it, also by way of the host's resolver.
 func (c Config) netdev(w wiring) string {
+	if c.Tap != nil {
+		return c.Tap.netdev()
+	}
 	var b strings.Builder
 	b.WriteString("user,id=net0,restrict=on")
 	for _, port := range c.forwards() {

@@ -84,15 +84,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("the end of the console:\n%s", m.Console.Tail(80))
-			keepConsole(t, filepath.Join(dir, "console.log"))
-		}
-	})
+	closeWithConsole(t, m, dir)
 	a := &appliance{Machine: m, caFile: filepath.Join(dir, "ca.pem")}
 	a.row = results.add(t, row{firmware: string(s.firmware), format: s.image.format, memory: s.memory})
 	a.ca, err = pebble.Start(t.Context(), pebble.Options{
@@ -121,6 +113,20 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 		}
 	}
 	return a
+}
+
+// closeWithConsole ends the machine with the test, and shows what it said last if that
+// failed.
+func closeWithConsole(t *testing.T, m *qemu.Machine, dir string) {
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the end of the console:\n%s", m.Console.Tail(80))
+			keepConsole(t, filepath.Join(dir, "console.log"))
+		}
+	})
 }
 
 // keepConsole leaves the console's log where the environment says, if it does.
@@ -275,12 +281,23 @@ type report struct {
 	Rungs []struct{ Name, Outcome, Class, Detail string }
 }
 
+// probed is how the relay is reached from outside.
+func (a *appliance) probed(t *testing.T) []string {
+	t.Helper()
+	ap, wss := netip.MustParseAddrPort(a.Addr(4001)), netip.MustParseAddrPort(a.Addr(443))
+	args := []string{"--resolve", domain + ":" + wss.Addr().String(),
+		fmt.Sprintf("/ip4/%s/tcp/%d/p2p/%s", ap.Addr(), ap.Port(), a.peerID),
+		fmt.Sprintf("/dns4/%s/tcp/%d/wss/p2p/%s", domain, wss.Port(), a.peerID)}
+	if ap.Addr().IsLoopback() {
+		args = append(args, "--allow-private")
+	}
+	return args
+}
+
 // probe looks at the relay from outside, once.
 func (a *appliance) probe(ctx context.Context, t *testing.T) (report, error) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, program(t, "relaymon"), "probe", "--json", "--allow-private", "--ca", a.caFile, "--resolve", domain+":127.0.0.1",
-		fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/p2p/%s", a.Forwarded(4001), a.peerID),
-		fmt.Sprintf("/dns4/%s/tcp/%d/wss/p2p/%s", domain, a.Forwarded(443), a.peerID))
+	cmd := exec.CommandContext(ctx, program(t, "relaymon"), append([]string{"probe", "--json", "--ca", a.caFile}, a.probed(t)...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

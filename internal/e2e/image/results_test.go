@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ type table struct {
 // row is one machine: what it was, and what was seen of it.
 type row struct {
 	test, firmware, format string
+	provider               string // empty: none is played
 	memory                 int
 	facts                  []string
 	failed                 bool
@@ -36,6 +38,42 @@ func (r *table) add(t *testing.T, w row) *row {
 	r.rows = append(r.rows, &w)
 	t.Cleanup(func() { w.failed = t.Failed() })
 	return &w
+}
+
+// left is a row as one test leaves it to another.
+type left struct {
+	Test, Firmware, Format, Provider string
+	Memory                           int
+	Facts                            []string
+}
+
+// leave writes the rows for [table.take].
+func (r *table) leave(file string) error {
+	var all []left
+	for _, w := range r.rows {
+		all = append(all, left{w.test, w.firmware, w.format, w.provider, w.memory, w.facts})
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o600)
+}
+
+// take adds the rows that a test inside of a namespace has left.
+func (r *table) take(t *testing.T, file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("rows of the test in a namespace: %w", err)
+	}
+	var all []left
+	if err := json.Unmarshal(b, &all); err != nil {
+		return fmt.Errorf("rows of the test in a namespace: %w", err)
+	}
+	for _, l := range all {
+		r.add(t, row{firmware: l.Firmware, format: l.Format, provider: l.Provider, memory: l.Memory, facts: l.Facts})
+	}
+	return nil
 }
 
 // note is something measured. It is also in the test's log.
@@ -58,8 +96,8 @@ func (r *table) write(file string, ok bool) error {
 Written by `+"`make test-image-full`"+` on %s, of commit %s: %s.
 %s, %d processors emulated by TCG on %d of the host's. Times are those of that host.
 
-| test | firmware | format | memory | outcome | seen |
-|---|---|---|---|---|---|
+| test | provider | firmware | format | memory | outcome | seen |
+|---|---|---|---|---|---|---|
 `, time.Now().UTC().Format(time.DateOnly), first("git", "describe", "--always", "--dirty"), outcome,
 		first("qemu-system-x86_64", "--version"), 2, runtime.NumCPU())
 	for _, w := range r.rows {
@@ -67,7 +105,7 @@ Written by `+"`make test-image-full`"+` on %s, of commit %s: %s.
 		if w.failed {
 			outcome = "**failed**"
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %d MiB | %s | %s |\n", strings.TrimPrefix(w.test, "Test"), w.firmware, w.format, w.memory, outcome, strings.Join(w.facts, "; "))
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %d MiB | %s | %s |\n", strings.TrimPrefix(w.test, "Test"), w.provider, w.firmware, w.format, w.memory, outcome, strings.Join(w.facts, "; "))
 	}
 	return os.WriteFile(file, b.Bytes(), 0o644)
 }
