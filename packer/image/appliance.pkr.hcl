@@ -60,10 +60,12 @@ build {
       "/etc/ssh/sshd_config.d/10-relay-image.conf",
       "/usr/lib/systemd/journald.conf.d/10-relay-image.conf",
       "/usr/lib/systemd/network/99-relay-image.network",
+      "/usr/lib/systemd/system/relay-image-mtu.service",
       "/usr/lib/systemd/system/relay-image-ssh-keys.service",
     ]
     enable = [
       "nftables.service",
+      "relay-image-mtu.service",
       "relay-image-ssh-keys.service",
       "systemd-networkd.service",
       "systemd-resolved.service",

@@ -19,7 +19,7 @@ var (
 var linkLocal = addr("169.254.169.254")
 
 // Kinds are all that are played.
-var Kinds = []Kind{EC2, Google, Hetzner, DigitalOcean, Vultr, Linode, Oracle, OpenStack, OVH, Scaleway, Scaleway6, Proxmox, VMware}
+var Kinds = []Kind{EC2, Google, Hetzner, DigitalOcean, Vultr, Linode, Oracle, OpenStack, OVH, Scaleway, Scaleway6, Azure, Proxmox, VMware}
 
 // EC2 is Amazon's: 1:1 NAT, jumbo frames, and metadata only for who has got a token.
 var EC2 = Kind{
@@ -65,8 +65,8 @@ var Google = Kind{
 			"/computeMetadata/v1/instance/zone":                                              "projects/123456789/zones/europe-west3-a",
 			"/computeMetadata/v1/instance/hostname":                                          "relay.europe-west3-a.c.project.internal",
 			"/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip": l.Public.String(),
-			"/computeMetadata/v1/instance/attributes/":                                       asJSON(object{"user-data": g.UserData}),
-			"/computeMetadata/v1/project/attributes/":                                        asJSON(object{"ssh-keys": "debian:" + g.Key + " debian\nother:ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA other"}),
+			"/computeMetadata/v1/instance/attributes":                                        asJSON(object{"user-data": g.UserData}),
+			"/computeMetadata/v1/project/attributes":                                         asJSON(object{"ssh-keys": "debian:" + g.Key + " debian\nother:ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA other"}),
 		})
 		return withHeader("Metadata-Flavor", "Google", http.StatusForbidden, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Metadata-Flavor", "Google")
@@ -129,8 +129,10 @@ var DigitalOcean = Kind{
 var Vultr = Kind{
 	Name:    "Vultr",
 	SMBIOS:  []string{"type=1,manufacturer=Vultr,product=VC2,serial=12345678"},
-	Lan:     Lan{IP4: prefix("45.76.80.7/23"), Router4: addr("45.76.80.1"), IP6: slaac("2001:19f0:6c01:7::/64"), RA: SLAAC},
+	Lan:     Lan{IP4: prefix("45.76.80.7/23"), Router4: addr("45.76.80.1"), IP6: slaac("2001:19f0:6c01:7::/64"), RA: SLAAC, Resolver: addr("108.61.10.10")},
 	Service: []netip.Addr{linkLocal},
+	// It is cloud-init itself that writes what it then complains of (accept-ra: 1).
+	Says: []string{"network-config-v1 failed schema validation"},
 	serve: func(g Guest, l Lan) http.Handler {
 		return withHeader("Metadata-Token", "cloudinit", http.StatusNotFound, texts(map[string]string{"/v1.json": asJSON(object{
 			"instanceid": "12345678", "instance-v2-id": "b4a1c7f2-6a53-4a6e-9a2b-0c1d2e3f4a5b", "hostname": "relay",
@@ -233,7 +235,9 @@ var Scaleway = Kind{
 	Lan: Lan{IP4: prefix("51.15.200.7/32"), Router4: addr("62.210.0.1"), IP6: prefix("2001:bc8:1640:7::1/64"),
 		Options: []string{"option:classless-static-route,62.210.0.1/32,0.0.0.0,0.0.0.0/0,62.210.0.1"}},
 	Service: []netip.Addr{addr("169.254.42.42"), addr("fd00:42::42")},
-	serve:   scaleway,
+	// As with Vultr's.
+	Says:  []string{"network-config-v2 failed schema validation"},
+	serve: scaleway,
 }
 
 // Scaleway6 is a machine that was rented without IPv4. Its router advertises itself.
@@ -242,6 +246,8 @@ var Scaleway6 = Kind{
 	SMBIOS:  Scaleway.SMBIOS,
 	Lan:     Lan{IP6: slaac("2001:bc8:1640:7::/64"), RA: SLAAC},
 	Service: Scaleway.Service,
+	// It asks for IPv4 first, for half a minute.
+	Says: append(Scaleway.Says, "No valid DHCP lease configuration found in dhcpcd lease"),
 	serve:   scaleway,
 }
 
@@ -265,6 +271,68 @@ func scaleway(g Guest, l Lan) http.Handler {
 		}
 		answers.ServeHTTP(w, r)
 	})
+}
+
+// Azure's: 1:1 NAT, a disk that is taken away when the machine has told the wire server that
+// it is ready, and a service that wants its header. A standard public address stands only
+// among those of load balancers. The host side of Hyper-V is not played.
+var Azure = Kind{
+	Name: "Azure",
+	SMBIOS: []string{"type=1,manufacturer=Microsoft Corporation,product=Virtual Machine,uuid=a0fa911b-69d4-4476-bbe2-1c92bff6535c",
+		"type=3,asset=7783-7084-3265-9085-8269-3286-77"},
+	Lan: Lan{IP4: prefix("10.1.0.4/24"), Router4: addr("10.1.0.1"), Public: addr("20.79.7.9"),
+		Options: []string{"option:classless-static-route,0.0.0.0/0,10.1.0.1,168.63.129.16/32,10.1.0.1,169.254.169.254/32,10.1.0.1", "245,168.63.129.16"}},
+	Service: []netip.Addr{linkLocal, addr("168.63.129.16")},
+	serve: func(g Guest, l Lan) http.Handler {
+		private := object{"ipAddress": []object{{"privateIpAddress": l.IP4.Addr(), "publicIpAddress": ""}},
+			"subnet": []object{{"address": l.IP4.Masked().Addr(), "prefix": strconv.Itoa(l.IP4.Bits())}}}
+		metadata := withHeader("Metadata", "true", http.StatusBadRequest, texts(map[string]string{
+			"/metadata/instance": asJSON(object{
+				"compute": object{"name": "relay", "location": "germanywestcentral", "osType": "Linux", "vmId": "a0fa911b-69d4-4476-bbe2-1c92bff6535c",
+					"osProfile":  object{"adminUsername": "debian", "computerName": "relay", "disablePasswordAuthentication": "true"},
+					"publicKeys": []object{{"keyData": g.Key, "path": "~/.ssh/authorized_keys"}}},
+				"network": object{"interface": []object{{"macAddress": strings.ToUpper(strings.ReplaceAll(MAC, ":", "")), "ipv4": private, "ipv6": object{"ipAddress": []object{}}}}},
+			}),
+			"/metadata/instance/network/interface/0/ipv4/ipAddress/0/publicIpAddress": "",
+			"/metadata/loadbalancer": asJSON(object{"loadbalancer": object{
+				"publicIpAddresses": []object{{"frontendIpAddress": l.Public, "privateIpAddress": l.IP4.Addr()}}, "inboundRules": []object{}, "outboundRules": []object{}}}),
+		}))
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch comp := r.URL.Query().Get("comp"); {
+			case strings.TrimSuffix(r.URL.Path, "/") != "/machine":
+				metadata.ServeHTTP(w, r)
+			case r.Header.Get("x-ms-version") != "2012-11-30":
+				http.Error(w, "x-ms-version is missing or wrong", http.StatusBadRequest)
+			case comp == "goalstate":
+				reply(w, `<?xml version="1.0" encoding="utf-8"?>
+<GoalState><Version>2012-11-30</Version><Incarnation>1</Incarnation><Container><ContainerId>c1</ContainerId><RoleInstanceList><RoleInstance><InstanceId>i1</InstanceId><State>Started</State></RoleInstance></RoleInstanceList></Container></GoalState>`)
+			case comp == "health" && r.Method == http.MethodPost:
+				w.WriteHeader(http.StatusOK)
+			default:
+				http.NotFound(w, r)
+			}
+		})
+	},
+	disc: func(g Guest, _ Lan) disc {
+		return disc{label: "rd_rdfe_stable", udf: true, cd: true, files: map[string]string{"ovf-env.xml": fmt.Sprintf(`<?xml version="1.0" encoding="utf-8"?>
+<Environment xmlns="http://schemas.dmtf.org/ovf/environment/1" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:wa="http://schemas.microsoft.com/windowsazure">
+  <wa:ProvisioningSection>
+    <wa:Version>1.0</wa:Version>
+    <wa:LinuxProvisioningConfigurationSet>
+      <wa:ConfigurationSetType>LinuxProvisioningConfiguration</wa:ConfigurationSetType>
+      <wa:HostName>relay</wa:HostName>
+      <wa:UserName>debian</wa:UserName>
+      <wa:DisableSshPasswordAuthentication>true</wa:DisableSshPasswordAuthentication>
+      <wa:CustomData>%s</wa:CustomData>
+    </wa:LinuxProvisioningConfigurationSet>
+  </wa:ProvisioningSection>
+  <wa:PlatformSettingsSection>
+    <wa:Version>1.0</wa:Version>
+    <wa:PlatformSettings><wa:ProvisionGuestAgent>false</wa:ProvisionGuestAgent></wa:PlatformSettings>
+  </wa:PlatformSettingsSection>
+</Environment>
+`, base64.StdEncoding.EncodeToString([]byte(g.UserData)))}}
+	},
 }
 
 // Proxmox is a hypervisor at home with a public network bridged to it: NoCloud on a CD.

@@ -78,10 +78,13 @@ func withToken(path, ttl, use string, next http.Handler) http.Handler {
 	})
 }
 
-// texts answers these paths.
+// texts answers these paths, also with a slash behind.
 func texts(paths map[string]string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		text, ok := paths[r.URL.Path]
+		if !ok {
+			text, ok = paths[strings.TrimSuffix(r.URL.Path, "/")]
+		}
 		if !ok || r.Method != http.MethodGet {
 			http.NotFound(w, r)
 			return

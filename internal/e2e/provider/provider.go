@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,8 +42,8 @@ var (
 	Internet6 = netip.MustParseAddr("2620:fe::10")
 )
 
-// MAC is the address of the guest's network card.
-const MAC = "02:5e:11:00:00:07"
+// MAC is the address of the guest's network card, with the beginning that Linode's have.
+const MAC = "f2:3c:95:00:00:07"
 
 const device = "guest"
 
@@ -155,9 +156,13 @@ func (k Kind) Start(t testing.TB, domain string) *Cloud {
 	}
 	c.ip("link", "set", device, "up")
 	c.ip("address", "add", Internet.String()+"/32", "dev", "lo")
-	c.ip("address", "add", Internet6.String()+"/128", "dev", "lo")
-	for _, a := range k.Service {
-		c.ip("address", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo")
+	c.ip("address", "add", Internet6.String()+"/128", "dev", "lo", "nodad")
+	own := slices.Clone(k.Service)
+	if l.Resolver.IsValid() && !slices.Contains(own, l.Resolver) {
+		own = append(own, l.Resolver)
+	}
+	for _, a := range own {
+		c.ip("address", "add", netip.PrefixFrom(a, a.BitLen()).String(), "dev", "lo", "nodad")
 	}
 	if l.IP4.IsValid() {
 		// A router that is not in the guest's network is an address of ours all the same.
@@ -321,6 +326,7 @@ func (c *Cloud) Serve(g Guest) error {
 				return fmt.Errorf("the metadata service: %w", err)
 			}
 			s := &http.Server{Handler: c.logged(func() http.Handler { return c.serve(g, c.Lan) }), ReadHeaderTimeout: time.Minute}
+			s.SetKeepAlivesEnabled(false) // or a guest could not use a port of its own again
 			go s.Serve(l)
 			c.t.Cleanup(func() { s.Close() })
 		}
