@@ -247,8 +247,8 @@ var Scaleway6 = Kind{
 	Lan:     Lan{IP6: slaac("2001:bc8:1640:7::/64"), RA: SLAAC},
 	Service: Scaleway.Service,
 	// It asks for IPv4 first, for half a minute.
-	Says: append(Scaleway.Says, "No valid DHCP lease configuration found in dhcpcd lease"),
-	serve:   scaleway,
+	Says:  append(Scaleway.Says, "No valid DHCP lease configuration found in dhcpcd lease"),
+	serve: scaleway,
 }
 
 func scaleway(g Guest, l Lan) http.Handler {

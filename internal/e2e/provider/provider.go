@@ -64,6 +64,12 @@ type Kind struct {
 	disc  func(Guest, Lan) disc
 }
 
+// Silent is the provider without its metadata service.
+func (k Kind) Silent() Kind {
+	k.Name, k.serve = k.Name+", silent", nil
+	return k
+}
+
 // Lan is the network that the provider gives.
 type Lan struct {
 	// IP4 is the address of the guest's interface, with what it takes for its network;
