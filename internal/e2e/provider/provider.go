@@ -157,7 +157,7 @@ func (k Kind) Start(t testing.TB, domain string) *Cloud {
 	l := k.Lan
 	c.ip("link", "set", "lo", "up")
 	c.ip("tuntap", "add", "dev", device, "mode", "tap")
-	if l.MTU > 1500 {
+	if l.MTU != 0 {
 		c.ip("link", "set", device, "mtu", fmt.Sprint(l.MTU))
 	}
 	c.ip("link", "set", device, "up")
