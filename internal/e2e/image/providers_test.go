@@ -242,8 +242,16 @@ grep -v '^no-port-forwarding,' /root/.ssh/authorized_keys || true`)
 }
 
 // checkNetwork wants what the provider gives: addresses, routes, and the size of packets.
+// What a router advertises may take a while.
 func (p *rented) checkNetwork(ctx context.Context, t *testing.T) {
 	t.Helper()
+	if _, err := eventually(ctx, t, func() (any, error) { return nil, p.network(ctx) }); err != nil {
+		t.Error(err)
+	}
+}
+
+// network says what is not as the provider gives it.
+func (p *rented) network(ctx context.Context) error {
 	out, err := p.Run(ctx, `printf '{"addresses": '
 ip -json address show up scope global
 printf ', "routes": '
@@ -252,8 +260,9 @@ printf ', "routes6": '
 ip -json -6 route show default
 printf '}'`)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
+	type route struct{ Gateway string }
 	var seen struct {
 		Addresses []struct {
 			Address string `json:"address"`
@@ -263,12 +272,14 @@ printf '}'`)
 				PrefixLen int        `json:"prefixlen"`
 			} `json:"addr_info"`
 		} `json:"addresses"`
-		Routes  []struct{ Gateway string } `json:"routes"`
-		Routes6 []struct{ Gateway string } `json:"routes6"`
+		Routes  []route `json:"routes"`
+		Routes6 []route `json:"routes6"`
 	}
 	if err := json.Unmarshal([]byte(out), &seen); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		return fmt.Errorf("%w\n%s", err, out)
 	}
+	var errs []error
+	wrong := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	var got []netip.Prefix
 	for _, a := range seen.Addresses {
 		if a.Address != provider.MAC {
@@ -278,24 +289,25 @@ printf '}'`)
 			got = append(got, netip.PrefixFrom(i.Local, i.PrefixLen))
 		}
 		if want := p.Lan.MTU; want != 0 && a.MTU != want {
-			t.Errorf("the MTU is %d, want %d", a.MTU, want)
+			wrong("the MTU is %d, want %d", a.MTU, want)
 		}
 	}
 	for _, want := range []netip.Prefix{p.Lan.IP4, p.Lan.IP6} {
 		if want.IsValid() && !slices.Contains(got, want) {
-			t.Errorf("the card has %v, want %v", got, want)
+			wrong("the card has %v, want %v", got, want)
 		}
 	}
 	if len(got) > 2 {
-		t.Errorf("the card has more than the provider gave: %v", got)
+		wrong("the card has more than the provider gave: %v", got)
 	}
 	if p.Lan.IP4.IsValid() && (len(seen.Routes) != 1 || seen.Routes[0].Gateway != p.Lan.Router4.String()) {
-		t.Errorf("default routes %v, want by %s", seen.Routes, p.Lan.Router4)
+		wrong("default routes %v, want by %s", seen.Routes, p.Lan.Router4)
 	}
-	elsewhere := func(r struct{ Gateway string }) bool { return !strings.HasPrefix(r.Gateway, "fe80::") }
+	elsewhere := func(r route) bool { return !strings.HasPrefix(r.Gateway, "fe80::") }
 	if p.Lan.IP6.IsValid() && (len(seen.Routes6) == 0 || slices.ContainsFunc(seen.Routes6, elsewhere)) {
-		t.Errorf("default IPv6 routes %v, want them by a link-local address", seen.Routes6)
+		wrong("default IPv6 routes %v, want them by a link-local address", seen.Routes6)
 	}
+	return errors.Join(errs...)
 }
 
 // checkAnnounced wants relayd to announce the public addresses and no others, and the
