@@ -129,7 +129,7 @@ var DigitalOcean = Kind{
 var Vultr = Kind{
 	Name:    "Vultr",
 	SMBIOS:  []string{"type=1,manufacturer=Vultr,product=VC2,serial=12345678"},
-	Lan:     Lan{IP4: prefix("45.76.80.7/23"), Router4: addr("45.76.80.1"), IP6: slaac("2001:19f0:6c01:7::/64"), RA: SLAAC, Resolver: addr("108.61.10.10")},
+	Lan:     Lan{IP4: prefix("45.76.80.7/23"), Router4: addr("45.76.80.1"), IP6: slaac("2001:19f0:6c01:7::/64"), SLAAC: true, Resolver: addr("108.61.10.10")},
 	Service: []netip.Addr{linkLocal},
 	// It is cloud-init itself that writes what it then complains of (accept-ra: 1).
 	Says: []string{"network-config-v1 failed schema validation"},
@@ -149,7 +149,7 @@ var Vultr = Kind{
 var Linode = Kind{
 	Name:    "Linode",
 	SMBIOS:  []string{"type=1,manufacturer=Linode,product=Compute Instance,serial=12345678"},
-	Lan:     Lan{IP4: prefix("172.104.130.7/24"), Router4: addr("172.104.130.1"), IP6: slaac("2a01:7e01:7::/64"), RA: SLAAC},
+	Lan:     Lan{IP4: prefix("172.104.130.7/24"), Router4: addr("172.104.130.1"), IP6: slaac("2a01:7e01:7::/64"), SLAAC: true},
 	Service: []netip.Addr{linkLocal, addr("fd00:a9fe:a9fe::1")},
 	NoKeys:  true,
 	serve: func(g Guest, _ Lan) http.Handler {
@@ -244,7 +244,7 @@ var Scaleway = Kind{
 var Scaleway6 = Kind{
 	Name:    "Scaleway, IPv6 only",
 	SMBIOS:  Scaleway.SMBIOS,
-	Lan:     Lan{IP6: slaac("2001:bc8:1640:7::/64"), RA: SLAAC},
+	Lan:     Lan{IP6: slaac("2001:bc8:1640:7::/64"), SLAAC: true},
 	Service: Scaleway.Service,
 	// It asks for IPv4 first, for half a minute.
 	Says:  append(Scaleway.Says, "No valid DHCP lease configuration found in dhcpcd lease"),

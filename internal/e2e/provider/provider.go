@@ -89,20 +89,11 @@ type Lan struct {
 	Name     string
 
 	// IP6 is the address that the guest is to have, with its network; invalid: there is
-	// no IPv6. Router6 is link-local.
-	IP6 netip.Prefix
-	RA  RA
+	// no IPv6. The guest makes it of what the router advertises (SLAAC), or is told it by
+	// the provider.
+	IP6   netip.Prefix
+	SLAAC bool
 }
-
-// RA is what the router advertises.
-type RA string
-
-// The ways in which a guest gets its IPv6 address.
-const (
-	NoRA   RA = ""       // by the provider's metadata
-	SLAAC  RA = "slaac"  // from the advertised prefix
-	DHCPv6 RA = "dhcpv6" // from a DHCPv6 server, which the advertisement names
-)
 
 // Router6 is where all guests find their router.
 var Router6 = netip.MustParseAddr("fe80::1")
@@ -181,7 +172,7 @@ func (k Kind) Start(t testing.TB, domain string) *Cloud {
 	}
 	if l.IP6.IsValid() {
 		c.ip("address", "add", Router6.String()+"/64", "dev", device, "nodad")
-		if l.RA != NoRA {
+		if l.SLAAC {
 			c.ip("address", "add", netip.PrefixFrom(l.IP6.Masked().Addr().Next(), 64).String(), "dev", device, "nodad")
 		}
 		c.ip("route", "replace", l.IP6.Masked().String(), "dev", device, "src", Internet6.String())
@@ -313,11 +304,8 @@ func (c *Cloud) dnsmasq(public netip.Addr) string {
 	if l.Name != "" {
 		line("host-record=%s,%s", l.Name, c.Service[0])
 	}
-	switch l.RA {
-	case SLAAC:
+	if l.SLAAC {
 		line("enable-ra\ndhcp-range=%s,ra-only,64", l.IP6.Masked().Addr())
-	case DHCPv6:
-		line("enable-ra\ndhcp-range=%s,static,64,1h\ndhcp-host=%s,[%s]", l.IP6.Masked().Addr(), MAC, l.IP6.Addr())
 	}
 	return b.String()
 }
