@@ -241,7 +241,7 @@ func (c *Cloud) serveNames(public netip.Addr) {
 		c.t.Fatal(err)
 	}
 	c.dns.Stdout, c.dns.Stderr = log, log
-	c.dns.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	c.dns.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := c.dns.Start(); err != nil {
 		c.t.Fatal(err)
 	}
