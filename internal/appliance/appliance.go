@@ -17,6 +17,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -44,6 +45,8 @@ type Machine struct {
 	Interfaces func() ([]Interface, error)
 	// Client fetches what the settings name by URL; nil: the default one.
 	Client *http.Client
+	// Lookup resolves names; nil: as the system does.
+	Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 	// Bucket opens what backup.to names; nil: backups go into folders only.
 	Bucket func(S3) (Place, error)
 

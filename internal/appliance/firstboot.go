@@ -176,6 +176,9 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 	}
 	// A fault of one program's does not keep the other from running.
 	var faults []error
+	if s, err = m.findPublic(ctx, s, say); err != nil {
+		faults = append(faults, err)
+	}
 	changed, ready := map[string]bool{}, map[string]bool{}
 	for _, p := range programs {
 		if p.needed(s.Role) && !back.failed() {

@@ -69,16 +69,23 @@ func (c Config) args(w wiring) []string {
 	netdev := c.netdev(w)
 	switch c.Network {
 	case NoCard:
-		return args
+		return append(args, c.More...)
 	case Silent:
 		netdev = "hubport,id=net0,hubid=0"
 	}
-	return append(args, c.Devices.netArgs(netdev)...)
+	mac := ""
+	if c.Tap != nil {
+		mac = c.Tap.MAC
+	}
+	return append(append(args, c.Devices.netArgs(netdev, mac)...), c.More...)
 }
 
 // netdev is a network of QEMU's own. restrict keeps the guest from the host and
 // from what is behind it, also by way of the host's resolver.
 func (c Config) netdev(w wiring) string {
+	if c.Tap != nil {
+		return c.Tap.netdev()
+	}
 	var b strings.Builder
 	b.WriteString("user,id=net0,restrict=on")
 	for _, port := range c.forwards() {

@@ -83,6 +83,13 @@ func TestArgs(t *testing.T) {
 				"guestfwd=tcp:10.0.2.100:80-cmd:socat - TCP:127.0.0.1:6,guestfwd=tcp:10.0.2.100:14000-cmd:socat - TCP:127.0.0.1:5"))},
 		"without a card":     {Config{Network: NoCard}, wiring{}, bios[:slices.Index(bios, "-netdev")]},
 		"with nobody's wire": {Config{Network: Silent}, wiring{}, with(set("-netdev", "hubport,id=net0,hubid=0"))},
+		"a network of the host": {
+			Config{Tap: &Tap{Device: "guest", MAC: "02:00:00:00:00:01"}, More: []string{"-smbios", "type=1,manufacturer=Hetzner"}},
+			wiring{},
+			append(with(set("-netdev", "tap,id=net0,script=no,downscript=no,ifname=guest"), func(args []string) []string {
+				args[len(args)-1] += ",mac=02:00:00:00:00:01"
+				return args
+			}), "-smbios", "type=1,manufacturer=Hetzner")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := complete(t, c.Config)

@@ -148,6 +148,10 @@ func (d Devices) seedArgs(file string) []string {
 }
 
 // netArgs attach the network, without a firmware of its own that would boot from it.
-func (d Devices) netArgs(netdev string) []string {
-	return []string{"-netdev", netdev, "-device", cards[d.NIC] + ",netdev=net0,romfile="}
+func (d Devices) netArgs(netdev, mac string) []string {
+	card := cards[d.NIC] + ",netdev=net0,romfile="
+	if mac != "" {
+		card += ",mac=" + mac
+	}
+	return []string{"-netdev", netdev, "-device", card}
 }

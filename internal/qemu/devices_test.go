@@ -82,7 +82,7 @@ func TestDevicesInWords(t *testing.T) {
 // A card without its firmware does not hold up the start by booting from the network.
 func TestNoNetworkBoot(t *testing.T) {
 	for nic := range cards {
-		args := Devices{NIC: nic}.netArgs("user,id=net0")
+		args := Devices{NIC: nic}.netArgs("user,id=net0", "")
 		if !slices.Contains(args, cards[nic]+",netdev=net0,romfile=") {
 			t.Errorf("%s: %q", nic, args)
 		}

@@ -96,6 +96,10 @@ type Config struct {
 	// for SSH. There is no such thing for UDP: QEMU's network drops the answers of a
 	// guest that is kept from the host.
 	TCP []int
+	// Tap is the network in place of QEMU's own; nil: QEMU's own.
+	Tap *Tap
+	// More are further arguments of QEMU's: what one provider's machines have besides.
+	More []string
 
 	// Silence is how long the console may say nothing while something is waited
 	// for. Default: 6 minutes; an emulated boot on a quiet host has pauses of 20 s.
@@ -174,6 +178,9 @@ func (c Config) withDefaults() (Config, error) {
 
 // forwards are the guest's ports that get one of the host.
 func (c Config) forwards() []int {
+	if c.Tap != nil {
+		return nil
+	}
 	ports := append([]int{22}, c.TCP...)
 	slices.Sort(ports)
 	return slices.Compact(ports)

@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
-
-	"golang.org/x/crypto/ssh"
 )
 
 // Seed is what cloud-init's data source NoCloud reads from a disk labelled cidata.
@@ -27,8 +24,7 @@ type Seed struct {
 // with is on it as providers do it, apart from the user-data: one can log in whatever
 // that says.
 func (m *Machine) Seed(ctx context.Context, s Seed) error {
-	authorized := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(m.key.PublicKey())))
-	if err := s.write(ctx, m.cfg, authorized); err != nil {
+	if err := s.write(ctx, m.cfg, m.AuthorizedKey()); err != nil {
 		return fmt.Errorf("make the disk for cloud-init: %w", err)
 	}
 	m.wiring.seeded = true

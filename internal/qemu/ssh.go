@@ -11,7 +11,6 @@ import (
 	"io"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -97,7 +96,7 @@ func (m *Machine) dial(ctx context.Context) (*ssh.Client, error) {
 	// limit must be on the handshake.
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(m.Forwarded(22)))
+	addr := m.Addr(22)
 	conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err

@@ -65,6 +65,7 @@ build {
       "/etc/ssh/sshd_config.d/10-relay-image.conf",
       "/usr/lib/systemd/journald.conf.d/10-relay-image.conf",
       "/usr/lib/systemd/network/99-relay-image.network",
+      "/usr/lib/systemd/system/relay-image-mtu.service",
       "/usr/lib/systemd/system/relay-image-ssh-keys.service",
       "/usr/lib/systemd/system/systemd-networkd-wait-online.service.d/relay-image.conf",
       "/usr/share/initramfs-tools/conf.d/relay-image",
@@ -72,6 +73,7 @@ build {
     ]
     enable = [
       "nftables.service",
+      "relay-image-mtu.service",
       "relay-image-ssh-keys.service",
       "systemd-networkd.service",
       "systemd-resolved.service",

@@ -95,15 +95,7 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := m.Close(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("the end of the console:\n%s", m.Console.Tail(80))
-			keepConsole(t, filepath.Join(dir, "console.log"))
-		}
-	})
+	closeWithConsole(t, m, dir)
 	a := &appliance{Machine: m, caFile: filepath.Join(dir, "ca.pem")}
 	a.row = results.add(t, row{arch: s.arch, firmware: string(s.firmware), devices: s.devices.String(), format: s.image.format, memory: s.memory})
 	a.ca, err = pebble.Start(t.Context(), pebble.Options{
@@ -132,6 +124,20 @@ func makeMachine(ctx context.Context, t *testing.T, s settings) *appliance {
 		}
 	}
 	return a
+}
+
+// closeWithConsole ends the machine with the test, and shows what it said last if that
+// failed.
+func closeWithConsole(t *testing.T, m *qemu.Machine, dir string) {
+	t.Cleanup(func() {
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the end of the console:\n%s", m.Console.Tail(80))
+			keepConsole(t, filepath.Join(dir, "console.log"))
+		}
+	})
 }
 
 // keepConsole leaves the console's log where the environment says, if it does.
@@ -297,23 +303,39 @@ type report struct {
 }
 
 // tcpAddr and wssAddr are where the relay is found from outside.
-func (a *appliance) tcpAddr() string {
-	return fmt.Sprintf("/ip4/127.0.0.1/tcp/%d/p2p/%s", a.Forwarded(4001), a.peerID)
+func (a *appliance) tcpAddr(t *testing.T) string {
+	at := a.reached(t, 4001)
+	return fmt.Sprintf("/ip4/%s/tcp/%d/p2p/%s", at.Addr(), at.Port(), a.peerID)
 }
 
-func (a *appliance) wssAddr() string {
-	return fmt.Sprintf("/dns4/%s/tcp/%d/wss/p2p/%s", domain, a.Forwarded(443), a.peerID)
+func (a *appliance) wssAddr(t *testing.T) string {
+	return fmt.Sprintf("/dns4/%s/tcp/%d/wss/p2p/%s", domain, a.reached(t, 443).Port(), a.peerID)
+}
+
+// reached is where a port of the guest is reached from here.
+func (a *appliance) reached(t *testing.T, port int) netip.AddrPort {
+	t.Helper()
+	at, err := netip.ParseAddrPort(a.Addr(port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at
 }
 
 // probe looks at the relay from outside, once.
 func (a *appliance) probe(ctx context.Context, t *testing.T) (report, error) {
 	t.Helper()
-	return a.probeAt(ctx, t, a.tcpAddr(), a.wssAddr())
+	return a.probeAt(ctx, t, a.tcpAddr(t), a.wssAddr(t))
 }
 
 func (a *appliance) probeAt(ctx context.Context, t *testing.T, addrs ...string) (report, error) {
 	t.Helper()
-	cmd := exec.CommandContext(ctx, program(t, "relaymon"), append([]string{"probe", "--json", "--allow-private", "--ca", a.caFile, "--resolve", domain + ":127.0.0.1"}, addrs...)...)
+	at := a.reached(t, 443).Addr()
+	args := []string{"probe", "--json", "--ca", a.caFile, "--resolve", domain + ":" + at.String()}
+	if at.IsLoopback() {
+		args = append(args, "--allow-private")
+	}
+	cmd := exec.CommandContext(ctx, program(t, "relaymon"), append(args, addrs...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	err := cmd.Run()

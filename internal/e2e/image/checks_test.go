@@ -14,7 +14,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -83,17 +82,13 @@ func (a *appliance) client(t *testing.T) *http.Client {
 			if err != nil {
 				return nil, err
 			}
-			return new(net.Dialer).DialContext(ctx, network, a.forwardedAddr(atoi(t, port)))
+			return new(net.Dialer).DialContext(ctx, network, a.Addr(atoi(t, port)))
 		},
 	}
 	return &http.Client{
 		Transport: transport, Timeout: time.Minute,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-}
-
-func (a *appliance) forwardedAddr(port int) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Forwarded(port)))
 }
 
 // get is what a visitor sees.
@@ -169,7 +164,7 @@ exit 1`, fmt.Sprintf(server, closedPort), closedPort)
 		t.Fatalf("a server in the guest: %q, %v", out, err)
 	}
 	reached := func() (string, error) {
-		conn, err := net.Dial("tcp", a.forwardedAddr(closedPort))
+		conn, err := net.Dial("tcp", a.Addr(closedPort))
 		if err != nil {
 			return "", err
 		}
@@ -246,7 +241,7 @@ func acceptedPorts(t *testing.T, ruleset string) map[string][]int {
 // checkSSH wants keys to be the only way in.
 func (a *appliance) checkSSH(ctx context.Context, t *testing.T) {
 	for _, user := range []string{qemu.User, "root"} {
-		conn, err := ssh.Dial("tcp", a.forwardedAddr(22), &ssh.ClientConfig{
+		conn, err := ssh.Dial("tcp", a.Addr(22), &ssh.ClientConfig{
 			User: user, Timeout: time.Minute,
 			Auth: []ssh.AuthMethod{
 				ssh.Password(""), ssh.Password(user),

@@ -52,23 +52,6 @@ func (a *appliance) checkDrivers(ctx context.Context, t *testing.T, disk, card s
 	}
 }
 
-// A machine without any network card goes on, instead of waiting for it for ever.
-func TestNoNetworkCard(t *testing.T) {
-	full(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
-	defer cancel()
-	s := bothLab(build(t))
-	s.devices.NIC = qemu.NoNIC
-	a := makeMachine(ctx, t, s)
-	if err := a.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	// The last line of cloud-init, which waits for what sets the machine up.
-	if err := a.WaitConsole(ctx, 0, "finished at"); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // roots are drivers of disks, which the initramfs must have as well. Those of LSI Logic
 // parallel (mptspi), BusLogic, Hyper-V and Xen are not emulated here: that they are there
 // is all that is known.

@@ -41,6 +41,13 @@ func TestMain(m *testing.M) {
 
 func run(m *testing.M) int {
 	code := m.Run()
+	if rows := os.Getenv(rowsVariable); rows != "" {
+		if err := results.leave(rows); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		return code
+	}
 	if page := os.Getenv(pageVariable); page != "" && len(results.rows) > 0 {
 		if err := results.write(page, when()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
@@ -120,6 +127,9 @@ var programs = map[string]string{}
 // program builds one, once.
 func program(t *testing.T, name string) string {
 	t.Helper()
+	if dir := os.Getenv(programsVariable); dir != "" {
+		return filepath.Join(dir, name)
+	}
 	if programs[name] == "" {
 		file := filepath.Join(folder(t, "bin"), name)
 		source := map[string]string{"relayd": "./relay/cmd/relayd", "relaymon": "./monitor/cmd/relaymon"}[name]

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -44,6 +45,43 @@ func (r *table) add(t *testing.T, w row) *row {
 	r.rows = append(r.rows, &w)
 	t.Cleanup(func() { w.failed = t.Failed() })
 	return &w
+}
+
+// left is a row as one test leaves it to another.
+type left struct {
+	Firmware, Devices, Provider, Format string
+	Memory                              int
+	Ready                               time.Duration
+	Facts                               []string
+}
+
+// leave writes the rows for [table.take].
+func (r *table) leave(file string) error {
+	var all []left
+	for _, w := range r.rows {
+		all = append(all, left{w.firmware, w.devices, w.provider, w.format, w.memory, w.ready, w.facts})
+	}
+	b, err := json.Marshal(all)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, b, 0o600)
+}
+
+// take adds the rows that a test inside of a namespace has left.
+func (r *table) take(t *testing.T, file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("rows of the test in a namespace: %w", err)
+	}
+	var all []left
+	if err := json.Unmarshal(b, &all); err != nil {
+		return fmt.Errorf("rows of the test in a namespace: %w", err)
+	}
+	for _, l := range all {
+		r.add(t, row{firmware: l.Firmware, devices: l.Devices, provider: l.Provider, format: l.Format, memory: l.Memory, ready: l.Ready, facts: l.Facts})
+	}
+	return nil
 }
 
 // note is something measured. It is also in the test's log.

@@ -29,7 +29,7 @@ func (a *appliance) timeFirst(ctx context.Context, t *testing.T, on time.Time) e
 	}
 	a.peerID = strings.TrimSpace(id)
 	var took []string
-	for _, addr := range []string{a.tcpAddr(), a.wssAddr()} {
+	for _, addr := range []string{a.tcpAddr(t), a.wssAddr(t)} {
 		if _, err := eventually(ctx, t, func() (report, error) { return a.probeAt(ctx, t, addr) }); err != nil {
 			return fmt.Errorf("wait for the first reservation: %w", err)
 		}

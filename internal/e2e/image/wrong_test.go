@@ -54,7 +54,11 @@ func TestWrongUserData(t *testing.T) {
 func (w wrong) check(t *testing.T, image disk) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
 	defer cancel()
-	a := makeMachine(ctx, t, settings{image: image, userData: func(string) string { return w.userData }})
+	w.look(ctx, t, makeMachine(ctx, t, settings{image: image, userData: func(string) string { return w.userData }}))
+}
+
+// look starts the machine, and sees what it says.
+func (w wrong) look(ctx context.Context, t *testing.T, a *appliance) {
 	began := time.Now()
 	if err := a.Start(ctx); err != nil {
 		t.Fatal(err)

@@ -1,0 +1,304 @@
+package appliance
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+const (
+	// cloud-init's record of where it found its data; without anything secret.
+	instanceDataPath = "/run/cloud-init/instance-data.json"
+	// What was announced for the machine, so that a boot at which nobody answers changes
+	// nothing.
+	publicAddressPath = stateDir + "/public-address.json"
+	// addressTime bounds the search: it is on the way to a relay that serves.
+	addressTime = 20 * time.Second
+	maxMetadata = 64 << 10
+)
+
+// A question to a provider's metadata service, and how its answer is read.
+type question struct {
+	path   string
+	header map[string]string
+	read   func([]byte) []netip.Addr
+}
+
+// A natting provider gives the machine a private address, and maps a public one to it.
+type natting struct {
+	name string
+	// token is where the service gives out what its questions are asked with.
+	token, tokenAsk, tokenUse string
+	questions                 []question
+	// dns: where the service does not know the address, or is not there, the relay's name
+	// is taken at its word: its A record is to lead to this machine anyway.
+	dns bool
+}
+
+// nattings are these providers, by what cloud-init calls them. They are asked anew each
+// time: cloud-init does not record the public address of every one, and keeps what it
+// recorded of some from the first boot on. Oracle's service does not know the address.
+var nattings = map[string]natting{
+	"aws": {
+		name: "Amazon EC2", token: "/latest/api/token", tokenAsk: "X-aws-ec2-metadata-token-ttl-seconds", tokenUse: "X-aws-ec2-metadata-token",
+		questions: []question{{path: "/latest/meta-data/public-ipv4", read: readText}},
+	},
+	"gce": {name: "Google", questions: []question{
+		{path: "/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip", header: map[string]string{"Metadata-Flavor": "Google"}, read: readText},
+	}},
+	"azure": {name: "Azure", questions: []question{
+		{path: "/metadata/instance/network/interface/0/ipv4/ipAddress/0/publicIpAddress?api-version=2021-02-01&format=text", header: map[string]string{"Metadata": "true"}, read: readText},
+		// Addresses of the kind that is sold now stand only here.
+		{path: "/metadata/loadbalancer?api-version=2020-10-01", header: map[string]string{"Metadata": "true"}, read: readBalancer},
+	}, dns: true},
+	"openstack":   {name: "OpenStack", questions: []question{{path: "/latest/meta-data/public-ipv4", read: readText}}},
+	"configdrive": {name: "OpenStack", questions: []question{{path: "/latest/meta-data/public-ipv4", read: readText}}, dns: true},
+	"oracle":      {name: "Oracle", dns: true},
+}
+
+func readText(b []byte) []netip.Addr {
+	ip, err := netip.ParseAddr(strings.TrimSpace(string(b)))
+	if err != nil {
+		return nil
+	}
+	return []netip.Addr{ip}
+}
+
+func readBalancer(b []byte) (out []netip.Addr) {
+	var answer struct {
+		Balancer struct {
+			Addresses []struct {
+				Frontend string `json:"frontendIpAddress"`
+			} `json:"publicIpAddresses"`
+		} `json:"loadbalancer"`
+	}
+	if json.Unmarshal(b, &answer) != nil {
+		return nil
+	}
+	for _, a := range answer.Balancer.Addresses {
+		out = append(out, readText([]byte(a.Frontend))...)
+	}
+	return out
+}
+
+// publicAddress is an address that was found for the machine.
+type publicAddress struct {
+	IP4  netip.Addr `json:"ip4"`
+	From string     `json:"from"` // who named it
+}
+
+// findPublic completes the settings of a relay with the public IPv4 address that its
+// provider maps to it, where the settings name none and no interface has one. What it
+// cannot find out it says; the relay runs without, too.
+func (m *Machine) findPublic(ctx context.Context, s Settings, say func(string, ...any)) (Settings, error) {
+	own, _ := s.Relayd["announce"].(map[string]any)
+	if !s.Role.Relays() || s.Announce.IP4.IsValid() || own["ip4"] != nil || own["addrs"] != nil {
+		return s, nil
+	}
+	// A lab has no public addresses.
+	if network, _ := s.Relayd["network"].(map[string]any); network["allow_private"] == true {
+		return s, nil
+	}
+	interfaces, err := m.ownAddrs()
+	if err != nil {
+		return s, fmt.Errorf("look for the public IPv4 address: %w", err)
+	}
+	if slices.ContainsFunc(interfaces, isPublic4) {
+		return s, nil
+	}
+	before, err := m.loadPublic()
+	if err != nil {
+		return s, err
+	}
+	n, natted, err := m.natting()
+	if err != nil {
+		return s, err
+	}
+	if !natted {
+		say("%s", noPublic4(interfaces))
+		return s, nil
+	}
+	found, err := m.askPublic(ctx, n, s.Domain)
+	switch {
+	case err == nil && before.IP4.IsValid() && before.IP4 != found.IP4:
+		say("the public IPv4 address is %s now, was %s, says %s: relayd announces it; see that the A record of %s names it", found.IP4, before.IP4, found.From, s.Domain)
+	case err == nil:
+		say("the public IPv4 address is %s, says %s: relayd announces it", found.IP4, found.From)
+	case before.IP4.IsValid():
+		say("the public IPv4 address is taken to be %s still, as %s said before: %v", before.IP4, before.From, err)
+		found = before
+	default:
+		say("the public IPv4 address was not found: %v: set announce.ip4 in %s to it; the bounty needs one", err, SettingsPath)
+		return s, nil
+	}
+	s.Announce.IP4 = found.IP4
+	if found == before {
+		return s, nil
+	}
+	text, err := json.Marshal(found)
+	if err != nil {
+		return s, err
+	}
+	return s, m.write(publicAddressPath, append(text, '\n'), 0o644)
+}
+
+// noPublic4 says what a machine lacks whose provider is not known to map an address to it.
+func noPublic4(interfaces []netip.Addr) string {
+	if slices.ContainsFunc(interfaces, func(a netip.Addr) bool { return a.Is4() && a.IsGlobalUnicast() }) {
+		return "no interface has a public IPv4 address, and the bounty needs one: if the provider or a router maps one to this machine, set announce.ip4 in " + SettingsPath
+	}
+	return "this machine has no IPv4 address, and the bounty needs a public one: add one at the provider, and restart the machine"
+}
+
+func isPublic4(a netip.Addr) bool {
+	a = a.Unmap()
+	return a.Is4() && a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
+}
+
+// shared is what providers put many customers behind (CGNAT, RFC 6598).
+var shared = netip.MustParsePrefix("100.64.0.0/10")
+
+// askPublic asks the metadata service, and where that need not know it DNS.
+func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (publicAddress, error) {
+	ctx, cancel := context.WithTimeout(ctx, addressTime)
+	defer cancel()
+	from := "the metadata service of " + n.name
+	addrs, err := m.askMetadata(ctx, n)
+	if len(addrs) == 0 && n.dns {
+		from = "the A record of " + domain
+		addrs, err = m.lookup(ctx, domain)
+		addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !isPublic4(a) })
+	}
+	switch {
+	case err != nil:
+		return publicAddress{}, err
+	case len(addrs) == 0:
+		return publicAddress{}, fmt.Errorf("%s names none", from)
+	case len(addrs) > 1:
+		return publicAddress{}, fmt.Errorf("%s names several: %v", from, addrs)
+	}
+	return publicAddress{addrs[0].Unmap(), from}, nil
+}
+
+// askMetadata returns the public addresses that the service names. None without an error:
+// it knows none.
+func (m *Machine) askMetadata(ctx context.Context, n natting) ([]netip.Addr, error) {
+	header := map[string]string{}
+	if n.token != "" {
+		token, err := m.metadata(ctx, http.MethodPut, n.token, map[string]string{n.tokenAsk: "60"})
+		if err != nil {
+			return nil, fmt.Errorf("the metadata service of %s gives no token: %w", n.name, err)
+		}
+		header[n.tokenUse] = string(token)
+	}
+	for _, q := range n.questions {
+		for k, v := range q.header {
+			header[k] = v
+		}
+		b, err := m.metadata(ctx, http.MethodGet, q.path, header)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ask the metadata service of %s: %w", n.name, err)
+		}
+		if addrs := slices.DeleteFunc(q.read(b), func(a netip.Addr) bool { return !isPublic4(a) }); len(addrs) > 0 {
+			return addrs, nil
+		}
+	}
+	return nil, nil
+}
+
+// metadata asks the service that is behind one address at all these providers.
+func (m *Machine) metadata(ctx context.Context, method, path string, header map[string]string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://169.254.169.254"+path, nil)
+	if err != nil {
+		return nil, err
+	}
+	for k, v := range header {
+		req.Header.Set(k, v)
+	}
+	client := m.Client
+	if client == nil {
+		// No proxy: what is asked is the next host.
+		client = &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: addressTime / 4}
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxMetadata))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode == http.StatusNotFound:
+		return nil, fs.ErrNotExist
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("status %d", resp.StatusCode)
+	}
+	return bytes.TrimSpace(b), nil
+}
+
+// natting is the provider that cloud-init found, if it is one that maps addresses.
+func (m *Machine) natting() (natting, bool, error) {
+	b, err := m.readFile(instanceDataPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return natting{}, false, nil
+	}
+	var data struct {
+		V1 struct {
+			Name string `json:"cloud_name"`
+		} `json:"v1"`
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &data)
+	}
+	if err != nil {
+		return natting{}, false, fmt.Errorf("read what cloud-init says of the provider: %w", err)
+	}
+	n, ok := nattings[data.V1.Name]
+	return n, ok, nil
+}
+
+func (m *Machine) loadPublic() (publicAddress, error) {
+	b, err := m.readFile(publicAddressPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return publicAddress{}, nil
+	}
+	var p publicAddress
+	if err == nil {
+		err = json.Unmarshal(b, &p)
+	}
+	if err != nil {
+		return publicAddress{}, fmt.Errorf("read %s: %w: delete it to have the address found anew", publicAddressPath, err)
+	}
+	return p, nil
+}
+
+// ownAddrs are the addresses that this machine has itself.
+func (m *Machine) ownAddrs() ([]netip.Addr, error) {
+	var out []netip.Addr
+	all, err := m.interfaces()
+	for _, i := range all {
+		out = append(out, i.Addrs...)
+	}
+	return out, err
+}
+
+func (m *Machine) lookup(ctx context.Context, domain string) ([]netip.Addr, error) {
+	if m.Lookup != nil {
+		return m.Lookup(ctx, "ip4", domain)
+	}
+	return net.DefaultResolver.LookupNetIP(ctx, "ip4", domain)
+}
