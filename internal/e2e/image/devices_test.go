@@ -59,6 +59,8 @@ var roots = []string{
 	"virtio_blk", "virtio_scsi", "ata_piix", "ata_generic", "ahci", "nvme",
 	"mptspi", "mptsas", "vmw_pvscsi", "sym53c8xx", "megaraid_sas", "BusLogic",
 	"hv_vmbus", "hv_storvsc", "pci-hyperv", "xen-blkfront", "xen-scsifront", "sd_mod", "ext4",
+	// The seed is looked for as soon as systemd starts.
+	"sr_mod", "isofs", "udf",
 }
 
 // others are of what is needed later.
@@ -67,9 +69,7 @@ var others = []string{
 	// EC2, Google, Xen.
 	"virtio_net", "e1000", "e1000e", "igb", "8139cp", "8139too", "pcnet32", "vmxnet3",
 	"hv_netvsc", "mana", "mlx4_en", "mlx5_core", "ena", "ixgbevf", "gve", "xen-netfront",
-	// Where user-data lies: CDs, Azure's with UDF, disks with FAT.
-	"sr_mod", "isofs", "udf", "vfat",
-	"virtio-rng", "virtio_balloon", "hv_utils", "hv_balloon", "hyperv-keyboard", "vmw_balloon", "efivarfs",
+	"vfat", "virtio-rng", "virtio_balloon", "hv_utils", "hv_balloon", "hyperv-keyboard", "vmw_balloon", "efivarfs",
 }
 
 // checkModules wants the kernel to have the drivers of machines that are not emulated
