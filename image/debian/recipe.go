@@ -63,6 +63,10 @@ func (r Recipe) paths() []string {
 		"path-exclude=/usr/lib/udev/hwdb.d/20-*",
 		// For UEFI the signed GRUB is used, which loads no modules.
 		"path-exclude=/usr/lib/grub/" + r.Arch.GRUB + "/*",
+		// Those for CDs and for booting from the network, and the unsigned shims.
+		"path-exclude=/usr/lib/grub/" + r.Arch.GRUB + "-signed/gcd*",
+		"path-exclude=/usr/lib/grub/" + r.Arch.GRUB + "-signed/grubnet*",
+		"path-exclude=/usr/lib/shim/*.efi",
 	}
 }
 

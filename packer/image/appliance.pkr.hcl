@@ -43,7 +43,7 @@ source "relay-rootfs" "appliance" {
   hostname         = "relay"
   # Not the kernel for clouds: it knows neither e1000 nor LSI Logic, which VirtualBox and
   # VMware give their machines. What no virtual machine has is left out of the other one:
-  # image/debian/recipe.go.
+  # image/debian/kernel.go.
   packages = concat(["linux-image-${var.arch}"], local.packages)
   debs     = local.debs
 }
