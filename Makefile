@@ -65,7 +65,7 @@ repo-refresh: ## Sign the site anew, so that it holds for another 60 days (SITE=
 	go run ./internal/tools/release refresh --site '$(SITE)' $(KEYS)
 
 test: deps ## Everything there is to test; installs what it needs
-	go test -timeout 30m ./...
+	go test -p 4 -timeout 30m ./...
 	$(MAKE) plugin
 	go -C image test -timeout 10m ./...
 	$(MAKE) race
@@ -88,7 +88,7 @@ image-test: deps ## Build the image twice, boot it, look at it and update it (ro
 test-image-full: ## The same with all there is to boot; writes image/TESTED.md (hours, where nothing else runs)
 	.ci/deps full
 	RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$(CURDIR)/image/TESTED.md \
-	  go test -v -count=1 -timeout 5h ./internal/e2e/image
+	  go test -v -count=1 -timeout 10h ./internal/e2e/image
 
 loss-table: ## How a monitor judges over a line that loses packets: TestLoss with all its attempts (root; an hour)
 	RELAY_LOSS_TABLE=1 go test -v -count=1 -timeout 5h -run '^TestLoss$$' ./internal/e2e

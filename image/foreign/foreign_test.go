@@ -116,7 +116,10 @@ func TestKernel(t *testing.T) {
 	k := kernel{system.dir, []string{t.TempDir()}}
 	mounted, err := k.mount()
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENODEV) {
-		t.Skipf("skipped: %v", err)
+		if os.Getenv("CI") == "true" {
+			t.Fatal(err)
+		}
+		t.Skipf("skipped: this kernel lets nobody say what starts programs: %v", err)
 	} else if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ var rules = []rule{
 	{"an SSH host key, which all copies would share", matching("etc/ssh/ssh_host_*")},
 	{"a private key, which all copies would share", privateKeys},
 	{"an identity or state of a service, which all copies would share", filesBelow("var/lib/relayd", "var/lib/relaymon")},
-	{"settings of an operator", matching("etc/relay-appliance/appliance.yaml")},
+	{"settings or a secret of an operator", matching("etc/relay-appliance/*")},
 	{"a key that opens the machine", authorizedKeys},
 	{"an account with a password", passwords},
 	{"an account of a person", people},

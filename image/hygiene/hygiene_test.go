@@ -70,7 +70,7 @@ func TestEachIsFound(t *testing.T) {
 		"note's key":               {add("etc/key", "PRIVATE+"+"KEY+name+01234567+AAAA"), "etc/key"},
 		"identity of the relay":    {add("var/lib/relayd/identity.key", "x"), "identity or state of a service, which all copies would share: var/lib/relayd/identity.key"},
 		"evidence":                 {add("var/lib/relaymon/log/tile", "x"), "var/lib/relaymon/log/tile"},
-		"operator's settings":      {add("etc/relay-appliance/appliance.yaml", "role: relay"), "settings of an operator"},
+		"operator's settings":      {add("etc/relay-appliance/restore.key", "secret"), "settings or a secret of an operator"},
 		"authorized key":           {add("root/.ssh/authorized_keys", "ssh-ed25519 AAAA"), "key that opens the machine: root/.ssh/authorized_keys"},
 		"user's authorized key":    {add("home/packer/.ssh/authorized_keys", "x"), "home/packer/.ssh/authorized_keys"},
 		"root with a password":     {replace("etc/shadow", "root:!:", "root:$y$j9T$abc:"), "account with a password: root in etc/shadow"},

@@ -194,7 +194,7 @@ func privateKeys(tree fs.FS) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		if !bytes.HasPrefix(head, []byte("\x7fELF")) && path.Ext(name) != ".py" && private.Match(head) {
+		if !bytes.HasPrefix(head, []byte("\x7fELF")) && path.Ext(name) != ".py" && path.Ext(name) != ".pyc" && private.Match(head) {
 			found = append(found, name)
 		}
 		return nil

@@ -23,9 +23,9 @@ func TestDevices(t *testing.T) {
 		{Disk: MegaRAID},
 	} {
 		t.Run(d.String(), func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
-			m := machine(t, Config{Disk: disk, Format: "raw", Size: 2 << 20, Memory: 64, CPUs: 1, Silence: time.Minute, Devices: d})
+			m := machine(t, Config{Disk: disk, Format: "raw", Size: 2 << 20, Memory: 64, CPUs: 1, Devices: d})
 			if err := m.Seed(ctx, Seed{UserData: []byte("#cloud-config\n")}); err != nil {
 				t.Fatal(err)
 			}

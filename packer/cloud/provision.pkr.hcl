@@ -42,7 +42,7 @@ variable "debs" {
 locals {
   debs = [for name in fileset(abspath(var.debs), "*_${var.version}_{${var.arch},all}.deb") : "${var.debs}/${name}"]
   # Providers allow letters, digits and dashes.
-  name = "relay-appliance-${regex_replace(var.version, "[^A-Za-z0-9]", "-")}"
+  name = "relay-appliance-${regex_replace(var.version, "[^A-Za-z0-9]", "-")}-${var.arch}"
 }
 
 build {

@@ -127,10 +127,9 @@ build {
       "/etc/nftables.d/",
       "/etc/ssh/sshd_config.d/10-relay-image.conf",
       "/usr/lib/systemd/journald.conf.d/10-relay-image.conf",
-      "/usr/lib/systemd/system/relay-image-mtu.service",
       "/usr/lib/systemd/system/relay-image-ssh-keys.service",
     ]
-    enable = ["nftables.service", "relay-image-mtu.service", "relay-image-ssh-keys.service"]
+    enable = ["nftables.service", "relay-image-ssh-keys.service"]
     scrub  = true
   }
 

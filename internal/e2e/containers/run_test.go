@@ -34,7 +34,7 @@ const envWork = "CONTAINERS_WORK"
 // caller returns then.
 func isolated(t *testing.T) bool {
 	t.Helper()
-	if work = os.Getenv(envWork); work != "" {
+	if os.Getenv(envWork) != "" {
 		for _, m := range []func() error{
 			func() error { return syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "") },
 			func() error { return syscall.Mount("proc", "/proc", "proc", 0, "") },

@@ -146,7 +146,7 @@ func rent(ctx context.Context, t *testing.T, k provider.Kind, userData func(*ren
 	}
 	closeWithConsole(t, m, dir)
 	p.appliance = &appliance{Machine: m, caFile: filepath.Join(dir, "ca.pem")}
-	p.row = results.add(t, row{provider: k.Name, firmware: string(qemu.BIOS), format: image.format, memory: 512})
+	p.row = results.add(t, row{provider: k.Name, firmware: string(qemu.BIOS), devices: qemu.Devices{}.String(), format: image.format, memory: 512})
 	p.ca, err = pebble.Start(t.Context(), pebble.Options{
 		TLSPort: 443, HTTPPort: 80, Names: map[string]netip.Addr{domain: k.Lan.Addr()},
 		Listen: netip.AddrPortFrom(provider.Internet, acmePort).String(), Hosts: []string{provider.Internet.String()},
@@ -198,7 +198,7 @@ func (p *rented) begin(ctx context.Context, t *testing.T) {
 		p.showBoot(ctx, t)
 		t.Fatal(err)
 	}
-	p.note(t, "ready after %s", time.Since(p.began).Round(time.Second))
+	p.isReady(t, time.Since(p.began))
 	source, err := p.Run(ctx, `python3 -c 'import json; print(json.load(open("/run/cloud-init/result.json"))["v1"]["datasource"])'
 cloud-init analyze blame | grep -m1 -E '\(init-(local|network)/search-' || true`)
 	if err != nil {
