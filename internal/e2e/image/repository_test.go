@@ -64,7 +64,7 @@ func (r *repository) add(ctx context.Context, t *testing.T, debs ...string) {
 func release(t *testing.T, version string) []string {
 	t.Helper()
 	out := folder(t, "release-"+version)
-	script(t, nil, "go", "-C", "internal/tools/deb", "run", ".", "-version", "v"+version, "-out", out)
+	script(t, nil, "go", "-C", "internal/tools/deb", "run", ".", "-arch", "amd64", "-version", "v"+version, "-out", out)
 	return releaseFiles(t, out)
 }
 
