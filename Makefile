@@ -23,7 +23,7 @@ help: ## List the targets
 run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by itself)
 	bin/demo --programs bin --state .demo $(if $(ONCE),--once)
 
-month: ## A month of a lab in a minute: logs, bundles, reports and a status page, into .month/ (ONCE=1 ends by itself)
+month: ## A month of a lab in a few minutes: logs, bundles, reports and a status page, into .month/ (ONCE=1 ends by itself)
 	@mkdir -p bin
 	go build -trimpath -o bin/ ./monitor/cmd/relayaudit ./internal/month/cmd/month
 	bin/month --programs bin --dir .month $(if $(ONCE),--once)

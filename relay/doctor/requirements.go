@@ -192,7 +192,7 @@ func (j judge) ipv4() status.Requirement {
 	const ask = "Ask from outside: relaymon probe with the address of this relay."
 	switch {
 	case len(own) == 0 && len(seen) > 0:
-		return notMet(fmt.Sprintf("If the provider maps %s to this machine alone (1:1 NAT), set announce.ip4: %[1]s. Behind a router at home or a provider's shared address (CGNAT) no relay can be reached: rent one with an address of its own.", seen[0].IP),
+		return notMet(fmt.Sprintf("If %s leads to this machine alone (1:1 NAT, or a router that forwards the ports), set announce.ip4: %[1]s. If the provider shares it among customers (CGNAT), no relay can be reached: rent a machine with an address of its own.", seen[0].IP),
 			"the interfaces have private addresses only; %d peers see %s", seen[0].Peers, seen[0].IP)
 	case len(own) == 0:
 		return notMet("If the provider maps a public IPv4 to this machine, set announce.ip4 to it; else rent a machine that has one.",
