@@ -189,7 +189,7 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 			faults = append(faults, err)
 		}
 	}
-	if err := back.done(faults); err != nil {
+	if err := back.done(s.Role, faults); err != nil {
 		// Nothing is to run that may not be what the backup says.
 		return err
 	}
