@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -36,6 +37,9 @@ type Backup struct {
 // shelves are the folders below which the service may write backups.
 var shelves = []string{"/var/backups", "/srv", "/mnt", "/media"}
 
+// mounts are those of them that are there for other disks.
+var mounts = []string{"/mnt", "/media"}
+
 func (b Backup) faults() (faults []*fault) {
 	want := func(ok bool, key, format string, args ...any) {
 		if !ok {
@@ -48,7 +52,7 @@ func (b Backup) faults() (faults []*fault) {
 		_, err := b.s3()
 		want(err == nil, "to", "%v", err)
 	default:
-		want(filepath.IsAbs(b.To) && below(b.To, shelves), "to", "want a folder below %s, or s3://BUCKET/FOLDER?endpoint=https://HOST&region=REGION, not %q", strings.Join(shelves, ", "), b.To)
+		want(filepath.IsAbs(b.To) && below(b.To, shelves), "to", "want a folder below %s, or s3://BUCKET/FOLDER?endpoint=https://HOST&region=REGION", strings.Join(shelves, ", "))
 	}
 	if b.To != "" {
 		want(len(b.EncryptTo) > 0, "encrypt_to", "missing: write the public key (age1...) that the backups are encrypted to; age-keygen makes one")
@@ -56,7 +60,7 @@ func (b Backup) faults() (faults []*fault) {
 	_, err := agefile.Recipients(b.EncryptTo)
 	want(err == nil, "encrypt_to", "%v", err)
 	want(b.Keep >= 1 && b.Keep <= 1000, "keep", "want a number from 1 to 1000, not %d", b.Keep)
-	want(filepath.IsAbs(b.Credentials), "credentials", "want a path that begins with /, not %q", b.Credentials)
+	want(filepath.IsAbs(b.Credentials), "credentials", "want the path of a file, which begins with /; the access key stands in that file")
 	return faults
 }
 
@@ -94,7 +98,8 @@ func (b Backup) s3() (S3, error) {
 		case key == "endpoint":
 			e, err := url.Parse(values[0])
 			if err != nil || e.Host == "" || e.User != nil || e.RawQuery != "" || strings.Trim(e.Path, "/") != "" || e.Scheme != "https" && (e.Scheme != "http" || !isOwn(e.Hostname())) {
-				return S3{}, fmt.Errorf("want an endpoint such as https://s3.example.org, not %q", values[0])
+				// It may have a password in it.
+				return S3{}, errors.New("want an endpoint such as https://s3.example.org, without a user or anything else")
 			}
 			out.Endpoint, out.Plain = e.Host, e.Scheme == "http"
 		default:
@@ -154,12 +159,27 @@ func (d folder) Remove(_ context.Context, name string) error {
 	return os.Remove(filepath.Join(string(d), name))
 }
 
+// sameDisk says whether two folders are on one file system.
+func sameDisk(a, b string) (bool, error) {
+	var at, other syscall.Stat_t
+	if err := errors.Join(syscall.Stat(a, &at), syscall.Stat(b, &other)); err != nil {
+		return false, err
+	}
+	return at.Dev == other.Dev, nil
+}
+
 // place is where backups go, and the folder in which one is written first.
 func (m *Machine) place(b Backup) (p Place, spool string, err error) {
 	if !strings.HasPrefix(b.To, "s3:") {
 		dir := m.path(b.To)
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			return nil, "", fmt.Errorf("backup.to: there is no folder %s: make it, or mount what belongs there", b.To)
+		}
+		// What hangs there is another disk; without it the backup would lie on this one.
+		if below(b.To, mounts) {
+			if same, err := sameDisk(dir, m.path("/")); err != nil || same {
+				return nil, "", errors.Join(err, fmt.Errorf("backup.to: nothing is mounted at %s: mount it, or name a folder below /var/backups or /srv", b.To))
+			}
 		}
 		return folder(dir), dir, nil
 	}
@@ -251,15 +271,22 @@ func (m *Machine) programBackup(ctx context.Context, p *program, w *tar.Writer) 
 		err := readBackup(in, func(program string, h *tar.Header, content io.Reader) error {
 			return copyEntry(w, p.name+"/"+h.Name, h, content)
 		})
-		in.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
 		done <- err
+		in.CloseWithError(cmp.Or(err, io.ErrClosedPipe))
 	}()
 	r, err := m.run(ctx, Command{User: p.name, Args: []string{p.name, "backup", "--config", p.config, "-"}, Stdout: out})
-	out.Close()
-	why := <-done
 	if err == nil {
 		err = r.failed(p.name + " backup")
 	}
+	select {
+	case why := <-done:
+		// It was over before the program was: that the program then could not write on
+		// says nothing.
+		return cmp.Or(why, err)
+	default:
+	}
+	out.Close()
+	why := <-done
 	return cmp.Or(err, why)
 }
 
@@ -418,15 +445,19 @@ func (m *Machine) Backup(ctx context.Context, say func(string, ...any)) error {
 	defer unlock()
 	last := m.backups(s)
 	last.Tried, last.Fault = time.Now().UTC().Truncate(time.Second), ""
-	name := fmt.Sprintf("%s%s.age", backupPrefix(s), last.Tried.Format(backupStamp))
-	size, err := m.backUp(ctx, s, name)
+	var size int64
+	prefix, err := m.backupPrefix(ctx, s)
+	name := prefix + last.Tried.Format(backupStamp) + ".age"
+	if err == nil {
+		size, err = m.backUp(ctx, s, prefix, name)
+	}
 	if err != nil {
 		last.Fault = err.Error()
 	} else {
 		last.Made, last.Name, last.Size = last.Tried, name, size
 		say("wrote %s, %d bytes, to %s", name, size, last.To)
 		// A good backup is one, even where an old one cannot be removed.
-		if err = m.prune(ctx, s, name, say); err != nil {
+		if err = m.prune(ctx, s, prefix, name, say); err != nil {
 			err = fmt.Errorf("remove old backups: %w", err)
 			last.Fault = err.Error()
 		}
@@ -437,12 +468,52 @@ func (m *Machine) Backup(ctx context.Context, say func(string, ...any)) error {
 
 const backupStamp = "20060102T150405Z"
 
-func backupPrefix(s Settings) string { return "relay-appliance_" + s.machineName() + "_" }
+// backupPrefix is what the names of this machine's backups begin with. A machine that has
+// the same settings, but another identity, is another one: it must not remove what may be
+// all that is left of the one before.
+func (m *Machine) backupPrefix(ctx context.Context, s Settings) (string, error) {
+	sum := sha256.New()
+	for _, p := range programs {
+		if !p.needed(s.Role) {
+			continue
+		}
+		id, err := m.knownAs(ctx, p)
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintln(sum, p.name, id)
+	}
+	return fmt.Sprintf("relay-appliance_%s_%x_", s.machineName(), sum.Sum(nil)[:4]), nil
+}
 
-// spoolPrefix is of a backup that is being written.
-const spoolPrefix = ".relay-appliance-backup-"
+// knownAs is what others know a program by: a relay's peer ID, a monitor's log key.
+func (m *Machine) knownAs(ctx context.Context, p *program) (string, error) {
+	r, err := m.run(ctx, Command{User: p.name, Args: p.public})
+	if err == nil {
+		err = r.failed("ask " + p.name + " for its identity")
+	}
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(r.Stdout)
+	if p.name == "relaymon" {
+		var keys Watching
+		if err := json.Unmarshal([]byte(id), &keys); err != nil {
+			return "", fmt.Errorf("ask %s for its identity: %w", p.name, err)
+		}
+		id = keys.LogKey
+	}
+	if id == "" {
+		return "", fmt.Errorf("%s does not say what its identity is", p.name)
+	}
+	return id, nil
+}
 
-func (m *Machine) backUp(ctx context.Context, s Settings, name string) (size int64, err error) {
+// spoolPrefix is of a backup that is being written. The machine's own prefix follows: a
+// folder may be several machines'.
+const spoolPrefix = ".writing-"
+
+func (m *Machine) backUp(ctx context.Context, s Settings, prefix, name string) (size int64, err error) {
 	to, err := agefile.Recipients(s.Backup.EncryptTo)
 	if err != nil {
 		return 0, err
@@ -452,12 +523,12 @@ func (m *Machine) backUp(ctx context.Context, s Settings, name string) (size int
 		return 0, err
 	}
 	// What a power cut left.
-	if old, err := filepath.Glob(filepath.Join(spool, spoolPrefix+"*")); err == nil {
+	if old, err := filepath.Glob(filepath.Join(spool, spoolPrefix+prefix+"*")); err == nil {
 		for _, f := range old {
 			_ = os.Remove(f)
 		}
 	}
-	f, err := os.CreateTemp(spool, spoolPrefix+"*")
+	f, err := os.CreateTemp(spool, spoolPrefix+prefix+"*")
 	if err != nil {
 		return 0, err
 	}
@@ -484,22 +555,23 @@ func (m *Machine) backUp(ctx context.Context, s Settings, name string) (size int
 }
 
 // prune removes the oldest of this machine's backups. Others' files are not looked at.
-func (m *Machine) prune(ctx context.Context, s Settings, made string, say func(string, ...any)) error {
+func (m *Machine) prune(ctx context.Context, s Settings, prefix, made string, say func(string, ...any)) error {
 	place, _, err := m.place(s.Backup)
 	if err != nil {
 		return err
 	}
-	names, err := place.List(ctx, backupPrefix(s))
+	names, err := place.List(ctx, prefix)
 	if err != nil {
 		return err
 	}
-	ours := regexp.MustCompile(`^` + regexp.QuoteMeta(backupPrefix(s)) + `[0-9]{8}T[0-9]{6}Z\.age$`)
+	ours := regexp.MustCompile(`^` + regexp.QuoteMeta(prefix) + `[0-9]{8}T[0-9]{6}Z\.age$`)
 	names = slices.DeleteFunc(names, func(n string) bool { return !ours.MatchString(n) })
 	if !slices.Contains(names, made) {
 		return fmt.Errorf("%s is not among what is there: nothing is removed", made)
 	}
-	// The new one stays even where the clock was put back.
-	names = slices.DeleteFunc(names, func(n string) bool { return n == made })
+	// The new one stays. What bears a later time is of a clock that was wrong, then or now:
+	// it neither goes nor counts.
+	names = slices.DeleteFunc(names, func(n string) bool { return n >= made })
 	slices.Sort(names)
 	for _, n := range names[:max(0, len(names)-(s.Backup.Keep-1))] {
 		if err := place.Remove(ctx, n); err != nil {

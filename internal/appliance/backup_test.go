@@ -1,12 +1,15 @@
 package appliance
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -71,15 +74,20 @@ func TestBackupIntoAFolder(t *testing.T) {
 	if got := f.lines(); !strings.HasPrefix(got, "FAILED 20") || !strings.Contains(got, "there is no folder") || !strings.HasSuffix(got, "sudo relay-appliance backup") {
 		t.Errorf("without the folder: %q", got)
 	}
-	foreign := []string{"notes.txt", "relay-appliance_other.test_20200101T000000Z.age", "relay-appliance_relay.test_20200101T000000Z.age.sig", "relay-appliance_relay.test_2020.age"}
+	prefix, err := f.backupPrefix(t.Context(), mustSettings(t, f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Among them that of another machine with the same settings, and one of a wrong clock.
+	foreign := []string{spoolPrefix + "relay-appliance_other.test_01234567_1", prefix + "29990101T000000Z.age", "relay-appliance_relay.test_01234567_20200101T000000Z.age", "notes.txt", "relay-appliance_other.test_20200101T000000Z.age", prefix + "20200101T000000Z.age.sig", prefix + "2020.age"}
 	for _, name := range foreign {
 		f.file(shelf+"/"+name, "x")
 	}
 	// What a power cut left of one.
-	f.file(shelf+"/"+spoolPrefix+"1", "half")
+	f.file(shelf+"/"+spoolPrefix+prefix+"1", "half")
 	var older []string
 	for day := range 4 {
-		older = append(older, fmt.Sprintf("relay-appliance_relay.test_2020010%dT000000Z.age", day+1))
+		older = append(older, fmt.Sprintf("%s2020010%dT000000Z.age", prefix, day+1))
 		f.file(shelf+"/"+older[day], "x")
 	}
 	// Nothing goes before the new one is there.
@@ -98,7 +106,7 @@ func TestBackupIntoAFolder(t *testing.T) {
 	want := slices.Concat(foreign, older[2:])
 	var made string
 	for _, n := range names {
-		if strings.HasPrefix(n, "relay-appliance_relay.test_2") && !strings.HasPrefix(n, "relay-appliance_relay.test_2020") {
+		if strings.HasPrefix(n, prefix+time.Now().UTC().Format("2006")) {
 			made = n
 		}
 	}
@@ -191,7 +199,11 @@ func TestBackupIntoABucketThatFails(t *testing.T) {
 	if err := os.Chmod(f.path("/etc/relay-appliance/s3-credentials"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	old := filepath.Join(dir, "relay-appliance_relay.test_20200101T000000Z.age")
+	prefix, err := f.backupPrefix(t.Context(), mustSettings(t, f))
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := filepath.Join(dir, prefix+"20200101T000000Z.age")
 	if err := os.WriteFile(old, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -229,5 +241,93 @@ func TestBackupLines(t *testing.T) {
 	b.Made = now.Add(-10 * time.Hour)
 	if got := strings.Join(b.lines(now), "\n"); got != "2026-12-10 02:00 UTC, 2 kB, in "+shelf {
 		t.Errorf("good: %q", got)
+	}
+}
+
+func mustSettings(t *testing.T, f *fake) Settings {
+	t.Helper()
+	s, err := f.Settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// A machine is known by its identity, not by its settings, and has to have one.
+func TestBackupPrefix(t *testing.T) {
+	f := newFake(t)
+	if err := f.firstBoot(good); err != nil {
+		t.Fatal(err)
+	}
+	s := mustSettings(t, f)
+	one, err := f.backupPrefix(t.Context(), s)
+	if err != nil || !regexp.MustCompile(`^relay-appliance_relay\.test_[0-9a-f]{8}_$`).MatchString(one) {
+		t.Fatalf("%q, %v", one, err)
+	}
+	for command, answer := range map[string]string{"relayd id": "12D3KooWother\n", "relaymon keys": `{"log_key": "other"}`} {
+		was := f.answer[command]
+		f.answer[command] = Result{Stdout: answer}
+		if other, err := f.backupPrefix(t.Context(), s); err != nil || other == one {
+			t.Errorf("another of %s: %q, %v", command, other, err)
+		}
+		for _, r := range []Result{{}, {Stdout: "{}"}, {Code: 1}} {
+			if f.answer[command] = r; r.Stdout == "{}" && command == "relayd id" {
+				continue // as good as any
+			}
+			if other, err := f.backupPrefix(t.Context(), s); err == nil {
+				t.Errorf("%s says %+v: %q", command, r, other)
+			}
+		}
+		f.answer[command] = was
+	}
+	if again, err := f.backupPrefix(t.Context(), s); err != nil || again != one {
+		t.Errorf("again: %q, %v", again, err)
+	}
+}
+
+// A folder below /mnt on which nothing is mounted is this machine's own disk.
+func TestBackupWhereNothingIsMounted(t *testing.T) {
+	f := newFake(t)
+	for _, to := range []string{"/mnt/usb", "/media/usb/relay"} {
+		if err := os.MkdirAll(f.path(to), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := f.place(Backup{To: to}); err == nil || !strings.Contains(err.Error(), "nothing is mounted at "+to) {
+			t.Errorf("%s: %v", to, err)
+		}
+	}
+	// Another file system that is always there.
+	if err := os.Symlink("/proc", f.path("/mnt/other")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.place(Backup{To: "/mnt/other"}); err != nil {
+		t.Error(err)
+	}
+}
+
+type brokenDisk struct{ error }
+
+func (b brokenDisk) Write([]byte) (int, error) { return 0, b.error }
+
+// That a program cannot write on is what follows from a full disk, and not said instead.
+func TestBackupSaysTheCause(t *testing.T) {
+	f := newFake(t)
+	full := errors.New("the disk is full")
+	exec := f.Exec
+	f.Exec = func(ctx context.Context, c Command) (Result, error) {
+		if r, err := exec(ctx, c); err != nil || r.Code == 0 {
+			return r, err
+		}
+		return Result{Code: 1, Stderr: "broken pipe"}, nil
+	}
+	for _, p := range programs {
+		if err := f.programBackup(t.Context(), p, tar.NewWriter(brokenDisk{full})); !errors.Is(err, full) {
+			t.Errorf("%s: %v", p.name, err)
+		}
+	}
+	f.Exec = exec
+	f.fails["relayd backup"] = "no key"
+	if err := f.programBackup(t.Context(), programs[0], tar.NewWriter(io.Discard)); err == nil || err.Error() != "relayd backup: no key" {
+		t.Error(err)
 	}
 }

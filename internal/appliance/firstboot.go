@@ -29,15 +29,17 @@ type Report struct {
 	// After is when it ended, or began while it is under way, in seconds since the kernel
 	// started.
 	After float64 `json:"after_seconds,omitempty"`
+	// Limit is how long it may take, while it is under way.
+	Limit float64 `json:"limit_seconds,omitempty"`
 }
 
 const reportPath = runDir + "/first-boot.json"
 
 // bootTime bounds the whole: a certificate is waited for, a slow machine boots. What is
-// under way for longer than brokenOff was ended.
+// under way for brokenOff more than its limit was ended.
 const (
 	bootTime  = 10 * time.Minute
-	brokenOff = bootTime + 3*time.Minute
+	brokenOff = 3 * time.Minute
 )
 
 // FirstBoot puts the settings into effect, and tells say what it does. Without
@@ -50,7 +52,7 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	r := Report{At: time.Now().UTC().Truncate(time.Second), Set: true, Running: true}
+	r := Report{At: time.Now().UTC().Truncate(time.Second), Set: true, Running: true, Limit: limit.Seconds()}
 	unlock, err := m.lock()
 	if err != nil {
 		return err
@@ -77,7 +79,7 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 		// It may be run by hand, after the unit has failed.
 		_, err = m.run(ctx, Command{Args: []string{"systemctl", "reset-failed", "relay-appliance-first-boot.service"}})
 	}
-	r.Running, r.Again = false, errors.Is(err, errLater)
+	r.Running, r.Limit, r.Again = false, 0, errors.Is(err, errLater)
 	r.After, _ = m.uptime()
 	var faults []string
 	if q := network(m.interfaces()); q.Outcome == status.NotMet {
@@ -187,7 +189,7 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 			faults = append(faults, err)
 		}
 	}
-	if err := back.done(faults); err != nil {
+	if err := back.done(s.Role, faults); err != nil {
 		// Nothing is to run that may not be what the backup says.
 		return err
 	}

@@ -158,7 +158,7 @@ func (f *fake) exec(ctx context.Context, c Command) (Result, error) {
 		}
 		if c.Args[1] == "init" {
 			f.did = append(f.did, line)
-			f.answer[c.Args[0]+" id"], f.answer[c.Args[0]+" keys"] = Result{}, Result{Stdout: `{"log_key": "alpha+1", "witness_key": "alpha+2"}`}
+			f.answer[c.Args[0]+" id"], f.answer[c.Args[0]+" keys"] = Result{Stdout: "12D3KooWfake\n"}, Result{Stdout: `{"log_key": "alpha+1", "witness_key": "alpha+2"}`}
 		}
 		return Result{}, nil
 	case "/usr/sbin/sshd":

@@ -26,6 +26,7 @@ type program struct {
 	// check, exists and create are its commands for the configuration FILE: is it
 	// good, is there an identity, make one.
 	check, exists, create []string
+	public                []string // prints what others know it by
 }
 
 // monitorListen is where the monitor serves its pages on this machine.
@@ -58,6 +59,7 @@ var programs = []*program{
 		check:  []string{"relayd", "config", "--config", "FILE"},
 		exists: []string{"relayd", "id", "--config", "FILE"},
 		create: []string{"relayd", "init", "--config", "FILE"},
+		public: []string{"relayd", "id", "--config", "/etc/relayd/relayd.yaml"},
 	},
 	{
 		name: "relaymon", config: "/etc/relaymon/relaymon.yaml", mode: 0o640,
@@ -83,6 +85,7 @@ var programs = []*program{
 		check:  []string{"relaymon", "config", "FILE"},
 		exists: []string{"relaymon", "keys", "--config", "FILE"},
 		create: []string{"relaymon", "init", "--config", "FILE"},
+		public: []string{"relaymon", "keys", "--json", "--config", "/etc/relaymon/relaymon.yaml"},
 	},
 }
 

@@ -238,6 +238,12 @@ func TestStartThatWaitsForNobody(t *testing.T) {
 	s.file(SettingsPath, relayOnly)
 	s.wantPage(s.at("800.0", true), "set-up      under way")
 	s.wantPage(s.at("900.0", false), "NOT SET UP: first boot was broken off: run it again\n")
+	// A restore may take longer.
+	if err := s.keep(&Report{Set: true, Running: true, After: 24, Limit: (bootTime + restoreTime).Seconds()}); err != nil {
+		t.Fatal(err)
+	}
+	s.wantPage(s.at("2500.0", false), "set-up      under way")
+	s.wantPage(s.at("2700.0", false), "NOT SET UP: first boot was broken off: run it again\n")
 	if err := s.firstBoot("role: relais\n"); err == nil {
 		t.Fatal("no error")
 	}

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -95,7 +96,16 @@ func readBalancer(b []byte) (out []netip.Addr) {
 type publicAddress struct {
 	IP4  netip.Addr `json:"ip4"`
 	From string     `json:"from"` // who named it
+	// At and Instance are the provider and its name of the machine: a copy of the disk is
+	// another machine.
+	At       string `json:"at"`
+	Instance string `json:"instance"`
 }
+
+// namesNone is the answer of who must know that there is no address; who it was.
+type namesNone string
+
+func (n namesNone) Error() string { return string(n) + " names none" }
 
 // findPublic completes the settings of a relay with the public IPv4 address that its
 // provider maps to it, where the settings name none and no interface has one. What it
@@ -120,7 +130,7 @@ func (m *Machine) findPublic(ctx context.Context, s Settings, say func(string, .
 	if err != nil {
 		return s, err
 	}
-	n, natted, err := m.natting()
+	n, instance, natted, err := m.natting()
 	if err != nil {
 		return s, err
 	}
@@ -129,11 +139,18 @@ func (m *Machine) findPublic(ctx context.Context, s Settings, say func(string, .
 		return s, nil
 	}
 	found, err := m.askPublic(ctx, n, s.Domain)
+	found.At, found.Instance = n.name, instance
+	if before.At != n.name || before.Instance != instance {
+		before = publicAddress{}
+	}
 	switch {
 	case err == nil && before.IP4.IsValid() && before.IP4 != found.IP4:
 		say("the public IPv4 address is %s now, was %s, says %s: relayd announces it; see that the A record of %s names it", found.IP4, before.IP4, found.From, s.Domain)
 	case err == nil:
 		say("the public IPv4 address is %s, says %s: relayd announces it", found.IP4, found.From)
+	case before.IP4.IsValid() && errors.As(err, new(namesNone)):
+		say("the public IPv4 address %s is no longer announced: %v: set announce.ip4 in %s if it has another; the bounty needs one", before.IP4, err, SettingsPath)
+		return s, os.Remove(m.path(publicAddressPath))
 	case before.IP4.IsValid():
 		say("the public IPv4 address is taken to be %s still, as %s said before: %v", before.IP4, before.From, err)
 		found = before
@@ -174,6 +191,7 @@ func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (publ
 	defer cancel()
 	from := "the metadata service of " + n.name
 	addrs, err := m.askMetadata(ctx, n)
+	silent := err // whoever did not answer may know one
 	if len(addrs) == 0 && n.dns {
 		from = "the A record of " + domain
 		addrs, err = m.lookup(ctx, domain)
@@ -182,12 +200,14 @@ func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (publ
 	switch {
 	case err != nil:
 		return publicAddress{}, err
+	case len(addrs) == 0 && silent != nil:
+		return publicAddress{}, fmt.Errorf("%s names none, and %w", from, silent)
 	case len(addrs) == 0:
-		return publicAddress{}, fmt.Errorf("%s names none", from)
+		return publicAddress{}, namesNone(from)
 	case len(addrs) > 1:
 		return publicAddress{}, fmt.Errorf("%s names several: %v", from, addrs)
 	}
-	return publicAddress{addrs[0].Unmap(), from}, nil
+	return publicAddress{IP4: addrs[0].Unmap(), From: from}, nil
 }
 
 // askMetadata returns the public addresses that the service names. None without an error:
@@ -250,25 +270,27 @@ func (m *Machine) metadata(ctx context.Context, method, path string, header map[
 	return bytes.TrimSpace(b), nil
 }
 
-// natting is the provider that cloud-init found, if it is one that maps addresses.
-func (m *Machine) natting() (natting, bool, error) {
+// natting is the provider that cloud-init found, if it is one that maps addresses, and
+// what it calls the machine.
+func (m *Machine) natting() (n natting, instance string, ok bool, err error) {
 	b, err := m.readFile(instanceDataPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return natting{}, false, nil
+		return natting{}, "", false, nil
 	}
 	var data struct {
 		V1 struct {
-			Name string `json:"cloud_name"`
+			Name     string `json:"cloud_name"`
+			Instance string `json:"instance_id"`
 		} `json:"v1"`
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &data)
 	}
 	if err != nil {
-		return natting{}, false, fmt.Errorf("read what cloud-init says of the provider: %w", err)
+		return natting{}, "", false, fmt.Errorf("read what cloud-init says of the provider: %w", err)
 	}
-	n, ok := nattings[data.V1.Name]
-	return n, ok, nil
+	n, ok = nattings[data.V1.Name]
+	return n, data.V1.Instance, ok, nil
 }
 
 func (m *Machine) loadPublic() (publicAddress, error) {

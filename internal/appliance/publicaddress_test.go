@@ -182,8 +182,41 @@ func TestPublicAddressChanges(t *testing.T) {
 	boot("203.0.113.10", "is 203.0.113.10 now, was 203.0.113.9")
 	f.noService()
 	boot("203.0.113.10", "is taken to be 203.0.113.10 still")
+	// A copy of the disk is another machine, whose address is not known.
+	data := f.text(instanceDataPath)
+	f.file(instanceDataPath, strings.ReplaceAll(data, "i-0123456789abcdef0", "i-fedcba9876543210f"))
+	boot("", "was not found: the metadata service of Amazon EC2 gives no token")
+	f.file(instanceDataPath, data)
+	boot("203.0.113.10", "is taken to be 203.0.113.10 still")
+	f.instanceData("openstack")
+	boot("", "was not found: ask the metadata service of OpenStack")
+	// Who knows it says that there is none any more.
+	f.file(instanceDataPath, data)
+	f.service(nil, "X-aws-ec2-metadata-token", "secret")
+	boot("", "203.0.113.10 is no longer announced: the metadata service of Amazon EC2 names none")
+	f.noService()
+	boot("", "was not found")
+	if f.has(publicAddressPath) {
+		t.Error("what was found before is still there")
+	}
 	f.file(publicAddressPath, "{")
 	if err := f.firstBoot(relaySettings); err == nil || !strings.Contains(err.Error(), "delete it") {
 		t.Errorf("with what was found before broken: %v", err)
+	}
+}
+
+// That DNS names none says nothing while the service does not answer.
+func TestPublicAddressOfTwo(t *testing.T) {
+	f := newFake(t)
+	f.cards = []Interface{loopback, card("10.0.0.4")}
+	f.instanceData("azure")
+	f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }
+	f.service(map[string]string{azureDirect: "203.0.113.9"}, "Metadata", "true")
+	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.9" {
+		t.Fatalf("%v, %q", err, f.said)
+	}
+	f.noService()
+	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.9" || !strings.Contains(strings.Join(f.said, "\n"), "is taken to be 203.0.113.9 still") {
+		t.Errorf("%v, %q", err, f.said)
 	}
 }

@@ -52,12 +52,13 @@ func (r Restore) faults() (faults []*fault) {
 			faults = append(faults, &fault{"restore." + key, fmt.Sprintf(format, args...)})
 		}
 	}
+	// What was written in a wrong place may be a secret: none of it is repeated.
 	for _, f := range []struct{ key, path string }{{"from", r.From}, {"identity", r.Identity}} {
-		want(!filepath.IsAbs(f.path) || !below(f.path, unseen), f.key, "first boot does not see what is below %s, where %q is: put it below /var/backups or /mnt", strings.Join(unseen, ", "), f.path)
+		want(!filepath.IsAbs(f.path) || !below(f.path, unseen), f.key, "first boot does not see what is below %s, where this file is: put it below /var/backups or /mnt", strings.Join(unseen, ", "))
 	}
-	want(r.From == "" || filepath.IsAbs(r.From) || isURL(r.From, "https"), "from", "want a path that begins with / or a URL that begins with https://, not %q", shown(r.From))
-	want(filepath.IsAbs(r.Identity), "identity", "want the path of the file with the secret key, not %q", r.Identity)
-	want(r.SHA256 == "" || sumPattern.MatchString(r.SHA256), "sha256", "want 64 digits as sha256sum prints them, not %q", r.SHA256)
+	want(r.From == "" || filepath.IsAbs(r.From) || isURL(r.From, "https"), "from", "want a path that begins with / or a URL that begins with https://, not %s", shown(r.From))
+	want(filepath.IsAbs(r.Identity), "identity", "want the path of the file with the secret key, which begins with /; the key itself stands in that file")
+	want(r.SHA256 == "" || sumPattern.MatchString(r.SHA256), "sha256", "want 64 digits as sha256sum prints them, not %.70q", r.SHA256)
 	return faults
 }
 
@@ -68,11 +69,17 @@ func (s Settings) onlyRestores() bool {
 	return reflect.DeepEqual(s, want)
 }
 
-// shown is an address without what may be a password in it.
+// shown is an address without what may be a password in it. Where a part of one may have
+// been taken for something else, nothing of it is shown.
 func shown(from string) string {
 	u, err := url.Parse(from)
-	if err != nil || u.Host == "" {
+	switch {
+	case err != nil || u.User != nil || u.Opaque != "":
+		return "what restore.from names"
+	case u.Host == "" && filepath.IsAbs(from):
 		return from
+	case u.Host == "":
+		return "what restore.from names"
 	}
 	return u.Scheme + "://" + u.Host + u.Path
 }
@@ -88,9 +95,15 @@ const (
 type restored struct {
 	From string    `json:"from"` // the SHA-256 sum of restore.from, which may have a password in it
 	At   time.Time `json:"at"`
-	// Programs are those that had their identity then. One that has lost it gets it from
-	// there again; one that came later begins anew.
+	// Programs are those that got their identity from it. One that has lost it gets it from
+	// there again.
 	Programs []string `json:"programs"`
+	// Begun is the program that is being restored: after a power cut nobody else knows
+	// from where its identity is.
+	Begun string `json:"begun,omitempty"`
+	// Done: all that the role needed then is restored. A program that came later begins
+	// anew.
+	Done bool `json:"done,omitempty"`
 }
 
 // restore is a backup from which programs get their data. A nil one is none.
@@ -103,8 +116,9 @@ type restore struct {
 	parts  map[string]bool
 	text   []byte // the settings
 	loaded bool
-	before restored // with programs: it was done, by this backup
-	had    []string // the programs that have their identity
+	before restored // what was restored from this backup
+	all    bool     // nothing of another identity is to stay
+	left   []string // the programs whose identity stayed
 	err    error    // nothing is to be started
 }
 
@@ -135,8 +149,11 @@ func (m *Machine) restoring(s Settings, say func(string, ...any)) (*restore, err
 	if err != nil {
 		return nil, fmt.Errorf("read %s, which says what was restored: %w", restoredPath, err)
 	}
-	if before.From != s.Restore.mark() || s.Role == "" {
-		before = restored{}
+	if before.From != s.Restore.mark() {
+		before = restored{From: s.Restore.mark()}
+	}
+	if s.Role == "" {
+		before.Done = false
 	}
 	return &restore{m: m, of: s.Restore, say: say, path: m.path(s.Restore.From), before: before}, nil
 }
@@ -178,23 +195,12 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 	if isURL(r.of.From, "https") {
 		r.path = r.m.path(fetchedPath)
 		if err := r.m.download(ctx, r.of.From, r.path, r.say); err != nil {
+			if final := new(errFinal); !errors.As(err, final) {
+				err = fmt.Errorf("%w: %w", err, errLater)
+			}
 			return err
 		}
 		r.say("fetched the backup from %s", shown(r.of.From))
-	}
-	if r.of.SHA256 != "" {
-		f, err := os.Open(r.path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		h := sha256.New()
-		if _, err := io.Copy(h, f); err != nil {
-			return err
-		}
-		if got := hex.EncodeToString(h.Sum(nil)); got != r.of.SHA256 {
-			return fmt.Errorf("its SHA-256 sum is %s, and restore.sha256 says %s: it is another file, or a damaged one", got, r.of.SHA256)
-		}
 	}
 	r.parts = map[string]bool{}
 	return r.walk(func(program string, h *tar.Header, content io.Reader) error {
@@ -209,13 +215,30 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 }
 
 // walk reads the whole backup, and hands over each file with the program that it is of,
-// and its name there.
+// and its name there. Its sum is of the very bytes that were read: the file may be changed
+// between two passes.
 func (r *restore) walk(each func(program string, h *tar.Header, content io.Reader) error) error {
 	f, err := os.Open(r.path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if r.of.SHA256 == "" {
+		return r.read(f, each)
+	}
+	h := sha256.New()
+	in := io.TeeReader(f, h)
+	err = r.read(in, each)
+	if _, rest := io.Copy(io.Discard, in); rest != nil {
+		return errors.Join(err, rest)
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != r.of.SHA256 {
+		return fmt.Errorf("its SHA-256 sum is %s, and restore.sha256 says %s: it is another file, or a damaged one", got, r.of.SHA256)
+	}
+	return err
+}
+
+func (r *restore) read(f io.Reader, each func(program string, h *tar.Header, content io.Reader) error) error {
 	plain, err := agefile.Open(f, r.ids)
 	switch {
 	case errors.Is(err, agefile.ErrWrongKey):
@@ -244,6 +267,18 @@ func (r *restore) settings(ctx context.Context) (Settings, error) {
 	s, err := ParseSettings(filepath.Base(SettingsPath), r.text)
 	if err != nil {
 		return fail(err)
+	}
+	// Nothing is changed yet.
+	r.all = true
+	for _, p := range programs {
+		// One that cannot be asked has no identity, or is looked at again later.
+		if !p.needed(s.Role) || r.has(p) {
+			continue
+		}
+		if res, err := r.m.run(ctx, Command{User: p.name, Args: with(p.exists, p.config)}); err == nil && res.Code == 0 {
+			r.err = r.notEmpty(p)
+			return Settings{}, r.err
+		}
 	}
 	s.Restore = r.of
 	said, err := yaml.Marshal(map[string]any{"restore": given(map[string]any{"from": r.of.From, "identity": r.of.Identity, "sha256": r.of.SHA256})})
@@ -281,16 +316,44 @@ func without(text, key string) string {
 	return strings.Join(slices.Concat(all[:from-1], all[to-1:]), "")
 }
 
+// has says whether a program has its identity from this backup.
+func (r *restore) has(p *program) bool {
+	return slices.Contains(r.before.Programs, p.name) || r.before.Begun == p.name
+}
+
+// notEmpty is a fault where a whole machine is to come from the backup.
+func (r *restore) notEmpty(p *program) error {
+	return fmt.Errorf("restore %s: %s has another identity here already, and it is never overwritten: stop %s and move what is in its data folder (/var/lib/%s) away, or write the role and the rest of the settings, with which it stays", shown(r.of.From), p.name, p.name, p.name)
+}
+
+// note keeps what was restored.
+func (r *restore) note() error {
+	r.before.At = time.Now().UTC().Truncate(time.Second)
+	b, err := json.Marshal(r.before)
+	if err != nil {
+		return err
+	}
+	return r.m.write(restoredPath, append(b, '\n'), 0o600)
+}
+
 // program puts a program's part of the backup into its data folder, if it has no
 // identity there.
 func (r *restore) program(ctx context.Context, p *program, exists bool) (done bool, err error) {
+	fail := func(err error) (bool, error) {
+		r.err = err
+		return false, err
+	}
 	switch {
 	case r == nil:
 		return false, nil
-	case exists && len(r.before.Programs) > 0, !exists && len(r.before.Programs) > 0 && !slices.Contains(r.before.Programs, p.name):
+	case r.before.Done && (exists || !r.has(p)):
 		return false, nil
+	case exists && r.has(p):
+		return false, r.took(p) // if it was cut short
+	case exists && r.all:
+		return fail(r.notEmpty(p))
 	case exists:
-		r.had = append(r.had, p.name)
+		r.left = append(r.left, p.name)
 		r.say("restore: %s has its identity already, nothing of the backup is put over it", p.name)
 		return false, nil
 	}
@@ -298,17 +361,34 @@ func (r *restore) program(ctx context.Context, p *program, exists bool) (done bo
 		return false, err
 	}
 	if !r.parts[p.name] {
-		r.err = fmt.Errorf("restore %s: it holds nothing of %s: write the role of the machine before, and change it when all is restored", shown(r.of.From), p.name)
-		return false, r.err
+		return fail(fmt.Errorf("restore %s: it holds nothing of %s: write the role of the machine before, and change it when all is restored", shown(r.of.From), p.name))
+	}
+	r.before.Begun = p.name
+	if err := r.note(); err != nil {
+		return fail(err)
 	}
 	said, err := r.put(ctx, p)
 	if err != nil {
-		r.err = fmt.Errorf("restore %s: %w", shown(r.of.From), err)
-		return false, r.err
+		r.before.Begun = ""
+		return fail(errors.Join(fmt.Errorf("restore %s: %w", shown(r.of.From), err), r.note()))
 	}
-	r.had = append(r.had, p.name)
+	if err := r.took(p); err != nil {
+		return fail(err)
+	}
 	r.say("restored %s: %s", p.name, said)
 	return true, nil
+}
+
+// took notes that a program has its identity from the backup.
+func (r *restore) took(p *program) error {
+	if slices.Contains(r.before.Programs, p.name) && r.before.Begun != p.name {
+		return nil
+	}
+	if !slices.Contains(r.before.Programs, p.name) {
+		r.before.Programs = append(r.before.Programs, p.name)
+	}
+	r.before.Begun = ""
+	return r.note()
 }
 
 // put has the program itself unpack what is of it.
@@ -344,27 +424,33 @@ func (r *restore) put(ctx context.Context, p *program) (said string, err error) 
 }
 
 // done is after all programs had their part. Its error says that nothing is to run.
-func (r *restore) done(faults []error) error {
+func (r *restore) done(role Role, faults []error) error {
 	err := errors.Join(faults...)
 	if r == nil || !r.failed() && err != nil {
 		return nil // the fault is another one
 	}
-	if err != nil || len(r.had) == 0 {
-		return err
-	}
-	for _, name := range r.before.Programs {
-		if !slices.Contains(r.had, name) {
-			r.had = append(r.had, name)
-		}
-	}
-	b, err := json.Marshal(restored{r.of.mark(), time.Now().UTC().Truncate(time.Second), r.had})
 	if err != nil {
 		return err
 	}
-	if err := r.m.write(restoredPath, append(b, '\n'), 0o600); err != nil {
+	key := r.m.path(r.of.Identity)
+	ours := filepath.Dir(key) == filepath.Dir(r.m.path(SettingsPath)) && r.m.has(r.of.Identity)
+	if len(r.left) > 0 {
+		if ours {
+			r.say("%s stays: the backup was not restored for %s. Delete it if you do not want that; else move what is in the data folder (/var/lib/%s) away and run this again", r.of.Identity, strings.Join(r.left, " and "), r.left[0])
+		}
+		return nil
+	}
+	if !r.before.Done {
+		r.before.Done = true
+		if err := r.note(); err != nil {
+			return err
+		}
+	}
+	// A power cut may have come before this.
+	if err := os.Remove(r.m.path(fetchedPath)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if key := r.m.path(r.of.Identity); filepath.Dir(key) == filepath.Dir(r.m.path(SettingsPath)) && r.m.has(r.of.Identity) {
+	if ours {
 		if err := os.Remove(key); err != nil {
 			return err
 		}

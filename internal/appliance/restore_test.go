@@ -6,6 +6,7 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -94,7 +95,7 @@ func (f *fake) moves(c Command) Result {
 	}
 	f.put[name] = got
 	f.did = append(f.did, name+" restore")
-	f.answer[name+" id"], f.answer[name+" keys"] = Result{}, Result{Stdout: `{"log_key": "alpha+1", "witness_key": "alpha+2"}`}
+	f.answer[name+" id"], f.answer[name+" keys"] = Result{Stdout: "12D3KooWfake\n"}, Result{Stdout: `{"log_key": "alpha+1", "witness_key": "alpha+2"}`}
 	return Result{Stdout: name + " as of then\n"}
 }
 
@@ -296,22 +297,60 @@ func TestRestoreStops(t *testing.T) {
 	}
 }
 
-// An identity that is here stays; that is said once.
+// An identity that is here stays, and so does the key: nothing was restored.
 func TestRestoreLeavesAnIdentity(t *testing.T) {
+	public, secret := newKey(t)
 	f := newFake(t)
 	if err := f.firstBoot(relayOnly); err != nil {
 		t.Fatal(err)
 	}
+	f.file(keyPath, secret)
 	// Neither file nor key is looked at.
-	if err := f.firstBoot(relayOnly + moveHere); err != nil {
+	for range 2 {
+		if err := f.firstBoot(relayOnly + moveHere); err != nil {
+			t.Fatal(err)
+		}
+		f.wantDone("with an identity")
+		said := strings.Join(f.said, "\n")
+		if !strings.Contains(said, "restore: relayd has its identity already, nothing of the backup is put over it") || !strings.Contains(said, keyPath+" stays: the backup was not restored for relayd") || strings.Contains(said, "all is restored") || !f.has(keyPath) {
+			t.Errorf("it said %q", f.said)
+		}
+	}
+	// Restored for one of two programs is not all, either.
+	f.file(movedPath, string(backedUp(t, good, public)))
+	if err := f.firstBoot(good + moveHere); err != nil || f.put["relaymon"] == nil || f.put["relayd"] != nil || !f.has(keyPath) {
+		t.Errorf("one of two: %v, %q", err, f.said)
+	}
+	// With its data moved away, it is.
+	f.answer["relayd id"] = Result{Code: 1}
+	f.put["relaymon"] = nil
+	if err := f.firstBoot(""); err != nil || f.put["relayd"] == nil || f.put["relaymon"] != nil || f.has(keyPath) {
+		t.Errorf("its data were moved away: %v, %q", err, f.said)
+	}
+}
+
+// Who wants the whole machine to come from the backup does not get half of it.
+func TestRestoreAllOverAnIdentity(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	if err := f.firstBoot(good); err != nil {
 		t.Fatal(err)
 	}
-	f.wantDone("with an identity")
-	if !slices.Contains(f.said, "restore: relayd has its identity already, nothing of the backup is put over it") {
-		t.Errorf("it said %q", f.said)
+	f.file(movedPath, string(backedUp(t, relayOnly, public)))
+	f.file(keyPath, secret)
+	err := f.firstBoot(moveHere)
+	if err == nil || !strings.Contains(err.Error(), "relayd has another identity here already") || !strings.Contains(err.Error(), "/var/lib/relayd") || f.did != nil || !f.has(keyPath) || f.text(SettingsPath) != moveHere {
+		t.Errorf("%v, %q", err, f.did)
 	}
-	if err := f.firstBoot(""); err != nil || len(f.said) != 1 {
-		t.Errorf("the next time: %v, %q", err, f.said)
+	// That of a program which the backup has not does not matter.
+	f.answer["relayd id"] = Result{Code: 1}
+	if err := f.firstBoot(""); err != nil || f.put["relayd"] == nil || f.has(keyPath) {
+		t.Errorf("with its data folder empty: %v, %q", err, f.said)
+	}
+	// What was restored is no other identity.
+	f.file(keyPath, secret)
+	if err := f.firstBoot(moveHere); err != nil || f.has(keyPath) {
+		t.Errorf("again: %v", err)
 	}
 }
 
@@ -344,6 +383,77 @@ func TestRestoreGoesOn(t *testing.T) {
 		if f.put["relaymon"] == nil || !f.running["relayd"] || !f.running["relaymon"] {
 			t.Errorf("%s: not all is restored and runs", at)
 		}
+	}
+}
+
+// The power may go after a program has its data, and at the very end.
+func TestRestoreEndsLater(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	f.file(movedPath, string(backedUp(t, good, public)))
+	f.file(keyPath, secret)
+	if err := f.firstBoot(moveHere); err != nil {
+		t.Fatal(err)
+	}
+	done := f.text(restoredPath)
+	for name, text := range map[string]string{
+		"after the last program": strings.NewReplacer(`["relayd","relaymon"]`, `["relayd"]`, `,"done":true`, `,"begun":"relaymon"`).Replace(done),
+		"before it was noted":    strings.Replace(done, `,"done":true`, "", 1),
+		"before the key went":    done,
+	} {
+		f.file(restoredPath, text)
+		f.file(keyPath, secret)
+		f.file(fetchedPath, "encrypted")
+		clear(f.put)
+		if err := f.firstBoot(""); err != nil {
+			t.Fatal(err)
+		}
+		f.wantDone(name)
+		var now, then restored
+		if err := errors.Join(json.Unmarshal([]byte(f.text(restoredPath)), &now), json.Unmarshal([]byte(done), &then)); err != nil {
+			t.Fatal(err)
+		}
+		now.At = then.At
+		if d := cmp.Diff(then, now); d != "" || f.has(keyPath) || f.has(fetchedPath) || len(f.put) != 0 {
+			t.Errorf("%s: the key is there: %v, the download: %v; restored again: %d\n%s", name, f.has(keyPath), f.has(fetchedPath), len(f.put), d)
+		}
+		if !slices.Contains(f.said, "deleted "+keyPath+": all is restored") {
+			t.Errorf("%s: it said %q", name, f.said)
+		}
+	}
+	// That it failed is no power cut.
+	f = newFake(t)
+	f.file(movedPath, string(backedUp(t, good, public)))
+	f.file(keyPath, secret)
+	f.fails["relayd restore"] = "no"
+	if err := f.firstBoot(moveHere); err == nil || strings.Contains(f.text(restoredPath), "begun") {
+		t.Errorf("%v, %s", err, f.text(restoredPath))
+	}
+}
+
+// Between the look at the backup and its unpacking somebody may put another one there.
+func TestRestoreOfAFileThatChanges(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	whole := backedUp(t, relayOnly, public)
+	f.file(movedPath, string(whole))
+	f.file(keyPath, secret)
+	var buf bytes.Buffer
+	old := newFake(t)
+	old.file(SettingsPath, relayOnly)
+	if err := old.WriteBackup(t.Context(), &buf); err != nil {
+		t.Fatal(err)
+	}
+	exec := f.Exec
+	f.Exec = func(ctx context.Context, c Command) (Result, error) {
+		if len(c.Args) > 1 && c.Args[1] == "id" { // it was looked at by then
+			f.file(movedPath, string(encrypted(t, public, buf.Bytes())))
+		}
+		return exec(ctx, c)
+	}
+	err := f.firstBoot(fmt.Sprintf("restore: {from: %s, sha256: %x}\n", movedPath, sha256.Sum256(whole)))
+	if err == nil || !strings.Contains(err.Error(), "it is another file") || f.put["relayd"] != nil || !f.has(keyPath) {
+		t.Errorf("%v, %v", err, f.put)
 	}
 }
 
@@ -415,6 +525,10 @@ func TestRestoreDownload(t *testing.T) {
 			if c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want) || f.did != nil) {
 				t.Errorf("got %v, want %q; it did %q", err, c.want, f.did)
 			}
+			// The network may come later; what the server says for good stays said.
+			if r, _ := f.report(); c.want != "" && (r == nil || r.Again != (c.asked == downloads)) {
+				t.Errorf("is it tried again: %+v", r)
+			}
 			if n := asked.Load(); n != c.asked {
 				t.Errorf("it asked %d times, want %d", n, c.asked)
 			}
@@ -448,26 +562,35 @@ func TestRestoreDownload(t *testing.T) {
 func TestRestoreFaults(t *testing.T) {
 	public, _ := newKey(t)
 	for text, want := range map[string]string{
-		"restore: {from: /mnt/b.age}\nname: x\n":                            "f: role: missing: write relay, monitor or both, or leave all but restore away",
-		good + "restore: {from: b.age}\n":                                   "f:5: restore.from: want a path that begins with / or a URL",
-		good + "restore: {from: \"http://relay.test/b.age?token=x\"}\n":     `not "http://relay.test/b.age"`,
-		good + "restore: {from: /root/b.age}\n":                             "f:5: restore.from: first boot does not see what is below",
-		good + "restore: {from: /mnt/b.age, identity: /tmp/key}\n":          "f:5: restore.identity: first boot does not see",
-		good + "restore: {from: /mnt/b.age, identity: \"\"}\n":              "restore.identity: want the path",
-		good + "restore: {from: /mnt/b.age, sha256: abc}\n":                 "restore.sha256: want 64 digits",
-		good + "backup: {to: /var/backups}\n":                               "backup.encrypt_to: missing",
-		good + "backup: {to: /etc, encrypt_to: [" + public + "]}\n":         "backup.to: want a folder below /var/backups",
-		good + "backup: {to: /var/backups/../../etc}\n":                     "backup.to: want a folder below /var/backups",
-		good + "backup: {to: \"s3://b\", encrypt_to: [me]}\n":               `backup.encrypt_to: "me" is no public key`,
-		good + "backup: {to: \"s3://key:secret@bucket/x\"}\n":               "the access key stands in a file",
-		good + "backup: {to: \"s3://bucket/x?endpoint=http://s3.test\"}\n":  "want an endpoint such as https://",
-		good + "backup: {to: \"s3://bucket/x?acl=public\"}\n":               `unknown key "acl"`,
-		good + "backup: {to: \"s3://bucket/x?region=\"}\n":                  "want one value for region",
-		good + "backup: {keep: 0}\n":                                        "backup.keep: want a number from 1 to 1000",
-		good + "backup: {credentials: x}\n":                                 "backup.credentials: want a path",
-		good + "backup: {encrypt_to: [" + public + ", ssh-ed25519 AAAA]}\n": "backup.encrypt_to: ",
+		"restore: {from: /mnt/b.age}\nname: x\n":                                    "f: role: missing: write relay, monitor or both, or leave all but restore away",
+		good + "restore: {from: b.age}\n":                                           "f:5: restore.from: want a path that begins with / or a URL",
+		good + "restore: {from: \"http://relay.test/b.age?token=x\"}\n":             `not http://relay.test/b.age`,
+		good + "restore: {from: /root/b.age}\n":                                     "f:5: restore.from: first boot does not see what is below",
+		good + "restore: {from: /mnt/b.age, identity: /tmp/key}\n":                  "f:5: restore.identity: first boot does not see",
+		good + "restore: {from: /mnt/b.age, identity: \"\"}\n":                      "restore.identity: want the path",
+		good + "restore: {from: /mnt/b.age, sha256: abc}\n":                         "restore.sha256: want 64 digits",
+		good + "backup: {to: /var/backups}\n":                                       "backup.encrypt_to: missing",
+		good + "backup: {to: /etc, encrypt_to: [" + public + "]}\n":                 "backup.to: want a folder below /var/backups",
+		good + "backup: {to: /var/backups/../../etc}\n":                             "backup.to: want a folder below /var/backups",
+		good + "backup: {to: \"s3://b\", encrypt_to: [me]}\n":                       `backup.encrypt_to: "me" is no public key`,
+		good + "backup: {to: \"s3://key:hush@bucket/x\"}\n":                         "the access key stands in a file",
+		good + "backup: {to: \"s3://bucket/x?endpoint=http://s3.test\"}\n":          "want an endpoint such as https://",
+		good + "backup: {to: \"s3://bucket/x?endpoint=https://me:hush@s3.test\"}\n": "want an endpoint such as https://",
+		good + "backup: {to: \"https://me:hush@s3.test/bucket\"}\n":                 "backup.to: want a folder below",
+		good + "restore: {from: /mnt/b.age, identity: hush}\n":                      "restore.identity: want the path",
+		good + "restore: {from: /mnt/b.age, identity: /tmp/hush}\n":                 "restore.identity: first boot does not see",
+		good + "restore: {from: \"http://me:hush@relay.test/b.age\"}\n":             "f:5: restore.from: want a path",
+		good + "restore: {from: \"http://me:hu%hush@relay.test/b\"}\n":              "f:5: restore.from: want a path",
+		good + "restore: {from: \"me:hush@relay.test/b.age\"}\n":                    "f:5: restore.from: want a path",
+		good + "restore: {from: hush}\n":                                            "f:5: restore.from: want a path",
+		good + "backup: {credentials: hush}\n":                                      "backup.credentials: want the path",
+		good + "backup: {to: \"s3://bucket/x?acl=public\"}\n":                       `unknown key "acl"`,
+		good + "backup: {to: \"s3://bucket/x?region=\"}\n":                          "want one value for region",
+		good + "backup: {keep: 0}\n":                                                "backup.keep: want a number from 1 to 1000",
+		good + "backup: {credentials: x}\n":                                         "backup.credentials: want the path",
+		good + "backup: {encrypt_to: [" + public + ", ssh-ed25519 AAAA]}\n":         "backup.encrypt_to: ",
 	} {
-		if _, err := ParseSettings("f", []byte(text)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret@") {
+		if _, err := ParseSettings("f", []byte(text)); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
 	}

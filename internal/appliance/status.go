@@ -1,6 +1,7 @@
 package appliance
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,7 +71,7 @@ func (m *Machine) glance(ctx context.Context, at *relayAt) (Status, error) {
 		return st, err
 	}
 	if st.Boot = r; r != nil {
-		if r.Running && up-r.After > brokenOff.Seconds() {
+		if r.Running && up-r.After > cmp.Or(r.Limit, bootTime.Seconds())+brokenOff.Seconds() {
 			r.Running, r.Fault = false, "first boot was broken off: run it again"
 		}
 		st.Fault = r.Fault

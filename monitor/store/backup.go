@@ -20,7 +20,8 @@ import (
 
 // Backup writes the whole log in dir, secret keys included, as a gzipped tar
 // archive. A monitor may be writing meanwhile: the archive holds the log as it was
-// at one moment.
+// at one moment. Where something is missing or damaged, so that [Restore] would refuse it,
+// nothing is written: a backup that is none would take the place of a good one.
 func Backup(dir string, w io.Writer) error {
 	var l *Log
 	var open map[string][]byte
@@ -36,12 +37,27 @@ func Backup(dir string, w io.Writer) error {
 			return fmt.Errorf("backup: %w", err)
 		}
 	}
+	c := newChecker(l)
+	c.quick = true
+	if c.content(); len(c.r.Faults) > 0 {
+		return fmt.Errorf("backup: %w", damaged("the log", c.r.Faults))
+	}
 	z := gzip.NewWriter(w)
-	b := backup{l: l, tar: tar.NewWriter(z)}
+	b := backup{l: l, known: c.known, tar: tar.NewWriter(z)}
 	if err := errors.Join(b.write(open), b.tar.Close(), z.Close()); err != nil {
 		return fmt.Errorf("backup: %w", err)
 	}
 	return nil
+}
+
+// damaged is an error that names the first of many faults.
+func damaged(what string, faults []string) error {
+	const most = 10
+	said := strings.Join(faults[:min(most, len(faults))], "; ")
+	if more := len(faults) - most; more > 0 {
+		said += fmt.Sprintf("; and %d more", more)
+	}
+	return fmt.Errorf("%s has %d faults: %s", what, len(faults), said)
 }
 
 // openFiles are the write-ahead lines that count.
@@ -58,8 +74,9 @@ func (l *Log) openFiles() (map[string][]byte, error) {
 }
 
 type backup struct {
-	l   *Log
-	tar *tar.Writer
+	l     *Log
+	known map[string]bool // the files that there must be
+	tar   *tar.Writer
 }
 
 // write goes by what the log had when it was loaded; what it has got since is left out.
@@ -85,13 +102,13 @@ func (b backup) write(open map[string][]byte) error {
 			return err
 		}
 		for ; h < l.next() && m.Contains(h); h++ {
-			if err := b.copyIfThere(blocksDir + "/" + m.String() + "/" + evidence.HourFile(h)); err != nil {
+			if err := b.copyKnown(blocksDir + "/" + m.String() + "/" + evidence.HourFile(h)); err != nil {
 				return err
 			}
 		}
 	}
 	for size := int64(1); size <= l.signed; size++ {
-		if err := b.copyIfThere(filepath.ToSlash(filepath.Join(signedDir, filepath.Base(l.checkpointPath(size))))); err != nil {
+		if err := b.copyKnown(filepath.ToSlash(filepath.Join(signedDir, filepath.Base(l.checkpointPath(size))))); err != nil {
 			return err
 		}
 	}
@@ -111,11 +128,11 @@ func (b backup) write(open map[string][]byte) error {
 	return nil
 }
 
-func (b backup) copyIfThere(name string) error {
-	if err := b.copy(name, -1); !errors.Is(err, fs.ErrNotExist) {
-		return err
+func (b backup) copyKnown(name string) error {
+	if !b.known[b.l.path(filepath.FromSlash(name))] {
+		return nil
 	}
-	return nil
+	return b.copy(name, -1)
 }
 
 // copy adds a file, or its first bytes.
@@ -190,7 +207,7 @@ func Restore(r io.Reader, dir string) (err error) {
 		return fmt.Errorf("the backup is of no log: %w", err)
 	}
 	if len(report.Faults) > 0 {
-		return fmt.Errorf("the backup has %d faults: %s", len(report.Faults), strings.Join(report.Faults, "; "))
+		return damaged("the backup", report.Faults)
 	}
 	if err := syncAll(tmp); err != nil {
 		return err

@@ -391,3 +391,59 @@ func TestBackupToABrokenPipe(t *testing.T) {
 		t.Fatalf("backup of nothing: %v", err)
 	}
 }
+
+// What is written can be restored. Without that a night's backup that is none would push
+// out the last good one.
+func TestBackupOfADamagedLog(t *testing.T) {
+	s := newSmallMonth(t)
+	evidencetest.Must(t, s.log.Close())
+	dir := s.log.dir
+	refused := 0
+	for name, data := range readTree(t, dir) {
+		path := filepath.Join(dir, filepath.FromSlash(name))
+		fi, err := os.Stat(path)
+		evidencetest.Must(t, err)
+		records := strings.HasPrefix(name, blocksDir+"/2026-11/")
+		try := func(what string) {
+			t.Helper()
+			var b bytes.Buffer
+			err := Backup(dir, &b)
+			if err != nil {
+				refused++
+				if b.Len() > 0 {
+					t.Errorf("%s %s: it has written something: %v", name, what, err)
+				}
+				if hour := strings.TrimSuffix(filepath.Base(name), ".jsonl"); records && !strings.Contains(err.Error(), "records of "+hour) {
+					t.Errorf("%s %s: %v", name, what, err)
+				}
+				return
+			}
+			if records {
+				t.Errorf("%s %s: backed up", name, what)
+			}
+			if err := Restore(&b, filepath.Join(t.TempDir(), "log")); err != nil {
+				t.Errorf("%s %s: backed up, but not to be restored: %v", name, what, err)
+			}
+		}
+		if len(data) > 0 {
+			bad := []byte(data)
+			bad[len(bad)/2] ^= 1
+			evidencetest.Must(t, os.WriteFile(path, bad, fi.Mode()))
+			try("rotten")
+			evidencetest.Must(t, os.WriteFile(path, []byte(data)[:len(data)/2], fi.Mode()))
+			try("cut")
+		}
+		evidencetest.Must(t, os.Remove(path))
+		try("gone")
+		evidencetest.Must(t, os.WriteFile(path, []byte(data), fi.Mode()))
+	}
+	if refused == 0 {
+		t.Error("nothing was refused")
+	}
+	// What it does not hold does not matter.
+	evidencetest.Must(t, os.WriteFile(filepath.Join(dir, "notes"), nil, 0o644))
+	evidencetest.Must(t, os.Chmod(filepath.Join(dir, keyFile), 0o640))
+	var b bytes.Buffer
+	evidencetest.Must(t, Backup(dir, &b))
+	evidencetest.Must(t, Restore(&b, filepath.Join(t.TempDir(), "log")))
+}

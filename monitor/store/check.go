@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -51,8 +52,7 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 	if err != nil {
 		return CheckReport{}, fmt.Errorf("check: %w", err)
 	}
-	c := checker{l: l, witnesses: known, known: make(map[string]bool), r: CheckReport{
-		Origin: l.meta.Origin, Key: l.meta.Key, First: l.meta.First, Open: l.unsealed(), Faults: []string{}}}
+	c := newChecker(l, known...)
 	for _, name := range []string{metaFile, keyFile, witnessFile, planFile, lockFile, restoredFile} {
 		c.known[l.path(name)] = true
 	}
@@ -61,16 +61,7 @@ func Check(dir string, witnesses ...string) (CheckReport, error) {
 			c.fault("%s may be read by others (mode %04o): chmod 600, and, if it may have been, start a log with a new key", l.path(name), fi.Mode().Perm())
 		}
 	}
-	c.blocks()
-	for h, w := range l.wals {
-		c.known[l.walPath(h)] = true
-		for _, r := range w.records() {
-			if err := evidence.CheckRecord(r, h); err != nil {
-				c.fault("open hour %s: %v", h, err)
-			}
-			c.attempts(r)
-		}
-	}
+	c.content()
 	if err := c.strangers(); err != nil {
 		return CheckReport{}, fmt.Errorf("check: %w", err)
 	}
@@ -83,6 +74,32 @@ type checker struct {
 	r         CheckReport
 	known     map[string]bool  // files that belong to the store
 	last      []note.Signature // under the last checkpoint
+	// quick: sealed records are those of their block, and their certificates are there;
+	// what stands in them was checked when they were written. It takes a tenth of the time.
+	quick bool
+}
+
+// certificateOf finds the certificates in the canonical JSON of a record: nothing else in
+// it has this key, and in a text the quotes are escaped.
+var certificateOf = regexp.MustCompile(`"sha256":"([0-9a-f]{64})"`)
+
+func newChecker(l *Log, witnesses ...note.Verifier) *checker {
+	return &checker{l: l, witnesses: witnesses, known: make(map[string]bool), r: CheckReport{
+		Origin: l.meta.Origin, Key: l.meta.Key, First: l.meta.First, Open: l.unsealed(), Faults: []string{}}}
+}
+
+// content looks at all that a copy of the log has, too.
+func (c *checker) content() {
+	c.blocks()
+	for h, w := range c.l.wals {
+		c.known[c.l.walPath(h)] = true
+		for _, r := range w.records() {
+			if err := evidence.CheckRecord(r, h); err != nil {
+				c.fault("open hour %s: %v", h, err)
+			}
+			c.attempts(r)
+		}
+	}
 }
 
 func (c *checker) fault(format string, a ...any) {
@@ -153,6 +170,16 @@ func (c *checker) block(h evidence.Header) {
 		c.fault("records of %s: they are not those of the block", h.Hour)
 		return
 	}
+	if c.quick {
+		for _, line := range lines {
+			for _, cert := range certificateOf.FindAllSubmatch(line, -1) {
+				if err := c.certificate(string(cert[1])); err != nil {
+					c.fault("records of %s: %v", h.Hour, err)
+				}
+			}
+		}
+		return
+	}
 	last := ""
 	for _, line := range lines {
 		r, err := evidence.DecodeRecord(line, h.Hour)
@@ -176,15 +203,22 @@ func (c *checker) attempts(r evidence.Record) {
 		if cert == nil {
 			continue
 		}
-		path := c.l.certPath(cert.SHA256)
-		if !c.known[path] {
-			c.known[path] = true
-			c.r.Certificates++
-		}
-		if _, err := c.l.certificate(cert.SHA256); err != nil {
+		if err := c.certificate(cert.SHA256); err != nil {
 			c.fault("record of %s in %s: %v", r.PeerID, r.Hour, err)
 		}
 	}
+}
+
+// certificate looks at each once.
+func (c *checker) certificate(sha string) error {
+	path := c.l.certPath(sha)
+	if c.known[path] {
+		return nil
+	}
+	c.known[path] = true
+	c.r.Certificates++
+	_, err := c.l.certificate(sha)
+	return err
 }
 
 func (c *checker) checkpoint(size int64) {
