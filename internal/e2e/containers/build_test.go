@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/arch"
 	"github.com/psf-relay/relay-appliance/internal/need"
 )
 
@@ -26,7 +27,7 @@ const (
 	commit  = "0123456789abcdef0123456789abcdef01234567"
 )
 
-var architectures = []string{"amd64", "arm64"}
+var architectures = arch.Names()
 
 // work is the folder of what is built once, for all tests: tools in it, packages in
 // debs/, images in images/.
