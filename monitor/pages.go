@@ -49,7 +49,10 @@ func (s source) Now() time.Time { return s.m.now() }
 
 func (s source) Overview() (web.Overview, error) { return s.m.overview(s.m.now()) }
 
-func (s source) Fault() string { return s.m.self(s.m.now()).Fault }
+func (s source) Health() (fault, held string) {
+	o := s.m.self(s.m.now())
+	return o.Fault, o.Held
+}
 
 func (s source) Month(relay string, month evidence.Month) (web.Month, error) {
 	return s.m.month(relay, month, s.m.now())

@@ -32,7 +32,9 @@ const (
 	askAtLast = 8 * time.Minute
 	// patience is how long a start waits for all witnesses. Then those must do
 	// whose cosignatures the rules require: a monitor that is gone for good must
-	// not keep the others from going on.
+	// not keep the others from going on. A log that came out of a backup waits
+	// for all without end, since any of them may be the only one that knows of a
+	// newer copy: there it is when the operator is asked to look.
 	patience = 20 * time.Minute
 )
 
@@ -49,7 +51,8 @@ type witnessing struct {
 	peers []*cosigner // those in force, in the roster's order
 	since time.Time   // of the first pass while the log was held
 	held  error       // why nothing is signed; nil: it is
-	final bool        // held will not pass by itself
+	final bool        // held is a verdict: no witness is compared with any more
+	stuck bool        // held may not pass by itself: the operator has to look
 	older bool        // the log was held before: it came out of a backup
 }
 
@@ -61,6 +64,7 @@ type cosigner struct {
 
 	heard bool   // it has told what it remembers, since the start
 	last  []byte // that; nil: nothing
+	knew  bool   // it has shown that it remembers this log, since the start
 	size  int64  // what it cosigned last, as far as is known
 	at    time.Time
 	err   error // of the last try
@@ -191,6 +195,7 @@ func (w *witnessing) ask(ctx context.Context, p *cosigner, now time.Time) error 
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.heard, p.last = true, last
+	p.knew = p.knew || last != nil
 	return nil
 }
 
@@ -243,6 +248,7 @@ func (w *witnessing) add(ctx context.Context, p *cosigner, old int64, now time.T
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	p.size, p.at = size, at
+	p.knew = p.knew || old > 0 // it takes no other size than the one that it remembers
 	return nil
 }
 
@@ -275,7 +281,7 @@ func (w *witnessing) hold(err error) error {
 	if w.held == nil || w.held.Error() != err.Error() {
 		w.log.Error("nothing is signed", "err", err)
 	}
-	w.held, w.final = err, true
+	w.held, w.final, w.stuck = err, true, true
 	return err
 }
 
@@ -287,9 +293,11 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 	}
 	var told [][]byte
 	var missing []string
+	known := false
 	for _, p := range peers {
 		if p.heard {
 			told = append(told, p.last)
+			known = known || p.knew
 		} else {
 			missing = append(missing, p.name)
 		}
@@ -300,15 +308,22 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 		return
 	}
 	required := w.basis().required(evidence.HourOf(now))
+	const word = "if this is the newest copy, say so with \"relaymon log release\""
 	switch {
-	case len(peers) == 0 && w.older:
-		w.wait(errors.New("the log came out of a backup, and the roster names no witness to ask whether it is the newest copy: if it is, say so with \"relaymon log release\""))
+	case w.older && len(peers) == 0:
+		w.wait(true, fmt.Errorf("the log came out of a backup, and the roster names no witness to ask whether it is the newest copy: %s", word))
+		return
+	case w.older && len(missing) > 0:
+		w.wait(waited >= patience, fmt.Errorf("the log came out of a backup, and each witness is asked whether it is the newest copy: waiting for %s; if they are gone for good, and %s", missing, word))
+		return
+	case w.older && !known:
+		w.wait(true, fmt.Errorf("the log came out of a backup, and no witness remembers anything of it: %s", word))
 		return
 	case len(missing) > 0 && waited < patience:
-		w.wait(fmt.Errorf("waiting until %s have told what they cosigned last", missing))
+		w.wait(false, fmt.Errorf("waiting until %s have told what they cosigned last", missing))
 		return
 	case len(missing) > 0 && len(told) < required:
-		w.wait(fmt.Errorf("%d of %d witnesses have told what they cosigned last, the rules require %d: waiting for %s", len(told), len(peers), required, missing))
+		w.wait(false, fmt.Errorf("%d of %d witnesses have told what they cosigned last, the rules require %d: waiting for %s", len(told), len(peers), required, missing))
 		return
 	case len(told) == 0:
 		told = [][]byte{nil} // the rules require none, or the roster names none any more
@@ -319,22 +334,23 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.held = nil
+	w.held, w.stuck = nil, false
 	w.log.Info("compared with the witnesses: this log is the newest copy", "asked", len(peers)-len(missing), "not_reached", missing)
 }
 
-// wait remembers for what the log is waiting.
-func (w *witnessing) wait(err error) {
+// wait remembers for what the log is waiting, and whether that may be a person.
+func (w *witnessing) wait(stuck bool, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.held == nil || w.held.Error() != err.Error() {
 		w.log.Warn("nothing is signed yet", "err", err)
 	}
-	w.held = err
+	w.held, w.stuck = err, stuck
 }
 
-// state is what the pages show: the witnesses, and why nothing is signed.
-func (w *witnessing) state() (list []web.Witness, held string, final bool) {
+// state is what the pages show: the witnesses, why nothing is signed, and whether the
+// operator has to look into that.
+func (w *witnessing) state() (list []web.Witness, held string, stuck bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	size := w.store.Size()
@@ -352,7 +368,7 @@ func (w *witnessing) state() (list []web.Witness, held string, final bool) {
 	if w.held != nil {
 		held = w.held.Error()
 	}
-	return list, held, w.final
+	return list, held, w.stuck
 }
 
 // cosigned are the verifier keys of the logs that this monitor witnesses: the
@@ -411,8 +427,8 @@ func (m *Monitor) addWitnesses(o *web.Overview) {
 	if m.witnessing == nil {
 		return
 	}
-	var final bool
-	if o.Witnesses, o.Held, final = m.witnessing.state(); final && o.Fault == "" {
+	var stuck bool
+	if o.Witnesses, o.Held, stuck = m.witnessing.state(); stuck && o.Fault == "" {
 		o.Fault = o.Held
 	}
 }

@@ -370,30 +370,100 @@ func TestPatience(t *testing.T) {
 	}
 }
 
+// backup returns a data folder restored of a backup that is made now, while the monitor
+// stands still.
+func (h *house) backup(s *spot) string {
+	h.t.Helper()
+	h.stop(s)
+	archive := filepath.Join(h.t.TempDir(), "backup")
+	f, err := os.Create(archive)
+	must(h.t, err)
+	must(h.t, store.Backup(filepath.Join(s.dir, "log"), f))
+	must(h.t, f.Close())
+	dir := h.t.TempDir()
+	f, err = os.Open(archive)
+	must(h.t, err)
+	must(h.t, store.Restore(f, filepath.Join(dir, "log")))
+	must(h.t, f.Close())
+	return dir
+}
+
+// wantHeld wants nothing to be signed beyond so many blocks, however long it takes, and
+// the operator to be told why, and his way out.
+func (h *house) wantHeld(s *spot, blocks int64, why string) {
+	h.t.Helper()
+	h.seal(s.m, blocks+1)
+	s.m.witnessing.pass(h.t.Context(), time.Now().Add(patience+time.Second))
+	s.m.seal((s.m.store.First() + evidence.Hour(blocks+1)).Start().Add(evidence.CloseAfter))
+	o := h.overview(s.m)
+	if s.m.store.Size() != blocks || !s.m.store.Held() {
+		h.t.Fatalf("%d blocks, want %d held", s.m.store.Size(), blocks)
+	}
+	if o.Held != o.Fault || !strings.Contains(o.Fault, why) || !strings.Contains(o.Fault, "relaymon log release") {
+		h.t.Errorf("held %q, fault %q; want a fault with %q", o.Held, o.Fault, why)
+	}
+}
+
 // A log that came out of a backup has to be compared, or released by hand.
 func TestRestoredWithoutWitnesses(t *testing.T) {
 	h := newHouse(t, 1)
 	s := h.spots[0]
 	h.seal(s.m, 1)
-	h.stop(s)
-	archive := filepath.Join(t.TempDir(), "backup")
-	f, err := os.Create(archive)
-	must(t, err)
-	must(t, store.Backup(filepath.Join(s.dir, "log"), f))
-	must(t, f.Close())
-	s.dir = t.TempDir()
-	f, err = os.Open(archive)
-	must(t, err)
-	must(t, store.Restore(f, filepath.Join(s.dir, "log")))
-	must(t, f.Close())
-	h.seal(h.start(s), 2)
-	if o := h.overview(s.m); s.m.store.Size() != 1 || !strings.Contains(o.Held, "relaymon log release") {
-		t.Fatalf("%d blocks, held %q", s.m.store.Size(), o.Held)
-	}
+	s.dir = h.backup(s)
+	h.start(s)
+	h.wantHeld(s, 1, "names no witness")
 	h.stop(s)
 	must(t, ReleaseLog(h.config(s)))
 	h.seal(h.start(s), 2)
 	wantCosigned(t, s.m, 2, 0)
+}
+
+// A backup of yesterday goes on only when the one witness that knows of today has spoken:
+// neither time nor what the others say makes up for it.
+func TestRestoredWithoutTheWitnessThatKnows(t *testing.T) {
+	h := newHouse(t, 3)
+	s, forgets, knows := h.spots[0], h.spots[1], h.spots[2]
+	h.seal(s.m, 1)
+	restored := h.backup(s)
+	h.start(s).askWitnesses(t.Context())
+	forgets.serve(nil)
+	h.seal(s.m, 3)
+	wantCosigned(t, s.m, 3, 1)
+	h.stop(s)
+
+	s.dir = restored
+	forgets.serve(forgets.m.public())
+	knows.serve(nil)
+	h.start(s)
+	h.wantHeld(s, 1, "waiting for [m3]")
+	knows.serve(knows.m.public())
+	s.m.witnessing.pass(t.Context(), time.Now().Add(2*patience))
+	if o := h.overview(s.m); !s.m.store.Held() || !strings.Contains(o.Fault, "older copy") {
+		t.Errorf("when it has spoken: held %q, fault %q", o.Held, o.Fault)
+	}
+}
+
+// Witnesses that remember nothing of a log do not know whether it is the newest copy.
+// Where one remembers it, the newest copy goes on by itself.
+func TestRestoredAmongForgetful(t *testing.T) {
+	h := newHouse(t, 3)
+	s := h.spots[0]
+	forget := func(o *spot) {
+		memory := filepath.Join(o.dir, "log", "witness")
+		must(t, os.RemoveAll(memory))
+		must(t, os.Mkdir(memory, 0o755))
+	}
+	h.seal(s.m, 1)
+	s.dir = h.backup(s)
+	forget(h.spots[1])
+	h.seal(h.start(s), 2)
+	wantCosigned(t, s.m, 2, 2)
+
+	s.dir = h.backup(s)
+	forget(h.spots[1])
+	forget(h.spots[2])
+	h.start(s)
+	h.wantHeld(s, 2, "no witness remembers anything of it")
 }
 
 // A monitor whose log has got a new key is cosigned under both around that hour,

@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -314,5 +315,29 @@ func TestFollow(t *testing.T) {
 	cancel()
 	if err := s.Follow(ctx, func(string, ...any) {}); err != nil {
 		t.Errorf("at the machine's end: %v", err)
+	}
+}
+
+// A monitor that runs and signs nothing yet, as after a move, writes no evidence.
+func TestMonitorThatSignsNothing(t *testing.T) {
+	said, code := "waiting for [m3]\n", http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, said)
+	}))
+	defer server.Close()
+	f := newFake(t)
+	ask := func() status.Requirement {
+		return facts{monitor: f.health(t.Context(), strings.TrimPrefix(server.URL, "http://"))}.monitors()
+	}
+	for range 2 {
+		if q := ask(); q.Outcome != status.Unknown || q.Found != "waiting for [m3]" {
+			t.Errorf("while it says %q: %+v", said, q)
+		}
+		code = http.StatusServiceUnavailable
+	}
+	said, code = "ok\n", http.StatusOK
+	if q := ask(); q.Outcome != status.Met {
+		t.Errorf("while it is well: %+v", q)
 	}
 }

@@ -184,9 +184,9 @@ func (m *Machine) health(ctx context.Context, listen string) error {
 		return fmt.Errorf("relaymon does not answer: %w", err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusOK {
+	said, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err == nil && resp.StatusCode == http.StatusOK && string(said) == "ok\n" {
 		return nil
 	}
-	said, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
 	return errors.Join(errors.New(oneLine(string(said))), err)
 }

@@ -7,6 +7,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"encoding/json"
 	"errors"
@@ -104,8 +105,9 @@ type Source interface {
 	// Now says which month is the running one.
 	Now() time.Time
 	Overview() (Overview, error)
-	// Fault says why nothing is judged at present; empty: all is well.
-	Fault() string
+	// Health says why nothing is judged at present, and why what is judged is not signed
+	// yet; empty: all is well.
+	Health() (fault, held string)
 	Month(relay string, month evidence.Month) (Month, error)
 	Hour(relay string, hour evidence.Hour) (history.Story, error)
 }
@@ -176,7 +178,7 @@ type handler struct {
 }
 
 // Handler serves the pages: / for people, /status.json for machines, both in parts of
-// 100 relays (?page=2), /healthz for watchdogs (503 while the monitor judges nothing);
+// 100 relays (?page=2), /healthz for watchdogs (503 while the monitor judges nothing, "ok" while it signs);
 // each relay's months and hours, as pages and as JSON; and badges.
 func Handler(source Source, log *slog.Logger) http.Handler {
 	h := &handler{source: source, log: log}
@@ -188,11 +190,12 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 		return json.NewEncoder(b).Encode(p)
 	}))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
-		if fault := h.source.Fault(); fault != "" {
+		fault, held := h.source.Health()
+		if fault != "" {
 			http.Error(w, fault, http.StatusServiceUnavailable)
 			return
 		}
-		_, _ = w.Write([]byte("ok\n"))
+		_, _ = fmt.Fprintln(w, cmp.Or(held, "ok"))
 	})
 	mux.HandleFunc("GET /relay/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../")) }))
 	mux.HandleFunc("GET /relay/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../../")) }))

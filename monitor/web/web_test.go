@@ -71,7 +71,7 @@ func (k known) Overview() (Overview, error) {
 	return k.o, k.err
 }
 
-func (k known) Fault() string { return k.o.Fault }
+func (k known) Health() (fault, held string) { return k.o.Fault, k.o.Held }
 
 func (k known) Month(relay string, m evidence.Month) (Month, error) {
 	if relay != k.o.Relays[0].PeerID || m != evidence.MonthOf(time.Now()) && m != sampleMonth().Count.Month {
@@ -417,10 +417,15 @@ func TestStatusJSON(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	if w := get(t, serve(sample(), nil), "/healthz"); w.Code != http.StatusOK {
-		t.Errorf("status %d while all is well", w.Code)
+	if w := get(t, serve(sample(), nil), "/healthz"); w.Code != http.StatusOK || w.Body.String() != "ok\n" {
+		t.Errorf("status %d, %q while all is well", w.Code, w.Body)
 	}
 	o := sample()
+	o.Held = "waiting for m2"
+	if w := get(t, serve(o, nil), "/healthz"); w.Code != http.StatusOK || w.Body.String() != "waiting for m2\n" {
+		t.Errorf("status %d, %q while nothing is signed yet", w.Code, w.Body)
+	}
+	o = sample()
 	o.Fault = "disk full"
 	if w := get(t, serve(o, nil), "/healthz"); w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "disk full") {
 		t.Errorf("status %d, %q while nothing is judged", w.Code, w.Body)

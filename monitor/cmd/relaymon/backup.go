@@ -42,7 +42,7 @@ type restoreCmd struct {
 func (restoreCmd) Help() string {
 	return `Makes the evidence log of a backup in the data folder (data_dir), where there must be none: nothing is overwritten.
 
-A backup knows nothing of what was signed after it was made. Going on from it would give one log two histories, which voids the month. So the monitor signs nothing before its witnesses have told what they cosigned last. If they know of more, bring it in from the newer copy ("relaymon log adopt"); if there is none left, start a log with a new key and tell the committee. Without witnesses, say that this is the newest copy ("relaymon log release").`
+A backup knows nothing of what was signed after it was made. Going on from it would give one log two histories, which voids the month. So the monitor signs nothing before all its witnesses have told what they cosigned last, however long that takes. If they know of more, bring it in from the newer copy ("relaymon log adopt"); if there is none left, start a log with a new key and tell the committee. Where a witness is gone for good, or none remembers the log, say yourself that this is the newest copy ("relaymon log release").`
 }
 
 func (c *restoreCmd) Run(out *cli.IO) error {
