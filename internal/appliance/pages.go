@@ -40,6 +40,12 @@ func (s Status) Text() string {
 	if s.Progress != nil {
 		s.Progress.text(line)
 	}
+	// What set-up said may have passed between two looks, before anybody logged in.
+	if b := s.Boot; b != nil && b.Set && !b.Running {
+		for i, said := range b.Said {
+			line("  %-12s %s", []string{"Set-up said", ""}[min(i, 1)], oneLine(said))
+		}
+	}
 	for _, v := range s.Services {
 		line("  %-12s %s", v.Name, v.State)
 	}

@@ -142,6 +142,10 @@ func TestPublicAddress(t *testing.T) {
 			if said := strings.Join(about, "\n"); !strings.Contains(said, c.said) || (c.said == "") != (said == "") {
 				t.Errorf("it says %q, want %q", said, c.said)
 			}
+			// For whoever looks later, too.
+			if page := f.text(issuePath); !strings.Contains(page, c.said) {
+				t.Errorf("the page lacks %q:\n%s", c.said, page)
+			}
 		})
 	}
 }

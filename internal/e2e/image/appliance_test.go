@@ -166,12 +166,7 @@ func boot(ctx context.Context, t *testing.T, s settings, services ...string) *ap
 func (a *appliance) start(ctx context.Context, t *testing.T, services ...string) {
 	t.Helper()
 	began := time.Now()
-	err := a.tryStart(ctx, t, services...)
-	if errors.Is(err, errEmulator) {
-		t.Logf("once more, since %v", err)
-		a.PowerCut()
-		err = a.tryStart(ctx, t, services...)
-	}
+	err := a.oncemore(t, func() error { return a.tryStart(ctx, t, services...) })
 	if err != nil {
 		a.showBoot(ctx, t)
 		t.Fatal(err)
@@ -185,13 +180,22 @@ func (a *appliance) start(ctx context.Context, t *testing.T, services ...string)
 	}
 }
 
-// errEmulator is a fault of QEMU's emulation with several processors: now and then one of
-// them meets the breakpoint that Linux has in its code while another one changes that code
-// (https://github.com/multipath-tcp/mptcp_net-next/issues/471). No real machine does that.
-var errEmulator = errors.New("the emulated processor broke off at a breakpoint of Linux's own (Oops: int3)")
+// oncemore starts a machine again where QEMU's emulation with several processors broke
+// off: now and then one of them meets the breakpoint that Linux has in its code while
+// another one changes that code (https://github.com/multipath-tcp/mptcp_net-next/issues/471).
+// No real machine does that.
+func (a *appliance) oncemore(t *testing.T, start func() error) error {
+	mark := a.Console.Mark()
+	err := start()
+	if err != nil && strings.Contains(a.Console.Since(mark), "Oops: int3") {
+		t.Logf("once more, since the emulated processor broke off at a breakpoint of Linux's own (Oops: int3): %v", err)
+		a.PowerCut()
+		err = start()
+	}
+	return err
+}
 
 func (a *appliance) tryStart(ctx context.Context, t *testing.T, services ...string) error {
-	mark := a.Console.Mark()
 	on := time.Now()
 	if err := a.Start(ctx); err != nil {
 		return err
@@ -202,11 +206,7 @@ func (a *appliance) tryStart(ctx context.Context, t *testing.T, services ...stri
 			return err
 		}
 	}
-	err := a.WaitReady(ctx, services...)
-	if err != nil && strings.Contains(a.Console.Since(mark), "Oops: int3") {
-		return errors.Join(errEmulator, err)
-	}
-	return err
+	return a.WaitReady(ctx, services...)
 }
 
 // showBoot puts into the test's log what the guest says of a boot that went wrong.

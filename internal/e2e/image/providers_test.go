@@ -189,11 +189,13 @@ relayd:
 // than belong to the provider.
 func (p *rented) begin(ctx context.Context, t *testing.T) {
 	t.Helper()
-	p.began = time.Now()
-	err := p.Machine.Start(ctx)
-	if err == nil {
-		err = p.ready(ctx)
-	}
+	err := p.oncemore(t, func() error {
+		p.began = time.Now()
+		if err := p.Machine.Start(ctx); err != nil {
+			return err
+		}
+		return p.ready(ctx)
+	})
 	if err != nil {
 		p.showBoot(ctx, t)
 		t.Fatal(err)
