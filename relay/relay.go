@@ -200,6 +200,12 @@ func (s *subject) HeldFrom(ip netip.Addr) int {
 	return g.HeldFrom(ip)
 }
 
+func (s *subject) TryCertificate() {
+	if s.certs != nil {
+		s.certs.TryNow(time.Now())
+	}
+}
+
 // Run serves until ctx ends; then it closes what it opened and returns nil. An
 // error says why the relay could not start, or that it did not stop in time.
 func (r *Relay) Run(ctx context.Context) (err error) {

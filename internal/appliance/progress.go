@@ -109,12 +109,10 @@ func (f facts) setUp() status.Requirement {
 
 // requirement is one of those that the relay knows about itself.
 func (f facts) requirement(name string) status.Requirement {
-	if f.relay != nil {
-		if i := slices.IndexFunc(f.relay.Requirements, func(q status.Requirement) bool { return q.Name == name }); i >= 0 {
-			return f.relay.Requirements[i]
-		}
+	if f.relay == nil {
+		return status.Status{}.Requirement(name)
 	}
-	return status.Requirement{Name: name, Outcome: status.Unknown}
+	return f.relay.Requirement(name)
 }
 
 func (f facts) relays() status.Requirement {

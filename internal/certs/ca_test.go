@@ -49,6 +49,10 @@ func TestPauses(t *testing.T) {
 	if got := k.State(now).NextTry.Sub(now); got < 9*time.Hour || got > 10*time.Hour {
 		t.Errorf("asked for a pause of 10h, it is %s", got)
 	}
+	next := k.State(now).NextTry
+	if k.TryNow(now); !k.State(now).NextTry.Equal(next) {
+		t.Error("the CA's pause was ended early")
+	}
 	refused := k.ca.asked()
 	k.checkIssued(t.Context(), now.Add(time.Hour))
 	if k.ca.asked() > refused {

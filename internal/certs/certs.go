@@ -34,6 +34,8 @@ const (
 	// CA that names a time is given it.
 	retryFirst = 30 * time.Second
 	retryLast  = 4 * time.Hour
+	// hurryEvery is how often the pause may be ended early.
+	hurryEvery = 10 * time.Minute
 	// lookEvery is the pause between looks at the certificate, and whether it is stored.
 	lookEvery = 2 * time.Second
 )
@@ -84,7 +86,6 @@ type State struct {
 type Keeper struct {
 	cfg    Config
 	loaded chan struct{} // closed with the first certificate
-	pause  time.Duration // the next one, of Keep alone
 
 	own        *ownCertificate          // nil: from the CA
 	newManager func() *autocert.Manager // nil: the operator's own
@@ -96,6 +97,9 @@ type Keeper struct {
 	leaf    *x509.Certificate // in use
 	err     error             // of the last attempt, nil after a success
 	retry   time.Time         // of the next attempt after err
+	pause   time.Duration     // from the next failure to the attempt after it
+	allowed time.Time         // when the CA allows that attempt
+	hurried time.Time         // when the pause was last ended early
 	unkept  string            // why what the CA issues cannot be stored
 }
 
@@ -282,8 +286,11 @@ func (k *Keeper) checkIssued(ctx context.Context, now time.Time) time.Duration {
 		return lookEvery // the program stops, which is nobody's fault
 	}
 	if err != nil {
-		wait := max(k.pause, k.ca.asked())
-		k.pause = min(2*k.pause, retryLast)
+		asked := k.ca.asked()
+		k.mu.Lock()
+		wait := max(k.pause, asked)
+		k.pause, k.allowed = min(2*k.pause, retryLast), now.Add(asked)
+		k.mu.Unlock()
 		k.note(k.ca.explain(err), now.Add(wait))
 		// A manager remembers a failure for a minute of its own; a new one asks at once.
 		k.renewManager()
@@ -291,12 +298,30 @@ func (k *Keeper) checkIssued(ctx context.Context, now time.Time) time.Duration {
 	}
 	leaf = cert.Leaf
 	k.use(leaf)
+	k.mu.Lock()
 	k.pause = k.cfg.RetryFirst
+	k.mu.Unlock()
 	if Overdue(leaf.NotBefore, leaf.NotAfter, now) {
 		err = k.ca.explain(fmt.Errorf("the certificate is not renewed and expires on %s", leaf.NotAfter.Format(time.DateOnly)))
 	}
 	k.note(err, time.Time{})
 	return max(100*time.Millisecond, min(lookEvery, leaf.NotAfter.Sub(leaf.NotBefore)/50))
+}
+
+// TryNow ends the pause after a failure, since its cause seems to be mended: the next
+// attempt is made at once, or when the CA allows it, and pauses are short again. Once in
+// ten minutes at most, so that what comes and goes does not use up what the CA grants
+// (Let's Encrypt: five failures an hour).
+func (k *Keeper) TryNow(now time.Time) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !now.Before(k.retry) || now.Sub(k.hurried) < hurryEvery {
+		return
+	}
+	k.hurried, k.pause = now, k.cfg.RetryFirst
+	if k.allowed.Before(k.retry) {
+		k.retry = k.allowed
+	}
 }
 
 func (k *Keeper) renewManager() {

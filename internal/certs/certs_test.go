@@ -413,3 +413,37 @@ func TestRedirectsToTheDomainOnly(t *testing.T) {
 		listentest.Redirects(t, name, server.Listener.Addr().String(), domain)
 	}
 }
+
+// Who has mended what the CA complained of does not wait for the next attempt, and
+// cannot be made to ask the CA time and again.
+func TestTryNow(t *testing.T) {
+	h := newHouse(t, pebble.Options{})
+	h.cfg.RetryFirst = time.Hour
+	h.ca.SetName(domain, netip.MustParseAddr("127.0.0.5")) // nothing listens there
+	k := h.open()
+	now := time.Now()
+	k.checkIssued(t.Context(), now)
+	if s := k.State(now); s.Error == "" || s.NextTry.Sub(now) != time.Hour {
+		t.Fatalf("the first attempt: %+v", s)
+	}
+	k.TryNow(now)
+	if s := k.State(now); s.NextTry.After(now) {
+		t.Fatalf("told to try, it waits until %s", s.NextTry)
+	}
+	k.checkIssued(t.Context(), now)
+	k.TryNow(now.Add(hurryEvery - time.Second))
+	if s := k.State(now); s.NextTry.Sub(now) != time.Hour {
+		t.Errorf("told so again and again, it waits %s, want an hour", s.NextTry.Sub(now))
+	}
+	h.ca.SetName(domain, netip.MustParseAddr("127.0.0.4"))
+	now = now.Add(hurryEvery)
+	k.TryNow(now)
+	k.checkIssued(t.Context(), now)
+	if s := k.State(now); s.Error != "" || s.NotAfter.IsZero() {
+		t.Errorf("after it was mended: %+v", s)
+	}
+	k.TryNow(now.Add(2 * hurryEvery))
+	if s := k.State(now); !s.NextTry.IsZero() {
+		t.Errorf("with a certificate it would try at %s", s.NextTry)
+	}
+}

@@ -26,6 +26,8 @@ type Subject interface {
 	Answered() uint64
 	// HeldFrom is how many reservations count for one address.
 	HeldFrom(netip.Addr) int
+	// TryCertificate ends the pause before the next attempt to get a certificate.
+	TryCertificate()
 }
 
 // Checkup is what the running relay finds out about itself beside its work: its
@@ -150,11 +152,21 @@ func (c *Checkup) lookUpAgain(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
-	r := lookUp(ctx, "", c.of.Config().Domain)
 	interfaces, _ := config.InterfaceIPs() // none is then what the requirement says
+	c.lookedUp(lookUp(ctx, "", c.of.Config().Domain), interfaces)
+}
+
+// lookedUp notes what was found. When the records have come right, the certificate is
+// tried at once.
+func (c *Checkup) lookedUp(r records, interfaces []netip.Addr) {
+	lead := func() bool { return c.of.Status().Requirement("records").Outcome == status.Met }
+	did := lead()
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.findings.records, c.findings.interfaces = r, interfaces
+	c.mu.Unlock()
+	if !did && lead() {
+		c.of.TryCertificate()
+	}
 }
 
 // tryReserve reserves on trial while nobody holds a reservation: those who do are proof

@@ -3,6 +3,7 @@ package doctor
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -26,6 +27,39 @@ func TestRecordsAreLookedUpAgain(t *testing.T) {
 		checkup.lookUpAgain(ctx)
 		if got := checkup.findings.records.err != nil; got != c.want {
 			t.Errorf("%s: looked up %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// An operator who has set the A record right gets the certificate at once, and once.
+func TestRecordsComeRight(t *testing.T) {
+	const own = "93.184.215.14"
+	addrs := func(list ...string) (out []netip.Addr) {
+		for _, a := range list {
+			out = append(out, netip.MustParseAddr(a))
+		}
+		return out
+	}
+	relay := &relayOf{cfg: config.DefaultConfig()}
+	relay.cfg.Domain = "relay.test"
+	checkup := NewCheckup(relay, nil, slog.New(slog.DiscardHandler))
+	checkup.findings.at, checkup.findings.looked = time.Now(), time.Now()
+	relay.examined = func(s *status.Status) { checkup.AddTo(s, relay.cfg, time.Now()) }
+	for _, c := range []struct {
+		name  string
+		a     []netip.Addr
+		tried int
+	}{
+		{"no record", nil, 0},
+		{"another machine's", addrs("93.184.215.15"), 0},
+		{"right", addrs(own), 1},
+		{"still right", addrs(own), 1},
+		{"wrong again", addrs("93.184.215.15"), 1},
+		{"right again", addrs(own), 2},
+	} {
+		checkup.lookedUp(records{a: c.a}, addrs(own))
+		if relay.tried != c.tried {
+			t.Errorf("%s: tried %d times, want %d; %+v", c.name, relay.tried, c.tried, relay.Status().Requirement("records"))
 		}
 	}
 }

@@ -123,10 +123,20 @@ type relayOf struct {
 	cfg    config.Config
 	held   int
 	status status.Status
+	tried  int // how often it was told to try for a certificate
+	// examined adds what the checkup found to the status.
+	examined func(*status.Status)
 }
 
-func (r *relayOf) ID() peer.ID             { return r.id }
-func (r *relayOf) Config() config.Config   { return r.cfg }
-func (r *relayOf) Status() status.Status   { return r.status }
+func (r *relayOf) ID() peer.ID           { return r.id }
+func (r *relayOf) Config() config.Config { return r.cfg }
+func (r *relayOf) TryCertificate()       { r.tried++ }
+func (r *relayOf) Status() status.Status {
+	s := r.status
+	if r.examined != nil {
+		r.examined(&s)
+	}
+	return s
+}
 func (r *relayOf) Answered() uint64        { return 0 }
 func (r *relayOf) HeldFrom(netip.Addr) int { return r.held }

@@ -46,12 +46,17 @@ func (s Status) Serving() Outcome {
 	if !s.Healthy {
 		return NotMet
 	}
+	return s.Requirement("service").Outcome
+}
+
+// Requirement is the one of that name; unknown, if nothing was found out about it.
+func (s Status) Requirement(name string) Requirement {
 	for _, q := range s.Requirements {
-		if q.Name == "service" {
-			return q.Outcome
+		if q.Name == name {
+			return q
 		}
 	}
-	return Unknown
+	return Requirement{Name: name, Outcome: Unknown}
 }
 
 // Capacity is what the machine carries.
