@@ -96,6 +96,26 @@ func TestModuleIsInstallable(t *testing.T) {
 	run(t, "go", "mod", "tidy", "-diff")
 }
 
+// The modules beside it are held to the same. Of Packer's there is nothing but a go.mod,
+// by which it is built.
+func TestOtherModules(t *testing.T) {
+	found := 0
+	for _, name := range files(t) {
+		dir := filepath.Dir(name)
+		if filepath.Base(name) != "go.mod" || dir == "." || dir == "internal/tools/packer" {
+			continue
+		}
+		found++
+		t.Run(dir, func(t *testing.T) {
+			run(t, "go", "-C", dir, "mod", "tidy", "-diff")
+			run(t, "go", "-C", dir, "vet", "./...")
+		})
+	}
+	if found < 5 {
+		t.Errorf("%d modules were found, want those of image and of the tools", found)
+	}
+}
+
 func run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(name, args...)

@@ -236,7 +236,7 @@ func (p *rented) ready(ctx context.Context) error {
 // checkKey wants the owner's key to be the only one that opens the machine.
 func (p *rented) checkKey(ctx context.Context, t *testing.T) {
 	t.Helper()
-	out, err := p.Run(ctx, `cat /home/*/.ssh/authorized_keys
+	out, err := p.Run(ctx, `cut -d ' ' -f 1,2 /home/*/.ssh/authorized_keys # Google's have a comment behind
 grep -v '^no-port-forwarding,' /root/.ssh/authorized_keys || true`)
 	if err != nil || strings.TrimSpace(out) != p.key {
 		t.Errorf("keys that open the machine: %q, %v; want only %q", out, err, p.key)
