@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/psf-relay/relay-appliance/internal/pebble"
 	"github.com/psf-relay/relay-appliance/internal/qemu"
@@ -258,13 +260,18 @@ func cloudConfig(files map[string]string) string {
 	type file struct {
 		Path        string `json:"path"`
 		Permissions string `json:"permissions"`
+		Encoding    string `json:"encoding,omitempty"`
 		Content     string `json:"content"`
 	}
 	var config struct {
 		WriteFiles []file `json:"write_files"`
 	}
 	for path, content := range files {
-		config.WriteFiles = append(config.WriteFiles, file{path, "0644", content})
+		f := file{Path: path, Permissions: "0644", Content: content}
+		if !utf8.ValidString(content) {
+			f.Encoding, f.Content = "b64", base64.StdEncoding.EncodeToString([]byte(content))
+		}
+		config.WriteFiles = append(config.WriteFiles, f)
 	}
 	b, err := json.Marshal(config)
 	if err != nil {

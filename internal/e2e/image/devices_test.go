@@ -10,7 +10,7 @@ import (
 )
 
 // The disks and network cards that hypervisors give a machine, each once. AHCI with
-// e1000 and a seed on CD, VirtualBox's default, is TestUEFI's machine; virtio is that of
+// e1000 and a seed on CD, VirtualBox's default, is TestSecureBoot's machine; virtio is that of
 // all the others.
 func TestDevices(t *testing.T) {
 	full(t)
