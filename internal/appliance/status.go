@@ -117,7 +117,7 @@ func (m *Machine) Status(ctx context.Context) (Status, error) {
 	if s.Role.Relays() {
 		st.Relay = m.askRelay(ctx)
 		if s.Payout != "" {
-			st.Enrol = "relayd enrol --config /etc/relayd/relayd.yaml --payout " + s.Payout + " --region CC"
+			st.Enrol = "sudo -u relayd relayd enrol --config /etc/relayd/relayd.yaml --payout " + s.Payout + " --region CC"
 		}
 	}
 	if s.Role.Monitors() {

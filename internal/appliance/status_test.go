@@ -36,7 +36,7 @@ func TestStatus(t *testing.T) {
 		"Software     relayd v1.2.3, here since 2026-11-20, for ", " days; the newest is v1.2.4, out for ", "signed until soon\n",
 		"Addresses    /ip4/192.0.2.1/tcp/4001\n", "             /dns4/relay.test/tcp/443/wss\n               and 1 for WebTransport and WebRTC: ", "Certificate  until 2027-01-02 03:04 UTC, by Pebble\n",
 		"Bounty       met      Reservations are served\n", "not met  The domain leads to that address\n", "-> Make an A record.\n",
-		"Log key      alpha+1\n", "the clock is wrong\n", "Open ports   80/tcp 443/tcp 4001/tcp 4001/udp, and SSH\n", "Enrol        relayd enrol ", "Status page  https://relay.test/\n",
+		"Log key      alpha+1\n", "the clock is wrong\n", "Open ports   80/tcp 443/tcp 4001/tcp 4001/udp, and SSH\n", "Enrol        sudo -u relayd relayd enrol ", "Status page  https://relay.test/\n",
 	} {
 		if !strings.Contains(motd, want) || !strings.Contains(issue, want) {
 			t.Errorf("the pages lack %q:\n%s", want, motd)

@@ -77,7 +77,7 @@ func (c *cloudInitCmd) userData() (appliance.UserData, error) {
 		u.Settings += fmt.Sprintf("restore: {from: %q}\n", c.Restore)
 	}
 	u.RestoreKey = string(read(c.RestoreKey))
-	if u.RestoreKey != "" {
+	if c.RestoreKey != "" { // the file may be empty
 		if _, err := agefile.Identities(c.RestoreKey); err != nil {
 			faults = append(faults, err)
 		}
