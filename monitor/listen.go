@@ -40,9 +40,21 @@ func (m *Monitor) public() http.Handler {
 	mux.Handle("/monitor/log/", http.StripPrefix("/monitor/log", log))
 	mux.HandleFunc("GET /robots.txt", robots)
 	if m.witness != nil {
-		mux.Handle("/witness/", http.StripPrefix("/witness", witness.Handler(m.witness, m.cosigned, m.log)))
+		mux.Handle("/witness/", http.StripPrefix("/witness", m.remembering(witness.Handler(m.witness, m.cosigned, m.log))))
 	}
 	return mux
+}
+
+// remembering answers nobody while the log came out of a backup and was not compared: what
+// this witness remembers is as old, and would speak for older copies of other logs.
+func (m *Monitor) remembering(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if m.witnessing != nil && m.witnessing.older && m.store.Held() {
+			http.Error(w, "this witness came out of a backup, and its own log was not compared with others yet", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // robots keeps crawlers out of what is for programs, and never ends.

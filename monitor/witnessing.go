@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -292,7 +294,7 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 		w.since = now
 	}
 	var told [][]byte
-	var missing []string
+	var missing, faults []string
 	known := false
 	for _, p := range peers {
 		if p.heard {
@@ -300,6 +302,9 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 			known = known || p.knew
 		} else {
 			missing = append(missing, p.name)
+			if p.err != nil {
+				faults = append(faults, fmt.Sprintf("%s (%v)", p.name, p.err))
+			}
 		}
 	}
 	final, waited := w.final, now.Sub(w.since)
@@ -314,7 +319,7 @@ func (w *witnessing) release(peers []*cosigner, now time.Time) {
 		w.wait(true, fmt.Errorf("the log came out of a backup, and the roster names no witness to ask whether it is the newest copy: %s", word))
 		return
 	case w.older && len(missing) > 0:
-		w.wait(waited >= patience, fmt.Errorf("the log came out of a backup, and each witness is asked whether it is the newest copy: waiting for %s; if they are gone for good, and %s", missing, word))
+		w.wait(waited >= patience, fmt.Errorf("the log came out of a backup, and each witness is asked whether it is the newest copy: waiting for %s; if they are gone for good, and %s; at the last try: %s", missing, word, cmp.Or(strings.Join(faults, ", "), "no answer yet")))
 		return
 	case w.older && !known:
 		w.wait(true, fmt.Errorf("the log came out of a backup, and no witness remembers anything of it: %s", word))

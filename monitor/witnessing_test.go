@@ -395,6 +395,12 @@ func (h *house) wantHeld(s *spot, blocks int64, why string) {
 	h.seal(s.m, blocks+1)
 	s.m.witnessing.pass(h.t.Context(), time.Now().Add(patience+time.Second))
 	s.m.seal((s.m.store.First() + evidence.Hour(blocks+1)).Start().Add(evidence.CloseAfter))
+	resp, err := s.srv.Client().Get(s.srv.URL + "/witness/x/checkpoint")
+	must(h.t, err)
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		h.t.Errorf("as a witness it answers %d", resp.StatusCode)
+	}
 	o := h.overview(s.m)
 	if s.m.store.Size() != blocks || !s.m.store.Held() {
 		h.t.Fatalf("%d blocks, want %d held", s.m.store.Size(), blocks)

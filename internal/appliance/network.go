@@ -80,6 +80,8 @@ func network(all []Interface, err error) status.Requirement {
 		}
 		for _, a := range i.Addrs {
 			switch {
+			case !i.Up || !i.Link:
+				// It is of no use, as that of an empty bridge.
 			case !a.IsGlobalUnicast():
 				local = append(local, a.String())
 			case a.Is4():

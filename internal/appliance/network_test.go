@@ -17,6 +17,8 @@ import (
 func TestNetwork(t *testing.T) {
 	off, idle := card(), card()
 	off.Up, off.Link, idle.Link = false, false, false
+	bridge := card("172.17.0.1")
+	bridge.Name, bridge.MAC, bridge.Link = "docker0", "", false
 	second := card("203.0.113.9", "2001:db8::1")
 	second.Name = "eth1"
 	for name, c := range map[string]struct {
@@ -33,6 +35,7 @@ func TestNetwork(t *testing.T) {
 		"IPv6":            {[]Interface{loopback, card("fe80::1", "2001:db8::7")}, status.NotMet, "there is an IPv6 address, 2001:db8::7 (eth0), but no IPv4 address", "public IPv4"},
 		"IPv4":            {[]Interface{loopback, card("192.0.2.7", "fe80::1")}, status.Met, "192.0.2.7 (eth0)", ""},
 		"a private one":   {[]Interface{loopback, card("10.0.2.15")}, status.Met, "10.0.2.15 (eth0)", ""},
+		"unplugged":       {[]Interface{loopback, bridge, idle}, status.NotMet, "docker0, eth0 (52:54:00:12:34:56): no link", "Connect"},
 		"one card is off": {[]Interface{loopback, off, second}, status.Met, "203.0.113.9 (eth1), 2001:db8::1 (eth1)", ""},
 	} {
 		got := network(c.all, nil)

@@ -120,6 +120,8 @@ func (r *Relaying) text(line func(string, ...any)) {
 		}
 		if c := v.Certificate; c != nil {
 			switch {
+			case c.Loaded() && !c.Valid(time.Now()):
+				line("  %-12s EXPIRED on %s: %s", "Certificate", c.NotAfter.UTC().Format("2006-01-02 15:04 MST"), oneLine(c.Error))
 			case c.Loaded():
 				line("  %-12s until %s, by %s", "Certificate", c.NotAfter.UTC().Format("2006-01-02 15:04 MST"), c.Issuer)
 			default:

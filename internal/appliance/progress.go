@@ -143,8 +143,10 @@ func (f facts) certificate() status.Requirement {
 		next = "; next try at " + c.NextTry.UTC().Format("15:04:05 MST")
 	}
 	switch {
-	case c.Loaded():
+	case c.Valid(time.Now()):
 		return is(status.Met, "valid until "+c.NotAfter.UTC().Format(time.DateOnly)+", by "+c.Issuer, "")
+	case c.Loaded():
+		return is(status.NotMet, "expired on "+c.NotAfter.UTC().Format(time.DateOnly)+next, its.Cure)
 	case dns.Outcome == status.NotMet:
 		return is(status.NotMet, "waiting for DNS: "+dns.Found+next, dns.Cure)
 	case c.Error != "":

@@ -189,9 +189,11 @@ func TestStart(t *testing.T) {
 	}
 	s.relay.Requirements[0].Outcome = status.Met
 	s.wantPage(s.at("30.0", true), "certificate the CA's check by http-01 failed: refused; next try at 10:11:12 UTC\n", "-> See that ports 443 and 80 are open to all.\n")
-	s.relay.Certificate = &status.Certificate{Domain: "relay.test", Issuer: "Pebble", NotAfter: time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)}
+	s.relay.Certificate.NotAfter = time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC)
+	s.wantPage(s.at("31.0", true), "certificate expired on 2020-01-02; next try at 10:11:12 UTC\n", "-> See that ports 443 and 80 are open to all.\n")
+	s.relay.Certificate = &status.Certificate{Domain: "relay.test", Issuer: "Pebble", NotAfter: time.Date(2127, 1, 2, 3, 4, 5, 0, time.UTC)}
 	page := s.at("41.2", true)
-	s.wantPage(page, "certificate valid until 2027-01-02, by Pebble (after 41s)\n", "Ready        41s after power-on (network 7s, set-up 13s, relay 15s, certificate 41s)\n")
+	s.wantPage(page, "certificate valid until 2127-01-02, by Pebble (after 41s)\n", "Ready        41s after power-on (network 7s, set-up 13s, relay 15s, certificate 41s)\n")
 	if !slices.Contains(s.told, "41s: ready") {
 		t.Errorf("it tells %q", s.told)
 	}

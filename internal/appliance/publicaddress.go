@@ -42,7 +42,8 @@ type natting struct {
 	token, tokenAsk, tokenUse string
 	questions                 []question
 	// dns: where the service does not know the address, or is not there, the relay's name
-	// is taken at its word: its A record is to lead to this machine anyway.
+	// is taken at its word: its A record is to lead to this machine anyway. What the service
+	// said before counts for more.
 	dns bool
 }
 
@@ -119,31 +120,42 @@ func (m *Machine) findPublic(ctx context.Context, s Settings, say func(string, .
 	if network, _ := s.Relayd["network"].(map[string]any); network["allow_private"] == true {
 		return s, nil
 	}
-	interfaces, err := m.ownAddrs()
-	if err != nil {
-		return s, fmt.Errorf("look for the public IPv4 address: %w", err)
-	}
-	if slices.ContainsFunc(interfaces, isPublic4) {
-		return s, nil
-	}
 	before, err := m.loadPublic()
 	if err != nil {
-		return s, err
+		say("%v: the address is looked for anew", err)
 	}
-	n, instance, natted, err := m.natting()
-	if err != nil {
-		return s, err
+	interfaces, err := m.ownAddrs()
+	if err == nil && slices.ContainsFunc(interfaces, isPublic4) {
+		return s, nil
 	}
-	if !natted {
+	var provider, instance string
+	if err == nil {
+		provider, instance, err = m.provider()
+	}
+	const still = "the public IPv4 address is taken to be %s still, as %s said before: %v"
+	n, natted := nattings[provider]
+	switch {
+	case err == nil && provider == "" && before.IP4.IsValid():
+		say(still, before.IP4, before.From, "cloud-init names no provider")
+		s.Announce.IP4 = before.IP4
+		return s, nil
+	case err != nil:
+		s.Announce.IP4 = before.IP4
+		return s, fmt.Errorf("look for the public IPv4 address: %w", err)
+	case !natted:
 		say("%s", noPublic4(interfaces))
 		return s, nil
 	}
-	found, err := m.askPublic(ctx, n, s.Domain)
-	found.At, found.Instance = n.name, instance
 	if before.At != n.name || before.Instance != instance {
 		before = publicAddress{}
 	}
+	found, silent, err := m.askPublic(ctx, n, s.Domain)
+	found.At, found.Instance = n.name, instance
 	switch {
+	case err == nil && silent != nil && before.IP4.IsValid() && before.From != found.From:
+		// Who knows it better than DNS does not answer now.
+		say(still, before.IP4, before.From, silent)
+		found = before
 	case err == nil && before.IP4.IsValid() && before.IP4 != found.IP4:
 		say("the public IPv4 address is %s now, was %s, says %s: relayd announces it; see that the A record of %s names it", found.IP4, before.IP4, found.From, s.Domain)
 	case err == nil:
@@ -152,7 +164,7 @@ func (m *Machine) findPublic(ctx context.Context, s Settings, say func(string, .
 		say("the public IPv4 address %s is no longer announced: %v: set announce.ip4 in %s if it has another; the bounty needs one", before.IP4, err, SettingsPath)
 		return s, os.Remove(m.path(publicAddressPath))
 	case before.IP4.IsValid():
-		say("the public IPv4 address is taken to be %s still, as %s said before: %v", before.IP4, before.From, err)
+		say(still, before.IP4, before.From, err)
 		found = before
 	default:
 		say("the public IPv4 address was not found: %v: set announce.ip4 in %s to it; the bounty needs one", err, SettingsPath)
@@ -185,29 +197,51 @@ func isPublic4(a netip.Addr) bool {
 // shared is what providers put many customers behind (CGNAT, RFC 6598).
 var shared = netip.MustParsePrefix("100.64.0.0/10")
 
-// askPublic asks the metadata service, and where that need not know it DNS.
-func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (publicAddress, error) {
+// askPublic asks the metadata service, and where that need not know it DNS. silent is why
+// the service did not answer.
+func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (found publicAddress, silent, err error) {
 	ctx, cancel := context.WithTimeout(ctx, addressTime)
 	defer cancel()
 	from := "the metadata service of " + n.name
-	addrs, err := m.askMetadata(ctx, n)
-	silent := err // whoever did not answer may know one
-	if len(addrs) == 0 && n.dns {
+	addrs, silent := m.askMetadata(ctx, n)
+	if err = silent; len(addrs) == 0 && n.dns {
 		from = "the A record of " + domain
-		addrs, err = m.lookup(ctx, domain)
-		addrs = slices.DeleteFunc(addrs, func(a netip.Addr) bool { return !isPublic4(a) })
+		addrs, err = m.askDNS(ctx, domain)
+		if err != nil && silent != nil {
+			err = fmt.Errorf("%w, and %w", err, silent)
+		}
 	}
 	switch {
 	case err != nil:
-		return publicAddress{}, err
-	case len(addrs) == 0 && silent != nil:
-		return publicAddress{}, fmt.Errorf("%s names none, and %w", from, silent)
+		return publicAddress{}, silent, err
 	case len(addrs) == 0:
-		return publicAddress{}, namesNone(from)
+		return publicAddress{}, nil, namesNone(from)
 	case len(addrs) > 1:
-		return publicAddress{}, fmt.Errorf("%s names several: %v", from, addrs)
+		return publicAddress{}, silent, fmt.Errorf("%s names several: %v", from, addrs)
 	}
-	return publicAddress{IP4: addrs[0].Unmap(), From: from}, nil
+	return publicAddress{IP4: addrs[0].Unmap(), From: from}, silent, nil
+}
+
+// askDNS returns the public addresses of the domain. That there is none is an error: the
+// machine may have one all the same.
+func (m *Machine) askDNS(ctx context.Context, domain string) ([]netip.Addr, error) {
+	all, err := m.lookup(ctx, domain)
+	if err != nil {
+		return nil, err
+	}
+	var public []netip.Addr
+	for _, a := range all {
+		if isPublic4(a) {
+			public = append(public, a)
+		}
+	}
+	switch {
+	case len(all) == 0:
+		return nil, fmt.Errorf("the A record of %s names none", domain)
+	case len(public) == 0:
+		return nil, fmt.Errorf("the A record of %s names %v, which is not public", domain, all)
+	}
+	return public, nil
 }
 
 // askMetadata returns the public addresses that the service names. None without an error:
@@ -270,16 +304,17 @@ func (m *Machine) metadata(ctx context.Context, method, path string, header map[
 	return bytes.TrimSpace(b), nil
 }
 
-// natting is the provider that cloud-init found, if it is one that maps addresses, and
-// what it calls the machine.
-func (m *Machine) natting() (n natting, instance string, ok bool, err error) {
+// provider is who cloud-init found, as it calls him, and what he calls the machine; empty:
+// nobody.
+func (m *Machine) provider() (name, instance string, err error) {
 	b, err := m.readFile(instanceDataPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		return natting{}, "", false, nil
+		return "", "", nil
 	}
 	var data struct {
 		V1 struct {
 			Name     string `json:"cloud_name"`
+			Platform string `json:"platform"`
 			Instance string `json:"instance_id"`
 		} `json:"v1"`
 	}
@@ -287,10 +322,12 @@ func (m *Machine) natting() (n natting, instance string, ok bool, err error) {
 		err = json.Unmarshal(b, &data)
 	}
 	if err != nil {
-		return natting{}, "", false, fmt.Errorf("read what cloud-init says of the provider: %w", err)
+		return "", "", fmt.Errorf("read what cloud-init says of the provider: %w", err)
 	}
-	n, ok = nattings[data.V1.Name]
-	return n, data.V1.Instance, ok, nil
+	if data.V1.Platform == "none" { // it found none, which is no word about the address
+		return "", "", nil
+	}
+	return data.V1.Name, data.V1.Instance, nil
 }
 
 func (m *Machine) loadPublic() (publicAddress, error) {
@@ -303,7 +340,7 @@ func (m *Machine) loadPublic() (publicAddress, error) {
 		err = json.Unmarshal(b, &p)
 	}
 	if err != nil {
-		return publicAddress{}, fmt.Errorf("read %s: %w: delete it to have the address found anew", publicAddressPath, err)
+		return publicAddress{}, fmt.Errorf("read %s: %w", publicAddressPath, err)
 	}
 	return p, nil
 }

@@ -92,7 +92,8 @@ func TestPublicAddress(t *testing.T) {
 		"Oracle": {data: "oracle", dns: []string{"203.0.113.9"},
 			want: "203.0.113.9", said: "says the A record of relay.test"},
 		"Oracle, several records": {data: "oracle", dns: []string{"203.0.113.9", "203.0.113.10"}, said: "names several"},
-		"Oracle, private record":  {data: "oracle", dns: []string{"10.0.0.4"}, said: "the A record of relay.test names none"},
+		"Oracle, private record":  {data: "oracle", dns: []string{"10.0.0.4"}, said: "the A record of relay.test names [10.0.0.4], which is not public"},
+		"Oracle, no record":       {data: "oracle", said: "the A record of relay.test names none"},
 		"OpenStack": {data: "openstack", answers: map[string]string{"/latest/meta-data/public-ipv4": "203.0.113.9"},
 			want: "203.0.113.9", said: "says the metadata service of OpenStack"},
 		"OpenStack without a floating address": {data: "openstack", answers: map[string]string{"/latest/meta-data/public-ipv4": ""}, said: "OpenStack names none"},
@@ -204,12 +205,28 @@ func TestPublicAddressChanges(t *testing.T) {
 		t.Error("what was found before is still there")
 	}
 	f.file(publicAddressPath, "{")
-	if err := f.firstBoot(relaySettings); err == nil || !strings.Contains(err.Error(), "delete it") {
-		t.Errorf("with what was found before broken: %v", err)
+	serve("203.0.113.11")
+	boot("203.0.113.11", "the address is looked for anew")
+	// Where cloud-init is gone, or its record, nobody has said that the address is.
+	f.noService()
+	for name, record := range map[string]string{"none": "", "of nobody": `{"v1": {"cloud_name": "unknown", "platform": "none"}}`} {
+		if err := os.Remove(f.path(instanceDataPath)); err != nil {
+			t.Fatal(err)
+		}
+		if record != "" {
+			f.file(instanceDataPath, record)
+		}
+		boot("203.0.113.11", "is taken to be 203.0.113.11 still")
+		f.file(instanceDataPath, "broken")
+		if err := f.firstBoot(relaySettings); err == nil || f.announced() != "203.0.113.11" {
+			t.Errorf("record %s, then broken: %v; relayd is to announce %q", name, err, f.announced())
+		}
 	}
+	f.instanceData("nocloud")
+	boot("", "no interface has a public IPv4 address")
 }
 
-// That DNS names none says nothing while the service does not answer.
+// What DNS names counts for nothing against the service, while that does not answer.
 func TestPublicAddressOfTwo(t *testing.T) {
 	f := newFake(t)
 	f.cards = []Interface{loopback, card("10.0.0.4")}
@@ -220,7 +237,24 @@ func TestPublicAddressOfTwo(t *testing.T) {
 		t.Fatalf("%v, %q", err, f.said)
 	}
 	f.noService()
-	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.9" || !strings.Contains(strings.Join(f.said, "\n"), "is taken to be 203.0.113.9 still") {
-		t.Errorf("%v, %q", err, f.said)
+	for _, named := range [][]netip.Addr{nil, {netip.MustParseAddr("127.0.1.1")}, {netip.MustParseAddr("203.0.113.66")}} {
+		f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return named, nil }
+		if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.9" || !strings.Contains(strings.Join(f.said, "\n"), "is taken to be 203.0.113.9 still") {
+			t.Errorf("DNS names %v: %v, %q", named, err, f.said)
+		}
+	}
+	// Where DNS is all there is, it is followed.
+	f.instanceData("oracle")
+	for _, ip := range []string{"203.0.113.9", "203.0.113.66"} {
+		f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(ip)}, nil
+		}
+		if err := f.firstBoot(relaySettings); err != nil || f.announced() != ip {
+			t.Errorf("DNS names %s: %v, %q", ip, err, f.said)
+		}
+	}
+	f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }
+	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.66" {
+		t.Errorf("DNS names none: %v, %q", err, f.said)
 	}
 }

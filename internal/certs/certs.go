@@ -315,11 +315,11 @@ func (k *Keeper) checkIssued(ctx context.Context, now time.Time) time.Duration {
 func (k *Keeper) TryNow(now time.Time) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !now.Before(k.retry) || now.Sub(k.hurried) < hurryEvery {
+	if now.Sub(k.hurried) < hurryEvery {
 		return
 	}
-	k.hurried, k.pause = now, k.cfg.RetryFirst
-	if k.allowed.Before(k.retry) {
+	k.hurried, k.pause = now, k.cfg.RetryFirst // also where an attempt is under way
+	if now.Before(k.retry) && k.allowed.Before(k.retry) {
 		k.retry = k.allowed
 	}
 }

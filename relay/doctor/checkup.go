@@ -137,32 +137,31 @@ func (c *Checkup) noteVersion() {
 
 func (c *Checkup) lookAround(ctx context.Context) {
 	c.noteVersion() // again: by now the clock may be right
-	f := look(ctx, c.of.Config(), "", true)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.findings = f
+	looked := look(ctx, c.of.Config(), "", true)
+	c.found(func(f *findings) { *f = looked })
 }
 
 // lookUpAgain looks at the domain's records and at the interfaces while there is no
 // certificate: an operator who has just mended them waits to see it.
 func (c *Checkup) lookUpAgain(ctx context.Context) {
 	s := c.of.Status()
-	if s.Certificate == nil || s.Certificate.Loaded() {
+	if s.Certificate == nil || s.Certificate.Valid(time.Now()) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	interfaces, _ := config.InterfaceIPs() // none is then what the requirement says
-	c.lookedUp(lookUp(ctx, "", c.of.Config().Domain), interfaces)
+	r := lookUp(ctx, "", c.of.Config().Domain)
+	c.found(func(f *findings) { f.records, f.interfaces = r, interfaces })
 }
 
-// lookedUp notes what was found. When the records have come right, the certificate is
+// found notes what was found. When the records have come right by it, the certificate is
 // tried at once.
-func (c *Checkup) lookedUp(r records, interfaces []netip.Addr) {
+func (c *Checkup) found(note func(*findings)) {
 	lead := func() bool { return c.of.Status().Requirement("records").Outcome == status.Met }
 	did := lead()
 	c.mu.Lock()
-	c.findings.records, c.findings.interfaces = r, interfaces
+	note(&c.findings)
 	c.mu.Unlock()
 	if !did && lead() {
 		c.of.TryCertificate()

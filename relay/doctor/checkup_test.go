@@ -18,7 +18,8 @@ func TestRecordsAreLookedUpAgain(t *testing.T) {
 		want        bool
 	}{
 		"waits":   {&status.Certificate{}, true},
-		"there":   {&status.Certificate{NotAfter: time.Now()}, false},
+		"there":   {&status.Certificate{NotAfter: time.Now().Add(time.Hour)}, false},
+		"expired": {&status.Certificate{NotAfter: time.Now().Add(-time.Hour)}, true},
 		"no need": {nil, false},
 	} {
 		checkup := NewCheckup(&relayOf{cfg: config.Config{Domain: "relay.test"}, status: status.Status{Certificate: c.certificate}}, nil, slog.New(slog.DiscardHandler))
@@ -57,7 +58,7 @@ func TestRecordsComeRight(t *testing.T) {
 		{"wrong again", addrs("93.184.215.15"), 1},
 		{"right again", addrs(own), 2},
 	} {
-		checkup.lookedUp(records{a: c.a}, addrs(own))
+		checkup.found(func(f *findings) { f.records, f.interfaces = records{a: c.a}, addrs(own) })
 		if relay.tried != c.tried {
 			t.Errorf("%s: tried %d times, want %d; %+v", c.name, relay.tried, c.tried, relay.Status().Requirement("records"))
 		}

@@ -119,6 +119,9 @@ type Certificate struct {
 // Loaded says whether there is a certificate at all.
 func (c Certificate) Loaded() bool { return !c.NotAfter.IsZero() }
 
+// Valid says whether there is one that has not expired.
+func (c Certificate) Valid(now time.Time) bool { return now.Before(c.NotAfter) }
+
 // PSFStatus is the relay's part in the PSF network.
 type PSFStatus struct {
 	Neighbours    int       `json:"neighbours"`

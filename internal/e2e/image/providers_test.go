@@ -288,6 +288,9 @@ printf '}'`)
 			continue
 		}
 		for _, i := range a.Infos {
+			if !i.Local.IsValid() {
+				continue // so it prints those of the link
+			}
 			got = append(got, netip.PrefixFrom(i.Local, i.PrefixLen))
 		}
 		if want := p.Lan.MTU; want != 0 && a.MTU != want {
