@@ -110,8 +110,9 @@ run of some of its tests writes anew their rows only, so each row names its day 
     RELAY_IMAGE_TEST=full RELAY_IMAGE_PAGE=$PWD/image/TESTED.md go test -v -count=1 -timeout 5h -run 'TestSecureBoot' ./internal/e2e/image
 
 All machines are emulated by QEMU without KVM, with two processors on two of the host's: times
-are those of such a host. A program of the tests imitates the providers
-([docs/providers.md](../docs/providers.md) says what was only read about).
+are those of such a host, and longer where it had other work to do. A program of the tests
+imitates the providers ([docs/providers.md](../docs/providers.md) says what was only read
+about).
 
 | test | arch | firmware | devices | provider | format | memory | outcome | ready after | seen | when |
 |---|---|---|---|---|---|---|---|---|---|---|
