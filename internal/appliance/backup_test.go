@@ -149,6 +149,46 @@ func TestBackupIntoAFolder(t *testing.T) {
 	}
 }
 
+// What lies in one place does not lie in another one.
+func TestBackupElsewhere(t *testing.T) {
+	public, _ := newKey(t)
+	f := newFake(t)
+	f.Bucket = func(S3) (Place, error) { return folder(f.path(shelf)), nil }
+	if err := f.firstBoot(good); err != nil {
+		t.Fatal(err)
+	}
+	f.file(shelf+"/notes.txt", "")
+	f.file("/etc/relay-appliance/s3-credentials", "x")
+	if err := os.Chmod(f.path("/etc/relay-appliance/s3-credentials"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := func(to string) string {
+		return good + "backup: {to: \"" + to + "\", encrypt_to: [" + public + "]}\n"
+	}
+	for was, to := range map[string]string{shelf: "/srv/not-there", "s3://bucket/x?endpoint=https://a.test": "s3://bucket/x?endpoint=https://b.test"} {
+		f.file(SettingsPath, settings(was))
+		if err := f.backup(); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.lines(); strings.Contains(got, "none") {
+			t.Errorf("%s: %q", was, got)
+		}
+		f.file(SettingsPath, settings(to))
+		where, _, _ := strings.Cut(to, "?")
+		if got := f.lines(); got != "none yet in "+where+"; try it: sudo relay-appliance backup" {
+			t.Errorf("%s: %q", to, got)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // names have seconds
+	}
+	f.file(SettingsPath, settings("/srv/not-there"))
+	if err := f.backup(); err == nil {
+		t.Error("there is no such folder")
+	}
+	if got := f.lines(); !strings.HasPrefix(got, "FAILED") || !strings.Contains(got, "\nnone yet in /srv/not-there") {
+		t.Errorf("tried: %q", got)
+	}
+}
+
 // place is one whose answers are set.
 type place struct {
 	Place
