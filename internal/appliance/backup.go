@@ -466,7 +466,9 @@ func (m *Machine) Backup(ctx context.Context, say func(string, ...any)) error {
 		last.Made, last.Name, last.Size = last.Tried, name, size
 		say("wrote %s, %d bytes, to %s", name, size, last.where())
 		// A good backup is one, even where an old one cannot be removed.
-		if err = m.prune(ctx, s, prefix, name, say); err != nil {
+		if m.held(s) {
+			say("no older backup is removed: the monitor's log is a restored one, and its witnesses have not said yet whether there is a newer copy (relaymon restore --help)")
+		} else if err = m.prune(ctx, s, prefix, name, say); err != nil {
 			err = fmt.Errorf("remove old backups: %w", err)
 			last.Fault = err.Error()
 		}
@@ -561,6 +563,13 @@ func (m *Machine) backUp(ctx context.Context, s Settings, prefix, name string) (
 		return 0, fmt.Errorf("store it: %w", err)
 	}
 	return out.written, nil
+}
+
+// held says whether the monitor's log came out of a backup and was not compared with what
+// its witnesses know yet: monitor/store keeps a file for as long.
+func (m *Machine) held(s Settings) bool {
+	dir, _ := s.Relaymon["data_dir"].(string)
+	return s.Role.Monitors() && m.has(filepath.Join(cmp.Or(dir, "/var/lib/relaymon"), "log/restored"))
 }
 
 // prune removes the oldest of this machine's backups. Others' files are not looked at.

@@ -149,6 +149,33 @@ func TestBackupIntoAFolder(t *testing.T) {
 	}
 }
 
+// A restored log that was not compared yet may be older than the copy in a backup.
+func TestBackupOfAHeldLog(t *testing.T) {
+	public, _ := newKey(t)
+	for data, more := range map[string]string{"/var/lib/relaymon": "", "/var/lib/relaymon/x": "relaymon: {data_dir: /var/lib/relaymon/x}\n"} {
+		f := newFake(t)
+		if err := f.firstBoot(good + more + "backup: {to: " + shelf + ", encrypt_to: [" + public + "], keep: 1}\n"); err != nil {
+			t.Fatal(err)
+		}
+		prefix, err := f.backupPrefix(t.Context(), mustSettings(t, f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.file(shelf+"/"+prefix+"20200101T000000Z.age", "newer")
+		f.file(data+"/log/restored", "")
+		if err := f.backup(); err != nil || len(f.shelf()) != 2 || !strings.Contains(strings.Join(f.said, "\n"), "no older backup is removed: the monitor's log is a restored one") {
+			t.Errorf("held: %v, %q, %q", err, f.said, f.shelf())
+		}
+		if err := os.Remove(f.path(data + "/log/restored")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // names have seconds
+		if err := f.backup(); err != nil || len(f.shelf()) != 1 {
+			t.Errorf("compared: %v, %q, %q", err, f.said, f.shelf())
+		}
+	}
+}
+
 // What lies in one place does not lie in another one.
 func TestBackupElsewhere(t *testing.T) {
 	public, _ := newKey(t)
