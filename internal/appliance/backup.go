@@ -399,11 +399,20 @@ func (m *Machine) backups(s Settings) *Backups {
 	if err == nil {
 		err = json.Unmarshal(b, &out)
 	}
+	// What was made elsewhere says nothing of the new place.
+	if out.To != s.Backup.To {
+		out = Backups{To: s.Backup.To}
+	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		out.Fault = err.Error()
 	}
-	out.To, _, _ = strings.Cut(s.Backup.To, "?")
 	return &out
+}
+
+// where is the place without what is behind the question mark.
+func (b *Backups) where() string {
+	to, _, _ := strings.Cut(b.To, "?")
+	return to
 }
 
 func (b *Backups) lines(now time.Time) []string {
@@ -417,11 +426,11 @@ func (b *Backups) lines(now time.Time) []string {
 	}
 	switch age := now.Sub(b.Made); {
 	case b.Made.IsZero():
-		out = append(out, fmt.Sprintf("none yet in %s; try it: sudo relay-appliance backup", b.To))
+		out = append(out, fmt.Sprintf("none yet in %s; try it: sudo relay-appliance backup", b.where()))
 	case age > 36*time.Hour && b.Fault == "":
-		out = append(out, fmt.Sprintf("none for %d hours: look at relay-appliance-backup.timer; the last one is of %s, in %s", int(age.Hours()), b.Made.Format(layout), b.To))
+		out = append(out, fmt.Sprintf("none for %d hours: look at relay-appliance-backup.timer; the last one is of %s, in %s", int(age.Hours()), b.Made.Format(layout), b.where()))
 	default:
-		out = append(out, fmt.Sprintf("%s, %d kB, in %s", b.Made.Format(layout), (b.Size+1023)/1024, b.To))
+		out = append(out, fmt.Sprintf("%s, %d kB, in %s", b.Made.Format(layout), (b.Size+1023)/1024, b.where()))
 	}
 	return out
 }
@@ -455,9 +464,11 @@ func (m *Machine) Backup(ctx context.Context, say func(string, ...any)) error {
 		last.Fault = err.Error()
 	} else {
 		last.Made, last.Name, last.Size = last.Tried, name, size
-		say("wrote %s, %d bytes, to %s", name, size, last.To)
+		say("wrote %s, %d bytes, to %s", name, size, last.where())
 		// A good backup is one, even where an old one cannot be removed.
-		if err = m.prune(ctx, s, prefix, name, say); err != nil {
+		if m.held(s) {
+			say("no older backup is removed: the monitor's log is a restored one, and its witnesses have not said yet whether there is a newer copy (relaymon restore --help)")
+		} else if err = m.prune(ctx, s, prefix, name, say); err != nil {
 			err = fmt.Errorf("remove old backups: %w", err)
 			last.Fault = err.Error()
 		}
@@ -552,6 +563,13 @@ func (m *Machine) backUp(ctx context.Context, s Settings, prefix, name string) (
 		return 0, fmt.Errorf("store it: %w", err)
 	}
 	return out.written, nil
+}
+
+// held says whether the monitor's log came out of a backup and was not compared with what
+// its witnesses know yet: monitor/store keeps a file for as long.
+func (m *Machine) held(s Settings) bool {
+	dir, _ := s.Relaymon["data_dir"].(string)
+	return s.Role.Monitors() && m.has(filepath.Join(cmp.Or(dir, "/var/lib/relaymon"), "log/restored"))
 }
 
 // prune removes the oldest of this machine's backups. Others' files are not looked at.

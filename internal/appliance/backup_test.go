@@ -149,6 +149,73 @@ func TestBackupIntoAFolder(t *testing.T) {
 	}
 }
 
+// A restored log that was not compared yet may be older than the copy in a backup.
+func TestBackupOfAHeldLog(t *testing.T) {
+	public, _ := newKey(t)
+	for data, more := range map[string]string{"/var/lib/relaymon": "", "/var/lib/relaymon/x": "relaymon: {data_dir: /var/lib/relaymon/x}\n"} {
+		f := newFake(t)
+		if err := f.firstBoot(good + more + "backup: {to: " + shelf + ", encrypt_to: [" + public + "], keep: 1}\n"); err != nil {
+			t.Fatal(err)
+		}
+		prefix, err := f.backupPrefix(t.Context(), mustSettings(t, f))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.file(shelf+"/"+prefix+"20200101T000000Z.age", "newer")
+		f.file(data+"/log/restored", "")
+		if err := f.backup(); err != nil || len(f.shelf()) != 2 || !strings.Contains(strings.Join(f.said, "\n"), "no older backup is removed: the monitor's log is a restored one") {
+			t.Errorf("held: %v, %q, %q", err, f.said, f.shelf())
+		}
+		if err := os.Remove(f.path(data + "/log/restored")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // names have seconds
+		if err := f.backup(); err != nil || len(f.shelf()) != 1 {
+			t.Errorf("compared: %v, %q, %q", err, f.said, f.shelf())
+		}
+	}
+}
+
+// What lies in one place does not lie in another one.
+func TestBackupElsewhere(t *testing.T) {
+	public, _ := newKey(t)
+	f := newFake(t)
+	f.Bucket = func(S3) (Place, error) { return folder(f.path(shelf)), nil }
+	if err := f.firstBoot(good); err != nil {
+		t.Fatal(err)
+	}
+	f.file(shelf+"/notes.txt", "")
+	f.file("/etc/relay-appliance/s3-credentials", "x")
+	if err := os.Chmod(f.path("/etc/relay-appliance/s3-credentials"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	settings := func(to string) string {
+		return good + "backup: {to: \"" + to + "\", encrypt_to: [" + public + "]}\n"
+	}
+	for was, to := range map[string]string{shelf: "/srv/not-there", "s3://bucket/x?endpoint=https://a.test": "s3://bucket/x?endpoint=https://b.test"} {
+		f.file(SettingsPath, settings(was))
+		if err := f.backup(); err != nil {
+			t.Fatal(err)
+		}
+		if got := f.lines(); strings.Contains(got, "none") {
+			t.Errorf("%s: %q", was, got)
+		}
+		f.file(SettingsPath, settings(to))
+		where, _, _ := strings.Cut(to, "?")
+		if got := f.lines(); got != "none yet in "+where+"; try it: sudo relay-appliance backup" {
+			t.Errorf("%s: %q", to, got)
+		}
+		time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // names have seconds
+	}
+	f.file(SettingsPath, settings("/srv/not-there"))
+	if err := f.backup(); err == nil {
+		t.Error("there is no such folder")
+	}
+	if got := f.lines(); !strings.HasPrefix(got, "FAILED") || !strings.Contains(got, "\nnone yet in /srv/not-there") {
+		t.Errorf("tried: %q", got)
+	}
+}
+
 // place is one whose answers are set.
 type place struct {
 	Place

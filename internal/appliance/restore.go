@@ -101,8 +101,13 @@ type restored struct {
 	// Begun is the program that is being restored: after a power cut nobody else knows
 	// from where its identity is.
 	Begun string `json:"begun,omitempty"`
-	// Done: all that the role needed then is restored. A program that came later begins
-	// anew.
+	// All: the settings are the backup's, too, so that nothing of another identity is to
+	// stay.
+	All bool `json:"all,omitempty"`
+	// Holds are the programs that the backup has a part of, when it was read last. One that
+	// comes later, and is not among them, begins anew.
+	Holds []string `json:"holds,omitempty"`
+	// Done: all that the role needed then is restored.
 	Done bool `json:"done,omitempty"`
 }
 
@@ -113,13 +118,10 @@ type restore struct {
 	say    func(string, ...any)
 	ids    []agefile.Identity
 	path   string // of the encrypted file on this machine
-	parts  map[string]bool
 	text   []byte // the settings
 	loaded bool
 	before restored // what was restored from this backup
-	all    bool     // nothing of another identity is to stay
-	left   []string // the programs whose identity stayed
-	err    error    // nothing is to be started
+	err    error    // of the backup
 }
 
 func (r Restore) mark() string {
@@ -158,7 +160,9 @@ func (m *Machine) restoring(s Settings, say func(string, ...any)) (*restore, err
 	return &restore{m: m, of: s.Restore, say: say, path: m.path(s.Restore.From), before: before}, nil
 }
 
-func (r *restore) failed() bool { return r != nil && r.err != nil }
+// failed says that nothing is to be started. Once all was restored a fault is that of the
+// program only which wants more.
+func (r *restore) failed() bool { return r != nil && r.err != nil && !r.before.Done }
 
 // close removes what was fetched; it is encrypted.
 func (r *restore) close() {
@@ -202,12 +206,14 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 		}
 		r.say("fetched the backup from %s", shown(r.of.From))
 	}
-	r.parts = map[string]bool{}
+	r.before.Holds = nil
 	return r.walk(func(program string, h *tar.Header, content io.Reader) error {
-		r.parts[program] = true
-		if program == "" && h.Name == backupSettings {
+		if program == "" {
 			r.text, err = io.ReadAll(content)
 			return err
+		}
+		if !slices.Contains(r.before.Holds, program) {
+			r.before.Holds = append(r.before.Holds, program)
 		}
 		_, err := io.Copy(io.Discard, content)
 		return err
@@ -269,14 +275,13 @@ func (r *restore) settings(ctx context.Context) (Settings, error) {
 		return fail(err)
 	}
 	// Nothing is changed yet.
-	r.all = true
 	for _, p := range programs {
 		// One that cannot be asked has no identity, or is looked at again later.
 		if !p.needed(s.Role) || r.has(p) {
 			continue
 		}
 		if res, err := r.m.run(ctx, Command{User: p.name, Args: with(p.exists, p.config)}); err == nil && res.Code == 0 {
-			r.err = r.notEmpty(p)
+			r.err = r.notEmpty(p, "write the role and the rest of the settings")
 			return Settings{}, r.err
 		}
 	}
@@ -288,6 +293,11 @@ func (r *restore) settings(ctx context.Context) (Settings, error) {
 	text := strings.TrimRight(without(string(r.text), "restore"), "\n") + "\n\n" + string(said)
 	if back, err := ParseSettings(filepath.Base(SettingsPath), []byte(text)); err != nil || !reflect.DeepEqual(back, s) {
 		return fail(errors.New("restore cannot be put beside them"))
+	}
+	// Later boots do not see that the settings are not the operator's.
+	r.before.All = true
+	if err := r.note(); err != nil {
+		return Settings{}, err
 	}
 	if err := r.m.write(SettingsPath, []byte(text), 0o600); err != nil {
 		return Settings{}, err
@@ -321,9 +331,10 @@ func (r *restore) has(p *program) bool {
 	return slices.Contains(r.before.Programs, p.name) || r.before.Begun == p.name
 }
 
-// notEmpty is a fault where a whole machine is to come from the backup.
-func (r *restore) notEmpty(p *program) error {
-	return fmt.Errorf("restore %s: %s has another identity here already, and it is never overwritten: stop %s and move what is in its data folder (/var/lib/%s) away, or write the role and the rest of the settings, with which it stays", shown(r.of.From), p.name, p.name, p.name)
+// notEmpty is a fault where a whole machine is to come from the backup. It names what an
+// operator does who wants it otherwise.
+func (r *restore) notEmpty(p *program, otherwise string) error {
+	return fmt.Errorf("restore %s: %s has another identity here already, and it is never overwritten: stop %s and move what is in its data folder (/var/lib/%s) away, or %s, with which it stays", shown(r.of.From), p.name, p.name, p.name, otherwise)
 }
 
 // note keeps what was restored.
@@ -346,21 +357,30 @@ func (r *restore) program(ctx context.Context, p *program, exists bool) (done bo
 	switch {
 	case r == nil:
 		return false, nil
-	case r.before.Done && (exists || !r.has(p)):
-		return false, nil
 	case exists && r.has(p):
 		return false, r.took(p) // if it was cut short
-	case exists && r.all:
-		return fail(r.notEmpty(p))
+	case exists && r.before.Done:
+		return false, nil
+	case exists && r.before.All:
+		return fail(r.notEmpty(p, "take restore out of the settings"))
 	case exists:
-		r.left = append(r.left, p.name)
 		r.say("restore: %s has its identity already, nothing of the backup is put over it", p.name)
 		return false, nil
+	}
+	later := r.before.Done && !r.has(p)
+	if later && !r.m.has(r.of.Identity) {
+		if r.before.Holds != nil && !slices.Contains(r.before.Holds, p.name) {
+			return false, nil
+		}
+		return fail(fmt.Errorf("restore %s: %s has no identity yet, and that in the backup cannot be read without the key: put the key back into %s (restore.identity), or take restore out of the settings to begin anew", shown(r.of.From), p.name, r.of.Identity))
 	}
 	if err := r.load(ctx); err != nil {
 		return false, err
 	}
-	if !r.parts[p.name] {
+	if !slices.Contains(r.before.Holds, p.name) {
+		if later {
+			return false, nil
+		}
 		return fail(fmt.Errorf("restore %s: it holds nothing of %s: write the role of the machine before, and change it when all is restored", shown(r.of.From), p.name))
 	}
 	r.before.Begun = p.name
@@ -434,9 +454,15 @@ func (r *restore) done(role Role, faults []error) error {
 	}
 	key := r.m.path(r.of.Identity)
 	ours := filepath.Dir(key) == filepath.Dir(r.m.path(SettingsPath)) && r.m.has(r.of.Identity)
-	if len(r.left) > 0 {
+	var left []string
+	for _, p := range programs {
+		if p.needed(role) && !r.has(p) {
+			left = append(left, p.name)
+		}
+	}
+	if len(left) > 0 {
 		if ours {
-			r.say("%s stays: the backup was not restored for %s. Delete it if you do not want that; else move what is in the data folder (/var/lib/%s) away and run this again", r.of.Identity, strings.Join(r.left, " and "), r.left[0])
+			r.say("%s stays: the backup was not restored for %s. Delete it if you do not want that; else move what is in the data folder (/var/lib/%s) away and run this again", r.of.Identity, strings.Join(left, " and "), left[0])
 		}
 		return nil
 	}

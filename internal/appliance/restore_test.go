@@ -227,6 +227,63 @@ func TestRestoreOneProgram(t *testing.T) {
 	}
 }
 
+// The relay comes first, the monitor later: it gets its identity from the backup, too,
+// and none is made where nobody can know whether the backup has it.
+func TestRestoreOneAfterTheOther(t *testing.T) {
+	public, secret := newKey(t)
+	for name, whole := range map[string][]byte{"with the monitor": backedUp(t, good, public), "without": backedUp(t, relayOnly, public)} {
+		f := newFake(t)
+		f.file(movedPath, string(whole))
+		f.file(keyPath, secret)
+		if err := f.firstBoot(relayOnly + moveHere); err != nil || f.put["relayd"] == nil || f.has(keyPath) {
+			t.Fatalf("%s: the relay: %v, %q", name, err, f.said)
+		}
+		noted := f.text(restoredPath)
+		if name == "with the monitor" {
+			err := f.firstBoot(good + moveHere)
+			if err == nil || !strings.Contains(err.Error(), "put the key back into "+keyPath) || !strings.Contains(err.Error(), "take restore out of the settings") {
+				t.Errorf("without the key: %v", err)
+			}
+			// The relay serves on, as its configuration says now.
+			f.wantDone("without the key", "systemctl restart relayd.service")
+			f.file(keyPath, secret)
+			f.fails["relaymon restore"] = "no room"
+			if err := f.firstBoot(""); err == nil || !strings.Contains(err.Error(), "no room") || f.running["relaymon"] || !f.has(keyPath) {
+				t.Errorf("it cannot be restored: %v, %q", err, f.said)
+			}
+			f.wantDone("it cannot be restored")
+			clear(f.fails)
+			if err := f.firstBoot(""); err != nil || f.put["relaymon"] == nil || !f.running["relaymon"] || f.has(keyPath) {
+				t.Errorf("with the key: %v, %q", err, f.said)
+			}
+			continue
+		}
+		// What is known to have no part of the monitor has none of its identity.
+		if err := f.firstBoot(good + moveHere); err != nil || !slices.Contains(f.did, "relaymon init --config /etc/relaymon/relaymon.yaml") {
+			t.Errorf("%s: %v, %q", name, err, f.did)
+		}
+		for _, key := range []string{"with the key", "again"} {
+			if key != "again" {
+				f.answer["relaymon keys"] = Result{Code: 1}
+				f.file(keyPath, secret)
+				f.file(restoredPath, noted)
+			}
+			if err := f.firstBoot(""); err != nil || slices.Contains(f.did, "relaymon init --config /etc/relaymon/relaymon.yaml") != (key != "again") || !f.has(keyPath) || !strings.Contains(strings.Join(f.said, "\n"), keyPath+" stays: the backup was not restored for relaymon") {
+				t.Errorf("%s, %s: %v, %q, %q", name, key, err, f.did, f.said)
+			}
+		}
+		// Nobody knows what it holds.
+		f.answer["relaymon keys"] = Result{Code: 1}
+		if err := os.RemoveAll(f.path(keyPath)); err != nil {
+			t.Fatal(err)
+		}
+		f.file(restoredPath, strings.Replace(noted, `,"holds":["relayd"]`, "", 1))
+		if err := f.firstBoot(""); err == nil || !strings.Contains(err.Error(), "put the key back") || f.did != nil {
+			t.Errorf("unknown: %v, %q", err, f.did)
+		}
+	}
+}
+
 // Nothing is made and nothing runs if the backup is not what it should be; mended, all
 // goes on.
 func TestRestoreStops(t *testing.T) {
@@ -354,6 +411,45 @@ func TestRestoreAllOverAnIdentity(t *testing.T) {
 	}
 }
 
+// An identity that shows only when its configuration is written is another one at each
+// boot, until somebody decides.
+func TestRestoreAllOverAnIdentityThatShowsLater(t *testing.T) {
+	public, secret := newKey(t)
+	for _, decided := range []string{"moved away", "it stays"} {
+		f := newFake(t)
+		f.file(movedPath, string(backedUp(t, good, public)))
+		f.file(keyPath, secret)
+		foreign, exec := true, f.Exec
+		f.Exec = func(ctx context.Context, c Command) (Result, error) {
+			if foreign && c.Args[0] == "relaymon" && c.Args[1] == "keys" && f.text("/etc/relaymon/relaymon.yaml") != pristine {
+				return Result{Stdout: `{"log_key": "other"}`}, nil
+			}
+			return exec(ctx, c)
+		}
+		settings := moveHere
+		for range 3 {
+			err := f.firstBoot(settings)
+			if err == nil || !strings.Contains(err.Error(), "relaymon has another identity here already") || f.running["relayd"] || f.running["relaymon"] || f.put["relaymon"] != nil || !f.has(keyPath) {
+				t.Fatalf("%v, %q", err, f.did)
+			}
+			settings = "" // as they are in the backup by now
+			if !strings.Contains(err.Error(), "take restore out of the settings") || !strings.Contains(f.text(SettingsPath), good) {
+				t.Errorf("%v", err)
+			}
+		}
+		if decided == "it stays" {
+			if err := f.firstBoot(good); err != nil || f.put["relaymon"] != nil || !f.running["relayd"] || !f.running["relaymon"] {
+				t.Errorf("%s: %v, %q", decided, err, f.said)
+			}
+			continue
+		}
+		foreign = false
+		if err := f.firstBoot(""); err != nil || f.put["relaymon"] == nil || !f.running["relayd"] || !f.running["relaymon"] || f.has(keyPath) {
+			t.Errorf("%s: %v, %q", decided, err, f.said)
+		}
+	}
+}
+
 // A power cut at any point between the steps: the next boot goes on, and no identity is
 // made in between.
 func TestRestoreGoesOn(t *testing.T) {
@@ -397,9 +493,10 @@ func TestRestoreEndsLater(t *testing.T) {
 	}
 	done := f.text(restoredPath)
 	for name, text := range map[string]string{
-		"after the last program": strings.NewReplacer(`["relayd","relaymon"]`, `["relayd"]`, `,"done":true`, `,"begun":"relaymon"`).Replace(done),
-		"before it was noted":    strings.Replace(done, `,"done":true`, "", 1),
-		"before the key went":    done,
+		"after the last program":    strings.NewReplacer(`"programs":["relayd","relaymon"]`, `"programs":["relayd"]`, `,"done":true`, `,"begun":"relaymon"`).Replace(done),
+		"after one that came later": strings.Replace(done, `"programs":["relayd","relaymon"]`, `"programs":["relayd"],"begun":"relaymon"`, 1),
+		"before it was noted":       strings.Replace(done, `,"done":true`, "", 1),
+		"before the key went":       done,
 	} {
 		f.file(restoredPath, text)
 		f.file(keyPath, secret)
