@@ -43,6 +43,7 @@ func TestARM64(t *testing.T) {
 		}
 	}
 	a.check(ctx, t)
+	t.Run("modules", func(t *testing.T) { a.checkModules(ctx, t) })
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
 }
 
