@@ -171,6 +171,10 @@ func (k Kind) Start(t testing.TB, domain string) *Cloud {
 		c.ip("route", "replace", l.IP4.Addr().String(), "dev", device, "src", Internet.String())
 	}
 	if l.IP6.IsValid() {
+		// Or it would say of itself that it is no router, and guests take its word back.
+		if err := os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/forwarding", []byte("1"), 0); err != nil {
+			t.Fatal(err)
+		}
 		c.ip("address", "add", Router6.String()+"/64", "dev", device, "nodad")
 		if l.SLAAC {
 			c.ip("address", "add", netip.PrefixFrom(l.IP6.Masked().Addr().Next(), 64).String(), "dev", device, "nodad")
