@@ -255,8 +255,9 @@ relaymon:
 	return text
 }
 
-// cloudConfig is user-data that writes files, and nothing else. JSON is YAML, too.
-func cloudConfig(files map[string]string) string {
+// cloudConfig is user-data that writes files and lets keys in, and nothing else. JSON is
+// YAML, too.
+func cloudConfig(files map[string]string, keys ...string) string {
 	type file struct {
 		Path        string `json:"path"`
 		Permissions string `json:"permissions"`
@@ -264,8 +265,10 @@ func cloudConfig(files map[string]string) string {
 		Content     string `json:"content"`
 	}
 	var config struct {
-		WriteFiles []file `json:"write_files"`
+		WriteFiles []file   `json:"write_files"`
+		Keys       []string `json:"ssh_authorized_keys,omitempty"`
 	}
+	config.Keys = keys
 	for path, content := range files {
 		f := file{Path: path, Permissions: "0644", Content: content}
 		if !utf8.ValidString(content) {

@@ -167,7 +167,11 @@ func rent(ctx context.Context, t *testing.T, k provider.Kind, userData func(*ren
 // provided is user-data for a relay with public addresses, in a world that has a CA of its
 // own.
 func provided(p *rented) string {
-	text := cloudConfig(map[string]string{
+	var keys []string
+	if p.NoKeys {
+		keys = append(keys, p.key)
+	}
+	return cloudConfig(map[string]string{
 		"/etc/relay-appliance/ca.pem": string(p.ca.RootPEM),
 		"/etc/relay-appliance/appliance.yaml": fmt.Sprintf(`role: relay
 domain: %s
@@ -178,11 +182,7 @@ acme:
 relayd:
   psf: {bootstrap: [], bootstrap_list: ""}
 `, domain, provider.Internet, acmePort),
-	})
-	if p.NoKeys {
-		text += "ssh_authorized_keys: [" + p.key + "]\n"
-	}
-	return text
+	}, keys...)
 }
 
 // begin starts the machine and waits for a relay, without more complaints of cloud-init's
