@@ -69,7 +69,7 @@ func TestRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	// cloud-init's word is that of the boot, until the next one.
-	if out, err := a.Run(ctx, "systemctl reset-failed cloud-final.service; relay-appliance first-boot"); err != nil {
+	if out, err := a.Run(ctx, "systemctl reset-failed 'cloud-*'; relay-appliance first-boot"); err != nil {
 		t.Fatalf("%s%v", out, err)
 	}
 	if err := a.CheckUnits(ctx, "relayd"); err != nil {
