@@ -35,8 +35,8 @@ const (
 	// patience is how long a start waits for all witnesses. Then those must do
 	// whose cosignatures the rules require: a monitor that is gone for good must
 	// not keep the others from going on. A log that came out of a backup waits
-	// for all without end, since any of them may be the only one that knows of a
-	// newer copy: there it is when the operator is asked to look.
+	// for all without end: any of them may be the only one that knows of a newer
+	// copy. After this time the operator is asked to look.
 	patience = 20 * time.Minute
 )
 

@@ -34,7 +34,7 @@
 // [Log.Adopt] brings in what a newer copy has beyond this one.
 //
 // A restored witness has forgotten what it cosigned after the backup, and for that
-// stretch would cosign another history of a log. While its own log is held, the monitor
-// answers for it not at all. After that nothing here prevents it yet: it takes the log's
-// own dishonesty as well, and the other witnesses see it.
+// stretch would cosign another history of a log. While its own restored log is held, the
+// monitor answers nobody as a witness. After that nothing here prevents it yet: it takes
+// the log's own dishonesty as well, and the other witnesses see it.
 package store
