@@ -5,6 +5,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 export CGO_ENABLED ?= 0
+# As the packages are built, so that what all of them stand on is compiled once.
+export GOFLAGS += -trimpath
 
 PROGRAMS := relay/cmd/relayd monitor/cmd/relaymon monitor/cmd/relayaudit internal/demo/cmd/demo internal/month/cmd/month
 
@@ -25,21 +27,21 @@ run: build ## Relay, monitor and audit on loopback, end to end (ONCE=1 ends by i
 
 month: ## A month of a lab in a few minutes: logs, bundles, reports and a status page, into .month/ (ONCE=1 ends by itself)
 	@mkdir -p bin
-	go build -trimpath -o bin/ ./monitor/cmd/relayaudit ./internal/month/cmd/month
+	go build -o bin/ ./monitor/cmd/relayaudit ./internal/month/cmd/month
 	bin/month --programs bin --dir .month $(if $(ONCE),--once)
 
 bench: ## Measure the relay beside haproxy, js-libp2p and others; FULL=1: half an hour, n=5; ONLY="bulk peers"
 	@mkdir -p bin dist
-	go build -trimpath -o bin/ ./relay/cmd/relayd ./internal/bench/cmd/bench
+	go build -o bin/ ./relay/cmd/relayd ./internal/bench/cmd/bench
 	bin/bench run --programs bin --json dist/bench.jsonl --scale $(if $(FULL),full,short) $(addprefix --only=,$(ONLY))
 
 soak: ## Keep a relay busy for half an hour (FOR=30m) and see whether it grows
 	@mkdir -p bin dist
-	go build -trimpath -o bin/ ./relay/cmd/relayd ./internal/bench/cmd/bench
+	go build -o bin/ ./relay/cmd/relayd ./internal/bench/cmd/bench
 	bin/bench soak --programs bin --json dist/soak.jsonl --for $(or $(FOR),30m)
 
 build: ## Build the programs into bin/
-	go build -trimpath -o bin/ $(addprefix ./,$(PROGRAMS))
+	go build -o bin/ $(addprefix ./,$(PROGRAMS))
 
 # amd64 or arm64; without it packages are built for both, and images for this machine's.
 ARCH ?=
@@ -64,10 +66,11 @@ release: ## Build a version, sign it and put it into the site: see RELEASING.md 
 repo-refresh: ## Sign the site anew, so that it holds for another 60 days (SITE= KEY= LIST_KEY=)
 	go run ./internal/tools/release refresh --site '$(SITE)' $(KEYS)
 
+# internal/repo vets all modules, once.
 test: deps ## Everything there is to test; installs what it needs
-	go test -p 4 -timeout 30m ./...
+	go test -vet=off -p 4 -timeout 30m ./...
 	$(MAKE) plugin
-	go -C image test -timeout 10m ./...
+	go -C image test -vet=off -timeout 10m ./...
 	$(MAKE) race
 	$(MAKE) image-test
 
@@ -94,7 +97,7 @@ loss-table: ## How a monitor judges over a line that loses packets: TestLoss wit
 	RELAY_LOSS_TABLE=1 go test -v -count=1 -timeout 5h -run '^TestLoss$$' ./internal/e2e
 
 race: ## The tests of concurrent parts, with the race detector
-	CGO_ENABLED=1 go test -race -short -timeout 30m $(RACE)
+	CGO_ENABLED=1 go test -vet=off -race -short -p 4 -timeout 30m $(RACE)
 
 deps: ## Install what the tests need (Debian packages, npm modules)
 	.ci/deps

@@ -151,15 +151,19 @@ func (m *Machine) findPublic(ctx context.Context, s Settings, say func(string, .
 	}
 	found, silent, err := m.askPublic(ctx, n, s.Domain)
 	found.At, found.Instance = n.name, instance
+	announces := "relayd announces it"
+	if found.From == aRecord(s.Domain) { // which may be mended later than it was asked
+		announces += "; when the record has changed, run: relay-appliance first-boot"
+	}
 	switch {
 	case err == nil && silent != nil && before.IP4.IsValid() && before.From != found.From:
 		// Who knows it better than DNS does not answer now.
 		say(still, before.IP4, before.From, silent)
 		found = before
 	case err == nil && before.IP4.IsValid() && before.IP4 != found.IP4:
-		say("the public IPv4 address is %s now, was %s, says %s: relayd announces it; see that the A record of %s names it", found.IP4, before.IP4, found.From, s.Domain)
+		say("the public IPv4 address is %s now, was %s, says %s: %s; see that the A record of %s names it", found.IP4, before.IP4, found.From, announces, s.Domain)
 	case err == nil:
-		say("the public IPv4 address is %s, says %s: relayd announces it", found.IP4, found.From)
+		say("the public IPv4 address is %s, says %s: %s", found.IP4, found.From, announces)
 	case before.IP4.IsValid() && errors.As(err, new(namesNone)):
 		say("the public IPv4 address %s is no longer announced: %v: set announce.ip4 in %s if it has another; the bounty needs one", before.IP4, err, SettingsPath)
 		return s, os.Remove(m.path(publicAddressPath))
@@ -205,7 +209,7 @@ func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (foun
 	from := "the metadata service of " + n.name
 	addrs, silent := m.askMetadata(ctx, n)
 	if err = silent; len(addrs) == 0 && n.dns {
-		from = "the A record of " + domain
+		from = aRecord(domain)
 		addrs, err = m.askDNS(ctx, domain)
 		if err != nil && silent != nil {
 			err = fmt.Errorf("%w, and %w", err, silent)
@@ -222,6 +226,9 @@ func (m *Machine) askPublic(ctx context.Context, n natting, domain string) (foun
 	return publicAddress{IP4: addrs[0].Unmap(), From: from}, silent, nil
 }
 
+// aRecord is what is asked where only DNS can know the address.
+func aRecord(domain string) string { return "the A record of " + domain }
+
 // askDNS returns the public addresses of the domain. That there is none is an error: the
 // machine may have one all the same.
 func (m *Machine) askDNS(ctx context.Context, domain string) ([]netip.Addr, error) {
@@ -237,9 +244,9 @@ func (m *Machine) askDNS(ctx context.Context, domain string) ([]netip.Addr, erro
 	}
 	switch {
 	case len(all) == 0:
-		return nil, fmt.Errorf("the A record of %s names none", domain)
+		return nil, fmt.Errorf("%s names none", aRecord(domain))
 	case len(public) == 0:
-		return nil, fmt.Errorf("the A record of %s names %v, which is not public", domain, all)
+		return nil, fmt.Errorf("%s names %v, which is not public", aRecord(domain), all)
 	}
 	return public, nil
 }

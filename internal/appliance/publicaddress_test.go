@@ -88,7 +88,7 @@ func TestPublicAddress(t *testing.T) {
 			"/metadata/loadbalancer?api-version=2020-10-01": `{"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "203.0.113.9", "privateIpAddress": "10.0.0.4"}]}}`}, token: []string{"Metadata", "true"},
 			want: "203.0.113.9", said: "says the metadata service of Azure"},
 		"Azure, which does not know": {data: "azure", answers: map[string]string{azureDirect: ""}, token: []string{"Metadata", "true"}, dns: []string{"203.0.113.9"},
-			want: "203.0.113.9", said: "says the A record of relay.test"},
+			want: "203.0.113.9", said: "says the A record of relay.test: relayd announces it; when the record has changed, run: relay-appliance first-boot"},
 		"Oracle": {data: "oracle", dns: []string{"203.0.113.9"},
 			want: "203.0.113.9", said: "says the A record of relay.test"},
 		"Oracle, several records": {data: "oracle", dns: []string{"203.0.113.9", "203.0.113.10"}, said: "names several"},

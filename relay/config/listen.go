@@ -84,7 +84,7 @@ func ExplainListen(network, hostPort string, err error) error {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("%s port %s is in use by another program (ss -lntup shows which): stop it or choose another port: %w", network, hostPort, err)
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM):
-		return fmt.Errorf("%s port %s needs a right this user lacks: give the program CAP_NET_BIND_SERVICE (in a systemd unit: AmbientCapabilities=CAP_NET_BIND_SERVICE) or choose a port above 1023: %w", network, hostPort, err)
+		return fmt.Errorf("%s port %s needs a right this user lacks: give the program CAP_NET_BIND_SERVICE (in a systemd unit: AmbientCapabilities=CAP_NET_BIND_SERVICE; in a container: the sysctl net.ipv4.ip_unprivileged_port_start=80) or choose a port above 1023: %w", network, hostPort, err)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("%s address %s is not on any interface of this machine: listen on 0.0.0.0 and set announce.ip4 if the provider translates addresses: %w", network, hostPort, err)
 	default:

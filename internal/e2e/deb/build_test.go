@@ -163,9 +163,7 @@ func TestArchitectures(t *testing.T) {
 
 // The packages' own tool is a module of its own, which ./... does not cover.
 func TestTool(t *testing.T) {
-	dir := filepath.Join(top(t), "internal/tools/deb")
-	run(t, "go", "-C", dir, "vet", "./...")
-	run(t, "go", "-C", dir, "test", "./...")
+	run(t, "go", "-C", filepath.Join(top(t), "internal/tools/deb"), "test", "-vet=off", "./...")
 }
 
 // files lists what is under dir, with slashes, without folders.

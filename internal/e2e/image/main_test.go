@@ -32,10 +32,13 @@ const (
 var work string
 
 func TestMain(m *testing.M) {
-	code := run(m)
-	if work != "" {
-		os.RemoveAll(work)
+	var err error
+	if work, err = os.MkdirTemp("", "relay-image-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
 	}
+	code := run(m)
+	os.RemoveAll(work)
 	os.Exit(code)
 }
 
@@ -72,6 +75,16 @@ func part(t *testing.T) {
 	need.Tools(t, qemu.Program("amd64"), "qemu-img", "cloud-localds", "socat")
 }
 
+// besides is part, for a test that may run while another one boots its own machine. In full
+// each has the host for itself, for the times on the page.
+func besides(t *testing.T) {
+	t.Helper()
+	part(t)
+	if os.Getenv(modeVariable) != "full" {
+		t.Parallel()
+	}
+}
+
 // full is part, for what CI does not run.
 func full(t *testing.T) {
 	t.Helper()
@@ -84,13 +97,6 @@ func full(t *testing.T) {
 // folder makes a folder for what several tests use.
 func folder(t *testing.T, name string) string {
 	t.Helper()
-	if work == "" {
-		dir, err := os.MkdirTemp("", "relay-image-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		work = dir
-	}
 	dir := filepath.Join(work, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
@@ -130,6 +136,8 @@ func program(t *testing.T, name string) string {
 	if dir := os.Getenv(programsVariable); dir != "" {
 		return filepath.Join(dir, name)
 	}
+	building.Lock()
+	defer building.Unlock()
 	if programs[name] == "" {
 		file := filepath.Join(folder(t, "bin"), name)
 		source := map[string]string{"relayd": "./relay/cmd/relayd", "relaymon": "./monitor/cmd/relaymon"}[name]

@@ -184,6 +184,8 @@ func (a *appliance) updates(ctx context.Context, t *testing.T) {
 		a.probeUntilOK(ctx, t)
 	})
 	t.Run("bad update", func(t *testing.T) {
+		// Minutes of waiting. What the gate decides is tested where it is, in internal/upgrade.
+		full(t)
 		if !updated {
 			t.Fatal("there was no good update before")
 		}
