@@ -1,7 +1,8 @@
 # AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
 
 source "amazon-ebs" "appliance" {
-  region        = "eu-central-1"
+  # An AMI is of one region: the bounty counts no relay in Europe or North America.
+  region        = "ap-southeast-1"
   instance_type = { amd64 = "t3.micro", arm64 = "t4g.micro" }[var.arch]
   ssh_username  = "admin"
   ami_name      = local.name

@@ -71,8 +71,8 @@ func furnish() error {
 }
 
 // isolated is true inside a namespace of its own. Outside it runs the calling
-// test again in one, with all that the test starts, and reports how it went; the
-// caller returns then.
+// test again in one, beside other tests and with all that the test starts, and reports how
+// it went; the caller returns then.
 func isolated(t *testing.T) bool {
 	t.Helper()
 	if os.Getenv(envInside) != "" {
@@ -83,6 +83,7 @@ func isolated(t *testing.T) bool {
 	}
 	need.Root(t)
 	need.Tools(t, "go", "node")
+	t.Parallel() // most of the time goes by in waiting for the peers' timers
 	modules := need.NodeModules(t, "js")
 	hosts := filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost\n"+relayIP+" "+domain+"\n"), 0o644); err != nil {
