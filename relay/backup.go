@@ -17,6 +17,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 )
@@ -191,10 +192,7 @@ func unpack(r io.Reader, dir string) (info BackupInfo, err error) {
 		return info, fmt.Errorf("not a backup of relayd: %w", err)
 	}
 	packed.Multistream(false)
-	// A tar archive has headers and padding of at most 4 KiB for each file.
-	bounded := &io.LimitedReader{R: packed, N: maxBackupBytes + maxBackupFiles*4096}
-	t := tar.NewReader(bounded)
-	total := int64(0)
+	t := bounded.NewTar(packed, maxBackupFiles+1, maxBackupBytes)
 	for count := 0; ; count++ {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -203,16 +201,6 @@ func unpack(r io.Reader, dir string) (info BackupInfo, err error) {
 		if err != nil {
 			return info, fmt.Errorf("not a backup of relayd, or a damaged one: %w", err)
 		}
-		if count > maxBackupFiles {
-			return info, fmt.Errorf("more than %d files", maxBackupFiles)
-		}
-		if h.Typeflag != tar.TypeReg {
-			return info, fmt.Errorf("%q is not a regular file", h.Name)
-		}
-		if h.Size > maxBackupBytes-total {
-			return info, errors.New("longer than any backup")
-		}
-		total += h.Size
 		if count == 0 {
 			if info, err = readBackupHead(h, t); err != nil {
 				return info, err
@@ -223,12 +211,8 @@ func unpack(r io.Reader, dir string) (info BackupInfo, err error) {
 			return info, err
 		}
 	}
-	// Behind the archive's end there is padding, and gzip's checksum of all of it.
-	if _, err := io.Copy(io.Discard, bounded); err != nil {
-		return info, fmt.Errorf("damaged: %w", err)
-	}
-	if bounded.N == 0 {
-		return info, errors.New("longer than any backup")
+	if err := t.End(); err != nil {
+		return info, err
 	}
 	if _, err := source.ReadByte(); !errors.Is(err, io.EOF) {
 		return info, errors.New("something stands behind its end")

@@ -33,7 +33,7 @@ func Recipients(keys []string) ([]age.Recipient, error) {
 		switch k = strings.TrimSpace(k); {
 		case strings.HasPrefix(k, "ssh-"):
 			r, err = agessh.ParseRecipient(k)
-		case strings.HasPrefix(k, "AGE-SECRET-KEY-"):
+		case strings.Contains(strings.ToUpper(k), "AGE-SECRET-KEY-"):
 			faults = append(faults, errors.New("this is a secret key: want the public one, which begins with age1"))
 			continue
 		default:
@@ -126,6 +126,10 @@ var (
 // the end of file.
 func Open(r io.Reader, ids []Identity) (io.Reader, error) {
 	b := bufio.NewReader(r)
+	// What cannot be read is no file of another kind; one that is shorter may be.
+	if _, err := b.Peek(1); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
 	begins := func(with string) bool {
 		start, _ := b.Peek(len(with))
 		return string(start) == with

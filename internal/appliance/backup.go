@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/agefile"
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 )
@@ -309,8 +310,7 @@ func readBackup(r io.Reader, each func(program string, h *tar.Header, content io
 	if err != nil {
 		return fmt.Errorf("damaged: %w", err)
 	}
-	bounded := &io.LimitedReader{R: z, N: maxContent}
-	t := tar.NewReader(bounded)
+	t := bounded.NewTar(z, maxEntries, maxContent)
 	only := "" // the program, where it is the backup of one
 	for n := 0; ; n++ {
 		h, err := t.Next()
@@ -320,7 +320,7 @@ func readBackup(r io.Reader, each func(program string, h *tar.Header, content io
 		if err != nil {
 			return fmt.Errorf("no backup, or a damaged one: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg || h.Size > maxEntry || n > maxEntries || !filepath.IsLocal(h.Name) || filepath.Clean(h.Name) != h.Name || strings.ContainsRune(h.Name, '\\') {
+		if h.Size > maxEntry || !filepath.IsLocal(h.Name) || filepath.Clean(h.Name) != h.Name || strings.ContainsRune(h.Name, '\\') {
 			return fmt.Errorf("%q has no place in a backup", h.Name)
 		}
 		if n == 0 {
@@ -338,28 +338,21 @@ func readBackup(r io.Reader, each func(program string, h *tar.Header, content io
 				return fmt.Errorf("no backup: it begins with %q", h.Name)
 			}
 		}
-		program := only
+		of := only
 		if only == "" {
-			if dir, name, ok := strings.Cut(h.Name, "/"); ok {
-				program, h.Name = dir, name
+			if dir, name, ok := strings.Cut(h.Name, "/"); ok && slices.ContainsFunc(programs, func(p *program) bool { return p.name == dir }) {
+				of, h.Name = dir, name
 			} else if h.Name != backupSettings {
 				return fmt.Errorf("%q has no place in a backup", h.Name)
 			} else if h.Size > maxSaid {
 				return fmt.Errorf("%s is too long", h.Name)
 			}
 		}
-		if err := each(program, h, t); err != nil {
+		if err := each(of, h, t); err != nil {
 			return err
 		}
 	}
-	// Behind the archive's end come padding and the checksum of all.
-	if _, err := io.Copy(io.Discard, bounded); err != nil {
-		return fmt.Errorf("damaged: %w", err)
-	}
-	if bounded.N == 0 {
-		return errors.New("longer than any backup")
-	}
-	return nil
+	return t.End()
 }
 
 func readHead(r io.Reader) error {

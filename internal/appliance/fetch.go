@@ -78,7 +78,7 @@ func (m *Machine) fetch(ctx context.Context, s Settings, say func(string, ...any
 		if err := m.write(f.path(), text, 0o644); err != nil {
 			return err
 		}
-		say("fetched %s from %s", f.path(), f.from)
+		say("fetched %s from %s", f.path(), download.Shown(f.from))
 	}
 	return nil
 }
@@ -87,7 +87,7 @@ func (m *Machine) fetch(ctx context.Context, s Settings, say func(string, ...any
 // such as the page of a server that is being mended, relaymon would not start again.
 func (m *Machine) tryFetched(ctx context.Context, s Settings, f fetched, text []byte) error {
 	if f.key == "releases" {
-		_, err := release.Parse(f.from, text)
+		_, err := release.Parse(download.Shown(f.from), text)
 		return err
 	}
 	candidate := filepath.Join(runDir, f.key+".yaml")

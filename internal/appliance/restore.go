@@ -27,6 +27,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 // Restore is the backup of which this machine is made.
@@ -81,7 +82,7 @@ func shown(from string) string {
 	case u.Host == "":
 		return "what restore.from names"
 	}
-	return u.Scheme + "://" + u.Host + u.Path
+	return download.Shown(from)
 }
 
 const (
@@ -132,7 +133,7 @@ func (r Restore) mark() string {
 // restores says whether the settings name a backup, which may take its time.
 func (m *Machine) restores() bool {
 	s, _ := m.Settings()
-	r, err := m.restoring(s, nil)
+	r, err := m.restoring(s, func(string, ...any) {})
 	return r != nil || err != nil
 }
 
@@ -152,6 +153,9 @@ func (m *Machine) restoring(s Settings, say func(string, ...any)) (*restore, err
 		return nil, fmt.Errorf("read %s, which says what was restored: %w", restoredPath, err)
 	}
 	if before.From != s.Restore.mark() {
+		if before.All && len(before.Programs) == 0 && s.Role != "" {
+			say("the settings in %s are those of the backup that was tried before: to take them from this one, leave nothing but restore in that file", SettingsPath)
+		}
 		before = restored{From: s.Restore.mark()}
 	}
 	if s.Role == "" {
@@ -207,7 +211,7 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 		r.say("fetched the backup from %s", shown(r.of.From))
 	}
 	r.before.Holds = nil
-	return r.walk(func(program string, h *tar.Header, content io.Reader) error {
+	return r.walk(ctx, func(program string, h *tar.Header, content io.Reader) error {
 		if program == "" {
 			r.text, err = io.ReadAll(content)
 			return err
@@ -223,17 +227,18 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 // walk reads the whole backup, and hands over each file with the program that it is of,
 // and its name there. Its sum is of the very bytes that were read: the file may be changed
 // between two passes.
-func (r *restore) walk(each func(program string, h *tar.Header, content io.Reader) error) error {
+func (r *restore) walk(ctx context.Context, each func(program string, h *tar.Header, content io.Reader) error) error {
 	f, err := os.Open(r.path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	file := until{ctx, f}
 	if r.of.SHA256 == "" {
-		return r.read(f, each)
+		return r.read(file, each)
 	}
 	h := sha256.New()
-	in := io.TeeReader(f, h)
+	in := io.TeeReader(file, h)
 	err = r.read(in, each)
 	if _, rest := io.Copy(io.Discard, in); rest != nil {
 		return errors.Join(err, rest)
@@ -242,6 +247,19 @@ func (r *restore) walk(each func(program string, h *tar.Header, content io.Reade
 		return fmt.Errorf("its SHA-256 sum is %s, and restore.sha256 says %s: it is another file, or a damaged one", got, r.of.SHA256)
 	}
 	return err
+}
+
+// until reads as long as nobody ends it.
+type until struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u until) Read(p []byte) (int, error) {
+	if err := context.Cause(u.ctx); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
 }
 
 func (r *restore) read(f io.Reader, each func(program string, h *tar.Header, content io.Reader) error) error {
@@ -276,6 +294,10 @@ func (r *restore) settings(ctx context.Context) (Settings, error) {
 	}
 	// Nothing is changed yet.
 	for _, p := range programs {
+		if p.needed(s.Role) && !slices.Contains(r.before.Holds, p.name) {
+			r.err = fmt.Errorf("restore %s: it is of a machine in role %s, and holds nothing of %s: take another backup", shown(r.of.From), s.Role, p.name)
+			return Settings{}, r.err
+		}
 		// One that cannot be asked has no identity, or is looked at again later.
 		if !p.needed(s.Role) || r.has(p) {
 			continue
@@ -418,7 +440,7 @@ func (r *restore) put(ctx context.Context, p *program) (said string, err error) 
 	go func() {
 		z := gzip.NewWriter(out)
 		w := tar.NewWriter(z)
-		err := r.walk(func(program string, h *tar.Header, content io.Reader) error {
+		err := r.walk(ctx, func(program string, h *tar.Header, content io.Reader) error {
 			if program != p.name {
 				_, err := io.Copy(io.Discard, content)
 				return err

@@ -312,11 +312,13 @@ func TestRestoreStops(t *testing.T) {
 		"newer":                {of(entry{backupHead, `{"format": 2, "version": "v9"}`}), moveHere, "use the version that wrote it (v9)"},
 		"climbs":               {of(head, text, entry{"relayd/../../etc/passwd", "x"}), moveHere, "no place in a backup"},
 		"absolute":             {of(head, text, entry{"/etc/passwd", "x"}), moveHere, "no place in a backup"},
-		"a link":               {of(head, text, entry{"relayd/x->", "/etc/passwd"}), moveHere, "no place in a backup"},
+		"a link":               {of(head, text, entry{"relayd/x->", "/etc/passwd"}), moveHere, "is not a regular file"},
 		"a stranger":           {of(head, text, entry{"passwd", "x"}), moveHere, "no place in a backup"},
+		"a strange program":    {of(head, text, entry{"passwd/x", "x"}), moveHere, "no place in a backup"},
+		"less than its role":   {of(head, text, entry{"relayd/relayd-backup.json", "{}"}), moveHere, "it is of a machine in role both, and holds nothing of relaymon"},
 		"no settings":          {of(head), moveHere, "the settings in it: there are none"},
 		"bad settings":         {of(head, entry{backupSettings, "rule: x\n"}), moveHere, `appliance.yaml:1:1: unknown key "rule"`},
-		"settings on one line": {of(head, entry{backupSettings, "{role: relay, domain: relay.test, email: me@relay.test}"}), moveHere, "cannot be put beside"},
+		"settings on one line": {of(head, entry{backupSettings, "{role: relay, domain: relay.test, email: me@relay.test}"}, entry{"relayd/relayd-backup.json", "{}"}), moveHere, "cannot be put beside"},
 		"no part for relaymon": {backedUp(t, relayOnly, public), good + moveHere, "it holds nothing of relaymon"},
 		"no file":              {nil, "restore: {from: /mnt/none.age}\n", "/mnt/none.age: no such file"},
 		"no key":               {whole, "restore: {from: " + movedPath + ", identity: /etc/relay-appliance/none}\n", "restore.identity: read the key: "},
@@ -343,14 +345,49 @@ func TestRestoreStops(t *testing.T) {
 			if page := f.text(issuePath); !strings.Contains(page, "NOT SET UP: restore /") || strings.Contains(page, "AGE-SECRET") {
 				t.Errorf("the console shows\n%s", page)
 			}
-			if !f.has(keyPath) {
-				t.Error("the secret key is gone")
+			if !f.has(keyPath) || f.text(SettingsPath) != c.settings {
+				t.Errorf("the secret key is gone, or the settings are\n%s", f.text(SettingsPath))
 			}
 			f.file(movedPath, string(whole))
 			if err := f.firstBoot(good + moveHere); err != nil || f.put["relayd"] == nil || f.put["relaymon"] == nil {
 				t.Errorf("mended: %v", err)
 			}
 		})
+	}
+}
+
+// Reading a backup, which may take long, ends when it is told to.
+func TestRestoreIsEnded(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	f.file(movedPath, string(backedUp(t, good, public)))
+	f.file(keyPath, secret)
+	f.file(SettingsPath, moveHere)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := f.FirstBoot(ctx, func(string, ...any) {}); !errors.Is(err, context.Canceled) || f.put["relayd"] != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Who takes another backup than the first, which failed late, is told whose the settings
+// are.
+func TestRestoreFromAnother(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	f.file(movedPath, string(backedUp(t, good, public)))
+	f.file(keyPath, secret)
+	f.fails["relayd restore"] = "not mine"
+	if err := f.firstBoot(moveHere); err == nil || !strings.Contains(err.Error(), "not mine") {
+		t.Fatalf("got %v", err)
+	}
+	clear(f.fails)
+	f.file("/mnt/other.age", string(backedUp(t, good, public)))
+	if err := f.firstBoot(strings.Replace(f.text(SettingsPath), movedPath, "/mnt/other.age", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(strings.Join(f.said, "\n"), "are those of the backup that was tried before") {
+		t.Errorf("it said %q", f.said)
 	}
 }
 

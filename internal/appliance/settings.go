@@ -204,11 +204,12 @@ func (m MonitorSettings) faults(role Role) (faults []*fault) {
 		want(m.Roster != "", "roster", "missing: write the file or the URL of the committee's roster")
 	}
 	want(m.Name == "" || namePattern.MatchString(m.Name), "name", "want 1 to 100 lower-case letters, digits, dots, dashes and underscores, the first and last a letter or digit, not %q", m.Name)
+	// These may have a secret in them: none of it is repeated.
 	for _, f := range []struct{ key, value string }{{"roster", m.Roster}, {"rules", m.Rules}, {"releases", m.Releases}} {
-		want(f.value == "" || filepath.IsAbs(f.value) || isURL(f.value, "https"), f.key, "want a path that begins with / or a URL that begins with https://, not %q", f.value)
+		want(f.value == "" || filepath.IsAbs(f.value) || isURL(f.value, "https"), f.key, "want a path that begins with / or a URL that begins with https://")
 	}
 	for i, a := range m.Alerts {
-		want(isURL(a, "https", "http"), fmt.Sprintf("alerts[%d]", i), "want a URL, not %q", a)
+		want(isURL(a, "https", "http"), fmt.Sprintf("alerts[%d]", i), "want a URL that begins with https:// or http://")
 	}
 	return faults
 }

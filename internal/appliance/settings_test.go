@@ -62,7 +62,8 @@ func TestFaults(t *testing.T) {
 		"capital name":   {strings.Replace(good, "alpha", "Alpha", 1), "f:4: monitor.name: want 1 to 100"},
 		"roster nowhere": {strings.Replace(good, "/etc/relaymon/", "", 1), "f:4: monitor.roster: want a path that begins with / or a URL"},
 		"plain roster":   {strings.Replace(good, "/etc", "http://x", 1), "f:4: monitor.roster: want a path that begins with / or a URL"},
-		"bad alert":      {good[:len(good)-2] + ", alerts: [nowhere]}\n", "monitor.alerts[0]: want a URL"},
+		"bad alert":      {good[:len(good)-2] + ", alerts: [hooks.test/sesame]}\n", "monitor.alerts[0]: want a URL"},
+		"bad roster":     {strings.Replace(good, "/etc/relaymon/roster.yaml", "http://me:sesame@relay.test/roster", 1), "monitor.roster: want a path"},
 		"ip4":            {good + "announce: {ip4: \"2001:db8::1\"}\n", "f:5: announce.ip4: want an IPv4 address, not 2001:db8::1"},
 		"ip6":            {good + "announce: {ip6: 192.0.2.1}\n", "f:5: announce.ip6: want an IPv6 address, not 192.0.2.1"},
 		"month":          {good + "month: much\n", "f:5: month: want an amount"},
@@ -78,8 +79,8 @@ func TestFaults(t *testing.T) {
 		"monitor twice":  {good + "relaymon:\n  name: beta\n", "f:6: relaymon.name: stands above"},
 	} {
 		_, err := ParseSettings("f", []byte(c.yaml))
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%s:\ngot  %v\nwant %s", name, err, c.want)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "sesame") {
+			t.Errorf("%s:\ngot  %v\nwant %s, and no secret", name, err, c.want)
 		}
 	}
 	_, err := ParseSettings("f", []byte("role: relais\ndomain: x\nmonth: y\n"))

@@ -64,6 +64,21 @@ func scalar(line string) string {
 // means something to a shell.
 var sumLine = regexp.MustCompile(`^[0-9a-f]{64} [ *](\./)?((relay-appliance|relayd|relaymon|relay-appliance-archive-keyring)_[0-9A-Za-z.+~]+_` + arch.Pattern() + `\.deb)$`)
 
+// Remarks are on what is no fault, and what the operator may have forgotten.
+func (u UserData) Remarks() (remarks []string) {
+	s, err := ParseSettings(SettingsPath, []byte(u.Settings))
+	if err != nil {
+		return nil // Render says so
+	}
+	if u.Sums != "" && s.Updates.Repository == "" && !strings.Contains(u.Sums, "relay-appliance-archive-keyring_") {
+		remarks = append(remarks, "the list has no package relay-appliance-archive-keyring, and the settings name no repository: the machine gets no updates of the appliance by itself")
+	}
+	if s.Restore.From != "" && u.RestoreKey == "" {
+		remarks = append(remarks, fmt.Sprintf("there is no key for the backup: the machine waits until you write it into %s there and run \"relay-appliance first-boot\"", s.Restore.Identity))
+	}
+	return remarks
+}
+
 // Render checks all of it, with the settings, and writes the file.
 func (u UserData) Render() ([]byte, error) {
 	u.Settings = strings.ReplaceAll(u.Settings, "\r\n", "\n")
@@ -119,12 +134,16 @@ func (u UserData) Render() ([]byte, error) {
 	// What was put together is what cloud-init is to read.
 	var back struct {
 		Files []struct {
+			Path    string `yaml:"path"`
 			Content string `yaml:"content"`
 		} `yaml:"write_files"`
 	}
 	err = yaml.Unmarshal(out.Bytes(), &back)
 	if err == nil && (len(back.Files) == 0 || strings.TrimRight(back.Files[0].Content, "\n") != strings.TrimRight(u.Settings, "\n")) {
 		err = errors.New("the settings come out changed: begin their lines at the margin")
+	}
+	if err == nil && u.RestoreKey != "" && (len(back.Files) < 2 || back.Files[1].Path != s.Restore.Identity || strings.TrimSpace(back.Files[1].Content) != strings.TrimSpace(u.RestoreKey)) {
+		err = errors.New("the key of the backup comes out changed")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("user-data: %w", err)

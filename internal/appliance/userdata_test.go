@@ -43,6 +43,7 @@ func exampleSums() string {
 			fmt.Fprintf(&b, "%s  %s_1.0.0_%s.deb\n", noSum, name, a)
 		}
 	}
+	fmt.Fprintf(&b, "%s  relay-appliance-archive-keyring_1.0.0_all.deb\n", noSum)
 	return b.String()
 }
 
@@ -153,6 +154,22 @@ func TestKeysComeOutAsTheyWere(t *testing.T) {
 		t.Error(d)
 	}
 	schema(t, out)
+}
+
+// A path with what means something to YAML is the path that first boot reads.
+func TestKeyOfTheBackupIsWhereItIsRead(t *testing.T) {
+	const path, key = "/etc/relay-appliance/my key #1", "AGE-SECRET-KEY-1X"
+	u := UserData{Settings: "restore: {from: https://relay.test/b.age, identity: " + `"` + path + `"}` + "\n", RestoreKey: key + "\n"}
+	text, err := u.Render()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Files []struct{ Path, Content string } `yaml:"write_files"`
+	}
+	if err := yaml.Unmarshal(text, &got); err != nil || len(got.Files) != 2 || got.Files[1].Path != path || strings.TrimSpace(got.Files[1].Content) != key {
+		t.Errorf("%v\n%s", err, text)
+	}
 }
 
 func TestInstallScript(t *testing.T) {

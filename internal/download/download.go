@@ -7,13 +7,26 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
 // Get gets a document of at least one and at most so many bytes, and says to the
 // server that agent asks. How long that may take is the caller's to say.
-func Get(ctx context.Context, client *http.Client, url, agent string, most int64) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func Get(ctx context.Context, client *http.Client, address, agent string, most int64) ([]byte, error) {
+	b, err := get(ctx, client, address, agent, most)
+	if err != nil {
+		// What net/http says has the whole address in it.
+		if of := new(url.Error); errors.As(err, &of) {
+			err = of.Err
+		}
+		return nil, fmt.Errorf("%s: %w", Shown(address), err)
+	}
+	return b, nil
+}
+
+func get(ctx context.Context, client *http.Client, address, agent string, most int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -24,18 +37,28 @@ func Get(ctx context.Context, client *http.Client, url, agent string, most int64
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: the server answers %s", url, res.Status)
+		return nil, fmt.Errorf("the server answers %s", res.Status)
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s: %w", url, err)
+		return nil, err
 	case int64(len(b)) > most:
-		return nil, fmt.Errorf("%s: more than %d bytes; at most so many are read", url, most)
+		return nil, fmt.Errorf("more than %d bytes; at most so many are read", most)
 	case len(b) == 0:
-		return nil, fmt.Errorf("%s: the document is empty", url)
+		return nil, errors.New("the document is empty")
 	}
 	return b, nil
+}
+
+// Shown is an address without what may be a secret in it: a user, or the signature of a
+// link that lets anybody in.
+func Shown(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return "an address that cannot be read"
+	}
+	return u.Scheme + "://" + u.Host + u.Path
 }
 
 // ErrUnhealthy says that a program has answered, and that it does not serve.

@@ -52,6 +52,14 @@ func TestGet(t *testing.T) {
 			}
 		})
 	}
+	// A token, or the signature of a link, is not repeated.
+	secret := strings.Replace(s.URL, "://", "://me:sesame@", 1) + "/doc?sig=sesame"
+	for name, address := range map[string]string{"answers": secret, "is gone": "http://me:sesame@127.0.0.1:1/doc?sig=sesame", "is no address": "http://me:sesame@[/doc"} {
+		answer = http.NotFound
+		if _, err := Get(t.Context(), s.Client(), address, "test/1", 8); err == nil || strings.Contains(err.Error(), "sesame") || strings.Contains(err.Error(), "me:") {
+			t.Errorf("the server %s: %v", name, err)
+		}
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	answer = func(_ http.ResponseWriter, r *http.Request) {
 		cancel()

@@ -134,7 +134,11 @@ func (d Devices) diskArgs(options, file string) []string {
 	case NVMe:
 		return append(args, "-device", "nvme,drive=disk,serial=disk,bootindex=0")
 	default:
-		return append(args, "-device", hostAdapters[d.Disk]+",id=scsi", "-device", "scsi-hd,drive=disk,bus=scsi.0,bootindex=0")
+		disk := "scsi-hd,drive=disk,bus=scsi.0,bootindex=0"
+		if d.Disk == LSISAS {
+			disk += ",wwn=0x5000c50000000001" // Linux passes over a SAS disk without an address
+		}
+		return append(args, "-device", hostAdapters[d.Disk]+",id=scsi", "-device", disk)
 	}
 }
 

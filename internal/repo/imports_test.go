@@ -61,7 +61,7 @@ func packages(t *testing.T) []listed {
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges. Its root puts the rooms together; circuit and
 	// doctor do not know each other.
-	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
+	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/bounded", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
 	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
 	"relay/doctor":    {"relay/config", "relay/refusal", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
 	"relay/config":    {"internal/config"},
@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
 	"monitor/alert":                 {"internal/durable", "internal/buildinfo"},
-	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/durable"},
+	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/bounded", "internal/durable"},
 	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
 	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
 	"monitor/mirror":                {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/durable"},
@@ -130,7 +130,7 @@ var mayImport = map[string][]string{
 
 	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
 	// relayd writes of its state.
-	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/arch", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/arch", "internal/bounded", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
 	"internal/appliance/bucket":              {"internal/appliance"},
 	"internal/appliance/cmd/relay-appliance": {"internal/agefile", "internal/appliance", "internal/appliance/bucket", "internal/upgrade", "internal/cli"},
 

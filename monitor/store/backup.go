@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
@@ -164,10 +165,11 @@ const (
 	hourPattern  = monthPattern + `-[0-9]{2}T[0-9]{2}\.jsonl`
 )
 
-// maxBackupFile bounds a file of a backup; the largest are the records of an hour.
-const maxBackupFile = 1 << 30
-
-const maxPadding = 1 << 20
+const (
+	maxBackupFile  = 1 << 30 // a file; the largest are the records of an hour
+	maxBackupBytes = 64 << 30
+	maxBackupFiles = 4_000_000
+)
 
 // restorePrefix begins the name of the folder in which a backup is unpacked.
 const restorePrefix = ".restore-"
@@ -244,7 +246,7 @@ func unpack(r io.Reader, dir string) error {
 			return err
 		}
 	}
-	t := tar.NewReader(z)
+	t := bounded.NewTar(z, maxBackupFiles, maxBackupBytes)
 	for {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -253,16 +255,15 @@ func unpack(r io.Reader, dir string) error {
 		if err != nil {
 			return fmt.Errorf("read backup: %w", err)
 		}
-		if h.Typeflag != tar.TypeReg || !backupName.MatchString(h.Name) || h.Size > maxBackupFile {
+		if !backupName.MatchString(h.Name) || h.Size > maxBackupFile {
 			return fmt.Errorf("read backup: %q is no file of a log", h.Name)
 		}
 		if err := unpackFile(t, filepath.Join(dir, filepath.FromSlash(h.Name))); err != nil {
 			return err
 		}
 	}
-	// The checksum of the compressed stream stands behind the archive's padding.
-	if n, err := io.Copy(io.Discard, io.LimitReader(z, maxPadding)); err != nil || n == maxPadding {
-		return fmt.Errorf("read backup: it does not end where it should (%v)", err)
+	if err := t.End(); err != nil {
+		return fmt.Errorf("read backup: %w", err)
 	}
 	return os.WriteFile(filepath.Join(dir, restoredFile), []byte("compare with the witnesses before anything is signed\n"), 0o644)
 }

@@ -4,7 +4,6 @@ package bucket
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -23,12 +22,9 @@ type bucket struct {
 // Open prepares the use of a bucket; nobody is asked yet.
 func Open(at appliance.S3) (appliance.Place, error) {
 	keys := credentials.NewFileAWSCredentials(at.Credentials, "default")
-	v, err := keys.GetWithContext(nil)
-	if err == nil && (v.AccessKeyID == "" || v.SecretAccessKey == "") {
-		err = errors.New("aws_access_key_id or aws_secret_access_key is missing")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the access key (backup.credentials): %w", err)
+	if v, err := keys.GetWithContext(nil); err != nil || v.AccessKeyID == "" || v.SecretAccessKey == "" {
+		// The library quotes the line that it does not understand, which may be the secret.
+		return nil, fmt.Errorf("no access key in %s (backup.credentials): want the lines [default], aws_access_key_id = ID and aws_secret_access_key = KEY", at.Credentials)
 	}
 	o := &minio.Options{Creds: keys, Secure: !at.Plain, Region: at.Region, BucketLookup: minio.BucketLookupPath}
 	host := at.Endpoint
@@ -62,12 +58,18 @@ func (b *bucket) Put(ctx context.Context, name string, f *os.File, size int64) e
 	return nil
 }
 
+// maxNames is more than all the machines of one operator leave in a folder.
+const maxNames = 100_000
+
 func (b *bucket) List(ctx context.Context, prefix string) (names []string, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the listing
 	for o := range b.client.ListObjects(ctx, b.at.Bucket, minio.ListObjectsOptions{Prefix: b.at.Folder + prefix}) {
 		if o.Err != nil {
 			return nil, o.Err
+		}
+		if len(names) == maxNames {
+			return nil, fmt.Errorf("the bucket names more than %d backups of this machine", maxNames)
 		}
 		names = append(names, strings.TrimPrefix(o.Key, b.at.Folder))
 	}

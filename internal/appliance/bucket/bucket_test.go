@@ -194,12 +194,13 @@ func TestBucket(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	for name, text := range map[string]string{"empty": "", "no secret": "[default]\naws_access_key_id = x\n", "another profile": "[other]\naws_access_key_id = x\naws_secret_access_key = y\n", "no file of keys": "hello"} {
+	for name, text := range map[string]string{"empty": "", "no secret": "[default]\naws_access_key_id = x\n", "another profile": "[other]\naws_access_key_id = x\naws_secret_access_key = y\n", "no file of keys": "hello",
+		"a secret without =": "[default]\naws_access_key_id = x\naws_secret_access_key sesame\n"} {
 		file := filepath.Join(t.TempDir(), "credentials")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(appliance.S3{Bucket: "bucket", Endpoint: "s3.test", Credentials: file}); err == nil || !strings.Contains(err.Error(), "backup.credentials") {
+		if _, err := Open(appliance.S3{Bucket: "bucket", Endpoint: "s3.test", Credentials: file}); err == nil || !strings.Contains(err.Error(), "backup.credentials") || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%s: got %v", name, err)
 		}
 	}

@@ -20,7 +20,7 @@ type cloudInitCmd struct {
 	Settings string   `type:"path" placeholder:"FILE" help:"All settings of the appliance, instead of the three above; \"relay-appliance settings\" prints them."`
 	SSHKey   []string `name:"ssh-key" sep:"none" placeholder:"KEY" help:"Your public key, or the file with it; more than one if you like."`
 
-	Restore    string `placeholder:"URL" help:"Make the machine from this encrypted backup, its settings included, instead of the three above."`
+	Restore    string `placeholder:"URL" help:"Make the machine from this encrypted backup. Without other settings, those are taken from it, too."`
 	RestoreKey string `type:"path" placeholder:"FILE" help:"The secret key that the backup is encrypted to."`
 
 	Packages   string `type:"path" placeholder:"FILE" help:"Install the packages whose SHA-256 sums are in this file. Without it and --keyring the file is for the image, which has them."`
@@ -45,6 +45,9 @@ func (c *cloudInitCmd) Run(out *cli.IO) error {
 	text, err := u.Render()
 	if err != nil {
 		return cli.BadInput(err)
+	}
+	for _, remark := range u.Remarks() {
+		fmt.Fprintln(out.Stderr, "note: "+remark)
 	}
 	_, err = out.Stdout.Write(text)
 	return err
