@@ -61,7 +61,7 @@ func (c Cache) Tree(ctx context.Context, r Recipe) (Kept, error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return Kept{}, err
 	}
-	fresh, err := os.MkdirTemp(c.Dir, "new-")
+	fresh, err := os.MkdirTemp(c.Dir, begun)
 	if err != nil {
 		return Kept{}, err
 	}
@@ -163,10 +163,21 @@ func (c Cache) kept(r Recipe) []string {
 	return dirs
 }
 
-// drop removes all but the two newest, which another build may be reading.
+// begun is what the folder of a tree that is being made begins with.
+const begun = "new-"
+
+// drop removes all but the two newest, which another build may be reading, and what a
+// build has left that was killed: none takes a day.
 func (c Cache) drop(r Recipe) {
 	dirs := c.kept(r)
-	for _, dir := range dirs[:max(0, len(dirs)-2)] {
+	dirs = dirs[:max(0, len(dirs)-2)]
+	left, _ := filepath.Glob(filepath.Join(c.Dir, begun+"*"))
+	for _, dir := range left {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			dirs = append(dirs, dir)
+		}
+	}
+	for _, dir := range dirs {
 		if err := os.RemoveAll(dir); err != nil {
 			c.Say("%v", err)
 		}

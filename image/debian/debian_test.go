@@ -215,6 +215,18 @@ func TestDrop(t *testing.T) {
 	if err := os.Mkdir(kept, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	// What is being made stays, and what was being made two days ago goes.
+	making, killed := filepath.Join(c.Dir, begun+"1"), filepath.Join(c.Dir, begun+"2")
+	for _, dir := range []string{making, killed} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := time.Now().AddDate(0, 0, -2)
+	if err := os.Chtimes(killed, before, before); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, making)
 	c.drop(recipe)
 	got, err := filepath.Glob(filepath.Join(c.Dir, "*"))
 	if err != nil {

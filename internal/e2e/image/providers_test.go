@@ -242,7 +242,7 @@ func (p *rented) ready(ctx context.Context) error {
 		return errors.Join(append(errs, p.CheckUnits(ctx, "relayd"))...)
 	}
 	// The unit of cloud-init that ran the script counts as failed, and no other.
-	out, err := p.Run(ctx, "systemctl is-system-running --wait; systemctl is-active relayd; systemctl --failed --plain --no-legend | cut -d ' ' -f 1")
+	out, err := p.Run(ctx, "systemctl is-system-running --wait || true; systemctl is-active relayd; systemctl --failed --plain --no-legend | cut -d ' ' -f 1")
 	if got := strings.Fields(out); err != nil || !slices.Equal(got, []string{"degraded", "active", "cloud-final.service"}) {
 		errs = append(errs, fmt.Errorf("the system is %q, %w", got, err))
 	}
