@@ -97,7 +97,7 @@ loss-table: ## How a monitor judges over a line that loses packets: TestLoss wit
 	RELAY_LOSS_TABLE=1 go test -v -count=1 -timeout 5h -run '^TestLoss$$' ./internal/e2e
 
 race: ## The tests of concurrent parts, with the race detector
-	CGO_ENABLED=1 go test -vet=off -race -short -p 4 -timeout 30m $(RACE)
+	CGO_ENABLED=1 go test -vet=off -race -short -timeout 30m $(RACE)
 
 deps: ## Install what the tests need (Debian packages, npm modules)
 	.ci/deps
