@@ -20,9 +20,6 @@ import (
 // five minutes on two quiet processors, and for a foreign architecture several times that.
 const buildTime = 2 * time.Hour
 
-// building is held by what tests beside each other build but once.
-var building sync.Mutex
-
 // images are those that were built, by folder.
 var images = map[string]string{}
 
@@ -33,8 +30,6 @@ func build(t *testing.T) disk {
 	if file := os.Getenv(imageVariable); file != "" {
 		return disk{file, "qcow2"}
 	}
-	building.Lock()
-	defer building.Unlock()
 	return disk{buildInto(t, "first", "amd64"), "qcow2"}
 }
 

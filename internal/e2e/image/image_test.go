@@ -19,7 +19,7 @@ func bothLab(image disk) settings {
 // One machine, from its first boot on. The checks are made in this order, since some
 // restart what others look at.
 func TestAppliance(t *testing.T) {
-	besides(t)
+	part(t)
 	image := build(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
 	defer cancel()
@@ -67,7 +67,7 @@ func TestUEFI(t *testing.T) {
 // And where only what Microsoft's keys vouch for is started, here on a machine with the
 // disk and the card that VirtualBox gives one.
 func TestSecureBoot(t *testing.T) {
-	besides(t)
+	part(t)
 	s := bothLab(build(t))
 	s.firmware, s.devices = qemu.SecureBoot, qemu.Devices{Disk: qemu.AHCI, NIC: qemu.E1000, SeedCD: true}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)

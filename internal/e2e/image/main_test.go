@@ -75,16 +75,6 @@ func part(t *testing.T) {
 	need.Tools(t, qemu.Program("amd64"), "qemu-img", "cloud-localds", "socat")
 }
 
-// besides is part, for a test that may run while another one boots its own machine. In full
-// each has the host for itself, for the times on the page.
-func besides(t *testing.T) {
-	t.Helper()
-	part(t)
-	if os.Getenv(modeVariable) != "full" {
-		t.Parallel()
-	}
-}
-
 // full is part, for what CI does not run.
 func full(t *testing.T) {
 	t.Helper()
@@ -136,8 +126,6 @@ func program(t *testing.T, name string) string {
 	if dir := os.Getenv(programsVariable); dir != "" {
 		return filepath.Join(dir, name)
 	}
-	building.Lock()
-	defer building.Unlock()
 	if programs[name] == "" {
 		file := filepath.Join(folder(t, "bin"), name)
 		source := map[string]string{"relayd": "./relay/cmd/relayd", "relaymon": "./monitor/cmd/relaymon"}[name]

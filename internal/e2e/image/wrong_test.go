@@ -37,7 +37,7 @@ var wrongs = []wrong{
 }
 
 func TestWrongUserData(t *testing.T) {
-	besides(t)
+	part(t)
 	image := build(t)
 	for i, w := range wrongs {
 		t.Run(w.name, func(t *testing.T) {
