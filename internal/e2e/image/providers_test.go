@@ -241,12 +241,12 @@ func (p *rented) ready(ctx context.Context) error {
 	if !p.Lan.Addr().Is6() {
 		return errors.Join(append(errs, p.CheckUnits(ctx, "relayd"))...)
 	}
-	// The unit of cloud-init that ran the script counts as failed, and no other.
+	// The units of cloud-init that ran the script count as failed, and no other.
 	out, err := p.Run(ctx, "systemctl is-system-running --wait || true; systemctl is-active relayd; systemctl --failed --plain --no-legend | cut -d ' ' -f 1")
-	if got := strings.Fields(out); err != nil || !slices.Equal(got, []string{"degraded", "active", "cloud-final.service"}) {
-		errs = append(errs, fmt.Errorf("the system is %q, %w", got, err))
+	if got := strings.Fields(out); !slices.Equal(got, []string{"degraded", "active", "cloud-final.service", "cloud-init-main.service"}) {
+		errs = append(errs, fmt.Errorf("the system is %q", got))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
 // checkKey wants the owner's key to be the only one that opens the machine.
