@@ -16,7 +16,7 @@ var errLong = errors.New("longer than any backup")
 // bytes together.
 type Tar struct {
 	r     *tar.Reader
-	in    io.Reader
+	in    *io.LimitedReader
 	files int
 	bytes int64
 	seen  int
@@ -25,7 +25,7 @@ type Tar struct {
 // NewTar reads from r, of which it takes no more than such an archive needs.
 func NewTar(r io.Reader, files int, bytes int64) *Tar {
 	// Headers and padding of a file are at most 4 KiB.
-	in := io.LimitReader(r, bytes+int64(files+1)*4096+maxPadding)
+	in := &io.LimitedReader{R: r, N: bytes + int64(files+1)*4096 + maxPadding}
 	return &Tar{r: tar.NewReader(in), in: in, files: files, bytes: bytes}
 }
 
@@ -64,7 +64,7 @@ func (t *Tar) End() error {
 	if err != nil {
 		return fmt.Errorf("damaged: %w", err)
 	}
-	if n == maxPadding {
+	if n == maxPadding || t.in.N == 0 { // so its end was not seen
 		return errLong
 	}
 	return nil
