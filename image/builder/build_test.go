@@ -111,6 +111,21 @@ func TestDirtyBuild(t *testing.T) {
 	clean(t, b)
 }
 
+// A disk without an initramfs would not boot.
+func TestNoInitramfs(t *testing.T) {
+	b := kept(t)
+	_, err := b.Run(t.Context(), packer.TestUi(t), hook(func(ctx context.Context, c packer.Communicator) error {
+		cmd := &packer.RemoteCmd{Command: "echo '#!/bin/sh' >/usr/bin/linux-version"}
+		err := c.Start(ctx, cmd)
+		cmd.Wait()
+		return err
+	}))
+	if err == nil || !strings.Contains(err.Error(), "make the initramfs: exit code 1: no kernel has its initramfs at /initrd.img") {
+		t.Errorf("%v", err)
+	}
+	clean(t, b)
+}
+
 // A package that came from nowhere fails the build.
 func TestUnknownPackage(t *testing.T) {
 	b := kept(t)

@@ -70,6 +70,7 @@ func (b *Builder) Run(ctx context.Context, ui packer.Ui, hook packer.Hook) (_ pa
 	}{
 		{"Preparing the tree", r.prepareTree},
 		{"Provisioning", r.provision},
+		{"Making the initramfs", r.makeInitramfs},
 		{"Scrubbing", r.scrub},
 		{"Taking stock", r.takeStock},
 		{"Looking for what must not be in an image", r.checkHygiene},

@@ -31,8 +31,8 @@ func row(name string) arch.Arch {
 func TestArgv(t *testing.T) {
 	r := Recipe{Arch: row("amd64"), Suite: "trixie", Mirror: "http://m/debian", Security: "http://m/security", Packages: []string{"systemd", "nftables"}}
 	got := r.argv("/tree")
-	want := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "mmdebstrap", "--variant=minbase", "--mode=root",
-		"--format=directory", "--architectures=amd64", `--aptopt=APT::Install-Recommends "false"`}
+	want := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+		"env", "INITRD=No", "mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--architectures=amd64", `--aptopt=APT::Install-Recommends "false"`}
 	for _, p := range append(r.paths(), hardware()...) {
 		want = append(want, "--dpkgopt="+p)
 	}

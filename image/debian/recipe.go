@@ -73,6 +73,8 @@ func (r Recipe) paths() []string {
 // argv is the command that makes the tree in dir.
 func (r Recipe) argv(dir string) []string {
 	argv := []string{"unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
+		// For Debian's kernel packages: the initramfs is made once, when the tree is done.
+		"env", "INITRD=No",
 		"mmdebstrap", "--variant=minbase", "--mode=root", "--format=directory", "--architectures=" + r.Arch.Name,
 		`--aptopt=APT::Install-Recommends "false"`}
 	for _, p := range append(r.paths(), hardware()...) {

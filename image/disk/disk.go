@@ -83,7 +83,7 @@ func Boot(s Spec) error {
 			return err
 		}
 	}
-	for _, name := range []string{"vmlinuz", "vmlinuz.old", "initrd.img", "initrd.img.old"} {
+	for _, name := range []string{"vmlinuz", "vmlinuz.old"} {
 		if _, err := tree.Stat(name); err != nil {
 			return fmt.Errorf("the tree has no /%s for the boot menu: is a kernel among the packages? %w", name, err)
 		}

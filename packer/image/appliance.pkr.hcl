@@ -86,8 +86,6 @@ build {
   provisioner "shell" {
     inline_shebang = "/bin/sh -eu"
     inline = [
-      # As the files above want it.
-      "update-initramfs -u -k all",
       # Of a hundred profiles for AppArmor not one confines a program that is here: they
       # are for desktops, and most confine nothing. A package that brings its own is
       # confined by it.

@@ -31,12 +31,19 @@ func Keep(t testing.TB, cache string, recipe debian.Recipe) {
 	t.Helper()
 	tree := Make(t)
 	for name, text := range map[string]string{
-		"vmlinuz": "", "vmlinuz.old": "", "initrd.img": "", "initrd.img.old": "", "etc/machine-id": "0123",
+		"vmlinuz": "", "vmlinuz.old": "", "etc/machine-id": "0123",
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/shadow": "root:!:1::::::\n",
 		"var/lib/dpkg/status": "Package: tiny\nStatus: install ok installed\nVersion: 1\nArchitecture: " + recipe.Arch.Name + "\n",
 	} {
 		file := filepath.Join(tree, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{
+		"linux-version": "echo 6.1", "update-initramfs": ": >/initrd-$3", "linux-update-symlinks": ": >/initrd.img; : >/initrd.img.old",
+	} {
+		if err := os.WriteFile(filepath.Join(tree, "usr/bin", name), []byte("#!/bin/sh\n"+text+"\n"), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
