@@ -70,6 +70,10 @@ func TestTar(t *testing.T) {
 	if n, err := read(bytes.NewReader(archive(t, tar.Header{}, 3, 4)), 2, 7); n != 7 || err != nil {
 		t.Errorf("read %d bytes, %v", n, err)
 	}
+	// Its header takes what is meant for what stands behind the last file.
+	talks := archive(t, tar.Header{Typeflag: tar.TypeReg, Name: "file", Size: 7, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"RELAY.comment": strings.Repeat("x", 600_000),
+	}}, 7)
 	for want, packed := range map[string][]byte{
 		"more than 2 files":       archive(t, tar.Header{}, 1, 1, 1),
 		"longer than any backup":  archive(t, tar.Header{}, 4, 4),
@@ -77,6 +81,7 @@ func TestTar(t *testing.T) {
 		`"file" has holes`:        sparse(t),
 		"unexpected EOF":          archive(t, tar.Header{}, 7)[:515],
 		"longer than any backup ": append(archive(t, tar.Header{}, 7), make([]byte, 1<<20)...),
+		" longer than any backup": append(talks, make([]byte, 900_000)...),
 	} {
 		if _, err := read(bytes.NewReader(packed), 2, 7); err == nil || !strings.Contains(err.Error(), strings.TrimSpace(want)) {
 			t.Errorf("%v, want %q", err, want)
