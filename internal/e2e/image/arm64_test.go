@@ -53,7 +53,7 @@ func TestARM64SecureBoot(t *testing.T) {
 	s.firmware = qemu.SecureBoot
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
 	defer cancel()
-	checkFirmware(ctx, t, s, true)
+	bootBy(ctx, t, s, true)
 }
 
 // The emulator that Debian is installed by leaves nothing of itself in the image, nor of
