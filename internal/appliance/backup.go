@@ -55,7 +55,9 @@ func (b Backup) faults() (faults []*fault) {
 	default:
 		want(filepath.IsAbs(b.To) && below(b.To, shelves), "to", "want a folder below %s, or s3://BUCKET/FOLDER?endpoint=https://HOST&region=REGION", strings.Join(shelves, ", "))
 	}
-	if b.To != "" {
+	if b.To == "" {
+		want(len(b.EncryptTo) == 0, "to", "missing: write where the backups go to, or leave backup.encrypt_to away, too")
+	} else {
 		want(len(b.EncryptTo) > 0, "encrypt_to", "missing: write the public key (age1...) that the backups are encrypted to; age-keygen makes one")
 	}
 	_, err := agefile.Recipients(b.EncryptTo)
@@ -594,12 +596,13 @@ func (m *Machine) prune(ctx context.Context, s Settings, prefix, made string, sa
 }
 
 // keepBackups starts or stops the timer.
-func (m *Machine) keepBackups(ctx context.Context, s Settings) error {
+func (m *Machine) keepBackups(ctx context.Context, s Settings, say func(string, ...any)) error {
 	const timer = "relay-appliance-backup.timer"
 	if s.Backup.To == "" {
 		if !m.asks(ctx, "is-enabled", timer) {
 			return nil
 		}
+		say("there are no backups any more: the settings have no backup.to")
 		return m.do(ctx, "systemctl", "disable", "--now", timer)
 	}
 	if err := m.enable(ctx, timer); err != nil {

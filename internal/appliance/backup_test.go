@@ -141,8 +141,12 @@ func TestBackupIntoAFolder(t *testing.T) {
 		t.Errorf("two at once: %v", err)
 	}
 	unlock()
+	f.said = nil
 	if err := f.firstBoot(good); err != nil || f.enabled["relay-appliance-backup.timer"] || f.lines() != "" {
 		t.Errorf("taken out of the settings: %v, %q", err, f.lines())
+	}
+	if !slices.Contains(f.said, "there are no backups any more: the settings have no backup.to") {
+		t.Errorf("it said %q", f.said)
 	}
 	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "write backup.to") {
 		t.Errorf("without a place: %v", err)

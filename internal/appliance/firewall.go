@@ -40,6 +40,22 @@ func (s Settings) Ports() []Port {
 	return nil
 }
 
+var listened = regexp.MustCompile(`/(tcp|udp)/([0-9]{1,5})\b`)
+
+// others are ports that relayd's own settings have besides those of the role.
+func (s Settings) others() (others []string) {
+	var open []string
+	for _, p := range s.Ports() {
+		open = append(open, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+	}
+	for _, m := range listened.FindAllStringSubmatch(fmt.Sprint(s.Relayd["listen"]), -1) {
+		if p := m[2] + "/" + m[1]; s.Role.Relays() && !slices.Contains(slices.Concat(open, others), p) {
+			others = append(others, p)
+		}
+	}
+	return others
+}
+
 // openings are the rules that packages bring, and whether the role wants them.
 func (s Settings) openings() map[string]bool {
 	return map[string]bool{
@@ -96,6 +112,9 @@ func (m *Machine) firewall(ctx context.Context, s Settings, w written, say func(
 			return fmt.Errorf("open ports: %w", err)
 		}
 		changed = changed || c
+	}
+	if others := s.others(); len(others) > 0 {
+		say("firewall: relayd.listen has ports that are not the role's, which stay closed: %s: open them in a file of your own, %s/NAME.nft (relayd.nft there shows how)", strings.Join(others, " "), rulesDir)
 	}
 	if err := m.do(ctx, "nft", "--check", "--file", m.path(rulesetPath)); err != nil {
 		return fmt.Errorf("the firewall's rules are not loaded: %w", err)

@@ -56,6 +56,29 @@ func TestPortsInTheReadme(t *testing.T) {
 	}
 }
 
+// A port of the operator's own would be closed without a word.
+func TestPortsOfOnesOwn(t *testing.T) {
+	said := func(listen string) (said string) {
+		f := newFake(t)
+		if err := f.firstBoot(relayOnly + "relayd: {listen: {" + listen + "}}\n"); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range f.said {
+			if strings.Contains(s, "relayd.listen") {
+				said += s
+			}
+		}
+		return said
+	}
+	want := "firewall: relayd.listen has ports that are not the role's, which stay closed: 443/udp 4002/tcp: "
+	if got := said("tcp: [/ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/tcp/4002], quic: [/ip6/::/udp/443/quic-v1]"); !strings.HasPrefix(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := said("tcp: [/ip4/0.0.0.0/tcp/4001]"); got != "" {
+		t.Errorf("of the role's own: %q", got)
+	}
+}
+
 func TestFirewallOfOthers(t *testing.T) {
 	for name, c := range map[string]struct {
 		inForce string // before

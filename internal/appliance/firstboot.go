@@ -193,10 +193,13 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 		// Nothing is to run that may not be what the backup says.
 		return err
 	}
+	if s.Role == Relay && (s.Monitor.Name != "" || s.Monitor.Roster != "") {
+		say("the settings of a monitor are not used: the role is relay, not both")
+	}
 	faults = append(faults, m.firewall(ctx, s, w, say))
 	again, err := m.ownDomain(s)
 	changed["relaymon"] = changed["relaymon"] || again
-	faults = append(faults, err, m.keepUpdated(ctx, s), m.keepBackups(ctx, s))
+	faults = append(faults, err, m.keepUpdated(ctx, s), m.keepBackups(ctx, s, say))
 	for _, p := range programs {
 		if !p.needed(s.Role) {
 			faults = append(faults, m.stop(ctx, p, s, say))
@@ -210,7 +213,7 @@ func (m *Machine) settle(ctx context.Context, say func(string, ...any)) error {
 // prepare makes all that a program needs before it is started.
 func (m *Machine) prepare(ctx context.Context, p *program, s Settings, w written, back *restore, say func(string, ...any)) (changed bool, err error) {
 	if !m.has("/usr/bin/" + p.name) {
-		return false, fmt.Errorf("role %s: %s is not installed: apt-get install %s", s.Role, p.name, p.name)
+		return false, fmt.Errorf("role %s: %s is not installed: install its package, of the same version as relay-appliance: by apt-get install %s, or as a file of the release", s.Role, p.name, p.name)
 	}
 	if p.name == "relaymon" {
 		if err := m.fetch(ctx, s, say); err != nil {

@@ -223,6 +223,15 @@ func TestOperatorsFilesStay(t *testing.T) {
 	}
 }
 
+// What is written in vain is said.
+func TestUnusedMonitor(t *testing.T) {
+	f := newFake(t)
+	err := f.firstBoot(strings.Replace(good, "role: both", "role: relay", 1))
+	if err != nil || !slices.Contains(f.said, "the settings of a monitor are not used: the role is relay, not both") {
+		t.Errorf("%v, it said %q", err, f.said)
+	}
+}
+
 func TestFailures(t *testing.T) {
 	for name, c := range map[string]struct {
 		command string
@@ -251,7 +260,7 @@ func TestFailures(t *testing.T) {
 	if err := os.Remove(f.path("/usr/bin/relaymon")); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.firstBoot(good); err == nil || !strings.Contains(err.Error(), "role both: relaymon is not installed: apt-get install relaymon") {
+	if err := f.firstBoot(good); err == nil || !strings.Contains(err.Error(), "role both: relaymon is not installed: install its package, of the same version as relay-appliance: by apt-get install relaymon, or as a file of the release") {
 		t.Errorf("%v", err)
 	}
 	if !f.running["relayd"] {

@@ -703,6 +703,7 @@ func TestRestoreFaults(t *testing.T) {
 		good + "restore: {from: /mnt/b.age, identity: /tmp/key}\n":                  "f:5: restore.identity: first boot does not see",
 		good + "restore: {from: /mnt/b.age, identity: \"\"}\n":                      "restore.identity: want the path",
 		good + "restore: {from: /mnt/b.age, sha256: abc}\n":                         "restore.sha256: want 64 digits",
+		good + "backup: {encrypt_to: [" + public + "]}\n":                           "backup.to: missing: write where the backups go to",
 		good + "backup: {to: /var/backups}\n":                                       "backup.encrypt_to: missing",
 		good + "backup: {to: /etc, encrypt_to: [" + public + "]}\n":                 "backup.to: want a folder below /var/backups",
 		good + "backup: {to: /var/backups/../../etc}\n":                             "backup.to: want a folder below /var/backups",

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 )
 
@@ -18,6 +19,24 @@ func TestCreateOnce(t *testing.T) {
 	}
 	wantFile(t, path, "first", 0o600)
 	wantNames(t, filepath.Dir(path), "key")
+}
+
+// A USB stick has no links; what is there is not replaced on it either.
+func TestCreateWithoutLinks(t *testing.T) {
+	link = func(from, to string) error { return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EPERM} }
+	t.Cleanup(func() { link = os.Link })
+	path := filepath.Join(t.TempDir(), "backup")
+	if err := Create(path, []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := name(path, path); !errors.Is(err, fs.ErrExist) { // as if made meanwhile
+		t.Errorf("got %v, want fs.ErrExist", err)
+	}
+	if err := Create(path, []byte("second"), 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("second Create: %v, want fs.ErrExist", err)
+	}
+	wantFile(t, path, "first", 0o600)
+	wantNames(t, filepath.Dir(path), "backup")
 }
 
 func TestCreateFollowsNoLink(t *testing.T) {

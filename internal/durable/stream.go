@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // CreateFrom is [Create] of what r gives, which need not be in memory as a whole. If r
@@ -25,11 +27,26 @@ func CreateFrom(path string, r io.Reader, perm fs.FileMode) error {
 	_, err = io.Copy(tmp, r)
 	err = errors.Join(err, tmp.Chmod(perm), tmp.Sync(), tmp.Close())
 	if err == nil {
-		// Unlike rename, link refuses to replace what another process made meanwhile.
-		err = os.Link(tmp.Name(), path)
+		err = name(tmp.Name(), path)
 	}
 	if err != nil {
 		return fmt.Errorf("create %s: %w", path, err)
 	}
 	return SyncDir(dir)
+}
+
+// link is os.Link; a test stands in for a file system without links.
+var link = os.Link
+
+// name gives a file its name, and refuses to replace what another process has made under it
+// meanwhile. The file systems of USB sticks have no links, some others cannot refuse.
+func name(tmp, path string) error {
+	err := link(tmp, path)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {
+		if err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE); err != nil {
+			return &os.LinkError{Op: "rename", Old: tmp, New: path, Err: err}
+		}
+		return nil
+	}
+	return err
 }
