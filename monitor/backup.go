@@ -32,12 +32,8 @@ func RestoreLog(cfg Config, from io.Reader) error {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	if err := store.Restore(from, logDir(cfg)); err != nil {
+	if err := stateFormat.Check(cfg.DataDir); err != nil {
 		return err
 	}
-	l, err := openForReading(cfg) // says so if it is another monitor's
-	if err != nil {
-		return err
-	}
-	return l.Close()
+	return store.Restore(from, logDir(cfg), func(origin string) error { return fits(cfg, "the backup", origin) })
 }

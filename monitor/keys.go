@@ -92,9 +92,16 @@ func opened(cfg Config, open func(dir string) (*store.Log, error)) (*store.Log, 
 	if err != nil {
 		return nil, err
 	}
-	if name, network, err := evidence.ParseOrigin(l.Origin()); err != nil || name != cfg.Name || network != cfg.Network {
-		err := fmt.Errorf("the log in %s is that of %s, the configuration says %q in network %s: a log's name and network never change", cfg.DataDir, l.Origin(), cfg.Name, cfg.Network)
+	if err := fits(cfg, "the log in "+cfg.DataDir, l.Origin()); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
+}
+
+// fits refuses a log that is another monitor's, or of another network.
+func fits(cfg Config, what, origin string) error {
+	if name, network, err := evidence.ParseOrigin(origin); err != nil || name != cfg.Name || network != cfg.Network {
+		return fmt.Errorf("%s is that of %s, the configuration says %q in network %s: a log's name and network never change", what, origin, cfg.Name, cfg.Network)
+	}
+	return nil
 }

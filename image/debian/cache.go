@@ -3,6 +3,7 @@ package debian
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,6 +55,12 @@ func (c Cache) Tree(ctx context.Context, r Recipe) (Kept, error) {
 		return Kept{}, err
 	}
 	dir := filepath.Join(c.Dir, r.Key(state))
+	// A mirror with an older state than before lags behind, or somebody withholds updates:
+	// apt's check of signatures sees neither.
+	if old := c.kept(r); len(old) > 0 && filepath.Base(old[len(old)-1]) > r.later(state) {
+		dir = old[len(old)-1]
+		c.Say("the mirror shows an older state than before (%s): building on the newest tree that is kept", state.Time.Format(time.DateTime))
+	}
 	if _, err := os.Stat(dir); err == nil {
 		c.Say("using the kept tree %s", filepath.Base(dir))
 		return Kept{dir}, nil
@@ -72,6 +79,12 @@ func (c Cache) Tree(ctx context.Context, r Recipe) (Kept, error) {
 		return Kept{}, err
 	}
 	c.Say("installed in %s", time.Since(start).Round(time.Second))
+	// A tree that a power cut has left half would be taken ever after.
+	for _, name := range []string{"tree.tar", "packages.json", ""} {
+		if err := sync(filepath.Join(fresh, name)); err != nil {
+			return Kept{}, err
+		}
+	}
 	if err := os.Rename(fresh, dir); err != nil {
 		if _, other := os.Stat(dir); other != nil { // another build may have been faster
 			return Kept{}, err
@@ -79,6 +92,14 @@ func (c Cache) Tree(ctx context.Context, r Recipe) (Kept, error) {
 	}
 	c.drop(r)
 	return Kept{dir}, nil
+}
+
+func sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 func (c Cache) make(ctx context.Context, r Recipe, state State, fresh string) error {

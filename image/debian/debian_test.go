@@ -180,6 +180,19 @@ func TestCache(t *testing.T) {
 	if kept, err := c.Tree(t.Context(), recipe); err != nil || kept.dir != want {
 		t.Errorf("%v %v, want %s", kept, err, want)
 	}
+	// Another day it shows an older state, which is none of the kept ones.
+	newer := state
+	newer.Time = state.Time.AddDate(0, 0, 1)
+	if err := os.Mkdir(filepath.Join(c.Dir, recipe.Key(newer)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	want = filepath.Join(c.Dir, recipe.Key(newer))
+	if kept, err := c.Tree(t.Context(), recipe); err != nil || kept.dir != want {
+		t.Errorf("from a mirror that lags: %v %v, want %s", kept, err, want)
+	}
+	if last := said[len(said)-2]; !strings.Contains(last, "the mirror shows an older state than before (2026-11-03 02:10:46)") {
+		t.Errorf("it said %q", said)
+	}
 	server.Close()
 	said = nil
 	if kept, err := c.Tree(t.Context(), recipe); err != nil || kept.dir != want {

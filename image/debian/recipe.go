@@ -15,7 +15,6 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -171,7 +170,10 @@ func (r Recipe) list() string {
 	return hex.EncodeToString(sum[:8])
 }
 
-// Key is the name of the tree.
+// Key is the name of the tree. Those of one list sort by the time of the state.
 func (r Recipe) Key(s State) string {
-	return r.list() + "-" + strconv.FormatInt(s.Time.Unix(), 10) + "-" + hex.EncodeToString(s.Sum[:8])
+	return fmt.Sprintf("%s-%d-%x", r.list(), s.Time.Unix(), s.Sum[:8])
 }
+
+// later sorts between the keys of states of this time and those of later ones.
+func (r Recipe) later(s State) string { return fmt.Sprintf("%s-%d-~", r.list(), s.Time.Unix()) }

@@ -145,7 +145,7 @@ func Open(r io.Reader, ids []Identity) (io.Reader, error) {
 	}
 	r = b
 	if armored {
-		r = armor.NewReader(b)
+		r = armor.NewReader(&shortLines{r: b})
 	}
 	plain, err := age.Decrypt(r, ids...)
 	if none := new(age.NoIdentityMatchError); errors.As(err, &none) {
@@ -155,6 +155,26 @@ func Open(r io.Reader, ids []Identity) (io.Reader, error) {
 		return nil, fmt.Errorf("damaged: %w", err)
 	}
 	return plain, nil
+}
+
+// maxLine is longer than a line of armored age is, 64 letters. The library reads a line as
+// a whole, however long.
+const maxLine = 1024
+
+// shortLines reads text, but no line that is longer.
+type shortLines struct {
+	r    io.Reader
+	line int // bytes since the last line end
+}
+
+func (s *shortLines) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p[:min(len(p), maxLine)])
+	if end := bytes.LastIndexByte(p[:n], '\n'); end >= 0 {
+		s.line = n - end - 1
+	} else if s.line += n; s.line > maxLine {
+		return 0, fmt.Errorf("a line is longer than %d bytes", maxLine)
+	}
+	return n, err
 }
 
 // OutputFlags are those of a command that writes a secret file.

@@ -59,6 +59,32 @@ func read(t *testing.T, in InputFlags) ([]byte, error) {
 	return got, err
 }
 
+// endless gives the same byte, as often as it is allowed to.
+type endless struct{ left int }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.left -= len(p); e.left < 0 {
+		return 0, errors.New("somebody reads on and on")
+	}
+	for i := range p {
+		p[i] = 'x'
+	}
+	return len(p), nil
+}
+
+// A line that does not end is not kept until it does.
+func TestArmorWithoutLineEnd(t *testing.T) {
+	_, secret := key(t)
+	ids, err := Identities(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(io.MultiReader(strings.NewReader(armor.Header+"\n"), &endless{1 << 20}), ids)
+	if err == nil || !strings.Contains(err.Error(), "a line is longer than 1024 bytes") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestThereAndBack(t *testing.T) {
 	public, secret := key(t)
 	second, secondSecret := key(t)

@@ -456,7 +456,7 @@ func (m *Machine) Backup(ctx context.Context, say func(string, ...any)) error {
 		size, err = m.backUp(ctx, s, prefix, name)
 	}
 	if err != nil {
-		last.Fault = err.Error()
+		last.Fault = cut(err.Error())
 	} else {
 		last.Made, last.Name, last.Size = last.Tried, name, size
 		say("wrote %s, %d bytes, to %s", name, size, last.where())

@@ -96,11 +96,24 @@ func (m *Machine) FirstBoot(ctx context.Context, say func(string, ...any)) error
 
 // keep leaves the report where who follows the start finds it.
 func (m *Machine) keep(r *Report) error {
+	r.Fault = cut(r.Fault)
+	for i := range r.Said {
+		r.Said[i] = cut(r.Said[i])
+	}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
 	}
 	return m.write(reportPath, append(text, '\n'), 0o600)
+}
+
+// cut shortens what may repeat something of a file or of a program, however long.
+func cut(said string) string {
+	const longest = 16 << 10
+	if len(said) <= longest {
+		return said
+	}
+	return strings.ToValidUTF8(said[:longest], "") + fmt.Sprintf(" ... (%d bytes more)", len(said)-longest)
 }
 
 // errLater marks a fault that a network mends which comes later.

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/publicip"
 )
 
 const (
@@ -193,13 +195,7 @@ func noPublic4(interfaces []netip.Addr) string {
 	return "this machine has no IPv4 address, and the bounty needs a public one: add one at the provider, and restart the machine"
 }
 
-func isPublic4(a netip.Addr) bool {
-	a = a.Unmap()
-	return a.Is4() && a.IsGlobalUnicast() && !a.IsPrivate() && !shared.Contains(a)
-}
-
-// shared is what providers put many customers behind (CGNAT, RFC 6598).
-var shared = netip.MustParsePrefix("100.64.0.0/10")
+func isPublic4(a netip.Addr) bool { return publicip.Is4(a.Unmap()) }
 
 // askPublic asks the metadata service, and where that need not know it DNS. silent is why
 // the service did not answer.

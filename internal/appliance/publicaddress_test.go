@@ -74,36 +74,39 @@ func TestPublicAddress(t *testing.T) {
 		want       string // empty: none is announced
 		said       string // part of what is said; empty: nothing is
 	}{
-		"EC2": {data: "ec2", answers: map[string]string{"/latest/meta-data/public-ipv4": "203.0.113.9"}, token: []string{"X-aws-ec2-metadata-token", "secret"},
-			want: "203.0.113.9", said: "the public IPv4 address is 203.0.113.9, says the metadata service of Amazon EC2: relayd announces it"},
-		"EC2 without a public address": {data: "ec2", token: []string{"X-aws-ec2-metadata-token", "secret"}, dns: []string{"203.0.113.9"},
+		"EC2": {data: "ec2", answers: map[string]string{"/latest/meta-data/public-ipv4": "18.196.7.9"}, token: []string{"X-aws-ec2-metadata-token", "secret"},
+			want: "18.196.7.9", said: "the public IPv4 address is 18.196.7.9, says the metadata service of Amazon EC2: relayd announces it"},
+		"EC2 without a public address": {data: "ec2", token: []string{"X-aws-ec2-metadata-token", "secret"}, dns: []string{"18.196.7.9"},
 			said: "the metadata service of Amazon EC2 names none: set announce.ip4"},
-		"Google": {data: "gce", answers: map[string]string{"/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip": "203.0.113.9"}, token: []string{"Metadata-Flavor", "Google"},
-			want: "203.0.113.9", said: "says the metadata service of Google"},
+		"Google": {data: "gce", answers: map[string]string{"/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip": "18.196.7.9"}, token: []string{"Metadata-Flavor", "Google"},
+			want: "18.196.7.9", said: "says the metadata service of Google"},
 		"Google, a page of another": {data: "gce", answers: map[string]string{"/computeMetadata/v1/instance/network-interfaces/0/access-configs/0/external-ip": "<html>"},
 			said: "Google names none"},
-		"Azure": {data: "azure", answers: map[string]string{azureDirect: "203.0.113.9"}, token: []string{"Metadata", "true"},
-			want: "203.0.113.9", said: "says the metadata service of Azure"},
+		"Azure": {data: "azure", answers: map[string]string{azureDirect: "18.196.7.9"}, token: []string{"Metadata", "true"},
+			want: "18.196.7.9", said: "says the metadata service of Azure"},
 		"Azure, standard address": {data: "azure", answers: map[string]string{azureDirect: "",
-			"/metadata/loadbalancer?api-version=2020-10-01": `{"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "203.0.113.9", "privateIpAddress": "10.0.0.4"}]}}`}, token: []string{"Metadata", "true"},
-			want: "203.0.113.9", said: "says the metadata service of Azure"},
-		"Azure, which does not know": {data: "azure", answers: map[string]string{azureDirect: ""}, token: []string{"Metadata", "true"}, dns: []string{"203.0.113.9"},
-			want: "203.0.113.9", said: "says the A record of relay.test: relayd announces it; when the record has changed, run: relay-appliance first-boot"},
-		"Oracle": {data: "oracle", dns: []string{"203.0.113.9"},
-			want: "203.0.113.9", said: "says the A record of relay.test"},
-		"Oracle, several records": {data: "oracle", dns: []string{"203.0.113.9", "203.0.113.10"}, said: "names several"},
+			"/metadata/loadbalancer?api-version=2020-10-01": `{"loadbalancer": {"publicIpAddresses": [{"frontendIpAddress": "18.196.7.9", "privateIpAddress": "10.0.0.4"}]}}`}, token: []string{"Metadata", "true"},
+			want: "18.196.7.9", said: "says the metadata service of Azure"},
+		"Azure, which does not know": {data: "azure", answers: map[string]string{azureDirect: ""}, token: []string{"Metadata", "true"}, dns: []string{"18.196.7.9"},
+			want: "18.196.7.9", said: "says the A record of relay.test: relayd announces it; when the record has changed, run: relay-appliance first-boot"},
+		"Oracle": {data: "oracle", dns: []string{"18.196.7.9"},
+			want: "18.196.7.9", said: "says the A record of relay.test"},
+		"Oracle, several records": {data: "oracle", dns: []string{"18.196.7.9", "18.196.7.10"}, said: "names several"},
 		"Oracle, private record":  {data: "oracle", dns: []string{"10.0.0.4"}, said: "the A record of relay.test names [10.0.0.4], which is not public"},
-		"Oracle, no record":       {data: "oracle", said: "the A record of relay.test names none"},
-		"OpenStack": {data: "openstack", answers: map[string]string{"/latest/meta-data/public-ipv4": "203.0.113.9"},
-			want: "203.0.113.9", said: "says the metadata service of OpenStack"},
+		"Oracle, an example's":    {data: "oracle", dns: []string{"192.0.2.1"}, said: "the A record of relay.test names [192.0.2.1], which is not public"},
+		"translated IPv6 only": {data: "ec2", interfaces: []string{"192.0.0.2"}, answers: map[string]string{"/latest/meta-data/public-ipv4": "18.196.7.9"}, token: []string{"X-aws-ec2-metadata-token", "secret"},
+			want: "18.196.7.9", said: "says the metadata service of Amazon EC2"},
+		"Oracle, no record": {data: "oracle", said: "the A record of relay.test names none"},
+		"OpenStack": {data: "openstack", answers: map[string]string{"/latest/meta-data/public-ipv4": "18.196.7.9"},
+			want: "18.196.7.9", said: "says the metadata service of OpenStack"},
 		"OpenStack without a floating address": {data: "openstack", answers: map[string]string{"/latest/meta-data/public-ipv4": ""}, said: "OpenStack names none"},
-		"config drive": {data: "configdrive", answers: map[string]string{"/latest/meta-data/public-ipv4": "203.0.113.9"},
-			want: "203.0.113.9", said: "says the metadata service of OpenStack"},
+		"config drive": {data: "configdrive", answers: map[string]string{"/latest/meta-data/public-ipv4": "18.196.7.9"},
+			want: "18.196.7.9", said: "says the metadata service of OpenStack"},
 		"private address named": {data: "ec2", answers: map[string]string{"/latest/meta-data/public-ipv4": "10.1.2.3"}, token: []string{"X-aws-ec2-metadata-token", "secret"}, said: "names none"},
 
-		"on an interface":    {data: "ec2", interfaces: []string{"203.0.113.7"}, answers: map[string]string{"/latest/meta-data/public-ipv4": "203.0.113.9"}},
-		"the settings do it": {data: "ec2", settings: "announce: {ip4: 203.0.113.8}\n", want: "203.0.113.8"},
-		"relayd's own do it": {data: "ec2", settings: "relayd: {announce: {ip4: 203.0.113.8}}\n", want: "203.0.113.8"},
+		"on an interface":    {data: "ec2", interfaces: []string{"18.196.7.7"}, answers: map[string]string{"/latest/meta-data/public-ipv4": "18.196.7.9"}},
+		"the settings do it": {data: "ec2", settings: "announce: {ip4: 18.196.7.8}\n", want: "18.196.7.8"},
+		"relayd's own do it": {data: "ec2", settings: "relayd: {announce: {ip4: 18.196.7.8}}\n", want: "18.196.7.8"},
 		"a lab":              {data: "ec2", settings: "relayd: {network: {allow_private: true}}\n"},
 		"Hetzner, IPv6 only": {data: "hetzner", interfaces: []string{"2001:db8::7"}, said: "this machine has no IPv4 address, and the bounty needs a public one"},
 		"at home":            {interfaces: []string{"192.168.1.7"}, said: "no interface has a public IPv4 address, and the bounty needs one"},
@@ -181,32 +184,32 @@ func TestPublicAddressChanges(t *testing.T) {
 	}
 	f.noService()
 	boot("", "was not found: the metadata service of Amazon EC2 gives no token")
-	serve("203.0.113.9")
-	boot("203.0.113.9", "wrote /etc/relayd/relayd.yaml")
-	serve("203.0.113.10")
-	boot("203.0.113.10", "is 203.0.113.10 now, was 203.0.113.9")
+	serve("18.196.7.9")
+	boot("18.196.7.9", "wrote /etc/relayd/relayd.yaml")
+	serve("18.196.7.10")
+	boot("18.196.7.10", "is 18.196.7.10 now, was 18.196.7.9")
 	f.noService()
-	boot("203.0.113.10", "is taken to be 203.0.113.10 still")
+	boot("18.196.7.10", "is taken to be 18.196.7.10 still")
 	// A copy of the disk is another machine, whose address is not known.
 	data := f.text(instanceDataPath)
 	f.file(instanceDataPath, strings.ReplaceAll(data, "i-0123456789abcdef0", "i-fedcba9876543210f"))
 	boot("", "was not found: the metadata service of Amazon EC2 gives no token")
 	f.file(instanceDataPath, data)
-	boot("203.0.113.10", "is taken to be 203.0.113.10 still")
+	boot("18.196.7.10", "is taken to be 18.196.7.10 still")
 	f.instanceData("openstack")
 	boot("", "was not found: ask the metadata service of OpenStack")
 	// Who knows it says that there is none any more.
 	f.file(instanceDataPath, data)
 	f.service(nil, "X-aws-ec2-metadata-token", "secret")
-	boot("", "203.0.113.10 is no longer announced: the metadata service of Amazon EC2 names none")
+	boot("", "18.196.7.10 is no longer announced: the metadata service of Amazon EC2 names none")
 	f.noService()
 	boot("", "was not found")
 	if f.has(publicAddressPath) {
 		t.Error("what was found before is still there")
 	}
 	f.file(publicAddressPath, "{")
-	serve("203.0.113.11")
-	boot("203.0.113.11", "the address is looked for anew")
+	serve("18.196.7.11")
+	boot("18.196.7.11", "the address is looked for anew")
 	// Where cloud-init is gone, or its record, nobody has said that the address is.
 	f.noService()
 	for name, record := range map[string]string{"none": "", "of nobody": `{"v1": {"cloud_name": "unknown", "platform": "none"}}`} {
@@ -216,9 +219,9 @@ func TestPublicAddressChanges(t *testing.T) {
 		if record != "" {
 			f.file(instanceDataPath, record)
 		}
-		boot("203.0.113.11", "is taken to be 203.0.113.11 still")
+		boot("18.196.7.11", "is taken to be 18.196.7.11 still")
 		f.file(instanceDataPath, "broken")
-		if err := f.firstBoot(relaySettings); err == nil || f.announced() != "203.0.113.11" {
+		if err := f.firstBoot(relaySettings); err == nil || f.announced() != "18.196.7.11" {
 			t.Errorf("record %s, then broken: %v; relayd is to announce %q", name, err, f.announced())
 		}
 	}
@@ -232,20 +235,20 @@ func TestPublicAddressOfTwo(t *testing.T) {
 	f.cards = []Interface{loopback, card("10.0.0.4")}
 	f.instanceData("azure")
 	f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }
-	f.service(map[string]string{azureDirect: "203.0.113.9"}, "Metadata", "true")
-	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.9" {
+	f.service(map[string]string{azureDirect: "18.196.7.9"}, "Metadata", "true")
+	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "18.196.7.9" {
 		t.Fatalf("%v, %q", err, f.said)
 	}
 	f.noService()
-	for _, named := range [][]netip.Addr{nil, {netip.MustParseAddr("127.0.1.1")}, {netip.MustParseAddr("203.0.113.66")}} {
+	for _, named := range [][]netip.Addr{nil, {netip.MustParseAddr("127.0.1.1")}, {netip.MustParseAddr("18.196.7.66")}} {
 		f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return named, nil }
-		if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.9" || !strings.Contains(strings.Join(f.said, "\n"), "is taken to be 203.0.113.9 still") {
+		if err := f.firstBoot(relaySettings); err != nil || f.announced() != "18.196.7.9" || !strings.Contains(strings.Join(f.said, "\n"), "is taken to be 18.196.7.9 still") {
 			t.Errorf("DNS names %v: %v, %q", named, err, f.said)
 		}
 	}
 	// Where DNS is all there is, it is followed.
 	f.instanceData("oracle")
-	for _, ip := range []string{"203.0.113.9", "203.0.113.66"} {
+	for _, ip := range []string{"18.196.7.9", "18.196.7.66"} {
 		f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) {
 			return []netip.Addr{netip.MustParseAddr(ip)}, nil
 		}
@@ -254,7 +257,7 @@ func TestPublicAddressOfTwo(t *testing.T) {
 		}
 	}
 	f.Lookup = func(context.Context, string, string) ([]netip.Addr, error) { return nil, nil }
-	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "203.0.113.66" {
+	if err := f.firstBoot(relaySettings); err != nil || f.announced() != "18.196.7.66" {
 		t.Errorf("DNS names none: %v, %q", err, f.said)
 	}
 }

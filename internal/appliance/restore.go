@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"net/http"
@@ -90,6 +91,8 @@ const (
 	fetchedPath  = stateDir + "/restore.age"
 	// restoreTime is for the download and for unpacking.
 	restoreTime = 30 * time.Minute
+	// askTime is for a program to say whether it has an identity.
+	askTime = 20 * time.Second
 )
 
 // restored says which backup the machine is made of.
@@ -210,6 +213,10 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 		}
 		r.say("fetched the backup from %s", shown(r.of.From))
 	}
+	// Before anybody tries to understand it.
+	if err := r.checkSum(ctx); err != nil {
+		return err
+	}
 	r.before.Holds = nil
 	return r.walk(ctx, func(program string, h *tar.Header, content io.Reader) error {
 		if program == "" {
@@ -222,6 +229,31 @@ func (r *restore) fetch(ctx context.Context) (err error) {
 		_, err := io.Copy(io.Discard, content)
 		return err
 	})
+}
+
+// checkSum compares the file with what restore.sha256 says, if it does.
+func (r *restore) checkSum(ctx context.Context) error {
+	if r.of.SHA256 == "" {
+		return nil
+	}
+	f, err := os.Open(r.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, until{ctx, f}); err != nil {
+		return err
+	}
+	return r.sum(h)
+}
+
+// sum is a fault unless it is the one that the settings name.
+func (r *restore) sum(h hash.Hash) error {
+	if got := hex.EncodeToString(h.Sum(nil)); got != r.of.SHA256 {
+		return fmt.Errorf("its SHA-256 sum is %s, and restore.sha256 says %s: it is another file, or a damaged one", got, r.of.SHA256)
+	}
+	return nil
 }
 
 // walk reads the whole backup, and hands over each file with the program that it is of,
@@ -243,10 +275,7 @@ func (r *restore) walk(ctx context.Context, each func(program string, h *tar.Hea
 	if _, rest := io.Copy(io.Discard, in); rest != nil {
 		return errors.Join(err, rest)
 	}
-	if got := hex.EncodeToString(h.Sum(nil)); got != r.of.SHA256 {
-		return fmt.Errorf("its SHA-256 sum is %s, and restore.sha256 says %s: it is another file, or a damaged one", got, r.of.SHA256)
-	}
-	return err
+	return cmp.Or(r.sum(h), err)
 }
 
 // until reads as long as nobody ends it.
@@ -411,7 +440,13 @@ func (r *restore) program(ctx context.Context, p *program, exists bool) (done bo
 	}
 	said, err := r.put(ctx, p)
 	if err != nil {
-		r.before.Begun = ""
+		// It may have been ended between its last step and its word that all went well: then
+		// the identity is there, and from the backup.
+		asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTime)
+		defer cancel()
+		if res, unclear := r.m.run(asking, Command{User: p.name, Args: with(p.exists, p.config)}); unclear == nil && res.Code != 0 {
+			r.before.Begun = ""
+		}
 		return fail(errors.Join(fmt.Errorf("restore %s: %w", shown(r.of.From), err), r.note()))
 	}
 	if err := r.took(p); err != nil {
@@ -502,7 +537,7 @@ func (r *restore) done(role Role, faults []error) error {
 		if err := os.Remove(key); err != nil {
 			return err
 		}
-		r.say("deleted %s: all is restored", r.of.Identity)
+		r.say("deleted %s: all is restored; where user-data brought the key, copies of it stay with the provider and in /var/lib/cloud: take a new one for later backups", r.of.Identity)
 	}
 	return nil
 }

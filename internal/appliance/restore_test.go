@@ -551,7 +551,7 @@ func TestRestoreEndsLater(t *testing.T) {
 		if d := cmp.Diff(then, now); d != "" || f.has(keyPath) || f.has(fetchedPath) || len(f.put) != 0 {
 			t.Errorf("%s: the key is there: %v, the download: %v; restored again: %d\n%s", name, f.has(keyPath), f.has(fetchedPath), len(f.put), d)
 		}
-		if !slices.Contains(f.said, "deleted "+keyPath+": all is restored") {
+		if !slices.ContainsFunc(f.said, func(s string) bool { return strings.HasPrefix(s, "deleted "+keyPath+": all is restored; ") }) {
 			t.Errorf("%s: it said %q", name, f.said)
 		}
 	}
@@ -562,6 +562,31 @@ func TestRestoreEndsLater(t *testing.T) {
 	f.fails["relayd restore"] = "no"
 	if err := f.firstBoot(moveHere); err == nil || strings.Contains(f.text(restoredPath), "begun") {
 		t.Errorf("%v, %s", err, f.text(restoredPath))
+	}
+}
+
+// Who ends first boot may do so when a program has all its data, and has not said so yet:
+// that is no other identity than the backup's.
+func TestRestoreIsEndedLate(t *testing.T) {
+	public, secret := newKey(t)
+	f := newFake(t)
+	f.file(movedPath, string(backedUp(t, good, public)))
+	f.file(keyPath, secret)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.Exec = func(of context.Context, c Command) (Result, error) {
+		r, err := f.exec(of, c)
+		if err == nil && c.Args[0] == "relayd" && c.Args[1] == "restore" {
+			cancel()
+		}
+		return r, errors.Join(err, of.Err())
+	}
+	f.file(SettingsPath, moveHere)
+	if err := f.FirstBoot(ctx, func(string, ...any) {}); !errors.Is(err, context.Canceled) || f.put["relayd"] == nil {
+		t.Fatalf("%v", err)
+	}
+	f.Exec = f.exec
+	if err := f.firstBoot(""); err != nil || f.put["relaymon"] == nil || f.has(keyPath) {
+		t.Errorf("at the next boot: %v; the key is there: %v", err, f.has(keyPath))
 	}
 }
 

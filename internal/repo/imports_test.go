@@ -85,12 +85,12 @@ var mayImport = map[string][]string{
 	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
 	"monitor/schedule":              {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},
 	"monitor/browser":               {"monitor/evidence", "internal/checkpage", "internal/listen"},
-	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo"},
+	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo", "internal/publicip"},
 	"monitor/bundle":                {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
@@ -101,6 +101,7 @@ var mayImport = map[string][]string{
 	"internal/archive":             {"internal/arch", "internal/deb822", "internal/durable"},
 	"internal/buildinfo":           {},
 	"internal/cashaddr":            {},
+	"internal/publicip":            {},
 	"internal/certs":               {"internal/durable", "internal/listen"},
 	"internal/checkpage":           {},
 	"internal/cli":                 {"internal/buildinfo"},
@@ -130,7 +131,7 @@ var mayImport = map[string][]string{
 
 	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
 	// relayd writes of its state.
-	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/arch", "internal/bounded", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade"},
+	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/arch", "internal/bounded", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade", "internal/publicip"},
 	"internal/appliance/bucket":              {"internal/appliance"},
 	"internal/appliance/cmd/relay-appliance": {"internal/agefile", "internal/appliance", "internal/appliance/bucket", "internal/upgrade", "internal/cli"},
 

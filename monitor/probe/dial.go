@@ -19,6 +19,7 @@ import (
 	ma "github.com/multiformats/go-multiaddr"
 	manet "github.com/multiformats/go-multiaddr/net"
 
+	"github.com/psf-relay/relay-appliance/internal/publicip"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -38,7 +39,7 @@ type dialer struct {
 
 // tcp dials one address and nothing else.
 func (d dialer) tcp(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	if !d.opts.AllowPrivate && !IsPublic(to.Addr()) {
+	if !d.opts.AllowPrivate && !publicip.Is4(to.Addr()) {
 		return nil, fail(evidence.NotPublic, fmt.Errorf("%s is not a public IPv4 address: not dialled", to.Addr()))
 	}
 	start := time.Now()

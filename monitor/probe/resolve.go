@@ -18,6 +18,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/psf-relay/relay-appliance/internal/publicip"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -342,7 +343,7 @@ func (d dialer) lookup(ctx context.Context, name string, port uint16) ([]netip.A
 	}
 	d.facts.ResolvedIPv4 = found.fact("").IPv4
 	for _, ip := range found.ips {
-		if !d.opts.AllowPrivate && !IsPublic(ip) {
+		if !d.opts.AllowPrivate && !publicip.Is4(ip) {
 			return nil, fail(evidence.NotPublic, fmt.Errorf("%s has the address %s, which is not public: not dialled", name, ip))
 		}
 	}

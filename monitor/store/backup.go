@@ -175,9 +175,10 @@ const (
 const restorePrefix = ".restore-"
 
 // Restore makes the log of a backup in dir, which must not exist yet or be empty.
-// The log is checked before it takes its place. It is held: nothing is signed
+// The log is checked before it takes its place, and fits is asked whether its origin is the
+// one that is wanted there. It is held: nothing is signed
 // before [Log.Confront] has found out whether this copy is the newest.
-func Restore(r io.Reader, dir string) (err error) {
+func Restore(r io.Reader, dir string, fits func(origin string) error) (err error) {
 	if files, err := os.ReadDir(dir); err == nil && len(files) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w: move away what is there", dir, fs.ErrExist)
 	}
@@ -210,6 +211,9 @@ func Restore(r io.Reader, dir string) (err error) {
 	}
 	if len(report.Faults) > 0 {
 		return damaged("the backup", report.Faults)
+	}
+	if err := fits(report.Origin); err != nil {
+		return err
 	}
 	if err := syncAll(tmp); err != nil {
 		return err

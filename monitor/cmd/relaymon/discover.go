@@ -18,6 +18,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/internal/coord"
+	"github.com/psf-relay/relay-appliance/internal/publicip"
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -251,7 +252,7 @@ func (d *discovery) claim(h coord.Heard) claim {
 			continue // another transport, or through another relay
 		}
 		if t.TCP4 != nil && c.IPv4 == "" {
-			if ip, err := netip.ParseAddr(t.TCP4[0].Value()); err == nil && (d.opts.AllowPrivate || probe.IsPublic(ip)) {
+			if ip, err := netip.ParseAddr(t.TCP4[0].Value()); err == nil && (d.opts.AllowPrivate || publicip.Is4(ip)) {
 				c.IPv4, c.TCPPort = ip.String(), portOf(t.TCP4[1].Value())
 			}
 		}
