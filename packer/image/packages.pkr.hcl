@@ -10,7 +10,7 @@ locals {
 
   # Any server of Debian's.
   runs = ["systemd", "systemd-sysv", "systemd-timesyncd", "systemd-resolved", "libnss-myhostname",
-    "udev", "dbus", "libpam-systemd", "apparmor", "iproute2", "netbase", "procps", "less",
+    "udev", "dbus", "libpam-systemd", "apparmor", "iproute2", "netbase", "procps", "less", "nano",
   "cloud-init", "cloud-guest-utils", "openssh-server", "sudo"]
 
   # What the appliance stands on.

@@ -30,6 +30,11 @@ func TestAppliance(t *testing.T) {
 	t.Run("progress", func(t *testing.T) { a.checkProgress(ctx, t) })
 	t.Run("modules", func(t *testing.T) { a.checkModules(ctx, t) })
 	t.Run("ssh", func(t *testing.T) { a.checkSSH(ctx, t) })
+	t.Run("editor", func(t *testing.T) { // by which the settings are changed
+		if out, err := a.Run(ctx, "editor --version"); err != nil {
+			t.Errorf("%s%v", out, err)
+		}
+	})
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
 	t.Run("updates", func(t *testing.T) { a.updates(ctx, t) })
 }

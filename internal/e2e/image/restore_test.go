@@ -27,13 +27,17 @@ func TestRestore(t *testing.T) {
 	right, wrong := keys[0], keys[1]
 
 	was := boot(ctx, t, settings{image: build(t), userData: func(ca string) string { return lab("relay", ca) }}, "relayd")
-	text, err := was.Run(ctx, "relay-appliance backup --encrypt-to "+right.Recipient().String()+" - | base64 --wrap=0")
+	// As cloud-init/README.md has it.
+	text, err := was.Run(ctx, "systemctl mask --now relayd relaymon && relay-appliance backup --encrypt-to "+right.Recipient().String()+" - | base64 --wrap=0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	backup, err := base64.StdEncoding.DecodeString(text)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if out, err := was.Run(ctx, "relay-appliance first-boot; systemctl is-active relayd"); err == nil || !strings.HasSuffix(out, "inactive\n") {
+		t.Errorf("the old machine starts it again: %q, %v", out, err)
 	}
 	was.note(t, "a backup has %d bytes", len(backup))
 	was.PowerCut() // never two of them
