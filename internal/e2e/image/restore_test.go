@@ -36,7 +36,7 @@ func TestRestore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, err := was.Run(ctx, "relay-appliance first-boot; systemctl is-active relayd"); err == nil || !strings.HasSuffix(out, "inactive\n") {
+	if out, err := was.Run(ctx, "! relay-appliance first-boot >/dev/null 2>&1 && { systemctl is-active relayd || true; }"); err != nil || out != "inactive\n" {
 		t.Errorf("the old machine starts it again: %q, %v", out, err)
 	}
 	was.note(t, "a backup has %d bytes", len(backup))
