@@ -51,7 +51,7 @@ func newFake(t *testing.T) *fake {
 	need.Tools(t, "nft", "dpkg-query", "unshare")
 	f := &fake{t: t, enabled: map[string]bool{}, running: map[string]bool{}, answer: map[string]Result{}, put: map[string]map[string]string{}, fails: map[string]string{}}
 	f.Machine = &Machine{Root: t.TempDir(), Exec: f.exec, Interfaces: func() ([]Interface, error) { return f.cards, nil }}
-	f.cards = []Interface{loopback, card("192.0.2.7")}
+	f.cards = []Interface{loopback, card("18.196.7.7")}
 	f.file("/proc/uptime", "10.00 1.00\n")
 	var conffiles strings.Builder
 	for _, name := range []string{"/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", rulesetPath} {

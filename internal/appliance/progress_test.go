@@ -157,8 +157,8 @@ func TestStartWithoutNetwork(t *testing.T) {
 // From power-on to the first reservation, each step is shown as it comes.
 func TestStart(t *testing.T) {
 	s := newStart(t)
-	s.wantPage(s.at("7.0", true), "network     192.0.2.7 (eth0) (after 7s)\n")
-	if d := cmp.Diff([]string{"7s: network: 192.0.2.7 (eth0)", "7s: set-up: first boot is still to come: it waits for cloud-init and the network"}, s.told); d != "" {
+	s.wantPage(s.at("7.0", true), "network     18.196.7.7 (eth0) (after 7s)\n")
+	if d := cmp.Diff([]string{"7s: network: 18.196.7.7 (eth0)", "7s: set-up: first boot is still to come: it waits for cloud-init and the network"}, s.told); d != "" {
 		t.Error(d)
 	}
 	s.file(SettingsPath, relayOnly)
