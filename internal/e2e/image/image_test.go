@@ -70,9 +70,9 @@ func TestUEFI(t *testing.T) {
 }
 
 // And where only what Microsoft's keys vouch for is started, here on a machine with the
-// disk and the card that VirtualBox gives one. CI boots it at a provider (TestProviders).
+// disk and the card that VirtualBox gives one.
 func TestSecureBoot(t *testing.T) {
-	full(t)
+	part(t)
 	s := bothLab(build(t))
 	s.firmware, s.devices = qemu.SecureBoot, qemu.Devices{Disk: qemu.AHCI, NIC: qemu.E1000, SeedCD: true}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
@@ -86,17 +86,11 @@ func bootBy(ctx context.Context, t *testing.T, s settings, secure bool) *applian
 	t.Helper()
 	a := boot(ctx, t, s, both...)
 	a.probeUntilOK(ctx, t)
-	a.checkFirmware(ctx, t, secure)
-	return a
-}
-
-// checkFirmware wants the machine to have been started by UEFI, and by its Secure Boot or not.
-func (a *appliance) checkFirmware(ctx context.Context, t *testing.T, secure bool) {
-	t.Helper()
 	if got := strings.Contains(a.Console.Text(), "secureboot: Secure boot enabled"); got != secure {
 		t.Errorf("the kernel finds Secure Boot: %v, want %v", got, secure)
 	}
 	if _, err := a.Run(ctx, "test -d /sys/firmware/efi"); err != nil {
 		t.Errorf("it was not started by UEFI: %v", err)
 	}
+	return a
 }
