@@ -27,6 +27,9 @@ type Port struct {
 	For      string `json:"for"`
 }
 
+// short is how people write it: 443/tcp.
+func (p Port) short() string { return fmt.Sprintf("%d/%s", p.Port, p.Protocol) }
+
 // Ports are those that the role needs.
 func (s Settings) Ports() []Port {
 	web := []Port{{"tcp", 80, "certificate (HTTP-01), redirect"}, {"tcp", 443, "browsers (WSS), status page"}}
@@ -46,7 +49,7 @@ var listened = regexp.MustCompile(`/(tcp|udp)/([0-9]{1,5})\b`)
 func (s Settings) others() (others []string) {
 	var open []string
 	for _, p := range s.Ports() {
-		open = append(open, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+		open = append(open, p.short())
 	}
 	for _, m := range listened.FindAllStringSubmatch(fmt.Sprint(s.Relayd["listen"]), -1) {
 		if p := m[2] + "/" + m[1]; s.Role.Relays() && !slices.Contains(slices.Concat(open, others), p) {
@@ -70,7 +73,7 @@ func (m *Machine) firewall(ctx context.Context, s Settings, w written, say func(
 	open := func(why string) error {
 		var ports []string
 		for _, p := range s.Ports() {
-			ports = append(ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+			ports = append(ports, p.short())
 		}
 		if len(ports) > 0 {
 			say("%s: see to it yourself that these ports are open: %s", why, strings.Join(ports, " "))
@@ -114,7 +117,7 @@ func (m *Machine) firewall(ctx context.Context, s Settings, w written, say func(
 		changed = changed || c
 	}
 	if others := s.others(); len(others) > 0 {
-		say("firewall: relayd.listen has ports that are not the role's, which stay closed: %s: open them in a file of your own, %s/NAME.nft (relayd.nft there shows how)", strings.Join(others, " "), rulesDir)
+		say("firewall: relayd.listen has ports that are not the role's: %s: they stay closed unless a file of your own opens them, %s/NAME.nft (relayd.nft there shows how)", strings.Join(others, " "), rulesDir)
 	}
 	if err := m.do(ctx, "nft", "--check", "--file", m.path(rulesetPath)); err != nil {
 		return fmt.Errorf("the firewall's rules are not loaded: %w", err)

@@ -70,7 +70,7 @@ func TestPortsOfOnesOwn(t *testing.T) {
 		}
 		return said
 	}
-	want := "firewall: relayd.listen has ports that are not the role's, which stay closed: 443/udp 4002/tcp: "
+	want := "firewall: relayd.listen has ports that are not the role's: 443/udp 4002/tcp: they stay closed unless a file of your own opens them"
 	if got := said("tcp: [/ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/tcp/4002], quic: [/ip6/::/udp/443/quic-v1]"); !strings.HasPrefix(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}

@@ -223,6 +223,19 @@ func TestOperatorsFilesStay(t *testing.T) {
 	}
 }
 
+// A fault may repeat what is in a file or what a program said. However long, it can be read.
+func TestLongFault(t *testing.T) {
+	f := newFake(t)
+	f.answer["relayd config"] = Result{Code: 2, Stderr: strings.Repeat("ä", 3<<20)}
+	if err := f.firstBoot(relayOnly); err == nil {
+		t.Fatal("there is no fault")
+	}
+	got, err := f.Fault()
+	if err != nil || !strings.HasPrefix(got, "relayd refuses what follows from the settings: ä") || !strings.HasSuffix(got, " bytes more)") || len(got) > 20<<10 {
+		t.Errorf("%d bytes, %.80q, %v", len(got), got, err)
+	}
+}
+
 // What is written in vain is said.
 func TestUnusedMonitor(t *testing.T) {
 	f := newFake(t)

@@ -72,7 +72,7 @@ func (s Status) Text() string {
 	if len(s.Ports) > 0 {
 		var ports []string
 		for _, p := range s.Ports {
-			ports = append(ports, fmt.Sprintf("%d/%s", p.Port, p.Protocol))
+			ports = append(ports, p.short())
 		}
 		line("  %-12s %s, and SSH", "Open ports", strings.Join(ports, " "))
 	}

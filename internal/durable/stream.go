@@ -39,7 +39,8 @@ func CreateFrom(path string, r io.Reader, perm fs.FileMode) error {
 var link = os.Link
 
 // name gives a file its name, and refuses to replace what another process has made under it
-// meanwhile. The file systems of USB sticks have no links, some others cannot refuse.
+// meanwhile. A link refuses everywhere, but the file systems of USB sticks have no links.
+// They know the rename that refuses, which not all others do.
 func name(tmp, path string) error {
 	err := link(tmp, path)
 	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.EOPNOTSUPP) {

@@ -175,9 +175,9 @@ const (
 const restorePrefix = ".restore-"
 
 // Restore makes the log of a backup in dir, which must not exist yet or be empty.
-// The log is checked before it takes its place, and fits is asked whether its origin is the
-// one that is wanted there. It is held: nothing is signed
-// before [Log.Confront] has found out whether this copy is the newest.
+// The log is checked before it takes its place, and fits refuses an origin that is not
+// wanted there. It is held: nothing is signed before [Log.Confront] has found out whether
+// this copy is the newest.
 func Restore(r io.Reader, dir string, fits func(origin string) error) (err error) {
 	if files, err := os.ReadDir(dir); err == nil && len(files) > 0 || err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s: %w: move away what is there", dir, fs.ErrExist)

@@ -77,7 +77,7 @@ func (a *appliance) checkProgress(ctx context.Context, t *testing.T) {
 }
 
 // saysSo waits until the console of a machine without network names the fault, and shows
-// it with the login. Whoever is asked to log in before that reads for what it waits.
+// it with the login. Whoever is asked to log in before that reads what it waits for.
 func (a *appliance) saysSo(ctx context.Context, t *testing.T, fault string, page ...string) {
 	t.Helper()
 	on := time.Now()
@@ -88,6 +88,10 @@ func (a *appliance) saysSo(ctx context.Context, t *testing.T, fault string, page
 		t.Fatal(err)
 	}
 	a.note(t, "says so %s after power-on", time.Since(on).Round(time.Second))
+	before, _, _ := strings.Cut(a.Console.Text(), fault)
+	if page, _, asked := strings.Cut(before, "login:"); asked && !strings.Contains(page, "network     waits for ") {
+		t.Errorf("it asks for a login, and does not say what it waits for:\n%s", page)
+	}
 	for _, want := range append(page, "NETWORK: ", "login:") {
 		if err := a.WaitConsole(ctx, 0, want); err != nil {
 			t.Error(err)
