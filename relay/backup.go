@@ -232,7 +232,7 @@ func readBackupHead(h *tar.Header, r io.Reader) (info BackupInfo, err error) {
 		err = json.Unmarshal(data, &info)
 	}
 	if err == nil && info.Format != backupFormat {
-		err = fmt.Errorf("format %d, this program reads %d: use the version that wrote it (%s) or a newer one", info.Format, backupFormat, info.Version)
+		err = fmt.Errorf("format %d, this program reads %d: use the version that wrote it (%.40q) or a newer one", info.Format, backupFormat, info.Version)
 	}
 	if err == nil {
 		_, err = peer.Decode(info.PeerID)

@@ -55,11 +55,7 @@ func (b Backup) faults() (faults []*fault) {
 	default:
 		want(filepath.IsAbs(b.To) && below(b.To, shelves), "to", "want a folder below %s, or s3://BUCKET/FOLDER?endpoint=https://HOST&region=REGION", strings.Join(shelves, ", "))
 	}
-	if b.To == "" {
-		want(len(b.EncryptTo) == 0, "to", "missing: write where the backups go to, or leave backup.encrypt_to away, too")
-	} else {
-		want(len(b.EncryptTo) > 0, "encrypt_to", "missing: write the public key (age1...) that the backups are encrypted to; age-keygen makes one")
-	}
+	want(b.To == "" || len(b.EncryptTo) > 0, "encrypt_to", "missing: write the public key (age1...) that the backups are encrypted to; age-keygen makes one")
 	_, err := agefile.Recipients(b.EncryptTo)
 	want(err == nil, "encrypt_to", "%v", err)
 	want(b.Keep >= 1 && b.Keep <= 1000, "keep", "want a number from 1 to 1000, not %d", b.Keep)
@@ -367,7 +363,7 @@ func readHead(r io.Reader) error {
 		return fmt.Errorf("read the backup's head: %w", err)
 	}
 	if info.Format != backupFormat {
-		return fmt.Errorf("format %d, this program reads %d: use the version that wrote it (%s) or a newer one", info.Format, backupFormat, info.Version)
+		return fmt.Errorf("format %d, this program reads %d: use the version that wrote it (%.40q) or a newer one", info.Format, backupFormat, info.Version)
 	}
 	return nil
 }
@@ -465,7 +461,7 @@ func (m *Machine) Backup(ctx context.Context, say func(string, ...any)) error {
 			say("no older backup is removed: the monitor's log is a restored one, and its witnesses have not said yet whether there is a newer copy (relaymon restore --help)")
 		} else if err = m.prune(ctx, s, prefix, name, say); err != nil {
 			err = fmt.Errorf("remove old backups: %w", err)
-			last.Fault = err.Error()
+			last.Fault = cut(err.Error())
 		}
 	}
 	b, marshalErr := json.MarshalIndent(last, "", "  ")
@@ -599,6 +595,9 @@ func (m *Machine) prune(ctx context.Context, s Settings, prefix, made string, sa
 func (m *Machine) keepBackups(ctx context.Context, s Settings, say func(string, ...any)) error {
 	const timer = "relay-appliance-backup.timer"
 	if s.Backup.To == "" {
+		if len(s.Backup.EncryptTo) > 0 {
+			say("no backups are made by themselves: the settings have backup.encrypt_to, which \"relay-appliance backup FILE\" uses, and no backup.to")
+		}
 		if !m.asks(ctx, "is-enabled", timer) {
 			return nil
 		}

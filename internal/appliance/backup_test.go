@@ -148,6 +148,10 @@ func TestBackupIntoAFolder(t *testing.T) {
 	if !slices.Contains(f.said, "there are no backups any more: the settings have no backup.to") {
 		t.Errorf("it said %q", f.said)
 	}
+	// Those who write backups by hand have their key in the settings.
+	if err := f.firstBoot(good + "backup: {encrypt_to: [" + public + "]}\n"); err != nil || !slices.ContainsFunc(f.said, func(s string) bool { return strings.HasPrefix(s, "no backups are made by themselves") }) {
+		t.Errorf("only a key: %v, it said %q", err, f.said)
+	}
 	if err := f.backup(); err == nil || !strings.Contains(err.Error(), "write backup.to") {
 		t.Errorf("without a place: %v", err)
 	}

@@ -52,7 +52,7 @@ func (m *Machine) tellCloudInit(faults ...string) error {
 func fileName(fault string) string {
 	const longest = 180
 	lines := strings.Split(strings.TrimSpace(fault), "\n")
-	text := oneLine(lines[0])
+	text := printable(oneLine(lines[0]))
 	if n := len(lines) - 1; n > 0 {
 		text += fmt.Sprintf(" (and %d more)", n)
 	}

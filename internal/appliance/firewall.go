@@ -43,16 +43,17 @@ func (s Settings) Ports() []Port {
 	return nil
 }
 
-var listened = regexp.MustCompile(`/(tcp|udp)/([0-9]{1,5})\b`)
+var listened = regexp.MustCompile(`/ip[46]/([0-9a-fA-F.:]+)/(tcp|udp)/([0-9]{1,5})\b`)
 
-// others are ports that relayd's own settings have besides those of the role.
+// others are ports that relayd's own settings have besides those of the role, and that
+// others than this machine may come to.
 func (s Settings) others() (others []string) {
 	var open []string
 	for _, p := range s.Ports() {
 		open = append(open, p.short())
 	}
 	for _, m := range listened.FindAllStringSubmatch(fmt.Sprint(s.Relayd["listen"]), -1) {
-		if p := m[2] + "/" + m[1]; s.Role.Relays() && !slices.Contains(slices.Concat(open, others), p) {
+		if p := m[3] + "/" + m[2]; s.Role.Relays() && !isOwn(m[1]) && !slices.Contains(slices.Concat(open, others), p) {
 			others = append(others, p)
 		}
 	}
@@ -75,7 +76,7 @@ func (m *Machine) firewall(ctx context.Context, s Settings, w written, say func(
 		for _, p := range s.Ports() {
 			ports = append(ports, p.short())
 		}
-		if len(ports) > 0 {
+		if ports = append(ports, s.others()...); len(ports) > 0 {
 			say("%s: see to it yourself that these ports are open: %s", why, strings.Join(ports, " "))
 		}
 		return nil

@@ -70,12 +70,21 @@ func TestPortsOfOnesOwn(t *testing.T) {
 		}
 		return said
 	}
+	const mine = "tcp: [/ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/tcp/4002, /ip4/127.0.0.1/tcp/5001, /ip6/::1/tcp/5002], quic: [/ip6/::/udp/443/quic-v1]"
 	want := "firewall: relayd.listen has ports that are not the role's: 443/udp 4002/tcp: they stay closed unless a file of your own opens them"
-	if got := said("tcp: [/ip4/0.0.0.0/tcp/4001, /ip4/0.0.0.0/tcp/4002], quic: [/ip6/::/udp/443/quic-v1]"); !strings.HasPrefix(got, want) {
+	if got := said(mine); !strings.HasPrefix(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := said("tcp: [/ip4/0.0.0.0/tcp/4001]"); got != "" {
 		t.Errorf("of the role's own: %q", got)
+	}
+	// Where the firewall is somebody else's, they are to be opened there.
+	f := newFake(t)
+	if err := f.firstBoot(relayOnly + "firewall: off\nrelayd: {listen: {" + mine + "}}\n"); err != nil {
+		t.Fatal(err)
+	}
+	if want := "firewall: off: see to it yourself that these ports are open: 80/tcp 443/tcp 4001/tcp 4001/udp 443/udp 4002/tcp"; !slices.Contains(f.said, want) {
+		t.Errorf("it said %q, want %q", f.said, want)
 	}
 }
 

@@ -107,9 +107,11 @@ func (m *Machine) keep(r *Report) error {
 	return m.write(reportPath, append(text, '\n'), 0o600)
 }
 
-// cut shortens what may repeat something of a file or of a program, however long.
+// cut shortens what may repeat something of a file or of a program, however long, and
+// leaves out what would steer a terminal.
 func cut(said string) string {
 	const longest = 16 << 10
+	said = strings.Map(plainRune, said)
 	if len(said) <= longest {
 		return said
 	}

@@ -236,6 +236,24 @@ func TestLongFault(t *testing.T) {
 	}
 }
 
+// What steers a terminal, and what no name of a file can hold, is in no fault.
+func TestFaultIsPlain(t *testing.T) {
+	f := newFake(t)
+	f.file("/var/lib/cloud/scripts/per-boot/README", "")
+	f.answer["relayd config"] = Result{Code: 2, Stderr: "it is \x1b]0;mine\a\x00"}
+	if err := f.firstBoot(relayOnly); err == nil {
+		t.Fatal("there is no fault")
+	}
+	got, err := f.Fault()
+	const want = "it is ?]0;mine??"
+	if err != nil || !strings.Contains(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	if got := f.scripts(); len(got) != 1 || !strings.Contains(got[0], want) {
+		t.Errorf("cloud-init is told %q", got)
+	}
+}
+
 // What is written in vain is said.
 func TestUnusedMonitor(t *testing.T) {
 	f := newFake(t)

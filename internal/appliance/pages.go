@@ -219,15 +219,18 @@ func (f *follower) asksLogin(console string) bool {
 	return len(found) > 0
 }
 
+// plainRune takes the place of what would steer a terminal.
+func plainRune(r rune) rune {
+	if r != '\n' && (r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0) {
+		return '?'
+	}
+	return r
+}
+
 // printable leaves out what would steer a terminal: some of the text comes from
 // outside.
 func printable(text string) string {
-	text = strings.Map(func(r rune) rune {
-		if r != '\n' && (r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0) {
-			return '?'
-		}
-		return r
-	}, text)
+	text = strings.Map(plainRune, text)
 	if len(text) > maxPage {
 		text = strings.ToValidUTF8(text[:maxPage], "") + "...\n"
 	}

@@ -360,7 +360,7 @@ type pace struct {
 
 // startPace follows for a quarter of an hour at most. From then on a timer looks every
 // ten minutes.
-var startPace = pace{every: 3 * time.Second, until: 15 * time.Minute, card: 10 * time.Second, address: 30 * time.Second, again: time.Minute}
+var startPace = pace{every: 3 * time.Second, until: 15 * time.Minute, card: 10 * time.Second, address: 20 * time.Second, again: time.Minute}
 
 // Follow shows where one logs in how the machine is: while it starts, time and again, until
 // nothing is waited for, then once all that can be found out. Each change of a step is

@@ -28,7 +28,6 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/config"
-	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 // Restore is the backup of which this machine is made.
@@ -71,8 +70,9 @@ func (s Settings) onlyRestores() bool {
 	return reflect.DeepEqual(s, want)
 }
 
-// shown is an address without what may be a password in it. Where a part of one may have
-// been taken for something else, nothing of it is shown.
+// shown is an address without what may be a secret in it: a user, a signature, and where
+// somebody shares a file by a link the path, too. Where a part of one may have been taken
+// for something else, nothing of it is shown.
 func shown(from string) string {
 	u, err := url.Parse(from)
 	switch {
@@ -83,7 +83,7 @@ func shown(from string) string {
 	case u.Host == "":
 		return "what restore.from names"
 	}
-	return download.Shown(from)
+	return u.Scheme + "://" + u.Host + "/..."
 }
 
 const (
@@ -614,9 +614,9 @@ func (m *Machine) downloadOnce(ctx context.Context, from, to string) error {
 		return errFinal{fmt.Errorf("longer than any backup: %d bytes, and at most %d are read", res.ContentLength, most)}
 	case code == http.StatusOK:
 	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
-		return fmt.Errorf("the server answers %s", res.Status)
+		return fmt.Errorf("the server answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	default:
-		return errFinal{fmt.Errorf("the server answers %s", res.Status)}
+		return errFinal{fmt.Errorf("the server answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))}
 	}
 	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

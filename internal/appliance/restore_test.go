@@ -309,7 +309,7 @@ func TestRestoreStops(t *testing.T) {
 		"something else":       {of(entry{"hello", "world"}), moveHere, `it begins with "hello"`},
 		"no archive":           {encrypted(t, public, []byte("just text, nothing else")), moveHere, "no backup"},
 		"empty archive":        {of(), moveHere, "no backup"},
-		"newer":                {of(entry{backupHead, `{"format": 2, "version": "v9"}`}), moveHere, "use the version that wrote it (v9)"},
+		"newer":                {of(entry{backupHead, `{"format": 2, "version": "v9\u001b[2J"}`}), moveHere, `use the version that wrote it ("v9\x1b[2J")`},
 		"climbs":               {of(head, text, entry{"relayd/../../etc/passwd", "x"}), moveHere, "no place in a backup"},
 		"absolute":             {of(head, text, entry{"/etc/passwd", "x"}), moveHere, "no place in a backup"},
 		"a link":               {of(head, text, entry{"relayd/x->", "/etc/passwd"}), moveHere, "is not a regular file"},
@@ -677,7 +677,7 @@ func TestRestoreDownload(t *testing.T) {
 			f.file(keyPath, secret)
 			asked.Store(0)
 			answer = c.answer
-			err := f.firstBoot("restore: {from: \"" + server.URL + "/b.age?token=hidden\"}\n")
+			err := f.firstBoot("restore: {from: \"" + server.URL + "/p/hidden/b.age?token=hidden\"}\n")
 			if c.want == "" && (err != nil || f.put["relayd"] == nil || f.put["relaymon"] == nil) {
 				t.Errorf("%v", err)
 			}
@@ -723,12 +723,11 @@ func TestRestoreFaults(t *testing.T) {
 	for text, want := range map[string]string{
 		"restore: {from: /mnt/b.age}\nname: x\n":                                    "f: role: missing: write relay, monitor or both, or leave all but restore away",
 		good + "restore: {from: b.age}\n":                                           "f:5: restore.from: want a path that begins with / or a URL",
-		good + "restore: {from: \"http://relay.test/b.age?token=x\"}\n":             `not http://relay.test/b.age`,
+		good + "restore: {from: \"http://relay.test/b.age?token=x\"}\n":             `not http://relay.test/...`,
 		good + "restore: {from: /root/b.age}\n":                                     "f:5: restore.from: first boot does not see what is below",
 		good + "restore: {from: /mnt/b.age, identity: /tmp/key}\n":                  "f:5: restore.identity: first boot does not see",
 		good + "restore: {from: /mnt/b.age, identity: \"\"}\n":                      "restore.identity: want the path",
 		good + "restore: {from: /mnt/b.age, sha256: abc}\n":                         "restore.sha256: want 64 digits",
-		good + "backup: {encrypt_to: [" + public + "]}\n":                           "backup.to: missing: write where the backups go to",
 		good + "backup: {to: /var/backups}\n":                                       "backup.encrypt_to: missing",
 		good + "backup: {to: /etc, encrypt_to: [" + public + "]}\n":                 "backup.to: want a folder below /var/backups",
 		good + "backup: {to: /var/backups/../../etc}\n":                             "backup.to: want a folder below /var/backups",
@@ -756,6 +755,7 @@ func TestRestoreFaults(t *testing.T) {
 	}
 	for _, text := range []string{
 		"restore: {from: /mnt/b.age}\n", "restore: {from: \"https://relay.test/b?x=y\", identity: /run/key}\n", good + moveHere,
+		good + "backup: {encrypt_to: [" + public + "]}\n",
 		good + "backup: {to: /srv/b, encrypt_to: [" + public + "], keep: 30}\n",
 		good + "backup: {to: \"s3://bucket/a/b?endpoint=https://s3.test:9000&region=eu-1\", encrypt_to: [" + public + "]}\n",
 	} {

@@ -82,6 +82,7 @@ func (u UserData) Remarks() (remarks []string) {
 // Render checks all of it, with the settings, and writes the file.
 func (u UserData) Render() ([]byte, error) {
 	u.Settings = strings.ReplaceAll(u.Settings, "\r\n", "\n")
+	u.RestoreKey = strings.ReplaceAll(u.RestoreKey, "\r\n", "\n")
 	s, err := ParseSettings(SettingsPath, []byte(u.Settings))
 	faults := []error{err}
 	for _, k := range u.Keys {

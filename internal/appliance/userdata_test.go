@@ -159,7 +159,7 @@ func TestKeysComeOutAsTheyWere(t *testing.T) {
 // A path with what means something to YAML is the path that first boot reads.
 func TestKeyOfTheBackupIsWhereItIsRead(t *testing.T) {
 	const path, key = "/etc/relay-appliance/my key #1", "AGE-SECRET-KEY-1X"
-	u := UserData{Settings: "restore: {from: https://relay.test/b.age, identity: " + `"` + path + `"}` + "\n", RestoreKey: key + "\n"}
+	u := UserData{Settings: "restore: {from: https://relay.test/b.age, identity: " + `"` + path + `"}` + "\n", RestoreKey: "# written by a Windows editor\r\n" + key + "\r\n"}
 	text, err := u.Render()
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +167,7 @@ func TestKeyOfTheBackupIsWhereItIsRead(t *testing.T) {
 	var got struct {
 		Files []struct{ Path, Content string } `yaml:"write_files"`
 	}
-	if err := yaml.Unmarshal(text, &got); err != nil || len(got.Files) != 2 || got.Files[1].Path != path || strings.TrimSpace(got.Files[1].Content) != key {
+	if err := yaml.Unmarshal(text, &got); err != nil || len(got.Files) != 2 || got.Files[1].Path != path || strings.TrimSpace(got.Files[1].Content) != "# written by a Windows editor\n"+key {
 		t.Errorf("%v\n%s", err, text)
 	}
 }

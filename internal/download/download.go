@@ -37,7 +37,7 @@ func get(ctx context.Context, client *http.Client, address, agent string, most i
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answers %s", res.Status)
+		return nil, fmt.Errorf("the server answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	switch {
@@ -51,8 +51,8 @@ func get(ctx context.Context, client *http.Client, address, agent string, most i
 	return b, nil
 }
 
-// Shown is an address without what may be a secret in it: a user, or the signature of a
-// link that lets anybody in.
+// Shown is the address of a public document without what may be a secret in it: a user,
+// or what stands behind the question mark.
 func Shown(address string) string {
 	u, err := url.Parse(address)
 	if err != nil || u.Host == "" {

@@ -169,7 +169,21 @@ const (
 	maxBackupFile  = 1 << 30 // a file; the largest are the records of an hour
 	maxBackupBytes = 64 << 30
 	maxBackupFiles = 4_000_000
+	// leave is how much of the disk is for what else runs there.
+	leave = 256 << 20
 )
+
+// largest is how long a file of a log may be. That of a month's headers is read whole.
+func largest(name string) int64 {
+	const maxHours = 31 * 24
+	switch dir, rest, _ := strings.Cut(name, "/"); {
+	case dir == walDir || dir == blocksDir && strings.Contains(rest, "/"):
+		return maxBackupFile
+	case dir == blocksDir:
+		return maxHours * evidence.MaxHeaderBytes
+	}
+	return 1 << 20
+}
 
 // restorePrefix begins the name of the folder in which a backup is unpacked.
 const restorePrefix = ".restore-"
@@ -259,8 +273,15 @@ func unpack(r io.Reader, dir string) error {
 		if err != nil {
 			return fmt.Errorf("read backup: %w", err)
 		}
-		if !backupName.MatchString(h.Name) || h.Size > maxBackupFile {
+		if !backupName.MatchString(h.Name) || h.Size > largest(h.Name) {
 			return fmt.Errorf("read backup: %q is no file of a log", h.Name)
+		}
+		room, _, err := free(dir)
+		if err != nil {
+			return err
+		}
+		if room < h.Size+leave {
+			return fmt.Errorf("read backup: less than %d MiB would be left free on the file system of %s: make room", leave>>20, filepath.Dir(dir))
 		}
 		if err := unpackFile(t, filepath.Join(dir, filepath.FromSlash(h.Name))); err != nil {
 			return err

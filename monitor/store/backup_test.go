@@ -258,6 +258,22 @@ func TestRestoreRefuses(t *testing.T) {
 	}
 }
 
+// What is read whole is no longer than a log's file can be, whatever the archive says.
+func TestRestoreIsBounded(t *testing.T) {
+	for name, size := range map[string]int64{
+		"log.json": 1<<20 + 1, "witness.key": 1<<20 + 1, "blocks/2026-01.jsonl": 744*evidence.MaxHeaderBytes + 1,
+		"wal/2026-01-01T00.jsonl": 1<<30 + 1, "blocks/2026-01/2026-01-01T00.jsonl": 1<<30 + 1,
+	} {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		evidencetest.Must(t, tar.NewWriter(z).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size}))
+		evidencetest.Must(t, z.Close())
+		if err := Restore(&b, filepath.Join(t.TempDir(), "log"), anyLog); err == nil || !strings.Contains(err.Error(), "is no file of a log") {
+			t.Errorf("%s of %d bytes: %v", name, size, err)
+		}
+	}
+}
+
 // Backups, checks and exports of a log that is being written to are of one moment each.
 func TestReadersBesideTheWriter(t *testing.T) {
 	l, dir := newLog(t)

@@ -36,12 +36,10 @@ func (l *Log) Room(n int) error {
 	for _, w := range l.wals {
 		need += w.file.good // sealing an hour takes a copy of it
 	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(l.dir, &fs); err != nil {
-		return fmt.Errorf("room for the log in %s: %w", l.dir, err)
-	}
-	free := int64(min(fs.Bavail, 1<<40)) * fs.Bsize
+	free, fs, err := free(l.dir)
 	switch {
+	case err != nil:
+		return err
 	case free < need:
 		// In whole MB: the words stay the same from one look to the next.
 		return fmt.Errorf("%w: less than %d MB are free on the file system of %s: remove what is not needed, or enlarge it", ErrNoRoom, need>>20+1, l.dir)
@@ -52,10 +50,19 @@ func (l *Log) Room(n int) error {
 		return nil
 	}
 	path := l.path(walDir, roomFile)
-	err := l.disk.Replace(path, make([]byte, evidence.MaxAttemptBytes), 0o644)
+	err = l.disk.Replace(path, make([]byte, evidence.MaxAttemptBytes), 0o644)
 	if err := errors.Join(err, l.disk.Remove(path)); err != nil {
 		return fmt.Errorf("the disk takes nothing: mend it, and the monitor goes on: %w", err)
 	}
 	l.refused = false
 	return nil
+}
+
+// free is how many bytes are free in a folder, and all that its file system says.
+func free(dir string) (int64, unix.Statfs_t, error) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fs, fmt.Errorf("room for the log in %s: %w", dir, err)
+	}
+	return int64(min(fs.Bavail, 1<<40)) * fs.Bsize, fs, nil
 }

@@ -39,6 +39,10 @@ func TestRestore(t *testing.T) {
 	if out, err := was.Run(ctx, "! relay-appliance first-boot >/dev/null 2>&1 && { systemctl is-active relayd || true; }"); err != nil || out != "inactive\n" {
 		t.Errorf("the old machine starts it again: %q, %v", out, err)
 	}
+	// Its way back, for those who stay after all.
+	if out, err := was.Run(ctx, "systemctl unmask relayd relaymon && relay-appliance first-boot >/dev/null && systemctl is-active relayd; systemctl mask --now relayd relaymon"); err != nil || out != "active\n" {
+		t.Errorf("the old machine goes on: %q, %v", out, err)
+	}
 	was.note(t, "a backup has %d bytes", len(backup))
 	was.PowerCut() // never two of them
 

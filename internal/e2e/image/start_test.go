@@ -78,16 +78,20 @@ func (a *appliance) checkProgress(ctx context.Context, t *testing.T) {
 
 // saysSo waits until the console of a machine without network names the fault, and shows
 // it with the login. Whoever is asked to log in before that reads what it waits for.
-func (a *appliance) saysSo(ctx context.Context, t *testing.T, fault string, page ...string) {
+func (a *appliance) saysSo(ctx context.Context, t *testing.T, waits, fault string, page ...string) {
 	t.Helper()
 	on := time.Now()
 	if err := a.Start(ctx); err != nil {
 		t.Fatal(err)
 	}
+	if err := a.WaitConsole(ctx, 0, waits); err != nil {
+		t.Fatal(err)
+	}
+	waiting := time.Since(on).Round(time.Second)
 	if err := a.WaitConsole(ctx, 0, fault); err != nil {
 		t.Fatal(err)
 	}
-	a.note(t, "says so %s after power-on", time.Since(on).Round(time.Second))
+	a.note(t, "says so %s after power-on (that it %s after %s)", time.Since(on).Round(time.Second), waits, waiting)
 	before, _, _ := strings.Cut(a.Console.Text(), fault)
 	if page, _, asked := strings.Cut(before, "login:"); asked && !strings.Contains(page, "network     waits for ") {
 		t.Errorf("it asks for a login, and does not say what it waits for:\n%s", page)
@@ -105,7 +109,7 @@ func TestNoNetwork(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), bootTime)
 	defer cancel()
 	a := makeMachine(ctx, t, settings{image: build(t), network: qemu.NoCard})
-	a.saysSo(ctx, t, "no network card was found", notSetUp)
+	a.saysSo(ctx, t, "waits for a network card", "no network card was found", notSetUp)
 }
 
 // In a network that gives no address the machine is set up all the same, and says what it
@@ -115,5 +119,5 @@ func TestNoAddress(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), bootTime)
 	defer cancel()
 	a := makeMachine(ctx, t, settings{image: build(t), network: qemu.Silent, userData: func(ca string) string { return lab("relay", ca) }})
-	a.saysSo(ctx, t, "no address came by DHCP", "relay       relayd serves reservations")
+	a.saysSo(ctx, t, "waits for an address", "no address came by DHCP", "relay       relayd serves reservations")
 }
