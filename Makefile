@@ -16,8 +16,8 @@ DIST ?= dist
 # Where goroutines meet; the race detector needs cgo, that is, a C compiler. The rules, bundles
 # and the auditor start none: what they call is tested where it is.
 RACE = $(filter-out %/monitor/bounty %/monitor/bundle %/monitor/cmd/relayaudit,$(shell go list ./relay/... ./monitor/... ./internal/coord/... ./internal/certs))
-# Of these the race detector leaves out what would take too long (-short).
-LONG = $(addprefix %/,$(shell grep -rl --include='*_test.go' 'testing[.]Short()' relay monitor internal/coord internal/certs | xargs dirname | sort -u))
+# What would take too long with it is cut short there (-short). The tests of these files are run without it, too.
+LONG := $(shell grep -rl --include='*_test.go' 'testing[.]Short()' relay monitor internal/coord internal/certs)
 
 .PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb containers release repo-refresh deps dates fuzz vuln clean
 
@@ -68,9 +68,11 @@ release: ## Build a version, sign it and put it into the site: see RELEASING.md 
 repo-refresh: ## Sign the site anew, so that it holds for another 60 days (SITE= KEY= LIST_KEY=)
 	go run ./internal/tools/release refresh --site '$(SITE)' $(KEYS)
 
-# internal/repo vets all modules, once; what the race detector runs as a whole is run once, too.
+# internal/repo vets all modules, once; what the race detector runs whole is run once, too.
 test: deps ## Everything there is to test; installs what it needs
-	go test -vet=off -p 4 -timeout 30m $(filter-out $(filter-out $(LONG),$(RACE)),$(shell go list ./...))
+	go test -vet=off -p 4 -timeout 30m $(filter-out $(RACE),$(shell go list ./...))
+	go test -vet=off -p 4 -timeout 30m -run "$$(sed -n 's/^func \(Test[A-Za-z0-9_]*\)(.*/^\1$$/p' $(LONG) | paste -sd'|')" \
+	  $(filter $(addprefix %/,$(patsubst %/,%,$(sort $(dir $(LONG))))),$(RACE))
 	$(MAKE) plugin
 	go -C image test -vet=off -timeout 10m ./...
 	$(MAKE) race

@@ -222,7 +222,7 @@ func TestStepInAnHour(t *testing.T) {
 	}
 	for name, at := range moments {
 		for _, by := range []time.Duration{0, -3 * time.Second, -5 * min, 6 * min, -61 * min, 61 * min} {
-			if testing.Short() && by.Abs() > 6*min {
+			if testing.Short() && by != -5*min && by != 6*min {
 				continue
 			}
 			t.Run(fmt.Sprintf("%s %v", name, by), func(t *testing.T) {

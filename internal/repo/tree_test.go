@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"go/ast"
 	"go/format"
 	"go/parser"
 	"go/token"
@@ -173,6 +174,54 @@ func TestMakeTargetsAreExplained(t *testing.T) {
 	for line := range strings.SplitSeq(string(read(t, "Makefile")), "\n") {
 		if m := regexp.MustCompile(`^([a-z][a-z-]*):[^=]*$`).FindStringSubmatch(line); m != nil && !strings.Contains(line, "## ") {
 			t.Errorf("Makefile: target %s has no ## explanation", m[1])
+		}
+	}
+}
+
+// What -short leaves out of the run with the race detector, `make test` runs from the files
+// that ask for it: a helper that asks must have its tests in its own file.
+func TestShortIsAskedForWhereItsTestsAre(t *testing.T) {
+	idents := map[string]map[string]bool{} // by file
+	asks := map[string][]string{}          // helpers, by file
+	for _, name := range files(t) {
+		if !strings.HasSuffix(name, "_test.go") || strings.HasPrefix(name, "internal/e2e/") { // run whole
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), name, read(t, name), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		used := map[string]bool{}
+		for _, d := range f.Decls {
+			ast.Inspect(d, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "Short" {
+					if x, ok := s.X.(*ast.Ident); ok && x.Name == "testing" {
+						fn, ok := d.(*ast.FuncDecl)
+						if !ok {
+							t.Errorf("%s asks for -short outside of a function", name)
+						} else if !strings.HasPrefix(fn.Name.Name, "Test") {
+							asks[name] = append(asks[name], fn.Name.Name)
+						}
+					}
+				}
+				if id, ok := n.(*ast.Ident); ok {
+					used[id.Name] = true
+				}
+				return true
+			})
+		}
+		idents[name] = used
+	}
+	if len(asks) == 0 {
+		t.Error("none was found, of those that there were")
+	}
+	for name, helpers := range asks {
+		for other, used := range idents {
+			for _, h := range helpers {
+				if other != name && filepath.Dir(other) == filepath.Dir(name) && used[h] {
+					t.Errorf("%s uses %s, which asks for -short: move it into %s, or it is never run as a whole", other, h, name)
+				}
+			}
 		}
 	}
 }

@@ -38,7 +38,10 @@ func TestReservationsComeBack(t *testing.T) {
 	c.Limits.Reservations, c.Limits.GuestReservations = 40, 40
 	r := start(t, c)
 	relay := r.info()
-	const clients, rounds = 40, 25
+	clients, rounds := 40, 25
+	if testing.Short() {
+		rounds = 5
+	}
 	var wg sync.WaitGroup
 	hosts := make([]host.Host, clients)
 	for i := range hosts {
@@ -254,7 +257,10 @@ func TestGuestTime(t *testing.T) {
 // more than allowed.
 func TestManyBehindOneAddress(t *testing.T) {
 	t.Parallel()
-	const n = 1000
+	n := 1000
+	if testing.Short() {
+		n = 150
+	}
 	c := relaytest.LimitConfig(t)
 	c.Limits.Reservations, c.Limits.GuestReservations = 2*n, 2*n
 	c.Limits.ReservationsPerIP, c.Limits.ConnectionsPerIP = n, n+10

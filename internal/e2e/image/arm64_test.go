@@ -53,7 +53,9 @@ func TestARM64SecureBoot(t *testing.T) {
 	s.firmware = qemu.SecureBoot
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
 	defer cancel()
-	bootBy(ctx, t, s, true)
+	a := boot(ctx, t, s, both...)
+	a.probeUntilOK(ctx, t)
+	a.checkUEFI(ctx, t, true)
 }
 
 // The emulator that Debian is installed by leaves nothing of itself in the image, nor of

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/qemu"
 )
@@ -66,31 +67,38 @@ func TestUEFI(t *testing.T) {
 	s.firmware = qemu.UEFI
 	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
 	defer cancel()
-	bootBy(ctx, t, s, false)
+	a := boot(ctx, t, s, both...)
+	a.probeUntilOK(ctx, t)
+	a.checkUEFI(ctx, t, false)
 }
 
 // And where only what Microsoft's keys vouch for is started, here on a machine with the
-// disk and the card that VirtualBox gives one.
+// disk and the card that VirtualBox gives one. Its settings are wrong at first, and are
+// mended by hand.
 func TestSecureBoot(t *testing.T) {
 	part(t)
-	s := bothLab(build(t))
+	w := wrongs[0]
+	s := settings{image: build(t), userData: func(string) string { return w.userData }}
 	s.firmware, s.devices = qemu.SecureBoot, qemu.Devices{Disk: qemu.AHCI, NIC: qemu.E1000, SeedCD: true}
-	ctx, cancel := context.WithTimeout(t.Context(), 2*bootTime)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*bootTime)
 	defer cancel()
-	a := bootBy(ctx, t, s, true)
+	a := makeMachine(ctx, t, s)
+	w.look(ctx, t, a)
+	began := time.Now()
+	a.configure(ctx, t)
+	a.note(t, "says what is wrong with its settings; mended by hand: ready after %s", time.Since(began).Round(time.Second))
+	a.probeUntilOK(ctx, t)
+	a.checkUEFI(ctx, t, true)
 	a.checkDrivers(ctx, t, "ahci", "e1000")
 }
 
-// bootBy boots a machine by its firmware, until it is a relay.
-func bootBy(ctx context.Context, t *testing.T, s settings, secure bool) *appliance {
+// checkUEFI wants the machine to have been started by UEFI, with Secure Boot or without.
+func (a *appliance) checkUEFI(ctx context.Context, t *testing.T, secure bool) {
 	t.Helper()
-	a := boot(ctx, t, s, both...)
-	a.probeUntilOK(ctx, t)
 	if got := strings.Contains(a.Console.Text(), "secureboot: Secure boot enabled"); got != secure {
 		t.Errorf("the kernel finds Secure Boot: %v, want %v", got, secure)
 	}
 	if _, err := a.Run(ctx, "test -d /sys/firmware/efi"); err != nil {
 		t.Errorf("it was not started by UEFI: %v", err)
 	}
-	return a
 }
