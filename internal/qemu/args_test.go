@@ -30,7 +30,7 @@ var forwarded = map[int]int{22: 20022, 443: 20443}
 func TestArgs(t *testing.T) {
 	bios := []string{
 		"-nodefaults", "-no-user-config", "-display", "none",
-		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "512",
+		"-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max,la57=off", "-smp", "2", "-m", "512",
 		"-no-reboot", "-rtc", "base=2026-11-01T02:00:00", "-serial", "stdio", "-device", "virtio-rng-pci",
 		"-drive", "if=virtio,format=qcow2,cache=unsafe,discard=unmap,file=/m/overlay.qcow2",
 		"-netdev", "user,id=net0,restrict=on,hostfwd=tcp:127.0.0.1:20022-:22", "-device", "virtio-net-pci,netdev=net0,romfile=",
