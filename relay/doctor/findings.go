@@ -11,13 +11,17 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/p2p/protocol/circuitv2/client"
 	"github.com/miekg/dns"
+	"github.com/moby/sys/mountinfo"
 	ma "github.com/multiformats/go-multiaddr"
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 	"golang.org/x/sys/unix"
@@ -335,11 +339,29 @@ func diskOf(dir string) disk {
 	if err := unix.Statfs(dir, &s); err != nil {
 		return disk{err: fmt.Errorf("look at %s: %w", dir, err)}
 	}
-	d := disk{free: int64(s.Bavail) * s.Bsize, files: s.Ffree, sealed: s.Flags&unix.ST_RDONLY != 0}
+	d := disk{free: int64(s.Bavail) * s.Bsize, files: s.Ffree, sealed: s.Flags&unix.ST_RDONLY != 0 && sealed(dir)}
 	if s.Files == 0 { // a file system that does not count them
 		d.files = 1
 	}
 	return d
+}
+
+// sealed says whether the file system itself can only be read. A mount of it may be so for
+// one process alone, such as a unit in a sandbox, and relayd can write all the same.
+func sealed(dir string) bool {
+	dir, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return false
+	}
+	var on mountinfo.Info
+	_, err = mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) {
+		within := m.Mountpoint == "/" || dir == m.Mountpoint || strings.HasPrefix(dir, m.Mountpoint+"/")
+		if within && len(m.Mountpoint) >= len(on.Mountpoint) { // the last one covers the others
+			on = *m
+		}
+		return true, false
+	})
+	return err == nil && slices.Contains(strings.Split(on.VFSOptions, ","), "ro")
 }
 
 // openFiles is how many files this program has open; 0: not to be told.
