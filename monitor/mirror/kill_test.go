@@ -21,7 +21,7 @@ import (
 )
 
 var (
-	kills    = flag.Int("kills", 300, "how often TestKilled kills the process that mirrors, and the one that exports")
+	kills    = flag.Int("kills", 100, "how often TestKilled kills the process that mirrors, and the one that exports")
 	killSeed = flag.Uint64("killseed", 1, "for the moments at which TestKilled kills")
 )
 

@@ -19,7 +19,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence/evidencetest"
 )
 
-var kills = flag.Int("kills", 300, "how often TestKilled kills the process that writes")
+var kills = flag.Int("kills", 100, "how often TestKilled kills the process that writes")
 
 // A process that writes a real log on the real disk, without a pause, is killed
 // (SIGKILL) at random moments and started again.

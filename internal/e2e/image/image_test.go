@@ -36,7 +36,10 @@ func TestAppliance(t *testing.T) {
 			t.Errorf("%s%v", out, err)
 		}
 	})
-	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
+	t.Run("reboot", func(t *testing.T) {
+		full(t) // it takes as long as a boot
+		a.checkReboot(ctx, t, both...)
+	})
 	t.Run("updates", func(t *testing.T) { a.updates(ctx, t) })
 }
 
