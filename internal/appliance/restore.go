@@ -28,6 +28,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/agefile"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 // Restore is the backup of which this machine is made.
@@ -614,9 +615,9 @@ func (m *Machine) downloadOnce(ctx context.Context, from, to string) error {
 		return errFinal{fmt.Errorf("longer than any backup: %d bytes, and at most %d are read", res.ContentLength, most)}
 	case code == http.StatusOK:
 	case code >= 500, code == http.StatusTooManyRequests, code == http.StatusRequestTimeout:
-		return fmt.Errorf("the server answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))
+		return fmt.Errorf("the server answers %s", download.Status(res))
 	default:
-		return errFinal{fmt.Errorf("the server answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))}
+		return errFinal{fmt.Errorf("the server answers %s", download.Status(res))}
 	}
 	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {

@@ -37,7 +37,7 @@ func get(ctx context.Context, client *http.Client, address, agent string, most i
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("the server answers %d %s", res.StatusCode, http.StatusText(res.StatusCode))
+		return nil, fmt.Errorf("the server answers %s", Status(res))
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, most+1))
 	switch {
@@ -49,6 +49,12 @@ func get(ctx context.Context, client *http.Client, address, agent string, most i
 		return nil, errors.New("the document is empty")
 	}
 	return b, nil
+}
+
+// Status is a server's answer in the words of the standard (RFC 9110): its own could steer
+// a terminal.
+func Status(res *http.Response) string {
+	return strings.TrimSpace(fmt.Sprint(res.StatusCode, " ", http.StatusText(res.StatusCode)))
 }
 
 // Shown is the address of a public document without what may be a secret in it: a user,
@@ -81,5 +87,5 @@ func Healthy(ctx context.Context, client *http.Client, url, agent string) error 
 		return nil
 	}
 	said, _ := io.ReadAll(io.LimitReader(res.Body, 4096)) // what came is better than nothing
-	return fmt.Errorf("%w: %s: %s", ErrUnhealthy, res.Status, strings.Join(strings.Fields(string(said)), " "))
+	return fmt.Errorf("%w: %s: %s", ErrUnhealthy, Status(res), strings.Join(strings.Fields(string(said)), " "))
 }

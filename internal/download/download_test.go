@@ -69,3 +69,12 @@ func TestGet(t *testing.T) {
 		t.Errorf("a server that does not answer: %v", err)
 	}
 }
+
+// What a server writes beside its code may steer a terminal.
+func TestStatus(t *testing.T) {
+	for code, want := range map[int]string{http.StatusNotFound: "404 Not Found", 599: "599"} {
+		if got := Status(&http.Response{StatusCode: code, Status: "x\x1b[2J"}); got != want {
+			t.Errorf("%d: %q, want %q", code, got, want)
+		}
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
+	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 // CheckURL says what is wrong with the address of a receiver.
@@ -72,7 +73,7 @@ func (p poster) post(ctx context.Context, v any) error {
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("it answers %s", res.Status)
+		return fmt.Errorf("it answers %s", download.Status(res))
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/time/rate"
 
+	"github.com/psf-relay/relay-appliance/internal/download"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
@@ -158,9 +159,9 @@ func (s *site) ask(ctx context.Context, name, tag string, limit int64) (body io.
 		return nil, "", 0, fail(fs.ErrNotExist)
 	case code == http.StatusTooManyRequests || code >= 500:
 		seconds, _ := strconv.Atoi(res.Header.Get("Retry-After"))
-		return nil, "", time.Duration(seconds) * time.Second, fail(fmt.Errorf("the server answers %s: %w", res.Status, errBusy))
+		return nil, "", time.Duration(seconds) * time.Second, fail(fmt.Errorf("the server answers %s: %w", download.Status(res), errBusy))
 	default:
-		return nil, "", 0, fail(fmt.Errorf("the server answers %s", res.Status))
+		return nil, "", 0, fail(fmt.Errorf("the server answers %s", download.Status(res)))
 	}
 	if res.ContentLength > limit {
 		return nil, "", 0, fail(fmt.Errorf("the server offers %d bytes, want %d at most", res.ContentLength, limit))

@@ -274,7 +274,7 @@ func unpack(r io.Reader, dir string) error {
 			return fmt.Errorf("read backup: %w", err)
 		}
 		if !backupName.MatchString(h.Name) || h.Size > largest(h.Name) {
-			return fmt.Errorf("read backup: %q is no file of a log", h.Name)
+			return fmt.Errorf("read backup: %q is no file of a log, or too long for one", h.Name)
 		}
 		room, _, err := free(dir)
 		if err != nil {
