@@ -6,32 +6,16 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/certs"
-	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
-// AlertsConfig is who is told when something is wrong.
-type AlertsConfig struct {
-	Webhooks      []string `yaml:"webhooks"`
-	Alertmanagers []string `yaml:"alertmanagers"`
-}
-
 // newAlerts is nil if nobody is to be told.
 func (m *Monitor) newAlerts() (*alert.Keeper, error) {
-	var to []alert.Receiver
-	for _, u := range m.cfg.Alerts.Webhooks {
-		to = append(to, alert.Webhook(u))
-	}
-	for _, u := range m.cfg.Alerts.Alertmanagers {
-		to = append(to, alert.Alertmanager(u))
-	}
-	if len(to) == 0 {
-		return nil, nil
-	}
-	return alert.New(filepath.Join(m.cfg.DataDir, "alerts.json"), m.log, to...)
+	return m.cfg.Alerts.Open(filepath.Join(m.cfg.DataDir, "alerts.json"), "relaymon", m.log)
 }
 
 // raise says which alerts hold now.

@@ -13,9 +13,9 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/config"
-	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
@@ -40,7 +40,7 @@ type Config struct {
 	Listen      string           `yaml:"listen"`
 	Public      PublicConfig     `yaml:"public"`
 	Drand       []string         `yaml:"drand"`
-	Alerts      AlertsConfig     `yaml:"alerts"`
+	Alerts      alert.Config     `yaml:"alerts"`
 	Maintenance string           `yaml:"maintenance"`
 	Publish     PublishConfig    `yaml:"publish"`
 	Concurrency int              `yaml:"concurrency"`
@@ -179,13 +179,8 @@ func (c *Config) Validate() error {
 		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
 	}
 	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")
-	for i, u := range c.Alerts.Webhooks {
-		err := alert.CheckURL(u)
-		want(err == nil, "alerts.webhooks[%d]: %v", i, err)
-	}
-	for i, u := range c.Alerts.Alertmanagers {
-		err := alert.CheckURL(u)
-		want(err == nil, "alerts.alertmanagers[%d]: %v", i, err)
+	if err := c.Alerts.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	want(c.Concurrency >= 1 && c.Concurrency <= schedule.MaxPlaces, "concurrency: want 1 to %d, not %d", schedule.MaxPlaces, c.Concurrency)
 	want(len(c.Second) <= maxSecond, "second_resolvers: want %d at most, not %d", maxSecond, len(c.Second))

@@ -3,8 +3,8 @@ package monitor
 import (
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
-	"github.com/psf-relay/relay-appliance/monitor/alert"
 )
 
 // heldAlerts are those about updates of this machine that were taken back.

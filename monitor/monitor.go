@@ -13,13 +13,13 @@ import (
 
 	"github.com/robfig/cron/v3"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/release/feed"
 	"github.com/psf-relay/relay-appliance/internal/systemd"
 	"github.com/psf-relay/relay-appliance/internal/wallclock"
-	"github.com/psf-relay/relay-appliance/monitor/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"

@@ -61,10 +61,10 @@ func packages(t *testing.T) []listed {
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges. Its root puts the rooms together; circuit and
 	// doctor do not know each other.
-	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/bounded", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
+	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/refusal", "relay/status", "internal/alert", "internal/bounded", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
 	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
 	"relay/doctor":    {"relay/config", "relay/refusal", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
-	"relay/config":    {"internal/config"},
+	"relay/config":    {"internal/alert", "internal/config"},
 	"relay/refusal":   {},
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
@@ -72,11 +72,10 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/alert", "monitor/tiles", "monitor/mirror", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
-	"monitor/alert":                 {"internal/durable", "internal/buildinfo", "internal/download"},
 	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/bounded", "internal/durable"},
 	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
 	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
@@ -94,6 +93,7 @@ var mayImport = map[string][]string{
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
+	"internal/alert":               {"internal/buildinfo", "internal/download", "internal/durable"},
 	"internal/agefile":             {"internal/cli", "internal/durable"},
 	"internal/bls":                 {},
 	"internal/bounded":             {},

@@ -107,7 +107,7 @@ func running(t *testing.T, file string, to ...Receiver) (*Keeper, func()) {
 // Whatever is wrong with however many relays, what is wrong with the monitor arrives.
 func TestStormLeavesRoom(t *testing.T) {
 	h := newHook(t, nil)
-	k, _ := running(t, filepath.Join(t.TempDir(), "alerts.json"), Webhook(h.URL))
+	k, _ := running(t, filepath.Join(t.TempDir(), "alerts.json"), Webhook(URL(h.URL), "relaymon"))
 	k.Set(time.Now(), many(maxAlerts))
 	h.wait(t, "RelayDown firing: 1000 relays are down: ")
 	k.Set(time.Now(), append(many(maxAlerts), own("MonitorNotJudging")))
@@ -129,7 +129,7 @@ func TestFileOfAStorm(t *testing.T) {
 	h := newHook(t, func(m hookMessage) bool { return m.Status == "resolved" })
 	file := filepath.Join(t.TempDir(), "alerts.json")
 	s := state{Told: map[string][]string{}}
-	receiver := Webhook(h.URL)
+	receiver := Webhook(URL(h.URL), "relaymon")
 	for i := range maxAlerts {
 		a := Alert{Name: "MonthOutOfReach", Labels: map[string]string{"monitor": "m1", "relay": fmt.Sprint(i)}, Summary: "late", Since: time.Now().UTC()}
 		s.Alerts = append(s.Alerts, a)
@@ -168,7 +168,7 @@ func TestFileOfAStorm(t *testing.T) {
 // What a receiver does not take about relays does not keep it from what it takes.
 func TestRefusedRelays(t *testing.T) {
 	h := newHook(t, func(m hookMessage) bool { return m.Alerts[0].Labels["relay"] != "" })
-	k, _ := running(t, filepath.Join(t.TempDir(), "alerts.json"), Webhook(h.URL))
+	k, _ := running(t, filepath.Join(t.TempDir(), "alerts.json"), Webhook(URL(h.URL), "relaymon"))
 	k.Set(time.Now(), append(many(3), own("MonitorBlind")))
 	h.wait(t, "MonitorBlind firing")
 }

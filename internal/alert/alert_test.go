@@ -215,7 +215,7 @@ func TestDamagedState(t *testing.T) {
 }
 
 // post has a receiver send to a server, and returns what that was sent.
-func post(t *testing.T, status int, make func(url string) Receiver, alerts ...Alert) (path string, body []byte, err error) {
+func post(t *testing.T, status int, make func(url URL, program string) Receiver, alerts ...Alert) (path string, body []byte, err error) {
 	t.Helper()
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path = r.URL.Path
@@ -224,7 +224,7 @@ func post(t *testing.T, status int, make func(url string) Receiver, alerts ...Al
 		w.WriteHeader(status)
 	}))
 	defer srv.Close()
-	err = make(srv.URL).Send(t.Context(), alerts)
+	err = make(URL(srv.URL), "relaymon").Send(t.Context(), alerts)
 	return path, body, err
 }
 
@@ -262,15 +262,15 @@ func TestFormats(t *testing.T) {
 // An address is often a password: nothing repeats it. A redirect is not followed.
 func TestFaultsKeepTheAddress(t *testing.T) {
 	for _, status := range []int{302, 404, 500} {
-		if path, _, err := post(t, status, func(u string) Receiver { return Webhook(u + "/secret") }, alerts("x")...); err == nil || path != "/secret" || strings.Contains(err.Error(), "secret") {
+		if path, _, err := post(t, status, func(u URL, program string) Receiver { return Webhook(u+"/secret", program) }, alerts("x")...); err == nil || path != "/secret" || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%d: %v at %s", status, err, path)
 		}
 	}
-	r := Webhook("http://127.0.0.1:1/secret")
+	r := Webhook("http://127.0.0.1:1/secret", "relaymon")
 	if err := r.Send(t.Context(), alerts("x")); err == nil || strings.Contains(err.Error(), "secret") || strings.Contains(r.Name(), "secret") {
 		t.Errorf("%s: %v", r.Name(), err)
 	}
-	for _, bad := range []string{"", "secret", "ftp://x/secret", "http:///secret", "http://a b/secret"} {
+	for _, bad := range []URL{"", "secret", "ftp://x/secret", "http:///secret", "http://a b/secret"} {
 		if err := CheckURL(bad); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", bad, err)
 		}

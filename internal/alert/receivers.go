@@ -20,8 +20,8 @@ import (
 )
 
 // CheckURL says what is wrong with the address of a receiver.
-func CheckURL(s string) error {
-	u, err := url.Parse(s)
+func CheckURL(s URL) error {
+	u, err := url.Parse(string(s))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return errors.New("want an address such as https://alerts.example.org/hook") // not what was given: it may hold a token
 	}
@@ -30,14 +30,14 @@ func CheckURL(s string) error {
 
 // poster sends JSON to an address, which may hold a secret.
 type poster struct {
-	kind, url string
-	client    *http.Client
+	kind, url, program string
+	client             *http.Client
 }
 
-func newPoster(kind, address string) poster {
+func newPoster(kind, address, program string) poster {
 	// Where it leads is the operator's choice; where that leads on is not.
 	client := &http.Client{Timeout: sendTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return poster{kind, address, client}
+	return poster{kind, address, program, client}
 }
 
 // Name is the kind and the host; the path of a webhook is often a password.
@@ -60,7 +60,7 @@ func (p poster) post(ctx context.Context, v any) error {
 		return errors.New("its address is none")
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("User-Agent", buildinfo.Agent("relaymon"))
+	req.Header.Set("User-Agent", buildinfo.Agent(p.program))
 	res, err := p.client.Do(req)
 	if err != nil {
 		// The error of the library quotes the address.
@@ -93,8 +93,8 @@ func labels(a Alert) map[string]string {
 type alertmanager struct{ poster }
 
 // Alertmanager is the one whose address, without /api/v2, is given.
-func Alertmanager(base string) Receiver {
-	return alertmanager{newPoster("alertmanager", strings.TrimSuffix(base, "/")+"/api/v2/alerts")}
+func Alertmanager(base URL, program string) Receiver {
+	return alertmanager{newPoster("alertmanager", strings.TrimSuffix(string(base), "/")+"/api/v2/alerts", program)}
 }
 
 func (alertmanager) Repeats() bool { return true }
@@ -124,8 +124,10 @@ func (r alertmanager) Send(ctx context.Context, alerts []Alert) error {
 // is there to take those takes these.
 type webhook struct{ poster }
 
-// Webhook posts to an address.
-func Webhook(address string) Receiver { return webhook{newPoster("webhook", address)} }
+// Webhook posts to an address. The program is the one that alerts.
+func Webhook(address URL, program string) Receiver {
+	return webhook{newPoster("webhook", string(address), program)}
+}
 
 func (webhook) Repeats() bool { return false }
 
@@ -154,7 +156,7 @@ type hookAlert struct {
 
 func (r webhook) Send(ctx context.Context, alerts []Alert) error {
 	m := hookMessage{
-		Version: "4", GroupKey: "relaymon", Status: "resolved", Receiver: "relaymon",
+		Version: "4", GroupKey: r.program, Status: "resolved", Receiver: r.program,
 		GroupLabels: map[string]string{}, CommonLabels: map[string]string{}, CommonAnnotations: map[string]string{},
 	}
 	for _, a := range alerts {
