@@ -4,10 +4,10 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/alert"
-	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/web"
@@ -38,7 +38,7 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 		return
 	}
 	for i := range o.Relays {
-		list = append(list, m.relayAlerts(&o.Relays[i], now)...)
+		list = append(list, m.relayAlerts(&o.Relays[i])...)
 	}
 	m.alerts.Set(now, list)
 }
@@ -139,35 +139,11 @@ func (m *Monitor) blind(o *web.Overview) (h evidence.Hour, blind, tried int) {
 }
 
 // relayAlerts are those about one relay.
-func (m *Monitor) relayAlerts(r *web.Relay, now time.Time) (list []alert.Alert) {
-	if r.DownSince != 0 {
-		list = append(list, m.relayAlert("RelayDown", "critical", r, "relays are down", "is down since %s", r.DownSince))
-	}
-	if expiring(r, now) {
-		list = append(list, m.relayAlert("CertificateNearExpiry", "warning", r, "relays did not renew their certificates", "has a certificate that is valid until %s and was not renewed", r.Certificate.NotAfter))
-	}
-	if l := r.Release; m.outdated(r, now) {
-		list = append(list, m.relayAlert("RelayOutdated", "warning", r, "relays run a version that is too old (R13)", "runs %s, although %s is out for %d days (R13)", l.Installed, l.Newest, l.Days))
-	}
-	if c := r.Count; c.Lost() {
-		list = append(list, m.relayAlert("MonthOutOfReach", "warning", r, fmt.Sprintf("relays cannot reach %d hours in %s any more", c.Required, c.Month), "cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts",
-			c.Required, c.Month, c.Up, c.Unknown, c.Remaining, m.cfg.Name))
+func (m *Monitor) relayAlerts(r *web.Relay) (list []alert.Alert) {
+	for _, w := range r.Warnings {
+		list = append(list, m.relayAlert(w.Name, w.Severity, r, many[w.Name], "%s", w.Words))
 	}
 	return list
-}
-
-// expiring says whether the newest certificate is near its end and should have been
-// renewed by now.
-func expiring(r *web.Relay, now time.Time) bool {
-	c := r.Certificate
-	return c != nil && r.Last != nil && r.Last.Facts.Certificate != nil && c.SHA256 == r.Last.Facts.Certificate.SHA256 &&
-		certs.Overdue(c.NotBefore.Time, c.NotAfter.Time, now)
-}
-
-// outdated says whether the relay should have been brought up to date by now.
-func (m *Monitor) outdated(r *web.Relay, now time.Time) bool {
-	l := r.Release
-	return l != nil && l.Installed != "" && l.Installed != l.Newest && now.Sub(l.Published.Time) >= m.basis().rules.ReleaseGrace
 }
 
 // needs says why somebody should look at the relay, the most urgent first.
@@ -182,7 +158,10 @@ func (m *Monitor) needs(r *web.Relay, now time.Time) (list []web.Need) {
 	if expiring(r, now) {
 		list = append(list, web.NeedCertificate)
 	}
-	if m.outdated(r, now) {
+	if slices.ContainsFunc(r.Warnings, func(w web.Warning) bool { return ofTheMonth[w.Name] }) {
+		list = append(list, web.NeedMonth)
+	}
+	if m.outdated(r, now) != nil {
 		list = append(list, web.NeedUpdate)
 	}
 	return list

@@ -311,7 +311,8 @@ func TestAlertsOfTheMonitor(t *testing.T) {
 		r.Last = &evidence.Attempt{Facts: evidence.Facts{Certificate: cert}}
 		r.Certificate = &bounty.CertificateSeen{SHA256: cert.SHA256, NotBefore: cert.NotBefore, NotAfter: cert.NotAfter}
 		for left, want := range map[time.Duration]int{0: 1, -6 * 24 * time.Hour: 0} {
-			list := m.relayAlerts(r, now.Add(left))
+			r.Warnings = m.warnings(r, now.Add(left))
+			list := m.relayAlerts(r)
 			if len(list) != want || want > 0 && list[0].Name != "CertificateNearExpiry" {
 				t.Errorf("%v before: %v", -left, list)
 			}

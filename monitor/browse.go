@@ -33,7 +33,15 @@ type browsing struct {
 	look looker
 	mu   sync.Mutex
 	next map[string]time.Time // by relay; absent: at once
-	busy bool                 // a browser runs; it takes more memory than all the rest
+	// failed holds, by relay, the first look that was not good and that no good one followed.
+	failed map[string]failedLook
+	busy   bool // a browser runs; it takes more memory than all the rest
+}
+
+// failedLook is a look through a browser that rule R15 wants repeated.
+type failedLook struct {
+	at    time.Time
+	class evidence.Class
 }
 
 // newBrowsing is nil where there is no browser, or none is wanted.
@@ -59,9 +67,11 @@ func newBrowsing(cfg Config, log *slog.Logger) (*browsing, error) {
 			return nil, fmt.Errorf("read the lab's CA: %w", err)
 		}
 	}
-	return &browsing{next: map[string]time.Time{}, look: func(ctx context.Context, wss string) evidence.Rung {
-		return browser.Look(ctx, o, wss)
-	}}, nil
+	return browsingBy(func(ctx context.Context, wss string) evidence.Rung { return browser.Look(ctx, o, wss) }), nil
+}
+
+func browsingBy(look looker) *browsing {
+	return &browsing{next: map[string]time.Time{}, failed: map[string]failedLook{}, look: look}
 }
 
 // restore takes over what the log knows, so that a restart repeats nothing.
@@ -93,8 +103,24 @@ func (b *browsing) note(a evidence.Attempt) {
 		}
 		b.mu.Lock()
 		b.next[a.PeerID] = a.Started.Add(wait)
+		if _, open := b.failed[a.PeerID]; r.Outcome == evidence.OK {
+			delete(b.failed, a.PeerID)
+		} else if r.Outcome == evidence.Fail && !open {
+			b.failed[a.PeerID] = failedLook{a.Started.Time, r.Class}
+		}
 		b.mu.Unlock()
 	}
+}
+
+// unrepeated is the relay's failed look that no good one followed; false: there is none.
+func (b *browsing) unrepeated(relay string) (failedLook, bool) {
+	if b == nil {
+		return failedLook{}, false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	look, open := b.failed[relay]
+	return look, open
 }
 
 // begin says whether the relay is to be looked at now; then end must follow.

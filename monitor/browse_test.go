@@ -49,7 +49,7 @@ func TestBrowseWeekly(t *testing.T) {
 			return a, certs
 		}
 		running, failures := 0, 2
-		m.browsing = &browsing{next: map[string]time.Time{}, look: func(ctx context.Context, wss string) evidence.Rung {
+		m.browsing = browsingBy(func(ctx context.Context, wss string) evidence.Rung {
 			if running++; running > 1 {
 				t.Error("two browsers at the same time")
 			}
@@ -60,7 +60,7 @@ func TestBrowseWeekly(t *testing.T) {
 				return evidence.Rung{Name: browser.RungName, Outcome: evidence.Fail, Class: evidence.LimitTooSmall}
 			}
 			return evidence.Rung{Name: browser.RungName, Outcome: evidence.OK, Detail: "Chrome/1"}
-		}}
+		})
 		first := evidence.HourOf(time.Now())
 		const days = 9
 		// Hour by hour, all relays at once; the schedule has tests of its own.
@@ -108,7 +108,7 @@ func TestBrowseWeekly(t *testing.T) {
 			}
 		}
 		// A monitor that starts anew goes on from the log.
-		again := &browsing{next: map[string]time.Time{}}
+		again := browsingBy(nil)
 		if err := again.restore(m.store.Records, last.Start()); err != nil {
 			t.Fatal(err)
 		}
@@ -122,10 +122,10 @@ func TestBrowseWeekly(t *testing.T) {
 
 // A relay that no browser can reach, as the attempt already says, is not looked at.
 func TestBrowseNeedsWSS(t *testing.T) {
-	m := &Monitor{browsing: &browsing{next: map[string]time.Time{}, look: func(context.Context, string) evidence.Rung {
+	m := &Monitor{browsing: browsingBy(func(context.Context, string) evidence.Rung {
 		t.Error("it was looked at")
 		return evidence.Rung{}
-	}}}
+	})}
 	now := time.Now()
 	for name, tc := range map[string]struct {
 		outcome evidence.Outcome

@@ -112,6 +112,9 @@ var (
 	descVote       = prometheus.NewDesc("relaymon_vote", "This monitor's vote of the last hour in which it has one: 1 up, 0.5 busy, 0 down; absent if the last day holds none.", relayLabels, nil)
 	descMonthHours = prometheus.NewDesc("relaymon_month_hours", "Hours of the running month, as this monitor alone counts them.", append(slices.Clone(relayLabels), "state"), nil)
 	descNeeded     = prometheus.NewDesc("relaymon_month_needed_hours", "Hours that must still be up in the running month.", relayLabels, nil)
+	descSlack      = prometheus.NewDesc("relaymon_month_slack_hours", "Hours of the running month that may be lost in all, lost ones included.", relayLabels, nil)
+	descRunsOut    = prometheus.NewDesc("relaymon_month_runs_out_timestamp_seconds", "When the running month is lost at the pace of the last days, as Unix time; absent if it is not.", relayLabels, nil)
+	descWarning    = prometheus.NewDesc("relaymon_warning", "Warnings of a relay that hold, by the name of the alert.", append(slices.Clone(relayLabels), "name", "severity"), nil)
 	descSpare      = prometheus.NewDesc("relaymon_month_spare_hours", "Hours that may still be lost in the running month; below 0 it can no longer be won.", relayLabels, nil)
 )
 
@@ -120,7 +123,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descExpiry, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descExpiry, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare, descSlack, descRunsOut, descWarning) {
 		out <- d
 	}
 }
@@ -191,5 +194,12 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 		}
 		gauge(descNeeded, float64(c.Needed), id...)
 		gauge(descSpare, float64(c.Spare), id...)
+		gauge(descSlack, float64(r.Forecast.Slack), id...)
+		if !r.Forecast.RunsOut.IsZero() {
+			gauge(descRunsOut, float64(r.Forecast.RunsOut.Unix()), id...)
+		}
+		for _, w := range r.Warnings {
+			gauge(descWarning, 1, append(slices.Clone(id), w.Name, w.Severity)...)
+		}
 	}
 }

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -96,20 +97,22 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 		return o, err
 	}
 	o.Relays = relays
-	m.mu.Lock()
-	for i := range o.Relays {
-		o.Relays[i].Last = m.latest[o.Relays[i].PeerID]
-	}
-	m.mu.Unlock()
-	for i := range o.Relays {
-		o.Relays[i].Announced = m.announced(o.Relays[i].PeerID)
-	}
 	m.addReleases(&o, now)
 	for i := range o.Relays {
-		o.Relays[i].Needs = m.needs(&o.Relays[i], now)
+		m.complete(&o.Relays[i], now)
 	}
 	o.Totals = web.Total(o.Relays)
 	return o, nil
+}
+
+// complete adds what is known of a relay besides its hours.
+func (m *Monitor) complete(r *web.Relay, now time.Time) {
+	r.Last = m.last(r.PeerID)
+	r.Announced = m.announced(r.PeerID)
+	list, _ := m.updates.Newest()
+	r.Release = released(list, r.Agent, now)
+	r.Warnings = m.warnings(r, now)
+	r.Needs = m.needs(r, now)
 }
 
 // rows keeps what the overview shows of each relay's hours: of most of a thousand
@@ -185,7 +188,11 @@ func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
 	for h := r.hour - shownHours + 1; h <= r.hour; h++ {
 		r.relay.Hours = append(r.relay.Hours, hourShown(h, r.at(h)))
 	}
-	r.relay.Count = web.NewCount(r.hour.Month(), m.count(b, relay, r.hour.Month(), r.now, r.hour.Start()).Hours, b.rulesOf(r.hour.Month()).HoursRequired)
+	month := r.hour.Month()
+	up, rules := m.count(b, relay, month, r.now, r.hour.Start()), b.rulesOf(month)
+	r.relay.Count = web.NewCount(month, up.Hours, rules.HoursRequired)
+	r.relay.Forecast = up.Forecast(rules, r.hour, causeOf(month, r.now))
+	r.relay.MonthAgents = r.now.Agents
 	certificates, agents := r.now.Certificates, r.now.Agents
 	if r.before != r.now {
 		certificates, agents = slices.Concat(r.before.Certificates, certificates), slices.Concat(r.before.Agents, agents)
@@ -246,6 +253,14 @@ func (m *Monitor) count(b *basis, relay *bounty.Relay, month evidence.Month, kno
 	return bounty.CountUptime(b.rulesOf(month), alone, relay, votes, now)
 }
 
+// causeOf says what made an hour of the month down.
+func causeOf(month evidence.Month, known *history.Relay) func(evidence.Hour) string {
+	return func(h evidence.Hour) string {
+		hour := known.Hours[h-month.First()]
+		return cmp.Or(hour.Cause(), hour.Vote.String())
+	}
+}
+
 // month is one relay's month for people and machines to look at.
 func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Month, error) {
 	b := m.basis()
@@ -262,7 +277,8 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 	up := m.count(b, relay, month, known, now)
 	out := web.Month{
 		Monitor: m.cfg.Name, Network: m.cfg.Network, Now: evidence.TimeOf(now), PeerID: id, Operator: relay.Operator, Enrolled: relay.Enrolled,
-		Count: web.NewCount(month, up.Hours, b.rulesOf(month).HoursRequired), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
+		Count: web.NewCount(month, up.Hours, b.rulesOf(month).HoursRequired), Warnings: []web.Warning{},
+		Forecast: up.Forecast(b.rulesOf(month), min(month.End(), evidence.HourOf(now)), causeOf(month, known)), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
 		Certificates: nonNil(known.Certificates), Agents: nonNil(known.Agents), More: known.More,
 	}
 	out.TCP4, out.WSS = relay.At(min(month.End()-1, evidence.HourOf(now))).Multiaddrs(id)
@@ -285,10 +301,13 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		out.Next = &next
 		return out, nil
 	}
-	out.Last = m.last(id)
-	if n := len(known.Agents); n > 0 {
-		list, _ := m.updates.Newest()
-		out.Release = released(list, known.Agents[n-1].Agent, now)
+	list, err := m.rows.list(m, evidence.HourOf(now))
+	if err != nil {
+		return web.Month{}, err
+	}
+	if i := slices.IndexFunc(list, func(r web.Relay) bool { return r.PeerID == id }); i >= 0 {
+		m.complete(&list[i], now)
+		out.Last, out.Release, out.Warnings = list[i].Last, list[i].Release, list[i].Warnings
 	}
 	return out, nil
 }

@@ -59,7 +59,4 @@ func (m *Monitor) addReleases(o *web.Overview, now time.Time) {
 	}
 	// All programs of a release have its version; the list tells it by the relay's.
 	o.Release = released(list, buildinfo.Agent("relayd"), now)
-	for i := range o.Relays {
-		o.Relays[i].Release = released(list, o.Relays[i].Agent, now)
-	}
 }

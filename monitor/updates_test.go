@@ -34,6 +34,7 @@ func TestReleasesAreFollowed(t *testing.T) {
 	show := func(agent string) (web.Overview, *web.Relay) {
 		o := web.Overview{Relays: []web.Relay{{PeerID: "x", Operator: "alice", Agent: agent}}}
 		m.addReleases(&o, now)
+		m.complete(&o.Relays[0], now)
 		return o, &o.Relays[0]
 	}
 	if o, r := show("relayd/1.0.0"); o.Updates != "" || r.Release != nil {
@@ -62,14 +63,15 @@ func TestReleasesAreFollowed(t *testing.T) {
 	// Told when it is due, and not before.
 	for days, want := range map[int]string{0: "RelayOutdated", -2: ""} {
 		_, r := show("relayd/1.0.0")
-		alerts := m.relayAlerts(r, now.AddDate(0, 0, days))
+		r.Warnings = m.warnings(r, now.AddDate(0, 0, days))
+		alerts := m.relayAlerts(r)
 		if want == "" && len(alerts) != 0 || want != "" && (len(alerts) != 1 || alerts[0].Name != want) {
 			t.Errorf("%d days on: %v", days, alerts)
 		}
 	}
 	if _, r := show("relayd/1.1.0"); r.Release == nil {
 		t.Error("nothing is told of the newest version")
-	} else if alerts := m.relayAlerts(r, now); len(alerts) != 0 {
+	} else if alerts := m.relayAlerts(r); len(alerts) != 0 {
 		t.Errorf("the newest version: %v", alerts)
 	}
 	// The list was signed for 56 days more.

@@ -85,3 +85,19 @@ func TestBars(t *testing.T) {
 		t.Error(svg)
 	}
 }
+
+// The mark of the hours required is drawn only where they can be reached.
+func TestOutlook(t *testing.T) {
+	svg := draw(t, "outlook", NewOutlook(720, 400, 5, 20, 600))
+	for _, want := range []string{`class="cell down" x="700" width="20"`, `class="cell unknown" x="400" width="5"`, `x1="600"`, "of 720 hours 400 are up, 5 unknown, 20 down and 295 to come; 600 must be up"} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("no %q in %s", want, svg)
+		}
+	}
+	if svg := draw(t, "outlook", NewOutlook(500, 0, 0, 0, 600)); strings.Contains(svg, "goal") {
+		t.Errorf("got a mark beyond the hours: %s", svg)
+	}
+	if svg := draw(t, "outlook", NewOutlook(0, 0, 0, 0, 600)); svg != "" {
+		t.Errorf("got %s, want nothing of no hours", svg)
+	}
+}

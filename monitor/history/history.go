@@ -10,6 +10,7 @@ import (
 	"math"
 	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -51,9 +52,36 @@ type Hour struct {
 	Vote     bounty.Value
 	Why      bounty.Why
 	Attempts uint8
+	// component and class are the first of the causes of a vote; see [Hour.Cause].
+	component, class uint8
 	// PingUS is the shortest round trip, the others how long each component took
 	// in the first attempt in which it was ok; 0: none.
 	PingUS, TCP4US, WSSUS, RelayUS uint32
+}
+
+// The places of components and classes, by which an hour keeps its cause: there are a
+// million hours in memory, and few causes.
+var (
+	components = evidence.Components
+	classes    = evidence.Classes()
+)
+
+// cause keeps what a ballot names first, such as "wss tls_expired".
+func (h *Hour) cause(words string) {
+	component, class, _ := strings.Cut(words, " ")
+	h.component = uint8(1 + slices.Index(components, evidence.Component(component)))
+	h.class = uint8(1 + slices.Index(classes, evidence.Class(class)))
+}
+
+// Cause is what made the hour down or busy, such as "wss tls_expired"; empty: nothing did.
+func (h Hour) Cause() string {
+	switch {
+	case h.component == 0:
+		return ""
+	case h.class == 0:
+		return string(components[h.component-1])
+	}
+	return string(components[h.component-1]) + " " + string(classes[h.class-1])
 }
 
 // Relay is a relay's month, as of a moment. Nobody may change it: when something new
@@ -413,6 +441,9 @@ func (h *History) judge(vouchers *evidence.Vouchers, relay *bounty.Relay, rec *e
 	ballot.Vote = ballot.Vote.Overload(rules, head, len(rec.Attempts))
 	vote := rules.ByClock(head.Clock, ballot)
 	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}
+	if len(ballot.Causes) > 0 && (vote.Value == bounty.Down || vote.Value == bounty.Busy) {
+		out.cause(ballot.Causes[0])
+	}
 	for i := range rec.Attempts {
 		a := &rec.Attempts[i]
 		for _, c := range []struct {

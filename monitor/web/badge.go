@@ -36,9 +36,11 @@ func standing(m Month) (words, colour string) {
 	case c.Lost():
 		return fmt.Sprintf("%d of %d h: out of reach", c.Up, c.Required), "#b3261e"
 	case latest(m) == bounty.Down:
-		return fmt.Sprintf("down, %d of %d h", c.Up, c.Required), "#b3261e"
+		return fmt.Sprintf("down, %d of %d h up, %d may be lost", c.Up, c.Required, c.Spare), "#b3261e"
+	case m.Forecast.UsedPercent >= 50 || !m.Forecast.RunsOut.IsZero():
+		return fmt.Sprintf("%d of %d h up, %d may be lost", c.Up, c.Required, c.Spare), "#8a5a00"
 	default:
-		return fmt.Sprintf("%d of %d h up", c.Up, c.Required), "#57606a"
+		return fmt.Sprintf("%d of %d h up, %d may be lost", c.Up, c.Required, c.Spare), "#57606a"
 	}
 }
 

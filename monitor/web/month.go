@@ -10,6 +10,7 @@ import (
 // monthPage is what the month's template sees.
 type monthPage struct {
 	Month
+	Outlook chart.Outlook
 	Heat    chart.Heatmap
 	Chart   chart.Latency
 	Certs   chart.Bars
@@ -25,7 +26,7 @@ type lineWords struct {
 
 func monthView(m Month, root string) view {
 	month := m.Count.Month
-	p := monthPage{Month: m, Running: month.Contains(hourOf(m))}
+	p := monthPage{Month: m, Outlook: m.Count.outlook(), Running: month.Contains(hourOf(m))}
 	cells := make([]chart.Cell, len(m.Hours))
 	for i, h := range m.Hours {
 		k := kindOf(h)

@@ -30,10 +30,11 @@ const (
 	NeedDown        Need = "down"
 	NeedUnknown     Need = "unknown"
 	NeedCertificate Need = "certificate near its end"
+	NeedMonth       Need = "month at risk"
 	NeedUpdate      Need = "outdated"
 )
 
-var needs = []Need{NeedDown, NeedUnknown, NeedCertificate, NeedUpdate}
+var needs = []Need{NeedDown, NeedUnknown, NeedCertificate, NeedMonth, NeedUpdate}
 
 // Totals count relays by how they stand now.
 type Totals struct {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/chart"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
@@ -32,6 +33,20 @@ func (c Count) Late() bool { return c.Total-c.NotEnrolled < c.Required }
 // Lost says that the month could have been won and cannot any more.
 func (c Count) Lost() bool { return c.Spare < 0 && !c.Late() }
 
+// outlook draws the hours for which the relay is enrolled.
+func (c Count) outlook() chart.Outlook {
+	return chart.NewOutlook(c.Total-c.NotEnrolled, c.Up, c.Unknown, c.Down, c.Required)
+}
+
+// Warning is something that costs a relay its month unless somebody does something.
+type Warning struct {
+	// Name is that of the alert; Severity is critical or warning.
+	Name     string `json:"name"`
+	Severity string `json:"severity"`
+	// Words go on after the relay's name: "is down since ...".
+	Words string `json:"words"`
+}
+
 // Month is one relay's month.
 type Month struct {
 	Monitor  string           `json:"monitor"`
@@ -43,10 +58,13 @@ type Month struct {
 	WSS      string           `json:"wss"`
 	Enrolled evidence.Hour    `json:"enrolled"`
 	// Recused: the relay is run by the monitor's operator, its votes count nowhere.
-	Recused bool        `json:"recused"`
-	Count   Count       `json:"count"`
-	Hours   []MonthHour `json:"hours"`
-	Latency []Latency   `json:"latency"`
+	Recused  bool            `json:"recused"`
+	Count    Count           `json:"count"`
+	Forecast bounty.Forecast `json:"forecast"`
+	// Warnings say what threatens the running month, the most urgent first.
+	Warnings []Warning   `json:"warnings"`
+	Hours    []MonthHour `json:"hours"`
+	Latency  []Latency   `json:"latency"`
 	// Certificates and Agents are what the relay showed; More: and others.
 	Certificates []bounty.CertificateSeen `json:"certificates"`
 	Agents       []bounty.AgentSeen       `json:"agents"`

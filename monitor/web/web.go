@@ -71,10 +71,17 @@ type Relay struct {
 	Agent       string                  `json:"agent,omitempty"`
 	Release     *Release                `json:"release,omitempty"` // nil: the release list does not tell
 	Count       Count                   `json:"count"`
+	Forecast    bounty.Forecast         `json:"forecast"`
+	Warnings    []Warning               `json:"warnings"`
 	Last        *evidence.Attempt       `json:"last,omitempty"`
 	// Hours are this monitor's own votes of the last day, oldest first.
 	Hours []Hour `json:"hours"`
+	// MonthAgents are the versions that it reported in the running month.
+	MonthAgents []bounty.AgentSeen `json:"-"`
 }
+
+// Outlook draws the running month.
+func (r Relay) Outlook() chart.Outlook { return r.Count.outlook() }
 
 // Release is what the project's release list tells of a program.
 type Release struct {

@@ -102,6 +102,11 @@ func sampleMonth() Month {
 		Latency:      []Latency{{Day: "2026-11-01", PingUS: 2000, TCP4US: 5000, WSSUS: 40000, RelayUS: 90000}},
 	}
 	m.Count = NewCount(evidence.MonthOf(o.Now.Time), bounty.Hours{Total: 720, Up: 10, Down: 4, Unknown: 6, Remaining: 680, NotEnrolled: 20}, 600)
+	m.Forecast = bounty.Forecast{
+		Possible: 696, Slack: 100, Used: 4, Left: 96, UsedPercent: 4, RunsOut: o.Now,
+		Costly: []bounty.Loss{{Span: bounty.Span{From: o.First, Until: o.First + 3}, Hours: 3, Why: "wss cert-expired"}}, Causes: []bounty.Cause{{Why: "wss cert-expired", Hours: 4}},
+	}
+	m.Warnings = []Warning{{Name: "SlackPace", Severity: "critical", Words: "loses <hours>"}}
 	for i := range 720 {
 		m.Hours = append(m.Hours, MonthHour{Hour: Hour{Hour: m.Count.Month.First() + evidence.Hour(i)}, State: bounty.Remaining})
 	}
@@ -124,7 +129,9 @@ func TestMonthPage(t *testing.T) {
 			t.Fatalf("%s: status %d: %s", path, w.Code, body)
 		}
 		for _, want := range []string{
-			">-UX?bB..................<", "10 hours up, 590 more needed", "96 may still be lost",
+			">-UX?bB..................<", "Hours that may be lost: 100. Lost: 4 (4 %)", "the month is lost on 2026-11-03", "wss cert-expired 4 h",
+			"2026-11-03T13:00Z to 2026-11-03T16:00Z (3 h)", `<li class="critical"><strong>SlackPace.</strong> The relay loses &lt;hours&gt;.`,
+			"of 700 hours 10 are up, 6 unknown, 4 down and 680 to come; 600 must be up", "10 hours up, 590 more needed", "96 may still be lost",
 			`/hour/2026-11-01T03"`, "unknown (one failure)", "&lt;relay&gt;/1", "CN=&lt;evil&gt;", "never accepted", "median 90.0 ms",
 			"A version that is not on the release list; the newest is v9.9.9, published 2026-11-03, 0 days ago.",
 		} {
@@ -206,11 +213,11 @@ func TestBadge(t *testing.T) {
 	}
 	up, down := []MonthHour{{Hour: Hour{Vote: bounty.Up}}, {}}, []MonthHour{{Hour: Hour{Vote: bounty.Down}}, {}}
 	for want, m := range map[string]Month{
-		"600 of 600 h up":           {Count: Count{Hours: bounty.Hours{Up: 600}, Required: 600}, Hours: up},
-		"10 of 600 h up":            {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 10, Remaining: 700}, 600), Hours: up},
-		"down, 10 of 600 h":         {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 10, Remaining: 700}, 600), Hours: down},
-		"10 of 600 h: out of reach": {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 700, Remaining: 10}, 600), Hours: up},
-		"10 h up, enrolled for 20":  {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, NotEnrolled: 700, Remaining: 10}, 600), Hours: up},
+		"600 of 600 h up":                       {Count: Count{Hours: bounty.Hours{Up: 600}, Required: 600}, Hours: up},
+		"10 of 600 h up, 110 may be lost":       {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 10, Remaining: 700}, 600), Hours: up},
+		"down, 10 of 600 h up, 110 may be lost": {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 10, Remaining: 700}, 600), Hours: down},
+		"10 of 600 h: out of reach":             {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, Down: 700, Remaining: 10}, 600), Hours: up},
+		"10 h up, enrolled for 20":              {Count: NewCount(0, bounty.Hours{Total: 720, Up: 10, NotEnrolled: 700, Remaining: 10}, 600), Hours: up},
 	} {
 		if got, _ := standing(m); got != want {
 			t.Errorf("badge %q, want %q", got, want)

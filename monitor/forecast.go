@@ -1,0 +1,188 @@
+package monitor
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/certs"
+	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/web"
+)
+
+// The names of warnings, each of which is an alert.
+const (
+	warnDown        = "RelayDown"
+	warnLost        = "MonthOutOfReach"
+	warnNearlyUsed  = "SlackNearlyUsed"
+	warnPace        = "SlackPace"
+	warnHalfUsed    = "SlackHalfUsed"
+	warnBusy        = "BusyHoursNearlyUsed"
+	warnUpdateDue   = "UpdateDue"
+	warnOutdated    = "RelayOutdated"
+	warnCertificate = "CertificateNearExpiry"
+	warnElsewhere   = "DomainLeadsElsewhere"
+	warnBrowser     = "BrowserCheckFailed"
+)
+
+// many is what is said of several relays with one warning.
+var many = map[string]string{
+	warnDown:        "relays are down",
+	warnLost:        "relays cannot reach the hours of this month any more",
+	warnNearlyUsed:  "relays have used 80 % of the hours that they may lose this month",
+	warnPace:        "relays lose hours so fast that the month will be lost",
+	warnHalfUsed:    "relays have used half of the hours that they may lose this month",
+	warnBusy:        "relays have nearly used the busy hours that count as up (R8)",
+	warnUpdateDue:   "relays must be updated before the month ends (R13)",
+	warnOutdated:    "relays run a version that is too old (R13)",
+	warnCertificate: "relays did not renew their certificates",
+	warnElsewhere:   "relays have a domain that leads to another address (R11)",
+	warnBrowser:     "relays failed a check by a real browser that was not repeated with success (R15)",
+}
+
+// ofTheMonth are the warnings about the hours of a month.
+var ofTheMonth = map[string]bool{warnLost: true, warnNearlyUsed: true, warnPace: true, warnHalfUsed: true, warnBusy: true}
+
+const (
+	halfUsed, nearlyUsed = 50, 80 // percent of a month's slack
+	busyNearly           = 80     // percent of the busy hours that count as up
+	// updateDue is how long before the month's end rule R13 becomes urgent.
+	updateDue = 5 * 24 * time.Hour
+)
+
+// warnings say what threatens a relay's month while it can still be mended, the most
+// urgent first.
+func (m *Monitor) warnings(r *web.Relay, now time.Time) []web.Warning {
+	list := []web.Warning{}
+	warn := func(name, severity, format string, args ...any) {
+		list = append(list, web.Warning{Name: name, Severity: severity, Words: fmt.Sprintf(format, args...)})
+	}
+	if r.DownSince != 0 {
+		warn(warnDown, "critical", "is down since %s", r.DownSince)
+	}
+	m.warnOfHours(r, warn)
+	m.warnOfTerms(r, now, warn)
+	return list
+}
+
+// warner adds a warning.
+type warner func(name, severity, format string, args ...any)
+
+// warnOfHours tells of the hours of the running month (rules R8 and R10).
+func (m *Monitor) warnOfHours(r *web.Relay, warn warner) {
+	c, f := r.Count, r.Forecast
+	if c.Late() || c.Needed == 0 {
+		return // there is nothing to lose, or nothing that can be lost any more
+	}
+	if c.Lost() {
+		warn(warnLost, "warning", "cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts%s",
+			c.Required, c.Month, c.Up, c.Unknown, c.Remaining, m.cfg.Name, costWords(f))
+		return
+	}
+	used := fmt.Sprintf("%d of the %d hours that it may lose in %s are used, %d are left%s", f.Used, f.Slack, c.Month, f.Left, costWords(f))
+	if f.UsedPercent >= nearlyUsed {
+		warn(warnNearlyUsed, "critical", "is near the loss of its month: %s", used)
+	}
+	if !f.RunsOut.IsZero() {
+		warn(warnPace, "critical", "loses hours so fast that its month will be lost on %s: %s", f.RunsOut.UTC().Format(time.DateOnly), used)
+	}
+	if f.UsedPercent >= halfUsed {
+		warn(warnHalfUsed, "warning", "has used half of its slack: %s", used)
+	}
+	if most := m.basis().rulesOf(c.Month).BusyCap; 100*c.Busy >= busyNearly*most && most > 0 {
+		warn(warnBusy, "warning", "was full in %d hours of %s, of which the first %d count as up: give it more places for guests (R8)", c.Busy, c.Month, most)
+	}
+}
+
+// costWords say what cost most hours.
+func costWords(f bounty.Forecast) string {
+	if len(f.Causes) == 0 {
+		return ""
+	}
+	var causes, runs []string
+	for _, c := range f.Causes {
+		causes = append(causes, fmt.Sprintf("%s %d h", c.Why, c.Hours))
+	}
+	for _, l := range f.Costly {
+		runs = append(runs, l.Span.String())
+	}
+	return "; most were lost by " + strings.Join(causes, ", ") + "; the longest times: " + strings.Join(runs, ", ")
+}
+
+// warnOfTerms tells of what a month needs besides hours (rules R11, R12, R13 and R15).
+func (m *Monitor) warnOfTerms(r *web.Relay, now time.Time, warn warner) {
+	if left, due := m.mustUpdate(r, now); due {
+		warn(warnUpdateDue, "critical", "must run %s for one hour before %s ends, in %d days, and runs %s (R13)", r.Release.Newest, r.Count.Month, left, r.Release.Installed)
+	}
+	if expiring(r, now) {
+		warn(warnCertificate, "warning", "has a certificate that is valid until %s and was not renewed", r.Certificate.NotAfter)
+	}
+	if due := m.outdated(r, now); due != nil {
+		warn(warnOutdated, "warning", "runs %s, although %s is out for %d days (R13)", r.Release.Installed, due.Version, int(now.Sub(due.Published.Time).Hours()/24))
+	}
+	if ips := m.elsewhere(r, now); len(ips) > 0 {
+		warn(warnElsewhere, "warning", "has a domain that leads to %s, not to the address in the roster: set the A record right, or announce the move with \"relayd move\" (R11)", strings.Join(ips, ", "))
+	}
+	if look, open := m.browsing.unrepeated(r.PeerID); open {
+		until := look.at.Add(m.basis().rulesOf(r.Count.Month).BrowserRepeat)
+		if now.Before(until) {
+			warn(warnBrowser, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", evidence.TimeOf(look.at), look.class, evidence.TimeOf(until))
+		} else {
+			warn(warnBrowser, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", evidence.TimeOf(look.at), look.class)
+		}
+	}
+}
+
+// mustUpdate says whether the month still lacks its hour with a release that is new enough
+// although it ends soon, in left days.
+func (m *Monitor) mustUpdate(r *web.Relay, now time.Time) (left int, due bool) {
+	ends := r.Count.Month.End().Start()
+	list, _ := m.updates.Newest()
+	if list == nil || r.Release == nil || r.Release.Installed == "" || ends.Sub(now) > updateDue {
+		return 0, false
+	}
+	f := bounty.Software(m.basis().rulesOf(r.Count.Month), list, r.Count.Month, r.MonthAgents)
+	return int(ends.Sub(now).Hours() / 24), f.Outcome == bounty.Fail
+}
+
+// elsewhere is where the relay's domain led in its last attempt, if not to its address.
+func (m *Monitor) elsewhere(r *web.Relay, now time.Time) []string {
+	relay := m.basis().roster.Relay(r.PeerID)
+	if r.Last == nil || relay == nil {
+		return nil
+	}
+	ips, want := r.Last.Facts.ResolvedIPv4, relay.At(evidence.HourOf(now)).IPv4
+	if !slices.ContainsFunc(ips, func(ip string) bool { return ip != want }) {
+		return nil
+	}
+	return ips
+}
+
+// expiring says whether the newest certificate is near its end and should have been
+// renewed by now.
+func expiring(r *web.Relay, now time.Time) bool {
+	c := r.Certificate
+	return c != nil && r.Last != nil && r.Last.Facts.Certificate != nil && c.SHA256 == r.Last.Facts.Certificate.SHA256 &&
+		certs.Overdue(c.NotBefore.Time, c.NotAfter.Time, now)
+}
+
+// outdated is the release that the relay should run at least by now; nil: it does, or
+// nothing is known.
+func (m *Monitor) outdated(r *web.Relay, now time.Time) *release.Release {
+	list, _ := m.updates.Newest()
+	if list == nil || r.Release == nil {
+		return nil
+	}
+	p, runs := list.Find(r.Agent)
+	if p == nil || runs < 0 {
+		return nil
+	}
+	due := p.Due(now, m.basis().rulesOf(evidence.MonthOf(now)).ReleaseGrace)
+	if runs >= due {
+		return nil
+	}
+	return &p.Releases[due]
+}
