@@ -30,6 +30,9 @@ const askedEvery = 5 * time.Minute
 func (m *Monitor) local(public http.Handler) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if m.alerts != nil {
+		registry.MustRegister(m.alerts.Metrics("relaymon"))
+	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 25 * time.Second}))
 	mux.Handle("GET /probe", &asked{m: m, last: map[string]*evidence.Attempt{}, next: map[string]time.Duration{}})

@@ -1,10 +1,13 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
 	"sync"
 	"time"
 	_ "time/tzdata" // the containers have no files of time zones
@@ -50,13 +53,35 @@ func (c Config) Validate() error {
 			}
 		}
 	}
-	_, err := c.times()
-	return errors.Join(append(faults, err)...)
+	_, more := c.readTimes()
+	return errors.Join(append(faults, more...)...)
 }
 
 // Any says whether somebody is to be told.
 func (c Config) Any() bool {
 	return len(c.Receivers)+len(c.Webhooks)+len(c.Alertmanagers) > 0
+}
+
+// Join is c with the receivers of d that are not in it.
+func (c Config) Join(d Config) Config {
+	for _, l := range []struct{ to, from *[]URL }{{&c.Receivers, &d.Receivers}, {&c.Webhooks, &d.Webhooks}, {&c.Alertmanagers, &d.Alertmanagers}} {
+		for _, u := range *l.from {
+			if !slices.Contains(*l.to, u) {
+				*l.to = append(*l.to, u)
+			}
+		}
+	}
+	c.TimeZone = cmp.Or(c.TimeZone, d.TimeZone)
+	return c
+}
+
+// CheckFile says what is wrong with the mode of the file that this configuration is from.
+func (c Config) CheckFile(file string) error {
+	info, err := os.Stat(file)
+	if err != nil || !c.Any() || info.Mode().Perm()&0o007 == 0 {
+		return nil // who reads the file says what is wrong with it
+	}
+	return fmt.Errorf("others can read %s, and the addresses of receivers hold passwords and tokens: chmod o= %[1]s", file)
 }
 
 // receivers are all that are to be told.

@@ -277,13 +277,13 @@ func TestStarts(t *testing.T) {
 		}
 		started := time.Now()
 		start(TooOften + 1)
-		if got := RestartsOften("relayd", TooOften, started, time.Now()); len(got) != 1 || got[0].Name != "RestartsOften" {
+		if got := RestartsOften("relayd", nil, TooOften, started, time.Now()); len(got) != 1 || got[0].Name != "RestartsOften" {
 			t.Errorf("got %v, want RestartsOften", got)
 		}
-		if got := RestartsOften("relayd", TooOften-1, started, time.Now()); got != nil {
+		if got := RestartsOften("relayd", nil, TooOften-1, started, time.Now()); got != nil {
 			t.Errorf("got %v, want none of so few", got)
 		}
-		if got := RestartsOften("relayd", TooOften, started, started.Add(time.Hour)); got != nil {
+		if got := RestartsOften("relayd", nil, TooOften, started, started.Add(time.Hour)); got != nil {
 			t.Errorf("got %v, want none after an hour", got)
 		}
 		time.Sleep(59 * time.Minute)

@@ -311,6 +311,8 @@ func TestReceiverHangs(t *testing.T) {
 		now = now.Add(retryHanging)
 		_ = r.begin(now)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if len(r.hanging) != mostHanging {
 		t.Errorf("%d tries hang, want %d", len(r.hanging), mostHanging)
 	}

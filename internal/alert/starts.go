@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -72,14 +73,20 @@ func Starts(file string, now time.Time) (count int, err error) {
 // RestartsOften is the alert that a program, which was started at that time, had been
 // started so many times in the hour before it. There is none if they were few, or when the
 // program has run for an hour since.
-func RestartsOften(program string, count int, started, now time.Time) []Alert {
+func RestartsOften(program string, labels map[string]string, count int, started, now time.Time) []Alert {
 	if count < TooOften || now.Sub(started) >= startsWithin {
 		return nil
 	}
 	return []Alert{{
-		Name: "RestartsOften", Labels: map[string]string{"severity": "critical"},
+		Name: "RestartsOften", Labels: critical(labels),
 		Summary: fmt.Sprintf("%s was started %d times within an hour: its log (journalctl -u %s) says why it ended", program, count, program),
 	}}
+}
+
+func critical(labels map[string]string) map[string]string {
+	all := map[string]string{"severity": "critical"}
+	maps.Copy(all, labels)
+	return all
 }
 
 // CannotStart tells the receivers why the program cannot start, if it has been tried as
@@ -104,7 +111,7 @@ func (c Config) CannotStart(ctx context.Context, file, program string, log *slog
 		return
 	}
 	outcomes := sendAll(ctx, to, []Alert{{
-		Name: "CannotStart", Labels: labels, Since: now.UTC(),
+		Name: "CannotStart", Labels: critical(labels), Since: now.UTC(),
 		Summary: cut(fmt.Sprintf("%s cannot start; it was tried %d times within an hour: %v", program, len(s.Starts), why), maxLine),
 	}})
 	if report(log, outcomes) != nil && !slices.ContainsFunc(outcomes, func(o Outcome) bool { return o.Err == nil }) {

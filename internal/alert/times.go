@@ -17,11 +17,16 @@ type times struct {
 }
 
 // times reads the times of the configuration.
-func (c Config) times() (t times, err error) {
-	var faults []error
+func (c Config) times() (times, error) {
+	t, faults := c.readTimes()
+	return t, errors.Join(faults...)
+}
+
+func (c Config) readTimes() (t times, faults []error) {
 	fault := func(key, format string, args ...any) {
 		faults = append(faults, fmt.Errorf("alerts."+key+": "+format, args...))
 	}
+	var err error
 	if t.zone, err = time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
 		fault("time_zone", "want a name such as Europe/Berlin or UTC, not %q", c.TimeZone)
 		t.zone = time.UTC
@@ -42,7 +47,7 @@ func (c Config) times() (t times, err error) {
 			fault("digest", "%s lies in the quiet hours %s: write another time", c.Digest, c.Quiet)
 		}
 	}
-	return t, errors.Join(faults...)
+	return t, faults
 }
 
 func timeOfDay(s string) (time.Duration, error) {
