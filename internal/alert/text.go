@@ -67,8 +67,12 @@ func (w words) message(alerts []Alert) message {
 // lines are one for each alert.
 func (w words) lines(alerts []Alert) (list []string) {
 	for _, a := range alerts {
-		line := fmt.Sprintf("Since %s: %s", w.at(a.Since), a.Summary)
-		if !a.Ended.IsZero() {
+		line := a.Summary
+		switch {
+		case a.Since.IsZero(): // of no keeper
+		case a.Ended.IsZero():
+			line = fmt.Sprintf("Since %s: %s", w.at(a.Since), a.Summary)
+		default:
 			line = fmt.Sprintf("Over since %s (it began %s): %s", w.at(a.Ended), w.at(a.Since), a.Summary)
 		}
 		list = append(list, cut(line, maxLine))

@@ -109,6 +109,18 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// User-data with receivers is kept by others, and says so; what it says has no address.
+func TestUserDataWithReceivers(t *testing.T) {
+	u := UserData{Settings: good + receivers}
+	if got := strings.Join(u.Remarks(), "\n"); !strings.Contains(got, "your provider keeps this file") || strings.Contains(got, "sesame") {
+		t.Errorf("got the remarks %q, want one on the passwords", got)
+	}
+	text, err := u.Render()
+	if err != nil || !strings.Contains(string(text), "smtp://me%40relay.test:sesame@mail.relay.test") {
+		t.Errorf("got %v, want the settings whole in it", err)
+	}
+}
+
 // Of receivers that the programs do not know a test would say nothing.
 func TestAlertsBeforeFirstBoot(t *testing.T) {
 	f := newFake(t)
