@@ -416,7 +416,7 @@ func (k *Keeper) send(ctx context.Context, c *courier) (more bool, err error) {
 	return more, nil
 }
 
-// failed counts a failure, for [Keeper.Metrics].
+// failed counts a failure, for [Metrics].
 func (k *Keeper) failed(c *courier) {
 	k.mu.Lock()
 	defer k.mu.Unlock()

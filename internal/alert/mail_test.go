@@ -192,8 +192,12 @@ func TestMail(t *testing.T) {
 			}
 		}
 	}
-	// What the server says reaches the operator, and the password does not.
-	wrong := newPerson(URL(strings.Replace(u, "sesame%20open", "sesame%20shut", 1)), words{"relayd", "r", time.UTC})
+}
+
+// What the server says reaches the operator, and the password does not.
+func TestMailIsRefused(t *testing.T) {
+	addr, _ := exim(t)
+	wrong := newPerson(URL("smtp://relay%40example.org:sesame%20shut@"+addr+"/?from=relay@example.org&to=you@example.org"), words{"relayd", "r", time.UTC})
 	if err := wrong.Send(t.Context(), alerts("x")); err == nil || !strings.Contains(err.Error(), "535") || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("got %v, want the server's refusal without the password", err)
 	}

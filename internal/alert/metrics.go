@@ -4,17 +4,18 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // collector shows a keeper under /metrics.
 type collector struct {
-	*Keeper
+	keeper                                       func() *Keeper
 	holding, waiting, outside, failures, success *prometheus.Desc
 }
 
-// Metrics is what /metrics shows of the keeper; the names begin with the program's.
-func (k *Keeper) Metrics(program string) prometheus.Collector {
+// Metrics is what /metrics shows of the keeper that there is at the time; nil: nobody is to
+// be told, and nothing is shown. The names begin with the program's.
+func Metrics(program string, keeper func() *Keeper) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(program+"_alerts_"+name, help, labels, nil)
 	}
 	return &collector{
-		Keeper:   k,
+		keeper:   keeper,
 		holding:  desc("holding", "Alerts that hold."),
 		waiting:  desc("waiting", "Alerts, and their ends, that some receiver was not told of yet. What waits for the end of the quiet hours or for the digest is not counted."),
 		outside:  desc("without_room", "Alerts that hold and are told to nobody, because there are too many."),
@@ -35,12 +36,16 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	gauge(c.holding, float64(len(c.Holding())))
-	gauge(c.waiting, float64(c.Waiting()))
-	gauge(c.outside, float64(c.Outside()))
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, to := range c.to {
+	k := c.keeper()
+	if k == nil {
+		return
+	}
+	gauge(c.holding, float64(len(k.Holding())))
+	gauge(c.waiting, float64(k.Waiting()))
+	gauge(c.outside, float64(k.Outside()))
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, to := range k.to {
 		gauge(c.failures, float64(to.failures), to.Name())
 		last := 0.0
 		if !to.last.IsZero() {

@@ -16,7 +16,7 @@ import (
 func shown(t *testing.T, k *Keeper) string {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(k.Metrics("relayd"))
+	r.MustRegister(Metrics("relayd", func() *Keeper { return k }))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -36,6 +36,9 @@ func shown(t *testing.T, k *Keeper) string {
 
 // A receiver that fails shows in the metrics, until it takes a message.
 func TestMetrics(t *testing.T) {
+	if got := shown(t, nil); got != "" {
+		t.Errorf("got %s, want nothing where nobody is to be told", got)
+	}
 	synctest.Test(t, func(t *testing.T) {
 		gone, well := &inbox{name: "gone", fault: errors.New("503")}, &inbox{name: "well"}
 		k, stop := start(t, filepath.Join(t.TempDir(), "alerts.json"), gone, well)

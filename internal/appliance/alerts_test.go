@@ -54,30 +54,46 @@ func TestAlerts(t *testing.T) {
 	if len(all.Receivers) != 2 || len(all.Webhooks) != 2 || all.TimeZone != "Europe/Berlin" || all.Subject != "relay.test" {
 		t.Errorf("got %d receivers and %d webhooks of %s in %s, want each once", len(all.Receivers), len(all.Webhooks), all.Subject, all.TimeZone)
 	}
-	// What is printed of the machine has no address in it.
+	f.wantNoSecret()
+	// The relay's configuration is for everybody when nobody is to be told.
+	if err := f.firstBoot(good); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(f.path("/etc/relayd/relayd.yaml")); err != nil || info.Mode().Perm() != 0o644 {
+		t.Errorf("got mode %v, %v; want 0644", info.Mode(), err)
+	}
+	if all, _, err := f.Alerts(); err != nil || all.Any() {
+		t.Errorf("got %v, %v; want nobody", all, err)
+	}
+}
+
+// wantNoSecret looks at what is printed of the machine, and at what first-boot has written
+// besides the programs' configurations.
+func (f *fake) wantNoSecret() {
+	f.t.Helper()
 	s, err := f.Settings()
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	asJSON, err := json.Marshal(s)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	asYAML, err := yaml.Marshal(s)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
-	st, err := f.Status(t.Context())
+	st, err := f.Status(f.t.Context())
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	status, err := json.Marshal(st)
 	if err != nil {
-		t.Fatal(err)
+		f.t.Fatal(err)
 	}
 	printed := fmt.Sprintf("%+v %#v %s %s %s %s %q %s %s", s, s, asJSON, asYAML, status, st.Text(), f.said, f.text(reportPath), f.text(writtenPath))
 	if strings.Contains(printed, "sesame") {
-		t.Errorf("a secret is printed: %s", printed)
+		f.t.Errorf("a secret is printed: %s", printed)
 	}
 	// Every other file that first-boot has written, too.
 	err = filepath.WalkDir(f.path("/"), func(path string, e os.DirEntry, err error) error {
@@ -89,23 +105,13 @@ func TestAlerts(t *testing.T) {
 		case "/etc/relayd/relayd.yaml", "/etc/relaymon/relaymon.yaml", SettingsPath:
 		default:
 			if strings.Contains(string(b), "sesame") {
-				t.Errorf("%s holds a secret", name)
+				f.t.Errorf("%s holds a secret", name)
 			}
 		}
 		return err
 	})
 	if err != nil {
-		t.Error(err)
-	}
-	// The relay's configuration is for everybody when nobody is to be told.
-	if err := f.firstBoot(good); err != nil {
-		t.Fatal(err)
-	}
-	if info, err := os.Stat(f.path("/etc/relayd/relayd.yaml")); err != nil || info.Mode().Perm() != 0o644 {
-		t.Errorf("got mode %v, %v; want 0644", info.Mode(), err)
-	}
-	if all, _, err := f.Alerts(); err != nil || all.Any() {
-		t.Errorf("got %v, %v; want nobody", all, err)
+		f.t.Error(err)
 	}
 }
 
