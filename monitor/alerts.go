@@ -2,16 +2,54 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/alert"
+	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
+
+// Watch is the whole of a program that watches: it opens the monitor and runs it until ctx
+// ends. The receivers of alerts are told if it is started again and again, or cannot start.
+func Watch(ctx context.Context, cfg Config, log *slog.Logger) error {
+	file, started := filepath.Join(cfg.DataDir, "starts.json"), time.Now()
+	count, err := alert.Starts(file, started)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the folder there is more to say
+		log.Error("starts of the program cannot be counted", "err", err)
+	}
+	m, err := Open(cfg, log)
+	if err == nil {
+		m.starts, m.started = count, started
+		if m.alerts != nil {
+			m.alerts.Add(started, m.restarts(started)) // also if it does not get as far as to look
+		}
+		err = errors.Join(m.Run(ctx), m.Close())
+	} else {
+		err = durable.Denied(cfg.DataDir, err)
+	}
+	if err != nil {
+		cfg.Alerts.CannotStart(ctx, file, "relaymon", log, cfg.labels(), err)
+	}
+	return err
+}
+
+// restarts is the alert that the program was started too often.
+func (m *Monitor) restarts(now time.Time) []alert.Alert {
+	return alert.RestartsOften("relaymon", m.cfg.labels(), m.starts, m.started, now)
+}
+
+// labels are those of all alerts of this monitor.
+func (c Config) labels() map[string]string {
+	return map[string]string{"monitor": c.Name, "network": string(c.Network)}
+}
 
 // newAlerts is nil if nobody is to be told.
 func (m *Monitor) newAlerts() (*alert.Keeper, error) {
@@ -30,7 +68,7 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 	if begun.IsZero() && o.Fault == "" {
 		return // just started: it has not looked yet
 	}
-	list := append(m.monitorAlerts(&o, now), m.heldAlerts(now)...)
+	list := slices.Concat(m.monitorAlerts(&o, now), m.heldAlerts(now), m.restarts(now))
 	if err != nil {
 		// What is known of the monitor is told all the same; of the relays nothing new is.
 		m.log.Error("look for alerts about relays", "err", err)
@@ -45,7 +83,8 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 
 // newAlert is an alert about this monitor itself.
 func (m *Monitor) newAlert(name, severity, format string, args ...any) alert.Alert {
-	labels := map[string]string{"monitor": m.cfg.Name, "network": string(m.cfg.Network), "severity": severity}
+	labels := m.cfg.labels()
+	labels["severity"] = severity
 	return alert.Alert{Name: name, Labels: labels, Summary: fmt.Sprintf(format, args...)}
 }
 

@@ -112,7 +112,7 @@ func alerted(t *testing.T, p *pager, hours int, required int, outcome func(hour 
 func TestAlertsRelayDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &pager{}
-		alerted(t, p, 9, 740, func(h int) (evidence.Outcome, evidence.Outcome) {
+		alerted(t, p, 9, 600, func(h int) (evidence.Outcome, evidence.Outcome) {
 			if h == 1 || h >= 3 && h < 6 {
 				return evidence.Fail, evidence.OK
 			}

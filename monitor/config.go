@@ -86,6 +86,7 @@ func LoadConfig(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
+	c.Alerts.Subject = c.Name
 	for _, p := range []*string{&c.DataDir, &c.Roster, &c.Rules, &c.Releases, &c.Updates, &c.Maintenance, &c.Lab.CA, &c.Public.ACME.CAFile} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)

@@ -101,8 +101,6 @@ var (
 	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
 	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
 	descExpiry     = prometheus.NewDesc("relaymon_certificate_not_after_seconds", "When the certificate of the monitor's own name expires, as Unix time; 0: there is none.", nil, nil)
-	descWaiting    = prometheus.NewDesc("relaymon_alerts_waiting", "Alerts, and their ends, that some receiver was not told of yet.", nil, nil)
-	descOutside    = prometheus.NewDesc("relaymon_alerts_without_room", "Alerts that hold and are told to nobody, because there are too many.", nil, nil)
 	descOverloaded = prometheus.NewDesc("relaymon_overloaded", "Whether the monitor could not keep up with its roster in the last hour: attempts are made late, or not at all.", nil, nil)
 	descPlaces     = prometheus.NewDesc("relaymon_places", "How many attempts may be under way at the same time.", nil, nil)
 	descPlacesUsed = prometheus.NewDesc("relaymon_places_used", "Attempts under way.", nil, nil)
@@ -123,7 +121,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descExpiry, descWaiting, descOutside, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare, descSlack, descRunsOut, descWarning) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descExpiry, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare, descSlack, descRunsOut, descWarning) {
 		out <- d
 	}
 }
@@ -170,10 +168,6 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 			expiry = s.NotAfter.Unix()
 		}
 		gauge(descExpiry, float64(expiry))
-	}
-	if n.m.alerts != nil {
-		gauge(descWaiting, float64(n.m.alerts.Waiting()))
-		gauge(descOutside, float64(n.m.alerts.Outside()))
 	}
 	for _, r := range o.Relays {
 		id := []string{r.PeerID, r.Operator}

@@ -40,6 +40,8 @@ type Monitor struct {
 	browsing *browsing             // nil: no browser is at hand
 	rows     rows                  // of the overview
 	alerts   *alert.Keeper         // nil: nobody is to be told
+	starts   int                   // of the program in the hour before started
+	started  time.Time
 
 	cosignature atomic.Pointer[cosignature] // the last that was found
 

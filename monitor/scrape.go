@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
 )
@@ -29,7 +30,7 @@ const askedEvery = 5 * time.Minute
 // local is what is served besides on an address that only this machine reaches.
 func (m *Monitor) local(public http.Handler) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), alert.Metrics("relaymon", func() *alert.Keeper { return m.alerts }))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 25 * time.Second}))
 	mux.Handle("GET /probe", &asked{m: m, last: map[string]*evidence.Attempt{}, next: map[string]time.Duration{}})

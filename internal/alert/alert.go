@@ -1,5 +1,7 @@
-// Package alert tells people when something is wrong, and when it is well again:
-// by a webhook, or through Prometheus's Alertmanager.
+// Package alert tells people when something is wrong, and when it is well again: by mail,
+// Telegram and whatever else a well-kept library sends by (people.go), by a webhook, or
+// through Prometheus's Alertmanager. To people it sends nothing in the quiet hours, and
+// warnings only once a day, if they want it so (digest.go).
 //
 // There is no queue. A [Keeper] is told, as often as one likes, which alerts hold
 // now; it remembers for each receiver what that has been told, and the difference
@@ -105,25 +107,45 @@ type Keeper struct {
 	alerts  map[string]*Alert
 	outside int  // alerts that hold and for which there is no room
 	unkept  bool // it was said that the state cannot be kept
+
+	times  times // when people are told
+	words  words
+	extra  func(now time.Time) []string // what the program adds to a digest
+	digest digests
+	wrote  time.Time        // when the last digest was written, by the steady clock; zero: not since the start
+	wall   func() time.Time // the time of day
 }
 
 // courier brings the alerts to one receiver.
 type courier struct {
 	Receiver
+	people reader         // the same, if people read it; else nil
 	told   map[string]int // by id: it knows that the alert holds, for so many at least
 	wake   chan struct{}
 	failed string
+
+	failures int       // in a row
+	last     time.Time // when it took a message; zero: not since the start
+}
+
+// rouse has the courier look for news.
+func (c *courier) rouse() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
 }
 
 // state is what is kept on disk, so that a restart repeats and forgets nothing.
 type state struct {
 	Alerts []Alert             `json:"alerts"`
 	Told   map[string][]string `json:"told"` // by receiver: ids
+	Digest *digests            `json:"digest,omitempty"`
 }
 
 // New reads what was told before from a file, which need not be there.
 func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
-	k := &Keeper{file: file, log: log, alerts: map[string]*Alert{}}
+	k := &Keeper{file: file, log: log, alerts: map[string]*Alert{}, wall: time.Now}
 	var s state
 	b, err := os.ReadFile(file)
 	if err == nil {
@@ -135,8 +157,15 @@ func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
 	for _, a := range s.Alerts {
 		k.alerts[a.id()] = &a
 	}
+	if s.Digest != nil {
+		k.digest = *s.Digest
+	}
 	for _, r := range to {
+		if slices.ContainsFunc(k.to, func(c *courier) bool { return c.Name() == r.Name() }) {
+			continue // it was written twice
+		}
 		c := &courier{Receiver: r, told: map[string]int{}, wake: make(chan struct{}, 1)}
+		c.people, _ = r.(reader)
 		for _, id := range s.Told[r.Name()] {
 			if a := k.alerts[id]; a != nil {
 				c.told[id] = max(a.Count, 1)
@@ -193,6 +222,7 @@ func (k *Keeper) set(now time.Time, holding []Alert, all bool) {
 			if grouped[id] {
 				a.Summary += "; this goes on, and is told of together with the others from now on"
 			}
+			k.ended(*a)
 			k.log.Info("alert is over", "name", a.Name, "summary", a.Summary)
 		}
 	}
@@ -203,10 +233,7 @@ func (k *Keeper) set(now time.Time, holding []Alert, all bool) {
 	k.forget()
 	k.save()
 	for _, c := range k.to {
-		select {
-		case c.wake <- struct{}{}:
-		default:
-		}
+		c.rouse()
 	}
 }
 
@@ -221,6 +248,9 @@ func (k *Keeper) forget() {
 // restart, which is the lesser evil. The caller holds the lock.
 func (k *Keeper) save() {
 	s := state{Alerts: k.list(func(*Alert) bool { return true }), Told: map[string][]string{}}
+	if k.times.digests {
+		s.Digest = &k.digest
+	}
 	for _, c := range k.to {
 		s.Told[c.Name()] = slices.Sorted(maps.Keys(c.told))
 	}
@@ -255,7 +285,7 @@ func (k *Keeper) Holding() []Alert {
 	return k.list(func(a *Alert) bool { return a.Ended.IsZero() })
 }
 
-// Waiting counts what is still to be told to some receiver.
+// Waiting counts what is still to be told to some receiver, by now.
 func (k *Keeper) Waiting() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -274,10 +304,17 @@ func (k *Keeper) Outside() int {
 }
 
 // news is what the receiver does not know: alerts that began, that stand for twice as
-// many as it was told or more, and ends of those it was told of. The caller holds the
+// many as it was told or more, and ends of those it was told of. People are told nothing
+// in the quiet hours, and of warnings by the digest if there is one. The caller holds the
 // lock.
 func (k *Keeper) news(c *courier) []Alert {
+	if c.people != nil && k.times.quietAt(k.wall()) {
+		return nil
+	}
 	return k.list(func(a *Alert) bool {
+		if c.people != nil && k.times.digests && a.Labels["severity"] == "warning" {
+			return false
+		}
 		told := c.told[a.id()]
 		return a.Ended.IsZero() != (told > 0) || a.Ended.IsZero() && a.Count >= 2*told
 	})
@@ -289,6 +326,9 @@ func (k *Keeper) Run(ctx context.Context) {
 	for _, c := range k.to {
 		all.Go(func() { k.serve(ctx, c) })
 	}
+	if k.times.quiet || k.times.digests {
+		all.Go(func() { k.keepTime(ctx) })
+	}
 	all.Wait()
 }
 
@@ -296,11 +336,16 @@ func (k *Keeper) serve(ctx context.Context, c *courier) {
 	pause := time.Duration(0)
 	for {
 		more, err := k.send(ctx, c)
+		if err == nil {
+			err = k.sendDigest(ctx, c)
+		}
+		if ctx.Err() != nil {
+			return
+		}
 		wait := time.Duration(-1) // until something changes
 		switch {
-		case ctx.Err() != nil:
-			return
 		case err != nil:
+			k.failed(c)
 			pause = min(max(2*pause, firstPause), lastPause)
 			wait = pause/2 + rand.N(pause) // not all at the same moment
 			if c.failed != err.Error() {
@@ -371,6 +416,13 @@ func (k *Keeper) send(ctx context.Context, c *courier) (more bool, err error) {
 	return more, nil
 }
 
+// failed counts a failure, for [Metrics].
+func (k *Keeper) failed(c *courier) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c.failures++
+}
+
 // deliver sends one message and notes what the receiver knows by it.
 func (k *Keeper) deliver(ctx context.Context, c *courier, message []Alert) error {
 	sending, cancel := context.WithTimeout(ctx, sendTimeout)
@@ -380,6 +432,7 @@ func (k *Keeper) deliver(ctx context.Context, c *courier, message []Alert) error
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	c.failures, c.last = 0, k.wall()
 	changed := false
 	for _, a := range message {
 		id := a.id()

@@ -1,45 +1,173 @@
 package alert
 
 import (
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
+	"slices"
+	"sync"
+	"time"
+	_ "time/tzdata" // the containers have no files of time zones
 )
 
-// Config says who is told. It is a part of the configuration of relayd and of relaymon.
+// Config says who is told, and when. It is a part of the configuration of relayd and of
+// relaymon.
 type Config struct {
-	Webhooks      []URL `yaml:"webhooks"`
-	Alertmanagers []URL `yaml:"alertmanagers"`
+	Receivers     []URL  `yaml:"receivers"`
+	Webhooks      []URL  `yaml:"webhooks"`
+	Alertmanagers []URL  `yaml:"alertmanagers"`
+	Quiet         string `yaml:"quiet"`
+	Digest        string `yaml:"digest"`
+	TimeZone      string `yaml:"time_zone"`
+
+	// Subject is whose alerts they are, such as the relay's domain, in what people read.
+	// It is the program's to say; empty: the machine's name.
+	Subject string `yaml:"-"`
 }
 
-// URL is the address of a receiver. It often holds a password or a token.
-type URL string
+// maxReceivers are in each list.
+const maxReceivers = 20
 
 // Validate names every value that cannot be; the fields stand below "alerts".
 func (c Config) Validate() error {
 	var faults []error
-	for name, list := range map[string][]URL{"webhooks": c.Webhooks, "alertmanagers": c.Alertmanagers} {
-		for i, u := range list {
-			if err := CheckURL(u); err != nil {
-				faults = append(faults, fmt.Errorf("alerts.%s[%d]: %w", name, i, err))
+	for _, list := range []struct {
+		name  string
+		urls  []URL
+		check func(URL) error
+	}{
+		{"receivers", c.Receivers, CheckReceiver},
+		{"webhooks", c.Webhooks, CheckURL},
+		{"alertmanagers", c.Alertmanagers, CheckURL},
+	} {
+		if len(list.urls) > maxReceivers {
+			faults = append(faults, fmt.Errorf("alerts.%s: want %d at most, not %d", list.name, maxReceivers, len(list.urls)))
+			continue
+		}
+		for i, u := range list.urls {
+			if err := list.check(u); err != nil {
+				faults = append(faults, fmt.Errorf("alerts.%s[%d]: %w", list.name, i, err))
 			}
 		}
 	}
-	return errors.Join(faults...)
+	_, more := c.readTimes()
+	return errors.Join(append(faults, more...)...)
 }
 
-// Open makes the keeper for the program, which remembers in file what was told; nil:
-// nobody is to be told.
-func (c Config) Open(file, program string, log *slog.Logger) (*Keeper, error) {
+// Any says whether somebody is to be told.
+func (c Config) Any() bool {
+	return len(c.Receivers)+len(c.Webhooks)+len(c.Alertmanagers) > 0
+}
+
+// Join is c with the receivers of d that are not in it.
+func (c Config) Join(d Config) Config {
+	for _, l := range []struct{ to, from *[]URL }{{&c.Receivers, &d.Receivers}, {&c.Webhooks, &d.Webhooks}, {&c.Alertmanagers, &d.Alertmanagers}} {
+		for _, u := range *l.from {
+			if !slices.Contains(*l.to, u) {
+				*l.to = append(*l.to, u)
+			}
+		}
+	}
+	c.TimeZone = cmp.Or(c.TimeZone, d.TimeZone)
+	return c
+}
+
+// CheckFile says what is wrong with the mode of the file that this configuration is from.
+func (c Config) CheckFile(file string) error {
+	info, err := os.Stat(file)
+	if err != nil || !c.Any() || info.Mode().Perm()&0o007 == 0 {
+		return nil // who reads the file says what is wrong with it
+	}
+	return fmt.Errorf("others can read %s, and the addresses of receivers hold passwords and tokens: chmod o= %[1]s", file)
+}
+
+// receivers are all that are to be told.
+func (c Config) receivers(program string, zone *time.Location) []Receiver {
 	var to []Receiver
+	for _, u := range c.Receivers {
+		to = append(to, newPerson(u, words{program, c.Subject, zone}))
+	}
 	for _, u := range c.Webhooks {
 		to = append(to, Webhook(u, program))
 	}
 	for _, u := range c.Alertmanagers {
 		to = append(to, Alertmanager(u, program))
 	}
-	if len(to) == 0 {
-		return nil, nil
+	return to
+}
+
+// Open makes the keeper for the program, which remembers in file what was told; nil:
+// nobody is to be told.
+func (c Config) Open(file, program string, log *slog.Logger) (*Keeper, error) {
+	t, err := c.times()
+	if err != nil || !c.Any() {
+		return nil, err
 	}
-	return New(file, log, to...)
+	k, err := New(file, log, c.receivers(program, t.zone)...)
+	if err != nil {
+		return nil, err
+	}
+	k.keepTimes(t, words{program, c.Subject, t.zone})
+	return k, nil
+}
+
+// keepTimes sets when people are told, and in whose name.
+func (k *Keeper) keepTimes(t times, w words) {
+	k.times, k.words = t, w
+	if !t.digests {
+		k.digest = digests{}
+	} else if k.digest.At.IsZero() {
+		k.digest.At = t.lastDigest(k.wall()) // the first one comes when it is time, not now
+	}
+}
+
+// Outcome is what became of a message to one receiver.
+type Outcome struct {
+	To  string // its name, without secrets
+	Err error  // nil: it took the message
+}
+
+// Send sends at once to all receivers, whatever the time of day, and waits for them all.
+// Each has as long as a keeper gives it.
+func (c Config) Send(ctx context.Context, program string, alerts ...Alert) ([]Outcome, error) {
+	t, err := c.times()
+	if err != nil {
+		return nil, err
+	}
+	return sendAll(ctx, c.receivers(program, t.zone), alerts), nil
+}
+
+func sendAll(ctx context.Context, to []Receiver, alerts []Alert) []Outcome {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	out := make([]Outcome, len(to))
+	var all sync.WaitGroup
+	for i, r := range to {
+		all.Go(func() { out[i] = Outcome{r.Name(), r.Send(ctx, alerts)} })
+	}
+	all.Wait()
+	return out
+}
+
+// SendNow sends as [Config.Send] does. The log and the error say who was not reached.
+func (c Config) SendNow(ctx context.Context, program string, log *slog.Logger, alerts []Alert) error {
+	outcomes, err := c.Send(ctx, program, alerts...)
+	if err != nil {
+		return err
+	}
+	return report(log, outcomes)
+}
+
+func report(log *slog.Logger, outcomes []Outcome) error {
+	var faults []error
+	for _, o := range outcomes {
+		if o.Err != nil {
+			log.Error("an alert cannot be sent", "to", o.To, "err", o.Err)
+			faults = append(faults, fmt.Errorf("%s: %w", o.To, o.Err))
+		}
+	}
+	return errors.Join(faults...)
 }

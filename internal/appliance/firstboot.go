@@ -284,7 +284,7 @@ func (m *Machine) configure(ctx context.Context, p *program, s Settings, w writt
 	if err := m.try(ctx, p, text); err != nil {
 		return false, err
 	}
-	became, err := m.put(ctx, w, p.config, text, fs.FileMode(p.mode))
+	became, err := m.put(ctx, w, p.config, text, p.perm(s))
 	if err != nil {
 		return false, err
 	}
@@ -294,7 +294,7 @@ func (m *Machine) configure(ctx context.Context, p *program, s Settings, w writt
 	case leftAlone:
 		say("%s was changed by hand and is left alone: to have it written from the settings, move it away and run this again", p.config)
 	}
-	if p.mode&0o004 == 0 && became != leftAlone {
+	if p.perm(s)&0o004 == 0 && became != leftAlone {
 		_, gid, err := m.user(p.name)
 		if err == nil {
 			err = os.Chown(m.path(p.config), -1, gid)

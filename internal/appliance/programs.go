@@ -3,6 +3,7 @@ package appliance
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,13 +11,15 @@ import (
 	"strings"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/psf-relay/relay-appliance/internal/alert"
 )
 
 // A program of the appliance: what its configuration is, and how it is set up.
 type program struct {
 	name   string
 	config string
-	mode   uint32
+	mode   fs.FileMode
 	needed func(Role) bool
 	// fixed is what the appliance decides; settings is what the operator's settings
 	// say in its words; more is what they say in the program's own.
@@ -53,6 +56,7 @@ var programs = []*program{
 				"acme":     s.acme(),
 				"announce": given(map[string]any{"ip4": addr(s.Announce.IP4), "ip6": addr(s.Announce.IP6)}),
 				"limits":   given(map[string]any{"month": s.Month}),
+				"alerts":   s.alerts(nil),
 			})
 		},
 		more:   func(s Settings) map[string]any { return s.Relayd },
@@ -71,7 +75,7 @@ var programs = []*program{
 		settings: func(s Settings) map[string]any {
 			c := map[string]any{
 				"name": s.Monitor.Name, "committee": s.Monitor.Committee,
-				"alerts": given(map[string]any{"webhooks": s.Monitor.Alerts}),
+				"alerts": s.alerts(s.Monitor.Alerts),
 			}
 			for _, f := range s.Monitor.fetched() {
 				c[f.key] = f.path()
@@ -87,6 +91,25 @@ var programs = []*program{
 		create: []string{"relaymon", "init", "--config", "FILE"},
 		public: []string{"relaymon", "keys", "--json", "--config", "/etc/relaymon/relaymon.yaml"},
 	},
+}
+
+// alerts is who a program tells of alerts, with webhooks that are its own. Here, and
+// nowhere else, stand the addresses with their secrets.
+func (s Settings) alerts(own []alert.URL) map[string]any {
+	a := s.Alerts
+	a.Webhooks = append(slices.Clone(a.Webhooks), own...)
+	if !a.Any() {
+		return nil
+	}
+	c := map[string]any{"quiet": a.Quiet, "digest": a.Digest, "time_zone": a.TimeZone}
+	for key, list := range map[string][]alert.URL{"receivers": a.Receivers, "webhooks": a.Webhooks, "alertmanagers": a.Alertmanagers} {
+		var plain []string
+		for _, u := range list {
+			plain = append(plain, string(u))
+		}
+		c[key] = plain
+	}
+	return given(c)
 }
 
 func (s Settings) acme() map[string]any {
@@ -168,6 +191,15 @@ func (p *program) text(s Settings) ([]byte, error) {
 		return nil, fmt.Errorf("write the configuration of %s: %w", p.name, err)
 	}
 	return append([]byte(head), b...), nil
+}
+
+// perm is the mode of the program's configuration. One with addresses of receivers is not
+// for everybody.
+func (p *program) perm(s Settings) fs.FileMode {
+	if p.wants(s)["alerts"] != nil {
+		return 0o640
+	}
+	return p.mode
 }
 
 // with puts the configuration's path into a command.

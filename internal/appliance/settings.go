@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/cashaddr"
 	"github.com/psf-relay/relay-appliance/internal/config"
 	"github.com/psf-relay/relay-appliance/internal/upgrade"
@@ -51,6 +52,7 @@ type Settings struct {
 	Month        string           `yaml:"month"`
 	Payout       string           `yaml:"payout"`
 	Monitor      MonitorSettings  `yaml:"monitor"`
+	Alerts       alert.Config     `yaml:"alerts"`
 	Firewall     string           `yaml:"firewall"`
 	Updates      upgrade.Settings `yaml:"updates"`
 	Restore      Restore          `yaml:"restore"`
@@ -73,12 +75,12 @@ type Announce struct {
 
 // MonitorSettings concern the monitor only.
 type MonitorSettings struct {
-	Name      string   `yaml:"name"`
-	Roster    string   `yaml:"roster"`
-	Committee string   `yaml:"committee"`
-	Rules     string   `yaml:"rules"`
-	Releases  string   `yaml:"releases"`
-	Alerts    []string `yaml:"alerts"`
+	Name      string      `yaml:"name"`
+	Roster    string      `yaml:"roster"`
+	Committee string      `yaml:"committee"`
+	Rules     string      `yaml:"rules"`
+	Releases  string      `yaml:"releases"`
+	Alerts    []alert.URL `yaml:"alerts"`
 }
 
 // DefaultSettings is what default.yaml says.
@@ -102,7 +104,8 @@ func ParseSettings(name string, data []byte) (Settings, error) {
 	var faults []error
 	for _, f := range s.faults() {
 		where := name
-		if line := lines[f.key]; line > 0 {
+		key, _, _ := strings.Cut(f.key, "[")
+		if line := lines[key]; line > 0 {
 			where = fmt.Sprintf("%s:%d", name, line)
 		}
 		faults = append(faults, fmt.Errorf("%s: %w", where, f))
@@ -171,10 +174,12 @@ func (s Settings) faults() (faults []*fault) {
 	}
 	want(slices.Contains([]string{"auto", "off"}, s.Firewall), "firewall", "want auto or off, not %q", s.Firewall)
 	faults = slices.Concat(faults, s.Monitor.faults(s.Role), s.Restore.faults(), s.Backup.faults())
-	if joined, ok := s.updates().Validate().(interface{ Unwrap() []error }); ok {
-		for _, err := range joined.Unwrap() {
-			key, what, _ := strings.Cut(err.Error(), ": ")
-			want(false, key, "%s", what)
+	for _, err := range []error{s.updates().Validate(), s.Alerts.Validate()} {
+		if joined, ok := err.(interface{ Unwrap() []error }); ok {
+			for _, err := range joined.Unwrap() {
+				key, what, _ := strings.Cut(err.Error(), ": ")
+				want(false, key, "%s", what)
+			}
 		}
 	}
 	for _, p := range programs {
@@ -209,7 +214,7 @@ func (m MonitorSettings) faults(role Role) (faults []*fault) {
 		want(f.value == "" || filepath.IsAbs(f.value) || isURL(f.value, "https"), f.key, "want a path that begins with / or a URL that begins with https://")
 	}
 	for i, a := range m.Alerts {
-		want(isURL(a, "https", "http"), fmt.Sprintf("alerts[%d]", i), "want a URL that begins with https:// or http://")
+		want(isURL(string(a), "https", "http"), fmt.Sprintf("alerts[%d]", i), "want a URL that begins with https:// or http://")
 	}
 	return faults
 }

@@ -76,6 +76,9 @@ func (u UserData) Remarks() (remarks []string) {
 	if s.Restore.From != "" && u.RestoreKey == "" {
 		remarks = append(remarks, fmt.Sprintf("there is no key for the backup: the machine waits until you write it into %s there and run \"relay-appliance first-boot\"", s.Restore.Identity))
 	}
+	if s.Alerts.Any() || len(s.Monitor.Alerts) > 0 {
+		remarks = append(remarks, "the addresses of receivers (alerts) hold passwords and tokens, and your provider keeps this file: take a mail account and tokens that are for this alone")
+	}
 	return remarks
 }
 

@@ -25,12 +25,21 @@ func Create(path string, data []byte, perm fs.FileMode) error {
 	return CreateFrom(path, bytes.NewReader(data), perm)
 }
 
-// Replace writes a file, or puts a new one in place of the old one at once.
+// Replace writes a file, or puts a new one in place of the old one at once. Whatever the
+// mode of the old one, the new one has perm.
 func Replace(path string, data []byte, perm fs.FileMode) error {
 	dir := filepath.Dir(path)
 	// Beside the file, and never in the folder for temporary files of all, which the
 	// library prefers: what a crash leaves is then found and swept with the state.
-	if err := renameio.WriteFile(path, data, perm, renameio.WithTempDir(dir), renameio.WithStaticPermissions(perm)); err != nil {
+	t, err := renameio.NewPendingFile(path, renameio.WithTempDir(dir), renameio.WithStaticPermissions(perm))
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	defer t.Cleanup()
+	if _, err = t.Write(data); err == nil {
+		err = t.CloseAtomicallyReplace()
+	}
+	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
 	}
 	return SyncDir(dir)

@@ -62,6 +62,11 @@ func TestReplace(t *testing.T) {
 		}
 		wantFile(t, path, s, 0o644)
 	}
+	// A secret that gets into the file is not for those who could read it before.
+	if err := Replace(path, []byte("three"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wantFile(t, path, "three", 0o600)
 	wantNames(t, filepath.Dir(path), "state")
 }
 

@@ -69,7 +69,7 @@ var mayImport = map[string][]string{
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
 	// It writes user-data for an appliance, checked as that will check it.
-	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/cli", "internal/buildinfo", "internal/appliance"},
+	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
 	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
@@ -89,11 +89,12 @@ var mayImport = map[string][]string{
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
 	"internal/alert":               {"internal/buildinfo", "internal/download", "internal/durable"},
+	"internal/alert/alertcmd":      {"internal/alert", "internal/cli"},
 	"internal/agefile":             {"internal/cli", "internal/durable"},
 	"internal/bls":                 {},
 	"internal/bounded":             {},
@@ -131,9 +132,9 @@ var mayImport = map[string][]string{
 
 	// What sets a machine up. It runs the programs, and of relay and monitor it knows what
 	// relayd writes of its state.
-	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/arch", "internal/bounded", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade", "internal/publicip"},
+	"internal/appliance":                     {"relay/status", "internal/agefile", "internal/alert", "internal/arch", "internal/bounded", "internal/cashaddr", "internal/config", "internal/download", "internal/release", "internal/durable", "internal/buildinfo", "internal/upgrade", "internal/publicip"},
 	"internal/appliance/bucket":              {"internal/appliance"},
-	"internal/appliance/cmd/relay-appliance": {"internal/agefile", "internal/appliance", "internal/appliance/bucket", "internal/upgrade", "internal/cli"},
+	"internal/appliance/cmd/relay-appliance": {"internal/agefile", "internal/alert/alertcmd", "internal/appliance", "internal/appliance/bucket", "internal/upgrade", "internal/cli"},
 
 	// What starts or tests the whole.
 	"internal/pebble":        {},
@@ -284,6 +285,7 @@ var reserved = []struct {
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"filippo.io/age/...", []string{"internal/agefile"}, "files are encrypted in one way"},
 	{"github.com/minio/minio-go/v7/...", []string{"internal/appliance/bucket"}, "relayd, which knows the appliance's settings, is not to link it"},
+	{"github.com/nicholas-fedor/shoutrrr/...", []string{"internal/alert"}, "its errors and logs hold secrets, and one place keeps them in"},
 	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
 	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }

@@ -29,6 +29,7 @@ type grammar struct {
 	Mirror       mirrorCmd       `cmd:"" help:"Follow another monitor's log: copy it, and check every part of it."`
 	Backup       backupCmd       `cmd:"" help:"Write the evidence log and its keys into a file, also while the monitor runs."`
 	Restore      restoreCmd      `cmd:"" help:"Make the evidence log of a backup."`
+	Alert        alertCmd        `cmd:"" help:"Look whether alerts arrive."`
 	Keys         keysCmd         `cmd:"" help:"Print the public keys that the committee enters in its roster."`
 	Roster       rosterCmd       `cmd:"" help:"Keep the committee's roster: its key, relays' statements, signatures."`
 	Config       configCmd       `cmd:"" help:"Check a configuration, or print the defaults with their description."`

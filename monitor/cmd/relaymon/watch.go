@@ -34,20 +34,15 @@ func (c *initCmd) Run(out *cli.IO) error {
 type runCmd struct{ configFlag }
 
 func (c *runCmd) Run(ctx context.Context, out *cli.IO) error {
-	m, err := c.open(out)
+	cfg, err := c.load()
 	if err != nil {
 		return err
 	}
-	return errors.Join(m.Run(ctx), m.Close())
-}
-
-func (f configFlag) open(out *cli.IO) (*monitor.Monitor, error) {
-	cfg, err := f.load()
-	if err != nil {
-		return nil, err
+	log := logger(cfg, out.Stderr)
+	if err := cfg.Alerts.CheckFile(c.Config); err != nil {
+		log.Warn(err.Error())
 	}
-	m, err := monitor.Open(cfg, logger(cfg, out.Stderr))
-	return m, durable.Denied(cfg.DataDir, err)
+	return monitor.Watch(ctx, cfg, log)
 }
 
 type onceCmd struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/psf-relay/relay-appliance/internal/agefile"
+	"github.com/psf-relay/relay-appliance/internal/alert/alertcmd"
 	"github.com/psf-relay/relay-appliance/internal/appliance"
 	"github.com/psf-relay/relay-appliance/internal/appliance/bucket"
 	"github.com/psf-relay/relay-appliance/internal/cli"
@@ -26,6 +27,7 @@ type grammar struct {
 	Settings  settingsCmd  `cmd:"" help:"Check the settings, or print the defaults with their description."`
 	Fetch     fetchCmd     `cmd:"" help:"Look for a newer roster and newer rules where the settings name them by URL."`
 	Backup    backupCmd    `cmd:"" help:"Write an encrypted backup of this machine, to where the settings say or into a file."`
+	Alert     alertCmd     `cmd:"" help:"Look whether alerts arrive."`
 	Pages     pagesCmd     `cmd:"" help:"Show the status where one logs in (console, message of the day)."`
 
 	Gate    upgrade.GateCmd    `cmd:"" help:"Judge what became of an update, and take a bad one back."`
@@ -72,6 +74,27 @@ func machine() (*appliance.Machine, error) {
 
 func say(out *cli.IO) func(string, ...any) {
 	return func(format string, args ...any) { fmt.Fprintf(out.Stdout, format+"\n", args...) }
+}
+
+type alertCmd struct {
+	Test alertTestCmd `cmd:"" help:"Send a test message to each receiver of this machine's relay and monitor, and say whether it took it."`
+}
+
+type alertTestCmd struct{ alertcmd.Test }
+
+func (c *alertTestCmd) Run(ctx context.Context, out *cli.IO) error {
+	m, err := machine()
+	if err != nil {
+		return err
+	}
+	all, remarks, err := m.Alerts()
+	if err != nil {
+		return cli.BadInput(err)
+	}
+	for _, r := range remarks {
+		fmt.Fprintf(out.Stderr, "relay-appliance: %v\n", r)
+	}
+	return c.Send(ctx, out, "relay-appliance", appliance.SettingsPath, all)
 }
 
 type fetchCmd struct{}
