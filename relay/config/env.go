@@ -240,6 +240,10 @@ func (o Origin) located(err error) error {
 	}
 	var out []error
 	for _, fault := range joined.Unwrap() {
+		if _, many := fault.(interface{ Unwrap() []error }); many {
+			out = append(out, o.located(fault))
+			continue
+		}
 		key, _, _ := strings.Cut(fault.Error(), ":")
 		key, _, _ = strings.Cut(key, "[")
 		if s, known := o.sources[key]; known {
