@@ -117,7 +117,7 @@ func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
 	r.passed = listen.NewRoom("upstream", bounds, log)
 	r.counted(r.passed.Refusals)
 	r.checkup = doctor.NewCheckup((*subject)(r), r.hostAddrs, log)
-	r.monitors = monitors.New(id.String(), log)
+	r.monitors = monitors.New(id.String(), cfg.Test.CheckupEvery, log)
 	r.monitors.Use(cfg.Monitors)
 	r.alerts = newAlerter(cfg.DataDir, log)
 	if r.banned, err = circuit.OpenBans(cfg.DataDir); err != nil {

@@ -64,7 +64,8 @@ type Test struct {
 	LoopbackCounts bool
 	// These take the place of the times of their names.
 	RetryFirst, CertificateWait, NewcomerTime, StrangerStays, CloseTime time.Duration
-	// CheckupEvery takes the place of all pauses of the checkup.
+	// CheckupEvery takes the place of all pauses of the checkup, and of those between
+	// questions to monitors and looks for alerts.
 	CheckupEvery time.Duration
 }
 

@@ -5,6 +5,7 @@
 package monitors
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -31,7 +32,8 @@ const (
 
 // Monitors asks one monitor after the other. Make it with [New].
 type Monitors struct {
-	relay  string // peer ID
+	relay  string        // peer ID
+	pause  time.Duration // between two; 0: as it should be
 	log    *slog.Logger
 	client *http.Client
 
@@ -39,9 +41,10 @@ type Monitors struct {
 	list []status.Monitor
 }
 
-// New makes one that asks nobody yet, for the relay with this peer ID.
-func New(relay string, log *slog.Logger) *Monitors {
-	return &Monitors{relay: relay, log: log, client: &http.Client{
+// New makes one that asks nobody yet, for the relay with this peer ID. A pause other than
+// 0 is for tests.
+func New(relay string, pause time.Duration, log *slog.Logger) *Monitors {
+	return &Monitors{relay: relay, pause: pause, log: log, client: &http.Client{
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, MaxResponseHeaderBytes: 64 << 10, DisableKeepAlives: true},
 		// The operator said who is asked; a monitor does not say who is asked instead.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -77,6 +80,7 @@ func below(base, path string) string { return strings.TrimSuffix(base, "/") + "/
 func (m *Monitors) Run(ctx context.Context) {
 	for {
 		u, pause := m.next()
+		pause = cmp.Or(m.pause, pause)
 		// At random, so that relays that began together do not ask together.
 		select {
 		case <-ctx.Done():

@@ -35,7 +35,7 @@ func asked(t *testing.T, answer http.HandlerFunc) status.Monitor {
 	t.Helper()
 	s := httptest.NewServer(answer)
 	defer s.Close()
-	m := New(relay, log(t))
+	m := New(relay, 0, log(t))
 	m.Use([]string{s.URL + "/monitor/"})
 	m.ask(t.Context(), s.URL+"/monitor/")
 	return m.Said(time.Now())[0]
@@ -146,7 +146,7 @@ func (n network) RoundTrip(r *http.Request) (*http.Response, error) { return n(r
 // nobody up.
 func TestAskedOneByOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := New(relay, log(t))
+		m := New(relay, 0, log(t))
 		var mu sync.Mutex
 		count, open := map[string]int{}, atomic.Int32{}
 		m.client.Transport = network(func(r *http.Request) (*http.Response, error) {
@@ -201,7 +201,7 @@ func TestOldAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	m := New(relay, log(t))
+	m := New(relay, 0, log(t))
 	m.Use([]string{"https://a.example/monitor/", "https://b.example/monitor"})
 	m.note("https://a.example/monitor/", claim, nil, now)
 	m.note("https://b.example/monitor", claim, nil, now)
