@@ -48,7 +48,7 @@ var unmetAlerts = []unmetAlert{
 	{"wss", "RelayNotReachable", critical, "is not reachable from outside by WSS", patience},
 	{"certificate", "CertificateNotRenewed", critical, "has no good certificate, or did not renew it", patience},
 	{"announcement", "RelayNotHeard", critical, "is not heard in the PSF network", patience},
-	{"names", "AddressIgnored", warning, "has an address that PSF peers pass by", patience},
+	{"names", "AddressIgnored", warning, "has an address that PSF peers ignore", patience},
 	{"software", "RelayOutdated", warning, "runs a version that is too old", patience},
 	{"clock", "ClockWrong", warning, "has a wrong clock", patience},
 	{"disk", "DiskNearlyFull", warning, "has no room on its disk", patience},

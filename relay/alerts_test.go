@@ -261,8 +261,8 @@ func (h *hook) told(what string) bool {
 	return slices.Contains(h.got, what)
 }
 
-// A relay that runs tells its operator, by whom the configuration names after a reload,
-// and shows what its monitor says.
+// A relay that runs tells its operator, after a reload through the new receiver, and shows
+// what its monitor says.
 func TestOperatorIsTold(t *testing.T) {
 	monitor := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, `{"monitor":"m2","peer_id":%q,"count":{"month":"2026-11","up":440,"required":600,"needed":160,"spare":104,"remaining":264}}`, filepath.Base(r.URL.Path))
@@ -281,8 +281,8 @@ func TestOperatorIsTold(t *testing.T) {
 	relaytest.Must(t, maintenance.Write(c.Maintenance, maintenance.Notice{Held: []maintenance.Held{{Package: "relayd", Version: "1.3.0", Since: time.Now(), Why: "it did not relay"}}}))
 	r := start(t, c)
 	relaytest.Eventually(t, "the first receiver is told", func() bool { return first.told("UpdateTakenBack firing") })
-	if _, ok := metricsOf(t, c.Metrics.Listen)["relayd_alerts"]; !ok {
-		t.Error("relayd_alerts is not served")
+	if _, ok := metricsOf(t, c.Metrics.Listen)["relayd_alerts_holding"]; !ok {
+		t.Error("relayd_alerts_holding is not served")
 	}
 
 	next := c
@@ -296,7 +296,7 @@ func TestOperatorIsTold(t *testing.T) {
 	relaytest.Must(t, os.Remove(c.Maintenance))
 	relaytest.Eventually(t, "and of its end", func() bool { return second.told("UpdateTakenBack resolved") })
 	if first.told("UpdateTakenBack resolved") {
-		t.Error("who is no receiver any more was told")
+		t.Error("the receiver of before the reload was told, too")
 	}
 	relaytest.Eventually(t, "the monitor's claim is shown", func() bool {
 		return strings.Contains(visit(t, r.Relay, "/").Body.String(), "m2, "+strings.TrimPrefix(monitor.URL, "http://")+"<p>440 of 600 hours up in 2026-11;")

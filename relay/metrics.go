@@ -58,7 +58,7 @@ var (
 	descMeasured     = desc("psf_measured_seconds", "When a PSF peer last measured the relay, as Unix time; 0: not yet.")
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
 	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
-	descAlerts       = desc("alerts", "Alerts that hold; absent where nobody is to be told.")
+	descAlerts       = desc("alerts_holding", "Alerts that hold; absent where nobody is to be told.")
 	descWaiting      = desc("alerts_waiting", "Alerts, and their ends, that some receiver was not told of yet.")
 	allDescs         = []*prometheus.Desc{
 		descBuild, descReservations, descReserveMax, descCircuits, descRefused, descEnded, descTurnedAway, descMonth, descBudget, descExpiry, descReady, descStarted,

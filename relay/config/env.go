@@ -278,7 +278,7 @@ func (o Origin) Values() []Value {
 func (o Origin) walk(v reflect.Value, prefix string, out *[]Value) {
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("yaml")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue // not the operator's
 		}
 		key, field := prefix+name, v.Field(i)
