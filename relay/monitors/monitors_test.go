@@ -95,8 +95,10 @@ func TestBadAnswers(t *testing.T) {
 		"a wrong number": {says(strings.Replace(whole, `"up":440`, `"up":9000000000000000000`, 1)), "where hours are counted"},
 		"a wrong hour":   {says(strings.Replace(whole, `2026-11-02T00"`, `yesterday"`, 1)), "no count of a relay's month"},
 		"ten megabytes":  {says(strings.Repeat(" ", 10<<20) + whole), "more than 1048576 bytes"},
-		"elsewhere":      {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound) }, "the server answers 302 Found"},
-		"an error":       {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }, "the server answers 500"},
+		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
+		}, "the server answers 302 Found"},
+		"an error": {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusInternalServerError) }, "the server answers 500"},
 	} {
 		got := asked(t, c.answer)
 		if got.Claim != nil || !strings.Contains(got.Error, c.want) {
