@@ -24,8 +24,8 @@ import (
 
 // A backup is a tar archive (gzip, whose checksum shows damage) of the data
 // folder's files: the identity, the certificates with the account at the CA, the
-// key for private messages, the counters, the ban list. Its first entry says what
-// it is.
+// key for private messages, the counters, the ban list, what alerts were sent. Its first
+// entry says what it is.
 const (
 	backupHead   = "relayd-backup.json"
 	backupFormat = 1

@@ -13,6 +13,7 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
 	"github.com/psf-relay/relay-appliance/internal/pebble"
 	"github.com/psf-relay/relay-appliance/relay/config"
@@ -103,6 +104,7 @@ func TestMonitoringNamesWhatIsServed(t *testing.T) {
 	c, ca := withDomain(t, relaytest.LabConfig(t), pebble.Options{})
 	c = metricsPort(t, c)
 	c.Limits.ReservationsPerIP = 1
+	c.Alerts.Webhooks = []alert.URL{"http://127.0.0.1:1/"}
 	c.Maintenance = filepath.Join(t.TempDir(), "maintenance.json")
 	held := maintenance.Held{Package: "relayd", Version: "1.3.0", Since: time.Now()}
 	if err := maintenance.Write(c.Maintenance, maintenance.Notice{Held: []maintenance.Held{held, held}}); err != nil {

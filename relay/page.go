@@ -99,6 +99,10 @@ func (r *Relay) Status() status.Status {
 		s.Healthy = s.Healthy && !s.PSF.Lost
 	}
 	r.checkup.AddTo(&s, cfg, time.Now())
+	s.Monitors = r.monitors.Said(time.Now())
+	if _, fault := r.alerts.state(); fault != "" {
+		s.Warnings = append(s.Warnings, fault)
+	}
 	switch n, err := maintenance.Read(cfg.Maintenance, time.Now()); {
 	case err != nil:
 		s.Warnings = append(s.Warnings, err.Error())
@@ -114,6 +118,8 @@ var statusHTML string
 var statusPage = template.Must(template.New("status").Funcs(template.FuncMap{
 	"bytes":   func(n int64) string { return config.Bytes(n).Short() },
 	"ago":     func(t time.Time) string { return doctor.Ago(time.Now(), t) },
+	"hour":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:00 MST") },
+	"half":    func(n int) int { return n / 2 },
 	"date":    func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") },
 	"contact": contactURL,
 }).Parse(statusHTML))

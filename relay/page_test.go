@@ -129,6 +129,41 @@ func TestStatusPageTellsAll(t *testing.T) {
 	}
 }
 
+// What monitors say is text, whatever they say, and loads nothing.
+func TestStatusPageOfMonitors(t *testing.T) {
+	now := time.Now()
+	const bad = `"><script>alert(1)</script>`
+	s := &status.Status{Name: "alice", Monitors: []status.Monitor{
+		{URL: "https://a.example/monitor/", Page: "https://a.example/monitor/relay/12D3KooW", Asked: now, Answered: now.Add(-5 * time.Minute), Claim: &status.Claim{
+			Name: bad, Month: "2026-11", Up: 440, Required: 600, Needed: 160, Slack: 120, Used: 80, Left: 40, UsedPercent: 66, RunsOut: now.Add(time.Hour),
+			Costly:   []status.Costly{{From: now.Add(-5 * time.Hour), Until: now, Hours: 5, Why: bad}},
+			Warnings: []status.MonitorWarning{{Name: "SlackHalfUsed", Severity: "warning", Words: bad}},
+		}},
+		{URL: "http://127.0.0.1:8420/", Asked: now, Answered: now, NotEnrolled: true, Error: "it does not know this relay"},
+		{URL: "https://lost.example/monitor/", Asked: now, Claim: &status.Claim{Name: "m3", Month: "2026-11", Up: 40, Required: 600, Needed: 560, Left: -3}},
+		{URL: "https://new.example/monitor/"},
+	}}
+	var b strings.Builder
+	if err := statusPage.Execute(&b, s); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"What its monitors say", `<b class="bad">440 h up</b>`, `<a href="https://a.example/monitor/relay/12D3KooW"`, "440 of 600 hours up in 2026-11; 160 more are needed, 40 may still be lost",
+		`<meter max="120" high="60" value="80">66 %</meter>`, "they are used up on ", "answered 5 min ago", `<p class="bad">warning: &#34;&gt;&lt;script&gt;`, "5 h lost from ",
+		`<b class="open">? unknown</b><div>127.0.0.1:8420<p>it does not know this relay`, "3 too many are lost", "not asked yet",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if n := strings.Count(b.String(), "<script>"); n != 1 || strings.Contains(b.String(), "style=") || strings.Contains(b.String(), "ZgotmplZ") {
+		t.Errorf("got %d scripts, want the page's own alone, and no style of others", n)
+	}
+	if t.Failed() {
+		t.Log(b.String())
+	}
+}
+
 // The status names no peer, nor where one is.
 func TestStatusNamesNoPeer(t *testing.T) {
 	c := relaytest.LabConfig(t)

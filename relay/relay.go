@@ -8,8 +8,9 @@
 //
 // It puts rooms together: circuit decides who may reserve and relay, and how much; config
 // is what the operator wants and the machine carries; doctor finds out what the bounty's
-// requirements come to here; refusal and status are their words. Here are the host with its
-// listeners and bounds, the certificate, the PSF network, and the pages.
+// requirements come to here; monitors asks what others see of the relay; refusal and status
+// are their words. Here are the host with its listeners and bounds, the certificate, the PSF
+// network, the pages, and what the operator is told (alerts.go).
 package relay
 
 import (
@@ -40,6 +41,7 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/circuit"
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/doctor"
+	"github.com/psf-relay/relay-appliance/relay/monitors"
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
@@ -70,8 +72,10 @@ type Relay struct {
 
 	passed *listen.Room // requests that are passed on to http_upstream
 
-	checkup *doctor.Checkup
-	tally   *refusal.Tally
+	checkup  *doctor.Checkup
+	monitors *monitors.Monitors
+	alerts   *alerter
+	tally    *refusal.Tally
 
 	mu       sync.Mutex
 	cfg      config.Config // but for what Reload changes, as it was at the start
@@ -113,6 +117,9 @@ func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
 	r.passed = listen.NewRoom("upstream", bounds, log)
 	r.counted(r.passed.Refusals)
 	r.checkup = doctor.NewCheckup((*subject)(r), r.hostAddrs, log)
+	r.monitors = monitors.New(id.String(), cfg.Test.CheckupEvery, log)
+	r.monitors.Use(cfg.Monitors)
+	r.alerts = newAlerter(cfg.DataDir, log)
 	if r.banned, err = circuit.OpenBans(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -264,6 +271,8 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	wg.Go(func() { service.GuardMemory(ctx) })
 	wg.Go(func() { h.ConnManager().(*trimmer).trim(ctx, h, service.Member, r.tally) })
 	r.checkup.Begin(ctx, h, &wg)
+	wg.Go(func() { r.monitors.Run(ctx) })
+	wg.Go(func() { r.alerts.run(ctx, r.config, r.Status) })
 	// Status takes every lock that serving needs.
 	wg.Go(func() { systemd.Watchdog(ctx, r.log, func() bool { return r.Status().Healthy }) })
 	leave, announce, err := r.joinPSF(ctx, cfg, h, service, &wg)

@@ -11,9 +11,10 @@ import (
 )
 
 // Reload puts a new configuration into force as far as that goes without a
-// restart: the name, the abuse contact, and the limits on what is given. The ban
-// list and the operator's certificate need no reload, they are looked at all the
-// time. It returns the keys that changed and need a restart.
+// restart: the name, the abuse contact, the limits on what is given, the monitors that
+// are asked, and who is told of alerts. The ban list and the operator's certificate need
+// no reload, they are looked at all the time. It returns the keys that changed and need a
+// restart.
 func (r *Relay) Reload(cfg config.Config) (restart []string, err error) {
 	systemd.Reloading(r.log)
 	defer systemd.Ready(r.log)
@@ -24,6 +25,8 @@ func (r *Relay) Reload(cfg config.Config) (restart []string, err error) {
 	r.mu.Lock()
 	next, g := r.cfg, r.service
 	next.Name, next.AbuseContact, next.Log = cfg.Name, cfg.AbuseContact, cfg.Log
+	told := !reflect.DeepEqual(next.Alerts, cfg.Alerts)
+	next.Monitors, next.Alerts = cfg.Monitors, cfg.Alerts
 	keep := next.Limits
 	next.Limits = cfg.Limits
 	next.Limits.CircuitsPerPeer, next.Limits.Buffer = keep.CircuitsPerPeer, keep.Buffer
@@ -32,6 +35,10 @@ func (r *Relay) Reload(cfg config.Config) (restart []string, err error) {
 	r.cfg = next
 	r.mu.Unlock()
 	r.budget.Change(next.Limits)
+	r.monitors.Use(next.Monitors)
+	if told {
+		r.alerts.change()
+	}
 	if g != nil {
 		g.Change(next.Limits)
 	}

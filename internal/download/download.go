@@ -36,7 +36,11 @@ func get(ctx context.Context, client *http.Client, address, agent string, most i
 		return nil, err
 	}
 	defer res.Body.Close()
-	if res.StatusCode != http.StatusOK {
+	switch res.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return nil, ErrNotFound
+	default:
 		return nil, fmt.Errorf("the server answers %s", Status(res))
 	}
 	b, err := io.ReadAll(io.LimitReader(res.Body, most+1))
@@ -50,6 +54,9 @@ func get(ctx context.Context, client *http.Client, address, agent string, most i
 	}
 	return b, nil
 }
+
+// ErrNotFound says that the server has answered, and has no such document.
+var ErrNotFound = errors.New("the server answers 404 Not Found")
 
 // Status is a server's answer in the words of the standard (RFC 9110): its own could steer
 // a terminal.

@@ -473,9 +473,9 @@ func (b *Budget) tend(now time.Time) (data []byte, used int64, err error) {
 	}
 	used = b.used.Load()
 	budget := b.monthMax.Load()
-	if !b.warned && budget > 0 && used >= budget/10*8 {
+	if !b.warned && budget > 0 && used >= budget/100*status.NearlySpent {
 		b.warned = true
-		b.log.Warn("80 % of the month's transfer budget is used; when it is spent, new reservations and circuits are refused until the month ends",
+		b.log.Warn(fmt.Sprintf("%d %% of the month's transfer budget is used; when it is spent, new reservations and circuits are refused until the month ends", status.NearlySpent),
 			"used", config.Bytes(used).String(), "budget", config.Bytes(budget).String())
 	}
 	if used == b.saved && !b.stale {

@@ -22,6 +22,7 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	ma "github.com/multiformats/go-multiaddr"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/config"
 )
 
@@ -33,22 +34,24 @@ var DefaultYAML []byte
 // Config is what an operator may decide. Its fields are described in
 // default.yaml, which also holds their defaults.
 type Config struct {
-	Name         string   `yaml:"name"`
-	DataDir      string   `yaml:"data_dir"`
-	Domain       string   `yaml:"domain"`
-	AbuseContact string   `yaml:"abuse_contact"`
-	Listen       Listen   `yaml:"listen"`
-	Announce     Announce `yaml:"announce"`
-	ACME         ACME     `yaml:"acme"`
-	TLS          TLS      `yaml:"tls"`
-	Network      Network  `yaml:"network"`
-	PSF          PSF      `yaml:"psf"`
-	Limits       Limits   `yaml:"limits"`
-	Metrics      Metrics  `yaml:"metrics"`
-	HTTPUpstream string   `yaml:"http_upstream"`
-	Maintenance  string   `yaml:"maintenance"`
-	Updates      string   `yaml:"updates"`
-	Log          Log      `yaml:"log"`
+	Name         string       `yaml:"name"`
+	DataDir      string       `yaml:"data_dir"`
+	Domain       string       `yaml:"domain"`
+	AbuseContact string       `yaml:"abuse_contact"`
+	Listen       Listen       `yaml:"listen"`
+	Announce     Announce     `yaml:"announce"`
+	ACME         ACME         `yaml:"acme"`
+	TLS          TLS          `yaml:"tls"`
+	Network      Network      `yaml:"network"`
+	PSF          PSF          `yaml:"psf"`
+	Limits       Limits       `yaml:"limits"`
+	Metrics      Metrics      `yaml:"metrics"`
+	HTTPUpstream string       `yaml:"http_upstream"`
+	Maintenance  string       `yaml:"maintenance"`
+	Updates      string       `yaml:"updates"`
+	Monitors     []string     `yaml:"monitors"`
+	Alerts       alert.Config `yaml:"alerts"`
+	Log          Log          `yaml:"log"`
 
 	// Test is set by tests only.
 	Test Test `yaml:"-"`
@@ -61,7 +64,8 @@ type Test struct {
 	LoopbackCounts bool
 	// These take the place of the times of their names.
 	RetryFirst, CertificateWait, NewcomerTime, StrangerStays, CloseTime time.Duration
-	// CheckupEvery takes the place of all pauses of the checkup.
+	// CheckupEvery takes the place of all pauses of the checkup, and of those between
+	// questions to monitors and looks for alerts.
 	CheckupEvery time.Duration
 }
 
@@ -241,10 +245,41 @@ func (c Config) Validate() error {
 		}
 	}
 	faults = append(faults, c.Limits.validate()...)
+	faults = append(faults, checkMonitors(c.Monitors)...)
+	if err := c.Alerts.Validate(); err != nil {
+		faults = append(faults, err)
+	}
 	if f := c.Log.Format; f != "text" && f != "json" {
 		fault("log.format: want text or json, not %q", f)
 	}
 	return errors.Join(faults...)
+}
+
+// maxMonitors is more than a committee has.
+const maxMonitors = 16
+
+// checkMonitors says which addresses cannot be those of monitors' status pages.
+func checkMonitors(list []string) (faults []error) {
+	if len(list) > maxMonitors {
+		faults = append(faults, fmt.Errorf("monitors: %d addresses, want at most %d", len(list), maxMonitors))
+	}
+	for i, s := range list {
+		u, err := url.Parse(s)
+		switch {
+		case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || len(s) > 200 ||
+			u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
+			// Not what was given: it may hold a password.
+			faults = append(faults, fmt.Errorf("monitors[%d]: want the address of a monitor's status page such as https://relay2.example.org/monitor/ (http:// on this machine alone), without a user and without ? or #", i))
+		case slices.Contains(list[:i], s):
+			faults = append(faults, fmt.Errorf("monitors[%d]: %s stands there twice", i, s))
+		}
+	}
+	return faults
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.IsLoopback()
 }
 
 // Below these a monitor does not get through its look at the relay. It keeps one

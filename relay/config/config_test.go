@@ -92,11 +92,19 @@ func TestValidateNamesEveryFault(t *testing.T) {
 		"limits.ip_day":              `limits: {ip_day: 1B}`,
 		"metrics.listen":             `metrics: {listen: here}`,
 		"log.format":                 `log: {format: xml}`,
+		"alerts.webhooks[0]":         `alerts: {webhooks: [x]}`,
+		"monitors[0]: want":          `monitors: ["http://relay2.example.org/monitor/"]`,
+		"monitors[1]: want":          `monitors: ["https://a.example/", "https://user:secret@b.example/"]`,
+		"monitors[2]: want":          `monitors: ["http://127.0.0.1:1/", "http://[::1]/", "https://c.example/?token=secret"]`,
+		"monitors[1]: https://a":     `monitors: ["https://a.example/", "https://a.example/"]`,
+		"monitors: 17":               `monitors: [` + strings.Repeat(`"https://a.example/",`, 17) + `]`,
 	} {
 		c := DefaultConfig()
 		must(t, config.Decode("x.yaml", []byte(text), &c))
 		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: got %v", text, err)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: a secret stands in %v", text, err)
 		}
 	}
 }

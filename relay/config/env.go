@@ -240,6 +240,10 @@ func (o Origin) located(err error) error {
 	}
 	var out []error
 	for _, fault := range joined.Unwrap() {
+		if _, many := fault.(interface{ Unwrap() []error }); many {
+			out = append(out, o.located(fault))
+			continue
+		}
 		key, _, _ := strings.Cut(fault.Error(), ":")
 		key, _, _ = strings.Cut(key, "[")
 		if s, known := o.sources[key]; known {
@@ -274,7 +278,7 @@ func (o Origin) Values() []Value {
 func (o Origin) walk(v reflect.Value, prefix string, out *[]Value) {
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Tag.Get("yaml")
-		if name == "" {
+		if name == "" || name == "-" {
 			continue // not the operator's
 		}
 		key, field := prefix+name, v.Field(i)

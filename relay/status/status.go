@@ -38,6 +38,8 @@ type Status struct {
 	Proxied      *Proxied      `json:"proxied,omitempty"`  // nil: nothing hides the peers' addresses
 	Reach        []Reach       `json:"reach,omitempty"`
 	Requirements []Requirement `json:"requirements,omitempty"`
+	// What the monitors say of it that the operator named.
+	Monitors []Monitor `json:"monitors,omitempty"`
 }
 
 // Serving is the light on top of the status page: a relay that offers reservations
@@ -94,6 +96,9 @@ type Traffic struct {
 	// StoreError says why the count cannot be written.
 	StoreError string `json:"store_error,omitempty"`
 }
+
+// NearlySpent is the part of the budget in percent at which the operator is warned.
+const NearlySpent = 80
 
 // Percent is how much of the budget is used.
 func (t Traffic) Percent() int {

@@ -27,7 +27,7 @@ It asks the relay that runs (on metrics.listen, else on its WSS port) and looks 
 
 "met" needs evidence of that very thing: what comes in over IPv6 shows nothing of IPv4, which the bounty asks for, and what others have shown counts for 24 hours. Without it the outcome is "unknown".
 
-What the monitors judge from outside, the uptime and the region, stays unknown here. "relaymon probe" on another machine is the second opinion.
+What the monitors judge from outside, the uptime and the region, stays unknown here; what those say that stand in the configuration (monitors) is passed on below the requirements, as their claim. "relaymon probe" on another machine is the second opinion.
 
 Exit code 0: nothing is unmet; 1: something is; 2: the configuration is at fault.`
 }
@@ -62,6 +62,11 @@ func printDiagnosis(w io.Writer, d status.Diagnosis) error {
 		fmt.Fprintf(w, "%-8s %s\n         %s\n", r.Outcome, r.Title, r.Found)
 		if r.Cure != "" {
 			fmt.Fprintf(w, "         -> %s\n", r.Cure)
+		}
+	}
+	if d.Status != nil {
+		for _, m := range d.Status.Monitors {
+			fmt.Fprintf(w, "monitor  %s\n         %s\n", m.Host(), m.Words())
 		}
 	}
 	_, err := fmt.Fprintf(w, "\n%d met, %d not met, %d unknown\n", d.Met, d.NotMet, d.Unknown)

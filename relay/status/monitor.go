@@ -1,0 +1,81 @@
+package status
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Monitor is what the status page of one monitor says of this relay. A monitor is a
+// stranger to the relay: what it says is its claim, shown and passed on as such.
+type Monitor struct {
+	URL      string    `json:"url"`               // its status page, as the operator configured it
+	Page     string    `json:"page,omitempty"`    // what it shows of this relay; empty: not for others to see
+	Asked    time.Time `json:"asked,omitzero"`    // last; zero: not yet
+	Answered time.Time `json:"answered,omitzero"` // last, also if it does not know the relay
+	Error    string    `json:"error,omitempty"`   // why nothing is known from it; empty: all is well
+	// NotEnrolled says that it answers, and does not know the relay.
+	NotEnrolled bool `json:"not_enrolled,omitempty"`
+	*Claim           // nil: nothing is known that is not too old
+}
+
+// Claim is what a monitor counts of the running month, in hours, and what it warns of.
+type Claim struct {
+	Name     string `json:"monitor"`
+	Network  string `json:"network"`
+	Month    string `json:"month"`
+	Up       int    `json:"up"`
+	Down     int    `json:"down"`
+	Unknown  int    `json:"unknown"`
+	Required int    `json:"required"`
+	Needed   int    `json:"needed"` // must still be up
+	// Slack is how many hours the relay could lose in the month and reach Required all
+	// the same; Used of them are lost, and Left may still be, below 0: too many are lost.
+	Slack       int              `json:"slack"`
+	Used        int              `json:"used"`
+	Left        int              `json:"left"`
+	UsedPercent int              `json:"used_percent"`
+	RunsOut     time.Time        `json:"runs_out,omitzero"` // if it goes on like this; zero: not in this month
+	Costly      []Costly         `json:"costly,omitempty"`  // the times that cost most hours
+	Warnings    []MonitorWarning `json:"warnings,omitempty"`
+}
+
+// Costly is a time in which hours were lost.
+type Costly struct {
+	From  time.Time `json:"from"`
+	Until time.Time `json:"until"`
+	Hours int       `json:"hours"`
+	Why   string    `json:"why"`
+}
+
+// MonitorWarning is something that a monitor warns of.
+type MonitorWarning struct {
+	Name     string `json:"name"`     // of a form that can name an alert
+	Severity string `json:"severity"` // critical or warning
+	Words    string `json:"words"`
+}
+
+// Host is where the monitor's page is, for people.
+func (m Monitor) Host() string {
+	_, rest, _ := strings.Cut(m.URL, "://")
+	host, _, _ := strings.Cut(rest, "/")
+	return host
+}
+
+// Words say in a line how the month stands by this monitor.
+func (m Monitor) Words() string {
+	c := m.Claim
+	switch {
+	case c == nil && m.Asked.IsZero():
+		return "not asked yet"
+	case c == nil && m.Error == "":
+		return "nothing is known from it"
+	case c == nil:
+		return m.Error
+	case c.Left < 0:
+		return fmt.Sprintf("%d of %d hours up in %s; they cannot be reached any more, %d too many are lost", c.Up, c.Required, c.Month, -c.Left)
+	case c.Needed == 0:
+		return fmt.Sprintf("%d of %d hours up in %s: reached", c.Up, c.Required, c.Month)
+	}
+	return fmt.Sprintf("%d of %d hours up in %s; %d more are needed, %d may still be lost", c.Up, c.Required, c.Month, c.Needed, c.Left)
+}
