@@ -240,7 +240,7 @@ func TestDiscoverListsRelaysOnly(t *testing.T) {
 // Where an announcement does not say where the relay is found, its multiaddrs do:
 // the first public address, and the port of a secure websocket that is not 443.
 func TestClaimByMultiaddrs(t *testing.T) {
-	h, _ := startRelay(t)
+	h := startRelay(t, nil, "/ip4/127.0.0.1/tcp/0")
 	id := h.ID().String()
 	d := discovery{network: evidence.PSF, roster: &bounty.Roster{Relays: []bounty.Relay{{PeerID: id}}}}
 	got := d.claim(coord.Heard{At: time.Now(), Announcement: coord.Announcement{PeerID: h.ID(), IsCircuitRelay: true, Multiaddrs: []string{
