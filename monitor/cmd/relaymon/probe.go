@@ -198,7 +198,7 @@ func inJSON(a evidence.Attempt) resultJSON {
 	r := resultJSON{
 		PeerID: a.PeerID, AgentVersion: a.Facts.AgentVersion, Started: a.Started,
 		TCP4Addr: a.TCP4Addr, WSSAddr: a.WSSAddr,
-		Components: map[evidence.Component]componentJSON{}, Facts: a.Facts,
+		Components: map[evidence.Component]componentJSON{}, Rungs: []rungJSON{}, Facts: a.Facts,
 	}
 	for name, c := range a.Results {
 		j := componentJSON{Outcome: c.Outcome, Class: c.Class, DurationMS: millis(c.DurationUS)}
