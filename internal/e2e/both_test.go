@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -116,6 +117,11 @@ func TestRoleBoth(t *testing.T) {
 		if status, body := get(path); status != http.StatusOK || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, and %q is not in %.200s", path, status, want, body)
 		}
+	}
+	// The relay's page is enough to probe it.
+	probed := exec.CommandContext(ctx, filepath.Join(bin, "relaymon"), "probe", "--allow-private", "--ca", h.path("ca.pem"), "--resolve", domain+":"+host.String(), outside)
+	if out, err := probed.CombinedOutput(); err != nil || !strings.Contains(string(out), h.relay.ID().String()) || !strings.Contains(string(out), "level 4") {
+		t.Errorf("relaymon probe %s: %v, want level 4 of %s:\n%s", outside, err, h.relay.ID(), out)
 	}
 	for _, path := range []string{"/metrics", "/probe?target=x", "/monitor/metrics", "/monitor/probe?target=x", "/monitor/..%2fmetrics", "/monitor/%2e%2e/metrics"} {
 		if status, body := get(path); status != http.StatusNotFound {

@@ -85,7 +85,7 @@ var mayImport = map[string][]string{
 	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
 	"monitor/schedule":              {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},
 	"monitor/browser":               {"monitor/evidence", "internal/checkpage", "internal/listen"},
-	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo", "internal/publicip"},
+	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo", "internal/download", "internal/publicip"},
 	"monitor/bundle":                {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure

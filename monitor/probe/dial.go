@@ -143,20 +143,7 @@ func (d dialer) wss(ctx context.Context, t Target) (manet.Conn, error) {
 
 // secured connects to the target's name up to the end of the TLS handshake.
 func (d dialer) secured(ctx context.Context, t Target) (*tls.Conn, error) {
-	ips, err := d.lookup(ctx, t.host(), port(t.WSS))
-	if err != nil {
-		return nil, err
-	}
-	var conn net.Conn
-	for i, ip := range ips {
-		// What time is left is shared by the addresses that are left.
-		within, cancel := context.WithTimeout(ctx, share(ctx, len(ips)-i))
-		conn, err = d.tcp(within, netip.AddrPortFrom(ip, port(t.WSS)))
-		cancel()
-		if err == nil || ctx.Err() != nil {
-			break
-		}
-	}
+	conn, err := d.named(ctx, t)
 	if err != nil {
 		return nil, err
 	}
@@ -166,6 +153,24 @@ func (d dialer) secured(ctx context.Context, t Target) (*tls.Conn, error) {
 		return nil, err
 	}
 	return secured, nil
+}
+
+// named looks the target's name up and connects to one of its addresses.
+func (d dialer) named(ctx context.Context, t Target) (conn net.Conn, err error) {
+	ips, err := d.lookup(ctx, t.host(), port(t.WSS))
+	if err != nil {
+		return nil, err
+	}
+	for i, ip := range ips {
+		// What time is left is shared by the addresses that are left.
+		within, cancel := context.WithTimeout(ctx, share(ctx, len(ips)-i))
+		conn, err = d.tcp(within, netip.AddrPortFrom(ip, port(t.WSS)))
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return conn, err
 }
 
 // share divides the time that ctx has left.
@@ -254,24 +259,9 @@ func (d dialer) upgrade(ctx context.Context, conn net.Conn, host string, port ui
 	if port != 443 {
 		host = net.JoinHostPort(host, strconv.Itoa(int(port)))
 	}
-	used := false
 	ws, resp, err := websocket.Dial(ctx, "wss://"+host+"/", &websocket.DialOptions{
 		HTTPHeader: http.Header{"Origin": {origin}, "User-Agent": {userAgent}},
-		HTTPClient: &http.Client{
-			// A websocket follows no redirect.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			Transport: &http.Transport{
-				DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
-					if used {
-						return nil, errors.New("only one connection is made")
-					}
-					used = true
-					return conn, nil
-				},
-				MaxResponseHeaderBytes: 64 << 10,
-				DisableKeepAlives:      true,
-			},
-		},
+		HTTPClient: clientOver(conn),
 	})
 	if resp != nil {
 		d.facts.HTTPStatus = resp.StatusCode
@@ -285,6 +275,26 @@ func (d dialer) upgrade(ctx context.Context, conn net.Conn, host string, port ui
 		return nil, fail(evidence.NoUpgrade, fmt.Errorf("websocket upgrade: HTTP %s", resp.Status))
 	}
 	return nil, timeoutOr(evidence.UpgradeTimeout, evidence.UpgradeFailed, err)
+}
+
+// clientOver makes one request over conn, which is made already. It follows no redirect,
+// as a websocket does not.
+func clientOver(conn net.Conn) *http.Client {
+	used := false
+	return &http.Client{
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &http.Transport{
+			DialTLSContext: func(context.Context, string, string) (net.Conn, error) {
+				if used {
+					return nil, errors.New("only one connection is made")
+				}
+				used = true
+				return conn, nil
+			},
+			MaxResponseHeaderBytes: 64 << 10,
+			DisableKeepAlives:      true,
+		},
+	}
 }
 
 // wsConn closes without the closing handshake, for which a broken server may let

@@ -13,6 +13,8 @@
 //	circuit   peer B, connected over tcp4, dials A through the relay; 4 KiB echoed
 //	announce  the relay's announcement on the coordination topic: a fact, no vote
 //
+// [Find] reads a relay's addresses from its own page, for those who know its domain only.
+//
 // What went by the relay's name and failed is the relay's failure only if other
 // resolvers say of the name what this machine's says; see [Options.Second].
 //

@@ -29,7 +29,7 @@ type discoverCmd struct {
 	JSON         bool          `xor:"form" help:"Print JSON."`
 	YAML         bool          `name:"yaml" xor:"form" help:"Print entries for the relays of the committee's roster. What cannot be one is a comment."`
 	Wait         time.Duration `default:"130s" help:"How long to listen; relays announce themselves every two minutes."`
-	Via          []string      `placeholder:"ADDR" sep:"none" help:"Listen through this member of the network: /ip4/../tcp/../p2p/ID or /dns4/../tcp/../wss/p2p/ID. Repeatable."`
+	Via          []string      `placeholder:"ADDR" sep:"none" help:"Listen through this member of the network: its domain, if it runs relayd, or /ip4/../tcp/../p2p/ID or /dns4/../tcp/../wss/p2p/ID. Repeatable."`
 	Config       string        `type:"path" placeholder:"FILE" help:"Listen through the relays of this monitor's roster, and say which relays are in it."`
 	CA           string        `name:"ca" placeholder:"FILE" help:"Trust the CA certificates in this PEM file as well."`
 	Resolve      []string      `placeholder:"NAME:ADDR" sep:"none" help:"Take ADDR for NAME instead of asking DNS. Repeatable."`
@@ -70,6 +70,9 @@ func (c *discoverCmd) Run(ctx context.Context, out *cli.IO) error {
 	if err != nil {
 		return cli.BadInput(err)
 	}
+	if err := d.find(ctx); err != nil {
+		return err
+	}
 	listener, err := probe.NewListener(nil, d.opts)
 	if err != nil {
 		return err
@@ -108,6 +111,7 @@ func nothingHeard(wait time.Duration, connected, peers int) error {
 type discovery struct {
 	opts    probe.Options
 	via     []probe.Target
+	domains []probe.Domain // to be asked for their addresses, which join via
 	network evidence.Network
 	roster  *bounty.Roster // nil: there is none
 }
@@ -143,6 +147,12 @@ func (c *discoverCmd) read() (discovery, error) {
 		faults = append(faults, err)
 	}
 	for _, s := range c.Via {
+		if !strings.HasPrefix(s, "/") {
+			domain, err := probe.ParseDomain(s)
+			d.domains = append(d.domains, domain)
+			faults = append(faults, err)
+			continue
+		}
 		t, err := probe.ParseTarget([]string{s})
 		if err == nil {
 			d.add(t)
@@ -152,14 +162,33 @@ func (c *discoverCmd) read() (discovery, error) {
 	for _, t := range d.via {
 		faults = append(faults, d.opts.Check(t))
 	}
+	if len(d.domains) > 0 {
+		faults = append(faults, d.opts.CheckPins())
+	}
 	if c.Wait <= 0 {
 		faults = append(faults, fmt.Errorf("--wait: want a time such as 130s, not %s", c.Wait))
 	}
 	err := errors.Join(faults...)
-	if err == nil && len(d.via) == 0 {
+	if err == nil && len(d.via)+len(d.domains) == 0 {
 		err = errors.New("the roster has no relays yet to listen through: name a member of the network with --via")
 	}
 	return d, err
+}
+
+// find asks the domains for their relays' addresses.
+func (d *discovery) find(ctx context.Context) error {
+	var faults []error
+	for _, domain := range d.domains {
+		found, err := probe.Find(ctx, domain, d.opts)
+		if err == nil && found.Unverified != "" {
+			err = fmt.Errorf("%s: %s (%s): see \"relaymon probe %s\"", found.Page, found.Unverified.Meaning(), found.Unverified, domain)
+		}
+		if err == nil {
+			d.add(found.Target)
+		}
+		faults = append(faults, err)
+	}
+	return errors.Join(faults...)
 }
 
 // through takes over the relays of a monitor's roster.

@@ -240,7 +240,7 @@ func TestDiscoverListsRelaysOnly(t *testing.T) {
 // Where an announcement does not say where the relay is found, its multiaddrs do:
 // the first public address, and the port of a secure websocket that is not 443.
 func TestClaimByMultiaddrs(t *testing.T) {
-	h, _ := startRelay(t)
+	h := startRelay(t, nil, "/ip4/127.0.0.1/tcp/0")
 	id := h.ID().String()
 	d := discovery{network: evidence.PSF, roster: &bounty.Roster{Relays: []bounty.Relay{{PeerID: id}}}}
 	got := d.claim(coord.Heard{At: time.Now(), Announcement: coord.Announcement{PeerID: h.ID(), IsCircuitRelay: true, Multiaddrs: []string{
@@ -256,4 +256,28 @@ func TestClaimByMultiaddrs(t *testing.T) {
 // What was handed in wrong is told at once, and so is that nobody was heard.
 func TestDiscoverScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata/discover"})
+}
+
+// A domain is asked for the addresses of its relay; a page that somebody else may have
+// written says nothing.
+func TestViaDomain(t *testing.T) {
+	ca := newAuthority(t)
+	h := startRelay(t, nil, "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws")
+	addrs := func(wss string) []string { return []string{tcp4Of(h), wss} }
+	for want, until := range map[string]time.Time{"": ca.root.NotAfter, "the certificate has expired (cert-expired)": time.Now().Add(-time.Minute)} {
+		site := startSite(t, ca.leaf(t, until), h, addrs)
+		d, err := (&discoverCmd{Via: []string{site}, Wait: time.Second, AllowPrivate: true, Resolve: []string{"relay.test:127.0.0.1"}}).read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d.opts.ExtraCAs, err = probe.ParseCAs(ca.pem); err != nil {
+			t.Fatal(err)
+		}
+		switch err := d.find(t.Context()); {
+		case want == "" && (err != nil || len(d.via) != 1 || d.via[0].PeerID != h.ID() || d.via[0].TCP4 == nil || d.via[0].WSS == nil):
+			t.Errorf("got %v, %v; want both addresses of %s", d.via, err, h.ID())
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want) || len(d.via) != 0):
+			t.Errorf("got %v, %v; want an error with %q", d.via, err, want)
+		}
+	}
 }

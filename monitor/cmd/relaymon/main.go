@@ -12,7 +12,7 @@ import (
 
 const description = `Watches libp2p relays from outside and writes evidence that cannot be quietly edited.
 
-A quick look at any relay, without any set-up: relaymon probe ADDR...`
+A quick look at any relay, without any set-up: relaymon probe DOMAIN`
 
 type grammar struct {
 	Probe        probeCmd        `cmd:"" help:"Look at one relay now. Needs no configuration; counts nowhere."`

@@ -25,12 +25,15 @@ import (
 const announceWait = 130 * time.Second
 
 type probeCmd struct {
-	JSON         bool     `help:"Print JSON."`
-	Announce     bool     `help:"Wait for the relay's announcement on the coordination topic, too (up to 130 s)."`
-	CA           string   `name:"ca" placeholder:"FILE" help:"Trust the CA certificates in this PEM file as well."`
-	Resolve      []string `placeholder:"NAME:ADDR" sep:"none" help:"Take ADDR for NAME instead of asking DNS (NAME:PORT:ADDR: for this port only). Repeatable."`
-	AllowPrivate bool     `help:"Admit loopback and private addresses. Such a result is never evidence."`
-	Addr         []string `arg:"" help:"The relay's addresses: /ip4/../tcp/../p2p/ID and /dns4/../tcp/../wss/p2p/ID. One of the two may be missing; its component is then skipped."`
+	JSON         bool          `xor:"form" help:"Print JSON; with --watch one object a line."`
+	Explain      bool          `xor:"form,times" help:"Say of every rung what it tests, what its outcome means and which term of the bounty it is about."`
+	Watch        bool          `xor:"times" help:"Try again and again, until Ctrl-C; one line for each try."`
+	Every        time.Duration `placeholder:"1m" help:"With --watch: how often to try, at least every 10s."`
+	Announce     bool          `help:"Wait for the relay's announcement on the coordination topic, too (up to 130 s)."`
+	CA           string        `name:"ca" placeholder:"FILE" help:"Trust the CA certificates in this PEM file as well."`
+	Resolve      []string      `placeholder:"NAME:ADDR" sep:"none" help:"Take ADDR for NAME instead of asking DNS (NAME:PORT:ADDR: for this port only). Repeatable."`
+	AllowPrivate bool          `help:"Admit loopback and private addresses. Such a result is never evidence."`
+	Addr         []string      `arg:"" help:"The relay's domain, such as relay.example.org, or its addresses: /ip4/../tcp/../p2p/ID and /dns4/../tcp/../wss/p2p/ID. One of the two may be missing; its component is then skipped."`
 }
 
 // Help is the long part of `relaymon probe --help`.
@@ -38,24 +41,32 @@ func (probeCmd) Help() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `Climbs the ladder once: %s.
 
-  tcp4      dial the literal IPv4 address; Noise; the peer ID is the one asked for
-  identify  the relay says who it is and answers libp2p pings
-  wss       the name's A record, a certificate that browsers trust, a websocket upgrade with an Origin
-            header, Noise and yamux, the peer ID
-  reserve   a first peer, connected over wss, gets a reservation
-  circuit   a second peer, connected over tcp4, dials the first one through the relay; 4 KiB come back
-  announce  the relay's announcement was heard (with --announce)
+`, strings.Join(probe.Rungs(), ", "))
+	for _, l := range lessons {
+		fmt.Fprintf(&b, "  %-9s %s\n", l.rung, l.tests)
+	}
+	b.WriteString(`
+A domain (NAME, NAME:PORT or https://NAME) is asked for the addresses: relayd gives them to everybody in
+https://NAME/status.json. They are the relay's own claim, and so the ladder tests what the relay claims. A
+certificate that is not valid does not keep the addresses from being read; the rung wss then fails. A relay of
+other software has no such page: give its addresses.
 
 Outcomes are raw: no controls run, so a fault of this machine's own line looks like one of the relay. Only the
 name is looked up at other resolvers, too, when wss fails and it is not pinned.
 
 The component relay has a level: 0 none, 1 reserved, 2 connect answered ok, 3 end-to-end handshake done, 4 bytes echoed.
 
-Exit code: 0 all that was asked for is ok, 1 something is not, 2 usage or bad input.
+With --watch each line has the time (UTC), each component's outcome and time, the latest 30 tries and how many
+of all were ok: + (or ▲) is ok, - (or ▼) is not ok, ? means that this machine could not tell. What to do stands
+below the line when it is new. A domain is asked again after a try that was not ok. All tries reserve under one
+identity, so that they take one place on the relay. "relaymon run" is the watch that counts.
+
+Exit code: 0 all that was asked for is ok, 1 something is not, 2 usage or bad input. With --watch it is that of
+the last try.
 
 Classes, each with what it means and what whoever runs the relay can do:
 
-`, strings.Join(probe.Rungs(), ", "))
+`)
 	for _, c := range evidence.Classes() {
 		fmt.Fprintf(&b, "  %s: %s; %s\n", c, c.Meaning(), c.Advice())
 	}
@@ -64,22 +75,12 @@ Classes, each with what it means and what whoever runs the relay can do:
 
 // Run probes one relay and prints what came of it.
 func (p *probeCmd) Run(ctx context.Context, out *cli.IO) error {
-	target, opts, err := p.read()
+	l, err := p.read()
 	if err != nil {
 		return cli.BadInput(err)
 	}
-	opts.Pace = probe.NewPace(probe.OneOffPace)
-	if p.Announce {
-		listener, err := probe.NewListener(nil, opts)
-		if err != nil {
-			return err
-		}
-		defer listener.Close()
-		listener.Watch([]probe.Target{target})
-		opts.Listener, opts.AnnounceWait = listener, announceWait
-	}
 	if isTerminal(out.Stderr) {
-		opts.OnRung = func(r evidence.Rung) {
+		l.opts.OnRung = func(r evidence.Rung) {
 			if r.Outcome == "" {
 				fmt.Fprintf(out.Stderr, "\r\033[K%s ...", r.Name)
 			} else {
@@ -87,46 +88,50 @@ func (p *probeCmd) Run(ctx context.Context, out *cli.IO) error {
 			}
 		}
 	}
-	attempt := probe.Run(ctx, target, opts)
-	if p.JSON {
-		err = out.JSON(inJSON(attempt))
-	} else {
-		err = printAttempt(out.Stdout, attempt)
+	if p.Watch {
+		return p.watch(ctx, out, l)
+	}
+	t := l.try(ctx)
+	switch {
+	case t.err != nil:
+		return t.err
+	case p.JSON:
+		err = out.JSON(t.inJSON())
+	default:
+		err = t.print(out.Stdout, p.Explain)
 	}
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
-	for _, r := range attempt.Rungs {
-		if r.Outcome != evidence.OK && r.Class != evidence.NotAsked {
-			return cli.Exit(cli.Failed, nil) // what failed stands in the result
-		}
+	if t.outcome() != evidence.OK {
+		return cli.Exit(cli.Failed, nil) // what failed stands in the result
 	}
 	return nil
 }
 
 // read checks all that was handed in, and reports all faults at once.
-func (p *probeCmd) read() (probe.Target, probe.Options, error) {
-	opts := probe.Options{AllowPrivate: p.AllowPrivate, Resolve: map[string]netip.Addr{}}
-	target, err := probe.ParseTarget(p.Addr)
-	faults := []error{err}
+func (p *probeCmd) read() (*look, error) {
+	l := &look{announce: p.Announce, opts: probe.Options{
+		AllowPrivate: p.AllowPrivate, Resolve: map[string]netip.Addr{}, Pace: probe.NewPace(probe.OneOffPace),
+	}}
+	var faults []error
 	for _, s := range p.Resolve {
 		name, ip, err := probe.ParsePin(s)
 		if err == nil {
-			opts.Resolve[name] = ip
+			l.opts.Resolve[name] = ip
 		}
 		faults = append(faults, err)
 	}
-	if opts.Second, err = monitor.DefaultResolvers(); err != nil {
+	var err error
+	if l.opts.Second, err = monitor.DefaultResolvers(); err != nil {
 		faults = append(faults, err)
 	}
 	if p.CA != "" {
-		opts.ExtraCAs, err = readCAs(p.CA)
+		l.opts.ExtraCAs, err = readCAs(p.CA)
 		faults = append(faults, err)
 	}
-	if target.PeerID != "" {
-		faults = append(faults, opts.Check(target))
-	}
-	return target, opts, errors.Join(faults...)
+	faults = append(faults, l.read(p.Addr), p.readTimes())
+	return l, errors.Join(faults...)
 }
 
 func readCAs(name string) ([]*x509.Certificate, error) {
@@ -154,6 +159,8 @@ func isTerminal(w io.Writer) bool {
 // binary fields that only evidence needs.
 type (
 	resultJSON struct {
+		Error        string                               `json:"error,omitempty"`          // why there was nothing to try; with --watch
+		From         *pageJSON                            `json:"addresses_from,omitempty"` // null: they were given
 		PeerID       string                               `json:"peer_id"`
 		AgentVersion string                               `json:"agent_version"`
 		Started      evidence.Time                        `json:"started"`
@@ -162,6 +169,12 @@ type (
 		Components   map[evidence.Component]componentJSON `json:"components"`
 		Rungs        []rungJSON                           `json:"rungs"`
 		Facts        evidence.Facts                       `json:"facts"`
+	}
+	pageJSON struct {
+		URL string `json:"url"`
+		// Unverified is the class of what is wrong with the page's certificate.
+		Unverified evidence.Class `json:"unverified,omitempty"`
+		Missing    []string       `json:"missing,omitempty"`
 	}
 	componentJSON struct {
 		Outcome    evidence.Outcome `json:"outcome"`
@@ -185,7 +198,7 @@ func inJSON(a evidence.Attempt) resultJSON {
 	r := resultJSON{
 		PeerID: a.PeerID, AgentVersion: a.Facts.AgentVersion, Started: a.Started,
 		TCP4Addr: a.TCP4Addr, WSSAddr: a.WSSAddr,
-		Components: map[evidence.Component]componentJSON{}, Facts: a.Facts,
+		Components: map[evidence.Component]componentJSON{}, Rungs: []rungJSON{}, Facts: a.Facts,
 	}
 	for name, c := range a.Results {
 		j := componentJSON{Outcome: c.Outcome, Class: c.Class, DurationMS: millis(c.DurationUS)}
@@ -207,15 +220,12 @@ func millis(us int64) float64 { return float64(us) / 1000 }
 
 // printAttempt writes the ladder as a table, and below it what to do about each rung
 // that was not passed.
-func printAttempt(w io.Writer, a evidence.Attempt) error {
+func printAttempt(w io.Writer, a evidence.Attempt) error { return writeAttempt(w, a, cures) }
+
+// writeAttempt writes the ladder as a table, and below it what tell says.
+func writeAttempt(w io.Writer, a evidence.Attempt, tell func(*strings.Builder, evidence.Attempt)) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "relay %s\n", a.PeerID)
-	for _, addr := range []string{a.TCP4Addr, a.WSSAddr} {
-		if addr != "" {
-			fmt.Fprintf(&b, "  %s\n", strings.TrimSuffix(addr, "/p2p/"+a.PeerID))
-		}
-	}
-	b.WriteString("\n")
+	b.WriteString(addresses(a) + "\n")
 	table := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	for _, r := range a.Rungs {
 		took := ""
@@ -225,12 +235,7 @@ func printAttempt(w io.Writer, a evidence.Attempt) error {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", r.Name, word(r), took, note(a, r))
 	}
 	table.Flush()
-	for _, r := range a.Rungs {
-		if r.Outcome == evidence.OK || r.Outcome == evidence.Skipped {
-			continue
-		}
-		fmt.Fprintf(&b, "\n%s %s: %s\n  seen: %s\n  to do: %s\n", r.Name, word(r), r.Class.Meaning(), r.Detail, r.Class.Advice())
-	}
+	tell(&b, a)
 	if len(a.Facts.Lookups) > 0 {
 		b.WriteString("\nwhat resolvers say of the name:\n")
 		for _, l := range a.Facts.Lookups {
@@ -239,6 +244,26 @@ func printAttempt(w io.Writer, a evidence.Attempt) error {
 	}
 	_, err := io.WriteString(w, trimLines(b.String()))
 	return err
+}
+
+// addresses says what was tried.
+func addresses(a evidence.Attempt) string {
+	text := "relay " + a.PeerID + "\n"
+	for _, addr := range []string{a.TCP4Addr, a.WSSAddr} {
+		if addr != "" {
+			text += "  " + strings.TrimSuffix(addr, "/p2p/"+a.PeerID) + "\n"
+		}
+	}
+	return text
+}
+
+// cures says what to do about each rung that was not passed.
+func cures(b *strings.Builder, a evidence.Attempt) {
+	for _, r := range a.Rungs {
+		if r.Outcome != evidence.OK && r.Outcome != evidence.Skipped {
+			fmt.Fprintf(b, "\n%s %s: %s\n  seen: %s\n  to do: %s\n", r.Name, word(r), r.Class.Meaning(), r.Detail, r.Class.Advice())
+		}
+	}
 }
 
 // word is a rung's outcome as the table shows it.

@@ -7,8 +7,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/json"
 	"encoding/pem"
+	"io"
+	"log"
 	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,30 +42,76 @@ func TestMain(m *testing.M) {
 }
 
 // The scripts meet a relay of go-libp2p on loopback: $TCP4 and $WSS are its
-// addresses, $ID its peer ID, ca.pem the CA of its certificate for relay.test.
+// addresses, $ID its peer ID, ca.pem the CA of its certificate for relay.test. The relay
+// $BEHIND stands behind sites, of which each gives other addresses.
 func TestProbe(t *testing.T) {
-	h, root := startRelay(t)
-	var tcp4, wss string
+	ca := newAuthority(t)
+	good, expired := ca.leaf(t, ca.root.NotAfter), ca.leaf(t, time.Now().Add(-time.Minute))
+	h := startRelay(t, good, "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/tls/ws")
+	ports := portsOf(h)
+	behind := startRelay(t, nil, "/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/ws")
+	all := func(wss string) []string { return []string{tcp4Of(behind), wss} }
+	sites := map[string]string{
+		"JS":      "relay.test:" + ports["wss"], // without a page
+		"SITE":    startSite(t, good, behind, all),
+		"EXPIRED": startSite(t, expired, behind, all),
+		"NOTCP":   startSite(t, good, behind, func(wss string) []string { return []string{wss} }),
+		"NOTHING": startSite(t, good, behind, func(string) []string { return nil }),
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/probe",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("TCP4", tcp4Of(h))
+			env.Setenv("WSS", "/dns4/relay.test/tcp/"+ports["wss"]+"/wss/p2p/"+h.ID().String())
+			env.Setenv("ID", h.ID().String())
+			env.Setenv("BEHIND", behind.ID().String())
+			for name, site := range sites {
+				env.Setenv(name, site)
+			}
+			return os.WriteFile(filepath.Join(env.WorkDir, "ca.pem"), ca.pem, 0o644)
+		},
+	})
+}
+
+// portsOf are a relay's ports, by transport.
+func portsOf(h host.Host) map[string]string {
+	ports := map[string]string{}
 	for _, a := range h.Network().ListenAddresses() {
 		port, err := a.ValueForProtocol(ma.P_TCP)
 		if err != nil {
 			continue
 		}
+		kind := "tcp"
 		if _, err := a.ValueForProtocol(ma.P_WS); err == nil {
-			wss = "/dns4/relay.test/tcp/" + port + "/wss/p2p/" + h.ID().String()
-		} else {
-			tcp4 = a.String() + "/p2p/" + h.ID().String()
+			kind = "wss"
 		}
+		ports[kind] = port
 	}
-	testscript.Run(t, testscript.Params{
-		Dir: "testdata/probe",
-		Setup: func(env *testscript.Env) error {
-			env.Setenv("TCP4", tcp4)
-			env.Setenv("WSS", wss)
-			env.Setenv("ID", h.ID().String())
-			return os.WriteFile(filepath.Join(env.WorkDir, "ca.pem"), root, 0o644)
-		},
+	return ports
+}
+
+func tcp4Of(h host.Host) string {
+	return "/ip4/127.0.0.1/tcp/" + portsOf(h)["tcp"] + "/p2p/" + h.ID().String()
+}
+
+// startSite serves a status.json beside the relay's websocket, as relayd does, and returns
+// where. addrs is given the address of that websocket.
+func startSite(t *testing.T, secured *tls.Config, h host.Host, addrs func(wss string) []string) string {
+	t.Helper()
+	mux := http.NewServeMux()
+	s := httptest.NewUnstartedServer(mux)
+	s.TLS, s.Config.ErrorLog = secured.Clone(), log.New(io.Discard, "", 0)
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: "127.0.0.1:" + portsOf(h)["wss"]}))
+	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(map[string]any{"peer_id": h.ID(), "addrs": addrs("/dns4/relay.test/tcp/" + port + "/tls/ws/p2p/" + h.ID().String())})
 	})
+	return "relay.test:" + port
 }
 
 // A class that --help leaves out is no word of the format.
@@ -75,35 +129,54 @@ func TestHelpListsAllClasses(t *testing.T) {
 	}
 }
 
-func startRelay(t *testing.T) (host.Host, []byte) {
+// authority is a CA for relay.test. A root may sign for a server itself; the chain is not
+// what is tested here.
+type authority struct {
+	root *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) *authority {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A root may sign for a server itself; the chain is not what is tested here.
 	root := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test root"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}
+	der, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root.Raw = der
+	return &authority{root, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
+
+// leaf is a certificate for relay.test until then.
+func (a *authority) leaf(t *testing.T, until time.Time) *tls.Config {
+	t.Helper()
 	leaf := &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test leaf"}, NotBefore: root.NotBefore, NotAfter: root.NotAfter, DNSNames: []string{"relay.test"},
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "test leaf"}, NotBefore: a.root.NotBefore, NotAfter: until, DNSNames: []string{"relay.test"},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}
-	rootDER, err := x509.CreateCertificate(rand.Reader, root, root, key.Public(), key)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, a.root, a.key.Public(), a.key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	leafDER, err := x509.CreateCertificate(rand.Reader, leaf, root, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der, a.root.Raw}, PrivateKey: a.key}}}
+}
+
+// startRelay starts a relay that listens on TCP, and on secure websockets or, behind a
+// site, plain ones.
+func startRelay(t *testing.T, secured *tls.Config, listen ...string) host.Host {
+	t.Helper()
 	h, err := libp2p.New(
-		libp2p.ListenAddrStrings("/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/tcp/0/tls/ws"),
+		libp2p.ListenAddrStrings(listen...),
 		libp2p.Transport(tcp.NewTCPTransport),
-		libp2p.Transport(websocket.New, websocket.WithTLSConfig(&tls.Config{
-			Certificates: []tls.Certificate{{Certificate: [][]byte{leafDER, rootDER}, PrivateKey: key}},
-		})),
+		libp2p.Transport(websocket.New, websocket.WithTLSConfig(secured)),
 		libp2p.DisableMetrics(), libp2p.UserAgent("test-relay/1"),
 		libp2p.ForceReachabilityPublic(), libp2p.EnableRelayService(),
 	)
@@ -120,7 +193,7 @@ func startRelay(t *testing.T) (host.Host, []byte) {
 	for {
 		for _, p := range h.Mux().Protocols() {
 			if p == proto.ProtoIDv2Hop {
-				return h, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: rootDER})
+				return h
 			}
 		}
 		select {
