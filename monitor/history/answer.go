@@ -221,3 +221,14 @@ func (s *Story) doubts(f Facts) {
 		fmt.Sprintf("relayaudit explain relay-%s-%s.zip --rules rules.yaml --roster roster.yaml %s --hour %s", f.Relay.PeerID, f.Hour.Month(), trust, start),
 	}
 }
+
+// AgentBefore is the software that the relay reported last before an hour; empty: none is
+// known.
+func (s Seen) AgentBefore(h evidence.Hour) (agent string) {
+	for _, a := range s.Agents {
+		if a.From < h {
+			agent = a.Agent
+		}
+	}
+	return agent
+}

@@ -30,7 +30,7 @@ type Facts struct {
 	Cosigned bool
 	// Month is the month as this monitor alone counts it; nil: it is not known.
 	Month *bounty.Hours
-	// AgentBefore is the software that the relay reported in the hour before; empty: it
+	// AgentBefore is the software that the relay reported last before the hour; empty: it
 	// is not known.
 	AgentBefore string
 }
