@@ -209,7 +209,7 @@ func (s *Story) doubts(f Facts) {
 		say(&s.Doubts, "These monitors judge the relay, too: %s. Their pages of this hour say what they saw.", strings.Join(others, ", "))
 	}
 	say(&s.Doubts, "Compare the times of the attempts with the relay's own log.")
-	say(&s.Doubts, "The month's bundle holds what all monitors signed. Any monitor's operator can make it, and anybody can judge this hour anew from it, without a network.")
+	say(&s.Doubts, "A bundle of the month holds what the monitors signed. A monitor's operator can make it, with copies of the other monitors' logs (--from). Anybody can judge this hour anew from it, without a network.")
 	say(&s.Doubts, "Send the committee the name of the hour, and what the relay's log says of it. The committee decides (R16).")
 	start := f.Hour.Start().Format("2006-01-02T15:04:05Z")
 	trust := "--committee KEY"

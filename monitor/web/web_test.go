@@ -86,7 +86,7 @@ func (k known) Hour(relay string, h evidence.Hour) (history.Story, error) {
 	}
 	return history.Story{
 		Monitor: "m1", Relay: relay, Operator: k.o.Relays[0].Operator, Hour: h, Enrolled: true, Vote: bounty.Down,
-		Attempts: []evidence.Attempt{*k.o.Relays[0].Last}, Words: []string{"It is <dead>."},
+		Attempts: []evidence.Attempt{*k.o.Relays[0].Last}, Answer: []string{"It is <dead>."},
 	}, k.err
 }
 
