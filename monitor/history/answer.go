@@ -181,6 +181,8 @@ func (s *Story) cost(f Facts) {
 		if f.Month != nil {
 			say(&s.Cost, "By this monitor's votes %s has %s so far.", month, count(f.Month.Busy, "busy hour"))
 		}
+	case bench == 1:
+		say(&s.Cost, "It is not lost, but it is missing among the %d that must be up (R10).", f.Rules.HoursRequired)
 	default:
 		say(&s.Cost, "By itself it costs nothing: the month counts the votes of all monitors (R7).")
 		say(&s.Cost, "If most of them do not know either, the hour is missing among the %d that must be up (R10).", f.Rules.HoursRequired)

@@ -147,7 +147,7 @@ func TestStories(t *testing.T) {
 		"refused":     {bounty.Down, bounty.None, func(x *tale) { x.record(x.refused(50), x.refused(56), x.refused(63)) }},
 		"two-reasons": {bounty.Down, bounty.None, func(x *tale) { x.record(x.refused(2), x.expired(8)) }},
 		"one-failure": {bounty.Unknown, bounty.OneFailure, func(x *tale) { x.record(x.refused(58)) }},
-		"alone-judged": {bounty.Down, bounty.None, func(x *tale) {
+		"alone-down": {bounty.Down, bounty.None, func(x *tale) {
 			x.roster.Monitors = x.roster.Monitors[:1]
 			x.f.Month = nil
 			x.record(x.refused(2), x.refused(8))
@@ -188,7 +188,11 @@ func TestStories(t *testing.T) {
 			a.Facts.Reservation.Voucher = nil
 			x.record(a)
 		}},
-		"lab":        {bounty.Up, bounty.None, func(x *tale) { x.roster.Network = evidence.Lab; x.record(x.good(2)) }},
+		"lab": {bounty.Up, bounty.None, func(x *tale) { x.roster.Network = evidence.Lab; x.record(x.good(2)) }},
+		"alone-gap": {bounty.Unknown, bounty.Missing, func(x *tale) {
+			x.roster.Monitors = x.roster.Monitors[:1]
+			x.f.Verified.Header.State, x.f.Verified.Header.Software = evidence.StateGap, ""
+		}},
 		"overloaded": {bounty.Unknown, bounty.Overloaded, func(x *tale) { x.f.Verified.Header.Missed = 12 }},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -211,7 +211,7 @@ func printable(text string) string {
 
 func (s *Story) intro(f Facts) {
 	say(&s.Intro, "This is the hour from %s %s to %s. All times are UTC.", f.Hour.Start().Format(time.DateOnly), f.Hour.Start().Format("15:04"), f.Hour.End().Format("15:04"))
-	say(&s.Intro, "Monitor %s tried relay %s, which %s runs. Its peer ID is %s.", f.Monitor, s.Name, f.Relay.Operator, f.Relay.PeerID)
+	say(&s.Intro, "Relay %s is run by %s. Monitor %s watches it.", s.Name, f.Relay.Operator, f.Monitor)
 	if f.Roster.Network == evidence.Lab {
 		say(&s.Intro, "This is a lab: nothing here counts for a bounty.")
 	}

@@ -31,8 +31,18 @@ func TermOf(found string) string {
 	return word
 }
 
-// terms explains what the sentences name; and the words for a vote wherever they stand,
-// in the explanations, too.
+// explained says whether a term is explained wherever it stands, in explanations, too.
+func explained(word string) bool {
+	return word[0] == 'R' || slices.Contains([]string{"unknown", "busy", "blind"}, word)
+}
+
+// Leads says whether a term that was found in a sentence is to lead to what it means.
+func (s *Story) Leads(found string) bool {
+	word := TermOf(found)
+	return explained(word) && slices.ContainsFunc(s.Terms, func(t Term) bool { return t.Word == word })
+}
+
+// terms explains what the sentences name.
 func (s *Story) terms(f Facts) {
 	all := allTerms(f)
 	named := map[string]bool{}
@@ -52,10 +62,13 @@ func (s *Story) terms(f Facts) {
 			note(string(r.Outcome))
 		}
 	}
-	for _, t := range slices.Backward(all) { // the rules name words, the words no rule
-		if named[t.Word] {
-			for _, word := range []string{"unknown", "busy", "blind"} {
-				named[word] = named[word] || regexp.MustCompile(`(?i)\b`+word+`\b`).MatchString(t.Means)
+	for before := -1; before != len(named); { // an explanation may name another
+		before = len(named)
+		for _, t := range all {
+			for _, found := range Named.FindAllString(t.Means, -1) {
+				if word := TermOf(found); named[t.Word] && explained(word) {
+					named[word] = true
+				}
 			}
 		}
 	}

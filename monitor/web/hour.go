@@ -13,7 +13,7 @@ import (
 
 // hourPage is what the hour's template sees.
 type hourPage struct {
-	history.Story
+	*history.Story
 	Picture picture
 }
 
@@ -52,11 +52,11 @@ const (
 )
 
 func hourView(s history.Story, root string) view {
-	return view{root, title(s.Network, "relay "+short(s.Relay)+", "+s.Hour.String()), false, hourPage{s, drawHour(s)}}
+	return view{root, title(s.Network, "relay "+short(s.Relay)+", "+s.Hour.String()), false, hourPage{&s, drawHour(&s)}}
 }
 
 // drawHour puts all that the story knows of times to its place.
-func drawHour(s history.Story) picture {
+func drawHour(s *history.Story) picture {
 	after := int(evidence.CloseAfter.Minutes())
 	p := picture{HourX: pictureX, HourW: width(hourMinutes), AfterW: width(after), Gap: s.State == evidence.StateGap}
 	for m := 0; m <= hourMinutes; m += 15 {
@@ -118,18 +118,16 @@ var outcomeSigns = map[evidence.Outcome]string{
 }
 
 // linked is a sentence in which the rules and the words for a vote lead to what they mean.
-func linked(terms []history.Term, sentence string) template.HTML {
+func linked(s *history.Story, sentence string) template.HTML {
 	var b strings.Builder
 	end := 0
 	for _, at := range history.Named.FindAllStringIndex(sentence, -1) {
 		found := sentence[at[0]:at[1]]
-		word := history.TermOf(found)
-		led := word[0] == 'R' || slices.Contains([]string{"unknown", "busy", "blind"}, word)
-		if !led || !slices.ContainsFunc(terms, func(t history.Term) bool { return t.Word == word }) {
+		if !s.Leads(found) {
 			continue
 		}
 		b.WriteString(template.HTMLEscapeString(sentence[end:at[0]]))
-		fmt.Fprintf(&b, `<a href="#%s">%s</a>`, word, template.HTMLEscapeString(found))
+		fmt.Fprintf(&b, `<a href="#%s">%s</a>`, history.TermOf(found), template.HTMLEscapeString(found))
 		end = at[1]
 	}
 	b.WriteString(template.HTMLEscapeString(sentence[end:]))
