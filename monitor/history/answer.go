@@ -34,7 +34,10 @@ func (s *Story) answer(f Facts, up int) {
 		say(&s.Answer, "The relay was there, but it had no room for the monitor.")
 		s.mend()
 	default:
-		say(&s.Answer, "Unknown means that this monitor cannot say whether the relay was up or down (R6).")
+		if s.was != bounty.Unknown {
+			say(&s.Answer, "By what the monitor saw its vote was %s, but this vote does not count.", s.was)
+		}
+		say(&s.Answer, "Unknown is neither up nor down: this monitor's word decides nothing in this hour (R6).")
 		s.unknown(f)
 	}
 	if f.open() {
@@ -126,7 +129,7 @@ func (s *Story) restart(f Facts, up int) {
 func (s *Story) mend() {
 	var seen []string
 	for _, t := range s.Tries {
-		if t.Fault == nil || t.Outcome == evidence.OK || slices.Contains(seen, string(t.Fault.Class)) {
+		if t.Fault == nil || t.Outcome != evidence.Fail && t.Outcome != evidence.Busy || slices.Contains(seen, string(t.Fault.Class)) {
 			continue
 		}
 		seen = append(seen, string(t.Fault.Class))
@@ -140,7 +143,7 @@ func (s *Story) mend() {
 func (s *Story) unknown(f Facts) {
 	switch s.Why {
 	case bounty.OneFailure:
-		say(&s.Answer, "The relay is not blamed for a single failure. Its operator should look at it all the same.")
+		say(&s.Answer, "That is too little to blame the relay. Its operator should look at it all the same.")
 		s.mend()
 	case bounty.BlindLine, bounty.NoControls:
 		say(&s.Answer, "Nobody can tell whether the relay failed or the monitor's own line, so the relay is not blamed.")
@@ -155,6 +158,10 @@ func (s *Story) unknown(f Facts) {
 	default:
 		if !f.open() {
 			say(&s.Answer, "The reason lies with the monitor, so the relay is not blamed.")
+		}
+		if slices.ContainsFunc(s.Tries, func(t Try) bool { return t.Outcome == evidence.Fail }) {
+			say(&s.Answer, "The relay's operator should look at what failed all the same.")
+			s.mend()
 		}
 	}
 }

@@ -73,6 +73,8 @@ type Story struct {
 	Terms []Term `json:"terms"`
 	// Words tell it all to a person, a sentence each.
 	Words []string `json:"words"`
+
+	was bounty.Value // the vote before rules R2 and R9 made it unknown
 }
 
 // Try is what came of an attempt.
@@ -305,6 +307,7 @@ func (s *Story) ballot() bounty.Ballot {
 // becomes takes over what rules R2 and R9 make of the vote.
 func (s *Story) becomes(v bounty.Vote) {
 	if v.Value != s.Vote || v.Why != s.Why {
+		s.was = s.Vote
 		s.Vote, s.Why = v.Value, v.Why
 		rule := " (R9)"
 		if s.Why == bounty.Early || s.Why == bounty.Unplanned {

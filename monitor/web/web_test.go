@@ -209,7 +209,7 @@ func TestHourStory(t *testing.T) {
 			"◆ busy", `<a href="#busy">BUSY</a>`, `<a href="#R8">R8</a>`, "it had no room for the monitor",
 		}},
 		"gap": {func(f *history.Facts) { f.Verified.Header.State = evidence.StateGap }, []string{
-			"· unknown", `<a href="#unknown">Unknown</a> means that this monitor cannot say`, `<rect class="gap"`, "nobody watched</text>", "left to right: nobody watched",
+			"· unknown", `<a href="#unknown">Unknown</a> is neither up nor down`, `<rect class="gap"`, "nobody watched</text>", "left to right: nobody watched",
 		}},
 		"clock set": {func(f *history.Facts) {
 			f.Verified.Header.Clock.Steps = []evidence.ClockStep{{At: evidence.TimeOf(f.Hour.Start().Add(30 * time.Minute)), ByMS: 5000}, {At: evidence.TimeOf(f.Hour.Start().AddDate(0, 0, 9)), ByMS: 1}}
