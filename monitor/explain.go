@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,6 +47,7 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 	if i := slices.IndexFunc(month.Hours, func(h evidence.VerifiedHour) bool { return h.Header.Hour == hour }); i >= 0 {
 		f.Verified, f.Record, f.Vouchers = &month.Hours[i], month.Hours[i].Record, month.Hours[i].Vouchers
 	}
+	f.AgentBefore = agentBefore(month.Hours, hour)
 	if slices.Contains(l.Unsealed(), hour) {
 		if err := open(&f, l, keys); err != nil {
 			return story, err
@@ -71,4 +73,17 @@ func open(f *history.Facts, l *store.Log, keys evidence.Keys) error {
 		}
 	}
 	return nil
+}
+
+// agentBefore is the software that the relay reported last in a month before an hour.
+func agentBefore(month []evidence.VerifiedHour, hour evidence.Hour) (agent string) {
+	for _, h := range month {
+		if h.Header.Hour >= hour || h.Record == nil {
+			continue
+		}
+		for _, a := range h.Record.Attempts {
+			agent = cmp.Or(a.Facts.AgentVersion, agent)
+		}
+	}
+	return agent
 }

@@ -190,7 +190,7 @@ func TestTooFewPlaces(t *testing.T) {
 					}
 					story, err := m.story(id, h, time.Now())
 					must(t, err)
-					if story.Why != bounty.Overloaded || !strings.Contains(strings.Join(story.Words, "\n"), "It was overloaded") {
+					if story.Why != bounty.Overloaded || !strings.Contains(strings.Join(story.Words, "\n"), "The monitor was overloaded") {
 						t.Errorf("%s: the story says %s\n%s", h, story.Why, strings.Join(story.Words, "\n"))
 					}
 				}

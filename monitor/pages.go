@@ -359,6 +359,13 @@ func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.S
 		return history.Story{}, web.ErrNotFound
 	}
 	f := history.Facts{Monitor: m.cfg.Name, Rules: b.rulesOf(hour.Month()), Roster: b.roster, Relay: relay, Hour: hour, Now: now}
+	relays, err := b.history.Month(hour.Month())
+	if err != nil {
+		return history.Story{}, err
+	}
+	known := relays.Of(id)
+	sums := m.count(b, relay, hour.Month(), known, now).Hours
+	f.Month, f.AgentBefore = &sums, known.AgentBefore(hour)
 	header, err := m.store.Header(hour)
 	switch {
 	case err == nil:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
@@ -27,45 +28,100 @@ type Facts struct {
 	Vouchers []evidence.VoucherCheck
 	// Cosigned says that Verified tells who has cosigned, so that rule R9 can be applied.
 	Cosigned bool
+	// Month is the month as this monitor alone counts it; nil: it is not known.
+	Month *bounty.Hours
+	// AgentBefore is the software that the relay reported last before the hour; empty: it
+	// is not known.
+	AgentBefore string
 }
 
-// Story is one hour, in words and in facts.
+// Story is one hour: told for a person, and in facts.
 type Story struct {
 	Monitor  string           `json:"monitor"`
 	Network  evidence.Network `json:"network"`
 	Relay    string           `json:"relay"`
 	Operator string           `json:"operator"`
-	Hour     evidence.Hour    `json:"hour"`
-	Enrolled bool             `json:"enrolled"`
+	// Name is the relay's domain, by which people know it.
+	Name     string        `json:"name"`
+	Hour     evidence.Hour `json:"hour"`
+	Enrolled bool          `json:"enrolled"`
 	// State is that of the hour's block; empty: it is not sealed.
 	State    evidence.State     `json:"state,omitempty"`
 	SealedAt evidence.Time      `json:"sealed_at,omitzero"`
 	Software string             `json:"software,omitempty"`
+	Clock    *evidence.Clock    `json:"clock,omitempty"` // how the monitor's went
 	Vote     bounty.Value       `json:"vote"`
 	Why      bounty.Why         `json:"why"`
 	Causes   []string           `json:"causes"`
 	Attempts []evidence.Attempt `json:"attempts"`
 	// Witnesses are those whose cosignatures came in time.
 	Witnesses []string `json:"witnesses,omitempty"`
+
+	// What follows is for a person: sentences, in the order in which they are read.
+	Intro []string `json:"intro"` // whose hour it is
+	// Answer says what the hour counts as, why, whose fault it was and what to do.
+	Answer []string `json:"answer"`
+	Cost   []string `json:"cost"`
+	// Watch says what the monitor itself did, Tries what came of each attempt.
+	Watch []string `json:"watch"`
+	Tries []Try    `json:"tries"`
+	Steps []string `json:"steps"` // how the vote follows from that, rule by rule
+	// Doubts say where to go with the hour if it seems wrong, Commands judge it anew.
+	Doubts   []string `json:"doubts"`
+	Commands []string `json:"commands"`
+	// Terms are the words and rules that the sentences name.
+	Terms []Term `json:"terms"`
 	// Words tell it all to a person, a sentence each.
 	Words []string `json:"words"`
+
+	was bounty.Value // the vote before rules R2 and R9 made it unknown
+}
+
+// Try is what came of an attempt.
+type Try struct {
+	Started evidence.Time `json:"started"`
+	// Outcome is what it brought to the vote: [evidence.OK], [evidence.Fail] or
+	// [evidence.Busy]; [evidence.Blind]: nothing.
+	Outcome evidence.Outcome `json:"outcome"`
+	// Fault is the rung that failed first; nil: none did.
+	Fault *evidence.Rung `json:"fault,omitempty"`
+	Words []string       `json:"words"`
+	why   bounty.Why     // of an outcome that is blind
+}
+
+// Part is a piece of a story, under its heading.
+type Part struct {
+	Title string
+	Words []string
+}
+
+// Parts are the story in the order in which it is read.
+func (s *Story) Parts() []Part {
+	parts := []Part{
+		{"The hour", s.Intro}, {"The answer", s.Answer}, {"What it costs", s.Cost}, {"What the monitor did", s.Watch},
+	}
+	for i, t := range s.Tries {
+		parts = append(parts, Part{fmt.Sprintf("Attempt %d", i+1), t.Words})
+	}
+	parts = append(parts, Part{"How this became the vote", s.Steps}, Part{"If you think that this is wrong", append(s.Doubts[:len(s.Doubts):len(s.Doubts)], s.Commands...)})
+	var terms []string
+	for _, t := range s.Terms {
+		terms = append(terms, t.Word+": "+t.Means)
+	}
+	return append(parts, Part{"Words and rules", terms})
 }
 
 // Tell judges an hour as the auditor does and says how that came about.
 func Tell(f Facts) Story {
 	s := Story{
-		Monitor: f.Monitor, Network: f.Roster.Network, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Hour: f.Hour,
-		Enrolled: f.Relay.EnrolledAt(f.Hour), Causes: []string{}, Attempts: []evidence.Attempt{}, Words: []string{},
+		Monitor: f.Monitor, Network: f.Roster.Network, Relay: f.Relay.PeerID, Operator: f.Relay.Operator, Name: f.Relay.At(f.Hour).Domain, Hour: f.Hour,
+		Enrolled: f.Relay.EnrolledAt(f.Hour), Clock: f.Clock, Causes: []string{}, Attempts: []evidence.Attempt{}, Tries: []Try{},
 	}
-	s.say("%s is the hour of relay %s, run by %s, as monitor %s saw it.", f.Hour, f.Relay.PeerID, f.Relay.Operator, f.Monitor)
-	if !s.Enrolled {
-		s.say("The relay was not enrolled in this hour: whatever was seen counts nowhere.")
+	if v := f.Verified; v != nil {
+		s.State, s.SealedAt, s.Software, s.Clock = v.Header.State, v.Header.SealedAt, v.Header.Software, &v.Header.Clock
 	}
-	if m := f.Roster.Monitor(f.Monitor, f.Hour); m != nil && m.Recused(f.Relay) {
-		s.say("One operator runs the relay and this monitor: its votes on it count nowhere (R7).")
-	}
-	s.watched(f)
-	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
+	s.watch(f)
+	up := -1
 	if f.Record == nil {
 		s.Why = bounty.Missing
 		if f.Verified != nil {
@@ -73,21 +129,18 @@ func Tell(f Facts) Story {
 		}
 	} else {
 		s.Attempts = f.Record.Attempts
-		for i, a := range f.Record.Attempts {
-			s.attempt(i, a)
-			if i < len(f.Vouchers) {
-				s.voucher(f, &a, f.Vouchers[i])
-			}
+		for i := range f.Record.Attempts {
+			s.Tries = append(s.Tries, s.try(f, i))
 		}
-		ballot := bounty.VoteOf(f.Rules, f.Roster, monitor, f.Relay, f.Record, f.Vouchers)
+		ballot := bounty.VoteOf(f.Rules, f.Roster, f.monitor(), f.Relay, f.Record, f.Vouchers)
 		vote := ballot.Vote
 		if f.Verified != nil {
 			vote = vote.Overload(f.Rules, f.Verified.Header, len(f.Record.Attempts))
 		}
-		s.Vote, s.Why = vote.Value, vote.Why
+		s.Vote, s.Why, up = vote.Value, vote.Why, ballot.UpAttempt
 		s.Causes = append(s.Causes, ballot.Causes...)
 	}
-	s.voted(f)
+	s.voted(f, up)
 	switch {
 	case f.Verified != nil && f.Rules.OffPlan(f.Roster, f.Verified) != bounty.None && s.Vote != bounty.Unknown:
 		s.becomes(bounty.Vote{Why: f.Rules.OffPlan(f.Roster, f.Verified)})
@@ -97,168 +150,152 @@ func Tell(f Facts) Story {
 	case f.Cosigned:
 		s.sealed(f)
 	default:
+		say(&s.Steps, "The hour was sealed at %s. A vote counts only if enough witnesses cosigned it in time: relaymon explain tells who did (R9).", f.clock(s.SealedAt.Time))
 		s.becomes(f.Rules.ByClock(f.Verified.Header.Clock, s.ballot()))
+	}
+	s.fleet(f)
+	s.intro(f)
+	s.answer(f, up)
+	s.cost(f)
+	s.doubts(f)
+	s.terms(f)
+	for _, p := range s.Parts() {
+		s.Words = append(s.Words, p.Words...)
 	}
 	return s
 }
 
-func (s *Story) say(format string, args ...any) {
-	s.Words = append(s.Words, fmt.Sprintf(format, args...))
+// monitor is the roster's entry of whose log it is; nil: it is not in force.
+func (f Facts) monitor() *bounty.Monitor { return f.Roster.Monitor(f.Monitor, f.Hour) }
+
+// recused says whether one operator runs the relay and the monitor.
+func (f Facts) recused() bool {
+	m := f.monitor()
+	return m != nil && m.Recused(f.Relay)
 }
 
-func (s *Story) watched(f Facts) {
-	if f.Verified == nil {
-		switch closes := f.Hour.End().Add(evidence.CloseAfter); {
-		case f.Now.Before(f.Hour.Start()):
-			s.say("It has not begun.")
-		case f.Now.Before(closes):
-			s.say("It is not sealed yet: it closes at %s, when the last retries have ended (R2).", clock(closes))
-		default:
-			s.say("It is not sealed, although it closed at %s: the monitor was not running then, or could not write its log.", clock(closes))
-		}
-		if f.Clock != nil {
-			s.steps(*f.Clock)
-		}
-		return
+// closes is when the hour's last retry has ended.
+func (f Facts) closes() time.Time { return f.Hour.End().Add(evidence.CloseAfter) }
+
+// open says whether more may come.
+func (f Facts) open() bool { return f.Verified == nil && f.Now.Before(f.closes()) }
+
+// clock is a time of the hour. The date stands there only where it is another one.
+func (f Facts) clock(t time.Time) string {
+	if day := t.UTC().Format(time.DateOnly); day != f.Hour.Start().Format(time.DateOnly) {
+		return day + " " + t.UTC().Format(time.TimeOnly)
 	}
-	h := f.Verified.Header
-	s.State, s.SealedAt, s.Software = h.State, h.SealedAt, h.Software
-	switch h.State {
-	case evidence.StateOK:
-		s.say("The monitor (%s) was watching.", h.Software)
+	return t.UTC().Format(time.TimeOnly)
+}
+
+// say adds a sentence to a part of the story.
+func say(part *[]string, format string, args ...any) {
+	*part = append(*part, fmt.Sprintf(format, args...))
+}
+
+// count is a number with its noun.
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// printable keeps what a relay wrote from steering a terminal.
+func printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return '?'
+		}
+		return r
+	}, text)
+}
+
+func (s *Story) intro(f Facts) {
+	say(&s.Intro, "This is the hour from %s %s to %s. All times are UTC.", f.Hour.Start().Format(time.DateOnly), f.Hour.Start().Format("15:04"), f.Hour.End().Format("15:04"))
+	say(&s.Intro, "Relay %s is run by %s. Monitor %s watches it.", s.Name, f.Relay.Operator, f.Monitor)
+	if f.Roster.Network == evidence.Lab {
+		say(&s.Intro, "This is a lab: nothing here counts for a bounty.")
+	}
+}
+
+// watch says what the monitor itself did.
+func (s *Story) watch(f Facts) {
+	switch {
+	case f.Verified == nil && f.Now.Before(f.Hour.Start()):
+		say(&s.Watch, "The hour has not begun.")
+	case f.open():
+		say(&s.Watch, "The hour is not sealed yet: it closes at %s, when the last retries have ended (R2).", f.clock(f.closes()))
+	case f.Verified == nil:
+		say(&s.Watch, "The hour is not sealed, although it closed at %s: the monitor was not running then, or could not write its log.", f.clock(f.closes()))
+	case s.State == evidence.StateOK:
+		say(&s.Watch, "The monitor (%s) was watching.", s.Software)
 	default:
-		s.say("Nobody watched: the monitor was off. A gap is neither up nor down.")
+		say(&s.Watch, "Nobody watched: the monitor was off. Such a gap is neither up nor down.")
 	}
-	s.steps(h.Clock)
-	if h.Missed > 0 {
-		s.say("It was overloaded: %d attempts on all its relays together, due in this hour, were not made.", h.Missed)
+	if s.Clock != nil {
+		for _, step := range s.Clock.Steps {
+			say(&s.Watch, "The monitor's clock was set by %+.1f s, to %s (R9).", float64(step.ByMS)/1000, f.clock(step.At.Time))
+		}
+	}
+	if f.Verified != nil && f.Verified.Header.Missed > 0 {
+		say(&s.Watch, "The monitor was overloaded: %s on all its relays together, due in this hour, were not made (R2).", count(int(f.Verified.Header.Missed), "attempt"))
 	}
 }
 
-func (s *Story) steps(c evidence.Clock) {
-	for _, step := range c.Steps {
-		s.say("Its clock was set by %+.1f s, to %s.", float64(step.ByMS)/1000, clock(step.At.Time))
+// voted says what the attempts come to, for this monitor.
+func (s *Story) voted(f Facts, up int) {
+	if n := len(s.Tries); n > 0 {
+		say(&s.Steps, "The monitor made %s in this hour (R2).", count(n, "attempt"))
 	}
-}
-
-func (s *Story) attempt(i int, a evidence.Attempt) {
-	s.say("Attempt %d began at %s.", i+1, clock(a.Started.Time))
-	if a.Stepped {
-		s.say("  The monitor's clock was set, or its machine slept, while it was under way: it counts for nothing (R9).")
+	if f.Verified != nil && !f.Verified.Due.IsZero() && len(s.Attempts) > 0 {
+		say(&s.Steps, "By the monitor's plan, which nobody else knew, the first one was due at %s (R2).", f.clock(f.Verified.Due))
 	}
-	for _, r := range a.Rungs {
-		words := fmt.Sprintf("%s: %s", r.Name, r.Outcome)
-		if r.Class != "" {
-			words += fmt.Sprintf(" (%s): %s", r.Class, r.Class.Meaning())
-		} else if r.DurationUS > 0 {
-			words += fmt.Sprintf(" in %.1f ms", float64(r.DurationUS)/1000)
+	counted, blind := 0, 0
+	for _, t := range s.Tries {
+		switch {
+		case t.Outcome == evidence.Fail:
+			counted++
+		case t.why == bounty.BlindLine || t.why == bounty.NoControls:
+			blind++
 		}
-		if r.Detail != "" {
-			words += "; " + r.Detail
-		}
-		if r.Outcome == evidence.Fail || r.Outcome == evidence.Busy {
-			if advice := r.Class.Advice(); advice != "" {
-				words += ". What to do: " + advice
-			}
-		}
-		s.say("  %s.", words)
 	}
-	if a.Level > evidence.LevelNone && a.Level < evidence.LevelEchoed {
-		s.say("  The relaying came as far as level %d of %d: %s.", a.Level, evidence.LevelEchoed, levelWords[a.Level])
+	if counted > 0 {
+		say(&s.Steps, "%s failed while the monitor's own line worked: this is held against the relay (R5).", count(counted, "attempt"))
 	}
-	if len(a.Facts.Lookups) > 0 {
-		var words []string
-		for _, l := range a.Facts.Lookups {
-			words = append(words, l.Resolver+": "+l.Words())
-		}
-		s.say("  What resolvers say of the name, to tell the relay's failure from one of the monitor's own resolver: %s.", strings.Join(words, "; "))
-	}
-	if len(a.Controls) > 0 {
-		type sum struct{ ok, all int }
-		sums := map[evidence.Component]*sum{}
-		var sent, resent int64
-		for _, c := range a.Controls {
-			sent, resent = sent+c.Sent, resent+c.Resent
-			if sums[c.Component] == nil {
-				sums[c.Component] = &sum{}
-			}
-			sums[c.Component].all++
-			if c.Outcome == evidence.OK {
-				sums[c.Component].ok++
-			}
-		}
-		var words []string
-		for _, c := range evidence.Components {
-			if x := sums[c]; x != nil {
-				words = append(words, fmt.Sprintf("%s %d of %d ok", c, x.ok, x.all))
-			}
-		}
-		s.say("  Controls, to tell the relay's failure from one of the monitor's own line: %s; %d of %d packets to them were sent again.", strings.Join(words, ", "), resent, sent)
-	}
-}
-
-var levelWords = map[evidence.Level]string{
-	evidence.LevelReserved:  "a place was reserved, no circuit came about",
-	evidence.LevelConnected: "a circuit was opened, the two peers did not finish their handshake through it",
-	evidence.LevelHandshake: "two peers shook hands through the relay, the test bytes did not come back",
-}
-
-// voucher says what the relay's signature in an attempt shows, and what to do if that is
-// too little.
-func (s *Story) voucher(f Facts, a *evidence.Attempt, v evidence.VoucherCheck) {
-	if a.Level == evidence.LevelNone {
-		return // it was not asked for a place, or gave none
-	}
-	switch why := f.Rules.Unproven(f.Roster, f.Roster.Monitor(f.Monitor, f.Hour), a, v); why {
-	case bounty.None:
-		s.say("  The relay's own signature shows that it answered in this very hour.")
-	case bounty.BadVoucher:
-		s.say("  The attempt makes nothing up, since %s: %s. What to do: %s.", why.Meaning(), v.Reason, voucherAdvice[why])
-	default:
-		s.say("  The attempt makes nothing up, since %s. What to do: %s.", why.Meaning(), voucherAdvice[why])
-	}
-}
-
-var voucherAdvice = map[bounty.Why]string{
-	bounty.Unsigned:   "the relay's operator runs a relay that signs a voucher for each reservation, as relayd and js-libp2p do",
-	bounty.BadVoucher: "the relay's operator checks the relay's clock, and that one relay alone has its host key",
-	bounty.Presigned:  "the relay's operator lets reservations last for less time, as relayd and js-libp2p do by default",
-	bounty.NotFresh:   "the monitor's operator checks the setting drand, the machine's way to the internet, and that a witness of another operator cosigns",
-}
-
-// voted says what the hour comes to, for this monitor.
-func (s *Story) voted(f Facts) {
-	causes := ""
-	if len(s.Causes) > 0 {
-		causes = ": " + strings.Join(s.Causes, ", ")
+	if blind > 0 {
+		say(&s.Steps, "%s failed, and it is not shown that the monitor's own line worked: this is held against nobody (R5).", count(blind, "attempt"))
 	}
 	switch s.Vote {
 	case bounty.Up:
-		s.say("This monitor's vote is up: one attempt found all three components ok (R6).")
+		say(&s.Steps, "This monitor's vote is up: one attempt found all three components ok, and one is enough (R6).")
+		if up > 0 {
+			say(&s.Steps, "So a restart costs nothing, if the relay is back before the last attempt of the hour.")
+		}
 	case bounty.Down:
-		s.say("This monitor's vote is down: at least %d attempts, %.0f minutes or more apart, failed while the monitor's own line worked (R5, R6)%s.",
-			f.Rules.DownAttempts, f.Rules.DownSpacing.Minutes(), causes)
+		say(&s.Steps, "This monitor's vote is down: at least %d attempts that count as failures are needed, and the first and the last of them must have started at least %.0f minutes apart (R6). The causes: %s.",
+			f.Rules.DownAttempts, f.Rules.DownSpacing.Minutes(), strings.Join(s.Causes, ", "))
 	case bounty.Busy:
-		s.say("This monitor's vote is busy: the relay answered, and had no place to give (R4)%s.", causes)
+		say(&s.Steps, "This monitor's vote is busy: the relay answered, and had no place to give (R4, R6). The causes: %s.", strings.Join(s.Causes, ", "))
 	default:
-		s.say("This monitor's vote is unknown (%s): %s.", s.Why, s.Why.Meaning())
+		say(&s.Steps, "This monitor's vote is unknown (%s): %s.", s.Why, s.Why.Meaning())
 	}
 }
 
 // sealed applies rule R9 to the vote.
 func (s *Story) sealed(f Facts) {
 	n := len(f.Roster.Bench(f.Relay, f.Hour))
-	monitor := f.Roster.Monitor(f.Monitor, f.Hour)
+	monitor := f.monitor()
 	if monitor == nil {
 		monitor = &bounty.Monitor{Name: f.Monitor}
 	}
 	seal := bounty.Sealed(f.Rules, f.Roster, monitor, n, f.Verified)
 	s.Witnesses = seal.Witnesses
 	if required := f.Rules.WitnessesRequired.Of(n); required == 0 || len(seal.Witnesses) == 0 && seal.Why == bounty.None {
-		s.say("It was sealed at %s; no witness is required (R9), %d cosigned it in time.", clock(s.SealedAt.Time), len(seal.Witnesses))
+		say(&s.Steps, "The hour was sealed at %s; no witness is required, %d cosigned it in time (R9).", f.clock(s.SealedAt.Time), len(seal.Witnesses))
 	} else {
-		s.say("It was sealed at %s and cosigned by %d witnesses before %s; %d are required (R9).",
-			clock(s.SealedAt.Time), len(seal.Witnesses), clock(f.Hour.End().Add(f.Rules.SealWithin)), required)
+		say(&s.Steps, "The hour was sealed at %s. Witnesses that cosigned it before %s: %d; required: %d (R9).",
+			f.clock(s.SealedAt.Time), f.clock(f.Hour.End().Add(f.Rules.SealWithin)), len(seal.Witnesses), required)
 	}
 	s.becomes(seal.Of(f.Rules, s.ballot()))
 }
@@ -270,15 +307,27 @@ func (s *Story) ballot() bounty.Ballot {
 // becomes takes over what rules R2 and R9 make of the vote.
 func (s *Story) becomes(v bounty.Vote) {
 	if v.Value != s.Vote || v.Why != s.Why {
+		s.was = s.Vote
 		s.Vote, s.Why = v.Value, v.Why
 		rule := " (R9)"
 		if s.Why == bounty.Early || s.Why == bounty.Unplanned {
 			rule = "" // the words have it
 		}
-		s.say("So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)
+		say(&s.Steps, "So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)
 	}
 }
 
-func clock(t time.Time) string {
-	return t.UTC().Format("15:04:05") + " UTC on " + t.UTC().Format(time.DateOnly)
+// fleet says how the monitors' votes make the hour.
+func (s *Story) fleet(f Facts) {
+	bench := len(f.Roster.Bench(f.Relay, f.Hour))
+	switch {
+	case !s.Enrolled:
+		say(&s.Steps, "The relay was not enrolled in this hour: the hour counts for nothing, whatever was seen (R10).")
+	case f.recused():
+		say(&s.Steps, "One operator runs the relay and this monitor: its votes on this relay count nowhere (R7).")
+	case bench == 1:
+		say(&s.Steps, "No other monitor judges this relay, so this vote alone decides (R7).")
+	default:
+		say(&s.Steps, "The month counts what most monitors say: %d of the %d that judge this relay must agree (R7).", bounty.Tally{Bench: bench}.Quorum(), bench)
+	}
 }

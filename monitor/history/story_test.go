@@ -54,11 +54,11 @@ func TestTell(t *testing.T) {
 		why      bounty.Why
 		words    []string
 	}{
-		"up, under way": {nil, record(up(relay, first.Start())), first.Start().Add(time.Minute), bounty.Up, bounty.None, []string{"not sealed yet", "vote is up"}},
+		"up, under way": {nil, record(up(relay, first.Start())), first.Start().Add(time.Minute), bounty.Up, bounty.None, []string{"not sealed yet", "vote is up", "So far, this hour counts as UP"}},
 		"to come":       {nil, nil, first.Start().Add(-time.Minute), bounty.Unknown, bounty.Missing, []string{"has not begun"}},
 		"never sealed":  {nil, nil, late, bounty.Unknown, bounty.Missing, []string{"was not running"}},
 		"down": {sealed(good, soon), record(fail(10), fail(16)), late, bounty.Down, bounty.None,
-			[]string{"was watching", "Attempt 2", "the certificate has expired; since May. What to do: renew it", "wss 1 of 1 ok", "5 minutes or more apart", ": wss cert-expired", "cosigned by 1 witnesses before", "1 are required"}},
+			[]string{"was watching", "2 attempts failed at the rung wss because the certificate has expired, while", "The detail: since May.", "What to do: renew it", "wss 1 of 1 ok", "at least 5 minutes apart", "The causes: wss cert-expired", "cosigned it before 2026-10-31 00:00:00: 1; required: 1"}},
 		"one failure": {sealed(good, soon), record(fail(10)), late, bounty.Unknown, bounty.OneFailure, []string{"(one failure)", "far enough apart"}},
 		"blind":       {sealed(good, soon), record(blind), late, bounty.Unknown, bounty.BlindLine, []string{"own line worked"}},
 		"resolver": {sealed(good, soon), record(lied), late, bounty.Unknown, bounty.BlindLine,
@@ -66,7 +66,7 @@ func TestTell(t *testing.T) {
 		"late":  {sealed(good, late), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Late, []string{"vote is up", "too few witnesses"}},
 		"clock": {sealed(evidence.Clock{Samples: 1}, soon), record(up(relay, first.Start())), late, bounty.Unknown, bounty.Clock, []string{"clock was set within the hour, or was not to be trusted"}},
 		"set": {sealed(evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 360_000, Steps: []evidence.ClockStep{{At: evidence.TimeOf(first.Start().Add(20 * time.Minute)), ByMS: 360_000}}}, soon),
-			record(fail(10), fail(16)), late, bounty.Unknown, bounty.Clock, []string{"Its clock was set by +360.0 s, to 22:20:00 UTC", "vote is down", "unknown (clock)"}},
+			record(fail(10), fail(16)), late, bounty.Unknown, bounty.Clock, []string{"The monitor's clock was set by +360.0 s, to 22:20:00", "vote is down", "unknown (clock)"}},
 		"set, one failure": {sealed(evidence.Clock{Samples: 2, Synchronised: true, DriftMS: 360_000, Steps: []evidence.ClockStep{{At: evidence.TimeOf(first.Start().Add(20 * time.Minute)), ByMS: 360_000}}}, soon),
 			record(fail(10)), late, bounty.Unknown, bounty.Clock, []string{"vote is unknown (one failure)", "unknown (clock)"}},
 		"missed":     {sealed(good, soon), nil, late, bounty.Unknown, bounty.Missed, []string{"made no attempt"}},
@@ -174,7 +174,7 @@ func TestTellWhatDoesNotCount(t *testing.T) {
 		return Tell(Facts{Monitor: "m1", Rules: bounty.Defaults(), Roster: roster, Relay: relay, Hour: first, Now: first.End(),
 			Verified: &evidence.VerifiedHour{Header: header, Record: rec, Due: due}, Record: rec, Vouchers: vouchers, Cosigned: true})
 	}
-	if s := tell(first.Start()); s.Vote != bounty.Up || !strings.Contains(strings.Join(s.Words, "\n"), "votes on it count nowhere (R7)") {
+	if s := tell(first.Start()); s.Vote != bounty.Up || !strings.Contains(strings.Join(s.Words, "\n"), "votes on this relay count nowhere (R7)") {
 		t.Errorf("of a recused monitor: %v", s)
 	}
 	if s := tell(first.Start().Add(30 * time.Minute)); s.Vote != bounty.Unknown || s.Why != bounty.Early || !strings.Contains(strings.Join(s.Words, "\n"), "before it was due by the monitor's plan (R2).") {

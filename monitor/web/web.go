@@ -133,6 +133,11 @@ var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
 	"inc":    func(i int) int { return i + 1 },
 	"advice": evidence.Class.Advice,
 	"means":  evidence.Class.Meaning,
+	"add":    func(a, b int) int { return a + b },
+	"clock":  clock,
+	"linked": linked,
+	"mark":   func(o evidence.Outcome) string { return outcomeSigns[o] },
+	"tried":  func(o evidence.Outcome) string { return outcomeSigns[o] + " " + outcomeWords[o] },
 }).ParseFS(files, "*.html")).Parse(chart.HTML))
 
 // view is what a template sees: what is shown, and how far up the root is. Links
@@ -207,7 +212,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /relay/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../")) }))
 	mux.HandleFunc("GET /relay/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.page(w, "month.html", monthView(m, "../../")) }))
 	mux.HandleFunc("GET /relay/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) {
-		h.page(w, "hour.html", view{"../../../", title(s.Network, "relay "+short(s.Relay)+", "+s.Hour.String()), false, s})
+		h.page(w, "hour.html", hourView(s, "../../../"))
 	}))
 	mux.HandleFunc("GET /badge/{relay}", h.month(".svg", h.badge))
 	mux.HandleFunc("GET /api/relays/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))

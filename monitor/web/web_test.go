@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -86,7 +87,7 @@ func (k known) Hour(relay string, h evidence.Hour) (history.Story, error) {
 	}
 	return history.Story{
 		Monitor: "m1", Relay: relay, Operator: k.o.Relays[0].Operator, Hour: h, Enrolled: true, Vote: bounty.Down,
-		Attempts: []evidence.Attempt{*k.o.Relays[0].Last}, Words: []string{"It is <dead>."},
+		Attempts: []evidence.Attempt{*k.o.Relays[0].Last}, Answer: []string{"It is <dead>."},
 	}, k.err
 }
 
@@ -155,6 +156,109 @@ func TestHourPage(t *testing.T) {
 		}
 	}
 }
+
+// told is the story of an hour of the sample's relay in which all kinds of attempts were
+// made; set changes what is known.
+func told(set func(*history.Facts)) history.Story {
+	relay := bounty.Relay{PeerID: "12D3KooWsample", Operator: "R5 <Ltd>", Address: bounty.Address{IPv4: "203.0.113.7", TCPPort: 4001, Domain: "relay.example", WSSPort: 443}}
+	hour := evidence.HourOf(time.Date(2026, 11, 3, 14, 0, 0, 0, time.UTC))
+	f := history.Facts{
+		Monitor: "m1", Rules: bounty.Defaults(), Roster: &bounty.Roster{Network: evidence.Lab, Monitors: []bounty.Monitor{{Name: "m1"}, {Name: "m2"}}},
+		Relay: &relay, Hour: hour, Now: hour.End().Add(time.Hour),
+		Verified: &evidence.VerifiedHour{Header: evidence.Header{Hour: hour, State: evidence.StateOK, Clock: evidence.Clock{Samples: 1, Synchronised: true}}},
+	}
+	set(&f)
+	return history.Tell(f)
+}
+
+// tried are attempts on the sample's relay: at these minutes, with these outcomes.
+func tried(f *history.Facts, at map[int]evidence.Outcome) {
+	f.Record = &evidence.Record{PeerID: f.Relay.PeerID, Hour: f.Hour}
+	tcp4, wss := f.Relay.Multiaddrs(f.Relay.PeerID)
+	for _, minute := range slices.Sorted(maps.Keys(at)) {
+		started := f.Hour.Start().Add(time.Duration(minute) * time.Minute)
+		a := evidence.Attempt{Started: evidence.TimeOf(started), PeerID: f.Relay.PeerID, TCP4Addr: tcp4, WSSAddr: wss, Results: map[evidence.Component]evidence.Result{}}
+		for _, c := range evidence.Components {
+			r := evidence.Rung{Name: string(c), Component: c, Outcome: evidence.OK}
+			if c == evidence.Relay && at[minute] != evidence.OK {
+				r.Outcome, r.Class, r.Detail = at[minute], evidence.ReserveRefused, "<no> place, R5"
+			}
+			a.Rungs = append(a.Rungs, r)
+			a.Results[c] = evidence.Result{Outcome: r.Outcome, Class: r.Class}
+		}
+		if at[minute] == evidence.OK {
+			a.Level = evidence.LevelEchoed
+		}
+		a.Controls = []evidence.Control{
+			{Name: "c1", Component: evidence.TCP4, Outcome: evidence.OK, Started: evidence.TimeOf(started.Add(time.Minute))},
+			{Name: "c1", Component: evidence.WSS, Outcome: evidence.Fail, Started: evidence.TimeOf(started.Add(2 * time.Minute))},
+		}
+		f.Record.Attempts = append(f.Record.Attempts, a)
+	}
+}
+
+// The picture shows each attempt with the controls beside it, and says the same in words;
+// unknown, busy and the rules lead to what they mean; headings come in order.
+func TestHourStory(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(*history.Facts)
+		want []string
+	}{
+		"all attempts": {func(f *history.Facts) {
+			tried(f, map[int]evidence.Outcome{2: evidence.Busy, 8: evidence.Fail, 62: evidence.OK})
+		}, []string{
+			"▲ up", "attempt 1 at 14:02:00: busy; attempt 2 at 14:08:00: does not count; attempt 3 at 15:02:00: ok; controls were tried beside them",
+			`<g transform="translate(23 34)"><title>attempt 1 at 14:02:00: busy</title><path class="busy"`, `<circle class="blind" r="6"/><text y="19" text-anchor="middle">2</text>`,
+			`<path class="tick ok" transform="translate(27 67)"`, `<path class="tick fail" transform="translate(31 67)"`,
+			"&lt;no&gt; place", "◆ relay", "✓ wss", "R5 &lt;Ltd&gt;", "m2. Their pages",
+		}},
+		"busy": {func(f *history.Facts) { tried(f, map[int]evidence.Outcome{2: evidence.Busy}) }, []string{
+			"◆ busy", `<a href="#busy">BUSY</a>`, `<a href="#R8">R8</a>`, "it had no room for the monitor",
+		}},
+		"gap": {func(f *history.Facts) { f.Verified.Header.State = evidence.StateGap }, []string{
+			"· unknown", `<a href="#unknown">Unknown</a> is neither up nor down`, `<rect class="gap"`, "nobody watched</text>", "left to right: nobody watched",
+		}},
+		"clock set": {func(f *history.Facts) {
+			f.Verified.Header.Clock.Steps = []evidence.ClockStep{{At: evidence.TimeOf(f.Hour.Start().Add(30 * time.Minute)), ByMS: 5000}, {At: evidence.TimeOf(f.Hour.Start().AddDate(0, 0, 9)), ByMS: 1}}
+		}, []string{`<path class="step" d="M143 14V76"/>`, `<path class="step" d="M341 14V76"/>`, "clock was set at 14:30:00"}},
+		"nothing": {func(f *history.Facts) {}, []string{"left to right: no attempt was made"}},
+	} {
+		s := told(c.set)
+		w := get(t, Handler(tale{known{o: sample()}, s}, slog.New(slog.DiscardHandler)), "/relay/12D3KooWsample/hour/2026-11-03T14")
+		body := w.Body.String()
+		for _, want := range c.want {
+			if !strings.Contains(body, want) {
+				t.Errorf("%s: the page does not hold %q", name, want)
+			}
+		}
+		for _, m := range regexp.MustCompile(`href="#([^"]*)"`).FindAllStringSubmatch(body, -1) {
+			if n := strings.Count(body, `id="`+m[1]+`"`); n != 1 {
+				t.Errorf("%s: the page explains %q %d times, want once", name, m[1], n)
+			}
+		}
+		level := 0
+		for _, m := range regexp.MustCompile(`<h([1-6])`).FindAllStringSubmatch(body, -1) {
+			next := int(m[1][0] - '0')
+			if next > level+1 {
+				t.Errorf("%s: a heading of level %d follows one of level %d", name, next, level)
+			}
+			level = next
+		}
+		_, rest, _ := strings.Cut(body, "<svg viewBox=\"0 0 360")
+		picture, _, _ := strings.Cut(rest, "</svg>")
+		if err := xml.Unmarshal([]byte("<svg viewBox=\"0 0 360"+picture+"</svg>"), new(struct{})); err != nil {
+			t.Errorf("%s: the picture is no SVG: %v", name, err)
+		}
+	}
+}
+
+// tale is a source with one story.
+type tale struct {
+	known
+	s history.Story
+}
+
+func (x tale) Hour(string, evidence.Hour) (history.Story, error) { return x.s, nil }
 
 // Pages may stand below somebody else's path: no link leads to the root.
 func TestLinksAreRelative(t *testing.T) {

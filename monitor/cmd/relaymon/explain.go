@@ -2,6 +2,8 @@ package main
 
 import (
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
@@ -32,10 +34,16 @@ func (c *explainCmd) Run(out *cli.IO) error {
 	if c.JSON {
 		return out.JSON(story)
 	}
-	for _, words := range story.Words {
-		if _, err := fmt.Fprintln(out.Stdout, words); err != nil {
-			return err
+	var b strings.Builder
+	for i, p := range story.Parts() {
+		if len(p.Words) == 0 {
+			continue
 		}
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		fmt.Fprintf(&b, "%s\n  %s\n", p.Title, strings.Join(p.Words, "\n  "))
 	}
-	return nil
+	_, err = io.WriteString(out.Stdout, b.String())
+	return err
 }
