@@ -53,7 +53,33 @@ func (c Config) labels() map[string]string {
 
 // newAlerts is nil if nobody is to be told.
 func (m *Monitor) newAlerts() (*alert.Keeper, error) {
-	return m.cfg.Alerts.Open(filepath.Join(m.cfg.DataDir, "alerts.json"), "relaymon", m.log)
+	k, err := m.cfg.Alerts.Open(filepath.Join(m.cfg.DataDir, "alerts.json"), "relaymon", m.log)
+	if k != nil {
+		k.Digest(m.digest)
+	}
+	return k, err
+}
+
+// digested is how many relays the daily message tells of, those in need first.
+const digested = 20
+
+// digest is what the daily message says of the month.
+func (m *Monitor) digest(now time.Time) []string {
+	o, err := m.overview(now)
+	if err != nil {
+		return []string{"what the relays come to is not known: the log cannot be read"}
+	}
+	slices.SortStableFunc(o.Relays, func(a, b web.Relay) int { return a.Forecast.Left - b.Forecast.Left })
+	var lines []string
+	for i := range o.Relays {
+		if i == digested {
+			lines = append(lines, fmt.Sprintf("and %d relays more, which may lose more hours", len(o.Relays)-digested))
+			break
+		}
+		r := &o.Relays[i]
+		lines = append(lines, fmt.Sprintf("relay %s of %s: %s", r.PeerID, r.Operator, r.Words()))
+	}
+	return lines
 }
 
 // raise says which alerts hold now.

@@ -102,14 +102,8 @@ func costWords(f bounty.Forecast) string {
 	if len(f.Causes) == 0 {
 		return ""
 	}
-	var causes, runs []string
-	for _, c := range f.Causes {
-		causes = append(causes, fmt.Sprintf("%s %d h", c.Why, c.Hours))
-	}
-	for _, l := range f.Costly {
-		runs = append(runs, l.Span.String())
-	}
-	return "; most were lost by " + strings.Join(causes, ", ") + "; the longest times: " + strings.Join(runs, ", ")
+	words := f.Words(0)
+	return ". " + strings.TrimSuffix(words[len(words)-1], ".")
 }
 
 // warnOfTerms tells of what a month needs besides hours (rules R11, R12, R13 and R15).

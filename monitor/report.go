@@ -39,6 +39,12 @@ func Report(ctx context.Context, cfg Config, q BundleRequest, file string) ([]by
 	}
 	b := bytes.NewBuffer(bundle.Markdown(res.Verdict))
 	say := func(format string, args ...any) { fmt.Fprintf(b, format+"\n", args...) }
+	if v := res.Verdict; v.Hours.Remaining > 0 {
+		say("\n## How the month can still end\n")
+		for _, words := range v.Forecast(by.rules).Words(by.rules.HoursRequired) {
+			say("- %s", words)
+		}
+	}
 	say("\n## Check it\n")
 	say("The evidence is `%s`, %d bytes, SHA-256 `%x`, signed by monitor %s.", filepath.Base(file), len(packed), sha256.Sum256(packed), res.SignedBy)
 	say("`relayaudit` recomputes the verdict from it, without a network; take rules and roster from the committee, not from this post:\n")

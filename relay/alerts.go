@@ -60,6 +60,9 @@ var unmetAlerts = []unmetAlert{
 type alerter struct {
 	file string
 	log  *slog.Logger
+	// starts is how often the program was started within the hour before started.
+	starts  int
+	started time.Time
 	// unmet is since when each requirement is not met, as far as this process knows.
 	unmet map[string]time.Time
 
@@ -70,7 +73,7 @@ type alerter struct {
 }
 
 func newAlerter(dataDir string, log *slog.Logger) *alerter {
-	return &alerter{file: filepath.Join(dataDir, alertsFile), log: log, unmet: map[string]time.Time{}, changed: make(chan struct{}, 1)}
+	return &alerter{file: filepath.Join(dataDir, alertsFile), log: log, unmet: map[string]time.Time{}, started: time.Now(), changed: make(chan struct{}, 1)}
 }
 
 // change says that there are other receivers.
@@ -104,6 +107,8 @@ func (a *alerter) serve(ctx context.Context, k *alert.Keeper, pause time.Duratio
 	defer sending.Wait()
 	defer end()
 	if k != nil {
+		k.Digest(func(time.Time) []string { return monitorLines(state()) })
+		k.Add(a.started, a.restarts(state(), a.started)) // also if it does not get as far as to look
 		sending.Go(func() { k.Run(ctx) })
 	}
 	tick := time.NewTicker(pause)
@@ -130,8 +135,21 @@ func (a *alerter) raise(k *alert.Keeper, s status.Status, now time.Time) {
 		}
 	}
 	if k != nil {
-		k.Set(now, alertsOf(s, a.unmet, k.Holding(), now))
+		k.Set(now, append(alertsOf(s, a.unmet, k.Holding(), now), a.restarts(s, now)...))
 	}
+}
+
+// restarts is the alert that the program was started too often.
+func (a *alerter) restarts(s status.Status, now time.Time) []alert.Alert {
+	return alert.RestartsOften("relayd", map[string]string{"relay": s.PeerID}, a.starts, a.started, now)
+}
+
+// monitorLines are what the daily message says of the month: what the monitors count.
+func monitorLines(s status.Status) (lines []string) {
+	for _, m := range s.Monitors {
+		lines = append(lines, cmp.Or(m.Name, m.Host())+": "+m.Words())
+	}
+	return lines
 }
 
 // state is what metrics and status page tell.

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/relay/config"
@@ -21,7 +22,8 @@ import (
 // newRegistry holds the program's metrics and, later, libp2p's.
 func (r *Relay) newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*numbers)(r))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*numbers)(r),
+		alert.Metrics("relayd", func() *alert.Keeper { k, _ := r.alerts.state(); return k }))
 	return reg
 }
 
@@ -58,11 +60,9 @@ var (
 	descMeasured     = desc("psf_measured_seconds", "When a PSF peer last measured the relay, as Unix time; 0: not yet.")
 	descRequirement  = desc("requirement", "1 for the outcome of each of the bounty's requirements: met, not met, unknown.", "requirement", "outcome")
 	descTakenBack    = desc("update_taken_back_seconds", "When an update of the machine was taken back, as Unix time, by package and version.", "package", "version")
-	descAlerts       = desc("alerts_holding", "Alerts that hold; absent where nobody is to be told.")
-	descWaiting      = desc("alerts_waiting", "Alerts, and their ends, that some receiver was not told of yet.")
 	allDescs         = []*prometheus.Desc{
 		descBuild, descReservations, descReserveMax, descCircuits, descRefused, descEnded, descTurnedAway, descMonth, descBudget, descExpiry, descReady, descStarted,
-		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descSpeakers, descSilent, descDropped, descDroppedBytes, descAnnounced, descMeasured, descRequirement, descTakenBack, descAlerts, descWaiting,
+		descSince, descConnections, descConnsMax, descNeighbours, descMembers, descSpeakers, descSilent, descDropped, descDroppedBytes, descAnnounced, descMeasured, descRequirement, descTakenBack,
 	}
 )
 
@@ -129,10 +129,6 @@ func (n *numbers) Collect(out chan<- prometheus.Metric) {
 		for what, at := range since {
 			gauge(descTakenBack, unixSeconds(at), what[0], what[1])
 		}
-	}
-	if k, _ := r.alerts.state(); k != nil {
-		gauge(descAlerts, float64(len(k.Holding())))
-		gauge(descWaiting, float64(k.Waiting()))
 	}
 	r.mu.Lock()
 	refusals := r.refusals

@@ -135,6 +135,10 @@ func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
 	return r, nil
 }
 
+// CountStarts says before [Relay.Run] that the program was started so often within the hour
+// before at: its operator is told if that is a loop.
+func (r *Relay) CountStarts(n int, at time.Time) { r.alerts.starts, r.alerts.started = n, at }
+
 // ID is the relay's peer ID.
 func (r *Relay) ID() peer.ID { return r.id }
 

@@ -70,7 +70,7 @@ var mayImport = map[string][]string{
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
 	// It writes user-data for an appliance, checked as that will check it.
-	"relay/cmd/relayd": {"relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/cli", "internal/buildinfo", "internal/appliance"},
+	"relay/cmd/relayd": {"internal/alert", "internal/alert/alertcmd", "relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
 	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},

@@ -2,7 +2,9 @@ package bounty
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
@@ -119,6 +121,50 @@ func (u *Uptime) losses(why func(evidence.Hour) string) ([]Loss, []Cause) {
 	slices.SortStableFunc(runs, func(a, b Loss) int { return cmp.Or(b.Hours-a.Hours, int(b.From-a.From)) })
 	slices.SortStableFunc(causes, func(a, b Cause) int { return b.Hours - a.Hours })
 	return runs[:min(maxCostly, len(runs))], causes[:min(maxCostly, len(causes))]
+}
+
+// Forecast looks ahead in a month that goes on. The verdict must be judged by these rules.
+func (v *Verdict) Forecast(rules *Rules) Forecast {
+	u := Uptime{Hours: v.Hours}
+	reports := v.EveryHour()
+	now := v.Month.End()
+	for _, h := range reports {
+		u.Counts = append(u.Counts, HourCount{Hour: h.Hour, State: h.State})
+		if h.State == Remaining {
+			now = min(now, h.Hour)
+		}
+	}
+	return u.Forecast(rules, now, func(h evidence.Hour) string {
+		return strings.Join(reports[h-v.Month.First()].Causes, ", ")
+	})
+}
+
+// Words are the forecast in sentences, of a month in which so many hours must be up.
+func (f Forecast) Words(required int) (list []string) {
+	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
+	switch {
+	case f.Slack < 0:
+		say("The relay is enrolled for too few hours of the month to reach %d.", required)
+	case f.Left < 0:
+		say("%d hours are out of reach: %d are down, and %d may be lost.", required, f.Used, f.Slack)
+	default:
+		say("%d hours must be up, and up to %d can be.", required, f.Possible)
+		say("%d hours may be lost; %d are (%d %%), %d are left.", f.Slack, f.Used, f.UsedPercent, f.Left)
+	}
+	if !f.RunsOut.IsZero() {
+		say("At the pace of the last days the month is lost on %s.", f.RunsOut.UTC().Format(time.DateOnly))
+	}
+	var causes, runs []string
+	for _, c := range f.Causes {
+		causes = append(causes, fmt.Sprintf("%s %d h", c.Why, c.Hours))
+	}
+	for _, l := range f.Costly {
+		runs = append(runs, l.Span.String())
+	}
+	if len(causes) > 0 {
+		say("What cost hours: %s. The longest times: %s.", strings.Join(causes, ", "), strings.Join(runs, ", "))
+	}
+	return list
 }
 
 // Software applies rule R13 to what one monitor heard in the part of a month that has

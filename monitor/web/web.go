@@ -83,6 +83,24 @@ type Relay struct {
 // Outlook draws the running month.
 func (r Relay) Outlook() chart.Outlook { return r.Count.outlook() }
 
+// Words say in a line how the running month stands.
+func (r Relay) Words() string {
+	c, f := r.Count, r.Forecast
+	switch {
+	case c.Needed == 0:
+		return fmt.Sprintf("%s has its %d hours, %d are up", c.Month, c.Required, c.Up)
+	case c.Late():
+		return fmt.Sprintf("%d hours of %s are up; it is enrolled for too few to reach %d", c.Up, c.Month, c.Required)
+	case c.Lost():
+		return fmt.Sprintf("%s is lost: %d hours up of %d", c.Month, c.Up, c.Required)
+	}
+	s := fmt.Sprintf("%d hours of %s up, %d needed, %d of %d that may be lost are used", c.Up, c.Month, c.Required, f.Used, f.Slack)
+	if !f.RunsOut.IsZero() {
+		s += ", and at this pace all on " + f.RunsOut.UTC().Format(time.DateOnly)
+	}
+	return s
+}
+
 // Release is what the project's release list tells of a program.
 type Release struct {
 	Installed string        `json:"installed,omitempty"` // empty: a version that is not on the list

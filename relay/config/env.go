@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"encoding/json"
 	"errors"
@@ -229,6 +230,7 @@ func ReadOrigin(path string, getenv func(string) string) (Origin, error) {
 			o.sources[key] = Source{"file", fmt.Sprintf("%s:%d", path, line)}
 		}
 	}
+	o.Alerts.Subject = cmp.Or(o.Domain, o.Name)
 	return o, errors.Join(append(faults, o.located(o.Validate()))...)
 }
 

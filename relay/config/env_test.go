@@ -49,6 +49,7 @@ func TestEnvironmentOfServiceProvider(t *testing.T) {
 	want.Listen.WebTransport = multiaddrs(t, "/ip4/0.0.0.0/udp/4101/quic-v1/webtransport", "/ip6/::/udp/4101/quic-v1/webtransport")
 	want.Listen.WebRTC = multiaddrs(t, "/ip4/0.0.0.0/udp/4101/webrtc-direct", "/ip6/::/udp/4101/webrtc-direct")
 	want.Domain, want.Name, want.Log.Level = "relay.example.org", "alice-relay", slog.LevelDebug
+	want.Alerts.Subject = want.Domain
 	if !reflect.DeepEqual(o.Config, want) {
 		t.Errorf("got %+v\nwant %+v", o.Config, want)
 	}

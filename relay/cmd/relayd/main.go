@@ -27,6 +27,8 @@ type grammar struct {
 	Doctor doctorCmd `cmd:"" help:"Say what of the bounty's requirements is met here, and how to mend the rest."`
 	Health healthCmd `cmd:"" help:"Say whether the relay that runs serves, for those who watch over it."`
 
+	Alert alertCmd `cmd:"" help:"Try out who is told of alerts."`
+
 	CloudInit cloudInitCmd `cmd:"" name:"cloud-init" help:"Print user-data for a machine that sets itself up."`
 
 	Enrol   enrolCmd   `cmd:"" help:"Sign that the relay enters the bounty, for the committee."`

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
 	"github.com/psf-relay/relay-appliance/relay/config"
@@ -27,13 +33,32 @@ func (c *runCmd) Run(out *cli.IO) error {
 	for _, n := range o.Notes {
 		log.Warn(n)
 	}
-	r, err := relay.New(cfg, log)
-	if err != nil {
-		return err
+	if err := cfg.Alerts.CheckFile(c.Config); err != nil {
+		log.Warn(err.Error())
 	}
-	config.LimitMemory()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	file, started := filepath.Join(cfg.DataDir, "starts.json"), time.Now()
+	count, err := alert.Starts(file, started)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the folder there is more to say
+		log.Error("starts of the program cannot be counted", "error", err)
+	}
+	labels := map[string]string{"relay": cmp.Or(cfg.Name, cfg.Domain)}
+	r, err := relay.New(cfg, log)
+	if err == nil {
+		labels["relay"] = r.ID().String()
+		r.CountStarts(count, started)
+		err = c.serve(ctx, r, level, log)
+	}
+	if err != nil {
+		cfg.Alerts.CannotStart(ctx, file, "relayd", log, labels, err)
+	}
+	return err
+}
+
+// serve runs the relay until ctx ends.
+func (c *runCmd) serve(ctx context.Context, r *relay.Relay, level *slog.LevelVar, log *slog.Logger) error {
+	config.LimitMemory()
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)
 	defer signal.Stop(hup)
