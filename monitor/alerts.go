@@ -20,7 +20,7 @@ import (
 // Watch is the whole of a program that watches: it opens the monitor and runs it until ctx
 // ends. The receivers of alerts are told if it is started again and again, or cannot start.
 func Watch(ctx context.Context, cfg Config, log *slog.Logger) error {
-	file, started := filepath.Join(cfg.DataDir, "starts.json"), time.Now()
+	file, started := filepath.Join(cfg.DataDir, alert.StartsFile), time.Now()
 	count, err := alert.Starts(file, started)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the folder there is more to say
 		log.Error("starts of the program cannot be counted", "err", err)

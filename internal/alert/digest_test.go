@@ -264,7 +264,7 @@ func TestTimesThatCannotBe(t *testing.T) {
 // Starts are counted within the hour, and what stops a program is told once.
 func TestStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		file := filepath.Join(t.TempDir(), "starts.json")
+		file := filepath.Join(t.TempDir(), StartsFile)
 		start := func(want int) {
 			t.Helper()
 			if n, err := Starts(file, time.Now()); err != nil || n != want {
@@ -296,7 +296,7 @@ func TestStarts(t *testing.T) {
 			t.Errorf("got %d, %v; want 1: the others are of a clock that was wrong", n, err)
 		}
 	})
-	file := filepath.Join(t.TempDir(), "starts.json")
+	file := filepath.Join(t.TempDir(), StartsFile)
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -308,7 +308,7 @@ func TestStarts(t *testing.T) {
 func TestCannotStart(t *testing.T) {
 	h := newHook(t, nil)
 	c := Config{Webhooks: []URL{URL(h.URL)}, TimeZone: "UTC"}
-	file := filepath.Join(t.TempDir(), "starts.json")
+	file := filepath.Join(t.TempDir(), StartsFile)
 	for range 2 * TooOften {
 		if _, err := Starts(file, time.Now()); err != nil {
 			t.Fatal(err)

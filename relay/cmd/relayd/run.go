@@ -38,7 +38,7 @@ func (c *runCmd) Run(out *cli.IO) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	file, started := filepath.Join(cfg.DataDir, "starts.json"), time.Now()
+	file, started := filepath.Join(cfg.DataDir, alert.StartsFile), time.Now()
 	count, err := alert.Starts(file, started)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the folder there is more to say
 		log.Error("starts of the program cannot be counted", "error", err)

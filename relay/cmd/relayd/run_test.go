@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/alert"
 )
 
 // patience bounds what a test waits for; nothing is measured by it.
@@ -39,6 +41,11 @@ func TestRun(t *testing.T) {
 		}
 	}
 	write("first", "")
+	// A package and an image make the folder: that a start was noted there does not mean
+	// that there was a relay.
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	cmd := exec.Command("relayd", "run", "--config", file) // of testscript's Main
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -71,6 +78,9 @@ func TestRun(t *testing.T) {
 	}
 	if err := cmd.Wait(); err != nil || len(steps) > 0 {
 		t.Errorf("%v, %d steps are left:\n%s", err, len(steps), strings.Join(all, "\n"))
+	}
+	if _, err := os.Stat(filepath.Join(dir, "data", alert.StartsFile)); err != nil {
+		t.Errorf("the start was not noted: %v", err)
 	}
 }
 
