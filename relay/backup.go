@@ -17,6 +17,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/peer"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/durable"
@@ -114,9 +115,11 @@ func Backup(dataDir string, to io.Writer) (BackupInfo, error) {
 	return info, nil
 }
 
-// keeps says whether a name in the data folder is part of the relay's state:
-// locks and what a write left behind are not.
-func keeps(name string) bool { return !strings.HasPrefix(name, ".") && name != "lost+found" }
+// keeps says whether a name in the data folder is part of the relay's state: locks, what a
+// write left behind, and what is noted before there is an identity are not.
+func keeps(name string) bool {
+	return !strings.HasPrefix(name, ".") && name != "lost+found" && name != alert.StartsFile
+}
 
 // Restore unpacks a backup into a data folder that holds no relay yet. Until the
 // identity is in its place, which is the last step, no relay starts from the

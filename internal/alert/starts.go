@@ -25,9 +25,9 @@ const (
 	tellAgain = 6 * time.Hour
 )
 
-// StartsFile is where a program notes its starts, in its data folder. It is hidden, as it is
-// no part of the program's state: it is written before there is any, and no backup has it.
-const StartsFile = ".starts.json"
+// StartsFile is where a program notes its starts, in its data folder. It is no part of the
+// program's state: it is written before there is any, and no backup has it.
+const StartsFile = "starts.json"
 
 // starts is what is kept about the starts of a program.
 type starts struct {
