@@ -88,7 +88,7 @@ var ErrBlind = errors.New("nothing is known of the relay")
 // Bounds of asking a relay for its addresses. Its page has some KiB.
 const (
 	findDeadline = 30 * time.Second
-	maxPage      = 256 << 10
+	maxPage      = 1 << 20
 )
 
 // Find reads a relay's addresses from its own page. The page is dialled like the relay:

@@ -92,7 +92,7 @@ func TestFind(t *testing.T) {
 		"a web page":     {page: "\n<!doctype html><title>Welcome</title>", err: "a web page (HTML) instead of JSON"},
 		"no JSON":        {page: "hello \x1b[2J", err: "not the JSON of a relay"},
 		"nothing":        {page: "", err: "the document is empty"},
-		"too large":      {page: gives(findID, strings.Repeat("x", maxPage)), err: "more than 262144 bytes"},
+		"too large":      {page: gives(findID, strings.Repeat("x", maxPage)), err: "more than 1048576 bytes"},
 		"many addresses": {page: gives(findID, append(make([]string, 10_000), findTCP, findWSS)...), tcp4: "/ip4/198.41.0.4/tcp/4001", wss: "/dns4/relay.test/tcp/443/wss"},
 	} {
 		t.Run(what, func(t *testing.T) {
