@@ -38,6 +38,7 @@ func ParseDomain(s string) (Domain, error) {
 	}
 	host, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(s), "https://"), "/")
 	name, port, given := strings.Cut(host, ":")
+	name = strings.TrimSuffix(name, ".")
 	d := Domain{Name: name, Port: 443}
 	if _, err := netip.ParseAddr(name); err == nil {
 		return fault("a certificate is for a name, and this is an IP address")

@@ -20,6 +20,7 @@ func TestParseDomain(t *testing.T) {
 	for in, want := range map[string]Domain{
 		"relay.example.org":                       {"relay.example.org", 443},
 		"Relay.Example.org:8443":                  {"relay.example.org", 8443},
+		"relay.example.org.":                      {"relay.example.org", 443},
 		"https://relay.example.org":               {"relay.example.org", 443},
 		"HTTPS://relay.example.org:8443/check/?x": {"relay.example.org", 8443},
 	} {
