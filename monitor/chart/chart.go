@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// HTML defines the templates "heatmap", "latency", "bars" and "outlook"; each takes the type
+// HTML defines the templates "heatmap", "latency", "bars", "outlook", "map" and "votes" (of several); each takes the type
 // of its name. The pages bring the style for their classes.
 //
 //go:embed chart.html
