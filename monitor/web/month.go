@@ -15,6 +15,8 @@ type monthPage struct {
 	Chart   chart.Latency
 	Certs   chart.Bars
 	Lines   []lineWords
+	Map     chart.Map
+	OffMap  []Vantage // without a registered place
 	Running bool
 }
 
@@ -42,6 +44,7 @@ func monthView(m Month, root string) view {
 	}
 	p.Heat = chart.NewHeatmap(month.First().Start(), cells, legend)
 	p.latency()
+	p.vantages()
 	var spans []chart.Span
 	for _, c := range m.Certificates {
 		s := chart.Span{
@@ -120,4 +123,32 @@ func (p *monthPage) latency() {
 	for _, s := range series {
 		p.Lines = append(p.Lines, lineWords{s.Kind, s.Words, Median(s.US)})
 	}
+}
+
+// vantages draws from where the relay is tried.
+func (p *monthPage) vantages() {
+	var placed []chart.Vantage
+	for _, v := range p.Vantages {
+		if v.Place == nil {
+			p.OffMap = append(p.OffMap, v)
+			continue
+		}
+		placed = append(placed, chart.Vantage{Name: v.Monitor, Note: v.Words(), Lat: v.Place.Lat, Lon: v.Place.Lon, US: v.PingUS})
+	}
+	p.Map = chart.NewMap(placed)
+}
+
+// Words say who a monitor is.
+func (v Vantage) Words() string {
+	s := "run by " + v.Operator
+	if v.Operator == "" {
+		s = "not in the roster at this time"
+	}
+	if v.Committee {
+		s = "the committee's monitor, " + s
+	}
+	if v.Own {
+		s = "this monitor, " + s
+	}
+	return s
 }

@@ -154,8 +154,13 @@ var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
 	"add":    func(a, b int) int { return a + b },
 	"clock":  clock,
 	"linked": linked,
-	"mark":   func(o evidence.Outcome) string { return outcomeSigns[o] },
-	"tried":  func(o evidence.Outcome) string { return outcomeSigns[o] + " " + outcomeWords[o] },
+	"meaning": func(vote string, r *bounty.Rules) (string, error) {
+		var v bounty.Value
+		err := v.UnmarshalText([]byte(vote))
+		return v.Meaning(r), err
+	},
+	"mark":  func(o evidence.Outcome) string { return outcomeSigns[o] },
+	"tried": func(o evidence.Outcome) string { return outcomeSigns[o] + " " + outcomeWords[o] },
 }).ParseFS(files, "*.html")).Parse(chart.HTML))
 
 // view is what a template sees: what is shown, and how far up the root is. Links
