@@ -13,6 +13,7 @@ import (
 // votesChart is the picture beneath the verdict: the month as it counts, and under it what
 // each monitor said of it.
 type votesChart struct {
+	Days   int
 	Month  []chart.Votes // one
 	First  []chart.Votes // of the monitors, those that somebody should look at first
 	Others []chart.Votes // folded away
@@ -27,7 +28,7 @@ const (
 
 func votesChartOf(v *bounty.Verdict) votesChart {
 	hours := v.EveryHour()
-	out := votesChart{Month: []chart.Votes{monthVotes(hours)}}
+	out := votesChart{Days: len(hours) / 24, Month: []chart.Votes{monthVotes(hours)}}
 	monitors := slices.Clone(v.Monitors)
 	rank := func(m bounty.MonitorReport) int {
 		switch {
@@ -125,9 +126,9 @@ func voterNote(v *bounty.Verdict, m *bounty.MonitorReport) string {
 	var out []string
 	switch {
 	case m.Recused:
-		return "recused: it is run by the relay's operator"
+		return "recused: it does not vote"
 	case m.Void != "":
-		out = append(out, "void: "+m.Void)
+		out = append(out, "void: nothing of it counts") // why stands below
 	case !m.Log:
 		out = append(out, "its log is missing")
 	}

@@ -32,7 +32,7 @@ type votePath struct{ Class, D string }
 var bands = []struct {
 	class     string
 	y, height int
-}{{"missing", 1, 22}, {"unknown", 10, 4}, {"busy", 7, 5}, {"up", 2, 10}, {"down", 12, 10}}
+}{{"missing", 1, 22}, {"unknown", 9, 6}, {"busy", 7, 5}, {"up", 2, 10}, {"down", 12, 10}}
 
 // Draw draws the votes, one an hour.
 func (v *Votes) Draw(votes []Vote) {

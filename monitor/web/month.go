@@ -17,7 +17,6 @@ type monthPage struct {
 	Lines   []lineWords
 	Map     chart.Map
 	OffMap  []Vantage // without a registered place
-	Running bool
 }
 
 // lineWords explain a line of the latency chart.
@@ -28,7 +27,7 @@ type lineWords struct {
 
 func monthView(m Month, root string) view {
 	month := m.Count.Month
-	p := monthPage{Month: m, Outlook: m.Count.outlook(), Running: month.Contains(hourOf(m))}
+	p := monthPage{Month: m, Outlook: m.Count.outlook()}
 	cells := make([]chart.Cell, len(m.Hours))
 	for i, h := range m.Hours {
 		k := kindOf(h)
@@ -57,7 +56,7 @@ func monthView(m Month, root string) view {
 		spans = append(spans, s)
 	}
 	p.Certs = chart.NewBars("certificates and when they were shown", month.Hours(), spans)
-	return view{root, title(m.Network, fmt.Sprintf("%s, relay %s, %s", m.Operator, short(m.PeerID), month)), p.Running, p}
+	return view{root, title(m.Network, fmt.Sprintf("%s, relay %s, %s", m.Operator, short(m.PeerID), month)), p}
 }
 
 // kind is a look of an hour.

@@ -168,7 +168,6 @@ var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
 type view struct {
 	Root  string
 	Title string
-	Live  bool // it changes by itself
 	Data  any
 }
 
@@ -219,7 +218,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	h := &handler{source: source, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", h.overview("text/html; charset=utf-8", byNeed, func(b *bytes.Buffer, p part) error {
-		return pages.ExecuteTemplate(b, "overview.html", view{"./", title(p.Network, "relaymon "+p.Monitor), true, p})
+		return pages.ExecuteTemplate(b, "overview.html", view{"./", title(p.Network, "relaymon "+p.Monitor), p})
 	}))
 	mux.HandleFunc("GET /status.json", h.overview("application/json", asIs, func(b *bytes.Buffer, p part) error {
 		return json.NewEncoder(b).Encode(p)

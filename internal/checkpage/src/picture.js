@@ -4,10 +4,10 @@ import { ms, titles } from './check.js'
 
 export const signs = { ok: '✓', fail: '✕', running: '…', waiting: '·', skipped: '–' }
 
-const WIDTH = 300
+const WIDTH = 320
 const BROWSER = 44
-const RELAY = 150
-const SECOND = 256
+const RELAY = 160
+const SECOND = 276
 const TOP = 62
 const ROW = 32
 
@@ -23,7 +23,7 @@ const arrows = {
 }
 
 export function picture (steps) {
-  const bottom = TOP + ROW * steps.length
+  const bottom = TOP + ROW * steps.length - 16
   const passed = steps.filter(s => s.outcome === 'ok').length
   const failed = steps.find(s => s.outcome === 'fail')
   const label = `The way of the check: ${passed} of ${steps.length} steps passed` + (failed == null ? '' : `, failed at: ${titles[failed.name]}`)
