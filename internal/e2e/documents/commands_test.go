@@ -56,32 +56,33 @@ var others = map[string]string{
 // harmless are run as they are.
 var harmless = []string{"cat", "ls", "sed", "cp", "grep"}
 
-var bin string
+// folder is of what is built here; empty: no test has asked for it.
+var folder string
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
+	code := m.Run()
+	if folder != "" {
+		os.RemoveAll(folder)
+	}
+	os.Exit(code)
 }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "relay-documents-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+// built is the folder of the programs, and of what makes a month.
+var built = sync.OnceValues(func() (dir string, err error) {
+	if folder, err = os.MkdirTemp("", "relay-documents-"); err != nil {
+		return "", err
 	}
-	defer os.RemoveAll(dir)
-	bin = dir
-	args := []string{"build", "-trimpath", "-o", bin + "/", monthProgram}
+	args := []string{"build", "-trimpath", "-o", folder + "/", monthProgram}
 	for _, p := range programs {
 		args = append(args, p)
 	}
 	build := exec.Command("go", args...)
 	build.Dir = filepath.Join("..", "..", "..")
 	if out, err := build.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "build the programs: %v\n%s", err, out)
-		return 1
+		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
 	}
-	return m.Run()
-}
+	return folder, nil
+})
 
 // blocks are the commands of a document, as they are shown together.
 func blocks(t *testing.T, doc string) (list []string) {
@@ -101,14 +102,19 @@ func blocks(t *testing.T, doc string) (list []string) {
 // nothing of the machine is found beside them.
 type desk struct {
 	t                    *testing.T
+	bin                  string // the real programs
 	dir, home, path, log string
 	begin                string // of a roster, as a committee writes it
 }
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
+	bin, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir := t.TempDir()
-	d := &desk{t: t, dir: dir, home: filepath.Join(dir, "home"), path: filepath.Join(dir, "path"), log: filepath.Join(dir, "log")}
+	d := &desk{t: t, bin: bin, dir: dir, home: filepath.Join(dir, "home"), path: filepath.Join(dir, "path"), log: filepath.Join(dir, "log")}
 	for _, sub := range []string{d.path, filepath.Join(d.home, ".ssh"), d.etc("relay-appliance"), d.etc("relayd")} {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
 			t.Fatal(err)
@@ -135,10 +141,10 @@ func (d *desk) shims() {
 		var except strings.Builder
 		for command := range notHere {
 			if sub, ok := strings.CutPrefix(command, name+" "); ok {
-				fmt.Fprintf(&except, "%s) echo '%s' >> '%s'; exec '%s' \"$@\" --help > /dev/null ;;\n", sub, command, d.log, filepath.Join(bin, name))
+				fmt.Fprintf(&except, "%s) echo '%s' >> '%s'; exec '%s' \"$@\" --help > /dev/null ;;\n", sub, command, d.log, filepath.Join(d.bin, name))
 			}
 		}
-		shim(name, fmt.Sprintf("case \"${1-}\" in\n%sesac\necho ran >> '%s'\nexec '%s' \"$@\"\n", except.String(), d.log, filepath.Join(bin, name)))
+		shim(name, fmt.Sprintf("case \"${1-}\" in\n%sesac\necho ran >> '%s'\nexec '%s' \"$@\"\n", except.String(), d.log, filepath.Join(d.bin, name)))
 	}
 	shim("sudo", "case $1 in -u) shift 2 ;; esac\nexec \"$@\"\n")
 	// The targets are there; what they do is tested where it is.
@@ -179,7 +185,7 @@ func (d *desk) sh(in, script string) string {
 // program runs one of the real programs.
 func (d *desk) program(name string, args ...string) string {
 	d.t.Helper()
-	cmd := exec.CommandContext(d.t.Context(), filepath.Join(bin, name), args...)
+	cmd := exec.CommandContext(d.t.Context(), filepath.Join(d.bin, name), args...)
 	var stderr bytes.Buffer
 	cmd.Dir, cmd.Stderr = d.dir, &stderr
 	out, err := cmd.Output()
@@ -191,6 +197,10 @@ func (d *desk) program(name string, args ...string) string {
 
 // made is what `make month` makes, of one day: once for all desks.
 var made = sync.OnceValues(func() (dir string, err error) {
+	bin, err := built()
+	if err != nil {
+		return "", err
+	}
 	dir = filepath.Join(bin, ".month")
 	out, err := exec.Command(filepath.Join(bin, "month"), "--programs", bin, "--dir", dir, "--once", "--days", "1").CombinedOutput()
 	if err != nil {
@@ -272,6 +282,7 @@ func TestCommands(t *testing.T) {
 		{"docs/monitor.md", ".", func(d *desk) { d.committee(); d.write("roster.yaml", d.begin) }, []fill{
 			{"relaymon config relaymon.yaml", "printf 'name: m2\\ndata_dir: m2\\nroster: roster.yaml\\n' > relaymon.yaml\n"},
 		}, []string{"no fault found", "m2/relaymon/psf"}},
+		{page, ".", func(*desk) {}, nil, nil},
 		{"docs/committee.md", ".month", func(d *desk) { d.month(); d.committee() }, []fill{
 			{"relayaudit explain", "HOUR=$(relayaudit verify $bundle $trust | sed -n 's/.*dissent.*//;s/.*voted up in [0-9]* hours that count down: \\([0-9-]*T[0-9:]*\\)Z.*/\\1:00Z/p')\n"},
 			{"relaymon roster add", "cp ../begin.yaml roster.yaml; cp ../enrolment.txt ../move.txt .\n"},
@@ -341,7 +352,7 @@ func TestCommandsInSentences(t *testing.T) {
 				d.sh(".", m[1]+"\n")
 				continue
 			}
-			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, words[0]), append(slices.Clone(words[1:]), "--help")...)
+			cmd := exec.CommandContext(t.Context(), filepath.Join(d.bin, words[0]), append(slices.Clone(words[1:]), "--help")...)
 			if out, err := cmd.CombinedOutput(); err != nil {
 				t.Errorf("%s: %s: %v\n%s", doc, m[1], err, out)
 			}
