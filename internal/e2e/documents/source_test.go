@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -39,9 +40,10 @@ func read(t *testing.T, elem ...string) string {
 type source struct {
 	t     *testing.T
 	files []*ast.File
-	// texts are what names stand for.
-	texts map[string]ast.Expr
-	funcs map[string]*ast.FuncDecl
+	// texts are what names stand for, and others what the same names stand for later.
+	texts  map[string]ast.Expr
+	others map[string][]ast.Expr
+	funcs  map[string]*ast.FuncDecl
 }
 
 func parse(t *testing.T, dir string) *source {
@@ -90,11 +92,11 @@ func (s *source) give(v *ast.ValueSpec) {
 	}
 }
 
-// within is the source as one function sees it: with its own constants and variables. One
-// that is given another value later is not known; one to which something is added is.
+// within is the source as one function sees it: with its own constants and variables. What
+// is added to one later is left out.
 func (s *source) within(f *ast.FuncDecl) *source {
 	inside := *s
-	inside.texts = maps.Clone(s.texts)
+	inside.texts, inside.others = maps.Clone(s.texts), map[string][]ast.Expr{}
 	given := map[string]bool{}
 	ast.Inspect(f, func(n ast.Node) bool {
 		switch n := n.(type) {
@@ -105,8 +107,10 @@ func (s *source) within(f *ast.FuncDecl) *source {
 				id, ok := to.(*ast.Ident)
 				switch {
 				case !ok || n.Tok == token.ADD_ASSIGN || len(n.Lhs) == len(n.Rhs) && mentions(n.Rhs[i], id.Name):
-				case given[id.Name] || len(n.Lhs) != len(n.Rhs):
+				case len(n.Lhs) != len(n.Rhs):
 					delete(inside.texts, id.Name)
+				case given[id.Name]:
+					inside.others[id.Name] = append(inside.others[id.Name], n.Rhs[i])
 				default:
 					inside.texts[id.Name], given[id.Name] = n.Rhs[i], true
 				}
@@ -170,10 +174,10 @@ func (s *source) text(e ast.Expr) string {
 			return v
 		}
 	case *ast.BinaryExpr:
-		return s.text(e.X) + s.text(e.Y)
+		return gaps.ReplaceAllString(s.text(e.X)+s.text(e.Y), gap)
 	case *ast.Ident:
 		if v := s.texts[e.Name]; v != nil && !mentions(v, e.Name) {
-			return s.text(v)
+			return s.either(s.text(v), s.others[e.Name])
 		}
 	case *ast.SelectorExpr:
 		if of, ok := e.X.(*ast.SelectorExpr); ok && e.Sel.Name == "Text" {
@@ -193,6 +197,26 @@ func (s *source) text(e ast.Expr) string {
 	return gap
 }
 
+// either joins what a name may stand for. What only has gaps where another one has words is
+// left out.
+func (s *source) either(first string, others []ast.Expr) string {
+	if first == "" && len(others) > 0 {
+		return gap // it is there at times
+	}
+	all := []string{first}
+	for _, e := range others {
+		text := s.text(e)
+		if text == gap {
+			return gap
+		}
+		like := regexp.MustCompile("^" + strings.ReplaceAll(regexp.QuoteMeta(text), gap, ".*") + "$")
+		if !slices.ContainsFunc(all, like.MatchString) {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, " or ")
+}
+
 // returned is what a function answers, be it the one or the other.
 func (s *source) returned(f *ast.FuncDecl) string {
 	var all []string
@@ -210,12 +234,15 @@ func (s *source) returned(f *ast.FuncDecl) string {
 	return strings.Join(all, " Or: ")
 }
 
-var verbs = regexp.MustCompile(`%(?:\[(\d)\])?[.0-9]*([a-z%])`)
+var (
+	verbs = regexp.MustCompile(`%(?:\[(\d)\])?[.0-9]*([a-z%])`)
+	gaps  = regexp.MustCompile(gap + "{2,}")
+)
 
 // format is a format with the arguments that are known.
 func (s *source) format(args []ast.Expr) string {
 	next := 1
-	return verbs.ReplaceAllStringFunc(s.text(args[0]), func(verb string) string {
+	out := verbs.ReplaceAllStringFunc(s.text(args[0]), func(verb string) string {
 		m := verbs.FindStringSubmatch(verb)
 		if m[2] == "%" {
 			return "%"
@@ -230,4 +257,5 @@ func (s *source) format(args []ast.Expr) string {
 		}
 		return gap
 	})
+	return gaps.ReplaceAllString(out, gap)
 }
