@@ -287,7 +287,7 @@ func TestForeignFolder(t *testing.T) {
 	}
 }
 
-// The whole month has the story that the README tells, without running it.
+// The whole month has the story that docs/committee.md tells, without running it.
 func TestPlot(t *testing.T) {
 	p := newPlot(0)
 	if p.hours() != 744 || !p.ends().Equal(p.until.Start().Add(73*time.Hour)) {
