@@ -100,14 +100,14 @@ func TestStatusPageTellsAll(t *testing.T) {
 		},
 	}
 	var b strings.Builder
-	if err := statusPage.Execute(&b, s); err != nil {
+	if err := statusPage.Execute(&b, visited{Status: *s}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"<h1>alice</h1>", "<code>" + s.PeerID + "</code>", "<code>" + s.Addrs[0] + "</code>", "<code>" + s.Addrs[1] + "</code>",
 		"v1.2.3, here since", "60 days left", "3 members, 0 guests; at most 1024", "1 GB of 1 TB", `<a href="https://example.org/abuse"`,
 		`<b class="good">✓ met</b><div>The clock is right`, `<b class="bad">✗ not met</b><div>Room on the disk`, `<p class="cure">Make room`,
-		`<b class="open">? unknown</b>`, "✓ Serving reservations",
+		`<b class="open">? unknown</b>`, "✓ It works now", "under the name alice.",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing", want)
@@ -117,10 +117,10 @@ func TestStatusPageTellsAll(t *testing.T) {
 		t.Log(b.String())
 	}
 	// The light on top is the requirement's: an offer alone is none.
-	for outcome, want := range map[status.Outcome]string{status.Met: `good">✓ Serving`, status.NotMet: `bad">✗ Not serving reservations as it should`, status.Unknown: `open">? Offering`} {
+	for outcome, want := range map[status.Outcome]string{status.Met: `good">✓ It works now`, status.NotMet: `bad">✗ It does not work as it should: see below`, status.Unknown: `open">? It runs and offers reservations; none was tried yet`} {
 		s.Requirements[0].Outcome = outcome
 		b.Reset()
-		if err := statusPage.Execute(&b, s); err != nil {
+		if err := statusPage.Execute(&b, visited{Status: *s}); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(b.String(), `<p class="state `+want) {
@@ -135,7 +135,7 @@ func TestStatusPageOfMonitors(t *testing.T) {
 	const bad = `"><script>alert(1)</script>`
 	s := &status.Status{Name: "alice", Monitors: []status.Monitor{
 		{URL: "https://a.example/monitor/", Page: "https://a.example/monitor/relay/12D3KooW", Asked: now, Answered: now.Add(-5 * time.Minute), Claim: &status.Claim{
-			Name: bad, Month: "2026-11", Up: 440, Required: 600, Needed: 160, Slack: 120, Used: 80, Left: 40, UsedPercent: 66, RunsOut: now.Add(time.Hour),
+			Name: bad, Month: "2026-11", Up: 440, Required: 600, Needed: 160, Possible: 640, Slack: 120, Used: 80, Left: 40, UsedPercent: 66, RunsOut: now.Add(time.Hour),
 			Costly:   []status.Costly{{From: now.Add(-5 * time.Hour), Until: now, Hours: 5, Why: bad}},
 			Warnings: []status.MonitorWarning{{Name: "SlackHalfUsed", Severity: "warning", Words: bad}},
 		}},
@@ -144,12 +144,12 @@ func TestStatusPageOfMonitors(t *testing.T) {
 		{URL: "https://new.example/monitor/"},
 	}}
 	var b strings.Builder
-	if err := statusPage.Execute(&b, s); err != nil {
+	if err := statusPage.Execute(&b, visited{Status: *s}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"What its monitors say", `<b class="bad">440 h up</b>`, `<a href="https://a.example/monitor/relay/12D3KooW"`, "440 of 600 hours up in 2026-11; 160 more are needed, 40 may still be lost",
-		`<meter max="120" high="60" value="80">66 %</meter>`, "they are used up on ", "answered 5 min ago", `<p class="bad">warning: &#34;&gt;&lt;script&gt;`, "5 h lost from ",
+		"What its monitors say", `<b class="bad">440 h up</b>`, `<a href="https://a.example/monitor/relay/12D3KooW"`, "440 of 600 hours up in 2026-11, 640 are still possible; 160 more are needed, 40 may still be lost",
+		`<meter max="120" high="60" value="80">66 %</meter>`, "they are used up on ", "answered 5 min ago", `<p class="bad">warning: the relay &#34;&gt;&lt;script&gt;`, "5 h lost from ",
 		`<b class="open">? unknown</b><div>127.0.0.1:8420<p>it does not know this relay`, "3 too many are lost", "not asked yet",
 	} {
 		if !strings.Contains(b.String(), want) {
