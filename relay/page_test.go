@@ -4,9 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/xml"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 	"github.com/psf-relay/relay-appliance/relay/status"
+	"github.com/psf-relay/relay-appliance/relay/trend"
 )
 
 // visit is what a visitor gets of a relay that does not run.
@@ -126,6 +132,69 @@ func TestStatusPageTellsAll(t *testing.T) {
 		if !strings.Contains(b.String(), `<p class="state `+want) {
 			t.Errorf("service is %s: the page lacks %q", outcome, want)
 		}
+	}
+}
+
+// pictures are those of a page, each by what it says to those who do not see it. All must
+// be well-formed, and draw something.
+func pictures(t *testing.T, page string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, svg := range regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(page, -1) {
+		var image struct {
+			Role  string `xml:"role,attr"`
+			Words string `xml:"aria-label,attr"`
+			Paths []struct {
+				D string `xml:"d,attr"`
+			} `xml:"path"`
+		}
+		if err := xml.Unmarshal([]byte(svg), &image); err != nil {
+			t.Errorf("got %v, want a picture that is well-formed: %s", err, svg)
+		}
+		if image.Role != "img" || image.Words == "" || len(image.Paths) < 3 {
+			t.Errorf("got %+v, want an image with words and paths", image)
+		}
+		all[image.Words] = svg
+	}
+	return all
+}
+
+// A relay that does not run yet shows what it is for; one that runs shows how busy it was,
+// too, with what it has just seen. The numbers outlive the relay, and are in no backup.
+func TestStatusPageHasPictures(t *testing.T) {
+	if got := pictures(t, visit(t, newRelay(t, func(*config.Config) {}), "/").Body.String()); len(got) != 1 {
+		t.Errorf("before the start: got %d pictures, want the one of what the relay is for", len(got))
+	}
+	c := relaytest.LabConfig(t)
+	c.PSF.Enabled = false
+	r := start(t, c)
+	relaytest.Eventually(t, "seen once", func() bool { return len(r.trend.Periods()) > 0 })
+	page := visit(t, r.Relay, "/").Body.String()
+	got := pictures(t, page)
+	if len(got) != 9 {
+		t.Errorf("got %d pictures, want one of what the relay is for, and four each of day and month", len(got))
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(got)), func(words string) bool {
+		return strings.HasPrefix(words, "Reservations, the last day: 0 now, at most 0; nothing is known of 23.9")
+	}) {
+		t.Errorf("got %q, want one of the day's reservations", slices.Collect(maps.Keys(got)))
+	}
+	if len(page) > 40_000 {
+		t.Errorf("got a page of %d bytes, want a small one", len(page))
+	}
+	for _, want := range []string{"(prefers-color-scheme: dark)", "minmax(min(100%,", "<h3>The last day</h3>", "<h3>The last month</h3>", "30 days ago"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(c.DataDir, trend.File)); err != nil {
+		t.Errorf("after the end: got %v, want the numbers written", err)
+	}
+	if keeps(trend.File) || keeps(trend.Damaged) || !keeps("traffic.json") {
+		t.Error("got how busy the relay was in its backup, want its state alone")
 	}
 }
 

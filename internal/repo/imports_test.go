@@ -174,6 +174,8 @@ var testMayImport = map[string][]string{
 	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
 	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup
 
+	"relay/monitors": {"monitor/bounty", "monitor/evidence", "monitor/web"}, // what a monitor really answers
+
 	// A witness is tested with real logs, and a log with a real witness; what is verified
 	// is written by a real log. None of them knows the others outside of tests.
 	"monitor/evidence": {"monitor/store", "monitor/evidence/evidencetest"},

@@ -99,7 +99,7 @@ func (r *ring) chart(field int, period, title string, now time.Time, sum string,
 	}
 	c.Words = title + ", " + strings.ToLower(period) + ": " + c.Sum + at
 	if lost := time.Duration(gaps) * r.step; lost > 0 {
-		c.Words += fmt.Sprintf("; nothing is known of %s hours", strconv.FormatFloat(lost.Hours(), 'f', -1, 64))
+		c.Words += fmt.Sprintf("; nothing is known of %s hours", strconv.FormatFloat(math.Round(lost.Hours()*10)/10, 'f', -1, 64))
 	}
 	top := nice(most)
 	c.Top = word(top)

@@ -261,14 +261,14 @@ func TestCharts(t *testing.T) {
 	}
 	want := Chart{
 		Title: "Reservations", Sum: "12 now, at most 37", Top: "50", Steps: 288,
-		Words: "Reservations, the last day: 12 now, at most 37, at 2026-11-20 10:05 UTC; nothing is known of 23.75 hours",
+		Words: "Reservations, the last day: 12 now, at most 37, at 2026-11-20 10:05 UTC; nothing is known of 23.8 hours",
 		Area:  "M263 100V100H264V26H265V100zM287 100V76H288V100z",
 		Gaps:  "M0 0H263V100H0zM265 0H287V100H265z",
 	}
 	if got := periods[0].Charts[0]; got != want {
 		t.Errorf("got %+v\nwant %+v", got, want)
 	}
-	if got, want := periods[0].Charts[3].Words, "Carried in 5 minutes, the last day: 1.3 MB in all, at most 1.3 MB, at 2026-11-20 10:05 UTC; nothing is known of 23.75 hours"; got != want {
+	if got, want := periods[0].Charts[3].Words, "Carried in 5 minutes, the last day: 1.3 MB in all, at most 1.3 MB, at 2026-11-20 10:05 UTC; nothing is known of 23.8 hours"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	// Two steps of two hours were looked at, the second one is still counted.
