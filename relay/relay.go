@@ -9,8 +9,8 @@
 // It puts rooms together: circuit decides who may reserve and relay, and how much; config
 // is what the operator wants and the machine carries; doctor finds out what the bounty's
 // requirements come to here; monitors asks what others see of the relay; trend keeps how busy
-// it was; refusal and status are their words. Here are the host with its listeners and bounds, the certificate, the PSF
-// network, the pages, and what the operator is told (alerts.go).
+// it was; refusal and status are their words. Here are the host with its listeners and bounds,
+// the certificate, the PSF network, the pages, and what the operator is told (alerts.go).
 package relay
 
 import (

@@ -74,9 +74,9 @@ func byStep(s sample, step int64) int { return cmp.Compare(s[at], step) }
 
 // add notes a sample of now. A step that is there already is added to, as after a restart.
 //
-// Only the room ends a sample, never the clock alone: so a clock that was wrong for a while
-// cost no more samples than were taken by it, in whichever direction it was wrong. The first to go is one
-// that lies in the future, then the oldest.
+// A sample goes only when there is no room, and never because the clock says another time:
+// so a clock that is wrong for a while costs no more samples than were taken by it, whether
+// it is ahead or behind. The first to go is one that lies in the future, then the oldest.
 func (r *ring) add(now time.Time, s sample) {
 	s[at] = r.stepOf(now)
 	if s[at] < 1 || s[at] > maxStep {
@@ -148,8 +148,8 @@ func New(dataDir string, log *slog.Logger) *Keeper {
 	}
 }
 
-// Run reads the file, and looks and writes again and again until ctx ends. The last
-// word is [Keeper.Save].
+// Run reads the file. Then it looks every minute and writes every ten until ctx ends; what it
+// saw last is for [Keeper.Save] to write.
 func (k *Keeper) Run(ctx context.Context, look func() Now) {
 	k.open()
 	tick := time.NewTicker(lookEvery)

@@ -306,8 +306,8 @@ func FuzzRead(f *testing.F) {
 		}
 		for _, p := range k.Periods() {
 			for _, c := range p.Charts {
-				var any struct{}
-				if err := xml.Unmarshal(fmt.Appendf(nil, `<svg aria-label="%s"><path d="%s"/><path d="%s"/></svg>`, c.Words, c.Area, c.Gaps), &any); err != nil {
+				var image struct{}
+				if err := xml.Unmarshal(fmt.Appendf(nil, `<svg aria-label="%s"><path d="%s"/><path d="%s"/></svg>`, c.Words, c.Area, c.Gaps), &image); err != nil {
 					t.Fatalf("got %v, want a picture: %+v", err, c)
 				}
 			}
