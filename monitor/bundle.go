@@ -63,6 +63,9 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	if first := l.First().Month(); q.Month < first {
+		return nil, &bundle.InputError{Err: fmt.Errorf("this log begins in %s: it holds nothing of %s", first, q.Month)}
+	}
 	own, err := export(l, roster, q)
 	if err != nil {
 		return nil, err

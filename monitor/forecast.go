@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -13,38 +14,23 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
-// The names of warnings, each of which is an alert.
-const (
-	warnDown        = "RelayDown"
-	warnLost        = "MonthOutOfReach"
-	warnNearlyUsed  = "SlackNearlyUsed"
-	warnPace        = "SlackPace"
-	warnHalfUsed    = "SlackHalfUsed"
-	warnBusy        = "BusyHoursNearlyUsed"
-	warnUpdateDue   = "UpdateDue"
-	warnOutdated    = "RelayOutdated"
-	warnCertificate = "CertificateNearExpiry"
-	warnElsewhere   = "DomainLeadsElsewhere"
-	warnBrowser     = "BrowserCheckFailed"
-)
-
 // many is what is said of several relays with one warning.
 var many = map[string]string{
-	warnDown:        "relays are down",
-	warnLost:        "relays cannot reach the hours of this month any more",
-	warnNearlyUsed:  "relays have used 80 % of the hours that they may lose this month",
-	warnPace:        "relays lose hours so fast that the month will be lost",
-	warnHalfUsed:    "relays have used half of the hours that they may lose this month",
-	warnBusy:        "relays have nearly used the busy hours that count as up (R8)",
-	warnUpdateDue:   "relays must be updated before the month ends (R13)",
-	warnOutdated:    "relays run a version that is too old (R13)",
-	warnCertificate: "relays did not renew their certificates",
-	warnElsewhere:   "relays have a domain that leads to another address (R11)",
-	warnBrowser:     "relays failed a check by a real browser that was not repeated with success (R15)",
+	alert.RelayDown:             "relays are down",
+	alert.MonthOutOfReach:       "relays cannot reach the hours of this month any more",
+	alert.SlackNearlyUsed:       "relays have used 80 % of the hours that they may lose this month",
+	alert.SlackPace:             "relays lose hours so fast that the month will be lost",
+	alert.SlackHalfUsed:         "relays have used half of the hours that they may lose this month",
+	alert.BusyHoursNearlyUsed:   "relays have nearly used the busy hours that count as up (R8)",
+	alert.UpdateDue:             "relays must be updated before the month ends (R13)",
+	alert.RelayOutdated:         "relays run a version that is too old (R13)",
+	alert.CertificateNearExpiry: "relays did not renew their certificates",
+	alert.DomainLeadsElsewhere:  "relays have a domain that leads to another address (R11)",
+	alert.BrowserCheckFailed:    "relays failed a check by a real browser that was not repeated with success (R15)",
 }
 
 // ofTheMonth are the warnings about the hours of a month.
-var ofTheMonth = map[string]bool{warnLost: true, warnNearlyUsed: true, warnPace: true, warnHalfUsed: true, warnBusy: true}
+var ofTheMonth = map[string]bool{alert.MonthOutOfReach: true, alert.SlackNearlyUsed: true, alert.SlackPace: true, alert.SlackHalfUsed: true, alert.BusyHoursNearlyUsed: true}
 
 const (
 	halfUsed, nearlyUsed = 50, 80 // percent of a month's slack
@@ -61,7 +47,7 @@ func (m *Monitor) warnings(r *web.Relay, now time.Time) []web.Warning {
 		list = append(list, web.Warning{Name: name, Severity: severity, Words: fmt.Sprintf(format, args...)})
 	}
 	if r.DownSince != 0 {
-		warn(warnDown, "critical", "is down since %s", r.DownSince)
+		warn(alert.RelayDown, "critical", "is down since %s", r.DownSince)
 	}
 	m.warnOfHours(r, warn)
 	m.warnOfTerms(r, now, warn)
@@ -78,22 +64,22 @@ func (m *Monitor) warnOfHours(r *web.Relay, warn warner) {
 		return // there is nothing to lose, or nothing that can be lost any more
 	}
 	if c.Lost() {
-		warn(warnLost, "warning", "cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts%s",
+		warn(alert.MonthOutOfReach, "warning", "cannot reach %d hours in %s any more: %d are up, %d unknown, %d to come, as monitor %s counts%s",
 			c.Required, c.Month, c.Up, c.Unknown, c.Remaining, m.cfg.Name, costWords(f))
 		return
 	}
 	used := fmt.Sprintf("%d of the %d hours that it may lose in %s are used, %d are left%s", f.Used, f.Slack, c.Month, f.Left, costWords(f))
 	if f.UsedPercent >= nearlyUsed {
-		warn(warnNearlyUsed, "critical", "is near the loss of its month: %s", used)
+		warn(alert.SlackNearlyUsed, "critical", "is near the loss of its month: %s", used)
 	}
 	if !f.RunsOut.IsZero() {
-		warn(warnPace, "critical", "loses hours so fast that its month will be lost on %s: %s", f.RunsOut.UTC().Format(time.DateOnly), used)
+		warn(alert.SlackPace, "critical", "loses hours so fast that its month will be lost on %s: %s", f.RunsOut.UTC().Format(time.DateOnly), used)
 	}
 	if f.UsedPercent >= halfUsed {
-		warn(warnHalfUsed, "warning", "has used half of its slack: %s", used)
+		warn(alert.SlackHalfUsed, "warning", "has used half of its slack: %s", used)
 	}
 	if most := m.basis().rulesOf(c.Month).BusyCap; 100*c.Busy >= busyNearly*most && most > 0 {
-		warn(warnBusy, "warning", "was full in %d hours of %s, of which the first %d count as up: give it more places for guests (R8)", c.Busy, c.Month, most)
+		warn(alert.BusyHoursNearlyUsed, "warning", "was full in %d hours of %s, of which the first %d count as up: give it more places for guests (R8)", c.Busy, c.Month, most)
 	}
 }
 
@@ -109,23 +95,23 @@ func costWords(f bounty.Forecast) string {
 // warnOfTerms tells of what a month needs besides hours (rules R11, R12, R13 and R15).
 func (m *Monitor) warnOfTerms(r *web.Relay, now time.Time, warn warner) {
 	if left, due := m.mustUpdate(r, now); due {
-		warn(warnUpdateDue, "critical", "must run %s for one hour before %s ends, in %d days, and runs %s (R13)", r.Release.Newest, r.Count.Month, left, r.Release.Installed)
+		warn(alert.UpdateDue, "critical", "must run %s for one hour before %s ends, in %d days, and runs %s (R13)", r.Release.Newest, r.Count.Month, left, r.Release.Installed)
 	}
 	if expiring(r, now) {
-		warn(warnCertificate, "warning", "has a certificate that is valid until %s and was not renewed", r.Certificate.NotAfter)
+		warn(alert.CertificateNearExpiry, "warning", "has a certificate that is valid until %s and was not renewed", r.Certificate.NotAfter)
 	}
 	if due := m.outdated(r, now); due != nil {
-		warn(warnOutdated, "warning", "runs %s, although %s is out for %d days (R13)", r.Release.Installed, due.Version, int(now.Sub(due.Published.Time).Hours()/24))
+		warn(alert.RelayOutdated, "warning", "runs %s, although %s is out for %d days (R13)", r.Release.Installed, due.Version, int(now.Sub(due.Published.Time).Hours()/24))
 	}
 	if ips := m.elsewhere(r, now); len(ips) > 0 {
-		warn(warnElsewhere, "warning", "has a domain that leads to %s, not to the address in the roster: set the A record right, or announce the move with \"relayd move\" (R11)", strings.Join(ips, ", "))
+		warn(alert.DomainLeadsElsewhere, "warning", "has a domain that leads to %s, not to the address in the roster: set the A record right, or announce the move with \"relayd move\" (R11)", strings.Join(ips, ", "))
 	}
 	if look, open := m.browsing.unrepeated(r.PeerID); open {
 		until := look.at.Add(m.basis().rulesOf(r.Count.Month).BrowserRepeat)
 		if now.Before(until) {
-			warn(warnBrowser, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", evidence.TimeOf(look.at), look.class, evidence.TimeOf(until))
+			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", evidence.TimeOf(look.at), look.class, evidence.TimeOf(until))
 		} else {
-			warn(warnBrowser, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", evidence.TimeOf(look.at), look.class)
+			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", evidence.TimeOf(look.at), look.class)
 		}
 	}
 }

@@ -184,15 +184,15 @@ func TestWarnings(t *testing.T) {
 		want  []string
 	}{
 		{"new month", bounty.Hours{Total: 720, Remaining: 720}, 0, nil},
-		{"half of the slack", bounty.Hours{Total: 720, Down: 60, Up: 200, Remaining: 460}, 0, []string{warnHalfUsed}},
+		{"half of the slack", bounty.Hours{Total: 720, Down: 60, Up: 200, Remaining: 460}, 0, []string{alert.SlackHalfUsed}},
 		{"an hour less", bounty.Hours{Total: 720, Down: 59, Up: 200, Remaining: 461}, 0, nil},
-		{"nearly all of it", bounty.Hours{Total: 720, Down: 96, Up: 200, Remaining: 424}, 0, []string{warnNearlyUsed, warnHalfUsed}},
-		{"all of it", bounty.Hours{Total: 720, Down: 120, Up: 200, Remaining: 400}, 0, []string{warnNearlyUsed, warnHalfUsed}},
-		{"lost", bounty.Hours{Total: 720, Down: 121, Up: 200, Remaining: 399}, 0, []string{warnLost}},
+		{"nearly all of it", bounty.Hours{Total: 720, Down: 96, Up: 200, Remaining: 424}, 0, []string{alert.SlackNearlyUsed, alert.SlackHalfUsed}},
+		{"all of it", bounty.Hours{Total: 720, Down: 120, Up: 200, Remaining: 400}, 0, []string{alert.SlackNearlyUsed, alert.SlackHalfUsed}},
+		{"lost", bounty.Hours{Total: 720, Down: 121, Up: 200, Remaining: 399}, 0, []string{alert.MonthOutOfReach}},
 		{"won, though with losses", bounty.Hours{Total: 720, Down: 110, Up: 600, Remaining: 10}, 0, nil},
 		{"enrolled too late", bounty.Hours{Total: 720, NotEnrolled: 200, Down: 10, Remaining: 510}, 0, nil},
 		{"enrolled in the last moment", bounty.Hours{Total: 720, NotEnrolled: 120, Remaining: 600}, 0, nil},
-		{"full", bounty.Hours{Total: 720, Up: 100, Busy: 58, Remaining: 620}, 0, []string{warnBusy}},
+		{"full", bounty.Hours{Total: 720, Up: 100, Busy: 58, Remaining: 620}, 0, []string{alert.BusyHoursNearlyUsed}},
 		{"unknown hours are no losses", bounty.Hours{Total: 720, Up: 100, Unknown: 110, Remaining: 510}, 0, nil},
 	} {
 		u := bounty.Uptime{Hours: c.hours}
@@ -200,6 +200,9 @@ func TestWarnings(t *testing.T) {
 		var got []string
 		for _, w := range m.warnings(r, now) {
 			got = append(got, w.Name)
+			if !slices.Contains(alert.AboutRelays, w.Name) {
+				t.Errorf("%s: a relay takes no warning %q from a monitor", c.name, w.Name)
+			}
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)

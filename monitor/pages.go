@@ -281,6 +281,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		Forecast: up.Forecast(b.rulesOf(month), min(month.End(), evidence.HourOf(now)), causeOf(month, known)), Hours: make([]web.MonthHour, len(up.Counts)), Latency: latency(month, known),
 		Certificates: nonNil(known.Certificates), Agents: nonNil(known.Agents), More: known.More,
 	}
+	out.Rules, out.Vantages = b.rulesOf(month), m.vantages(b.roster, min(month.End()-1, evidence.HourOf(now)), known)
 	out.TCP4, out.WSS = relay.At(min(month.End()-1, evidence.HourOf(now))).Multiaddrs(id)
 	if entry := b.roster.Monitor(m.cfg.Name, min(month.End()-1, evidence.HourOf(now))); entry != nil {
 		out.Recused = entry.Recused(relay)
@@ -310,6 +311,28 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		out.Last, out.Release, out.Warnings = list[i].Last, list[i].Release, list[i].Warnings
 	}
 	return out, nil
+}
+
+// vantages are the monitors of the roster at an hour, this one first.
+func (m *Monitor) vantages(roster *bounty.Roster, at evidence.Hour, known *history.Relay) []web.Vantage {
+	own := web.Vantage{Monitor: m.cfg.Name, Own: true}
+	for _, h := range known.Hours {
+		if us := int64(h.PingUS); us > 0 && (own.PingUS == 0 || us < own.PingUS) {
+			own.PingUS = us
+		}
+	}
+	out := []web.Vantage{own}
+	for i := range roster.Monitors {
+		x := &roster.Monitors[i]
+		switch {
+		case !x.Holds(at):
+		case x.Name == m.cfg.Name:
+			out[0].Operator, out[0].Committee, out[0].Place = x.Operator, x.Committee, x.Place
+		default:
+			out = append(out, web.Vantage{Monitor: x.Name, Operator: x.Operator, Committee: x.Committee, Place: x.Place})
+		}
+	}
+	return out
 }
 
 // relayFrom is the hour from which on something may be known of a relay.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/checkpage"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
@@ -73,6 +75,9 @@ func TestMonthsThatAreShown(t *testing.T) {
 			if err != nil {
 				continue
 			}
+			if v := got.Vantages; len(v) != 1 || v[0].Monitor != "m1" || v[0].Operator != "another" || !v[0].Own || v[0].Place != nil {
+				t.Errorf("%s %s: got vantages %+v, want this monitor's own", c.id, c.month, v)
+			}
 			if (got.Previous != nil) != (c.id == ids[0] && c.month > this) || (got.Next != nil) != (c.month == this) || !got.Recused || len(got.Hours) != c.month.Hours() {
 				t.Errorf("%s %s: before %v, after %v, recused %v", c.id, c.month, got.Previous, got.Next, got.Recused)
 			}
@@ -80,6 +85,16 @@ func TestMonthsThatAreShown(t *testing.T) {
 		got, err := m.month(ids[1], this+1, later)
 		if err != nil || got.Count.NotEnrolled != 5 || got.Count.Unknown != 5 || got.Hours[0].State != bounty.NotEnrolled {
 			t.Errorf("%+v, %v", got.Count, err)
+		}
+		// Round trips are this monitor's own, places those of the roster at the time.
+		this = evidence.MonthOf(time.Now())
+		roster := &bounty.Roster{Monitors: []bounty.Monitor{
+			{Name: "m2", Operator: "others", Place: &bounty.Place{Lat: 1, Lon: 2}}, {Name: "m3", Term: bounty.Term{From: this.End()}}, {Name: m.cfg.Name, Operator: "us", Committee: true},
+		}}
+		known := &history.Relay{Hours: []history.Hour{{}, {PingUS: 3000}, {PingUS: 2000}}}
+		want := []web.Vantage{{Monitor: m.cfg.Name, Operator: "us", Committee: true, PingUS: 2000, Own: true}, {Monitor: "m2", Operator: "others", Place: roster.Monitors[0].Place}}
+		if got := m.vantages(roster, this.First(), known); !slices.Equal(got, want) {
+			t.Errorf("got vantages %+v, want %+v", got, want)
 		}
 		for hour, shown := range map[evidence.Hour]bool{m.store.First() - 1: false, m.store.First(): true, evidence.HourOf(later) + 1: false} {
 			if _, err := m.story(ids[0], hour, later); shown != (err == nil) {

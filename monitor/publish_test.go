@@ -140,6 +140,10 @@ func TestBundleFromOneWithTheOwnLog(t *testing.T) {
 			t.Errorf("%s: %d logs, %v", name, len(logs), err)
 		}
 	}
+	q.Month = month - 1
+	if _, err = WriteBundle(t.Context(), m.cfg, q, filepath.Join(out, "before.zip")); err == nil || !strings.Contains(err.Error(), "this log begins in "+month.String()) {
+		t.Errorf("of the month before: got %v, want that the log begins later", err)
+	}
 }
 
 // The command is run as it is written, without a shell; one that hangs is ended

@@ -22,6 +22,8 @@ const (
 	// patience is how long a requirement must be unmet: longer than the pause between two
 	// looks of the checkup, and than a start takes.
 	patience = 15 * time.Minute
+	// steadyFor is how long an alert of monitors goes on after they last gave it.
+	steadyFor = time.Hour
 	// silentMonitors is how long no monitor may have answered.
 	silentMonitors = 6 * time.Hour
 )
@@ -65,6 +67,8 @@ type alerter struct {
 	started time.Time
 	// unmet is since when each requirement is not met, as far as this process knows.
 	unmet map[string]time.Time
+	// said is when monitors last gave each alert of theirs.
+	said map[string]time.Time
 
 	mu      sync.Mutex
 	keeper  *alert.Keeper // nil: nobody is to be told
@@ -73,7 +77,7 @@ type alerter struct {
 }
 
 func newAlerter(dataDir string, log *slog.Logger) *alerter {
-	return &alerter{file: filepath.Join(dataDir, alertsFile), log: log, unmet: map[string]time.Time{}, started: time.Now(), changed: make(chan struct{}, 1)}
+	return &alerter{file: filepath.Join(dataDir, alertsFile), log: log, unmet: map[string]time.Time{}, said: map[string]time.Time{}, started: time.Now(), changed: make(chan struct{}, 1)}
 }
 
 // change says that there are other receivers.
@@ -135,8 +139,26 @@ func (a *alerter) raise(k *alert.Keeper, s status.Status, now time.Time) {
 		}
 	}
 	if k != nil {
-		k.Set(now, append(alertsOf(s, a.unmet, k.Holding(), now), a.restarts(s, now)...))
+		held := k.Holding()
+		list := a.steady(alertsOf(s, a.unmet, held, now), held, now)
+		k.Set(now, append(list, a.restarts(s, now)...))
 	}
+}
+
+// steady adds the alerts of monitors that they gave a short while ago: one that says another
+// thing each time it is asked would else send a message each time.
+func (a *alerter) steady(list, held []alert.Alert, now time.Time) []alert.Alert {
+	for _, given := range list {
+		if given.Labels["source"] == byMonitors && given.Since.IsZero() { // not merely gone on with
+			a.said[given.Name] = now
+		}
+	}
+	for _, h := range held {
+		if _, ok := find(list, h); !ok && h.Labels["source"] == byMonitors && now.Sub(a.said[h.Name]) < steadyFor {
+			list = append(list, h)
+		}
+	}
+	return list
 }
 
 // restarts is the alert that the program was started too often.
@@ -147,7 +169,7 @@ func (a *alerter) restarts(s status.Status, now time.Time) []alert.Alert {
 // monitorLines are what the daily message says of the month: what the monitors count.
 func monitorLines(s status.Status) (lines []string) {
 	for _, m := range s.Monitors {
-		lines = append(lines, cmp.Or(m.Name, m.Host())+": "+m.Words())
+		lines = append(lines, m.Host()+": "+m.Words())
 	}
 	return lines
 }
@@ -239,7 +261,8 @@ func monitorAlerts(s status.Status, held []alert.Alert, now time.Time) []alert.A
 		for _, w := range m.Warnings {
 			if !once[w.Name] {
 				once[w.Name] = true
-				w.Words = fmt.Sprintf("monitor %s says of relay %s: %s", cmp.Or(m.Name, m.Host()), s.Name, w.Words)
+				// Named by its address: the name is what it calls itself.
+				w.Words = fmt.Sprintf("monitor %s says of relay %s: %s", m.Host(), s.Name, w.Words)
 				given[w.Name] = append(given[w.Name], w)
 			}
 		}
@@ -257,8 +280,12 @@ func monitorAlerts(s status.Status, held []alert.Alert, now time.Time) []alert.A
 		if 2*len(by) < judging {
 			continue
 		}
-		worst := by[max(0, slices.IndexFunc(by, func(w status.MonitorWarning) bool { return w.Severity == critical }))]
-		list = append(list, newAlert(s, name, worst.Severity, map[string]string{"source": byMonitors}, "%s", worst.Words))
+		grave := slices.DeleteFunc(slices.Clone(by), func(w status.MonitorWarning) bool { return w.Severity != critical })
+		severity, words := warning, by[0].Words
+		if 2*len(grave) > judging {
+			severity, words = critical, grave[0].Words
+		}
+		list = append(list, newAlert(s, name, severity, map[string]string{"source": byMonitors}, "%s", words))
 	}
 	return list
 }

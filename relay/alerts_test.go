@@ -183,7 +183,7 @@ func TestAlertsOfMonitors(t *testing.T) {
 		"one of three, twice":   {[]status.Monitor{monitor("a", "SlackHalfUsed", "SlackHalfUsed"), monitor("b"), monitor("c")}, ""},
 		"those that judge it":   {[]status.Monitor{monitor("a", "SlackHalfUsed"), monitor("b"), dumb, unlisted}, "SlackHalfUsed monitors"},
 		"not all are asked yet": {[]status.Monitor{monitor("a", "SlackHalfUsed"), newcomer}, ""},
-		"the relay's own name":  {[]status.Monitor{monitor("a", "RelayNotServing", "MonitorsSilent")}, "MonitorsSilent monitors, RelayNotServing monitors"},
+		"the relay's own name":  {[]status.Monitor{monitor("a", "RelayOutdated", "DomainLeadsElsewhere")}, "DomainLeadsElsewhere monitors, RelayOutdated monitors"},
 	} {
 		s := unmetStatus(now.Add(-time.Hour), status.Met, requirementNames()...)
 		s.Monitors = c.monitors
@@ -191,7 +191,7 @@ func TestAlertsOfMonitors(t *testing.T) {
 		if got := names(list); got != c.want {
 			t.Errorf("%s: got %s, want %s", name, got, c.want)
 		}
-		if name == "one of two" && (len(list) != 1 || list[0].Summary != "monitor a says of relay alice: words of a" || list[0].Labels["severity"] != warning) {
+		if name == "one of two" && (len(list) != 1 || list[0].Summary != "monitor a.example says of relay alice: words of a" || list[0].Labels["severity"] != warning) {
 			t.Errorf("%s: got %+v", name, list)
 		}
 		// The words may change while the alert goes on: nothing ends by it.
@@ -199,6 +199,39 @@ func TestAlertsOfMonitors(t *testing.T) {
 			t.Errorf("%s, again: got %s, want %s", name, again, c.want)
 		}
 	}
+}
+
+// What is critical must be so for more than half, and an alert that comes and goes with each
+// answer is one alert.
+func TestMonitorsDoNotFlood(t *testing.T) {
+	now := time.Now()
+	k, err := alert.New(filepath.Join(t.TempDir(), alertsFile), relaytest.Log(t))
+	relaytest.Must(t, err)
+	a := newAlerter(t.TempDir(), relaytest.Log(t))
+	step := func(d time.Duration, severity, want string) {
+		t.Helper()
+		now = now.Add(d)
+		s := unmetStatus(now, status.Met, requirementNames()...)
+		for _, host := range []string{"evil", "good"} {
+			s.Monitors = append(s.Monitors, status.Monitor{URL: "https://" + host + ".example/", Asked: now, Answered: now, Claim: &status.Claim{}})
+		}
+		if severity != "" {
+			s.Monitors[0].Warnings = []status.MonitorWarning{{Name: "RelayDown", Severity: severity, Words: now.String()}}
+		}
+		a.raise(k, s, now)
+		got := ""
+		for _, h := range k.Holding() {
+			got += h.Name + " " + h.Labels["severity"] + " since " + h.Since.Sub(now).Truncate(time.Minute).String()
+		}
+		if got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	step(0, critical, "RelayDown warning since 0s")
+	step(10*time.Minute, "", "RelayDown warning since -10m0s")
+	step(40*time.Minute, critical, "RelayDown warning since -50m0s")
+	step(50*time.Minute, "", "RelayDown warning since -1h40m0s")
+	step(10*time.Minute, "", "")
 }
 
 func TestAlertsMonitorsSilent(t *testing.T) {

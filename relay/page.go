@@ -182,10 +182,14 @@ func (r *Relay) web() http.Handler {
 	})
 	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() []string { return r.Status().Addrs })))
 	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, req *http.Request) {
+		data, err := json.MarshalIndent(r.Status(), "", "  ")
+		if err != nil {
+			r.log.Error("the status has no form that others can read", "error", err)
+			http.Error(w, "the status cannot be shown", http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(r.Status()) // fails only when the visitor has gone
+		_, _ = w.Write(append(data, '\n'))
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")

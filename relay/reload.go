@@ -36,7 +36,7 @@ func (r *Relay) Reload(cfg config.Config) (restart []string, err error) {
 	r.mu.Unlock()
 	r.budget.Change(next.Limits)
 	r.monitors.Use(next.Monitors)
-	if told {
+	if _, fault := r.alerts.state(); told || fault != "" { // what was at fault may be mended
 		r.alerts.change()
 	}
 	if g != nil {

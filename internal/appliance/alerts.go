@@ -41,8 +41,15 @@ func (m *Machine) Alerts() (all alert.Config, remarks []error, err error) {
 		}
 		all = all.Join(of.Alerts)
 	}
-	if !all.Any() && (s.Alerts.Any() || len(s.Monitor.Alerts) > 0) {
-		return all, nil, errors.New("the settings name receivers that no program knows yet: run \"relay-appliance first-boot\"")
+	if err := s.Alerts.CheckFile(m.path(SettingsPath)); err != nil {
+		remarks = append(remarks, err)
+	}
+	const notYet = "the settings name receivers that no program knows yet: run \"relay-appliance first-boot\""
+	switch wanted := all.Join(s.Alerts); {
+	case !all.Any() && (s.Alerts.Any() || len(s.Monitor.Alerts) > 0):
+		return all, nil, errors.New(notYet)
+	case len(wanted.Receivers)+len(wanted.Webhooks)+len(wanted.Alertmanagers) > len(all.Receivers)+len(all.Webhooks)+len(all.Alertmanagers):
+		remarks = append(remarks, errors.New(notYet))
 	}
 	all.Subject = s.updates().Own
 	return all, remarks, nil

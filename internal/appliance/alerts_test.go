@@ -47,6 +47,9 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s: got mode %v, %v; want 0640", file, info.Mode(), err)
 		}
 	}
+	if err := os.Chmod(f.path(SettingsPath), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	all, remarks, err := f.Alerts()
 	if err != nil || len(remarks) > 0 {
 		t.Fatalf("got %v, %v; want no fault", err, remarks)
@@ -136,8 +139,13 @@ func TestAlertsBeforeFirstBoot(t *testing.T) {
 	}
 	f.file("/etc/relayd/relayd.yaml", "domain: relay.test\n"+receivers)
 	_, remarks, err := f.Alerts()
-	if err != nil || len(remarks) != 1 || !strings.Contains(remarks[0].Error(), "others can read") {
-		t.Errorf("got %v, %v; want a remark on the file's mode", remarks, err)
+	if err != nil || len(remarks) != 2 || !strings.Contains(remarks[0].Error(), "others can read "+f.path("/etc/relayd")) || !strings.Contains(remarks[1].Error(), "others can read "+f.path(SettingsPath)) {
+		t.Errorf("got %v, %v; want a remark on the mode of each file", remarks, err)
+	}
+	f.file(SettingsPath, good+receivers+"  alertmanagers: [https://new.relay.test/sesame]\n")
+	_, remarks, err = f.Alerts()
+	if err != nil || len(remarks) != 3 || !strings.Contains(remarks[2].Error(), "first-boot") {
+		t.Errorf("got %v, %v; want a remark on the receiver that is new", remarks, err)
 	}
 	f.file("/etc/relayd/relayd.yaml", "alerts: {receivers: [smtp://sesame]}\n")
 	if _, _, err := f.Alerts(); err == nil || !strings.Contains(err.Error(), "/etc/relayd/relayd.yaml: alerts.receivers[0]: ") || strings.Contains(err.Error(), "sesame") {

@@ -64,7 +64,7 @@ var mayImport = map[string][]string{
 	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/monitors", "relay/refusal", "relay/status", "relay/trend", "internal/alert", "internal/bounded", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
 	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
 	"relay/doctor":    {"relay/config", "relay/refusal", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
-	"relay/monitors":  {"relay/status", "internal/buildinfo", "internal/download"},
+	"relay/monitors":  {"relay/status", "internal/alert", "internal/buildinfo", "internal/download"},
 	"relay/config":    {"internal/alert", "internal/config"},
 	"relay/refusal":   {},
 	"relay/trend":     {"relay/config", "internal/bounded", "internal/durable"},

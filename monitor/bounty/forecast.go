@@ -77,8 +77,8 @@ func (u *Uptime) runsOut(left int, now evidence.Hour) (at evidence.Time) {
 	var month evidence.Month
 	for _, c := range u.Counts {
 		month = c.Hour.Month()
-		if c.Hour < now-paceHours || c.State == NotEnrolled || c.State == Remaining {
-			continue
+		if c.Hour < now-paceHours || c.State != StateUp && c.State != StateDown {
+			continue // of an hour that is not known nothing follows for those to come
 		}
 		due++
 		if c.State == StateDown {

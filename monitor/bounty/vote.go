@@ -27,6 +27,24 @@ var valueNames = [...]string{"unknown", "up", "down", "busy"}
 
 func (v Value) String() string { return valueNames[v] }
 
+// Meaning says what a vote is that is neither up nor down, and what it costs, for somebody
+// who has not read the rules; empty: up and down need no words. Without the rules it does
+// not say how many busy hours count as up.
+func (v Value) Meaning(r *Rules) string {
+	switch v {
+	case Unknown:
+		return "The monitor cannot say whether the relay was up or down, or its word does not count. The hour is counted as neither."
+	case Busy:
+		first := "the first"
+		if r != nil {
+			first = fmt.Sprintf("the first %d", r.BusyCap)
+		}
+		return "The relay answered, and said that it had no room. That is not down: " + first + " such hours of a month count as up (R8)."
+	default:
+		return ""
+	}
+}
+
 // MarshalText writes the word.
 func (v Value) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 

@@ -29,6 +29,8 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 	"outcome": outcomeMark,
 	"short":   short,
 	"plan":    scheduleWords,
+	"unknown": func() string { return bounty.Unknown.Meaning(nil) },
+	"busy":    func() string { return bounty.Busy.Meaning(nil) },
 }).Parse(htmlText + chart.HTML))
 
 // page is what the template sees.
@@ -40,18 +42,16 @@ type page struct {
 	Heat    chart.Heatmap
 	Latency chart.Latency
 	Certs   chart.Bars
-	Map     *mapChart
+	Votes   votesChart
+	Map     chart.Map
+	OffMap  []string
 }
 
 // HTML draws the report: one file, no script, nothing loaded from anywhere.
 func HTML(v *bounty.Verdict) ([]byte, error) {
 	var b bytes.Buffer
 	answers := Summary(v)
-	p := page{Verdict: v, Answers: answers, Caution: Caution(answers), Box: boxOf(v, answers), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v)}
-	var err error
-	if p.Map, err = mapChartOf(v); err != nil {
-		return nil, fmt.Errorf("draw the map: %w", err)
-	}
+	p := page{Verdict: v, Answers: answers, Caution: Caution(answers), Box: boxOf(v, answers), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v), Votes: votesChartOf(v), Map: mapOf(v), OffMap: offMap(v)}
 	if err := htmlReport.Execute(&b, p); err != nil {
 		return nil, fmt.Errorf("draw the report: %w", err)
 	}

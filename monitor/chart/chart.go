@@ -1,5 +1,5 @@
-// Package chart draws a month as inline SVG: its hours, how long things took, and
-// which certificates were shown. Everything is computed here and written by the
+// Package chart draws a month as inline SVG: its hours, who voted what on them, how long
+// things took, which certificates were shown, and from where a relay was tried. Everything is computed here and written by the
 // templates of [HTML], so that a page needs no script.
 package chart
 
@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// HTML defines the templates "heatmap", "latency", "bars" and "outlook"; each takes the type
-// of its name. The pages bring the style for their classes.
+// HTML defines the templates "heatmap", "latency", "bars", "outlook" and "map"; each takes
+// the type of its name, and "votes" several of its type. The pages bring the style for their classes.
 //
 //go:embed chart.html
 var HTML string

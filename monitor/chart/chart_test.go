@@ -101,3 +101,56 @@ func TestOutlook(t *testing.T) {
 		t.Errorf("got %s, want nothing of no hours", svg)
 	}
 }
+
+// Each kind of vote has its own place, and runs of hours are one box.
+func TestVotes(t *testing.T) {
+	v := Votes{Name: "m<1>", Role: "committee", Note: "dissents", Words: `"all" words`}
+	v.Draw([]Vote{{Class: "up"}, {Class: "up"}, {Class: "down", Against: true}, {Class: "none"}, {Class: "missing"}})
+	svg := draw(t, "votes", []Votes{v})
+	for _, want := range []string{`viewBox="0 0 5 24"`, `class="vup" d="M0 2H2V12H0z"`, `class="vdown" d="M2 12H3V22H2z"`, `class="vmissing" d="M4 1H5V23H4z"`, `class="vagainst" d="M2 0H3V24H2z"`, "m&lt;1&gt;", "! dissents", "&#34;all&#34; words"} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("no %q in %s", want, svg)
+		}
+	}
+	if strings.Contains(svg, "vnone") || strings.Contains(svg, "vbusy") {
+		t.Errorf("got a box for what is not there: %s", svg)
+	}
+}
+
+// Labels stand beside their spots, cover no spot and no other label, and stay on the map.
+func TestMap(t *testing.T) {
+	places := []Vantage{
+		{Name: "here", Lat: 1.35, Lon: 103.8, US: 20_100, Km: 2000, Note: "this monitor"},
+		{Name: "near", Lat: 1.4, Lon: 103.9, US: 300}, {Name: "edge", Lat: -41, Lon: 179, US: 250_000},
+		{Name: "silent", Lat: 52, Lon: 13},
+	}
+	m := NewMap(places)
+	var boxes []box
+	for i, s := range m.Spots {
+		if s.Label == nil {
+			t.Fatalf("%s has no label, want one: there is room", s.Name)
+		}
+		b := box{s.Label.X, s.Label.Y - letterH/2, letterW * len(s.Label.Text), letterH}
+		if s.Label.Anchor == "end" {
+			b.x -= b.w
+		}
+		if b.meetsAny(boxes) || b.x < 0 || b.x+b.w > mapW {
+			t.Errorf("the label of %s covers another one, or leaves the map: %+v", s.Name, b)
+		}
+		boxes = append(boxes, b)
+		if !strings.HasPrefix(s.Label.Text, string(rune('1'+i))) {
+			t.Errorf("spot %d is labelled %q", i+1, s.Label.Text)
+		}
+	}
+	svg := draw(t, "map", m)
+	for _, want := range []string{">1: 20.1 ms<", "<li>here: 20.1 ms, this monitor</li>", "spot silent", ">4<", `class="disk"`} {
+		if !strings.Contains(svg, want) {
+			t.Errorf("no %q in %s", want, strings.ReplaceAll(svg, land, "(land)"))
+		}
+	}
+	// Where many stand in one place, the list has those that the map has no room for.
+	crowd := NewMap(make([]Vantage, mostSpots+3))
+	if len(crowd.Spots) != mostSpots || crowd.More != 3 || crowd.Spots[mostSpots-1].Label != nil {
+		t.Errorf("got %d spots, %d more, the last labelled %v; want %d, 3 and no label", len(crowd.Spots), crowd.More, crowd.Spots[mostSpots-1].Label, mostSpots)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 )
 
 // Term is a word or a rule of the bounty, and what it means.
@@ -84,8 +86,8 @@ func (s *Story) terms(f Facts) {
 func allTerms(f Facts) []Term {
 	r := f.Rules
 	return []Term{
-		{"unknown", "The monitor cannot say whether the relay was up or down, or its word does not count. The hour is counted as neither."},
-		{"busy", fmt.Sprintf("The relay answered, and said that it had no room. That is not down: the first %d such hours of a month count as up (R8).", r.BusyCap)},
+		{"unknown", bounty.Unknown.Meaning(r)},
+		{"busy", bounty.Busy.Meaning(r)},
 		{"blind", "Something failed, and it is not shown that the monitor's own line worked then. That is held against nobody (R5)."},
 		{"skipped", "It was not tried, since something that it stands on had failed."},
 		{"rung", "A step of an attempt. The steps are tcp4, identify, wss, reserve and circuit, in this order."},

@@ -38,6 +38,7 @@ func ParseDomain(s string) (Domain, error) {
 	}
 	host, _, _ := strings.Cut(strings.TrimPrefix(strings.ToLower(s), "https://"), "/")
 	name, port, given := strings.Cut(host, ":")
+	name = strings.TrimSuffix(name, ".")
 	d := Domain{Name: name, Port: 443}
 	if _, err := netip.ParseAddr(name); err == nil {
 		return fault("a certificate is for a name, and this is an IP address")
@@ -88,7 +89,7 @@ var ErrBlind = errors.New("nothing is known of the relay")
 // Bounds of asking a relay for its addresses. Its page has some KiB.
 const (
 	findDeadline = 30 * time.Second
-	maxPage      = 256 << 10
+	maxPage      = 1 << 20
 )
 
 // Find reads a relay's addresses from its own page. The page is dialled like the relay:

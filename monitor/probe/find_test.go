@@ -20,6 +20,7 @@ func TestParseDomain(t *testing.T) {
 	for in, want := range map[string]Domain{
 		"relay.example.org":                       {"relay.example.org", 443},
 		"Relay.Example.org:8443":                  {"relay.example.org", 8443},
+		"relay.example.org.":                      {"relay.example.org", 443},
 		"https://relay.example.org":               {"relay.example.org", 443},
 		"HTTPS://relay.example.org:8443/check/?x": {"relay.example.org", 8443},
 	} {
@@ -92,7 +93,7 @@ func TestFind(t *testing.T) {
 		"a web page":     {page: "\n<!doctype html><title>Welcome</title>", err: "a web page (HTML) instead of JSON"},
 		"no JSON":        {page: "hello \x1b[2J", err: "not the JSON of a relay"},
 		"nothing":        {page: "", err: "the document is empty"},
-		"too large":      {page: gives(findID, strings.Repeat("x", maxPage)), err: "more than 262144 bytes"},
+		"too large":      {page: gives(findID, strings.Repeat("x", maxPage)), err: "more than 1048576 bytes"},
 		"many addresses": {page: gives(findID, append(make([]string, 10_000), findTCP, findWSS)...), tcp4: "/ip4/198.41.0.4/tcp/4001", wss: "/dns4/relay.test/tcp/443/wss"},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // badge is a small picture of the running month, to be shown on other pages.
@@ -53,8 +52,6 @@ func latest(m Month) bounty.Value {
 	}
 	return bounty.Unknown
 }
-
-func hourOf(m Month) evidence.Hour { return evidence.HourOf(m.Now.Time) }
 
 // Median of what is known: zeros are left out.
 func Median(values []int64) int64 {

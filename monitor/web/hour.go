@@ -52,7 +52,7 @@ const (
 )
 
 func hourView(s history.Story, root string) view {
-	return view{root, title(s.Network, "relay "+short(s.Relay)+", "+s.Hour.String()), false, hourPage{&s, drawHour(&s)}}
+	return view{root, title(s.Network, "relay "+short(s.Relay)+", "+s.Hour.String()), hourPage{&s, drawHour(&s)}}
 }
 
 // drawHour puts all that the story knows of times to its place.

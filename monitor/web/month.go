@@ -15,7 +15,8 @@ type monthPage struct {
 	Chart   chart.Latency
 	Certs   chart.Bars
 	Lines   []lineWords
-	Running bool
+	Map     chart.Map
+	OffMap  []Vantage // without a registered place
 }
 
 // lineWords explain a line of the latency chart.
@@ -26,7 +27,7 @@ type lineWords struct {
 
 func monthView(m Month, root string) view {
 	month := m.Count.Month
-	p := monthPage{Month: m, Outlook: m.Count.outlook(), Running: month.Contains(hourOf(m))}
+	p := monthPage{Month: m, Outlook: m.Count.outlook()}
 	cells := make([]chart.Cell, len(m.Hours))
 	for i, h := range m.Hours {
 		k := kindOf(h)
@@ -42,6 +43,7 @@ func monthView(m Month, root string) view {
 	}
 	p.Heat = chart.NewHeatmap(month.First().Start(), cells, legend)
 	p.latency()
+	p.vantages()
 	var spans []chart.Span
 	for _, c := range m.Certificates {
 		s := chart.Span{
@@ -54,7 +56,7 @@ func monthView(m Month, root string) view {
 		spans = append(spans, s)
 	}
 	p.Certs = chart.NewBars("certificates and when they were shown", month.Hours(), spans)
-	return view{root, title(m.Network, fmt.Sprintf("%s, relay %s, %s", m.Operator, short(m.PeerID), month)), p.Running, p}
+	return view{root, title(m.Network, fmt.Sprintf("%s, relay %s, %s", m.Operator, short(m.PeerID), month)), p}
 }
 
 // kind is a look of an hour.
@@ -120,4 +122,32 @@ func (p *monthPage) latency() {
 	for _, s := range series {
 		p.Lines = append(p.Lines, lineWords{s.Kind, s.Words, Median(s.US)})
 	}
+}
+
+// vantages draws from where the relay is tried.
+func (p *monthPage) vantages() {
+	var placed []chart.Vantage
+	for _, v := range p.Vantages {
+		if v.Place == nil {
+			p.OffMap = append(p.OffMap, v)
+			continue
+		}
+		placed = append(placed, chart.Vantage{Name: v.Monitor, Note: v.Words(), Lat: v.Place.Lat, Lon: v.Place.Lon, US: v.PingUS})
+	}
+	p.Map = chart.NewMap(placed)
+}
+
+// Words say who a monitor is.
+func (v Vantage) Words() string {
+	s := "run by " + v.Operator
+	if v.Operator == "" {
+		s = "not in the roster at this time"
+	}
+	if v.Committee {
+		s = "the committee's monitor, " + s
+	}
+	if v.Own {
+		s = "this monitor, " + s
+	}
+	return s
 }

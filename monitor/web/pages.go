@@ -73,9 +73,25 @@ type Month struct {
 	// running month.
 	Release *Release          `json:"release,omitempty"`
 	Last    *evidence.Attempt `json:"last,omitempty"`
+	// Vantages are the monitors of the roster, this one first.
+	Vantages []Vantage `json:"vantages"`
+	// Rules are those by which the month is judged; nil: they are not known.
+	Rules *bounty.Rules `json:"-"`
 	// Previous and Next are the months beside this one of which something may be known.
 	Previous *evidence.Month `json:"previous,omitempty"`
 	Next     *evidence.Month `json:"next,omitempty"`
+}
+
+// Vantage is a monitor, from where the relay is tried.
+type Vantage struct {
+	Monitor   string        `json:"monitor"`
+	Operator  string        `json:"operator"`
+	Committee bool          `json:"committee"`
+	Place     *bounty.Place `json:"place,omitempty"` // nil: none is registered
+	// PingUS is the shortest round trip of the month, in microseconds; 0: none is known. A
+	// monitor knows its own only.
+	PingUS int64 `json:"ping_us,omitempty"`
+	Own    bool  `json:"own,omitempty"` // it is the monitor whose page this is
 }
 
 // MonthHour is an hour of a month, as it counts.

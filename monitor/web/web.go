@@ -154,8 +154,13 @@ var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
 	"add":    func(a, b int) int { return a + b },
 	"clock":  clock,
 	"linked": linked,
-	"mark":   func(o evidence.Outcome) string { return outcomeSigns[o] },
-	"tried":  func(o evidence.Outcome) string { return outcomeSigns[o] + " " + outcomeWords[o] },
+	"meaning": func(vote string, r *bounty.Rules) (string, error) {
+		var v bounty.Value
+		err := v.UnmarshalText([]byte(vote))
+		return v.Meaning(r), err
+	},
+	"mark":  func(o evidence.Outcome) string { return outcomeSigns[o] },
+	"tried": func(o evidence.Outcome) string { return outcomeSigns[o] + " " + outcomeWords[o] },
 }).ParseFS(files, "*.html")).Parse(chart.HTML))
 
 // view is what a template sees: what is shown, and how far up the root is. Links
@@ -163,7 +168,6 @@ var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
 type view struct {
 	Root  string
 	Title string
-	Live  bool // it changes by itself
 	Data  any
 }
 
@@ -214,7 +218,7 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	h := &handler{source: source, log: log}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", h.overview("text/html; charset=utf-8", byNeed, func(b *bytes.Buffer, p part) error {
-		return pages.ExecuteTemplate(b, "overview.html", view{"./", title(p.Network, "relaymon "+p.Monitor), true, p})
+		return pages.ExecuteTemplate(b, "overview.html", view{"./", title(p.Network, "relaymon "+p.Monitor), p})
 	}))
 	mux.HandleFunc("GET /status.json", h.overview("application/json", asIs, func(b *bytes.Buffer, p part) error {
 		return json.NewEncoder(b).Encode(p)

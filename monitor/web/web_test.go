@@ -108,6 +108,10 @@ func sampleMonth() Month {
 		Costly: []bounty.Loss{{Span: bounty.Span{From: o.First, Until: o.First + 3}, Hours: 3, Why: "wss cert-expired"}}, Causes: []bounty.Cause{{Why: "wss cert-expired", Hours: 4}},
 	}
 	m.Warnings = []Warning{{Name: "SlackPace", Severity: "critical", Words: "loses <hours>"}}
+	m.Vantages = []Vantage{
+		{Monitor: "m1", Own: true, Operator: "us", Place: &bounty.Place{Lat: 1.35, Lon: 103.8}, PingUS: 20_100},
+		{Monitor: "m2", Operator: "<them>", Committee: true, Place: &bounty.Place{Lat: 48, Lon: 11}}, {Monitor: "m3", Operator: "others"},
+	}
 	for i := range 720 {
 		m.Hours = append(m.Hours, MonthHour{Hour: Hour{Hour: m.Count.Month.First() + evidence.Hour(i)}, State: bounty.Remaining})
 	}
@@ -134,6 +138,8 @@ func TestMonthPage(t *testing.T) {
 			"2026-11-03T13:00Z to 2026-11-03T16:00Z (3 h)", `<li class="critical"><strong>SlackPace.</strong> The relay loses &lt;hours&gt;.`,
 			"of 700 hours 10 are up, 6 unknown, 4 down and 680 to come; 600 must be up", "10 hours up, 590 more needed", "96 may still be lost",
 			`/hour/2026-11-01T03"`, "unknown (one failure)", "&lt;relay&gt;/1", "CN=&lt;evil&gt;", "never accepted", "median 90.0 ms",
+			">1: 20.1 ms<", "<li>m1: 20.1 ms, this monitor, run by us</li>", "<li>m2, the committee&#39;s monitor, run by &lt;them&gt;</li>", "<li>m3, run by others</li>",
+			"<strong>Unknown:</strong> The monitor cannot say", "such hours of a month count as up (R8)",
 			"A version that is not on the release list; the newest is v9.9.9, published 2026-11-03, 0 days ago.",
 		} {
 			if !strings.Contains(body, want) {
@@ -339,6 +345,7 @@ func TestOverview(t *testing.T) {
 		"Monitor m1", "<strong>Lab.</strong>", "tcp4 ok", "fail (cert-expired)",
 		"&lt;script&gt;", "2026-11-03 14:00 UTC down", "1 sealed hour.", "m1/relaymon/lab",
 		"<code>relayd/1.2.2</code>; the newest is v1.2.3, published 2026-10-30, 4 days ago",
+		"<strong>Unknown:</strong> The monitor cannot say", "<strong>Busy:</strong> The relay answered",
 		"relaymon v1.2.3, the newest, published 2026-10-30, 4 days ago", "the list is &lt;old&gt;",
 	} {
 		if !strings.Contains(body, want) {

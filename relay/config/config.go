@@ -270,7 +270,7 @@ func checkMonitors(list []string) (faults []error) {
 			u.Scheme != "https" && (u.Scheme != "http" || !isLoopback(u.Hostname())):
 			// Not what was given: it may hold a password.
 			faults = append(faults, fmt.Errorf("monitors[%d]: want the address of a monitor's status page such as https://relay2.example.org/monitor/ (http:// on this machine alone), without a user and without ? or #", i))
-		case slices.Contains(list[:i], s):
+		case slices.ContainsFunc(list[:i], func(other string) bool { return strings.TrimSuffix(other, "/") == strings.TrimSuffix(s, "/") }):
 			faults = append(faults, fmt.Errorf("monitors[%d]: %s stands there twice", i, s))
 		}
 	}

@@ -96,7 +96,7 @@ func TestValidateNamesEveryFault(t *testing.T) {
 		"monitors[0]: want":          `monitors: ["http://relay2.example.org/monitor/"]`,
 		"monitors[1]: want":          `monitors: ["https://a.example/", "https://user:secret@b.example/"]`,
 		"monitors[2]: want":          `monitors: ["http://127.0.0.1:1/", "http://[::1]/", "https://c.example/?token=secret"]`,
-		"monitors[1]: https://a":     `monitors: ["https://a.example/", "https://a.example/"]`,
+		"monitors[1]: https://a":     `monitors: ["https://a.example/", "https://a.example"]`,
 		"monitors: 17":               `monitors: [` + strings.Repeat(`"https://a.example/",`, 17) + `]`,
 	} {
 		c := DefaultConfig()

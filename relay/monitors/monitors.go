@@ -10,6 +10,7 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -146,12 +147,28 @@ func (m *Monitors) note(base string, claim *status.Claim, err error, now time.Ti
 			k.Answered, k.Claim, k.NotEnrolled = k.Asked, nil, true
 			k.Error = "it does not know this relay: the relay is not enrolled there, or the address is not that of a monitor's status page"
 		default:
-			k.Error = clean(err.Error(), maxWords)
+			k.Error = shown(err)
 			if k.Error != was {
-				m.log.Warn("a monitor says nothing of this relay", "monitor", k.Host(), "error", k.Error)
+				m.log.Warn("a monitor says nothing of this relay", "monitor", k.Host(), "error", clean(err.Error(), maxWords))
 			}
 		}
 	}
+}
+
+// shown is the error for everybody: the network that this machine is in stays in its log.
+func shown(err error) string {
+	var of *net.OpError
+	var name *net.DNSError
+	var late net.Error
+	switch {
+	case errors.As(err, &name):
+		return "its name leads to no address (the log says more)"
+	case errors.As(err, &late) && late.Timeout():
+		return "it does not answer in time"
+	case errors.As(err, &of):
+		return "it cannot be reached (the log says more)"
+	}
+	return clean(err.Error(), maxWords)
 }
 
 // Said is what is known from each monitor now.

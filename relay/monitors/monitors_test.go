@@ -84,17 +84,20 @@ func TestBadAnswers(t *testing.T) {
 		answer http.HandlerFunc
 		want   string // in the error
 	}{
-		"not found":      {http.NotFound, "it does not know this relay"},
-		"garbage":        {says("<html>hello"), "no count of a relay's month"},
-		"nothing":        {says(""), "the document is empty"},
-		"null":           {says("null"), "about another relay"},
-		"another relay":  {says(strings.Replace(whole, relay, "12D3KooWother", 1)), "about another relay"},
-		"no count":       {says(`{"peer_id":"` + relay + `"}`), "counts no month"},
-		"a wrong month":  {says(strings.Replace(whole, `"month":"2026-11"`, `"month":"2026-13"`, 1)), "counts no month"},
-		"a wrong type":   {says(strings.Replace(whole, `"up":440`, `"up":"many"`, 1)), "no count of a relay's month"},
-		"a wrong number": {says(strings.Replace(whole, `"up":440`, `"up":9000000000000000000`, 1)), "where hours are counted"},
-		"a wrong hour":   {says(strings.Replace(whole, `2026-11-02T00"`, `yesterday"`, 1)), "no count of a relay's month"},
-		"ten megabytes":  {says(strings.Repeat(" ", 10<<20) + whole), "more than 1048576 bytes"},
+		"not found":       {http.NotFound, "it does not know this relay"},
+		"garbage":         {says("<html>hello"), "no count of a relay's month"},
+		"nothing":         {says(""), "the document is empty"},
+		"null":            {says("null"), "about another relay"},
+		"another relay":   {says(strings.Replace(whole, relay, "12D3KooWother", 1)), "about another relay"},
+		"no count":        {says(`{"peer_id":"` + relay + `"}`), "counts no month"},
+		"a wrong month":   {says(strings.Replace(whole, `"month":"2026-11"`, `"month":"2026-13"`, 1)), "counts no month"},
+		"a wrong type":    {says(strings.Replace(whole, `"up":440`, `"up":"many"`, 1)), "no count of a relay's month"},
+		"a wrong number":  {says(strings.Replace(whole, `"up":440`, `"up":9000000000000000000`, 1)), "where hours are counted"},
+		"a time far off":  {says(strings.Replace(whole, `2026-11-28T00:00:00Z`, `9999-12-31T23:59:59-23:00`, 1)), "not of 2026-11"},
+		"an hour far off": {says(strings.Replace(whole, `2026-11-02T00"`, `0000-01-01T00"`, 1)), "not of 2026-11"},
+		"the end of time": {says(strings.NewReplacer(`"month":"2026-11"`, `"month":"9999-12"`, `2026-11-28T00:00:00Z`, `9999-12-31T23:59:59-23:00`).Replace(whole)), "counts no month"},
+		"a wrong hour":    {says(strings.Replace(whole, `2026-11-02T00"`, `yesterday"`, 1)), "no count of a relay's month"},
+		"ten megabytes":   {says(strings.Repeat(" ", 10<<20) + whole), "more than 1048576 bytes"},
 		"elsewhere": {func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "http://127.0.0.1:1/", http.StatusFound)
 		}, "the server answers 302 Found"},
@@ -113,26 +116,26 @@ func TestBadAnswers(t *testing.T) {
 // What a monitor writes cannot be more than words.
 func TestHostileWords(t *testing.T) {
 	bad := "a\\u0000\\u001b[31m\\u202eb\\n<script>" + strings.Repeat("é", 10_000)
-	many := strings.Repeat(`{"name":"Many","severity":"fatal","words":"`+bad[:40]+`"},`, 50)
+	many := strings.Repeat(`{"name":"RelayDown","severity":"fatal","words":"`+bad[:40]+`"},`, 50)
 	text := strings.NewReplacer(`"m2"`, `"`+bad+`"`, `half of it is used`, bad, `tcp4 refused`, bad, `"warnings":[`,
-		`"warnings":[{"name":"with space","severity":"critical","words":"x"},{"name":"`+strings.Repeat("A", 65)+`","words":"x"},`+many).Replace(whole)
+		`"warnings":[{"name":"with space","severity":"critical","words":"x"},{"name":"RelayNotServing","words":"x"},`+many).Replace(whole)
 	c := asked(t, says(text)).Claim
 	if c == nil {
 		t.Fatal("got no claim")
 	}
-	if want := "a [31m b <script>" + strings.Repeat("é", maxName-17) + "…"; c.Name != want {
+	if want := "a [31m b <script>" + strings.Repeat("é", (maxName-17)/2) + "…"; c.Name != want {
 		t.Errorf("got %q, want %q", c.Name, want)
 	}
 	if len(c.Warnings) != maxWarnings {
 		t.Errorf("got %d warnings, want %d", len(c.Warnings), maxWarnings)
 	}
 	for _, w := range c.Warnings {
-		if w.Name != "Many" || w.Severity != "warning" {
-			t.Errorf("got %+v, want only names that can be those of alerts, and severities that there are", w)
+		if w.Name != "RelayDown" || w.Severity != "warning" {
+			t.Errorf("got %+v, want only names that monitors give, and severities that there are", w)
 		}
 	}
 	for _, s := range []string{c.Warnings[0].Words, c.Costly[1].Why} {
-		if strings.ContainsAny(s, "\x00\x1b\n\u202e") || len([]rune(s)) > maxWords+1 {
+		if strings.ContainsAny(s, "\x00\x1b\n\u202e") || len(s) > maxWords+len("…") {
 			t.Errorf("got %q", s)
 		}
 	}

@@ -11,14 +11,15 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
 	"github.com/psf-relay/relay-appliance/relay/status"
 )
 
 // What is kept of an answer at the most.
 const (
 	maxNumber   = 1_000_000
-	maxName     = 64  // characters
-	maxWords    = 300 // characters
+	maxName     = 64  // bytes
+	maxWords    = 300 // bytes
 	maxCostly   = 5
 	maxWarnings = 8
 )
@@ -71,8 +72,7 @@ func (h *hour) UnmarshalText(b []byte) error {
 }
 
 var (
-	monthForm = regexp.MustCompile(`^[0-9]{4}-(0[1-9]|1[0-2])$`)
-	nameForm  = regexp.MustCompile(`^[A-Z][A-Za-z0-9]{0,63}$`)
+	monthForm = regexp.MustCompile(`^20[0-9]{2}-(0[1-9]|1[0-2])$`)
 )
 
 // read makes a claim about the relay of a monitor's answer.
@@ -108,7 +108,7 @@ func read(data []byte, relay string) (*status.Claim, error) {
 		}
 	}
 	for _, w := range a.Warnings {
-		if len(claim.Warnings) == maxWarnings || !nameForm.MatchString(w.Name) {
+		if len(claim.Warnings) == maxWarnings || !slices.Contains(alert.AboutRelays, w.Name) {
 			continue
 		}
 		if w.Severity != "critical" {
@@ -120,8 +120,23 @@ func read(data []byte, relay string) (*status.Claim, error) {
 	return claim, inRange(claim, c.Remaining)
 }
 
-// inRange refuses numbers that count no hours of a month.
+// inRange refuses numbers that count no hours of a month, and times that are not in it.
 func inRange(c *status.Claim, more ...int) error {
+	begins, err := time.Parse("2006-01", c.Month)
+	if err != nil {
+		return fmt.Errorf("the month that it counts: %w", err)
+	}
+	const day = 24 * time.Hour
+	of := func(t time.Time) bool {
+		return t.IsZero() || t.After(begins.Add(-day)) && t.Before(begins.AddDate(0, 1, 0).Add(day))
+	}
+	ok := of(c.RunsOut)
+	for _, t := range c.Costly {
+		ok = ok && of(t.From) && of(t.Until)
+	}
+	if !ok {
+		return fmt.Errorf("times stand in its answer that are not of %s", c.Month)
+	}
 	all := append(more, c.Up, c.Down, c.Unknown, c.Required, c.Needed, c.Possible, c.Slack, c.Used, c.Left, c.UsedPercent)
 	for _, t := range c.Costly {
 		all = append(all, t.Hours)
@@ -135,7 +150,7 @@ func inRange(c *status.Claim, more ...int) error {
 }
 
 // clean makes one line of what a stranger wrote, without what steers a terminal or the
-// direction of letters, and not longer than most characters.
+// direction of letters, and not longer than most bytes.
 func clean(s string, most int) string {
 	s = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) { // Go's: letters, marks, numbers, signs and the space alone
@@ -143,9 +158,9 @@ func clean(s string, most int) string {
 		}
 		return r
 	}, strings.ToValidUTF8(s, "?"))
-	r := []rune(strings.Join(strings.Fields(s), " "))
-	if len(r) > most {
-		return string(r[:most]) + "…"
+	s = strings.Join(strings.Fields(s), " ")
+	if len(s) <= most {
+		return s
 	}
-	return string(r)
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

@@ -1,6 +1,7 @@
 // The page: a form, and one card for each relay.
 import { parse, split } from './address.js'
 import { check, ms, titles } from './check.js'
+import { picture, signs } from './picture.js'
 
 export { hold, ping, reach } from './hold.js'
 export { classes } from './explain.js'
@@ -52,11 +53,11 @@ function draw (card, result) {
     element('h2', {}, result.name),
     element('p', { class: 'id' }, result.peer_id),
     element('p', { class: 'verdict' }, verdict(result)),
+    picture(result.steps),
     element('ol', { class: 'steps', role: 'list' }, ...result.steps.map(row))
   )
 }
 
-const signs = { ok: '✓', fail: '✕', running: '…', waiting: '·', skipped: '–' }
 const words = { ok: 'passed', fail: 'failed', running: 'running', waiting: 'waiting', skipped: 'skipped' }
 
 function row (s) {

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -202,6 +203,10 @@ func TestForEverybody(t *testing.T) {
 				do(t, tab, chromedp.Navigate(b.Page(wss(t, r), plain)))
 				evaluate[browser.Report](t, tab, "page.finished")
 				look("done")
+				ways := evaluate[[]string](t, tab, "[...document.querySelectorAll('.way')].map(w => [...w.querySelectorAll('g')].map(g => g.dataset.outcome).join(' '))")
+				if want := []string{"ok ok ok ok ok", "fail skipped skipped skipped skipped"}; !slices.Equal(ways, want) {
+					t.Errorf("the pictures show %q, want %q", ways, want)
+				}
 			})
 		}
 	}

@@ -25,15 +25,15 @@ import (
 const announceWait = 130 * time.Second
 
 type probeCmd struct {
-	JSON         bool          `xor:"form" help:"Print JSON; with --watch one object a line."`
-	Explain      bool          `xor:"form,times" help:"Say of every rung what it tests, what its outcome means and which term of the bounty it is about."`
-	Watch        bool          `xor:"times" help:"Try again and again, until Ctrl-C; one line for each try."`
-	Every        time.Duration `placeholder:"1m" help:"With --watch: how often to try, at least every 10s."`
-	Announce     bool          `help:"Wait for the relay's announcement on the coordination topic, too (up to 130 s)."`
-	CA           string        `name:"ca" placeholder:"FILE" help:"Trust the CA certificates in this PEM file as well."`
-	Resolve      []string      `placeholder:"NAME:ADDR" sep:"none" help:"Take ADDR for NAME instead of asking DNS (NAME:PORT:ADDR: for this port only). Repeatable."`
-	AllowPrivate bool          `help:"Admit loopback and private addresses. Such a result is never evidence."`
-	Addr         []string      `arg:"" help:"The relay's domain, such as relay.example.org, or its addresses: /ip4/../tcp/../p2p/ID and /dns4/../tcp/../wss/p2p/ID. One of the two may be missing; its component is then skipped."`
+	JSON         bool           `xor:"form" help:"Print JSON; with --watch one object a line."`
+	Explain      bool           `xor:"form,times" help:"Say of every rung what it tests, what its outcome means and which term of the bounty it is about."`
+	Watch        bool           `xor:"times" help:"Try again and again, until Ctrl-C; one line for each try."`
+	Every        *time.Duration `placeholder:"1m" help:"With --watch: how often to try, at least every 10s."`
+	Announce     bool           `help:"Wait for the relay's announcement on the coordination topic, too (up to 130 s)."`
+	CA           string         `name:"ca" placeholder:"FILE" help:"Trust the CA certificates in this PEM file as well."`
+	Resolve      []string       `placeholder:"NAME:ADDR" sep:"none" help:"Take ADDR for NAME instead of asking DNS (NAME:PORT:ADDR: for this port only). Repeatable."`
+	AllowPrivate bool           `help:"Admit loopback and private addresses. Such a result is never evidence."`
+	Addr         []string       `arg:"" help:"The relay's domain, such as relay.example.org, or its addresses: /ip4/../tcp/../p2p/ID and /dns4/../tcp/../wss/p2p/ID. One of the two may be missing; its component is then skipped."`
 }
 
 // Help is the long part of `relaymon probe --help`.
@@ -93,10 +93,10 @@ func (p *probeCmd) Run(ctx context.Context, out *cli.IO) error {
 	}
 	t := l.try(ctx)
 	switch {
-	case t.err != nil:
-		return t.err
 	case p.JSON:
 		err = out.JSON(t.inJSON())
+	case t.err != nil:
+		return t.err
 	default:
 		err = t.print(out.Stdout, p.Explain)
 	}

@@ -27,12 +27,13 @@ const (
 // readTimes checks --every.
 func (p *probeCmd) readTimes() error {
 	switch {
-	case p.Every == 0:
-		p.Every = usualEvery
+	case p.Every == nil:
+		p.Every = new(time.Duration)
+		*p.Every = usualEvery
 	case !p.Watch:
 		return errors.New("--every is for --watch: add it")
-	case p.Every < leastEvery:
-		return fmt.Errorf("--every %s: want %s at least, so that the tries are no burden to the relay", p.Every, leastEvery)
+	case *p.Every < leastEvery:
+		return fmt.Errorf("--every %s: want %s at least, so that the tries are no burden to the relay", *p.Every, leastEvery)
 	}
 	return nil
 }
@@ -46,8 +47,8 @@ func (p *probeCmd) watch(ctx context.Context, out *cli.IO, l *look) error {
 	}
 	l.opts.ProbeKey = key
 	w := &watch{out: out.Stdout, json: p.JSON, signs: signsFor(out.Stdout)}
-	fmt.Fprintf(out.Stderr, "a try every %s; Ctrl-C ends it\n", p.Every)
-	last, err := repeat(ctx, p.Every, l.try, w.tell)
+	fmt.Fprintf(out.Stderr, "a try every %s; Ctrl-C ends it\n", *p.Every)
+	last, err := repeat(ctx, *p.Every, l.try, w.tell)
 	switch {
 	case err != nil:
 		return fmt.Errorf("write the result: %w", err)

@@ -153,8 +153,8 @@ func TestWatchDomain(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if p.Every != usualEvery {
-				t.Errorf("every %s, want %s", p.Every, usualEvery)
+			if *p.Every != usualEvery {
+				t.Errorf("every %s, want %s", *p.Every, usualEvery)
 			}
 			l.opts.ExtraCAs, err = probe.ParseCAs(ca.pem)
 			if err != nil {

@@ -1,0 +1,23 @@
+package alert
+
+// The names of what a monitor warns of about a relay: in its status.json, as its alerts, and
+// as those of a relay that passes on what its monitors say.
+const (
+	RelayDown             = "RelayDown"
+	MonthOutOfReach       = "MonthOutOfReach"
+	SlackNearlyUsed       = "SlackNearlyUsed"
+	SlackPace             = "SlackPace"
+	SlackHalfUsed         = "SlackHalfUsed"
+	BusyHoursNearlyUsed   = "BusyHoursNearlyUsed"
+	UpdateDue             = "UpdateDue"
+	RelayOutdated         = "RelayOutdated"
+	CertificateNearExpiry = "CertificateNearExpiry"
+	DomainLeadsElsewhere  = "DomainLeadsElsewhere"
+	BrowserCheckFailed    = "BrowserCheckFailed"
+)
+
+// AboutRelays are all of them. A relay takes no others from a monitor, which is a stranger.
+var AboutRelays = []string{
+	RelayDown, MonthOutOfReach, SlackNearlyUsed, SlackPace, SlackHalfUsed, BusyHoursNearlyUsed,
+	UpdateDue, RelayOutdated, CertificateNearExpiry, DomainLeadsElsewhere, BrowserCheckFailed,
+}
