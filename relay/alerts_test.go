@@ -332,7 +332,7 @@ func TestOperatorIsTold(t *testing.T) {
 		t.Error("the receiver of before the reload was told, too")
 	}
 	relaytest.Eventually(t, "the monitor's claim is shown", func() bool {
-		return strings.Contains(visit(t, r.Relay, "/").Body.String(), "m2, "+strings.TrimPrefix(monitor.URL, "http://")+"<p>440 of 600 hours up in 2026-11;")
+		return strings.Contains(visit(t, r.Relay, "/").Body.String(), "m2, "+strings.TrimPrefix(monitor.URL, "http://")+"<p>440 of 600 hours up in 2026-11, 704 are still possible;")
 	})
 	info, err := os.Stat(filepath.Join(c.DataDir, alertsFile))
 	if err != nil || info.Mode().Perm() != 0o600 {

@@ -21,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/relay/trend"
 )
 
 // A backup is a tar archive (gzip, whose checksum shows damage) of the data
@@ -116,9 +117,10 @@ func Backup(dataDir string, to io.Writer) (BackupInfo, error) {
 }
 
 // keeps says whether a name in the data folder is part of the relay's state: locks, what a
-// write left behind, and what is noted before there is an identity are not.
+// write left behind, what is noted before there is an identity, and how busy the relay was
+// are not.
 func keeps(name string) bool {
-	return !strings.HasPrefix(name, ".") && name != "lost+found" && name != alert.StartsFile
+	return !strings.HasPrefix(name, ".") && !slices.Contains([]string{"lost+found", alert.StartsFile, trend.File, trend.Damaged}, name)
 }
 
 // Restore unpacks a backup into a data folder that holds no relay yet. Until the

@@ -23,6 +23,7 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/doctor"
 	"github.com/psf-relay/relay-appliance/relay/status"
+	"github.com/psf-relay/relay-appliance/relay/trend"
 )
 
 // When peers are connected, and none of them is a neighbour. Strangers can bring this
@@ -112,6 +113,12 @@ func (r *Relay) Status() status.Status {
 	return s
 }
 
+// visited is what the page shows.
+type visited struct {
+	status.Status
+	Trend []trend.Period // none: the relay has not begun
+}
+
 //go:embed status.html
 var statusHTML string
 
@@ -169,7 +176,7 @@ func (r *Relay) web() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		if err := statusPage.Execute(w, r.Status()); err != nil {
+		if err := statusPage.Execute(w, visited{r.Status(), r.trend.Periods()}); err != nil {
 			r.log.Debug("status page not delivered", "error", err)
 		}
 	})

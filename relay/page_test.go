@@ -4,9 +4,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/xml"
+	"maps"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/config"
 	"github.com/psf-relay/relay-appliance/relay/relaytest"
 	"github.com/psf-relay/relay-appliance/relay/status"
+	"github.com/psf-relay/relay-appliance/relay/trend"
 )
 
 // visit is what a visitor gets of a relay that does not run.
@@ -100,14 +106,14 @@ func TestStatusPageTellsAll(t *testing.T) {
 		},
 	}
 	var b strings.Builder
-	if err := statusPage.Execute(&b, s); err != nil {
+	if err := statusPage.Execute(&b, visited{Status: *s}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
 		"<h1>alice</h1>", "<code>" + s.PeerID + "</code>", "<code>" + s.Addrs[0] + "</code>", "<code>" + s.Addrs[1] + "</code>",
 		"v1.2.3, here since", "60 days left", "3 members, 0 guests; at most 1024", "1 GB of 1 TB", `<a href="https://example.org/abuse"`,
 		`<b class="good">✓ met</b><div>The clock is right`, `<b class="bad">✗ not met</b><div>Room on the disk`, `<p class="cure">Make room`,
-		`<b class="open">? unknown</b>`, "✓ Serving reservations",
+		`<b class="open">? unknown</b>`, "✓ It works now", "under the name alice.",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is missing", want)
@@ -117,15 +123,78 @@ func TestStatusPageTellsAll(t *testing.T) {
 		t.Log(b.String())
 	}
 	// The light on top is the requirement's: an offer alone is none.
-	for outcome, want := range map[status.Outcome]string{status.Met: `good">✓ Serving`, status.NotMet: `bad">✗ Not serving reservations as it should`, status.Unknown: `open">? Offering`} {
+	for outcome, want := range map[status.Outcome]string{status.Met: `good">✓ It works now`, status.NotMet: `bad">✗ It does not work as it should: see below`, status.Unknown: `open">? It runs and offers reservations; none was tried yet`} {
 		s.Requirements[0].Outcome = outcome
 		b.Reset()
-		if err := statusPage.Execute(&b, s); err != nil {
+		if err := statusPage.Execute(&b, visited{Status: *s}); err != nil {
 			t.Fatal(err)
 		}
 		if !strings.Contains(b.String(), `<p class="state `+want) {
 			t.Errorf("service is %s: the page lacks %q", outcome, want)
 		}
+	}
+}
+
+// pictures are those of a page, each by what it says to those who do not see it. All must
+// be well-formed, and draw something.
+func pictures(t *testing.T, page string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, svg := range regexp.MustCompile(`(?s)<svg.*?</svg>`).FindAllString(page, -1) {
+		var image struct {
+			Role  string `xml:"role,attr"`
+			Words string `xml:"aria-label,attr"`
+			Paths []struct {
+				D string `xml:"d,attr"`
+			} `xml:"path"`
+		}
+		if err := xml.Unmarshal([]byte(svg), &image); err != nil {
+			t.Errorf("got %v, want a picture that is well-formed: %s", err, svg)
+		}
+		if image.Role != "img" || image.Words == "" || len(image.Paths) < 3 {
+			t.Errorf("got %+v, want an image with words and paths", image)
+		}
+		all[image.Words] = svg
+	}
+	return all
+}
+
+// A relay that does not run yet shows what it is for; one that runs shows how busy it was,
+// too, with what it has just seen. The numbers outlive the relay, and are in no backup.
+func TestStatusPageHasPictures(t *testing.T) {
+	if got := pictures(t, visit(t, newRelay(t, func(*config.Config) {}), "/").Body.String()); len(got) != 1 {
+		t.Errorf("before the start: got %d pictures, want the one of what the relay is for", len(got))
+	}
+	c := relaytest.LabConfig(t)
+	c.PSF.Enabled = false
+	r := start(t, c)
+	relaytest.Eventually(t, "seen once", func() bool { return len(r.trend.Periods()) > 0 })
+	page := visit(t, r.Relay, "/").Body.String()
+	got := pictures(t, page)
+	if len(got) != 9 {
+		t.Errorf("got %d pictures, want one of what the relay is for, and four each of day and month", len(got))
+	}
+	if !slices.ContainsFunc(slices.Collect(maps.Keys(got)), func(words string) bool {
+		return strings.HasPrefix(words, "Reservations, the last day: 0 now, at most 0; nothing is known of 23.9")
+	}) {
+		t.Errorf("got %q, want one of the day's reservations", slices.Collect(maps.Keys(got)))
+	}
+	if len(page) > 40_000 {
+		t.Errorf("got a page of %d bytes, want a small one", len(page))
+	}
+	for _, want := range []string{"(prefers-color-scheme: dark)", "minmax(min(100%,", "<h3>The last day</h3>", "<h3>The last month</h3>", "30 days ago"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is missing", want)
+		}
+	}
+	if err := r.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(c.DataDir, trend.File)); err != nil {
+		t.Errorf("after the end: got %v, want the numbers written", err)
+	}
+	if keeps(trend.File) || keeps(trend.Damaged) || !keeps("traffic.json") {
+		t.Error("got how busy the relay was in its backup, want its state alone")
 	}
 }
 
@@ -135,7 +204,7 @@ func TestStatusPageOfMonitors(t *testing.T) {
 	const bad = `"><script>alert(1)</script>`
 	s := &status.Status{Name: "alice", Monitors: []status.Monitor{
 		{URL: "https://a.example/monitor/", Page: "https://a.example/monitor/relay/12D3KooW", Asked: now, Answered: now.Add(-5 * time.Minute), Claim: &status.Claim{
-			Name: bad, Month: "2026-11", Up: 440, Required: 600, Needed: 160, Slack: 120, Used: 80, Left: 40, UsedPercent: 66, RunsOut: now.Add(time.Hour),
+			Name: bad, Month: "2026-11", Up: 440, Required: 600, Needed: 160, Possible: 640, Slack: 120, Used: 80, Left: 40, UsedPercent: 66, RunsOut: now.Add(time.Hour),
 			Costly:   []status.Costly{{From: now.Add(-5 * time.Hour), Until: now, Hours: 5, Why: bad}},
 			Warnings: []status.MonitorWarning{{Name: "SlackHalfUsed", Severity: "warning", Words: bad}},
 		}},
@@ -144,12 +213,12 @@ func TestStatusPageOfMonitors(t *testing.T) {
 		{URL: "https://new.example/monitor/"},
 	}}
 	var b strings.Builder
-	if err := statusPage.Execute(&b, s); err != nil {
+	if err := statusPage.Execute(&b, visited{Status: *s}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"What its monitors say", `<b class="bad">440 h up</b>`, `<a href="https://a.example/monitor/relay/12D3KooW"`, "440 of 600 hours up in 2026-11; 160 more are needed, 40 may still be lost",
-		`<meter max="120" high="60" value="80">66 %</meter>`, "they are used up on ", "answered 5 min ago", `<p class="bad">warning: &#34;&gt;&lt;script&gt;`, "5 h lost from ",
+		"What its monitors say", `<b class="bad">440 h up</b>`, `<a href="https://a.example/monitor/relay/12D3KooW"`, "440 of 600 hours up in 2026-11, 640 are still possible; 160 more are needed, 40 may still be lost",
+		`max="120" high="60" value="80">66 %</meter>`, "they are used up on ", "answered 5 min ago", `<p class="bad">warning: the relay &#34;&gt;&lt;script&gt;`, "5 h lost from ",
 		`<b class="open">? unknown</b><div>127.0.0.1:8420<p>it does not know this relay`, "3 too many are lost", "not asked yet",
 	} {
 		if !strings.Contains(b.String(), want) {

@@ -8,9 +8,9 @@
 //
 // It puts rooms together: circuit decides who may reserve and relay, and how much; config
 // is what the operator wants and the machine carries; doctor finds out what the bounty's
-// requirements come to here; monitors asks what others see of the relay; refusal and status
-// are their words. Here are the host with its listeners and bounds, the certificate, the PSF
-// network, the pages, and what the operator is told (alerts.go).
+// requirements come to here; monitors asks what others see of the relay; trend keeps how busy
+// it was; refusal and status are their words. Here are the host with its listeners and bounds,
+// the certificate, the PSF network, the pages, and what the operator is told (alerts.go).
 package relay
 
 import (
@@ -44,6 +44,7 @@ import (
 	"github.com/psf-relay/relay-appliance/relay/monitors"
 	"github.com/psf-relay/relay-appliance/relay/refusal"
 	"github.com/psf-relay/relay-appliance/relay/status"
+	"github.com/psf-relay/relay-appliance/relay/trend"
 )
 
 const (
@@ -75,6 +76,7 @@ type Relay struct {
 	checkup  *doctor.Checkup
 	monitors *monitors.Monitors
 	alerts   *alerter
+	trend    *trend.Keeper
 	tally    *refusal.Tally
 
 	mu       sync.Mutex
@@ -120,6 +122,7 @@ func New(cfg config.Config, log *slog.Logger) (*Relay, error) {
 	r.monitors = monitors.New(id.String(), cfg.Test.CheckupEvery, log)
 	r.monitors.Use(cfg.Monitors)
 	r.alerts = newAlerter(cfg.DataDir, log)
+	r.trend = trend.New(cfg.DataDir, log)
 	if r.banned, err = circuit.OpenBans(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -235,6 +238,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 		err = errors.Join(err,
 			within(cmp.Or(cfg.Test.CloseTime, closeTime)/3, "end what runs beside", func() error { wg.Wait(); return nil }),
 			r.budget.Tend(time.Now()))
+		r.trend.Save()
 	}()
 	capacity := config.MeasureCapacity(cfg.Limits)
 	warnOfCapacity(capacity, cfg.Limits, r.log)
@@ -277,6 +281,7 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	r.checkup.Begin(ctx, h, &wg)
 	wg.Go(func() { r.monitors.Run(ctx) })
 	wg.Go(func() { r.alerts.run(ctx, r.config, r.Status) })
+	wg.Go(func() { r.trend.Run(ctx, func() trend.Now { return r.busy(h, service) }) })
 	// Status takes every lock that serving needs.
 	wg.Go(func() { systemd.Watchdog(ctx, r.log, func() bool { return r.Status().Healthy }) })
 	leave, announce, err := r.joinPSF(ctx, cfg, h, service, &wg)
@@ -309,6 +314,16 @@ func (r *Relay) Run(ctx context.Context) (err error) {
 	r.log.Info("stopping")
 	systemd.Stopping(r.log)
 	return nil
+}
+
+// busy is how busy the relay is now.
+func (r *Relay) busy(h host.Host, g *circuit.Service) trend.Now {
+	reservedMembers, reservedGuests := g.Reservations()
+	members, guests := g.Count()
+	return trend.Now{
+		Reservations: reservedMembers + reservedGuests, Circuits: members + guests,
+		Connections: len(h.Network().Conns()), Carried: r.budget.Carried(),
+	}
 }
 
 // tend does the relay's chores until ctx ends.

@@ -61,12 +61,13 @@ func packages(t *testing.T) []listed {
 var mayImport = map[string][]string{
 	// The relay knows nothing of its judges. Its root puts the rooms together; circuit and
 	// doctor do not know each other.
-	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/monitors", "relay/refusal", "relay/status", "internal/alert", "internal/bounded", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
+	"relay":           {"relay/circuit", "relay/config", "relay/doctor", "relay/monitors", "relay/refusal", "relay/status", "relay/trend", "internal/alert", "internal/bounded", "internal/buildinfo", "internal/cashaddr", "internal/certs", "internal/checkpage", "internal/coord", "internal/durable", "internal/listen", "internal/maintenance", "internal/stateformat", "internal/statement", "internal/systemd"},
 	"relay/circuit":   {"relay/config", "relay/refusal", "relay/status", "internal/durable", "internal/wallclock"},
 	"relay/doctor":    {"relay/config", "relay/refusal", "relay/status", "internal/buildinfo", "internal/certs", "internal/coord", "internal/download", "internal/durable", "internal/release", "internal/release/feed", "internal/wallclock"},
 	"relay/monitors":  {"relay/status", "internal/alert", "internal/buildinfo", "internal/download"},
 	"relay/config":    {"internal/alert", "internal/config"},
 	"relay/refusal":   {},
+	"relay/trend":     {"relay/config", "internal/bounded", "internal/durable"},
 	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
 	// It writes user-data for an appliance, checked as that will check it.
@@ -172,6 +173,8 @@ var testMayImport = map[string][]string{
 	"monitor/cmd/relaymon": {"monitor/store"},
 	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
 	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup
+
+	"relay/monitors": {"monitor/bounty", "monitor/evidence", "monitor/web"}, // what a monitor really answers
 
 	// A witness is tested with real logs, and a log with a real witness; what is verified
 	// is written by a real log. None of them knows the others outside of tests.

@@ -50,6 +50,7 @@ type Budget struct {
 
 	file sync.Mutex // held while the file is written, and taken before mu
 
+	carried  atomic.Int64 // since the start, whatever month the clock says
 	used     atomic.Int64 // in the month
 	monthMax atomic.Int64
 
@@ -312,6 +313,7 @@ type bill struct {
 
 // charge takes n bytes that were carried; an error says that nothing is left.
 func (b *bill) charge(n int) error {
+	b.budget.carried.Add(int64(n))
 	b.budget.used.Add(int64(n))
 	now := time.Now()
 	switch {
@@ -506,6 +508,10 @@ func (b *Budget) written(used int64, err error) error {
 	b.saved, b.stale, b.fault = used, false, ""
 	return nil
 }
+
+// Carried is how many bytes were carried since the program was started: unlike the
+// month's count it never falls.
+func (b *Budget) Carried() int64 { return b.carried.Load() }
 
 // State is the month so far.
 func (b *Budget) State() status.Traffic {

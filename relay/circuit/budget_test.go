@@ -45,8 +45,17 @@ func TestLedgerMonth(t *testing.T) {
 	if err := b.admit("b", ipOf(2), march); !errors.Is(err, refusal.MonthSpent) {
 		t.Errorf("after a restart: %v", err)
 	}
+	bill, err = b.open("b", ipOf(2), march)
+	relaytest.Must(t, err)
+	if err := bill.charge(7); !errors.Is(err, refusal.MonthSpent) {
+		t.Errorf("after a restart: got %v, want the budget spent", err)
+	}
+	bill.done()
 	c.run(time.Hour)
 	relaytest.Must(t, b.Tend(c.wall))
+	if got := b.Carried(); got != 7 {
+		t.Errorf("got %d bytes carried since the restart, want 7, whatever month it is", got)
+	}
 	if s := b.State(); s.Month != "2026-04" || s.Bytes != 0 {
 		t.Errorf("in April %+v", s)
 	}

@@ -54,7 +54,7 @@ func TestAnswerIsKept(t *testing.T) {
 	})
 	at := func(day, hour int) time.Time { return time.Date(2026, 11, day, hour, 0, 0, 0, time.UTC) }
 	want := &status.Claim{
-		Name: "m2", Network: "psf", Month: "2026-11", Up: 440, Down: 16, Unknown: 4, Required: 600, Needed: 160,
+		Name: "m2", Network: "psf", Month: "2026-11", Up: 440, Down: 16, Unknown: 4, Required: 600, Needed: 160, Possible: 704,
 		Slack: 120, Used: 16, Left: 104, UsedPercent: 13, RunsOut: at(28, 0),
 		Costly:   []status.Costly{{From: at(3, 14), Until: at(3, 19), Hours: 5, Why: "wss cert-expired"}, {From: at(2, 0), Until: at(2, 1), Hours: 1, Why: "tcp4 refused"}},
 		Warnings: []status.MonitorWarning{{Name: "SlackHalfUsed", Severity: "warning", Words: "half of it is used"}},
@@ -65,7 +65,7 @@ func TestAnswerIsKept(t *testing.T) {
 	if got.Error != "" || got.NotEnrolled || got.Answered.IsZero() || got.Page != "" {
 		t.Errorf("got %+v, want no error, and no page since others cannot reach this machine's loopback", got)
 	}
-	if want := "440 of 600 hours up in 2026-11; 160 more are needed, 104 may still be lost"; got.Words() != want {
+	if want := "440 of 600 hours up in 2026-11, 704 are still possible; 160 more are needed, 104 may still be lost"; got.Words() != want {
 		t.Errorf("got %q, want %q", got.Words(), want)
 	}
 }
@@ -74,7 +74,7 @@ func TestAnswerIsKept(t *testing.T) {
 func TestAnswerWithoutForecast(t *testing.T) {
 	before, _, _ := strings.Cut(whole, `"forecast"`)
 	c := asked(t, says(strings.TrimSuffix(strings.TrimSpace(before), ",")+"}")).Claim
-	if c == nil || c.Slack != 120 || c.Used != 16 || c.Left != 104 || c.UsedPercent != 13 {
+	if c == nil || c.Possible != 704 || c.Slack != 120 || c.Used != 16 || c.Left != 104 || c.UsedPercent != 13 {
 		t.Errorf("got %+v, want 16 of 120 hours lost", c)
 	}
 }

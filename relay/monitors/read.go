@@ -41,6 +41,7 @@ type answer struct {
 	} `json:"count"`
 	// Forecast is nil from a monitor that makes none.
 	Forecast *struct {
+		Possible    int       `json:"possible"`
 		Slack       int       `json:"slack"`
 		Used        int       `json:"used"`
 		Left        int       `json:"left"`
@@ -89,9 +90,10 @@ func read(data []byte, relay string) (*status.Claim, error) {
 	c := a.Count
 	claim := &status.Claim{
 		Name: clean(a.Monitor, maxName), Network: clean(a.Network, maxName), Month: c.Month,
-		Up: c.Up, Down: c.Down, Unknown: c.Unknown, Required: c.Required, Needed: c.Needed, Left: c.Spare,
+		Up: c.Up, Down: c.Down, Unknown: c.Unknown, Required: c.Required, Needed: c.Needed, Left: c.Spare, Possible: c.Up + c.Unknown + c.Remaining,
 	}
 	if f := a.Forecast; f != nil {
+		claim.Possible = f.Possible
 		claim.Slack, claim.Used, claim.Left, claim.UsedPercent, claim.RunsOut = f.Slack, f.Used, f.Left, f.UsedPercent, f.RunsOut.UTC()
 		for _, t := range f.Costly {
 			claim.Costly = append(claim.Costly, status.Costly{From: time.Time(t.From), Until: time.Time(t.Until), Hours: t.Hours, Why: clean(t.Why, maxWords)})
@@ -135,7 +137,7 @@ func inRange(c *status.Claim, more ...int) error {
 	if !ok {
 		return fmt.Errorf("times stand in its answer that are not of %s", c.Month)
 	}
-	all := append(more, c.Up, c.Down, c.Unknown, c.Required, c.Needed, c.Slack, c.Used, c.Left, c.UsedPercent)
+	all := append(more, c.Up, c.Down, c.Unknown, c.Required, c.Needed, c.Possible, c.Slack, c.Used, c.Left, c.UsedPercent)
 	for _, t := range c.Costly {
 		all = append(all, t.Hours)
 	}

@@ -28,9 +28,11 @@ type Claim struct {
 	Down     int    `json:"down"`
 	Unknown  int    `json:"unknown"`
 	Required int    `json:"required"`
-	Needed   int    `json:"needed"` // must still be up
+	Needed   int    `json:"needed"`   // must still be up
+	Possible int    `json:"possible"` // are up if all that are unknown or to come will be
 	// Slack is how many hours the relay could lose in the month and reach Required all
-	// the same; Used of them are lost, and Left may still be, below 0: too many are lost.
+	// the same, below 0: it was enrolled too late. Used of them are lost, and Left may
+	// still be, below 0: too many are lost.
 	Slack       int              `json:"slack"`
 	Used        int              `json:"used"`
 	Left        int              `json:"left"`
@@ -72,10 +74,15 @@ func (m Monitor) Words() string {
 		return "nothing is known from it"
 	case c == nil:
 		return m.Error
-	case c.Left < 0:
-		return fmt.Sprintf("%d of %d hours up in %s; they cannot be reached any more, %d too many are lost", c.Up, c.Required, c.Month, -c.Left)
-	case c.Needed == 0:
-		return fmt.Sprintf("%d of %d hours up in %s: reached", c.Up, c.Required, c.Month)
 	}
-	return fmt.Sprintf("%d of %d hours up in %s; %d more are needed, %d may still be lost", c.Up, c.Required, c.Month, c.Needed, c.Left)
+	up := fmt.Sprintf("%d of %d hours up in %s", c.Up, c.Required, c.Month)
+	switch {
+	case c.Needed == 0:
+		return up + ": reached"
+	case c.Slack < 0:
+		return fmt.Sprintf("%s; the relay was enrolled too late to reach them, %d are still possible", up, c.Possible)
+	case c.Left < 0:
+		return fmt.Sprintf("%s; they cannot be reached any more, %d too many are lost", up, -c.Left)
+	}
+	return fmt.Sprintf("%s, %d are still possible; %d more are needed, %d may still be lost", up, c.Possible, c.Needed, c.Left)
 }
