@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -139,6 +140,17 @@ func (s shown) client() *http.Client {
 			return new(net.Dialer).DialContext(ctx, network, addr)
 		},
 	}}
+}
+
+// check is the address of the page on which the visitor's browser tries the relay.
+func (s shown) check(t *testing.T) string {
+	t.Helper()
+	_, _, page := get(t, s.client(), s.relay+"check/")
+	addr := regexp.MustCompile(`/dns4/relay\.test/[^\s<]+`).FindString(page)
+	if addr == "" {
+		t.Fatalf("the check page does not offer the relay's own address:\n%s", page)
+	}
+	return s.relay + "check/?" + url.Values{"relay": {addr}}.Encode()
 }
 
 func (s shown) options() browser.Options {

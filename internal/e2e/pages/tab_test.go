@@ -128,6 +128,13 @@ func (x *tab) holds(want ...string) {
 	}
 }
 
+// tried waits for the check page.
+func (x *tab) tried() {
+	x.t.Helper()
+	_, err := browser.Evaluate[*browser.Report](x.ctx, "page.finished")
+	must(x.t, err)
+}
+
 // link follows the first link that matches a selector.
 func (x *tab) link(selector string) {
 	x.t.Helper()
@@ -178,8 +185,8 @@ func axe(t *testing.T) string {
 // rules are those that a page is held to.
 const rules = `["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]`
 
-// violation is what axe-core finds at one place.
-type violation struct{ Impact, Rule, Where, Why string }
+// violation is a rule of axe-core's that is broken, and where.
+type violation struct{ Impact, Rule, Where string }
 
 // examine runs axe-core over the page, and measures it. That happens in a world of its
 // own: the page's policy stays as it is, and of its scripts none is run by that.
@@ -195,7 +202,7 @@ func (x *tab) examine(axe string) (found []violation, over int) {
 	must(x.t, err)
 	answer, err := chromedp.Run(x.ctx, chromedp.Evaluate[json.RawMessage](`axe.run(document, {preload: false, resultTypes: ["violations"], runOnly: {type: "tag", values: `+rules+`}}).then(r => ({
 		over: document.documentElement.scrollWidth - document.documentElement.clientWidth,
-		found: r.violations.flatMap(v => v.nodes.map(n => ({Impact: v.impact, Rule: v.id, Where: n.target.join(" "), Why: n.failureSummary}))),
+		found: r.violations.map(v => ({Impact: v.impact, Rule: v.id, Where: v.nodes.slice(0, 3).map(n => n.target.join(" ") + ": " + n.failureSummary).join("; ") + "; places: " + v.nodes.length})),
 	}))`, inside, chromedp.EvalAwaitPromise))
 	must(x.t, err)
 	var a struct {
