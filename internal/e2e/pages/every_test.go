@@ -90,7 +90,7 @@ var (
 	hours   = regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d`)
 	months  = regexp.MustCompile(`\d{4}-\d\d`)
 	// What makes a page look different from others of its route.
-	marks = regexp.MustCompile(`class="(answer( \w+)?|cell busy\w+|warnings|fault)"`)
+	marks = regexp.MustCompile(`class="(answer( \w+)?|cell busy\w+|warnings|fault)"|Nothing came through yet`)
 )
 
 // route is the pattern of a page's address.
@@ -151,31 +151,34 @@ func (x *tab) faults(axe string, v visit) (list []string) {
 	return list
 }
 
-// Every kind of page is for everybody: on a phone, in the dark, and for a screen reader,
-// without scripts but on the check page. It asks nobody else for anything, and its links
-// lead somewhere.
-func TestEveryPage(t *testing.T) {
-	axe, programs := axe(t), programs(t)
-	lab, demo := tell(t, programs, 4), show(t, programs)
-	var visits []visit
+// reach is one visit to each kind of page that links lead to, and one more with scripts
+// where the page has some.
+func reach(t *testing.T, client *http.Client, roots ...string) (visits []visit) {
+	t.Helper()
 	kinds := map[string]bool{}
-	for _, root := range []string{lab.url, demo.relay, demo.monitor} {
-		pages, faults := crawl(t, demo.client(), root)
+	for _, root := range roots {
+		pages, faults := crawl(t, client, root)
 		for _, f := range faults {
 			t.Error(f)
 		}
 		for _, p := range pages {
-			if k := p.kind(); !kinds[k] {
-				kinds[k] = true
-				visits = append(visits, visit{name: k, url: p.url})
-				if strings.Contains(p.html, "<script") {
-					visits = append(visits, visit{name: k, url: p.url, scripts: true, try: strings.Contains(p.url, "?relay=")})
-				}
+			k := p.kind()
+			if kinds[k] {
+				continue
+			}
+			kinds[k] = true
+			visits = append(visits, visit{name: k, url: p.url})
+			if strings.Contains(p.html, "<script") {
+				visits = append(visits, visit{name: k, url: p.url, scripts: true, try: strings.Contains(p.url, "?relay=")})
 			}
 		}
 	}
-	visits = append(visits, visit{name: "check, done", url: demo.check(t), scripts: true, try: true},
-		visit{name: "check, failed", url: demo.relay + "check/?relay=/ip4/127.0.0.2/tcp/1", scripts: true, try: true})
+	return visits
+}
+
+// verdicts are visits to the pages of the golden bundles, which are files.
+func verdicts(t *testing.T, programs string) (visits []visit) {
+	t.Helper()
 	for name, file := range goldens(t, programs) {
 		b, err := os.ReadFile(file)
 		must(t, err)
@@ -186,18 +189,40 @@ func TestEveryPage(t *testing.T) {
 		}
 		visits = append(visits, visit{name: "verdict " + name, url: "file://" + file})
 	}
-	for _, r := range routes(t, map[string]string{"monitor/listen.go": demo.monitor, "monitor/pages.go": lab.url, "monitor/web/web.go": lab.url, "relay/page.go": demo.relay}, demo.client(), lab.relay) {
-		if !slices.ContainsFunc(visits, func(v visit) bool { return strings.HasPrefix(v.name, r) }) {
+	return visits
+}
+
+// Every kind of page is for everybody: on a phone, in the dark, and for a screen reader,
+// without scripts but on the check page. It asks nobody else for anything, and its links
+// lead somewhere.
+func TestEveryPage(t *testing.T) {
+	axe, programs := axe(t), programs(t)
+	lab, demo := tell(t, programs, 4), show(t, programs)
+	visits := reach(t, demo.client(), lab.url, demo.relay, demo.monitor)
+	looked := func(parts ...string) bool {
+		return slices.ContainsFunc(visits, func(v visit) bool {
+			return !slices.ContainsFunc(parts, func(p string) bool { return !strings.Contains(v.name+" ", p) })
+		})
+	}
+	for _, vote := range []string{"up", "down", "busy", "unknown"} {
+		if !looked("/relay/{relay}/hour/{hour} ", `"answer `+vote+`"`) {
+			t.Errorf("no hour's page was found whose vote is %s", vote)
+		}
+	}
+	if !looked("Nothing came through yet") || !looked(`"warnings"`) {
+		t.Error("no month was found in which nothing came through, or none with warnings")
+	}
+	for _, r := range routes(t, map[string]string{
+		"monitor/listen.go": demo.monitor, "monitor/pages.go": lab.url, "monitor/web/web.go": lab.url, "relay/page.go": demo.relay,
+	}, demo.client(), lab.relay) {
+		if !looked(r + " ") {
 			t.Errorf("the route %s answers with a page that no link leads to: nobody looked at it", r)
 		}
 	}
-	for _, want := range []string{"up", "down", "busy", "unknown"} {
-		if !slices.ContainsFunc(visits, func(v visit) bool {
-			return strings.HasPrefix(v.name, "/relay/{relay}/hour/{hour}") && strings.Contains(v.name, `"answer `+want+`"`)
-		}) {
-			t.Errorf("no hour's page was found whose vote is %s", want)
-		}
-	}
+	visits = append(visits, verdicts(t, programs)...)
+	visits = append(visits,
+		visit{name: "check, done", url: demo.check(t), scripts: true, try: true},
+		visit{name: "check, failed", url: demo.relay + "check/?relay=/ip4/127.0.0.2/tcp/1", scripts: true, try: true})
 	x := open(t, demo.options())
 	for _, v := range visits {
 		t.Log(v.name, v.url)

@@ -168,7 +168,7 @@ func (x *tab) on(s screen) {
 // picture is the screen as WebP: of all that a browser writes, the smallest that is sharp.
 func (x *tab) picture() []byte {
 	x.t.Helper()
-	quality := int64(85)
+	quality := int64(60) // all together stay below maxPictures, and text is sharp
 	p, err := chromedp.Call(x.ctx, page.CaptureScreenshot, page.CaptureScreenshotParams{Format: page.CaptureScreenshotFormatWebp, Quality: &quality})
 	must(x.t, err)
 	return p.Data
