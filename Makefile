@@ -19,7 +19,7 @@ RACE = $(filter-out %/monitor/bounty %/monitor/bundle %/monitor/cmd/relayaudit,$
 # What would take too long with it is cut short there (-short). The tests of these files are run without it, too.
 LONG := $(shell grep -rl --include='*_test.go' 'testing[.]Short()' relay monitor internal/coord internal/certs)
 
-.PHONY: help run month test plugin image plain-image image-test test-image-full loss-table race bench soak build deb containers release repo-refresh deps dates fuzz vuln clean
+.PHONY: help run month screenshots test plugin image plain-image image-test test-image-full loss-table race bench soak build deb containers release repo-refresh deps dates fuzz vuln clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ month: ## A month of a lab in a few minutes: logs, bundles, reports and a status
 	@mkdir -p bin
 	go build -o bin/ ./monitor/cmd/relayaudit ./internal/month/cmd/month
 	bin/month --programs bin --dir .month $(if $(ONCE),--once)
+
+screenshots: ## Take the pictures in docs/images anew, of a lab's month and of the demo (needs Chromium; minutes)
+	go test -v -count=1 -timeout 30m -run '^TestScreenshots$$' ./internal/e2e/pages -screenshots '$(CURDIR)/docs/images'
 
 bench: ## Measure the relay beside haproxy, js-libp2p and others; FULL=1: half an hour, n=5; ONLY="bulk peers"
 	@mkdir -p bin dist

@@ -1,16 +1,14 @@
-// Package pages looks at a monitor's status pages through a real browser, with
-// JavaScript off.
+// Package pages looks at all pages through a real browser, with JavaScript off where
+// the page does not need it.
 package pages
 
 import (
-	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -23,24 +21,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/cdproto/cdp"
-	"github.com/chromedp/cdproto/emulation"
-	"github.com/chromedp/cdproto/log"
-	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/peer"
 
-	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/monitor"
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
-
-// With -screenshots DIR a month of pages is made, and what they look like is
-// written there.
-var screenshots = flag.String("screenshots", "", "write what the pages look like to this folder")
 
 const patience = 3 * time.Minute
 
@@ -60,10 +49,7 @@ type served struct {
 
 func serve(t *testing.T) served {
 	t.Helper()
-	hours := evidence.Hour(30)
-	if *screenshots != "" {
-		hours = 24 * 26
-	}
+	const hours = evidence.Hour(30)
 	s := served{first: evidence.HourOf(time.Now()) - hours}
 	dir := t.TempDir()
 	l, err := store.Create(filepath.Join(dir, "log"), store.Options{Name: "m1", Network: evidence.Lab, First: s.first})
@@ -221,120 +207,17 @@ func (a addresses) Handle(_ context.Context, r slog.Record) error {
 func (a addresses) WithAttrs([]slog.Attr) slog.Handler { return a }
 func (a addresses) WithGroup(string) slog.Handler      { return a }
 
-// tab is a page of a browser that runs no scripts.
-type tab struct {
-	t   *testing.T
-	ctx context.Context
-
-	mu     sync.Mutex
-	faults []string // what the browser complained of
-}
-
-func open(t *testing.T) *tab {
-	t.Helper()
-	if _, err := browser.Find(""); err != nil {
-		need.Tools(t, browser.Programs[0])
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	t.Cleanup(cancel)
-	b, err := browser.Start(ctx, browser.Options{})
-	must(t, err)
-	t.Cleanup(b.Close)
-	x := &tab{t: t}
-	var end context.CancelFunc
-	x.ctx, end, err = b.Open(ctx, "about:blank")
-	must(t, err)
-	t.Cleanup(end)
-	_, err = chromedp.Call(x.ctx, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
-	must(t, err)
-	must(t, chromedp.Listen(x.ctx, func(ev any) {
-		// What the policy refuses, and what is not found.
-		if e, ok := ev.(*log.EventEntryAdded); ok && e.Entry.Level == log.EntryLevelError {
-			x.mu.Lock()
-			defer x.mu.Unlock()
-			x.faults = append(x.faults, e.Entry.Text+" "+e.Entry.URL)
-		}
-	}))
-	return x
-}
-
-func (x *tab) do(steps ...chromedp.Action[chromedp.Void]) {
-	x.t.Helper()
-	must(x.t, chromedp.Do(x.ctx, steps...))
-}
-
-func (x *tab) html() string {
-	x.t.Helper()
-	s, err := chromedp.Run(x.ctx, chromedp.OuterHTML("html"))
-	must(x.t, err)
-	return s
-}
-
-// holds says what the page does not show.
-func (x *tab) holds(want ...string) {
-	x.t.Helper()
-	html := x.html()
-	for _, w := range want {
-		if !strings.Contains(html, w) {
-			x.t.Errorf("the page does not hold %q", w)
-		}
-	}
-}
-
-// link follows the first link that matches a selector.
-func (x *tab) link(selector string) {
-	x.t.Helper()
-	_, err := chromedp.RunResponse(x.ctx, chromedp.Click(selector))
-	must(x.t, err)
-}
-
-// look makes sure that the page fits the screen, and takes a picture of it.
-func (x *tab) look(name string) {
-	x.t.Helper()
-	for _, screen := range []struct {
-		name          string
-		width, height int64
-		scheme        string
-	}{{"desk", 1200, 900, "light"}, {"desk-dark", 1200, 900, "dark"}, {"phone", 390, 844, "light"}, {"phone-dark", 390, 844, "dark"}} {
-		_, err := chromedp.Call(x.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-			Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: screen.scheme}},
-		})
-		must(x.t, err)
-		x.do(chromedp.EmulateViewport(screen.width, screen.height))
-		m, err := chromedp.Call(x.ctx, page.GetLayoutMetrics, cdp.Empty{})
-		must(x.t, err)
-		if w := int64(m.CSSContentSize.Width); w > screen.width {
-			x.t.Errorf("%s on %s: %d pixels wide, the screen has %d", name, screen.name, w, screen.width)
-		}
-		picture, err := chromedp.Run(x.ctx, chromedp.FullScreenshot(100))
-		must(x.t, err)
-		if !bytes.HasPrefix(picture, []byte("\x89PNG")) || len(picture) < 5000 {
-			x.t.Errorf("%s on %s: nothing to see (%d bytes)", name, screen.name, len(picture))
-		}
-		if *screenshots != "" {
-			must(x.t, os.WriteFile(filepath.Join(*screenshots, name+"-"+screen.name+".png"), picture, 0o644))
-		}
-	}
-	x.do(chromedp.EmulateViewport(1200, 900))
-}
-
-// A visitor goes from the overview to a month, to an hour and back, on a phone and
-// in the dark, without a script being run.
+// A visitor goes from the overview to a month, to an hour and back, without a script
+// being run.
 func TestWalk(t *testing.T) {
 	month := evidence.MonthOf(time.Now()) // a page of the next one names it, too
 	s := serve(t)
-	x := open(t)
+	x := open(t, browser.Options{})
 	for _, base := range []string{"/", "/monitor/"} { // the second is how a relayd on the same machine passes it on
 		x.do(chromedp.Navigate(s.url + base))
 		x.holds("Monitor m1", "Ada's relay", "Grace &lt;b&gt;Hopper&lt;/b&gt;", "hours up", "▼")
-		if base == "/" {
-			x.look("overview")
-		}
 		x.link(`a[href$="relay/` + s.relays[1] + `"]`)
 		x.holds(month.String(), "<svg", "busy, counts up")
-		if base == "/" {
-			x.look("month")
-		}
 		where, err := chromedp.Run(x.ctx, chromedp.Location())
 		must(t, err)
 		if want := s.url + base + "relay/" + s.relays[1]; where != want {
@@ -347,15 +230,10 @@ func TestWalk(t *testing.T) {
 		x.holds("relayd/1.", "CN=Test CA")
 		x.link(`a[href*="/hour/"]:has(rect.cell.down)`)
 		x.holds("This monitor's vote is down", "cert-expired", "c3 wss", "renew it")
-		if base == "/" {
-			x.look("hour")
-		}
 		x.link(`.crumbs a`)
 		x.holds("What this monitor sees of 3 relays")
 	}
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	for _, f := range x.faults {
+	for _, f := range x.complaints() {
 		t.Errorf("the browser says: %s", f)
 	}
 }
