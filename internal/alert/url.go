@@ -54,11 +54,12 @@ func likeHost(p *url.URL) bool {
 	return strings.ContainsAny(p.Host, ".:") || p.Host == "localhost"
 }
 
-// quoted is a value as an error may quote it: an address that was written in the wrong place
-// shows no more than elsewhere.
+// quoted is a value as an error may quote it: of an address that was written in the
+// wrong place it shows the scheme only.
 func quoted(value string) string {
 	if strings.Contains(value, "://") {
-		value = URL(strings.TrimSpace(value)).String()
+		scheme, _, _ := strings.Cut(value, "://")
+		value = scheme + "://" + hidden
 	}
 	return strconv.Quote(value)
 }
