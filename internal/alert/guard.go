@@ -79,10 +79,10 @@ func redirected(from *url.URL, res *http.Response) error {
 	switch {
 	case err != nil:
 		return fmt.Errorf("it answers %d, which is no answer to a message", res.StatusCode)
-	case to.Host == from.Host && to.Scheme == from.Scheme:
-		return errors.New("it leads to another path of the same host, which is not followed: write the address that it means")
+	case to.Host == from.Host:
+		return errors.New("it leads to another address of the same host, which is not followed: write that one")
 	}
-	return fmt.Errorf("it leads to %s://%s, which is not followed: write the address that it means", to.Scheme, to.Host)
+	return fmt.Errorf("it leads to the host %s, which is not followed: write the address that it means", to.Host)
 }
 
 // byLibrary says whether a function of the library is among those that wait for the caller.

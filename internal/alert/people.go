@@ -130,13 +130,14 @@ func CheckReceiver(u URL) error {
 	} else {
 		_, err = open(u, heard{})
 	}
-	if err == nil {
-		err = checkOptions(kind, p)
-	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return checkOptions(kind, p)
+	case errors.Is(err, errNoTLS):
+		return errNoTLS // it holds no secret
+	default:
 		return fmt.Errorf("the address is not as %s wants it (%s): see https://shoutrrr.nickfedor.com/services/overview/", kind, cause(secrets(u), err))
 	}
-	return nil
 }
 
 // open makes the library's service for an address. Its router would do, but keeps the

@@ -57,6 +57,8 @@ func checkOptions(kind string, p *url.URL) error {
 	return errors.Join(faults...)
 }
 
+var errNoTLS = errors.New("the token of OAuth2 would go without TLS: leave usestarttls and encryption out")
+
 // secure has mail go through TLS, unless the operator wrote otherwise or the server is this
 // machine: who stands between must not be able to turn TLS off by hiding the server's offer.
 func secure(s *smtp.Service) error {
@@ -68,7 +70,7 @@ func secure(s *smtp.Service) error {
 		return nil
 	}
 	if plain && c.Auth == smtp.AuthTypes.OAuth2 {
-		return errors.New("the token of OAuth2 would go without TLS: leave usestarttls and encryption out")
+		return errNoTLS
 	}
 	c.RequireStartTLS = c.RequireStartTLS || !plain
 	return nil

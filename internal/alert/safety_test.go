@@ -2,6 +2,7 @@ package alert
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -321,12 +323,12 @@ func TestMailNeedsTLS(t *testing.T) {
 
 // Words of others become no links and no tags.
 func TestMarkupIsRefused(t *testing.T) {
-	for _, u := range []URL{
-		"smtp://h.example/?from=a@b.c&to=d@e.f&UseHTML=yes",
-		"telegram://123456789:AAsesame1AAAAAAAAAAAAAAAAAAAAAAAAAA@telegram?chats=@a&parsemode=HTML",
-		"telegram://123456789:AAsesame1AAAAAAAAAAAAAAAAAAAAAAAAAA@telegram?chats=@a&parseMode=MarkdownV2",
+	for u, option := range map[URL]string{
+		"smtp://h.example/?from=a@b.c&to=d@e.f&UseHTML=yes":                                               "usehtml",
+		"telegram://123456789:AAsesame1AAAAAAAAAAAAAAAAAAAAAAAAAA@telegram?chats=@a&parsemode=HTML":       "parsemode",
+		"telegram://123456789:AAsesame1AAAAAAAAAAAAAAAAAAAAAAAAAA@telegram?chats=@a&parseMode=MarkdownV2": "parsemode",
 	} {
-		if err := CheckReceiver(u); err == nil || !strings.Contains(err.Error(), "out: alerts hold words of others") {
+		if err := CheckReceiver(u); err == nil || !strings.Contains(err.Error(), "leave "+option+" out: alerts hold words of others") {
 			t.Errorf("%s: got %v, want that the option is refused", string(u), err)
 		}
 	}
@@ -371,7 +373,7 @@ func TestServersAreKeptInBounds(t *testing.T) {
 	}
 	for _, kind := range []string{"generic://%s/moved?disabletls=yes", "ntfy://%s/moved?scheme=http", "mattermost://%s/moved?disabletls=yes"} {
 		err := newPerson(URL(fmt.Sprintf(kind, host)), words{"relayd", "r", time.UTC}).Send(t.Context(), alerts("x"))
-		if err == nil || asked || !strings.Contains(err.Error(), "it leads to "+other.URL+", which is not followed") || strings.Contains(err.Error(), "sesame") {
+		if err == nil || asked || !strings.Contains(err.Error(), "it leads to the host "+strings.TrimPrefix(other.URL, "http://")+", which is not followed") || strings.Contains(err.Error(), "sesame") {
 			t.Errorf("%s: got %v (the other host was asked: %v), want that it leads elsewhere", kind, err, asked)
 		}
 	}
@@ -483,5 +485,31 @@ func TestTimesKeepAddresses(t *testing.T) {
 	err := Config{Quiet: u, Digest: u, TimeZone: u}.Validate()
 	if err == nil || strings.Contains(err.Error(), "sesame") || strings.Count(err.Error(), "smtp://…") != 3 {
 		t.Errorf("got %v, want three faults without the address", err)
+	}
+}
+
+// Nothing that is linked takes http.DefaultTransport for the standard library's: with the
+// guard in its place that would panic.
+func TestDefaultTransportIsTakenForNoOther(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.Dir}}{{end}}",
+		"../../relay/cmd/relayd", "../../monitor/cmd/...", "../appliance/cmd/...").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs := strings.Fields(string(out))
+	if len(dirs) < 100 {
+		t.Fatalf("got %d packages, want all", len(dirs))
+	}
+	for _, dir := range dirs {
+		files, _ := filepath.Glob(filepath.Join(dir, "*.go"))
+		for _, file := range files {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(file, "_test.go") && !strings.HasSuffix(dir, "internal/download") && bytes.Contains(b, []byte("DefaultTransport.(*")) {
+				t.Errorf("%s takes http.DefaultTransport for a *http.Transport", file)
+			}
+		}
 	}
 }
