@@ -39,7 +39,8 @@ type Monitor struct {
 	inForce  atomic.Pointer[basis] // see [Monitor.basis]
 	browsing *browsing             // nil: no browser is at hand
 	rows     rows                  // of the overview
-	alerts   *alert.Keeper         // nil: nobody is to be told
+	alerts   *alert.Keeper         // nil: nobody is to be told, or cannot be
+	notTold  string                // why nobody can be told
 	starts   int                   // of the program in the hour before started
 	started  time.Time
 
@@ -158,7 +159,8 @@ func (m *Monitor) prepare() (err error) {
 		m.climb = m.ladder.climb
 	}
 	if m.alerts, err = m.newAlerts(); err != nil {
-		return err
+		m.notTold = "alerts are not sent: " + err.Error()
+		m.log.Error("alerts are not sent: it watches all the same", "err", err)
 	}
 	m.planner = m.newPlanner()
 	m.identities = schedule.NewIdentities(m.store.Key())

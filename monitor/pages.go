@@ -84,6 +84,7 @@ func (m *Monitor) self(now time.Time) web.Overview {
 	o.Overload = m.planner.Overload(m.machine.Now())
 	m.mu.Unlock()
 	o.NotFresh = m.notFresh(now)
+	o.NotTold = m.notTold
 	m.addWitnesses(&o)
 	return o
 }

@@ -17,14 +17,19 @@ package alert
 import (
 	"cmp"
 	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -54,16 +59,40 @@ type Alert struct {
 	Ended time.Time `json:"ended,omitzero"`
 }
 
-// rank is the order in which alerts are sent: those about the monitor itself, those
-// that stand for many, and those about single relays. There are few of the first two.
+// rank is the kind of an alert, each of which has room of its own: those about the monitor
+// itself, those that stand for many, those about single relays, and what strangers say.
+// There are few of the first two.
 func (a Alert) rank() int {
 	switch {
+	case a.foreign():
+		return 3
 	case a.Labels["relay"] != "":
 		return 2
 	case a.Count > 0:
 		return 1
 	}
 	return 0
+}
+
+// foreign says whether others say so, such as the monitors that a relay asks: it never
+// takes the room or the place of what the program itself found.
+func (a Alert) foreign() bool { return a.Labels["source"] == "monitors" }
+
+// order is the order in which alerts are sent: those about the monitor itself, which are a
+// message of their own, then the program's others, then those of strangers; of these first
+// what is critical.
+func (a Alert) order() int {
+	switch {
+	case a.rank() == 0:
+		return 0
+	case a.foreign() && a.Labels["severity"] == "critical":
+		return 3
+	case a.foreign():
+		return 4
+	case a.Labels["severity"] == "critical":
+		return 1
+	}
+	return 2
 }
 
 func (a Alert) id() string {
@@ -89,9 +118,14 @@ type Receiver interface {
 const (
 	// maxAlerts are known at the same time, those included whose end is still to be
 	// told, of each rank.
-	maxAlerts   = 1000
-	maxMessage  = 100 // alerts in one message
+	maxAlerts  = 1000
+	maxForeign = 200 // ... of those that strangers say
+	maxMessage = 100 // alerts in one message
+	// mostInARow are sent one after the other, before a pause of repeatEvery.
+	mostInARow  = 10
 	sendTimeout = 15 * time.Second
+	// mailTimeout is longer: a mail server may look at sender and text before it answers.
+	mailTimeout = 2 * time.Minute
 	firstPause  = 5 * time.Second
 	lastPause   = 10 * time.Minute
 	repeatEvery = time.Minute
@@ -102,6 +136,7 @@ type Keeper struct {
 	file string
 	log  *slog.Logger
 	to   []*courier
+	salt []byte // of the keys of receivers
 
 	mu      sync.Mutex
 	alerts  map[string]*Alert
@@ -120,9 +155,14 @@ type Keeper struct {
 type courier struct {
 	Receiver
 	people reader         // the same, if people read it; else nil
+	name   string         // for people; none else has it
+	key    string         // for the state: it stays the same wherever the receiver stands in the list
 	told   map[string]int // by id: it knows that the alert holds, for so many at least
 	wake   chan struct{}
 	failed string
+	// unsure is the message of which it is not known whether it was taken. It is asked for
+	// before there is another.
+	unsure []Alert
 
 	failures int       // in a row
 	last     time.Time // when it took a message; zero: not since the start
@@ -139,20 +179,18 @@ func (c *courier) rouse() {
 // state is what is kept on disk, so that a restart repeats and forgets nothing.
 type state struct {
 	Alerts []Alert             `json:"alerts"`
-	Told   map[string][]string `json:"told"` // by receiver: ids
+	Told   map[string][]string `json:"told"` // by receiver's key: ids
 	Digest *digests            `json:"digest,omitempty"`
+	Salt   []byte              `json:"salt"`
 }
 
-// New reads what was told before from a file, which need not be there.
+// New reads what was told before from a file, which need not be there. A damaged one is set
+// aside: it is worse to tell nobody than to tell twice.
 func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
-	k := &Keeper{file: file, log: log, alerts: map[string]*Alert{}, wall: time.Now}
-	var s state
-	b, err := os.ReadFile(file)
-	if err == nil {
-		err = json.Unmarshal(b, &s)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read what alerts were sent: %w: remove %s, and those that hold are sent again", err, file)
+	k := &Keeper{file: file, log: log, alerts: map[string]*Alert{}, wall: time.Now, words: words{zone: time.UTC}}
+	s, err := k.read()
+	if err != nil {
+		return nil, fmt.Errorf("read what alerts were sent: %w", err)
 	}
 	for _, a := range s.Alerts {
 		k.alerts[a.id()] = &a
@@ -160,13 +198,22 @@ func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
 	if s.Digest != nil {
 		k.digest = *s.Digest
 	}
-	for _, r := range to {
-		if slices.ContainsFunc(k.to, func(c *courier) bool { return c.Name() == r.Name() }) {
-			continue // it was written twice
-		}
-		c := &courier{Receiver: r, told: map[string]int{}, wake: make(chan struct{}, 1)}
+	if k.salt = s.Salt; len(k.salt) == 0 {
+		k.salt = make([]byte, sha256.Size)
+		_, _ = rand.Read(k.salt) // it never fails
+	}
+	seen := map[string]bool{}
+	to = slices.DeleteFunc(slices.Clone(to), func(r Receiver) bool {
+		key := k.key(r)
+		twice := seen[key] // it was written twice
+		seen[key] = true
+		return twice
+	})
+	names := namesOf(to)
+	for i, r := range to {
+		c := &courier{Receiver: r, name: names[i], key: k.key(r), told: map[string]int{}, wake: make(chan struct{}, 1)}
 		c.people, _ = r.(reader)
-		for _, id := range s.Told[r.Name()] {
+		for _, id := range s.Told[c.key] {
 			if a := k.alerts[id]; a != nil {
 				c.told[id] = max(a.Count, 1)
 			}
@@ -174,6 +221,61 @@ func New(file string, log *slog.Logger, to ...Receiver) (*Keeper, error) {
 		k.to = append(k.to, c)
 	}
 	return k, nil
+}
+
+// read reads the state. One that makes no sense becomes FILE.damaged, of which the newest
+// is kept.
+func (k *Keeper) read() (s state, err error) {
+	b, err := os.ReadFile(k.file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	if err != nil {
+		return s, err
+	}
+	bad := json.Unmarshal(b, &s)
+	if bad == nil {
+		return s, nil
+	}
+	aside := k.file + ".damaged"
+	_, err = os.Lstat(aside)
+	older := err == nil
+	if err := os.Rename(k.file, aside); err != nil {
+		return state{}, fmt.Errorf("%s is damaged (%w) and cannot be set aside: %w", k.file, bad, err)
+	}
+	if err := durable.SyncDir(filepath.Dir(k.file)); err != nil {
+		k.log.Warn("the damaged file of alerts may be there again after a power cut", "err", err)
+	}
+	k.log.Error("what alerts were sent is not known, because the file is damaged: those that hold are sent again; the file was set aside", "file", k.file, "as", aside, "replaced_older", older, "err", bad)
+	return state{}, nil
+}
+
+// key stands for a receiver in the state. Without the salt, which lies in the same file,
+// no guessed password can be held against it.
+func (k *Keeper) key(r Receiver) string {
+	a, ok := r.(interface{ address() string })
+	if !ok {
+		return r.Name()
+	}
+	mac := hmac.New(sha256.New, k.salt)
+	mac.Write([]byte(a.address()))
+	return hex.EncodeToString(mac.Sum(nil)[:16])
+}
+
+// namesOf are the names of receivers, with a number where several have the same.
+func namesOf(to []Receiver) []string {
+	total, n := map[string]int{}, map[string]int{}
+	for _, r := range to {
+		total[r.Name()]++
+	}
+	names := make([]string, len(to))
+	for i, r := range to {
+		names[i] = r.Name()
+		if n[names[i]]++; total[r.Name()] > 1 {
+			names[i] += fmt.Sprintf(" %d", n[r.Name()])
+		}
+	}
+	return names
 }
 
 // Set says which alerts hold now. It returns at once, whatever the receivers do.
@@ -189,7 +291,7 @@ func (k *Keeper) set(now time.Time, holding []Alert, all bool) {
 	holding, grouped := k.group(holding)
 	changed, outside := false, 0
 	still := map[string]bool{}
-	room := [3]int{maxAlerts, maxAlerts, maxAlerts}
+	room := [...]int{maxAlerts, maxAlerts, maxAlerts, maxForeign}
 	for _, a := range k.alerts {
 		room[a.rank()]--
 	}
@@ -199,7 +301,7 @@ func (k *Keeper) set(now time.Time, holding []Alert, all bool) {
 		switch known := k.alerts[id]; {
 		case known == nil && room[a.rank()] <= 0:
 			if outside++; k.outside == 0 && outside == 1 {
-				k.log.Error("too many alerts at the same time: not all are sent", "most", maxAlerts, "name", a.Name, "summary", a.Summary)
+				k.log.Error("too many alerts at the same time: not all are sent", "name", a.Name, "summary", a.Summary)
 			}
 		case known == nil:
 			a.Since, a.Ended = now, time.Time{}
@@ -247,12 +349,12 @@ func (k *Keeper) forget() {
 // save keeps the state. Failing that, alerts are sent a second time after a
 // restart, which is the lesser evil. The caller holds the lock.
 func (k *Keeper) save() {
-	s := state{Alerts: k.list(func(*Alert) bool { return true }), Told: map[string][]string{}}
+	s := state{Alerts: k.list(func(*Alert) bool { return true }), Told: map[string][]string{}, Salt: k.salt}
 	if k.times.digests {
 		s.Digest = &k.digest
 	}
 	for _, c := range k.to {
-		s.Told[c.Name()] = slices.Sorted(maps.Keys(c.told))
+		s.Told[c.key] = slices.Sorted(maps.Keys(c.told))
 	}
 	b, err := json.Marshal(s)
 	if err == nil {
@@ -264,7 +366,7 @@ func (k *Keeper) save() {
 	k.unkept = err != nil
 }
 
-// list are copies of alerts by their rank, the oldest first. The caller holds the lock.
+// list are copies of alerts in the order in which they are sent, the oldest first. The caller holds the lock.
 func (k *Keeper) list(want func(*Alert) bool) []Alert {
 	out := []Alert{}
 	for _, a := range k.alerts {
@@ -273,7 +375,7 @@ func (k *Keeper) list(want func(*Alert) bool) []Alert {
 		}
 	}
 	slices.SortFunc(out, func(a, b Alert) int {
-		return cmp.Or(a.rank()-b.rank(), a.Since.Compare(b.Since), cmp.Compare(a.id(), b.id()))
+		return cmp.Or(a.order()-b.order(), a.rank()-b.rank(), a.Since.Compare(b.Since), cmp.Compare(a.id(), b.id()))
 	})
 	return out
 }
@@ -333,7 +435,7 @@ func (k *Keeper) Run(ctx context.Context) {
 }
 
 func (k *Keeper) serve(ctx context.Context, c *courier) {
-	pause := time.Duration(0)
+	pause, row := time.Duration(0), 0
 	for {
 		more, err := k.send(ctx, c)
 		if err == nil {
@@ -347,17 +449,18 @@ func (k *Keeper) serve(ctx context.Context, c *courier) {
 		case err != nil:
 			k.failed(c)
 			pause = min(max(2*pause, firstPause), lastPause)
-			wait = pause/2 + rand.N(pause) // not all at the same moment
+			wait = pause/2 + mathrand.N(pause) // not all at the same moment
 			if c.failed != err.Error() {
 				c.failed = err.Error()
-				k.log.Error("alerts cannot be sent, and will be tried again", "to", c.Name(), "err", err)
+				k.log.Error("alerts cannot be sent, and will be tried again", "to", c.name, "err", err)
 			}
 		default:
 			pause, c.failed = 0, ""
-			if more {
+			if row++; more && row < mostInARow {
 				continue
 			}
-			if c.Repeats() {
+			row = 0
+			if more || c.Repeats() {
 				wait = repeatEvery
 			}
 		}
@@ -395,7 +498,12 @@ func (k *Keeper) send(ctx context.Context, c *courier) (more bool, err error) {
 	if c.Repeats() {
 		message = k.list(func(a *Alert) bool { return a.Ended.IsZero() || c.told[a.id()] > 0 })
 	}
+	quiet := c.people != nil && k.times.quietAt(k.wall())
 	k.mu.Unlock()
+	if c.unsure != nil && !quiet {
+		_, err := k.deliver(ctx, c, c.unsure)
+		return true, err // there may be news beside it
+	}
 	// Those about the monitor itself are a message of their own: whatever becomes of the
 	// others, they arrive.
 	own := len(message)
@@ -409,9 +517,11 @@ func (k *Keeper) send(ctx context.Context, c *courier) (more bool, err error) {
 		if !c.Repeats() && len(part) > maxMessage {
 			part, more = part[:maxMessage], true
 		}
-		if err := k.deliver(ctx, c, part); err != nil {
+		left, err := k.deliver(ctx, c, part)
+		if err != nil {
 			return false, err
 		}
+		more = more || left
 	}
 	return more, nil
 }
@@ -423,20 +533,38 @@ func (k *Keeper) failed(c *courier) {
 	c.failures++
 }
 
-// deliver sends one message and notes what the receiver knows by it.
-func (k *Keeper) deliver(ctx context.Context, c *courier, message []Alert) error {
-	sending, cancel := context.WithTimeout(ctx, sendTimeout)
+// deliver sends one message and notes what the receiver knows by it; left says that not all
+// had room in it.
+func (k *Keeper) deliver(ctx context.Context, c *courier, list []Alert) (left bool, err error) {
+	sending, cancel := context.WithTimeout(ctx, patienceWith(c.Receiver))
 	defer cancel()
-	if err := c.Send(sending, message); err != nil {
-		return err
+	ids := make([]string, len(list))
+	for i, a := range list {
+		ids[i] = a.id()
+	}
+	if c.people == nil {
+		err = c.Send(sending, list)
+	} else {
+		m, shown := k.words.message(list), 0
+		shown, err = c.people.tell(sending, m)
+		ids = m.IDs[:shown]
+	}
+	c.unsure = nil
+	if errors.Is(err, errSilent) {
+		c.unsure = list
+	}
+	if err != nil {
+		return false, err
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c.failures, c.last = 0, k.wall()
 	changed := false
-	for _, a := range message {
+	for _, a := range list {
 		id := a.id()
 		switch told := c.told[id]; {
+		case !slices.Contains(ids, id):
+			left = true
 		case a.Ended.IsZero():
 			changed = changed || told == 0
 			c.told[id] = max(told, a.Count, 1)
@@ -449,5 +577,13 @@ func (k *Keeper) deliver(ctx context.Context, c *courier, message []Alert) error
 		k.forget()
 		k.save()
 	}
-	return nil
+	return left, nil
+}
+
+// patienceWith is how long a receiver may take for a message.
+func patienceWith(r Receiver) time.Duration {
+	if p, ok := r.(*person); ok && p.kind == "smtp" {
+		return mailTimeout
+	}
+	return sendTimeout
 }

@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -204,13 +205,37 @@ func TestBounded(t *testing.T) {
 	})
 }
 
+// A damaged file keeps nobody from being told; one that cannot be read is not replaced.
 func TestDamagedState(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "alerts.json")
-	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+	for _, content := range []string{"{", "{}{"} {
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		k, err := New(file, slog.New(slog.NewTextHandler(&log, nil)), &inbox{name: "in"})
+		if err != nil {
+			t.Fatalf("got %v, want no fault", err)
+		}
+		if n := len(k.Holding()); n != 0 || !strings.Contains(log.String(), file+".damaged") {
+			t.Errorf("got %d alerts and the log %q, want none and where the file is", n, log.String())
+		}
+		if got, err := os.ReadFile(file + ".damaged"); err != nil || string(got) != content {
+			t.Errorf("got %q, %v in the file that was set aside; want %q", got, err, content)
+		}
+		k.Set(time.Now(), alerts("down"))
+		if again, err := New(file, quiet, &inbox{name: "in"}); err != nil || len(again.Holding()) != 1 {
+			t.Errorf("got %v, want the state that was kept since", err)
+		}
+	}
+	if err := os.Remove(file); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(file, quiet); err == nil || !strings.Contains(err.Error(), "remove "+file) {
-		t.Errorf("error %v", err)
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(file, quiet); err == nil {
+		t.Error("got no fault of a file that cannot be read")
 	}
 }
 

@@ -88,7 +88,9 @@ func (c Config) CheckFile(file string) error {
 func (c Config) receivers(program string, zone *time.Location) []Receiver {
 	var to []Receiver
 	for _, u := range c.Receivers {
-		to = append(to, newPerson(u, words{program, c.Subject, zone}))
+		for _, one := range recipients(u) {
+			to = append(to, newPerson(one, words{program, c.Subject, zone}))
+		}
 	}
 	for _, u := range c.Webhooks {
 		to = append(to, Webhook(u, program))
@@ -141,12 +143,14 @@ func (c Config) Send(ctx context.Context, program string, alerts ...Alert) ([]Ou
 }
 
 func sendAll(ctx context.Context, to []Receiver, alerts []Alert) []Outcome {
-	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
-	out := make([]Outcome, len(to))
+	out, names := make([]Outcome, len(to)), namesOf(to)
 	var all sync.WaitGroup
 	for i, r := range to {
-		all.Go(func() { out[i] = Outcome{r.Name(), r.Send(ctx, alerts)} })
+		all.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, patienceWith(r))
+			defer cancel()
+			out[i] = Outcome{names[i], r.Send(ctx, alerts)}
+		})
 	}
 	all.Wait()
 	return out

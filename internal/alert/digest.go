@@ -13,18 +13,26 @@ type digests struct {
 	At time.Time `json:"at"`
 	// Written is when it was written: late, if the program was not running.
 	Written time.Time `json:"written,omitzero"`
-	// Last is what it says, and Owed who has not got it yet.
-	Last *message `json:"last,omitempty"`
-	Owed []string `json:"owed,omitempty"`
+	// Last is what it says, and Owed what is known of those who have not got it yet, by
+	// their keys.
+	Last *message        `json:"last,omitempty"`
+	Owed map[string]owed `json:"due,omitempty"`
 	// Over are the alerts that ended since, and Dropped how many more there were.
 	Over    []Alert `json:"over,omitempty"`
 	Dropped int     `json:"dropped,omitempty"`
+}
+
+// owed is how much of a digest somebody has got.
+type owed struct {
+	Lines    int `json:"lines"`
+	Messages int `json:"messages"`
 }
 
 const (
 	maxOver       = 100 // alerts that ended, in a digest
 	maxExtra      = 100 // lines of the program's own
 	maxDigest     = 600 // lines in all
+	mostParts     = 5   // messages, where it has no room in one
 	lookEvery     = time.Minute
 	betweenDigest = 6 * time.Hour // at least, by the steady clock: the other one may jump to and fro
 )
@@ -82,13 +90,13 @@ func (k *Keeper) writeDigest() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	m := k.compose(more)
-	var owed []string
+	all := map[string]owed{}
 	for _, c := range k.to {
 		if c.people != nil {
-			owed = append(owed, c.Name())
+			all[c.key] = owed{}
 		}
 	}
-	k.digest = digests{At: due, Written: now.UTC().Truncate(time.Millisecond), Last: &m, Owed: owed}
+	k.digest = digests{At: due, Written: now.UTC().Truncate(time.Millisecond), Last: &m, Owed: all}
 	k.save()
 }
 
@@ -99,31 +107,36 @@ func (k *Keeper) compose(more []string) message {
 		known := k.alerts[a.id()]
 		return known != nil && known.Ended.IsZero() // it holds again
 	})
+	latest(over)
 	n := len(over) + k.digest.Dropped
-	var lines []string
+	var m message
 	title := "all is well"
 	if len(hold) > 0 {
 		title = count(len(hold), "alert holds", "alerts hold")
-		lines = append(append(lines, title+":"), k.words.lines(hold)...)
+		m.say(title + ":")
+		m.add(k.words, hold)
 	}
 	if n > 0 {
 		text := count(n, "alert is over", "alerts are over")
 		title += ", " + text
-		lines = append(append(lines, "Since the last of these messages "+text+":"), k.words.lines(over)...)
+		m.say("Since the last of these messages " + text + ":")
+		m.add(k.words, over)
 	}
 	if k.digest.Dropped > 0 {
-		lines = append(lines, fmt.Sprintf("and %d more", k.digest.Dropped))
+		m.say(fmt.Sprintf("and %d more", k.digest.Dropped))
 	}
-	if len(lines) == 0 {
-		lines = []string{"All is well; nothing since yesterday."}
+	if len(m.Lines) == 0 {
+		m.say("All is well; nothing since yesterday.")
 	}
 	for _, l := range more[:min(len(more), maxExtra)] {
-		lines = append(lines, cut(l, maxLine))
+		m.say(cut(l, maxLine))
 	}
-	if left := len(lines) - maxDigest; left > 0 {
-		lines = append(lines[:maxDigest:maxDigest], fmt.Sprintf("and %d more lines", left))
+	if left := len(m.Lines) - maxDigest; left > 0 {
+		m.Lines, m.IDs = m.Lines[:maxDigest], m.IDs[:maxDigest]
+		m.say(fmt.Sprintf("and %d more lines", left))
 	}
-	return message{k.words.title(title), lines}
+	m.Title = k.words.title(title)
+	return m
 }
 
 func count(n int, one, many string) string {
@@ -133,51 +146,73 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// ended notes an alert for the next digest. The caller holds the lock.
+// ended notes an alert for the next digest. Where there is no room, the oldest goes, those
+// of strangers first. The caller holds the lock.
 func (k *Keeper) ended(a Alert) {
 	if !k.times.digests {
 		return
 	}
-	if len(k.digest.Over) >= maxOver {
+	over := append(k.digest.Over, a)
+	if len(over) > maxOver {
+		i := max(0, slices.IndexFunc(over, Alert.foreign))
+		over = slices.Delete(over, i, i+1)
 		k.digest.Dropped++
-		return
 	}
-	k.digest.Over = append(k.digest.Over, a)
+	k.digest.Over = over
 }
 
-// sendDigest sends the digest to one who has not got it, and notes what he knows by it.
+// sendDigest sends the digest to one who has not got it, in several messages if it must be,
+// and notes what he knows by it.
 func (k *Keeper) sendDigest(ctx context.Context, c *courier) error {
-	k.mu.Lock()
-	m, at := k.digest.Last, k.digest.Written
-	owed := c.people != nil && m != nil && slices.Contains(k.digest.Owed, c.Name()) && !k.times.quietAt(k.wall())
-	k.mu.Unlock()
-	if !owed {
-		return nil
+	for {
+		k.mu.Lock()
+		m := k.digest.Last
+		got, owes := k.digest.Owed[c.key]
+		quiet := k.times.quietAt(k.wall())
+		k.mu.Unlock()
+		if c.people == nil || m == nil || !owes || quiet {
+			return nil
+		}
+		rest := m.from(got.Lines)
+		sending, cancel := context.WithTimeout(ctx, patienceWith(c.Receiver))
+		shown, err := c.people.tell(sending, rest)
+		cancel()
+		if err != nil {
+			return err
+		}
+		k.gotDigest(c, m, rest.IDs[:shown])
 	}
-	sending, cancel := context.WithTimeout(ctx, sendTimeout)
-	defer cancel()
-	if err := c.people.tell(sending, *m); err != nil {
-		return err
-	}
+}
+
+// gotDigest notes that somebody got lines of the digest m, about these alerts.
+func (k *Keeper) gotDigest(c *courier, m *message, ids []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	c.failures, c.last = 0, k.wall()
 	if k.digest.Last != m {
-		return nil // there is another one already
+		return // there is another one already
 	}
-	k.digest.Owed = slices.DeleteFunc(k.digest.Owed, func(name string) bool { return name == c.Name() })
-	if len(k.digest.Owed) == 0 {
-		k.digest.Last = nil
-	}
+	at, got := k.digest.Written, k.digest.Owed[c.key]
+	got = owed{got.Lines + len(ids), got.Messages + 1}
+	k.digest.Owed[c.key] = got
+	done := got.Lines >= len(m.IDs) || got.Messages >= mostParts
 	for id, a := range k.alerts {
+		shown := slices.Contains(ids, id)
 		switch {
 		case !a.Ended.IsZero() && !a.Ended.After(at):
-			delete(c.told, id)
-		case !a.Since.After(at):
+			if shown || done && a.Labels["severity"] == "warning" { // its end is told by no other message
+				delete(c.told, id)
+			}
+		case shown && !a.Since.After(at):
 			c.told[id] = max(c.told[id], a.Count, 1)
 		}
 	}
+	if done {
+		delete(k.digest.Owed, c.key)
+	}
+	if len(k.digest.Owed) == 0 {
+		k.digest.Last = nil
+	}
 	k.forget()
 	k.save()
-	return nil
 }

@@ -18,20 +18,27 @@ type desk struct {
 	mail []message
 	mu2  sync.Mutex
 	down error
+	most int // bytes in a message; 0: all
 }
 
 func (d *desk) Send(ctx context.Context, alerts []Alert) error {
-	return d.tell(ctx, words{"relayd", "r", time.UTC}.message(alerts))
+	_, err := d.tell(ctx, words{"relayd", "r", time.UTC}.message(alerts))
+	return err
 }
 
-func (d *desk) tell(_ context.Context, m message) error {
+func (d *desk) tell(_ context.Context, m message) (int, error) {
 	d.mu2.Lock()
 	defer d.mu2.Unlock()
 	if d.down != nil {
-		return d.down
+		return 0, d.down
 	}
+	shown := len(m.Lines)
+	if d.most > 0 {
+		_, shown = m.fit(d.most)
+	}
+	m.Lines = m.Lines[:shown]
 	d.mail = append(d.mail, m)
-	return nil
+	return shown, nil
 }
 
 func (d *desk) setDown(err error) {
@@ -300,8 +307,11 @@ func TestStarts(t *testing.T) {
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Starts(file, time.Now()); err == nil || !strings.Contains(err.Error(), "remove "+file) {
-		t.Errorf("got %v, want what to do", err)
+	if n, err := Starts(file, time.Now()); n != 1 || err == nil || !strings.Contains(err.Error(), file+" begins anew") {
+		t.Errorf("got %d, %v; want that a damaged file begins anew", n, err)
+	}
+	if n, err := Starts(file, time.Now()); n != 2 || err != nil {
+		t.Errorf("got %d, %v; want that the counting goes on", n, err)
 	}
 }
 
@@ -325,7 +335,7 @@ func TestSendNow(t *testing.T) {
 	h := newHook(t, nil)
 	c := Config{Receivers: []URL{"ntfy://127.0.0.1:1/sesame"}, Webhooks: []URL{URL(h.URL)}, TimeZone: "UTC", Quiet: "00:00-23:59"}
 	err := c.SendNow(t.Context(), "relayd", quiet, []Alert{{Name: "Test", Summary: "a test"}})
-	if err == nil || !strings.HasPrefix(err.Error(), "ntfy 127.0.0.1:1 ") || strings.Contains(err.Error(), "sesame") {
+	if err == nil || !strings.HasPrefix(err.Error(), "ntfy 127.0.0.1:1: ") || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("got %v, want a fault of ntfy alone, without the topic", err)
 	}
 	if got := h.all(); len(got) != 1 {

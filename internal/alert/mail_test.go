@@ -157,11 +157,13 @@ func TestMail(t *testing.T) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := k.send(ctx, k.to[0]); err != nil {
-			t.Fatal(err)
-		}
-		if err := k.sendDigest(ctx, k.to[0]); err != nil {
-			t.Fatal(err)
+		for _, c := range k.to { // one for each box
+			if _, err := k.send(ctx, c); err != nil {
+				t.Fatal(err)
+			}
+			if err := k.sendDigest(ctx, c); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	deliver()

@@ -46,11 +46,11 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	for _, to := range k.to {
-		gauge(c.failures, float64(to.failures), to.Name())
+		gauge(c.failures, float64(to.failures), to.name)
 		last := 0.0
 		if !to.last.IsZero() {
 			last = float64(to.last.Unix())
 		}
-		gauge(c.success, last, to.Name())
+		gauge(c.success, last, to.name)
 	}
 }

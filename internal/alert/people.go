@@ -1,11 +1,10 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	stdlog "log"
 	"maps"
 	"mime"
 	"net/url"
@@ -13,11 +12,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr/pkg/format"
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/email/smtp"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 )
 
@@ -29,6 +28,10 @@ type service struct {
 	titled bool
 	// most is how many bytes it takes in a message; 0: mostText.
 	most int
+	// each are the options that list several recipients.
+	each []string
+	// markup are the options by which words become links or tags.
+	markup []string
 }
 
 // mostText fits into a message of Telegram (4096), Lark and ntfy.
@@ -43,10 +46,10 @@ var services = map[string]service{
 	"googlechat": {host: true},
 	"gotify":     {host: true, titled: true},
 	"hangouts":   {host: true},
-	"ifttt":      {},
+	"ifttt":      {each: []string{"events"}},
 	"join":       {},
 	"lark":       {host: true},
-	"matrix":     {host: true},
+	"matrix":     {host: true, each: []string{"rooms", "room"}},
 	"mattermost": {host: true},
 	"notifiarr":  {},
 	"ntfy":       {host: true, titled: true},
@@ -57,9 +60,9 @@ var services = map[string]service{
 	"rocketchat": {host: true},
 	"signal":     {host: true, most: 1900},
 	"slack":      {},
-	"smtp":       {host: true, titled: true, most: 60_000},
+	"smtp":       {host: true, titled: true, most: 60_000, each: []string{"toaddresses", "to"}, markup: []string{"usehtml"}},
 	"teams":      {titled: true},
-	"telegram":   {},
+	"telegram":   {each: []string{"chats", "channels"}, markup: []string{"parsemode"}},
 	"wecom":      {most: 1900},
 	"zulip":      {host: true},
 }
@@ -67,30 +70,25 @@ var services = map[string]service{
 // reader is a receiver whose messages people read.
 type reader interface {
 	Receiver
-	// tell sends a title and lines; lines for which there is no room are counted.
-	tell(ctx context.Context, m message) error
+	// tell sends a title and lines, and says how many of the lines had room. On errSilent
+	// it may be taken yet: told the same again, it finds out.
+	tell(ctx context.Context, m message) (shown int, err error)
 }
 
-// person sends by one of the library's services. The library knows no context: a try that
-// does not come back goes on, in its goroutine, until the other side ends it.
+// person sends by one of the library's services.
 type person struct {
+	tries
 	url    URL
 	kind   string
 	secret *regexp.Regexp // every part of the address that may be one
 	words  words
 
-	mu      sync.Mutex
-	hanging []time.Time   // when the tries began that did not come back
-	service types.Service // of the last try, if that was good
+	session types.Service // of the last try, if that was good: matrix logs in with each new one
 }
 
 const (
-	// After retryHanging another try is made beside one that hangs; no more than mostHanging
-	// hang at the same time.
-	retryHanging = 15 * time.Minute
-	mostHanging  = 4
-	maxCause     = 300  // bytes of an error
-	maxURL       = 2000 // bytes of an address
+	maxCause = 300  // bytes of an error
+	maxURL   = 2000 // bytes of an address
 )
 
 func newPerson(u URL, w words) *person {
@@ -130,17 +128,21 @@ func CheckReceiver(u URL) error {
 			err = errors.New("the server's name is missing")
 		}
 	} else {
-		_, err = open(u)
+		_, err = open(u, heard{})
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		return checkOptions(kind, p)
+	case errors.Is(err, errNoTLS):
+		return errNoTLS // it holds no secret
+	default:
 		return fmt.Errorf("the address is not as %s wants it (%s): see https://shoutrrr.nickfedor.com/services/overview/", kind, cause(secrets(u), err))
 	}
-	return nil
 }
 
 // open makes the library's service for an address. Its router would do, but keeps the
 // cause of a fault to itself, and runs senders where a panic ends the program.
-func open(u URL) (s types.Service, err error) {
+func open(u URL, log types.StdLogger) (s types.Service, err error) {
 	err = safely(func() error {
 		kind, p := u.kind()
 		if s, err = new(router.ServiceRouter).NewService(kind); err != nil {
@@ -155,7 +157,14 @@ func open(u URL) (s types.Service, err error) {
 				return err
 			}
 		}
-		return s.Initialize(p, stdlog.New(io.Discard, "", 0)) // what it logs may be a secret
+		if err := s.Initialize(p, log); err != nil {
+			return err
+		}
+		guarded(s)
+		if mail, ok := s.(*smtp.Service); ok {
+			return secure(mail)
+		}
+		return nil
 	})
 	return s, err
 }
@@ -171,27 +180,47 @@ func safely(f func() error) (err error) {
 	return f()
 }
 
-// Name is the service, the host and a sum that tells two of them apart.
+// Name is the service and the host.
 func (r *person) Name() string {
 	if place := r.url.place(); place != hidden {
-		return r.kind + " " + place + " " + r.url.sum()
+		return r.kind + " " + place
 	}
-	return r.kind + " " + r.url.sum()
+	return r.kind
 }
+
+func (r *person) address() string { return string(r.url) }
 
 func (*person) Repeats() bool { return false }
 
 func (r *person) Send(ctx context.Context, alerts []Alert) error {
-	return r.tell(ctx, r.words.message(alerts))
+	_, err := r.tell(ctx, r.words.message(alerts))
+	return err
 }
 
-func (r *person) tell(ctx context.Context, m message) error {
-	s := services[r.kind]
-	most := s.most
-	if most == 0 {
-		most = mostText
+func (r *person) tell(ctx context.Context, m message) (shown int, err error) {
+	text, params, shown := r.write(m)
+	t, err := r.begin(time.Now(), m.Title+"\n"+text, func(t *try) error { return r.send(t, text, params) })
+	if err == nil {
+		err = r.wait(ctx, t)
 	}
-	text, params := m.fit(most), types.Params{}
+	switch {
+	case errors.Is(err, errSilent):
+		return 0, err
+	case err != nil:
+		return 0, errors.New(cause(r.secret, err))
+	}
+	return shown, nil
+}
+
+// write is a message as the service takes it.
+func (r *person) write(m message) (text string, params types.Params, shown int) {
+	s := services[r.kind]
+	most := cmp.Or(s.most, mostText)
+	if !s.titled {
+		most -= len(m.Title) + len("\n\n")
+	}
+	text, shown = m.fit(most)
+	params = types.Params{}
 	switch {
 	case r.kind == "smtp":
 		params.SetTitle(mime.QEncoding.Encode("utf-8", m.Title))
@@ -201,61 +230,31 @@ func (r *person) tell(ctx context.Context, m message) error {
 	default:
 		text = m.Title + "\n\n" + text
 	}
-	begun := time.Now()
-	if err := r.begin(begun); err != nil {
-		return err
+	if r.kind == "slack" { // it makes links and calls of what stands between < and >
+		text = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
 	}
-	done := make(chan error, 1)
-	go func() {
-		err := r.send(text, params)
-		r.end(begun)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			return errors.New(cause(r.secret, err))
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("it has not answered in %s", time.Since(begun).Round(time.Second))
-	}
+	return text, params, shown
 }
 
-// begin notes that a try begins, unless earlier ones hang.
-func (r *person) begin(now time.Time) error {
+// send sends, and ends when the library does.
+func (r *person) send(t *try, text string, params types.Params) (err error) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if n := len(r.hanging); n >= mostHanging || n > 0 && now.Sub(r.hanging[n-1]) < retryHanging {
-		return fmt.Errorf("the try of %s has not come back yet: the server took the connection and does not answer", r.hanging[n-1].UTC().Format("15:04:05 MST"))
-	}
-	r.hanging = append(r.hanging, now)
-	return nil
-}
-
-func (r *person) end(begun time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.hanging = slices.DeleteFunc(r.hanging, begun.Equal)
-}
-
-// send sends by the service of the last try: matrix logs in with each new one.
-func (r *person) send(text string, params types.Params) (err error) {
-	r.mu.Lock()
-	s := r.service
-	r.service = nil // until this one has come back
+	s := r.session
+	r.session = nil // until this one has come back
 	r.mu.Unlock()
 	if s == nil {
-		if s, err = open(r.url); err != nil {
+		if s, err = open(r.url, heard{t}); err != nil {
 			return err
 		}
 	}
 	if err := safely(func() error { return s.Send(text, &params) }); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.service = s
+	if r.kind == "matrix" {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.session = s
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
@@ -58,11 +59,17 @@ var samples = map[string]struct {
 // noNetwork refuses all that is sent over the default transport.
 func noNetwork(t *testing.T) {
 	t.Helper()
+	sendOver(t, &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("connection refused")
+	}})
+}
+
+// sendOver puts a transport behind the guard.
+func sendOver(t *testing.T, next http.RoundTripper) {
+	t.Helper()
 	kept := http.DefaultTransport
 	t.Cleanup(func() { http.DefaultTransport = kept })
-	http.DefaultTransport = &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) {
-		return nil, errors.New("connection refused")
-	}}
+	http.DefaultTransport = guard{next}
 }
 
 // Nothing that is told of a receiver has a secret in it, whatever the library says.
@@ -141,14 +148,12 @@ func TestRefusalsAreErrors(t *testing.T) {
 			fmt.Fprint(w, answer.body)
 		}))
 		t.Cleanup(srv.Close)
-		kept := http.DefaultTransport
-		t.Cleanup(func() { http.DefaultTransport = kept })
 		toServer := srv.Client().Transport.(*http.Transport).Clone()
 		toServer.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, srv.Listener.Addr().String())
 		}
 		toServer.TLSClientConfig.ServerName = "example.com" // as httptest's certificate has it
-		http.DefaultTransport = toServer
+		sendOver(t, toServer)
 		for kind, s := range samples {
 			if kind == "smtp" || kind == "discord" { // no HTTP; tries again for long
 				continue
@@ -266,17 +271,18 @@ func TestPeopleAreTold(t *testing.T) {
 	}
 }
 
-// What is too long is cut at a line, and the rest counted.
+// What has no room is counted, and one line has always room.
 func TestMessagesAreBounded(t *testing.T) {
 	w := words{"relayd", "r", time.UTC}
 	var list []Alert
 	for i := range maxMessage {
 		list = append(list, Alert{Name: "X", Summary: fmt.Sprint(i, strings.Repeat(" é", 3000))})
 	}
-	for _, most := range []int{1000, 3500, 60_000} {
-		text := w.message(list).fit(most)
-		if len(text) > most || !strings.Contains(text, "more lines, for which there is no room") {
-			t.Errorf("got %d bytes, want %d at most and the number of the others", len(text), most)
+	for most, want := range map[int]int{500: 1, 1000: 1, 3500: 3, 60_000: 59} {
+		text, shown := w.message(list).fit(most)
+		lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+		if len(text) > most || shown != want || len(lines) != shown+1 || lines[shown] != fmt.Sprintf("and %d more lines", maxMessage-shown) || !utf8.ValidString(text) {
+			t.Errorf("got %d lines, %d bytes, last %q; want %d lines in %d bytes and the number of the others", shown, len(text), lines[len(lines)-1], want, most)
 		}
 	}
 	if title := w.title(strings.Repeat("é", 300)); len(title) > maxTitle {
@@ -303,17 +309,17 @@ func TestReceiverHangs(t *testing.T) {
 	if err := r.Send(ctx, alerts("x")); err == nil || !strings.Contains(err.Error(), "has not answered") {
 		t.Errorf("got %v, want that it has not answered", err)
 	}
-	if err := r.Send(ctx, alerts("x")); err == nil || !strings.Contains(err.Error(), "has not come back") {
+	if err := r.Send(ctx, alerts("other")); err == nil || !strings.Contains(err.Error(), "has not come back") {
 		t.Errorf("got %v, want that the earlier try hangs", err)
 	}
 	now := time.Now()
 	for range 2 * mostHanging {
 		now = now.Add(retryHanging)
-		_ = r.begin(now)
+		_, _ = r.begin(now, "x", func(*try) error { return r.send(&try{}, "x", nil) })
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.hanging) != mostHanging {
-		t.Errorf("%d tries hang, want %d", len(r.hanging), mostHanging)
+	if r.running != mostHanging || len(r.list) > mostTries {
+		t.Errorf("got %d tries that run, %d known; want %d and %d at most", r.running, len(r.list), mostHanging, mostTries)
 	}
 }

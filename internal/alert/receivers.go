@@ -46,9 +46,10 @@ func (p poster) Name() string {
 	if u, err := url.Parse(p.url); err == nil {
 		host = u.Host
 	}
-	sum := sha256.Sum256([]byte(p.url))
-	return fmt.Sprintf("%s %s %s", p.kind, host, hex.EncodeToString(sum[:4]))
+	return p.kind + " " + host
 }
+
+func (p poster) address() string { return p.kind + " " + p.url }
 
 func (p poster) post(ctx context.Context, v any) error {
 	body, err := json.Marshal(v)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -20,6 +21,28 @@ type words struct {
 type message struct {
 	Title string   `json:"title"`
 	Lines []string `json:"lines"`
+	// IDs are the alerts that the lines are about; empty: a line is about none.
+	IDs []string `json:"ids,omitempty"`
+}
+
+// add adds lines about these alerts.
+func (m *message) add(w words, alerts []Alert) {
+	for _, a := range alerts {
+		m.IDs = append(m.IDs, a.id())
+	}
+	m.Lines = append(m.Lines, w.lines(alerts)...)
+}
+
+// say adds lines that are about no alert.
+func (m *message) say(lines ...string) {
+	m.IDs = append(m.IDs, make([]string, len(lines))...)
+	m.Lines = append(m.Lines, lines...)
+}
+
+// from is the message without the lines before.
+func (m message) from(line int) message {
+	line = min(line, len(m.Lines), len(m.IDs))
+	return message{m.Title, m.Lines[line:], m.IDs[line:]}
 }
 
 const (
@@ -40,7 +63,17 @@ func (w words) title(text string) string {
 	return cut(fmt.Sprintf("%s on %s: %s", w.program, name, text), maxTitle)
 }
 
-// message tells of alerts: what holds first.
+// latest sorts alerts that are over: the program's own first, of these the latest.
+func latest(over []Alert) {
+	slices.SortStableFunc(over, func(a, b Alert) int {
+		if a.foreign() != b.foreign() {
+			return a.rank() - b.rank()
+		}
+		return b.Ended.Compare(a.Ended)
+	})
+}
+
+// message tells of alerts: what holds first, then what is over.
 func (w words) message(alerts []Alert) message {
 	var hold, over []Alert
 	for _, a := range alerts {
@@ -50,6 +83,7 @@ func (w words) message(alerts []Alert) message {
 			over = append(over, a)
 		}
 	}
+	latest(over)
 	text := ""
 	switch first := append(hold, over...); {
 	case len(first) == 0:
@@ -61,7 +95,10 @@ func (w words) message(alerts []Alert) message {
 	if more := len(alerts) - 1; more > 0 {
 		text += fmt.Sprintf(", and %d more", more)
 	}
-	return message{w.title(text), append(w.lines(hold), w.lines(over)...)}
+	m := message{Title: w.title(text)}
+	m.add(w, hold)
+	m.add(w, over)
+	return m
 }
 
 // lines are one for each alert.
@@ -82,18 +119,25 @@ func (w words) lines(alerts []Alert) (list []string) {
 
 func (w words) at(t time.Time) string { return t.In(w.zone).Format("2006-01-02 15:04 MST") }
 
-// fit is the text in so many bytes at most.
-func (m message) fit(most int) string {
+// fit is the text in so many bytes at most, and how many lines it shows: one at least.
+func (m message) fit(most int) (text string, shown int) {
 	var b strings.Builder
+	more := func(n int) string { return fmt.Sprintf("and %d more lines\n", n) }
 	for i, line := range m.Lines {
-		left := fmt.Sprintf("and %d more lines, for which there is no room here", len(m.Lines)-i)
-		if b.Len()+len(line)+len(left)+2 > most {
-			b.WriteString(left + "\n")
-			break
+		left := len(m.Lines) - i
+		room := most - b.Len() - len("\n")
+		if left > 1 {
+			room -= len(more(left - 1))
+		}
+		if i == 0 {
+			line = cut(line, room)
+		}
+		if len(line) > room {
+			return b.String() + more(left), i
 		}
 		b.WriteString(line + "\n")
 	}
-	return b.String()
+	return b.String(), len(m.Lines)
 }
 
 // plain is an alert's name in words: "certificate not renewed".

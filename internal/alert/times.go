@@ -28,7 +28,7 @@ func (c Config) readTimes() (t times, faults []error) {
 	}
 	var err error
 	if t.zone, err = time.LoadLocation(c.TimeZone); err != nil || c.TimeZone == "Local" {
-		fault("time_zone", "want a name such as Europe/Berlin or UTC, not %q", c.TimeZone)
+		fault("time_zone", "want a name such as Europe/Berlin or UTC, not %s", quoted(c.TimeZone))
 		t.zone = time.UTC
 	}
 	if c.Quiet != "" {
@@ -37,12 +37,12 @@ func (c Config) readTimes() (t times, faults []error) {
 		t.from, err = timeOfDay(from)
 		t.to, bad = timeOfDay(to)
 		if t.quiet = ok && err == nil && bad == nil && t.from != t.to; !t.quiet {
-			fault("quiet", "want two times of day such as 22:00-07:00, or nothing, not %q", c.Quiet)
+			fault("quiet", "want two times of day such as 22:00-07:00, or nothing, not %s", quoted(c.Quiet))
 		}
 	}
 	if c.Digest != "" {
 		if t.digest, err = timeOfDay(c.Digest); err != nil {
-			fault("digest", "want a time of day such as 08:00, or nothing, not %q", c.Digest)
+			fault("digest", "want a time of day such as 08:00, or nothing, not %s", quoted(c.Digest))
 		} else if t.digests = true; t.quiet && t.within(t.digest) {
 			fault("digest", "%s lies in the quiet hours %s: write another time", c.Digest, c.Quiet)
 		}

@@ -1,9 +1,8 @@
 package alert
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -43,14 +42,24 @@ func (u URL) place() string {
 		return hidden
 	}
 	switch scheme, _, _ := strings.Cut(strings.ToLower(p.Scheme), "+"); {
-	case scheme == "http" || scheme == "https", services[scheme].host:
+	case scheme == "http" || scheme == "https", services[scheme].host && likeHost(p):
 		return strings.Map(printable, p.Host)
 	}
 	return hidden
 }
 
-// sum tells addresses apart that show themselves as the same.
-func (u URL) sum() string {
-	sum := sha256.Sum256([]byte(u))
-	return hex.EncodeToString(sum[:4])
+// likeHost says whether a machine's name stands in the place of the host. A token that was
+// written there by mistake, as in gotify://TOKEN, has neither a dot nor a port.
+func likeHost(p *url.URL) bool {
+	return strings.ContainsAny(p.Host, ".:") || p.Host == "localhost"
+}
+
+// quoted is a value as an error may quote it: of an address that was written in the
+// wrong place it shows the scheme only.
+func quoted(value string) string {
+	if strings.Contains(value, "://") {
+		scheme, _, _ := strings.Cut(value, "://")
+		value = scheme + "://" + hidden
+	}
+	return strconv.Quote(value)
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 const (
@@ -33,7 +35,7 @@ const (
 // Client trusts the roots in a file, in PEM, instead of the system's; an empty name: the
 // system's. It returns the file's content, too.
 func Client(caFile string) (*http.Client, []byte, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := download.Transport()
 	client := &http.Client{Transport: transport, Timeout: time.Minute}
 	if caFile == "" {
 		return client, nil, nil

@@ -104,10 +104,10 @@ func SyntaxFault(name string, err error) error {
 		if strings.Contains(message, "'\t'") {
 			message = "a tab: indent with spaces"
 		}
-		return &Fault{name, syntax.Token.Position.Line, syntax.Token.Position.Column, message}
+		return &Fault{name, syntax.Token.Position.Line, syntax.Token.Position.Column, masked(message)}
 	}
 	message, _, _ := strings.Cut(err.Error(), "\n")
-	return fmt.Errorf("%s: %s", name, message)
+	return fmt.Errorf("%s: %s", name, masked(message))
 }
 
 // decoder walks the file's tree and the Go value side by side, so that a fault
@@ -272,7 +272,7 @@ func (d *decoder) leaf(n ast.Node, v reflect.Value, path string) {
 		if span, fault := time.ParseDuration(text); fault == nil {
 			*u = span
 		} else {
-			err = fmt.Errorf("want a time span such as 90s, 10m or 2h, not %q", text)
+			err = fmt.Errorf("want a time span such as 90s, 10m or 2h, not %q", masked(text))
 		}
 	case *string:
 		// A version 1.10 or a yes that somebody left unquoted is what stands there.
@@ -298,7 +298,7 @@ var (
 // scan reads a number, or what else the library reads, into v. Of what is none, v
 // keeps what it holds.
 func scan(n ast.Node, text string, v reflect.Value) error {
-	wrong := fmt.Errorf("want %s, not %q", kindWords(v.Kind()), text)
+	wrong := fmt.Errorf("want %s, not %q", kindWords(v.Kind()), masked(text))
 	into := reflect.New(v.Type()).Elem()
 	var err error
 	switch {
@@ -447,7 +447,14 @@ func at(path string) string {
 	return path + ": "
 }
 
+var address = regexp.MustCompile(`://\S*`)
+
+// masked is text as an error may quote it. Of an address that was written in the wrong
+// place it shows the scheme only: the rest often holds a password.
+func masked(text string) string { return address.ReplaceAllLiteralString(text, "://…") }
+
 func join(path, key string) string {
+	key = masked(key)
 	if path == "" {
 		return key
 	}

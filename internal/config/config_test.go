@@ -216,3 +216,25 @@ func TestDecodeWhole(t *testing.T) {
 		}
 	}
 }
+
+// An address in the place of a key or a value is quoted without its password.
+func TestFaultsKeepAddresses(t *testing.T) {
+	for _, text := range []string{
+		"smtp://u:sesame@h.example/: x\n",
+		"smtp://u:sesame@h.example/: x\nsmtp://u:sesame@h.example/: y\n",
+		"listen:\n  smtp://u:sesame@h.example/?to=sesame: x\n",
+		"count: smtp://u:sesame@h.example/\nspan: smtp://u:sesame@h.example/\n",
+	} {
+		var into struct {
+			Listen struct {
+				TCP string `yaml:"tcp"`
+			} `yaml:"listen"`
+			Count int           `yaml:"count"`
+			Span  time.Duration `yaml:"span"`
+		}
+		err := Decode("f", []byte(text), &into)
+		if err == nil || strings.Contains(err.Error(), "sesame") || !strings.Contains(err.Error(), "smtp://…") {
+			t.Errorf("%q: got %v, want a fault with the scheme alone", text, err)
+		}
+	}
+}

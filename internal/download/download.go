@@ -11,6 +11,13 @@ import (
 	"strings"
 )
 
+// standard is the standard library's transport, whatever stands in its place later.
+var standard = http.DefaultTransport.(*http.Transport)
+
+// Transport is a transport as the standard library's, for a caller who changes some of it.
+// http.DefaultTransport itself is another one in programs that send alerts.
+func Transport() *http.Transport { return standard.Clone() }
+
 // Get gets a document of at least one and at most so many bytes, and says to the
 // server that agent asks. How long that may take is the caller's to say.
 func Get(ctx context.Context, client *http.Client, address, agent string, most int64) ([]byte, error) {

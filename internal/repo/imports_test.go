@@ -105,7 +105,7 @@ var mayImport = map[string][]string{
 	"internal/buildinfo":           {},
 	"internal/cashaddr":            {},
 	"internal/publicip":            {},
-	"internal/certs":               {"internal/durable", "internal/listen"},
+	"internal/certs":               {"internal/download", "internal/durable", "internal/listen"},
 	"internal/checkpage":           {},
 	"internal/cli":                 {"internal/buildinfo"},
 	"internal/config":              {},

@@ -53,7 +53,7 @@ func placeOf(from string, o Options) (place, error) {
 	if perSecond <= 0 {
 		perSecond = defaultPerSecond
 	}
-	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport := download.Transport()
 	transport.MaxResponseHeaderBytes = 64 << 10
 	transport.ResponseHeaderTimeout = headerTimeout
 	transport.MaxConnsPerHost = 2

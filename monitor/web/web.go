@@ -44,6 +44,8 @@ type Overview struct {
 	NotFresh string `json:"not_fresh,omitempty"`
 	// Held says why nothing is signed at present; empty: it is.
 	Held string `json:"held,omitempty"`
+	// NotTold says why no alerts are sent although somebody is to be told; empty: they are.
+	NotTold string `json:"not_told,omitempty"`
 	// Updates says what is wrong with the project's release list; empty: nothing.
 	Updates string `json:"updates,omitempty"`
 	// Release is what the list tells of this monitor's own program; nil: nothing.
