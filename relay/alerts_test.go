@@ -340,7 +340,8 @@ func TestOperatorIsTold(t *testing.T) {
 	}
 }
 
-// State that cannot be read keeps no relay from its work, and is not made anew.
+// State that is damaged is set aside. State that cannot be read keeps no relay from its
+// work, is not made anew, and is read by a reload when it is mended.
 func TestAlertsStateIsDamaged(t *testing.T) {
 	c := relaytest.LabConfig(t)
 	c.PSF.Enabled = false
@@ -349,14 +350,26 @@ func TestAlertsStateIsDamaged(t *testing.T) {
 	file := filepath.Join(c.DataDir, alertsFile)
 	relaytest.Must(t, os.WriteFile(file, []byte("{"), 0o600))
 	r := start(t, c)
-	relaytest.Eventually(t, "it says so", func() bool {
-		return slices.ContainsFunc(r.Status().Warnings, func(s string) bool {
-			return strings.Contains(s, "alerts are not sent: ") && strings.Contains(s, "remove ")
-		})
+	opened := func() bool { k, _ := r.alerts.state(); return k != nil }
+	relaytest.Eventually(t, "it is set aside", func() bool {
+		data, err := os.ReadFile(file + ".damaged")
+		return err == nil && string(data) == "{" && opened()
 	})
-	if data, err := os.ReadFile(file); err != nil || string(data) != "{" {
-		t.Errorf("got %q, %v, want the file as it was", data, err)
+	relaytest.Must(t, r.stop())
+
+	relaytest.Must(t, os.RemoveAll(file))
+	relaytest.Must(t, os.Mkdir(file, 0o700))
+	r = start(t, c)
+	relaytest.Eventually(t, "it says so", func() bool {
+		return slices.ContainsFunc(r.Status().Warnings, func(s string) bool { return strings.Contains(s, "alerts are not sent: ") })
+	})
+	if info, err := os.Stat(file); err != nil || !info.IsDir() || opened() {
+		t.Errorf("got %v, %v, want what is there left as it was", info, err)
 	}
+	relaytest.Must(t, os.Remove(file))
+	_, err := r.Reload(c)
+	relaytest.Must(t, err)
+	relaytest.Eventually(t, "it is opened by a reload", func() bool { return opened() && len(r.Status().Warnings) == 0 })
 }
 
 // Prometheus's rules are the same alerts: names, severities, patience, thresholds.
