@@ -189,7 +189,10 @@ func (j judge) ipv4() status.Requirement {
 			other = cmp.Or(other, o)
 		}
 	}
-	ask := fmt.Sprintf("Ask from outside: relaymon probe %s.", cmp.Or(j.cfg.Domain, "with the address of this relay"))
+	ask := "Ask from outside: relaymon probe with the address of this relay."
+	if j.cfg.Domain != "" {
+		ask = fmt.Sprintf("Ask from outside: relaymon probe %s.", j.cfg.Domain)
+	}
 	switch {
 	case len(own) == 0 && len(seen) > 0:
 		return notMet(fmt.Sprintf("If %s leads to this machine alone (1:1 NAT, or a router that forwards the ports), set announce.ip4: %[1]s. If the provider shares it among customers (CGNAT), no relay can be reached: rent a machine with an address of its own.", seen[0].IP),

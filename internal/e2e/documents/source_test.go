@@ -186,6 +186,9 @@ func (s *source) text(e ast.Expr) string {
 			}
 			s.t.Errorf("the reason %s is not among those that this test knows", of.Sel.Name)
 		}
+		if v := s.texts[name(e.X)+"."+e.Sel.Name]; v != nil {
+			return s.text(v)
+		}
 	case *ast.CallExpr:
 		if name(e.Fun) == "Sprintf" {
 			return s.format(e.Args)
