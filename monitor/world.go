@@ -12,6 +12,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -103,8 +104,14 @@ func (m *Monitor) Next() time.Time {
 	return next
 }
 
-// Pages are the status pages, as of the time in the monitor's world.
-func (m *Monitor) Pages() http.Handler { return m.pages() }
+// Pages are the status pages, as of the time in the monitor's world, and the log to which
+// they link.
+func (m *Monitor) Pages() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/", m.pages())
+	mux.Handle("/log/", http.StripPrefix("/log", tiles.Handler(m.store, m.log)))
+	return mux
+}
 
 // Cosigning answers who asks this monitor's witness, by the clock of its world.
 func (m *Monitor) Cosigning() http.Handler {
