@@ -3,6 +3,8 @@ package monitor
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -339,4 +341,20 @@ func overviewRelay(t *testing.T, m *Monitor, id string) *web.Relay {
 	}
 	i := slices.IndexFunc(o.Relays, func(r web.Relay) bool { return r.PeerID == id })
 	return &o.Relays[i]
+}
+
+// State of alerts that cannot be read keeps no monitor from watching, and the page says so.
+func TestAlertsStateIsUnreadable(t *testing.T) {
+	m, _, _ := published(t)
+	cfg := m.cfg
+	must(t, m.Close())
+	cfg.Alerts.Webhooks = []alert.URL{"http://127.0.0.1:1/"}
+	file := filepath.Join(cfg.DataDir, "alerts.json")
+	must(t, os.Mkdir(file, 0o700)) // as root everything else is readable
+	again, err := Open(cfg, slog.New(slog.DiscardHandler))
+	must(t, err)
+	t.Cleanup(func() { must(t, again.Close()) })
+	if got := again.self(time.Now()).NotTold; !strings.Contains(got, "alerts are not sent: ") || !strings.Contains(got, file) {
+		t.Errorf("got %q, want why nobody is told", got)
+	}
 }
