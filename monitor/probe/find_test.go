@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -165,9 +166,13 @@ func TestFindWithoutPage(t *testing.T) {
 			lookedUp(o, NameServer{})
 			o.Resolver = func() ([]NameServer, error) { return nil, errors.New("no resolv.conf") }
 		}, []string{"nothing is known of the relay", "(own-fault)", "no resolv.conf"}, true},
-		"not found":   {served(t, ca, status(http.StatusNotFound)), nil, []string{"the server answers 404 Not Found", "not the page of a relayd"}, false},
-		"a redirect":  {served(t, ca, status(http.StatusFound)), nil, []string{"the server answers 302 Found", "not the page of a relayd"}, false},
-		"hangs up":    {served(t, ca, overTLS(func(c *tls.Conn) { c.Close() })), nil, []string{"/status.json: ", "EOF"}, false},
+		"not found":  {served(t, ca, status(http.StatusNotFound)), nil, []string{"the server answers 404 Not Found", "not the page of a relayd"}, false},
+		"a redirect": {served(t, ca, status(http.StatusFound)), nil, []string{"the server answers 302 Found", "not the page of a relayd"}, false},
+		"hangs up": {served(t, ca, overTLS(func(c *tls.Conn) {
+			// With the request read: else the client may learn of the end before it asks.
+			_, _ = http.ReadRequest(bufio.NewReader(c))
+			c.Close()
+		})), nil, []string{"/status.json: ", "EOF"}, false},
 		"js-libp2p's": {served(t, ca, status(http.StatusBadRequest)), nil, []string{"400 Bad Request", "ipfs-service-provider"}, false},
 	} {
 		t.Run(what, func(t *testing.T) {
