@@ -24,8 +24,13 @@ func hardware() []string {
 		"drivers/scsi/fnic", "drivers/scsi/isci", "drivers/scsi/lpfc", "drivers/scsi/mpi3mr",
 		"drivers/scsi/pm8001", "drivers/scsi/qedf", "drivers/scsi/qedi", "drivers/scsi/qla2xxx",
 		"drivers/scsi/qla4xxx",
-		// And what serves disks to others, or has one with others.
-		"drivers/target", "drivers/nvme/target", "fs/bcachefs", "fs/gfs2", "fs/ocfs2",
+		// What serves disks and files to others, or has a disk with others.
+		"drivers/target", "drivers/nvme/target", "drivers/md/dm-vdo", "fs/bcachefs", "fs/ceph",
+		"fs/gfs2", "fs/nfsd", "fs/ocfs2", "fs/orangefs",
+		// And the disks of phones, flash chips and other systems.
+		"fs/adfs", "fs/affs", "fs/afs", "fs/befs", "fs/bfs", "fs/coda", "fs/ecryptfs", "fs/efs", "fs/f2fs",
+		"fs/freevxfs", "fs/hfs", "fs/hfsplus", "fs/hpfs", "fs/jffs2", "fs/jfs", "fs/minix", "fs/nilfs2",
+		"fs/omfs", "fs/qnx4", "fs/qnx6", "fs/reiserfs", "fs/romfs", "fs/sysv", "fs/ubifs", "fs/ufs", "fs/zonefs",
 	} {
 		rules = append(rules, "path-exclude=/usr/lib/modules/*/kernel/"+dir+"/*")
 	}
