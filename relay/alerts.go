@@ -149,12 +149,12 @@ func (a *alerter) raise(k *alert.Keeper, s status.Status, now time.Time) {
 // thing each time it is asked would else send a message each time.
 func (a *alerter) steady(list, held []alert.Alert, now time.Time) []alert.Alert {
 	for _, given := range list {
-		if given.Labels["source"] == byMonitors && given.Since.IsZero() { // not merely gone on with
+		if given.Labels["source"] == alert.ByMonitors && given.Since.IsZero() { // not merely gone on with
 			a.said[given.Name] = now
 		}
 	}
 	for _, h := range held {
-		if _, ok := find(list, h); !ok && h.Labels["source"] == byMonitors && now.Sub(a.said[h.Name]) < steadyFor {
+		if _, ok := find(list, h); !ok && h.Labels["source"] == alert.ByMonitors && now.Sub(a.said[h.Name]) < steadyFor {
 			list = append(list, h)
 		}
 	}
@@ -240,9 +240,6 @@ func requirementAlerts(s status.Status, unmet map[string]time.Time, held []alert
 	return list
 }
 
-// byMonitors marks the alerts that monitors give: none of them can pass for the relay's own.
-const byMonitors = "monitors"
-
 // monitorAlerts are what monitors warn of, and that none answers.
 func monitorAlerts(s status.Status, held []alert.Alert, now time.Time) []alert.Alert {
 	if len(s.Monitors) == 0 {
@@ -269,7 +266,7 @@ func monitorAlerts(s status.Status, held []alert.Alert, now time.Time) []alert.A
 	}
 	if unclear || judging == 0 { // as after a start, while some are still to be asked
 		for _, h := range held {
-			if h.Labels["source"] == byMonitors {
+			if h.Labels["source"] == alert.ByMonitors {
 				list = append(list, h)
 			}
 		}
@@ -285,7 +282,7 @@ func monitorAlerts(s status.Status, held []alert.Alert, now time.Time) []alert.A
 		if 2*len(grave) > judging {
 			severity, words = critical, grave[0].Words
 		}
-		list = append(list, newAlert(s, name, severity, map[string]string{"source": byMonitors}, "%s", words))
+		list = append(list, newAlert(s, name, severity, map[string]string{"source": alert.ByMonitors}, "%s", words))
 	}
 	return list
 }

@@ -76,7 +76,7 @@ func (a Alert) rank() int {
 
 // foreign says whether others say so, such as the monitors that a relay asks: it never
 // takes the room or the place of what the program itself found.
-func (a Alert) foreign() bool { return a.Labels["source"] == "monitors" }
+func (a Alert) foreign() bool { return a.Labels["source"] == ByMonitors }
 
 // order is the order in which alerts are sent: those about the monitor itself, which are a
 // message of their own, then the program's others, then those of strangers; of these first

@@ -16,7 +16,11 @@ const (
 	BrowserCheckFailed    = "BrowserCheckFailed"
 )
 
-// AboutRelays are all of them. A relay takes no others from a monitor, which is a stranger.
+// ByMonitors is the label "source" of an alert that a relay passes on from its monitors: it
+// cannot pass for the relay's own, and comes behind those in messages.
+const ByMonitors = "monitors"
+
+// AboutRelays are all names that monitors give. A relay takes no others from a monitor, which is a stranger.
 var AboutRelays = []string{
 	RelayDown, MonthOutOfReach, SlackNearlyUsed, SlackPace, SlackHalfUsed, BusyHoursNearlyUsed,
 	UpdateDue, RelayOutdated, CertificateNearExpiry, DomainLeadsElsewhere, BrowserCheckFailed,
