@@ -37,7 +37,7 @@ type outcome struct {
 // what became of it. where is the file, or the files, that c is from.
 func (t Test) Send(ctx context.Context, out *cli.IO, program, where string, c alert.Config) error {
 	if !c.Any() {
-		return cli.BadInput(fmt.Errorf("nobody is to be told of alerts: write into %s who is, such as\n\nalerts:\n  receivers:\n    - smtp://USER:PASSWORD@mail.example.org:587/?from=relay@example.org&to=you@example.org", where))
+		return cli.BadInput(fmt.Errorf("nobody is to be told of alerts: write who is into %s, such as\n\nalerts:\n  receivers:\n    - smtp://USER:PASSWORD@mail.example.org:587/?from=relay@example.org&to=you@example.org", where))
 	}
 	outcomes, err := c.Send(ctx, program, alert.Alert{
 		Name: "Test", Labels: map[string]string{"severity": "warning"}, Since: time.Now().UTC(),

@@ -103,7 +103,7 @@ func (c *alertTestCmd) Run(ctx context.Context, out *cli.IO) error {
 	for _, r := range remarks {
 		fmt.Fprintf(out.Stderr, "relay-appliance: %v\n", r)
 	}
-	return c.Send(ctx, out, "relay-appliance", appliance.SettingsPath+" (and run \"relay-appliance first-boot\" then)", all)
+	return c.Send(ctx, out, "relay-appliance", appliance.SettingsPath+", and run \"relay-appliance first-boot\"", all)
 }
 
 type fetchCmd struct{}
