@@ -20,7 +20,7 @@ const (
 
 var (
 	piece     = regexp.MustCompile(`[0-9A-Za-z_]{8,}`)
-	secretKey = regexp.MustCompile(`(?i)^[@$]|token|key|pass|secret|code|auth$`)
+	secretKey = regexp.MustCompile(`(?i)^[@$]|token|key|pass|secret|code`)
 )
 
 // ordinary are words that are shown even if they stand in an address: a placeholder such as
