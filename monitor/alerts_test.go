@@ -328,7 +328,7 @@ func TestAlertsConfig(t *testing.T) {
 		t.Error(err)
 	}
 	_, err := ParseConfig("x", []byte(base+"alerts: {webhooks: [secret], alertmanagers: [\"ftp://x\"]}\n"))
-	if err == nil || !strings.Contains(err.Error(), "alerts.webhooks[0]") || !strings.Contains(err.Error(), "alerts.alertmanagers[0]") || strings.Contains(err.Error(), "secret") {
+	if err == nil || !strings.Contains(err.Error(), "x:4: alerts.webhooks[0]") || !strings.Contains(err.Error(), "alerts.alertmanagers[0]") || strings.Contains(err.Error(), "secret") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -357,4 +357,29 @@ func TestAlertsStateIsUnreadable(t *testing.T) {
 	if got := again.self(time.Now()).NotTold; !strings.Contains(got, "alerts are not sent: ") || !strings.Contains(got, file) {
 		t.Errorf("got %q, want why nobody is told", got)
 	}
+}
+
+// deaf is a receiver that takes no message.
+type deaf struct{}
+
+func (deaf) Name() string                              { return "ntfy ntfy.sh" }
+func (deaf) Repeats() bool                             { return false }
+func (deaf) Send(context.Context, []alert.Alert) error { return errors.New("it answers 500") }
+
+// A receiver that refuses everything stands on the status page.
+func TestAlertsThatDoNotArriveAreShown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, _ := newTestMonitor(t, &fakeNet{}, 1, 8)
+		var err error
+		if m.alerts, err = alert.New(filepath.Join(t.TempDir(), "alerts.json"), m.log, deaf{}); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		m.alerts.Set(time.Now(), []alert.Alert{{Name: "MonitorNotJudging", Summary: "it judges nothing"}})
+		m.alerts.Run(ctx)
+		if got := m.self(time.Now()).NotReached; len(got) != 1 || !strings.HasPrefix(got[0], "alerts do not reach ntfy ntfy.sh: ") {
+			t.Errorf("got %q, want the receiver", got)
+		}
+	})
 }

@@ -108,7 +108,7 @@ func ParseConfig(name string, data []byte) (Config, error) {
 	}
 	err := config.Decode(name, data, &c)
 	if invalid := c.Validate(); invalid != nil {
-		err = errors.Join(err, fmt.Errorf("%s: %w", name, invalid))
+		err = errors.Join(err, config.Located(name, data, invalid))
 	}
 	return c, err
 }

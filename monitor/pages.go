@@ -85,6 +85,9 @@ func (m *Monitor) self(now time.Time) web.Overview {
 	m.mu.Unlock()
 	o.NotFresh = m.notFresh(now)
 	o.NotTold = m.notTold
+	if m.alerts != nil {
+		o.NotReached = m.alerts.Failing()
+	}
 	m.addWitnesses(&o)
 	return o
 }

@@ -181,6 +181,18 @@ func (a *alerter) state() (k *alert.Keeper, fault string) {
 	return a.keeper, a.fault
 }
 
+// warnings are what the status page says of alerts that do not arrive.
+func (a *alerter) warnings() []string {
+	k, fault := a.state()
+	switch {
+	case fault != "":
+		return []string{fault}
+	case k == nil:
+		return nil
+	}
+	return k.Failing()
+}
+
 // alertsOf are the alerts that hold: what is wrong by the relay's state, with the time
 // since when requirements are not met. What is not known begins no alert and ends none of
 // those that were held before: so a restart ends none.

@@ -1,9 +1,12 @@
 package relay
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -440,4 +444,36 @@ func TestEveryRequirementHasAnAlert(t *testing.T) {
 			t.Errorf("%s has none", q.Name)
 		}
 	}
+}
+
+// deaf is a receiver that takes no message.
+type deaf struct{}
+
+func (deaf) Name() string                              { return "ntfy ntfy.sh" }
+func (deaf) Repeats() bool                             { return false }
+func (deaf) Send(context.Context, []alert.Alert) error { return errors.New("it answers 500") }
+
+// A receiver that refuses everything stands among the warnings of the status page.
+func TestAlertsThatDoNotArriveAreShown(t *testing.T) {
+	var k *alert.Keeper
+	file := filepath.Join(t.TempDir(), alertsFile)
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		k, err = alert.New(file, slog.New(slog.DiscardHandler), deaf{})
+		relaytest.Must(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+		defer cancel()
+		k.Set(time.Now(), []alert.Alert{{Name: "RelayNotServing", Summary: "it does not serve"}})
+		k.Run(ctx)
+	})
+	c := relaytest.LabConfig(t)
+	c.PSF.Enabled = false
+	r := start(t, c)
+	relaytest.Eventually(t, "page and status show the receiver, and why", func() bool {
+		r.alerts.mu.Lock()
+		r.alerts.keeper = k // the relay's own, which tells nobody, takes its place once at the start
+		r.alerts.mu.Unlock()
+		return strings.Contains(visit(t, r.Relay, "/").Body.String(), "alerts do not reach ntfy ntfy.sh: ") &&
+			slices.ContainsFunc(r.Status().Warnings, func(w string) bool { return strings.HasSuffix(w, ": it answers 500") })
+	})
 }

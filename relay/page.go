@@ -101,9 +101,7 @@ func (r *Relay) Status() status.Status {
 	}
 	r.checkup.AddTo(&s, cfg, time.Now())
 	s.Monitors = r.monitors.Said(time.Now())
-	if _, fault := r.alerts.state(); fault != "" {
-		s.Warnings = append(s.Warnings, fault)
-	}
+	s.Warnings = append(s.Warnings, r.alerts.warnings()...)
 	switch n, err := maintenance.Read(cfg.Maintenance, time.Now()); {
 	case err != nil:
 		s.Warnings = append(s.Warnings, err.Error())

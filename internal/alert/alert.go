@@ -30,6 +30,7 @@ import (
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -165,6 +166,8 @@ type courier struct {
 	unsure []Alert
 
 	failures int       // in a row
+	failing  time.Time // since the first of them
+	why      string    // ... of the last one
 	last     time.Time // when it took a message; zero: not since the start
 }
 
@@ -447,12 +450,12 @@ func (k *Keeper) serve(ctx context.Context, c *courier) {
 		wait := time.Duration(-1) // until something changes
 		switch {
 		case err != nil:
-			k.failed(c)
+			k.failed(c, err)
 			pause = min(max(2*pause, firstPause), lastPause)
 			wait = pause/2 + mathrand.N(pause) // not all at the same moment
 			if c.failed != err.Error() {
 				c.failed = err.Error()
-				k.log.Error("alerts cannot be sent, and will be tried again", "to", c.name, "err", err)
+				k.log.Error("alerts cannot be sent, and will be tried again", "to", c.name, "receiver", placeOf(c.Receiver), "err", err)
 			}
 		default:
 			pause, c.failed = 0, ""
@@ -526,11 +529,39 @@ func (k *Keeper) send(ctx context.Context, c *courier) (more bool, err error) {
 	return more, nil
 }
 
-// failed counts a failure, for [Metrics].
-func (k *Keeper) failed(c *courier) {
+// failed counts a failure, for [Metrics] and [Keeper.Failing].
+func (k *Keeper) failed(c *courier, err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if c.failures == 0 {
+		c.failing = k.wall()
+	}
 	c.failures++
+	c.why = err.Error()
+}
+
+// manyFailures in a row are told of: before them a server may just have started again.
+const manyFailures = 3
+
+// ownNetwork is what an error says of the network that this machine is in. Everybody can
+// read the pages on which such errors stand; the log has them whole.
+var ownNetwork = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp)[46]? \S+: |(\blookup \S+) on [^ ]+\b`)
+
+// Failing says in a sentence each which receivers take no messages. No secret is in it.
+func (k *Keeper) Failing() (list []string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.to {
+		if c.failures < manyFailures {
+			continue
+		}
+		name := c.name
+		if place := placeOf(c.Receiver); place != "" {
+			name += " (" + place + ")"
+		}
+		list = append(list, fmt.Sprintf("alerts do not reach %s: %d failures in a row, since %s: %s", name, c.failures, c.failing.UTC().Format("2006-01-02 15:04 MST"), cut(ownNetwork.ReplaceAllString(c.why, "$1"), maxCause)))
+	}
+	return list
 }
 
 // deliver sends one message and notes what the receiver knows by it; left says that not all

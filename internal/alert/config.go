@@ -41,7 +41,7 @@ func (c Config) Validate() error {
 	}{
 		{"receivers", c.Receivers, CheckReceiver},
 		{"webhooks", c.Webhooks, CheckURL},
-		{"alertmanagers", c.Alertmanagers, CheckURL},
+		{"alertmanagers", c.Alertmanagers, checkAlertmanager},
 	} {
 		if len(list.urls) > maxReceivers {
 			faults = append(faults, fmt.Errorf("alerts.%s: want %d at most, not %d", list.name, maxReceivers, len(list.urls)))
@@ -84,21 +84,41 @@ func (c Config) CheckFile(file string) error {
 	return fmt.Errorf("others can read %s, and the addresses of receivers hold passwords and tokens: chmod o= %[1]s", file)
 }
 
-// receivers are all that are to be told.
+// receivers are all that are to be told, each once.
 func (c Config) receivers(program string, zone *time.Location) []Receiver {
 	var to []Receiver
-	for _, u := range c.Receivers {
+	for i, u := range c.Receivers {
 		for _, one := range recipients(u) {
-			to = append(to, newPerson(one, words{program, c.Subject, zone}))
+			p := newPerson(one, words{program, c.Subject, zone})
+			p.at = fmt.Sprintf("alerts.receivers[%d]", i)
+			to = append(to, p)
 		}
 	}
-	for _, u := range c.Webhooks {
-		to = append(to, Webhook(u, program))
+	for i, u := range c.Webhooks {
+		w := newWebhook(u, program)
+		w.at = fmt.Sprintf("alerts.webhooks[%d]", i)
+		to = append(to, w)
 	}
-	for _, u := range c.Alertmanagers {
-		to = append(to, Alertmanager(u, program))
+	for i, u := range c.Alertmanagers {
+		a := newAlertmanager(u, program)
+		a.at = fmt.Sprintf("alerts.alertmanagers[%d]", i)
+		to = append(to, a)
 	}
-	return to
+	seen := map[string]bool{}
+	return slices.DeleteFunc(to, func(r Receiver) bool {
+		key := r.(interface{ address() string }).address()
+		twice := seen[key]
+		seen[key] = true
+		return twice
+	})
+}
+
+// placeOf is where a receiver stands in the configuration; empty: it has none.
+func placeOf(r Receiver) string {
+	if p, ok := r.(interface{ place() string }); ok {
+		return p.place()
+	}
+	return ""
 }
 
 // Open makes the keeper for the program, which remembers in file what was told; nil:
@@ -128,8 +148,9 @@ func (k *Keeper) keepTimes(t times, w words) {
 
 // Outcome is what became of a message to one receiver.
 type Outcome struct {
-	To  string // its name, without secrets
-	Err error  // nil: it took the message
+	To    string // its name, without secrets
+	Place string // where it stands in the configuration, such as alerts.receivers[1]
+	Err   error  // nil: it took the message
 }
 
 // Send sends at once to all receivers, whatever the time of day, and waits for them all.
@@ -149,7 +170,7 @@ func sendAll(ctx context.Context, to []Receiver, alerts []Alert) []Outcome {
 		all.Go(func() {
 			ctx, cancel := context.WithTimeout(ctx, patienceWith(r))
 			defer cancel()
-			out[i] = Outcome{names[i], r.Send(ctx, alerts)}
+			out[i] = Outcome{names[i], placeOf(r), r.Send(ctx, alerts)}
 		})
 	}
 	all.Wait()
@@ -169,8 +190,8 @@ func report(log *slog.Logger, outcomes []Outcome) error {
 	var faults []error
 	for _, o := range outcomes {
 		if o.Err != nil {
-			log.Error("an alert cannot be sent", "to", o.To, "err", o.Err)
-			faults = append(faults, fmt.Errorf("%s: %w", o.To, o.Err))
+			log.Error("an alert cannot be sent", "to", o.To, "receiver", o.Place, "err", o.Err)
+			faults = append(faults, fmt.Errorf("%s (%s): %w", o.To, o.Place, o.Err))
 		}
 	}
 	return errors.Join(faults...)

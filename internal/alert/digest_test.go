@@ -335,7 +335,7 @@ func TestSendNow(t *testing.T) {
 	h := newHook(t, nil)
 	c := Config{Receivers: []URL{"ntfy://127.0.0.1:1/sesame"}, Webhooks: []URL{URL(h.URL)}, TimeZone: "UTC", Quiet: "00:00-23:59"}
 	err := c.SendNow(t.Context(), "relayd", quiet, []Alert{{Name: "Test", Summary: "a test"}})
-	if err == nil || !strings.HasPrefix(err.Error(), "ntfy 127.0.0.1:1: ") || strings.Contains(err.Error(), "sesame") {
+	if err == nil || !strings.HasPrefix(err.Error(), "ntfy 127.0.0.1:1 (alerts.receivers[0]): ") || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("got %v, want a fault of ntfy alone, without the topic", err)
 	}
 	if got := h.all(); len(got) != 1 {

@@ -5,19 +5,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"mime"
 	"net/url"
 	"regexp"
-	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/nicholas-fedor/shoutrrr/pkg/format"
 	"github.com/nicholas-fedor/shoutrrr/pkg/router"
 	"github.com/nicholas-fedor/shoutrrr/pkg/services/email/smtp"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
+
+	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
 // service is what must be known of one of the library's, besides how to send by it.
@@ -28,8 +26,13 @@ type service struct {
 	titled bool
 	// most is how many bytes it takes in a message; 0: mostText.
 	most int
-	// each are the options that list several recipients.
+	// each are the options that list several recipients; one is what stands in them.
 	each []string
+	one  string
+	// hostless: the library knows a host if none is written.
+	hostless bool
+	// signs: # and @ mean something behind the host.
+	signs bool
 	// markup are the options by which words become links or tags.
 	markup []string
 }
@@ -42,27 +45,27 @@ const mostText = 3500
 var services = map[string]service{
 	"bark":       {host: true, titled: true, most: 2000},
 	"discord":    {titled: true, most: 1900},
-	"generic":    {host: true},
+	"generic":    {host: true, signs: true},
 	"googlechat": {host: true},
 	"gotify":     {host: true, titled: true},
 	"hangouts":   {host: true},
-	"ifttt":      {each: []string{"events"}},
+	"ifttt":      {each: []string{"events"}, one: "an event"},
 	"join":       {},
 	"lark":       {host: true},
-	"matrix":     {host: true, each: []string{"rooms", "room"}},
-	"mattermost": {host: true},
+	"matrix":     {host: true, each: []string{"rooms", "room"}, one: "a room"},
+	"mattermost": {host: true, signs: true},
 	"notifiarr":  {},
 	"ntfy":       {host: true, titled: true},
 	"opsgenie":   {host: true, titled: true},
-	"pagerduty":  {host: true, most: 1000},
-	"pushbullet": {titled: true},
+	"pagerduty":  {host: true, hostless: true, most: 1000},
+	"pushbullet": {titled: true, signs: true},
 	"pushover":   {titled: true, most: 1000},
-	"rocketchat": {host: true},
-	"signal":     {host: true, most: 1900},
+	"rocketchat": {host: true, signs: true},
+	"signal":     {host: true, hostless: true, most: 1900},
 	"slack":      {},
-	"smtp":       {host: true, titled: true, most: 60_000, each: []string{"toaddresses", "to"}, markup: []string{"usehtml"}},
+	"smtp":       {host: true, titled: true, most: 60_000, each: []string{"toaddresses", "to"}, one: "a recipient", markup: []string{"usehtml"}},
 	"teams":      {titled: true},
-	"telegram":   {each: []string{"chats", "channels"}, markup: []string{"parsemode"}},
+	"telegram":   {each: []string{"chats", "channels"}, one: "a chat", markup: []string{"parsemode"}},
 	"wecom":      {most: 1900},
 	"zulip":      {host: true},
 }
@@ -82,6 +85,7 @@ type person struct {
 	kind   string
 	secret *regexp.Regexp // every part of the address that may be one
 	words  words
+	at     string // where it stands in the configuration
 
 	session types.Service // of the last try, if that was good: matrix logs in with each new one
 }
@@ -104,40 +108,6 @@ func (u URL) kind() (string, *url.URL) {
 	}
 	kind, _, _ := strings.Cut(strings.ToLower(p.Scheme), "+")
 	return kind, p
-}
-
-// CheckReceiver says what is wrong with the address of a receiver that people read.
-func CheckReceiver(u URL) error {
-	kind, p := u.kind()
-	if _, known := services[kind]; p == nil || !known {
-		return fmt.Errorf("want a URL such as smtp://USER:PASSWORD@mail.example.org:587/?from=relay@example.org&to=you@example.org or ntfy://ntfy.sh/TOPIC: %s", strings.Join(slices.Sorted(maps.Keys(services)), ", ")) // not what was given: it may hold a token
-	}
-	if len(u) > maxURL {
-		return fmt.Errorf("want %d bytes at most", maxURL)
-	}
-	var err error
-	if kind == "matrix" { // to set it up is to log in
-		err = safely(func() error {
-			s, err := new(router.ServiceRouter).NewService(kind)
-			if err != nil {
-				return err
-			}
-			return format.GetServiceConfig(s).SetURL(p)
-		})
-		if err == nil && p.Host == "" {
-			err = errors.New("the server's name is missing")
-		}
-	} else {
-		_, err = open(u, heard{})
-	}
-	switch {
-	case err == nil:
-		return checkOptions(kind, p)
-	case errors.Is(err, errNoTLS):
-		return errNoTLS // it holds no secret
-	default:
-		return fmt.Errorf("the address is not as %s wants it (%s): see https://shoutrrr.nickfedor.com/services/overview/", kind, cause(secrets(u), err))
-	}
 }
 
 // open makes the library's service for an address. Its router would do, but keeps the
@@ -189,6 +159,8 @@ func (r *person) Name() string {
 }
 
 func (r *person) address() string { return string(r.url) }
+
+func (r *person) place() string { return r.at }
 
 func (*person) Repeats() bool { return false }
 
@@ -264,57 +236,10 @@ func cause(secret *regexp.Regexp, err error) string {
 	if errors.As(err, &fault) {
 		err = fault.Err // the rest is the address
 	}
-	said := strings.Join(strings.Fields(strings.Map(printable, err.Error())), " ")
+	said := strings.Join(strings.Fields(strings.Map(printable, download.Words(err, sendTimeout))), " ")
 	said = secret.ReplaceAllLiteralString(said, hidden)
 	if len(said) > maxCause {
 		said = strings.ToValidUTF8(said[:maxCause], "") + hidden
 	}
 	return said
-}
-
-// minSecret is how long a part of an address is at least for it to be hidden: "yes" is an
-// option's value.
-const minSecret = 4
-
-var piece = regexp.MustCompile(`[0-9A-Za-z_]{8,}`)
-
-// secrets finds every part of an address that may be a secret, in the forms that it may
-// have in an error: as it stands there, decoded, encoded, in quotes, or in pieces.
-func secrets(u URL) *regexp.Regexp {
-	parts := []string{string(u)}
-	p, err := url.Parse(string(u))
-	if err == nil {
-		var whole []string
-		if p.User != nil {
-			password, _ := p.User.Password()
-			whole = append(whole, p.User.String(), p.User.Username(), password)
-		}
-		if u.place() == hidden {
-			whole = append(whole, p.Host, p.Hostname())
-		}
-		whole = append(whole, p.Path, p.EscapedPath(), p.Fragment, p.EscapedFragment())
-		whole = append(whole, strings.Split(p.Path, "/")...)
-		parts = append(append(parts, whole...), p.RawQuery)
-		for key, values := range p.Query() {
-			parts = append(append(parts, values...), strings.TrimLeft(key, "@$")) // generic has headers there
-			for _, v := range values {
-				parts = append(parts, strings.Split(v, ",")...)
-			}
-		}
-		for _, w := range whole { // slack joins a token's parts with another sign
-			parts = append(parts, piece.FindAllString(w, -1)...)
-		}
-	}
-	forms := map[string]bool{}
-	for _, s := range parts {
-		quoted := strconv.Quote(s)
-		for _, form := range []string{s, url.PathEscape(s), url.QueryEscape(s), quoted[1 : len(quoted)-1], strings.Trim(s, "/")} {
-			if len(form) >= minSecret {
-				forms[regexp.QuoteMeta(form)] = true
-			}
-		}
-	}
-	// The longest first: of one that is a part of another nothing is left.
-	list := slices.SortedFunc(maps.Keys(forms), func(a, b string) int { return len(b) - len(a) })
-	return regexp.MustCompile("(?i)" + strings.Join(list, "|"))
 }

@@ -198,15 +198,15 @@ func TestURLsAreShownWithoutSecrets(t *testing.T) {
 
 func TestWhatCannotBeAReceiver(t *testing.T) {
 	for bad, want := range map[URL]string{
-		"":                                 "want a URL such as",
+		"":                                 "it is empty",
 		"sesame":                           "want a URL such as",
-		"logger://":                        "want a URL such as",
-		"https://example.org/sesame":       "want a URL such as",
-		"script:///sesame":                 "want a URL such as",
+		"logger://":                        "there is no service logger; services: bark, ",
+		"https://example.org/sesame":       "there is no service https: write an address that takes alerts as JSON below alerts.webhooks",
+		"script:///sesame":                 "there is no service script; services: bark, ",
 		"smtp://sesame@mail.example.org":   "not as smtp wants it",
 		"telegram://sesame":                "not as telegram wants it",
-		"matrix://:sesame@/":               "not as matrix wants it",
-		"matrix://:sesame@h.example?room=": "not as matrix wants it",
+		"matrix://:sesame@/":               "the host is missing",
+		"matrix://:sesame@h.example?room=": "a room is missing behind room=",
 		"slack://sesame":                   "not as slack wants it",
 		"ntfy+https://sesame/x":            "write ntfy://",
 		URL("ntfy://h/" + strings.Repeat("sesame", 500)): "want 2000 bytes at most",

@@ -19,25 +19,17 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/download"
 )
 
-// CheckURL says what is wrong with the address of a receiver.
-func CheckURL(s URL) error {
-	u, err := url.Parse(string(s))
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return errors.New("want an address such as https://alerts.example.org/hook") // not what was given: it may hold a token
-	}
-	return nil
-}
-
 // poster sends JSON to an address, which may hold a secret.
 type poster struct {
 	kind, url, program string
 	client             *http.Client
+	at                 string // where it stands in the configuration
 }
 
 func newPoster(kind, address, program string) poster {
 	// Where it leads is the operator's choice; where that leads on is not.
 	client := &http.Client{Timeout: sendTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	return poster{kind, address, program, client}
+	return poster{kind: kind, url: address, program: program, client: client}
 }
 
 // Name is the kind and the host; the path of a webhook is often a password.
@@ -50,6 +42,8 @@ func (p poster) Name() string {
 }
 
 func (p poster) address() string { return p.kind + " " + p.url }
+
+func (p poster) place() string { return p.at }
 
 func (p poster) post(ctx context.Context, v any) error {
 	body, err := json.Marshal(v)
@@ -69,7 +63,7 @@ func (p poster) post(ctx context.Context, v any) error {
 		if errors.As(err, &fault) {
 			err = fault.Err
 		}
-		return err
+		return errors.New(download.Words(err, sendTimeout))
 	}
 	defer res.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 64<<10))
@@ -94,7 +88,9 @@ func labels(a Alert) map[string]string {
 type alertmanager struct{ poster }
 
 // Alertmanager is the one whose address, without /api/v2, is given.
-func Alertmanager(base URL, program string) Receiver {
+func Alertmanager(base URL, program string) Receiver { return newAlertmanager(base, program) }
+
+func newAlertmanager(base URL, program string) alertmanager {
 	return alertmanager{newPoster("alertmanager", strings.TrimSuffix(string(base), "/")+"/api/v2/alerts", program)}
 }
 
@@ -126,7 +122,9 @@ func (r alertmanager) Send(ctx context.Context, alerts []Alert) error {
 type webhook struct{ poster }
 
 // Webhook posts to an address. The program is the one that alerts.
-func Webhook(address URL, program string) Receiver {
+func Webhook(address URL, program string) Receiver { return newWebhook(address, program) }
+
+func newWebhook(address URL, program string) webhook {
 	return webhook{newPoster("webhook", string(address), program)}
 }
 

@@ -2,9 +2,7 @@ package alert
 
 import (
 	"errors"
-	"fmt"
 	"net"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -40,21 +38,6 @@ func recipients(u URL) []URL {
 		break
 	}
 	return []URL{u}
-}
-
-// checkOptions says what is wrong with the options of an address that the library takes.
-func checkOptions(kind string, p *url.URL) error {
-	var faults []error
-	for key, values := range p.Query() {
-		key = strings.ToLower(key)
-		if slices.Contains(services[kind].markup, key) && !slices.Contains([]string{"no", "false", "0", "none"}, strings.ToLower(values[0])) {
-			faults = append(faults, fmt.Errorf("leave %s out: alerts hold words of others, which must not become links or tags", key))
-		}
-		if n := strings.Count(values[0], ",") + 1; slices.Contains(services[kind].each, key) && n > maxRecipients {
-			faults = append(faults, fmt.Errorf("want %d recipients at most, not %d", maxRecipients, n))
-		}
-	}
-	return errors.Join(faults...)
 }
 
 var errNoTLS = errors.New("the token of OAuth2 would go without TLS: leave usestarttls and encryption out")

@@ -34,7 +34,7 @@ func (m *Machine) Alerts() (all alert.Config, remarks []error, err error) {
 			return all, nil, err
 		}
 		if err := of.Alerts.Validate(); err != nil {
-			return all, nil, fmt.Errorf("%s: %w", p.config, err)
+			return all, nil, config.Located(p.config, b, err)
 		}
 		if err := of.Alerts.CheckFile(m.path(p.config)); err != nil {
 			remarks = append(remarks, err)

@@ -148,7 +148,7 @@ func TestAlertsBeforeFirstBoot(t *testing.T) {
 		t.Errorf("got %v, %v; want a remark on the receiver that is new", remarks, err)
 	}
 	f.file("/etc/relayd/relayd.yaml", "alerts: {receivers: [smtp://sesame]}\n")
-	if _, _, err := f.Alerts(); err == nil || !strings.Contains(err.Error(), "/etc/relayd/relayd.yaml: alerts.receivers[0]: ") || strings.Contains(err.Error(), "sesame") {
+	if _, _, err := f.Alerts(); err == nil || !strings.Contains(err.Error(), "/etc/relayd/relayd.yaml:1: alerts.receivers[0]: ") || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("got %v, want a fault without the address", err)
 	}
 }

@@ -135,6 +135,9 @@ func (r *Relaying) text(line func(string, ...any)) {
 			line("  %-12s %s", "", oneLine(v.Fault))
 		}
 	}
+	for i, w := range r.Warnings() {
+		line("  %-12s %s", []string{"Warnings", ""}[min(i, 1)], oneLine(w))
+	}
 	for i, q := range r.Requirements {
 		line("  %-12s %-8s %s", []string{"Bounty", ""}[min(i, 1)], q.Outcome, q.Title)
 		if q.Outcome == status.NotMet {

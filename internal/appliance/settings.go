@@ -100,17 +100,7 @@ func ParseSettings(name string, data []byte) (Settings, error) {
 		// What could not be read leaves gaps, which are no faults of their own.
 		return s, err
 	}
-	lines := config.Lines(data)
-	var faults []error
-	for _, f := range s.faults() {
-		where := name
-		key, _, _ := strings.Cut(f.key, "[")
-		if line := lines[key]; line > 0 {
-			where = fmt.Sprintf("%s:%d", name, line)
-		}
-		faults = append(faults, fmt.Errorf("%s: %w", where, f))
-	}
-	return s, errors.Join(faults...)
+	return s, config.Located(name, data, s.Validate())
 }
 
 // Validate names every fault.
@@ -175,11 +165,9 @@ func (s Settings) faults() (faults []*fault) {
 	want(slices.Contains([]string{"auto", "off"}, s.Firewall), "firewall", "want auto or off, not %q", s.Firewall)
 	faults = slices.Concat(faults, s.Monitor.faults(s.Role), s.Restore.faults(), s.Backup.faults())
 	for _, err := range []error{s.updates().Validate(), s.Alerts.Validate()} {
-		if joined, ok := err.(interface{ Unwrap() []error }); ok {
-			for _, err := range joined.Unwrap() {
-				key, what, _ := strings.Cut(err.Error(), ": ")
-				want(false, key, "%s", what)
-			}
+		for _, err := range config.Each(err) {
+			key, what, _ := strings.Cut(err.Error(), ": ")
+			want(false, key, "%s", what)
 		}
 	}
 	for _, p := range programs {
@@ -214,7 +202,8 @@ func (m MonitorSettings) faults(role Role) (faults []*fault) {
 		want(f.value == "" || filepath.IsAbs(f.value) || isURL(f.value, "https"), f.key, "want a path that begins with / or a URL that begins with https://")
 	}
 	for i, a := range m.Alerts {
-		want(isURL(string(a), "https", "http"), fmt.Sprintf("alerts[%d]", i), "want a URL that begins with https:// or http://")
+		err := alert.CheckURL(a)
+		want(err == nil, fmt.Sprintf("alerts[%d]", i), "%v", err)
 	}
 	return faults
 }

@@ -409,20 +409,25 @@ func fieldsOf(v reflect.Value) map[string]field {
 
 // hint names the known key that is nearest to the unknown one, or all of them.
 func hint(key string, fields map[string]field) string {
+	names := slices.Sorted(maps.Keys(fields))
+	if near := Nearest(key, names); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return "; known here: " + strings.Join(names, ", ")
+}
+
+// Nearest is the name that was probably meant, the first of several; empty: none is near.
+func Nearest(given string, names []string) string {
 	best, distance := "", 0
-	var names []string
-	for name := range fields {
-		names = append(names, name)
-		dist := levenshtein.ComputeDistance(strings.ToLower(key), name)
-		if best == "" || dist < distance || dist == distance && name < best {
+	for _, name := range names {
+		if dist := levenshtein.ComputeDistance(strings.ToLower(given), name); best == "" || dist < distance {
 			best, distance = name, dist
 		}
 	}
-	if best != "" && distance <= max(2, len(best)/2) {
-		return fmt.Sprintf("; did you mean %q?", best)
+	if distance > max(2, len(best)/2) {
+		return ""
 	}
-	slices.Sort(names)
-	return "; known here: " + strings.Join(names, ", ")
+	return best
 }
 
 func kindWords(k reflect.Kind) string {

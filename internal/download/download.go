@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // standard is the standard library's transport, whatever stands in its place later.
@@ -102,4 +103,15 @@ func Healthy(ctx context.Context, client *http.Client, url, agent string) error 
 	}
 	said, _ := io.ReadAll(io.LimitReader(res.Body, 4096)) // what came is better than nothing
 	return fmt.Errorf("%w: %s: %s", ErrUnhealthy, Status(res), strings.Join(strings.Fields(string(said)), " "))
+}
+
+// Words is an error of a connection in words for people. limit is how long the other side
+// had for its answer.
+func Words(err error, limit time.Duration) string {
+	return strings.NewReplacer(
+		"context deadline exceeded (Client.Timeout exceeded while awaiting headers)", "it has not answered in "+limit.String(),
+		"context deadline exceeded", "it has not answered in "+limit.String(),
+		"unexpected EOF", "it closed the connection",
+		"EOF", "it closed the connection",
+	).Replace(err.Error())
 }

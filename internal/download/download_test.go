@@ -3,10 +3,13 @@ package download
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestGet(t *testing.T) {
@@ -75,6 +78,22 @@ func TestStatus(t *testing.T) {
 	for code, want := range map[int]string{http.StatusNotFound: "404 Not Found", 599: "599"} {
 		if got := Status(&http.Response{StatusCode: code, Status: "x\x1b[2J"}); got != want {
 			t.Errorf("%d: %q, want %q", code, got, want)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	for _, tc := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("read: %w", io.EOF), "read: it closed the connection"},
+		{io.ErrUnexpectedEOF, "it closed the connection"},
+		{context.DeadlineExceeded, "it has not answered in 3s"},
+		{errors.New("refused"), "refused"},
+	} {
+		if got := Words(tc.err, 3*time.Second); got != tc.want {
+			t.Errorf("%v: got %q, want %q", tc.err, got, tc.want)
 		}
 	}
 }

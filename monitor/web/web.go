@@ -46,6 +46,8 @@ type Overview struct {
 	Held string `json:"held,omitempty"`
 	// NotTold says why no alerts are sent although somebody is to be told; empty: they are.
 	NotTold string `json:"not_told,omitempty"`
+	// NotReached are the receivers of alerts that take no messages, and why.
+	NotReached []string `json:"not_reached,omitempty"`
 	// Updates says what is wrong with the project's release list; empty: nothing.
 	Updates string `json:"updates,omitempty"`
 	// Release is what the list tells of this monitor's own program; nil: nothing.

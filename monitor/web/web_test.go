@@ -33,7 +33,7 @@ func sample() Overview {
 	return Overview{
 		Monitor: "m1", Origin: "m1/relaymon/lab", Network: evidence.Lab, Version: "v1.2.3",
 		LogKey: "m1+0+key", Now: evidence.TimeOf(at), First: h - 1, Sealed: 1,
-		Updates: "the list is <old>",
+		Updates: "the list is <old>", NotReached: []string{"alerts do not reach <ntfy>"},
 		Release: &Release{Installed: "v1.2.3", Newest: "v1.2.3", Published: evidence.TimeOf(at.AddDate(0, 0, -4)), Days: 4},
 		Relays: []Relay{{
 			Agent: "relayd/1.2.2", Release: &Release{Installed: "v1.2.2", Newest: "v1.2.3", Published: evidence.TimeOf(at.AddDate(0, 0, -4)), Days: 4},
@@ -346,7 +346,7 @@ func TestOverview(t *testing.T) {
 		"&lt;script&gt;", "2026-11-03 14:00 UTC down", "1 sealed hour.", "m1/relaymon/lab",
 		"<code>relayd/1.2.2</code>; the newest is v1.2.3, published 2026-10-30, 4 days ago",
 		"<strong>Unknown:</strong> The monitor cannot say", "<strong>Busy:</strong> The relay answered",
-		"relaymon v1.2.3, the newest, published 2026-10-30, 4 days ago", "the list is &lt;old&gt;",
+		"relaymon v1.2.3, the newest, published 2026-10-30, 4 days ago", "the list is &lt;old&gt;", "alerts do not reach &lt;ntfy&gt;",
 	} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page does not hold %q", want)

@@ -226,7 +226,7 @@ func ReadOrigin(path string, getenv func(string) string) (Origin, error) {
 		if err := config.Decode(path, data, &o.Config); err != nil {
 			faults = append(faults, err)
 		}
-		for key, line := range config.Lines(data) {
+		for key, line := range config.PlacesOf(data) {
 			o.sources[key] = Source{"file", fmt.Sprintf("%s:%d", path, line)}
 		}
 	}
@@ -236,19 +236,11 @@ func ReadOrigin(path string, getenv func(string) string) (Origin, error) {
 
 // located adds to the faults of Validate where the value comes from.
 func (o Origin) located(err error) error {
-	joined, ok := err.(interface{ Unwrap() []error })
-	if !ok {
-		return err
-	}
 	var out []error
-	for _, fault := range joined.Unwrap() {
-		if _, many := fault.(interface{ Unwrap() []error }); many {
-			out = append(out, o.located(fault))
-			continue
-		}
+	for _, fault := range config.Each(err) {
 		key, _, _ := strings.Cut(fault.Error(), ":")
-		key, _, _ = strings.Cut(key, "[")
-		if s, known := o.sources[key]; known {
+		list, _, _ := strings.Cut(key, "[")
+		if s := cmp.Or(o.sources[key], o.sources[list]); s != (Source{}) {
 			fault = fmt.Errorf("%w (%s)", fault, s)
 		}
 		out = append(out, fault)

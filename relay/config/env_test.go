@@ -147,7 +147,7 @@ func TestPrintedConfigMeansTheSame(t *testing.T) {
 }
 
 func TestFaultsNameTheirSource(t *testing.T) {
-	path := writeConfig(t, "abuse_contact: nobody\nlisten:\n  http: here\nalerts:\n  webhooks: [x, y]\n")
+	path := writeConfig(t, "abuse_contact: nobody\nlisten:\n  http: here\nalerts:\n  webhooks:\n  - x\n  - y\n")
 	_, err := ReadOrigin(path, environment("CR_DOMAIN", "https://relay.example.org/", "IPFS_TCP_PORT", "70000", "IPFS_WS_PORT", "ws", "DEBUG_LEVEL", "all"))
 	if err == nil {
 		t.Fatal("accepted")
@@ -159,8 +159,8 @@ func TestFaultsNameTheirSource(t *testing.T) {
 		"(environment CR_DOMAIN)",
 		"(file " + path + ":1)",
 		"(file " + path + ":3)",
-		"alerts.webhooks[0]: want an address such as https://alerts.example.org/hook (file " + path + ":5)",
-		"alerts.webhooks[1]: want an address such as https://alerts.example.org/hook (file " + path + ":5)",
+		"alerts.webhooks[0]: want an address such as https://alerts.example.org/hook (file " + path + ":6)",
+		"alerts.webhooks[1]: want an address such as https://alerts.example.org/hook (file " + path + ":7)",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)

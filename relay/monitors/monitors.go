@@ -149,7 +149,7 @@ func (m *Monitors) note(base string, claim *status.Claim, err error, now time.Ti
 		default:
 			k.Error = shown(err)
 			if k.Error != was {
-				m.log.Warn("a monitor says nothing of this relay", "monitor", k.Host(), "error", clean(err.Error(), maxWords))
+				m.log.Warn("a monitor says nothing of this relay", "monitor", k.Host(), "error", clean(download.Words(err, askTime), maxWords))
 			}
 		}
 	}
@@ -168,7 +168,7 @@ func shown(err error) string {
 	case errors.As(err, &of):
 		return "it cannot be reached (the log says more)"
 	}
-	return clean(err.Error(), maxWords)
+	return clean(download.Words(err, askTime), maxWords)
 }
 
 // Said is what is known from each monitor now.

@@ -1,6 +1,10 @@
 package status
 
-import "time"
+import (
+	"slices"
+	"strings"
+	"time"
+)
 
 // Outcome says whether a requirement of the bounty is met.
 type Outcome string
@@ -34,6 +38,20 @@ type Diagnosis struct {
 	Requirements []Requirement `json:"requirements"`
 	Software     Software      `json:"software"`
 	Status       *Status       `json:"status,omitempty"` // as the running relay has it
+}
+
+// Warnings are those of the running relay of which no requirement tells, such as receivers
+// of alerts that take no message.
+func (d Diagnosis) Warnings() (list []string) {
+	if d.Status == nil {
+		return nil
+	}
+	for _, w := range d.Status.Warnings {
+		if !slices.ContainsFunc(d.Requirements, func(r Requirement) bool { return strings.Contains(r.Found, w) }) {
+			list = append(list, w)
+		}
+	}
+	return list
 }
 
 // Software is which version runs here, and which one is the newest.

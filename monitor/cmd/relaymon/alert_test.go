@@ -42,25 +42,26 @@ func TestAlertTest(t *testing.T) {
 	bad := fmt.Sprintf("ntfy://%s/no-sesame?scheme=http", host)
 
 	code, stdout, stderr := test(0o600, fmt.Sprintf("alerts: {receivers: [%q], webhooks: [%q]}\n", good, srv.URL+"/sesame"))
-	if code != 0 || strings.Count(stdout, ": sent\n") != 2 || stderr != "" {
+	if code != 0 || strings.Count(stdout, ": sent\n") != 2 || !strings.Contains(stdout, " (alerts.webhooks[0]): sent") || stderr != "" {
 		t.Errorf("got %d, %q, %q; want that both took it", code, stdout, stderr)
 	}
 	code, stdout, stderr = test(0o644, fmt.Sprintf("alerts: {receivers: [%q, %q]}\n", good, bad), "--json")
 	var list []struct {
-		To   string `json:"to"`
-		Sent bool   `json:"sent"`
-		Err  string `json:"error"`
+		To    string `json:"to"`
+		Place string `json:"receiver"`
+		Sent  bool   `json:"sent"`
+		Err   string `json:"error"`
 	}
-	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != 1 || len(list) != 2 || !list[0].Sent || list[1].Sent || list[1].Err == "" || !strings.HasPrefix(list[1].To, "ntfy "+host) {
+	if err := json.Unmarshal([]byte(stdout), &list); err != nil || code != 1 || len(list) != 2 || !list[0].Sent || list[1].Sent || list[1].Err == "" || !strings.HasPrefix(list[1].To, "ntfy "+host) || list[1].Place != "alerts.receivers[1]" {
 		t.Errorf("got %d, %v, %s; want that one did not take it, and why", code, err, stdout)
 	}
 	if !strings.Contains(stderr, "others can read "+file) {
 		t.Errorf("got %q, want a remark on the file's mode", stderr)
 	}
-	if code, _, stderr = test(0o600, ""); code != 2 || !strings.Contains(stderr, "write into "+file) {
+	if code, _, stderr = test(0o600, ""); code != 2 || !strings.Contains(stderr, "write who is into "+file) {
 		t.Errorf("got %d, %q; want what to write where", code, stderr)
 	}
-	if code, _, stderr = test(0o600, "alerts: {receivers: [smtp://sesame]}\n"); code != 2 || !strings.Contains(stderr, "alerts.receivers[0]: the address is not as smtp wants it") {
+	if code, _, stderr = test(0o600, "alerts: {receivers: [smtp://sesame]}\n"); code != 2 || !strings.Contains(stderr, file+":5: alerts.receivers[0]: the address is not as smtp wants it") {
 		t.Errorf("got %d, %q; want the fault", code, stderr)
 	}
 }

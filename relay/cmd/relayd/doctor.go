@@ -64,6 +64,9 @@ func printDiagnosis(w io.Writer, d status.Diagnosis) error {
 			fmt.Fprintf(w, "         -> %s\n", r.Cure)
 		}
 	}
+	for _, said := range d.Warnings() {
+		fmt.Fprintf(w, "warning  %s\n", said)
+	}
 	if d.Status != nil {
 		for _, m := range d.Status.Monitors {
 			fmt.Fprintf(w, "monitor  %s\n         %s\n", m.Host(), m.Words())

@@ -82,6 +82,15 @@ type alertCmd struct {
 
 type alertTestCmd struct{ alertcmd.Test }
 
+// Help is what --help says besides.
+func (alertTestCmd) Help() string {
+	return `Sends one message to each receiver that relayd and relaymon of this machine know, now, also in the quiet hours, and says whether it took the message. Look then whether the message has arrived: a mail server may take one and drop it later.
+
+The receivers stand below "alerts" in ` + appliance.SettingsPath + `; "relay-appliance first-boot" writes them from there into the programs' configurations.
+
+Exit code 0: all took it; 1: one did not; 2: there is no receiver, or a configuration is at fault.`
+}
+
 func (c *alertTestCmd) Run(ctx context.Context, out *cli.IO) error {
 	m, err := machine()
 	if err != nil {
@@ -94,7 +103,7 @@ func (c *alertTestCmd) Run(ctx context.Context, out *cli.IO) error {
 	for _, r := range remarks {
 		fmt.Fprintf(out.Stderr, "relay-appliance: %v\n", r)
 	}
-	return c.Send(ctx, out, "relay-appliance", appliance.SettingsPath, all)
+	return c.Send(ctx, out, "relay-appliance", appliance.SettingsPath+", and run \"relay-appliance first-boot\"", all)
 }
 
 type fetchCmd struct{}
