@@ -5,27 +5,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// readmeLines are the commands below a heading of the README.
-func readmeLines(t *testing.T, heading string) []string {
-	t.Helper()
-	_, rest, ok := strings.Cut(read(t, top(t), "README.md"), "\n## "+heading+"\n")
-	_, rest, shell := strings.Cut(rest, "\n```sh\n")
-	block, _, closed := strings.Cut(rest, "\n```\n")
-	if !ok || !shell || !closed {
-		t.Fatalf("README.md shows no commands below %q", heading)
-	}
-	return strings.Split(block, "\n")
-}
+	"github.com/psf-relay/relay-appliance/internal/e2e/readme"
+)
 
 // The README's five lines make a relay of a machine. The packages are those that are built
 // for all tests, dpkg does what apt-get does with files, and systemd is played.
 func TestReadme(t *testing.T) {
-	lines := readmeLines(t, "Run a relay")
-	if len(lines) != 5 || !strings.HasPrefix(lines[0], "make deb ARCH=amd64 && scp dist/*.deb ") || lines[1] != "apt-get update && apt-get install --yes ./*.deb" {
-		t.Fatalf("got %q; want five lines, that build, install, set up and look", lines)
-	}
+	lines := readme.Relay(t, top(t))
 	m := newMachine(t)
 	var debs []string
 	for _, name := range names {
@@ -46,7 +33,7 @@ func TestReadme(t *testing.T) {
 	if out, err := shell(lines[3]); err == nil || !strings.Contains(out, `"relay.example.org" is the example: write your own`) {
 		t.Errorf("%s with the example's domain: got %v\n%s\nwant it refused", lines[3], err, out)
 	}
-	settings := strings.NewReplacer("relay.example.org", "relay.test", "you@example.org", "me@relay.test").Replace(lines[2])
+	settings := readme.Own(lines[2], "relay.test")
 	for _, line := range []string{settings, lines[3]} {
 		if out, err := shell(line); err != nil {
 			t.Fatalf("%s: %v\n%s", line, err, out)

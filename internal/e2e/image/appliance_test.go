@@ -230,18 +230,19 @@ func labFiles(role, caPEM string) map[string]string {
 	}
 }
 
-func labSettings(role string) string {
-	text := fmt.Sprintf("role: %s\n", role)
-	if role != "monitor" {
-		text += fmt.Sprintf(`domain: %s
-email: operator@%[1]s
-acme:
+// ownCA are the settings of somebody with a CA and a network of its own.
+var ownCA = fmt.Sprintf(`acme:
   directory: https://%s:%d/dir
   ca_file: /etc/relay-appliance/ca.pem
 relayd:
   network: {allow_private: true}
   psf: {bootstrap: [], bootstrap_list: ""}
-`, domain, qemu.ServiceHost, acmePort)
+`, qemu.ServiceHost, acmePort)
+
+func labSettings(role string) string {
+	text := fmt.Sprintf("role: %s\n", role)
+	if role != "monitor" {
+		text += fmt.Sprintf("domain: %s\nemail: operator@%[1]s\n", domain) + ownCA
 	}
 	if role != "relay" {
 		text += `monitor:

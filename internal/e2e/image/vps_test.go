@@ -24,10 +24,7 @@ func TestFreshVPS(t *testing.T) {
 
 func checkFreshVPS(t *testing.T, suite string) {
 	version := packages(t, "amd64")
-	out := folder(t, "plain-"+suite)
-	script(t, []string{"ARCH=amd64"}, ".ci/image", "plain", out, "-var", "suite="+suite)
-	plain := disk{only(t, out, "debian-plain_amd64.qcow2"), "qcow2"}
-
+	plain := buildPlain(t, suite)
 	ctx, cancel := context.WithTimeout(t.Context(), 6*bootTime)
 	defer cancel()
 	a := makeMachine(ctx, t, settings{image: plain})
@@ -38,6 +35,18 @@ func checkFreshVPS(t *testing.T, suite string) {
 	a.start(ctx, t, both...)
 	a.check(ctx, t)
 	t.Run("reboot", func(t *testing.T) { a.checkReboot(ctx, t, both...) })
+}
+
+// buildPlain builds Debian alone, of that release, once.
+func buildPlain(t *testing.T, suite string) disk {
+	t.Helper()
+	name := "plain-" + suite
+	if images[name] == "" {
+		out := folder(t, name)
+		script(t, []string{"ARCH=amd64"}, ".ci/image", "plain", out, "-var", "suite="+suite)
+		images[name] = only(t, out, "debian-plain_amd64.qcow2")
+	}
+	return disk{images[name], "qcow2"}
 }
 
 // servePackages gives the guest the packages of that version, and returns the file
