@@ -56,7 +56,15 @@ func TestHundredPeersComeBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{ids[0], ids[crowd/2], ids[crowd-1]} {
-		rtt, err := browser.Evaluate[float64](tab, fmt.Sprintf("page.ping('%s/p2p-circuit/p2p/%s', %d)", address, id, patience.Milliseconds()))
+		// On a busy machine a peer of a hundred may answer too late, and come back once more.
+		var rtt float64
+		for end := time.Now().Add(patience); ; time.Sleep(time.Second) {
+			rtt, err = browser.Evaluate[float64](tab, fmt.Sprintf("page.ping('%s/p2p-circuit/p2p/%s', %d)", address, id, patience.Milliseconds()))
+			if err == nil || time.Now().After(end) {
+				break
+			}
+			t.Logf("not yet: %v", err)
+		}
 		if err != nil {
 			t.Errorf("peer %s is not reached through the relay: %v", id, err)
 		} else if rtt < 0 {
