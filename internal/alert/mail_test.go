@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,13 +21,13 @@ import (
 )
 
 // eximConfig has nothing of the machine's own: no names are looked up, nothing leaves it,
-// and all lies in one folder.
+// and all lies in one folder. As with Debian's settings it offers STARTTLS, with a certificate
+// that it signs itself.
 const eximConfig = `primary_hostname = mail.test
 exim_user = Debian-exim
 exim_group = Debian-exim
 spool_directory = DIR/spool
 log_file_path = DIR/log/%slog
-tls_advertise_hosts =
 host_lookup =
 rfc1413_query_timeout = 0s
 keep_environment =
@@ -57,8 +58,9 @@ plain:
 `
 
 // exim is a real mail server, started for each connection as inetd does, so that there is
-// no daemon to wait for. A mail is in its file when the connection is over.
-func exim(t *testing.T) (addr, dir string) {
+// no daemon to wait for. A mail is in its file when over returns: the last of its connections
+// has ended.
+func exim(t *testing.T) (addr, dir string, over func()) {
 	t.Helper()
 	need.Root(t)
 	need.Tools(t, "exim4")
@@ -90,6 +92,7 @@ func exim(t *testing.T) (addr, dir string) {
 		t.Fatal(err)
 	}
 	served := make(chan struct{})
+	var busy sync.Mutex // while a connection is served
 	go func() {
 		defer close(served)
 		for {
@@ -105,14 +108,17 @@ func exim(t *testing.T) (addr, dir string) {
 			}
 			cmd := exec.CommandContext(t.Context(), "exim4", "-C", filepath.Join(dir, "conf"), "-bs", "-odi")
 			cmd.Stdin, cmd.Stdout = f, f
-			if err := cmd.Run(); err != nil && t.Context().Err() == nil {
+			busy.Lock()
+			err = cmd.Run()
+			busy.Unlock()
+			if err != nil && t.Context().Err() == nil {
 				t.Logf("exim4: %v", err) // it ends with 1 where somebody was refused
 			}
 			f.Close()
 		}
 	}()
 	t.Cleanup(func() { l.Close(); <-served })
-	return l.Addr().String(), dir
+	return l.Addr().String(), dir, func() { busy.Lock(); defer busy.Unlock() }
 }
 
 // mails are those to somebody.
@@ -138,7 +144,7 @@ func mails(t *testing.T, dir, to string) (list []*mail.Message) {
 
 // A real mail server delivers what is told: alerts, and the digest.
 func TestMail(t *testing.T) {
-	addr, dir := exim(t)
+	addr, dir, over := exim(t)
 	u := fmt.Sprintf("smtp://relay%%40example.org:sesame%%20open@%s/?from=relay@example.org&fromname=Relay&to=you@example.org,other@example.org", addr)
 	c := Config{Receivers: []URL{URL(u)}, Digest: "08:00", TimeZone: "UTC", Subject: "relay.example.org"}
 	if err := c.Validate(); err != nil {
@@ -171,6 +177,7 @@ func TestMail(t *testing.T) {
 	k.Digest(func(time.Time) []string { return []string{"The month is on its way."} })
 	k.writeDigest()
 	deliver()
+	over()
 	for _, box := range []string{"you@example.org", "other@example.org"} {
 		var subjects, texts []string
 		for _, m := range mails(t, dir, box) {
@@ -198,7 +205,7 @@ func TestMail(t *testing.T) {
 
 // What the server says reaches the operator, and the password does not.
 func TestMailIsRefused(t *testing.T) {
-	addr, _ := exim(t)
+	addr, _, _ := exim(t)
 	wrong := newPerson(URL("smtp://relay%40example.org:sesame%20shut@"+addr+"/?from=relay@example.org&to=you@example.org"), words{"relayd", "r", time.UTC})
 	if err := wrong.Send(t.Context(), alerts("x")); err == nil || !strings.Contains(err.Error(), "535") || strings.Contains(err.Error(), "sesame") {
 		t.Errorf("got %v, want the server's refusal without the password", err)

@@ -309,8 +309,12 @@ func TestMailNeedsTLS(t *testing.T) {
 			t.Errorf("%s: %v", string(u), err)
 			continue
 		}
-		if got := s.(*smtp.Service).Config.RequireStartTLS; got != want {
+		c := s.(*smtp.Service).Config
+		if got := c.RequireStartTLS; got != want {
 			t.Errorf("%s: got TLS required %v, want %v", string(u), got, want)
+		}
+		if near := !strings.Contains(string(u), "mail.example.org"); c.SkipTLSVerify != near {
+			t.Errorf("%s: got a certificate taken unseen %v, want %v", string(u), c.SkipTLSVerify, near)
 		}
 	}
 	if err := CheckReceiver("smtp://u:sesame@mail.example.org:587/?from=a@b.c&to=d@e.f&auth=OAuth2&usestarttls=no"); err == nil || !strings.Contains(err.Error(), "OAuth2") {
