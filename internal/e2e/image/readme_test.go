@@ -125,7 +125,7 @@ func (p *person) mailed(began time.Time) {
 	p.note(p.t, "a test message in the mailbox: %d commands, %s", p.typed, time.Since(began).Round(time.Second))
 
 	p.run("for i in 1 2 3 4 5; do systemctl restart relayd; done")
-	p.awaitMail("RestartsOften")
+	p.awaitMail("relayd was started 5 times within an hour")
 	p.note(p.t, "five starts in an hour, in the mailbox %s after the first line", time.Since(began).Round(time.Second))
 }
 
