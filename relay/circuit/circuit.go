@@ -87,6 +87,8 @@ type circuit struct {
 	stop  network.Stream // to dest; nil until it is open
 	timer *time.Timer    // of the limit, or of the newcomer
 	ways  int            // directions that still carry
+
+	resetting sync.Once
 }
 
 // direction is one of a circuit's two.
@@ -381,15 +383,18 @@ func (c *circuit) cut(reason string) {
 	c.reset(network.StreamResourceLimitExceeded)
 }
 
-// reset ends both streams; what carries them gives the rest back.
+// reset ends both streams; what carries them gives the rest back. The first code counts: the
+// other direction fails by this very reset, and knows none. It waits until both are told.
 func (c *circuit) reset(code network.StreamErrorCode) {
-	c.mu.Lock()
-	hop, stop := c.hop, c.stop
-	c.mu.Unlock()
-	_ = hop.ResetWithError(code) // fails only on a stream that is gone
-	if stop != nil {
-		_ = stop.ResetWithError(code)
-	}
+	c.resetting.Do(func() {
+		c.mu.Lock()
+		hop, stop := c.hop, c.stop
+		c.mu.Unlock()
+		_ = hop.ResetWithError(code) // fails only on a stream that is gone
+		if stop != nil {
+			_ = stop.ResetWithError(code)
+		}
+	})
 }
 
 // end gives back what the circuit held.

@@ -504,3 +504,38 @@ func (s *saidStream) Write(p []byte) (int, error) {
 	}
 	return s.out.Write(p)
 }
+
+// resetStream is a stream that notes how it was reset, and does something when it is.
+type resetStream struct {
+	network.Stream
+	codes  []network.StreamErrorCode
+	during func()
+}
+
+func (s *resetStream) ResetWithError(code network.StreamErrorCode) error {
+	s.codes = append(s.codes, code)
+	if len(s.codes) == 1 {
+		s.during()
+	}
+	return nil
+}
+
+// A reset of one end ends the reads of the other direction, too, which knows no code: that of
+// the one that was there first reaches both ends.
+func TestFirstResetCounts(t *testing.T) {
+	c := &circuit{}
+	second := make(chan struct{})
+	hop := &resetStream{during: func() {
+		go func() {
+			c.reset(network.StreamNoError)
+			close(second)
+		}()
+	}}
+	stop := &resetStream{during: func() {}}
+	c.hop, c.stop = hop, stop
+	c.reset(78)
+	<-second
+	if want := []network.StreamErrorCode{78}; !slices.Equal(hop.codes, want) || !slices.Equal(stop.codes, want) {
+		t.Errorf("the ends were reset with %v and %v, want 78 once", hop.codes, stop.codes)
+	}
+}
