@@ -30,7 +30,7 @@ const askedEvery = 5 * time.Minute
 // local is what is served besides on an address that only this machine reaches.
 func (m *Monitor) local(public http.Handler) http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), alert.Metrics("relaymon", func() *alert.Keeper { return m.alerts }))
+	registry.MustRegister(numbers{m}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), alert.Metrics("relaymon", func() (*alert.Keeper, string) { return m.alerts, m.notTold }))
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: 2, Timeout: 25 * time.Second}))
 	mux.Handle("GET /probe", &asked{m: m, last: map[string]*evidence.Attempt{}, next: map[string]time.Duration{}})

@@ -28,6 +28,8 @@ const (
 	silentMonitors = 6 * time.Hour
 )
 
+const updateTakenBack = "UpdateTakenBack"
+
 const (
 	critical = "critical"
 	warning  = "warning"
@@ -198,12 +200,19 @@ func (a *alerter) warnings() []string {
 // those that were held before: so a restart ends none.
 func alertsOf(s status.Status, unmet map[string]time.Time, held []alert.Alert, now time.Time) []alert.Alert {
 	list := requirementAlerts(s, unmet, held, now)
-	if s.Traffic.Budget > 0 && s.Traffic.Percent() >= status.NearlySpent {
-		list = append(list, newAlert(s, "BudgetNearlySpent", warning, nil, "relay %s has carried %d %% of its transfer budget of the month (limits.month). When it is spent, reservations and circuits are refused: raise it if the provider allows more.", s.Name, s.Traffic.Percent()))
+	spent := newAlert(s, "BudgetNearlySpent", warning, nil, "relay %s has carried %d %% of its transfer budget of the month (limits.month). When it is spent, reservations and circuits are refused: raise it if the provider allows more.", s.Name, s.Traffic.Percent())
+	switch known, was := find(held, spent); {
+	case s.Traffic.Budget > 0 && s.Traffic.Percent() >= status.NearlySpent:
+		list = append(list, spent)
+	case s.Traffic.Budget > 0 && !s.Traffic.Lost.IsZero() && was: // what was carried before is not counted
+		list = append(list, known)
 	}
-	if s.Maintenance != nil {
+	switch {
+	case s.MaintenanceUnknown:
+		list = append(list, named(held, updateTakenBack)...)
+	case s.Maintenance != nil:
 		for _, h := range s.Maintenance.Held {
-			list = append(list, newAlert(s, "UpdateTakenBack", warning, map[string]string{"package": h.Package, "version": h.Version},
+			list = append(list, newAlert(s, updateTakenBack, warning, map[string]string{"package": h.Package, "version": h.Version},
 				"the update to %s %s on the machine of relay %s was taken back at %s: %s. relay-appliance updates says more.", h.Package, h.Version, s.Name, h.Since.UTC().Format("2006-01-02 15:04 MST"), h.Why))
 		}
 	}
@@ -215,6 +224,11 @@ func newAlert(s status.Status, name, severity string, labels map[string]string, 
 	all := map[string]string{"relay": s.PeerID, "severity": severity}
 	maps.Copy(all, labels)
 	return alert.Alert{Name: name, Labels: all, Summary: fmt.Sprintf(format, args...)}
+}
+
+// named are the alerts of a name among those that are held.
+func named(held []alert.Alert, name string) []alert.Alert {
+	return slices.DeleteFunc(slices.Clone(held), func(a alert.Alert) bool { return a.Name != name })
 }
 
 // find finds an alert among those that are held.

@@ -124,6 +124,29 @@ func TestAlertsArePatient(t *testing.T) {
 	step(time.Minute, status.Unknown, "")
 }
 
+// What cannot be read, or is not known, ends nothing either.
+func TestUnknownEndsNoAlert(t *testing.T) {
+	now := time.Now()
+	whole := unmetStatus(now, status.Met)
+	whole.Traffic = status.Traffic{Bytes: 800, Budget: 1000}
+	whole.Maintenance = &maintenance.Notice{Held: []maintenance.Held{{Package: "relayd", Version: "1.3.0", Since: now, Why: "it did not relay"}}}
+	held := alertsOf(whole, nil, nil, now)
+	unknown := unmetStatus(now, status.Met)
+	unknown.Traffic = status.Traffic{Bytes: 1, Budget: 1000, Lost: now}
+	unknown.MaintenanceUnknown = true
+	if got, want := names(alertsOf(unknown, nil, held, now)), "BudgetNearlySpent, UpdateTakenBack"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := names(alertsOf(unknown, nil, nil, now)); got != "" {
+		t.Errorf("got %q begun by what is not known", got)
+	}
+	known := unknown
+	known.Traffic.Lost, known.MaintenanceUnknown = time.Time{}, false
+	if got := names(alertsOf(known, nil, held, now)); got != "" {
+		t.Errorf("got %q, want all to be over", got)
+	}
+}
+
 // A restart neither ends what holds nor tells it anew, and what has been mended meanwhile
 // is over as soon as that was seen.
 func TestAlertsOutliveARestart(t *testing.T) {
@@ -336,8 +359,13 @@ func TestOperatorIsTold(t *testing.T) {
 		t.Error("the receiver of before the reload was told, too")
 	}
 	relaytest.Eventually(t, "the monitor's claim is shown", func() bool {
-		return strings.Contains(visit(t, r.Relay, "/").Body.String(), "m2, "+strings.TrimPrefix(monitor.URL, "http://")+"<p>440 of 600 hours up in 2026-11, 704 are still possible;")
+		return strings.Contains(visit(t, r.Relay, "/").Body.String(), "m2, on this machine<p>440 of 600 hours up in 2026-11, 704 are still possible;")
 	})
+	w := httptest.NewRecorder()
+	r.web(r.Status).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/status.json", nil))
+	if !strings.Contains(w.Body.String(), next.Monitors[0]) {
+		t.Errorf("got %s, want the operator to see the monitor's address", w.Body)
+	}
 	info, err := os.Stat(filepath.Join(c.DataDir, alertsFile))
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("got %v, %v, want a file for the relay's user alone", info, err)

@@ -71,7 +71,7 @@ func (r *Relay) newHost(c config.Capacity, metrics prometheus.Registerer) (host.
 		case r.certs != nil:
 			opts = append(opts, libp2p.Transport(t.New,
 				websocket.WithTLSConfig(r.certs.TLSConfig()),
-				websocket.WithHTTPHandler(r.web()),
+				websocket.WithHTTPHandler(r.web(r.publicStatus)),
 				websocket.WithHTTPServerConfig(func(s *http.Server) {
 					s.ReadTimeout, s.WriteTimeout = 30*time.Second, 30*time.Second // not a WebSocket's
 					listen.Bound(s)

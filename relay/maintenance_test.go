@@ -47,4 +47,7 @@ func TestStatusTellsOfMaintenance(t *testing.T) {
 	if body := visit(t, r, "/").Body.String(); !strings.Contains(body, "maintenance notice "+file) {
 		t.Error("a bad notice is passed over in silence")
 	}
+	if s := r.Status(); !s.MaintenanceUnknown {
+		t.Error("a bad notice counts as none")
+	}
 }

@@ -23,7 +23,7 @@ import (
 func (r *Relay) newRegistry() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), (*numbers)(r),
-		alert.Metrics("relayd", func() *alert.Keeper { k, _ := r.alerts.state(); return k }))
+		alert.Metrics("relayd", r.alerts.state))
 	return reg
 }
 
@@ -160,7 +160,7 @@ func unixSeconds(t time.Time) float64 {
 func (r *Relay) serveMetrics(ctx context.Context, l net.Listener, reg *prometheus.Registry) {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{MaxRequestsInFlight: 4}))
-	web := r.web()
+	web := r.web(r.Status)
 	mux.Handle("GET /status.json", web)
 	mux.Handle("GET /healthz", web)
 	s := listen.Server(mux, r.log)

@@ -104,7 +104,7 @@ func (r *Relay) Status() status.Status {
 	s.Warnings = append(s.Warnings, r.alerts.warnings()...)
 	switch n, err := maintenance.Read(cfg.Maintenance, time.Now()); {
 	case err != nil:
-		s.Warnings = append(s.Warnings, err.Error())
+		s.Warnings, s.MaintenanceUnknown = append(s.Warnings, err.Error()), true
 	case !n.Empty():
 		s.Maintenance = &n
 	}
@@ -169,18 +169,21 @@ func newPace() *rate.Limiter {
 	}
 }
 
-// web serves those who come to the WSS port without a WebSocket.
-func (r *Relay) web() http.Handler {
+// publicStatus is what everybody may see.
+func (r *Relay) publicStatus() status.Status { return r.Status().Public() }
+
+// web serves those who come to the WSS port without a WebSocket, and says what state does.
+func (r *Relay) web(state func() status.Status) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		if err := statusPage.Execute(w, visited{r.Status(), r.trend.Periods()}); err != nil {
+		if err := statusPage.Execute(w, visited{state(), r.trend.Periods()}); err != nil {
 			r.log.Debug("status page not delivered", "error", err)
 		}
 	})
-	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() []string { return r.Status().Addrs })))
+	mux.Handle("GET /check/", http.StripPrefix("/check", checkpage.Handler(func() []string { return state().Addrs })))
 	mux.HandleFunc("GET /status.json", func(w http.ResponseWriter, req *http.Request) {
-		data, err := json.MarshalIndent(r.Status(), "", "  ")
+		data, err := json.MarshalIndent(state(), "", "  ")
 		if err != nil {
 			r.log.Error("the status has no form that others can read", "error", err)
 			http.Error(w, "the status cannot be shown", http.StatusInternalServerError)
@@ -191,7 +194,7 @@ func (r *Relay) web() http.Handler {
 	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, req *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		switch s := r.Status(); {
+		switch s := state(); {
 		case s.PSF != nil && s.PSF.Lost:
 			http.Error(w, "all PSF neighbours were lost, though peers are connected", http.StatusServiceUnavailable)
 			return

@@ -28,7 +28,7 @@ import (
 func visit(t testing.TB, r *Relay, path string) *httptest.ResponseRecorder {
 	t.Helper()
 	w := httptest.NewRecorder()
-	r.web().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	r.web(r.publicStatus).ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
 	return w
 }
 
@@ -256,7 +256,7 @@ func TestStatusNamesNoPeer(t *testing.T) {
 // One address that asks without end is told so; others are answered.
 func TestStatusPageIsForAll(t *testing.T) {
 	r := newRelay(t, func(*config.Config) {})
-	synctest.Test(t, func(t *testing.T) { isForAll(t, r.web()) }) // time stands still
+	synctest.Test(t, func(t *testing.T) { isForAll(t, r.web(r.Status)) }) // time stands still
 }
 
 func isForAll(t *testing.T, page http.Handler) {

@@ -4,18 +4,19 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // collector shows a keeper under /metrics.
 type collector struct {
-	keeper                                       func() *Keeper
-	holding, waiting, outside, failures, success *prometheus.Desc
+	keeper                                            func() (k *Keeper, fault string)
+	off, holding, waiting, outside, failures, success *prometheus.Desc
 }
 
-// Metrics is what /metrics shows of the keeper that there is at the time; nil: nobody is to
-// be told, and nothing is shown. The names begin with the program's.
-func Metrics(program string, keeper func() *Keeper) prometheus.Collector {
+// Metrics is what /metrics shows of the keeper that there is at the time. Without one nobody
+// is to be told, or the fault says why nobody can be. The names begin with the program's.
+func Metrics(program string, keeper func() (k *Keeper, fault string)) prometheus.Collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc(program+"_alerts_"+name, help, labels, nil)
 	}
 	return &collector{
 		keeper:   keeper,
+		off:      desc("off", "1 if there are receivers and none can be told of any alert: the log says why; else 0."),
 		holding:  desc("holding", "Alerts that hold."),
 		waiting:  desc("waiting", "Alerts, and their ends, that some receiver was not told of yet. What waits for the end of the quiet hours or for the digest is not counted."),
 		outside:  desc("without_room", "Alerts that hold and are told to nobody, because there are too many."),
@@ -26,7 +27,7 @@ func Metrics(program string, keeper func() *Keeper) prometheus.Collector {
 
 // Describe implements prometheus.Collector.
 func (c *collector) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.holding, c.waiting, c.outside, c.failures, c.success} {
+	for _, d := range []*prometheus.Desc{c.off, c.holding, c.waiting, c.outside, c.failures, c.success} {
 		out <- d
 	}
 }
@@ -36,7 +37,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
-	k := c.keeper()
+	k, fault := c.keeper()
+	off := 0.0
+	if fault != "" {
+		off = 1
+	}
+	gauge(c.off, off)
 	if k == nil {
 		return
 	}

@@ -12,11 +12,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// shown are the numbers of a keeper, such as "relayd_alerts_holding 1".
-func shown(t *testing.T, k *Keeper) string {
+// shown are the numbers of a keeper, or of none for a fault, such as "relayd_alerts_holding 1".
+func shown(t *testing.T, k *Keeper, fault string) string {
 	t.Helper()
 	r := prometheus.NewPedanticRegistry()
-	r.MustRegister(Metrics("relayd", func() *Keeper { return k }))
+	r.MustRegister(Metrics("relayd", func() (*Keeper, string) { return k, fault }))
 	families, err := r.Gather()
 	if err != nil {
 		t.Fatal(err)
@@ -36,8 +36,11 @@ func shown(t *testing.T, k *Keeper) string {
 
 // A receiver that fails shows in the metrics, until it takes a message.
 func TestMetrics(t *testing.T) {
-	if got := shown(t, nil); got != "" {
-		t.Errorf("got %s, want nothing where nobody is to be told", got)
+	if got := shown(t, nil, ""); got != "relayd_alerts_off 0\n" {
+		t.Errorf("got %s, want nothing else where nobody is to be told", got)
+	}
+	if got := shown(t, nil, "the state cannot be read"); got != "relayd_alerts_off 1\n" {
+		t.Errorf("got %s, want that alerts are off", got)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		gone, well := &inbox{name: "gone", fault: errors.New("503")}, &inbox{name: "well"}
@@ -49,18 +52,19 @@ func TestMetrics(t *testing.T) {
 		want := fmt.Sprintf(`relayd_alerts_holding 1
 relayd_alerts_last_sent_timestamp_seconds{to=gone} 0
 relayd_alerts_last_sent_timestamp_seconds{to=well} 946684800
+relayd_alerts_off 0
 relayd_alerts_send_failures{to=gone} %d
 relayd_alerts_send_failures{to=well} 0
 relayd_alerts_waiting 1
 relayd_alerts_without_room 0
 `, n)
-		if got := shown(t, k); got != want || n < 2 {
+		if got := shown(t, k, ""); got != want || n < 2 {
 			t.Errorf("got\n%s\nwant\n%s", got, want)
 		}
 		gone.recover()
 		time.Sleep(20 * time.Minute)
 		synctest.Wait()
-		if got := shown(t, k); !strings.Contains(got, "send_failures{to=gone} 0\n") || !strings.Contains(got, "alerts_waiting 0\n") {
+		if got := shown(t, k, ""); !strings.Contains(got, "send_failures{to=gone} 0\n") || !strings.Contains(got, "alerts_waiting 0\n") {
 			t.Errorf("got\n%s\nwant that all is sent", got)
 		}
 	})

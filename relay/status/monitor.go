@@ -2,14 +2,20 @@ package status
 
 import (
 	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/psf-relay/relay-appliance/internal/publicip"
 )
 
 // Monitor is what the status page of one monitor says of this relay. A monitor is a
 // stranger to the relay: what it says is its claim, shown and passed on as such.
 type Monitor struct {
-	URL      string    `json:"url"`               // its status page, as the operator configured it
+	URL      string    `json:"url,omitempty"`     // its status page, as the operator configured it; empty: not for others to see
+	Place    string    `json:"place,omitempty"`   // where it is then
 	Page     string    `json:"page,omitempty"`    // what it shows of this relay; empty: not for others to see
 	Asked    time.Time `json:"asked,omitzero"`    // last; zero: not yet
 	Answered time.Time `json:"answered,omitzero"` // last, also if it does not know the relay
@@ -57,8 +63,35 @@ type MonitorWarning struct {
 	Words    string `json:"words"`
 }
 
+// privateHost says where the host of an address is that the internet does not lead to; empty:
+// elsewhere.
+func privateHost(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
+	ip, err := netip.ParseAddr(host)
+	switch ip = ip.Unmap().WithZone(""); {
+	case err == nil && ip.IsLoopback(), host == "localhost", strings.HasSuffix(host, ".localhost"):
+		return "on this machine"
+	case ip.Is4() && !publicip.Is4(ip), ip.IsPrivate(), ip.IsLinkLocalUnicast():
+		return "in a private network"
+	case err != nil && (!strings.Contains(host, ".") || slices.ContainsFunc(privateNames, func(end string) bool { return strings.HasSuffix(host, end) })):
+		return "in a private network"
+	}
+	return ""
+}
+
+// privateNames are the ends of names that lead nowhere outside: RFC 6762, RFC 8375, what ICANN
+// reserved for private use, and what routers give.
+var privateNames = []string{".local", ".home.arpa", ".internal", ".lan"}
+
 // Host is where the monitor's page is, for people.
 func (m Monitor) Host() string {
+	if m.Place != "" {
+		return m.Place
+	}
 	_, rest, _ := strings.Cut(m.URL, "://")
 	host, _, _ := strings.Cut(rest, "/")
 	return host

@@ -5,6 +5,7 @@ package status
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/maintenance"
@@ -30,6 +31,8 @@ type Status struct {
 	Warnings     []string     `json:"warnings,omitempty"`
 	// What the machine's keeper has to say: a planned restart, an update taken back.
 	Maintenance *maintenance.Notice `json:"maintenance,omitempty"`
+	// MaintenanceUnknown says that it cannot be read; a warning says why.
+	MaintenanceUnknown bool `json:"-"`
 	// What the relay found out about itself.
 	VersionSince time.Time     `json:"version_since,omitzero"`
 	Capacity     Capacity      `json:"capacity"`
@@ -40,6 +43,18 @@ type Status struct {
 	Requirements []Requirement `json:"requirements,omitempty"`
 	// What the monitors say of it that the operator named.
 	Monitors []Monitor `json:"monitors,omitempty"`
+}
+
+// Public is what everybody may see: the monitors of this machine and of its private network
+// have no address in it, since only their operator is to know what there is.
+func (s Status) Public() Status {
+	s.Monitors = slices.Clone(s.Monitors)
+	for i := range s.Monitors {
+		if m := &s.Monitors[i]; privateHost(m.URL) != "" {
+			m.Place, m.URL, m.Page = privateHost(m.URL), "", ""
+		}
+	}
+	return s
 }
 
 // Serving is the light on top of the status page: a relay that offers reservations

@@ -70,6 +70,12 @@ func printDiagnosis(w io.Writer, d status.Diagnosis) error {
 	if d.Status != nil {
 		for _, m := range d.Status.Monitors {
 			fmt.Fprintf(w, "monitor  %s\n         %s\n", m.Host(), m.Words())
+			if m.Claim == nil {
+				continue
+			}
+			for _, warns := range m.Warnings {
+				fmt.Fprintf(w, "         %s: the relay %s\n", warns.Severity, warns.Words)
+			}
 		}
 	}
 	_, err := fmt.Fprintf(w, "\n%d met, %d not met, %d unknown\n", d.Met, d.NotMet, d.Unknown)
