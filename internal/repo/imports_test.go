@@ -68,7 +68,7 @@ var mayImport = map[string][]string{
 	"relay/config":    {"internal/alert", "internal/config"},
 	"relay/refusal":   {},
 	"relay/trend":     {"relay/config", "internal/bounded", "internal/durable"},
-	"relay/status":    {"internal/maintenance"}, // data only: programs link it that know nothing of libp2p
+	"relay/status":    {"internal/maintenance", "internal/publicip"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
 	// It writes user-data for an appliance, checked as that will check it.
 	"relay/cmd/relayd": {"internal/alert", "internal/alert/alertcmd", "relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/cli", "internal/buildinfo", "internal/appliance"},
