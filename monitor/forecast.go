@@ -109,9 +109,9 @@ func (m *Monitor) warnOfTerms(r *web.Relay, now time.Time, warn warner) {
 	if look, open := m.browsing.unrepeated(r.PeerID); open {
 		until := look.at.Add(m.basis().rulesOf(r.Count.Month).BrowserRepeat)
 		if now.Before(until) {
-			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", evidence.TimeOf(look.at), look.class, evidence.TimeOf(until))
+			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", look.at, look.class, evidence.TimeOf(until))
 		} else {
-			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", evidence.TimeOf(look.at), look.class)
+			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", look.at, look.class)
 		}
 	}
 }

@@ -177,7 +177,7 @@ func (m *Monitor) prepare() (err error) {
 	if m.browsing, err = newBrowsing(m.cfg, m.log); err != nil || m.browsing == nil {
 		return err
 	}
-	return m.browsing.restore(m.store.Records, now.Wall)
+	return m.browsing.restore(m.basis(), m.store.Records, now.Wall)
 }
 
 // newPlanner is one that has begun nothing.
