@@ -33,7 +33,8 @@ type browsing struct {
 	look looker
 	mu   sync.Mutex
 	next map[string]time.Time // by relay; absent: at once
-	// failed holds, by relay, the first look that counts as not good and that no good one followed.
+	// failed holds, by relay, the first look that counts as not good and that no good one
+	// followed; the zero look: the last one was good; absent: nothing is known.
 	failed map[string]failedLook
 	busy   bool // a browser runs; it takes more memory than all the rest
 }
@@ -110,9 +111,9 @@ func (b *browsing) note(by *basis, h evidence.Hour, a *evidence.Attempt) {
 		b.next[a.PeerID] = a.Started.Add(wait)
 		if relay != nil {
 			at, counts := by.rulesOf(h.Month()).BrowserCounts(by.roster, relay, h, a, r)
-			if _, open := b.failed[a.PeerID]; counts && r.Outcome == evidence.OK {
-				delete(b.failed, a.PeerID)
-			} else if counts && !open {
+			if counts && r.Outcome == evidence.OK {
+				b.failed[a.PeerID] = failedLook{}
+			} else if counts && b.failed[a.PeerID] == (failedLook{}) {
 				b.failed[a.PeerID] = failedLook{at, r.Class}
 			}
 		}
@@ -127,8 +128,19 @@ func (b *browsing) unrepeated(relay string) (failedLook, bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	look, open := b.failed[relay]
-	return look, open
+	look := b.failed[relay]
+	return look, look != failedLook{}
+}
+
+// knows says whether a look at the relay is known that counts.
+func (b *browsing) knows(relay string) bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, known := b.failed[relay]
+	return known
 }
 
 // begin says whether the relay is to be looked at now; then end must follow.

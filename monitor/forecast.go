@@ -54,6 +54,67 @@ func (m *Monitor) warnings(r *web.Relay, now time.Time) []web.Warning {
 	return list
 }
 
+// unsure names the warnings of which it cannot be told now whether they hold, as when
+// nothing was seen since a restart.
+func (m *Monitor) unsure(r *web.Relay, now time.Time) (names []string) {
+	list, _ := m.updates.Newest()
+	noVersion := list == nil || r.Agent == ""
+	for name, unknown := range map[string]bool{
+		alert.RelayDown:             r.DownUnknown,
+		alert.SlackPace:             r.Forecast.PaceUnknown && !r.Count.Late() && !r.Count.Lost() && r.Count.Needed > 0,
+		alert.UpdateDue:             noVersion && r.Count.Month.End().Start().Sub(now) <= updateDue,
+		alert.RelayOutdated:         noVersion,
+		alert.CertificateNearExpiry: r.Certificate == nil || r.Last == nil || r.Last.Facts.Certificate == nil,
+		alert.DomainLeadsElsewhere:  r.Last == nil || len(r.Last.Facts.ResolvedIPv4) == 0,
+		alert.BrowserCheckFailed:    m.cfg.Browser != "none" && !m.browsing.knows(r.PeerID),
+	} {
+		if unknown {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// goOn adds to the warnings of a relay those that it had before and of which nothing new
+// is known: what is unknown ends none.
+func (m *Monitor) goOn(r *web.Relay, list []web.Warning, unsure []string) []web.Warning {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range m.warned[r.PeerID] {
+		same := func(o web.Warning) bool { return o.Name == w.Name }
+		if slices.Contains(unsure, w.Name) && !slices.ContainsFunc(list, same) {
+			list = append(list, w)
+		}
+	}
+	if m.warned == nil {
+		m.warned = map[string][]web.Warning{}
+	}
+	m.warned[r.PeerID] = list
+	return list
+}
+
+// recallWarned takes over the warnings that were told before the program started. Of many
+// that were told as one each relay may have been one: those that are well drop out when
+// they are first looked at.
+func (m *Monitor) recallWarned() {
+	m.warned = map[string][]web.Warning{}
+	for _, h := range m.alerts.Holding() {
+		if many[h.Name] == "" {
+			continue // it is about the monitor
+		}
+		note := func(id, words string) {
+			m.warned[id] = append(m.warned[id], web.Warning{Name: h.Name, Severity: h.Labels["severity"], Words: words})
+		}
+		if id := h.Labels["relay"]; id != "" {
+			note(id, strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"])))
+			continue
+		}
+		for _, r := range m.basis().roster.Relays {
+			note(r.PeerID, "could not be judged again since it was told that "+many[h.Name])
+		}
+	}
+}
+
 // warner adds a warning.
 type warner func(name, severity, format string, args ...any)
 

@@ -115,7 +115,7 @@ func (m *Monitor) complete(r *web.Relay, now time.Time) {
 	r.Announced = m.announced(r.PeerID)
 	list, _ := m.updates.Newest()
 	r.Release = released(list, r.Agent, now)
-	r.Warnings = m.warnings(r, now)
+	r.Warnings = m.goOn(r, m.warnings(r, now), m.unsure(r, now))
 	r.Needs = m.needs(r, now)
 }
 
@@ -188,7 +188,8 @@ func (r *row) at(h evidence.Hour) history.Hour {
 // fill says what the hours come to.
 func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
 	tcp4, wss := relay.At(r.hour).Multiaddrs(relay.PeerID)
-	r.relay = web.Relay{PeerID: relay.PeerID, Operator: relay.Operator, Enrolled: relay.Enrolled, TCP4: tcp4, WSS: wss, DownSince: r.downSince(m.store.First())}
+	r.relay = web.Relay{PeerID: relay.PeerID, Operator: relay.Operator, Enrolled: relay.Enrolled, TCP4: tcp4, WSS: wss}
+	r.relay.DownSince, r.relay.DownUnknown = r.downSince(m.store.First())
 	for h := r.hour - shownHours + 1; h <= r.hour; h++ {
 		r.relay.Hours = append(r.relay.Hours, hourShown(h, r.at(h)))
 	}
