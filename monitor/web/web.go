@@ -185,6 +185,13 @@ func title(n evidence.Network, s string) string {
 	return s
 }
 
+// wordsShown says which of the two words for a vote stand on a page, which then explains
+// them, by the rules if it knows them.
+type wordsShown struct {
+	Unknown, Busy bool
+	Rules         *bounty.Rules
+}
+
 // sign tells votes apart without colour.
 func sign(v bounty.Value) string {
 	switch v {
