@@ -93,25 +93,17 @@ func (m *Monitor) goOn(r *web.Relay, list []web.Warning, unsure []string) []web.
 	return list
 }
 
-// recallWarned takes over the warnings that were told before the program started. Of many
-// that were told as one each relay may have been one: those that are well drop out when
-// they are first looked at.
+// recallWarned takes over the warnings that were told before the program started. Which
+// relays those are that were told as one is not known.
 func (m *Monitor) recallWarned() {
 	m.warned = map[string][]web.Warning{}
 	for _, h := range m.alerts.Holding() {
-		if many[h.Name] == "" {
-			continue // it is about the monitor
-		}
-		note := func(id, words string) {
-			m.warned[id] = append(m.warned[id], web.Warning{Name: h.Name, Severity: h.Labels["severity"], Words: words})
-		}
-		if id := h.Labels["relay"]; id != "" {
-			note(id, strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"])))
+		id := h.Labels["relay"]
+		if id == "" || many[h.Name] == "" {
 			continue
 		}
-		for _, r := range m.basis().roster.Relays {
-			note(r.PeerID, "could not be judged again since it was told that "+many[h.Name])
-		}
+		words := strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"]))
+		m.warned[id] = append(m.warned[id], web.Warning{Name: h.Name, Severity: h.Labels["severity"], Words: words})
 	}
 }
 
