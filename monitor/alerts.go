@@ -14,6 +14,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
@@ -21,13 +22,16 @@ import (
 // ends. The receivers of alerts are told if it is started again and again, or cannot start.
 func Watch(ctx context.Context, cfg Config, log *slog.Logger) error {
 	file, started := filepath.Join(cfg.DataDir, alert.StartsFile), time.Now()
-	count, err := alert.Starts(file, started)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) { // without the folder there is more to say
-		log.Error("starts of the program cannot be counted", "err", err)
+	count, uncounted := alert.Starts(file, started)
+	if uncounted != nil && !errors.Is(uncounted, fs.ErrNotExist) { // without the folder there is more to say
+		log.Error("starts of the program cannot be counted", "err", uncounted)
 	}
 	m, err := Open(cfg, log)
 	if err == nil {
 		m.starts, m.started = count, started
+		if uncounted != nil && count < alert.TooOften {
+			m.starts = 0 // there may have been more
+		}
 		if m.alerts != nil {
 			m.alerts.Add(started, m.restarts(started)) // also if it does not get as far as to look
 		}
@@ -89,22 +93,64 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 	}
 	o, err := m.overview(now)
 	m.mu.Lock()
-	begun := m.begun
+	begun, misnamed := m.begun, m.misnamed(now)
 	m.mu.Unlock()
 	if begun.IsZero() && o.Fault == "" {
 		return // just started: it has not looked yet
 	}
-	list := slices.Concat(m.monitorAlerts(&o, now), m.heldAlerts(now), m.restarts(now))
+	taken, unread := m.heldAlerts(now)
+	list := slices.Concat(m.monitorAlerts(&o, now), taken, m.restarts(now))
 	if err != nil {
-		// What is known of the monitor is told all the same; of the relays nothing new is.
 		m.log.Error("look for alerts about relays", "err", err)
+	}
+	if err != nil || misnamed != nil {
+		// What is known of the monitor is told all the same; of the relays nothing new is,
+		// and by a clock that is wrong nothing is over.
 		m.alerts.Add(now, list)
 		return
+	}
+	unsure := m.unsureOfItself(&o, now)
+	unsure["UpdateTakenBack"] = unread
+	for _, h := range m.alerts.Holding() {
+		if unsure[h.Name] && !slices.ContainsFunc(list, func(a alert.Alert) bool { return a.Name == h.Name }) {
+			list = append(list, h)
+		}
 	}
 	for i := range o.Relays {
 		list = append(list, m.relayAlerts(&o.Relays[i])...)
 	}
-	m.alerts.Set(now, list)
+	m.alerts.Set(now, append(list, m.unsureOfMany(o.Relays, list, now)...))
+}
+
+// unsureOfMany are the alerts that stand for many relays and held before, if it may be that
+// so many are left: of some it is not known, as after a restart.
+func (m *Monitor) unsureOfMany(relays []web.Relay, list []alert.Alert, now time.Time) (held []alert.Alert) {
+	var open map[string]int // by name: the relays of which it is not known
+	for _, h := range m.alerts.Holding() {
+		if h.Count == 0 || many[h.Name] == "" {
+			continue
+		}
+		if open == nil {
+			open = map[string]int{}
+			for i := range relays {
+				for _, name := range m.unsure(&relays[i], now) {
+					if !slices.ContainsFunc(relays[i].Warnings, func(w web.Warning) bool { return w.Name == name }) {
+						open[name]++
+					}
+				}
+			}
+		}
+		known := 0
+		for _, a := range list {
+			if a.Name == h.Name {
+				known++
+			}
+		}
+		if known <= alert.LeftSingle && known+open[h.Name] > alert.LeftSingle {
+			held = append(held, h)
+		}
+	}
+	return held
 }
 
 // newAlert is an alert about this monitor itself.
@@ -114,10 +160,13 @@ func (m *Monitor) newAlert(name, severity, format string, args ...any) alert.Ale
 	return alert.Alert{Name: name, Labels: labels, Summary: fmt.Sprintf(format, args...)}
 }
 
+// aboutRelay is how an alert about a relay begins.
+const aboutRelay = "relay %s of %s "
+
 // relayAlert is an alert about a relay. Many of a kind become one: many says what is
 // said of them all, such as "relays are down".
 func (m *Monitor) relayAlert(name, severity string, r *web.Relay, many, format string, args ...any) alert.Alert {
-	a := m.newAlert(name, severity, "relay %s of %s "+format, append([]any{r.PeerID, r.Operator}, args...)...)
+	a := m.newAlert(name, severity, aboutRelay+format, append([]any{r.PeerID, r.Operator}, args...)...)
 	a.Of, a.Many = map[string]string{"relay": r.PeerID, "operator": r.Operator}, many
 	return a
 }
@@ -163,6 +212,24 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 		}
 	}
 	return list
+}
+
+// unsureOfItself are the names of the alerts about the monitor itself of which it cannot be
+// told now whether they hold: those that held go on.
+func (m *Monitor) unsureOfItself(o *web.Overview, now time.Time) map[string]bool {
+	_, _, tried := m.blind(o)
+	releases, _ := m.updates.Newest()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return map[string]bool{
+		"MonitorNotJudging":     m.store.Held(), // until the witnesses were heard it is not known whether it may sign
+		"CommitteeFilesRefused": m.refusedLooks == 1,
+		"MonitorOverloaded":     now.Sub(m.started) < schedule.BehindFor,
+		"MonitorBlind":          tried == 0 && len(o.Relays) > 0,
+		"SecondResolversSilent": !m.heard && m.ladder != nil && len(m.ladder.opts.Second) > 0,
+		"UpdatesNearExpiry":     releases == nil,
+		"RestartsOften":         m.starts == 0 && now.Sub(m.started) < time.Hour,
+	}
 }
 
 // required are the witnesses that must cosign hour h; none if there is none (rule R9).
@@ -240,24 +307,20 @@ const (
 )
 
 // downSince is the first of the hours that are down up to now, if they are as many
-// as make an alert; 0: they are not. Hours of which nothing is known neither begin
-// nor end it.
-func (r *row) downSince(begun evidence.Hour) evidence.Hour {
-	var first evidence.Hour
+// as make an alert; 0: they are not, or it is not known. Hours of which nothing is known
+// neither begin nor end it.
+func (r *row) downSince(begun evidence.Hour) (first evidence.Hour, unknown bool) {
 	down := 0
 	for h := r.hour; h > r.hour-recallHours && h >= begun; h-- {
 		switch r.at(h).Vote {
 		case bounty.Down:
-			down++
-			first = h
-			continue
+			if down++; down >= downHours {
+				first = h
+			}
 		case bounty.Unknown:
-			continue
+		default: // it was there: the end of the row
+			return first, false
 		}
-		h = begun // it was there: the end of the row
 	}
-	if down < downHours {
-		return 0
-	}
-	return first
+	return first, first == 0 && r.hour-recallHours >= begun
 }

@@ -33,14 +33,15 @@ type browsing struct {
 	look looker
 	mu   sync.Mutex
 	next map[string]time.Time // by relay; absent: at once
-	// failed holds, by relay, the first look that was not good and that no good one followed.
+	// failed holds, by relay, the first look that counts as not good and that no good one
+	// followed; the zero look: the last one was good; absent: nothing is known.
 	failed map[string]failedLook
 	busy   bool // a browser runs; it takes more memory than all the rest
 }
 
 // failedLook is a look through a browser that rule R15 wants repeated.
 type failedLook struct {
-	at    time.Time
+	at    evidence.Time
 	class evidence.Class
 }
 
@@ -75,7 +76,7 @@ func browsingBy(look looker) *browsing {
 }
 
 // restore takes over what the log knows, so that a restart repeats nothing.
-func (b *browsing) restore(records func(evidence.Hour) ([]evidence.Record, error), now time.Time) error {
+func (b *browsing) restore(by *basis, records func(evidence.Hour) ([]evidence.Record, error), now time.Time) error {
 	this := evidence.HourOf(now)
 	for h := evidence.HourOf(now.Add(-browseEvery)); h <= this; h++ {
 		all, err := records(h)
@@ -83,16 +84,21 @@ func (b *browsing) restore(records func(evidence.Hour) ([]evidence.Record, error
 			return err
 		}
 		for _, r := range all {
-			for _, a := range r.Attempts {
-				b.note(a)
+			for i := range r.Attempts {
+				b.note(by, h, &r.Attempts[i])
 			}
 		}
 	}
 	return nil
 }
 
-// note remembers the look that an attempt holds, if it holds one.
-func (b *browsing) note(a evidence.Attempt) {
+// note remembers the look that an attempt in hour h holds, if it holds one. What the
+// verdict does not count neither begins a warning nor ends one.
+func (b *browsing) note(by *basis, h evidence.Hour, a *evidence.Attempt) {
+	if b == nil {
+		return
+	}
+	relay := by.roster.Relay(a.PeerID)
 	for _, r := range a.Rungs {
 		if r.Name != browser.RungName {
 			continue
@@ -103,10 +109,13 @@ func (b *browsing) note(a evidence.Attempt) {
 		}
 		b.mu.Lock()
 		b.next[a.PeerID] = a.Started.Add(wait)
-		if _, open := b.failed[a.PeerID]; r.Outcome == evidence.OK {
-			delete(b.failed, a.PeerID)
-		} else if r.Outcome == evidence.Fail && !open {
-			b.failed[a.PeerID] = failedLook{a.Started.Time, r.Class}
+		if relay != nil {
+			at, counts := by.rulesOf(h.Month()).BrowserCounts(by.roster, relay, h, a, r)
+			if counts && r.Outcome == evidence.OK {
+				b.failed[a.PeerID] = failedLook{}
+			} else if counts && b.failed[a.PeerID] == (failedLook{}) {
+				b.failed[a.PeerID] = failedLook{at, r.Class}
+			}
 		}
 		b.mu.Unlock()
 	}
@@ -119,8 +128,19 @@ func (b *browsing) unrepeated(relay string) (failedLook, bool) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	look, open := b.failed[relay]
-	return look, open
+	look := b.failed[relay]
+	return look, look != failedLook{}
+}
+
+// knows says whether a look at the relay is known that counts.
+func (b *browsing) knows(relay string) bool {
+	if b == nil {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, known := b.failed[relay]
+	return known
 }
 
 // begin says whether the relay is to be looked at now; then end must follow.
@@ -166,6 +186,5 @@ func (m *Monitor) browse(ctx context.Context, j schedule.Job, look *lookout, a *
 			a.Controls = append(a.Controls, w.controls(looking, evidence.WSS)...)
 		}
 	}
-	m.browsing.note(*a)
 	m.log.Info("browser", "relay", j.Relay, "outcome", rung.Outcome, "class", rung.Class, "detail", rung.Detail)
 }

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,10 +11,13 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/crypto"
 
+	"github.com/psf-relay/relay-appliance/internal/alert"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/browser"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
 // looks lists the browser's looks at a relay that the log holds.
@@ -109,13 +113,77 @@ func TestBrowseWeekly(t *testing.T) {
 		}
 		// A monitor that starts anew goes on from the log.
 		again := browsingBy(nil)
-		if err := again.restore(m.store.Records, last.Start()); err != nil {
+		if err := again.restore(m.basis(), m.store.Records, last.Start()); err != nil {
 			t.Fatal(err)
 		}
 		for _, id := range ids {
 			if at, next := m.browsing.next[id], again.next[id]; !at.Equal(next) || !next.After(last.Start()) {
 				t.Errorf("next look %s before the restart, %s after it", at, next)
 			}
+		}
+	})
+}
+
+// A look that the verdict does not count, since the controls failed with it or the clock
+// was set during it, warns of nothing; nor does it end a warning. A restart changes nothing.
+func TestBrowserWarnsOfWhatCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, ids := newTestMonitor(t, &fakeNet{}, 1, 8)
+		m.basis().roster.Controls = []bounty.ControlHost{{Name: "c1", TCP4: "x", WSS: "x"}}
+		var control, outcome evidence.Outcome
+		m.climb = func(_ context.Context, target probe.Target, _ *lookout, _ crypto.PrivKey) (evidence.Attempt, [][]byte) {
+			a := attempt(time.Now(), evidence.OK)
+			a.PeerID, a.Rungs = target.PeerID.String(), []evidence.Rung{}
+			a.TCP4Addr, a.WSSAddr = m.basis().roster.Relay(a.PeerID).Multiaddrs(a.PeerID)
+			a.Controls = []evidence.Control{{Name: "c1", Component: evidence.WSS, Outcome: control, Started: a.Started}}
+			return a, nil
+		}
+		step := false
+		m.browsing = browsingBy(func(context.Context, string) evidence.Rung {
+			if step {
+				m.steps++
+			}
+			rung := evidence.Rung{Name: browser.RungName, Outcome: outcome}
+			if outcome == evidence.Fail {
+				rung.Class = evidence.ConnectFailed
+			}
+			return rung
+		})
+		for _, tc := range []struct {
+			name             string
+			outcome, control evidence.Outcome
+			step, want       bool
+		}{
+			{"the controls failed, too", evidence.Fail, evidence.Fail, false, false},
+			{"the clock was set", evidence.Fail, evidence.OK, true, false},
+			{"it failed", evidence.Fail, evidence.OK, false, true},
+			{"it was well while the clock was set", evidence.OK, evidence.OK, true, true},
+			{"it is well", evidence.OK, evidence.OK, false, false},
+		} {
+			m.browsing.next = map[string]time.Time{} // it is due
+			outcome, control, step = tc.outcome, tc.control, tc.step
+			h := evidence.HourOf(time.Now())
+			m.mu.Lock()
+			err := m.begin(h, time.Now())
+			m.mu.Unlock()
+			must(t, err)
+			_, err = m.observe(t.Context(), schedule.Job{Relay: ids[0], Hour: h}, m.browse)
+			must(t, err)
+			warned := func() bool {
+				list := m.warnings(&web.Relay{PeerID: ids[0]}, time.Now())
+				return slices.ContainsFunc(list, func(w web.Warning) bool { return w.Name == alert.BrowserCheckFailed })
+			}
+			if got := warned(); got != tc.want {
+				t.Errorf("%s: warned %v, want %v", tc.name, got, tc.want)
+			}
+			live := m.browsing
+			m.browsing = browsingBy(live.look)
+			must(t, m.browsing.restore(m.basis(), m.store.Records, time.Now()))
+			if got := warned(); got != tc.want {
+				t.Errorf("%s, after a restart: warned %v, want %v", tc.name, got, tc.want)
+			}
+			m.browsing = live
+			time.Sleep(time.Hour)
 		}
 	})
 }

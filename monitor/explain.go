@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
+	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
 	"github.com/psf-relay/relay-appliance/monitor/store"
@@ -53,6 +54,15 @@ func Explain(cfg Config, relay string, hour evidence.Hour, now time.Time) (story
 			return story, err
 		}
 	}
+	// Of the other relays nobody asks here, and to judge them would take long.
+	only := *roster
+	only.Relays = []bounty.Relay{*entry}
+	known, err := history.New(l, rules, &only, beacon.Quicknet()).Month(hour.Month())
+	if err != nil {
+		return story, err
+	}
+	sums := countAlone(cfg.Name, by, entry, hour.Month(), known.Of(relay), now).Hours
+	f.Month = &sums
 	return history.Tell(f), nil
 }
 

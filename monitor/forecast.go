@@ -54,6 +54,59 @@ func (m *Monitor) warnings(r *web.Relay, now time.Time) []web.Warning {
 	return list
 }
 
+// unsure names the warnings of which it cannot be told now whether they hold, as when
+// nothing was seen since a restart.
+func (m *Monitor) unsure(r *web.Relay, now time.Time) (names []string) {
+	list, _ := m.updates.Newest()
+	noVersion := list == nil || r.Agent == ""
+	for name, unknown := range map[string]bool{
+		alert.RelayDown:             r.DownUnknown,
+		alert.SlackPace:             r.Forecast.PaceUnknown && !r.Count.Late() && !r.Count.Lost() && r.Count.Needed > 0,
+		alert.UpdateDue:             noVersion && r.Count.Month.End().Start().Sub(now) <= updateDue,
+		alert.RelayOutdated:         noVersion,
+		alert.CertificateNearExpiry: r.Certificate == nil || r.Last == nil || r.Last.Facts.Certificate == nil,
+		alert.DomainLeadsElsewhere:  r.Last == nil || len(r.Last.Facts.ResolvedIPv4) == 0,
+		alert.BrowserCheckFailed:    m.cfg.Browser != "none" && !m.browsing.knows(r.PeerID),
+	} {
+		if unknown {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// goOn adds to the warnings of a relay those that it had before and of which nothing new
+// is known: what is unknown ends none.
+func (m *Monitor) goOn(r *web.Relay, list []web.Warning, unsure []string) []web.Warning {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, w := range m.warned[r.PeerID] {
+		same := func(o web.Warning) bool { return o.Name == w.Name }
+		if slices.Contains(unsure, w.Name) && !slices.ContainsFunc(list, same) {
+			list = append(list, w)
+		}
+	}
+	if m.warned == nil {
+		m.warned = map[string][]web.Warning{}
+	}
+	m.warned[r.PeerID] = list
+	return list
+}
+
+// recallWarned takes over the warnings that were told before the program started. Which
+// relays those are that were told as one is not known.
+func (m *Monitor) recallWarned() {
+	m.warned = map[string][]web.Warning{}
+	for _, h := range m.alerts.Holding() {
+		id := h.Labels["relay"]
+		if id == "" || many[h.Name] == "" {
+			continue
+		}
+		words := strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"]))
+		m.warned[id] = append(m.warned[id], web.Warning{Name: h.Name, Severity: h.Labels["severity"], Words: words})
+	}
+}
+
 // warner adds a warning.
 type warner func(name, severity, format string, args ...any)
 
@@ -109,9 +162,9 @@ func (m *Monitor) warnOfTerms(r *web.Relay, now time.Time, warn warner) {
 	if look, open := m.browsing.unrepeated(r.PeerID); open {
 		until := look.at.Add(m.basis().rulesOf(r.Count.Month).BrowserRepeat)
 		if now.Before(until) {
-			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", evidence.TimeOf(look.at), look.class, evidence.TimeOf(until))
+			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s): a check that succeeds before %s makes up for it (R15)", look.at, look.class, evidence.TimeOf(until))
 		} else {
-			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", evidence.TimeOf(look.at), look.class)
+			warn(alert.BrowserCheckFailed, "warning", "could not be used by a real browser at %s (%s), and no check succeeded within a day: the committee will look at it (R15)", look.at, look.class)
 		}
 	}
 }

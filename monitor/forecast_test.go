@@ -44,6 +44,8 @@ func (f flaky) climb(m *Monitor, start time.Time) func(context.Context, probe.Ta
 			a.Facts.AgentVersion = "relayd/1.1.0"
 		}
 		a.Facts.ResolvedIPv4 = []string{"127.0.0.2"}
+		// By this one a browser's failure counts.
+		a.Controls = []evidence.Control{{Name: "c1", Component: evidence.WSS, Outcome: evidence.OK, Started: evidence.TimeOf(now)}}
 		if day == f.elsewhere {
 			a.Facts.ResolvedIPv4 = []string{"127.0.0.9"}
 		}

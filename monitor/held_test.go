@@ -19,15 +19,15 @@ func TestAlertOfAnUpdateTakenBack(t *testing.T) {
 	now := time.Now().UTC().Truncate(time.Second)
 	file := filepath.Join(t.TempDir(), "maintenance.json")
 	m := &Monitor{cfg: Config{Name: "m1", Maintenance: file}, log: slog.New(slog.DiscardHandler)}
-	if list := m.heldAlerts(now); len(list) > 0 {
-		t.Errorf("without a notice: %v", list)
+	if list, unread := m.heldAlerts(now); len(list) > 0 || unread {
+		t.Errorf("without a notice: %v, unread %v", list, unread)
 	}
 	err := maintenance.Write(file, maintenance.Notice{Held: []maintenance.Held{
 		{Package: "relayd", Version: "1.3.0", Since: now, Why: "it did not relay"}, {Package: "relaymon", Version: "1.3.0", Since: now, Why: "it did not relay"}}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := m.heldAlerts(now)
+	list, _ := m.heldAlerts(now)
 	if len(list) != 2 || list[0].Name != "UpdateTakenBack" || list[0].Of["package"] != "relayd" || list[1].Of["package"] != "relaymon" ||
 		!strings.Contains(list[0].Summary, "relayd 1.3.0 on the machine of monitor m1 was taken back") {
 		t.Errorf("%+v", list)

@@ -24,6 +24,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
 	"github.com/psf-relay/relay-appliance/monitor/store"
+	"github.com/psf-relay/relay-appliance/monitor/web"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -63,6 +64,8 @@ type Monitor struct {
 	steps      int                          // how many times the clock was seen to be set
 	fault      error                        // why nothing is judged at present; nil: all is well
 	unheard    error                        // why no second resolver answered; nil: one did
+	heard      bool                         // the second resolvers were asked since the start
+	warned     map[string][]web.Warning     // by peer ID: the warnings of the last look
 	running    sync.WaitGroup
 
 	refusals []*listen.Refusals // of each listener
@@ -141,6 +144,7 @@ func (m *Monitor) prepare() (err error) {
 	}
 	var fault error
 	if b, fault = kept.settle(b, last, m.cfg, h); fault != nil {
+		m.refuse(said(fault)) // the next look tells whether it stays so
 		m.log.Error("the committee's files, as they are now, are not used: going on with those that were in force, if any were", "err", fault)
 	}
 	if err := b.complete(m.cfg, m.store); err != nil {
@@ -161,6 +165,8 @@ func (m *Monitor) prepare() (err error) {
 	if m.alerts, err = m.newAlerts(); err != nil {
 		m.notTold = "alerts are not sent: " + err.Error()
 		m.log.Error("alerts are not sent: it watches all the same", "err", err)
+	} else if m.alerts != nil {
+		m.recallWarned()
 	}
 	m.planner = m.newPlanner()
 	m.identities = schedule.NewIdentities(m.store.Key())
@@ -177,7 +183,7 @@ func (m *Monitor) prepare() (err error) {
 	if m.browsing, err = newBrowsing(m.cfg, m.log); err != nil || m.browsing == nil {
 		return err
 	}
-	return m.browsing.restore(m.store.Records, now.Wall)
+	return m.browsing.restore(m.basis(), m.store.Records, now.Wall)
 }
 
 // newPlanner is one that has begun nothing.

@@ -115,7 +115,7 @@ func (m *Monitor) complete(r *web.Relay, now time.Time) {
 	r.Announced = m.announced(r.PeerID)
 	list, _ := m.updates.Newest()
 	r.Release = released(list, r.Agent, now)
-	r.Warnings = m.warnings(r, now)
+	r.Warnings = m.goOn(r, m.warnings(r, now), m.unsure(r, now))
 	r.Needs = m.needs(r, now)
 }
 
@@ -188,12 +188,13 @@ func (r *row) at(h evidence.Hour) history.Hour {
 // fill says what the hours come to.
 func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
 	tcp4, wss := relay.At(r.hour).Multiaddrs(relay.PeerID)
-	r.relay = web.Relay{PeerID: relay.PeerID, Operator: relay.Operator, Enrolled: relay.Enrolled, TCP4: tcp4, WSS: wss, DownSince: r.downSince(m.store.First())}
+	r.relay = web.Relay{PeerID: relay.PeerID, Operator: relay.Operator, Enrolled: relay.Enrolled, TCP4: tcp4, WSS: wss}
+	r.relay.DownSince, r.relay.DownUnknown = r.downSince(m.store.First())
 	for h := r.hour - shownHours + 1; h <= r.hour; h++ {
 		r.relay.Hours = append(r.relay.Hours, hourShown(h, r.at(h)))
 	}
 	month := r.hour.Month()
-	up, rules := m.count(b, relay, month, r.now, r.hour.Start()), b.rulesOf(month)
+	up, rules := countAlone(m.cfg.Name, b, relay, month, r.now, r.hour.Start()), b.rulesOf(month)
 	r.relay.Count = web.NewCount(month, up.Hours, rules.HoursRequired)
 	r.relay.Forecast = up.Forecast(rules, r.hour, causeOf(month, r.now))
 	r.relay.MonthAgents = r.now.Agents
@@ -245,14 +246,14 @@ func hourShown(h evidence.Hour, known history.Hour) web.Hour {
 	return out
 }
 
-// count counts a month as if this monitor were the only one: others' votes are
-// not known here.
-func (m *Monitor) count(b *basis, relay *bounty.Relay, month evidence.Month, known *history.Relay, now time.Time) bounty.Uptime {
+// countAlone counts a month as if the monitor of that name were the only one: others'
+// votes are not known here.
+func countAlone(name string, b *basis, relay *bounty.Relay, month evidence.Month, known *history.Relay, now time.Time) bounty.Uptime {
 	// Without an operator nobody is recused, so that there is something to see.
-	alone := &bounty.Roster{Network: b.roster.Network, Monitors: []bounty.Monitor{{Name: m.cfg.Name}}}
+	alone := &bounty.Roster{Network: b.roster.Network, Monitors: []bounty.Monitor{{Name: name}}}
 	votes := bounty.NewSheet(month)
 	for i, h := range known.Hours {
-		votes.Set(m.cfg.Name, month.First()+evidence.Hour(i), bounty.Vote{Value: h.Vote, Why: h.Why})
+		votes.Set(name, month.First()+evidence.Hour(i), bounty.Vote{Value: h.Vote, Why: h.Why})
 	}
 	return bounty.CountUptime(b.rulesOf(month), alone, relay, votes, now)
 }
@@ -278,7 +279,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		return web.Month{}, err
 	}
 	known := relays.Of(id)
-	up := m.count(b, relay, month, known, now)
+	up := countAlone(m.cfg.Name, b, relay, month, known, now)
 	out := web.Month{
 		Monitor: m.cfg.Name, Network: m.cfg.Network, Now: evidence.TimeOf(now), PeerID: id, Operator: relay.Operator, Enrolled: relay.Enrolled,
 		Count: web.NewCount(month, up.Hours, b.rulesOf(month).HoursRequired), Warnings: []web.Warning{},
@@ -391,7 +392,7 @@ func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.S
 		return history.Story{}, err
 	}
 	known := relays.Of(id)
-	sums := m.count(b, relay, hour.Month(), known, now).Hours
+	sums := countAlone(m.cfg.Name, b, relay, hour.Month(), known, now).Hours
 	f.Month, f.AgentBefore = &sums, known.AgentBefore(hour)
 	header, err := m.store.Header(hour)
 	switch {

@@ -103,3 +103,18 @@ func TestMonthsThatAreShown(t *testing.T) {
 		}
 	})
 }
+
+// What an hour costs is the same on its page and on the command line.
+func TestExplainCostsAsThePage(t *testing.T) {
+	m, month, _ := published(t)
+	id := m.basis().roster.Relays[0].PeerID
+	now := (month.First() + 30).Start()
+	page, err := m.story(id, month.First(), now)
+	must(t, err)
+	told, err := Explain(m.cfg, id, month.First(), now)
+	must(t, err)
+	last := told.Cost[len(told.Cost)-1]
+	if !slices.Equal(page.Cost, told.Cost) || !strings.Contains(last, "September may lose 120 hours. By this monitor's votes the month has lost 0 so far; unknown hours: 30.") {
+		t.Errorf("got\n%q\nwant as on the page, with what the month may lose\n%q", told.Cost, page.Cost)
+	}
+}

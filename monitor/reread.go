@@ -15,6 +15,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
+	"github.com/psf-relay/relay-appliance/monitor/web"
 )
 
 // reread looks for a new roster or new rules. Those that are good are in force for
@@ -43,11 +44,7 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	if fault == nil {
 		m.refuse("")
 	} else {
-		// Each entry of a long roster may be at fault.
-		why := fault.Error()
-		if len(why) > mostSaid {
-			why = strings.ToValidUTF8(why[:mostSaid], "") + " ..."
-		}
+		why := said(fault)
 		if m.refuse(why) {
 			m.log.Error("the committee's files, as they are now, are not used: going on with those read before", "err", why)
 		}
@@ -64,6 +61,16 @@ func (m *Monitor) reread(ctx context.Context, now time.Time) {
 	}
 	ctx, m.warming = context.WithCancel(ctx)
 	m.running.Go(func() { m.warm(ctx, b) })
+}
+
+// said is a fault of the committee's files in no more words than a page can show: each
+// entry of a long roster may be at fault.
+func said(fault error) string {
+	why := fault.Error()
+	if len(why) > mostSaid {
+		why = strings.ToValidUTF8(why[:mostSaid], "") + " ..."
+	}
+	return why
 }
 
 // tellUnknown says, once for each file, which members of the committee's files this
@@ -136,6 +143,7 @@ func (m *Monitor) adopt(b *basis, h evidence.Hour, now time.Time) {
 			return b.roster.Relay(id) == nil && now.Sub(a.Started.Time) > 24*time.Hour
 		})
 	}
+	maps.DeleteFunc(m.warned, func(id string, _ []web.Warning) bool { return b.roster.Relay(id) == nil })
 }
 
 // isStill says whether a file holds what was read from it; without a name it is

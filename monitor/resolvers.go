@@ -22,7 +22,7 @@ func (m *Monitor) hearSecond(ctx context.Context) {
 	}
 	m.mu.Lock()
 	before := m.unheard
-	m.unheard = unheard
+	m.unheard, m.heard = unheard, true
 	m.mu.Unlock()
 	switch {
 	case unheard != nil && before == nil:

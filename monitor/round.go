@@ -49,7 +49,8 @@ func (m *Monitor) attempt(ctx context.Context, j schedule.Job) {
 // there, and not before. What also sees besides is recorded with it. The result is
 // nil if none was made.
 func (m *Monitor) observe(ctx context.Context, j schedule.Job, also func(context.Context, schedule.Job, *lookout, *evidence.Attempt)) (*evidence.Attempt, error) {
-	e, err := m.equip(m.basis(), j)
+	b := m.basis()
+	e, err := m.equip(b, j)
 	if err != nil || e == nil {
 		return nil, err
 	}
@@ -65,6 +66,7 @@ func (m *Monitor) observe(ctx context.Context, j schedule.Job, also func(context
 	if ctx.Err() != nil {
 		return nil, nil // given up: what is half seen is not evidence
 	}
+	m.browsing.note(b, j.Hour, &a)
 	e.identity.Sign(&a)
 	m.log.Info("attempt", "relay", j.Relay, "hour", j.Hour,
 		"tcp4", a.Results[evidence.TCP4].Outcome, "wss", a.Results[evidence.WSS].Outcome,

@@ -10,10 +10,11 @@ import (
 
 const (
 	// mostSingle is how many alerts of one kind are told one by one. Beyond it they are
-	// one alert, until no more than leftSingle are left: the two differ, so that a
+	// one alert, until no more than [LeftSingle] are left: the two differ, so that a
 	// number that moves about does not change the form each minute.
 	mostSingle = 10
-	leftSingle = 5
+	// LeftSingle is the number of alerts of one kind that are told one by one again.
+	LeftSingle = 5
 	// mostListed is how many the summary of many names, maxListed how long each may be.
 	mostListed = 20
 	maxListed  = 200
@@ -39,7 +40,7 @@ func (k *Keeper) group(holding []Alert) (told []Alert, grouped map[string]bool) 
 		one := list[0]
 		most := mostSingle
 		if known := k.alerts[kind]; known != nil && known.Ended.IsZero() {
-			most = leftSingle
+			most = LeftSingle
 		}
 		for i, a := range list {
 			labels := maps.Clone(a.Labels)

@@ -18,6 +18,19 @@ type browserCheck struct {
 	ok      bool
 }
 
+// BrowserCounts says whether a rung of an attempt in hour h is a look through a real
+// browser that says something of the relay, and when it began. The verdict asks, and
+// whoever warns of it: so nobody is warned of a look that counts for nothing.
+func (r *Rules) BrowserCounts(roster *Roster, relay *Relay, h evidence.Hour, a *evidence.Attempt, rung evidence.Rung) (at evidence.Time, counts bool) {
+	if rung.Name != BrowserRung || a.Stepped { // no time in that can be compared (rule R9)
+		return at, false
+	}
+	began, ended := timeIn(a, rung.OffsetUS), timeIn(a, rung.OffsetUS+rung.DurationUS)
+	// A browser that fails for want of a line says nothing of the relay (rule R5).
+	return evidence.TimeOf(began), rung.Outcome == evidence.OK ||
+		rung.Outcome == evidence.Fail && r.lineWorked(roster, relay, h, evidence.WSS, began, ended, a.Controls) == controlsOK
+}
+
 // judgeBrowser applies rule R15. A browser look leaves nothing behind that the relay
 // signed, so one that failed counts if the committee's own monitor made it, or if
 // monitors of two operators made such looks.

@@ -27,6 +27,9 @@ type Forecast struct {
 	// RunsOut is when the slack is used up if the relay goes on losing hours as in the last
 	// days; absent: not before the month ends.
 	RunsOut evidence.Time `json:"runs_out,omitzero"`
+	// PaceUnknown says that of most of the last days nothing is known: no RunsOut then does
+	// not say that the relay loses fewer hours.
+	PaceUnknown bool `json:"-"`
 	// Costly are the longest runs of hours that are down, Causes what made most hours down.
 	Costly []Loss  `json:"costly"`
 	Causes []Cause `json:"causes"`
@@ -66,17 +69,21 @@ func (u *Uptime) Forecast(rules *Rules, now evidence.Hour, why func(evidence.Hou
 	case f.Used > 0:
 		f.UsedPercent = 100
 	}
-	f.RunsOut = u.runsOut(f.Left, now)
+	f.RunsOut, f.PaceUnknown = u.runsOut(f.Left, now)
 	f.Costly, f.Causes = u.losses(why)
 	return f
 }
 
-// runsOut is when so many hours more are lost, at the pace of the last days.
-func (u *Uptime) runsOut(left int, now evidence.Hour) (at evidence.Time) {
-	due, down := 0, 0
+// runsOut is when so many hours more are lost, at the pace of the last days; unsure says
+// that most of those are not known.
+func (u *Uptime) runsOut(left int, now evidence.Hour) (at evidence.Time, unsure bool) {
+	due, down, unknown := 0, 0, 0
 	var month evidence.Month
 	for _, c := range u.Counts {
 		month = c.Hour.Month()
+		if c.Hour >= now-paceHours && c.State == StateUnknown {
+			unknown++
+		}
 		if c.Hour < now-paceHours || c.State != StateUp && c.State != StateDown {
 			continue // of an hour that is not known nothing follows for those to come
 		}
@@ -85,15 +92,15 @@ func (u *Uptime) runsOut(left int, now evidence.Hour) (at evidence.Time) {
 			down++
 		}
 	}
-	if down < paceDown || left < 0 {
-		return at
+	if unsure = unknown > due && unknown+due >= paceLeast; down < paceDown || left < 0 {
+		return at, unsure
 	}
 	// One hour more than is left ends it.
 	in := time.Duration(left+1) * time.Hour * time.Duration(max(due, paceLeast)) / time.Duration(down)
 	if out := now.Start().Add(in); out.Before(month.End().Start()) {
 		at = evidence.TimeOf(out)
 	}
-	return at
+	return at, unsure
 }
 
 // losses are the longest runs of hours that are down, and what cost most hours.

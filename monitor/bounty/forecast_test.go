@@ -62,6 +62,14 @@ func TestForecastPace(t *testing.T) {
 			t.Errorf("%s: got a slack of %d, %d left, out at %q; want 120, %d, %q", name, f.Slack, f.Left, out, c.left, c.out)
 		}
 	}
+	// Of hours that are not known it does not follow that the relay loses fewer.
+	for hours, want := range map[string]bool{
+		day(up(24)): false, day(down(10)) + day(unknown(24)): true, day(unknown(12) + up(12)): false, day(unknown(13) + up(11)): true, unknown(60): false,
+	} {
+		if f := forecastOf(hours, len(hours)); f.PaceUnknown != want {
+			t.Errorf("%s: the pace is unknown: %v, want %v", hours, f.PaceUnknown, want)
+		}
+	}
 }
 
 func TestForecastSaysWhatCostMost(t *testing.T) {

@@ -242,14 +242,8 @@ func (s *survey) facts(c *Case, relay *Relay, m *Monitor, report *MonitorReport,
 			s.certificate(cert, h, a.Results[evidence.WSS].Outcome == evidence.OK)
 		}
 		for _, r := range a.Rungs {
-			if r.Name != BrowserRung || a.Stepped { // no time in that can be compared (rule R9)
-				continue
-			}
-			at := timeIn(a, r.OffsetUS)
-			ok := r.Outcome == evidence.OK
-			// A browser that fails for want of a line says nothing of the relay (rule R5).
-			if ok || r.Outcome == evidence.Fail && c.Rules.lineWorked(c.Roster, relay, h, evidence.WSS, at, timeIn(a, r.OffsetUS+r.DurationUS), a.Controls) == controlsOK {
-				s.browser = append(s.browser, browserCheck{m, evidence.TimeOf(at), ok})
+			if at, counts := c.Rules.BrowserCounts(c.Roster, relay, h, a, r); counts {
+				s.browser = append(s.browser, browserCheck{m, at, r.Outcome == evidence.OK})
 			}
 		}
 	}

@@ -45,6 +45,8 @@ type page struct {
 	Votes   votesChart
 	Map     chart.Map
 	OffMap  []string
+	// Unknown and Busy say that there are such hours or votes: the page explains them.
+	Unknown, Busy bool
 }
 
 // HTML draws the report: one file, no script, nothing loaded from anywhere.
@@ -52,6 +54,10 @@ func HTML(v *bounty.Verdict) ([]byte, error) {
 	var b bytes.Buffer
 	answers := Summary(v)
 	p := page{Verdict: v, Answers: answers, Caution: Caution(answers), Box: boxOf(v, answers), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v), Votes: votesChartOf(v), Map: mapOf(v), OffMap: offMap(v)}
+	p.Unknown, p.Busy = v.Hours.Unknown > 0, v.Hours.Busy > 0
+	for _, m := range v.Monitors {
+		p.Unknown, p.Busy = p.Unknown || m.Votes[bounty.Unknown] > 0, p.Busy || m.Votes[bounty.Busy] > 0
+	}
 	if err := htmlReport.Execute(&b, p); err != nil {
 		return nil, fmt.Errorf("draw the report: %w", err)
 	}

@@ -53,10 +53,13 @@ func TestVotesPicture(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"! dissents in 2 hours", "! its log is missing", "2 down, 0 unknown; dissents in 2 hours", bounty.Unknown.Meaning(nil), bounty.Busy.Meaning(nil), "m2.example.org: the roster names no place"} {
+	for _, want := range []string{"! dissents in 2 hours", "! its log is missing", "2 down, 0 unknown; dissents in 2 hours", bounty.Unknown.Meaning(nil), "What unknown means</a>", "m2.example.org: the roster names no place"} {
 		if !strings.Contains(strings.ReplaceAll(string(html), "&#39;", "'"), want) {
 			t.Errorf("the report does not say %q", want)
 		}
+	}
+	if strings.Contains(string(html), bounty.Busy.Meaning(nil)) {
+		t.Error("the report explains busy, and no hour is")
 	}
 }
 

@@ -21,8 +21,8 @@ const (
 	// MaxPlaces bounds the places of a planner: each takes half a megabyte and three files at
 	// most, when all of the ladder is climbed at the same time.
 	MaxPlaces = 1024
-	// behindFor is for how long it is said that the monitor did not keep up.
-	behindFor = time.Hour
+	// BehindFor is for how long it is said that the monitor did not keep up.
+	BehindFor = time.Hour
 )
 
 // places are shared by the attempts under way.
@@ -137,7 +137,7 @@ func (s *places) expire(j Job, now Moment) {
 
 // overload says in numbers that the monitor does not keep up; empty: it does.
 func (s *places) overload(now Moment) string {
-	if s.behind == 0 || now.Steady-s.behind > behindFor {
+	if s.behind == 0 || now.Steady-s.behind > BehindFor {
 		return ""
 	}
 	var longest time.Duration

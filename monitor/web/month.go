@@ -25,6 +25,17 @@ type lineWords struct {
 	Median      int64
 }
 
+// Words are those that the month's hours show.
+func (p monthPage) Words() wordsShown {
+	w := wordsShown{Rules: p.Rules}
+	for _, h := range p.Hours {
+		soFar := h.State == bounty.Remaining && h.Attempts > 0
+		w.Unknown = w.Unknown || h.State == bounty.StateUnknown || soFar && h.Vote == bounty.Unknown
+		w.Busy = w.Busy || h.Busy || soFar && h.Vote == bounty.Busy
+	}
+	return w
+}
+
 func monthView(m Month, root string) view {
 	month := m.Count.Month
 	p := monthPage{Month: m, Outlook: m.Count.outlook()}

@@ -98,6 +98,17 @@ func (p part) Next() int {
 	return p.Page + 1
 }
 
+// Words are those that the page's relays show: in their hours, or in their months.
+func (p part) Words() (w wordsShown) {
+	for _, r := range p.Relays {
+		w.Unknown, w.Busy = w.Unknown || r.Count.Unknown > 0, w.Busy || r.Count.Busy > 0
+		for _, h := range r.Hours {
+			w.Unknown, w.Busy = w.Unknown || h.Vote == bounty.Unknown, w.Busy || h.Vote == bounty.Busy
+		}
+	}
+	return w
+}
+
 // byNeed puts those first that somebody should look at.
 func byNeed(relays []Relay) []Relay {
 	rank := func(r Relay) int {

@@ -70,6 +70,8 @@ type Relay struct {
 	// DownSince is the first of the hours that are down up to now; 0: they are not, or
 	// are too few to make an alert.
 	DownSince evidence.Hour `json:"down_since,omitempty"`
+	// DownUnknown says that the hours that are known do not tell whether it is down.
+	DownUnknown bool `json:"-"`
 	// Certificate is the newest that it showed, Agent how its software calls itself.
 	Certificate *bounty.CertificateSeen `json:"certificate,omitempty"`
 	Agent       string                  `json:"agent,omitempty"`
@@ -181,6 +183,13 @@ func title(n evidence.Network, s string) string {
 		return "LAB · " + s
 	}
 	return s
+}
+
+// wordsShown says which of the two words for a vote stand on a page, which then explains
+// them, by the rules if it knows them.
+type wordsShown struct {
+	Unknown, Busy bool
+	Rules         *bounty.Rules
 }
 
 // sign tells votes apart without colour.

@@ -345,7 +345,6 @@ func TestOverview(t *testing.T) {
 		"Monitor m1", "<strong>Lab.</strong>", "tcp4 ok", "fail (cert-expired)",
 		"&lt;script&gt;", "2026-11-03 14:00 UTC down", "1 sealed hour.", "m1/relaymon/lab",
 		"<code>relayd/1.2.2</code>; the newest is v1.2.3, published 2026-10-30, 4 days ago",
-		"<strong>Unknown:</strong> The monitor cannot say", "<strong>Busy:</strong> The relay answered",
 		"relaymon v1.2.3, the newest, published 2026-10-30, 4 days ago", "the list is &lt;old&gt;", "alerts do not reach &lt;ntfy&gt;",
 	} {
 		if !strings.Contains(body, want) {
@@ -354,6 +353,39 @@ func TestOverview(t *testing.T) {
 	}
 	if strings.Contains(body, "<script>alert") {
 		t.Error("an operator's name is run as a script")
+	}
+}
+
+// Each of the two words is explained where there is such an hour, before what shows it on
+// the overview; and nowhere else.
+func TestWordsAreExplainedWhereTheyAre(t *testing.T) {
+	const unknown, busy = "<strong>Unknown:</strong> The monitor", "<strong>Busy:</strong> The relay"
+	for _, votes := range [][]bounty.Value{{bounty.Up, bounty.Down}, {bounty.Up, bounty.Unknown}, {bounty.Busy, bounty.Up}, {bounty.Unknown, bounty.Busy}} {
+		o, m := sample(), sampleMonth()
+		o.Relays = o.Relays[:1]
+		r := &o.Relays[0]
+		r.Count, m.Hours = NewCount(m.Count.Month, bounty.Hours{Total: 720, Up: 2, Remaining: 718}, 600), nil
+		r.Hours = nil
+		for _, v := range votes {
+			h := Hour{Hour: o.First, Vote: v}
+			r.Hours = append(r.Hours, h)
+			m.Hours = append(m.Hours, MonthHour{Hour: h, State: map[bounty.Value]bounty.State{bounty.Up: bounty.StateUp, bounty.Down: bounty.StateDown, bounty.Busy: bounty.StateUp, bounty.Unknown: bounty.StateUnknown}[v], Busy: v == bounty.Busy})
+		}
+		overview := get(t, serve(o, nil), "/").Body.String()
+		var b bytes.Buffer
+		if err := pages.ExecuteTemplate(&b, "month.html", monthView(m, "../")); err != nil {
+			t.Fatal(err)
+		}
+		for name, page := range map[string]string{"overview": overview, "month": b.String()} {
+			for text, vote := range map[string]bounty.Value{unknown: bounty.Unknown, busy: bounty.Busy} {
+				if got, want := strings.Contains(page, text), slices.Contains(votes, vote); got != want {
+					t.Errorf("%s with hours %v: %s is explained: %v, want %v", name, votes, vote, got, want)
+				}
+			}
+		}
+		if at := strings.Index(overview, unknown); at > strings.Index(overview, "<article>") {
+			t.Error("the overview explains its words behind what shows them")
+		}
 	}
 }
 
