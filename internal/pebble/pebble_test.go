@@ -81,6 +81,42 @@ func TestIssues(t *testing.T) {
 	}
 }
 
+// Each order is validated, also for a client that was validated before.
+func TestValidatesEachOrder(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.3:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	s, err := Start(t.Context(), Options{
+		TLSPort: l.Addr().(*net.TCPAddr).Port,
+		Names:   map[string]netip.Addr{name: netip.MustParseAddr("127.0.0.3")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c := client(t, s)
+	m := &autocert.Manager{Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(name), Client: c}
+	go (&http.Server{}).Serve(tls.NewListener(l, m.TLSConfig()))
+	if _, err := m.GetCertificate(&tls.ClientHelloInfo{
+		ServerName:       name,
+		SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256}, CipherSuites: []uint16{tls.TLS_AES_128_GCM_SHA256},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	// By itself Pebble would validate one order in a hundred not again.
+	for range 1000 {
+		order, err := c.AuthorizeOrder(t.Context(), acme.DomainIDs(name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if order.Status != acme.StatusPending {
+			t.Fatalf("the order %s is %s before the CA checked", order.URI, order.Status)
+		}
+	}
+}
+
 // It refuses when told to, and each start has a root of its own.
 func TestRefuses(t *testing.T) {
 	a, err := Start(t.Context(), Options{})
