@@ -119,38 +119,7 @@ func (m *Monitor) raise(ctx context.Context, now time.Time) {
 	for i := range o.Relays {
 		list = append(list, m.relayAlerts(&o.Relays[i])...)
 	}
-	m.alerts.Set(now, append(list, m.unsureOfMany(o.Relays, list, now)...))
-}
-
-// unsureOfMany are the alerts that stand for many relays and held before, if it may be that
-// so many are left: of some it is not known, as after a restart.
-func (m *Monitor) unsureOfMany(relays []web.Relay, list []alert.Alert, now time.Time) (held []alert.Alert) {
-	var open map[string]int // by name: the relays of which it is not known
-	for _, h := range m.alerts.Holding() {
-		if h.Count == 0 || many[h.Name] == "" {
-			continue
-		}
-		if open == nil {
-			open = map[string]int{}
-			for i := range relays {
-				for _, name := range m.unsure(&relays[i], now) {
-					if !slices.ContainsFunc(relays[i].Warnings, func(w web.Warning) bool { return w.Name == name }) {
-						open[name]++
-					}
-				}
-			}
-		}
-		known := 0
-		for _, a := range list {
-			if a.Name == h.Name {
-				known++
-			}
-		}
-		if known <= alert.LeftSingle && known+open[h.Name] > alert.LeftSingle {
-			held = append(held, h)
-		}
-	}
-	return held
+	m.alerts.Set(now, list)
 }
 
 // newAlert is an alert about this monitor itself.

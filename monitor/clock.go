@@ -73,8 +73,15 @@ func (m *Monitor) leaps(wall time.Time) (ahead evidence.Hour, why string) {
 	return ahead, why
 }
 
+// misnamedNow is whether [Monitor.misnamed] says anything.
+func (m *Monitor) misnamedNow(wall time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.misnamed(wall) != nil
+}
+
 // misnamed says why the clock names an hour that it cannot be; nil: it may be. A lab's
-// hours are worth nothing, and it may have no time service.
+// hours are worth nothing, and it may have no time service. The caller holds the lock.
 func (m *Monitor) misnamed(wall time.Time) error {
 	ahead, why := m.leaps(wall)
 	// By the hour: the words stay the same from one look to the next, and are said once.

@@ -76,15 +76,18 @@ func (m *Monitor) unsure(r *web.Relay, now time.Time) (names []string) {
 }
 
 // goOn adds to the warnings of a relay those that it had before and of which nothing new
-// is known: what is unknown ends none.
-func (m *Monitor) goOn(r *web.Relay, list []web.Warning, unsure []string) []web.Warning {
+// is known: what is unknown ends none, nor does a clock that is wrong.
+func (m *Monitor) goOn(r *web.Relay, list []web.Warning, unsure []string, misnamed bool) []web.Warning {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, w := range m.warned[r.PeerID] {
 		same := func(o web.Warning) bool { return o.Name == w.Name }
-		if slices.Contains(unsure, w.Name) && !slices.ContainsFunc(list, same) {
+		if (misnamed || slices.Contains(unsure, w.Name)) && !slices.ContainsFunc(list, same) {
 			list = append(list, w)
 		}
+	}
+	if misnamed {
+		return list // what such a clock says is not remembered
 	}
 	if m.warned == nil {
 		m.warned = map[string][]web.Warning{}
@@ -93,17 +96,23 @@ func (m *Monitor) goOn(r *web.Relay, list []web.Warning, unsure []string) []web.
 	return list
 }
 
-// recallWarned takes over the warnings that were told before the program started. Which
-// relays those are that were told as one is not known.
+// recallWarned takes over the warnings that were told before the program started, one by one
+// or many as one.
 func (m *Monitor) recallWarned() {
 	m.warned = map[string][]web.Warning{}
 	for _, h := range m.alerts.Holding() {
-		id := h.Labels["relay"]
-		if id == "" || many[h.Name] == "" {
-			continue
+		if many[h.Name] == "" {
+			continue // it is about the monitor
 		}
-		words := strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"]))
-		m.warned[id] = append(m.warned[id], web.Warning{Name: h.Name, Severity: h.Labels["severity"], Words: words})
+		note := func(id, words string) {
+			m.warned[id] = append(m.warned[id], web.Warning{Name: h.Name, Severity: h.Labels["severity"], Words: words})
+		}
+		if id := h.Labels["relay"]; id != "" {
+			note(id, strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"])))
+		}
+		for _, of := range h.Parts {
+			note(of["relay"], "is one of those of which it was told, before this monitor started again, that "+many[h.Name])
+		}
 	}
 }
 

@@ -102,20 +102,22 @@ func (m *Monitor) overview(now time.Time) (web.Overview, error) {
 	}
 	o.Relays = relays
 	m.addReleases(&o, now)
+	misnamed := m.misnamedNow(now)
 	for i := range o.Relays {
-		m.complete(&o.Relays[i], now)
+		m.complete(&o.Relays[i], now, misnamed)
 	}
 	o.Totals = web.Total(o.Relays)
 	return o, nil
 }
 
-// complete adds what is known of a relay besides its hours.
-func (m *Monitor) complete(r *web.Relay, now time.Time) {
+// complete adds what is known of a relay besides its hours. By a clock that names an hour
+// which it cannot be, nothing is over.
+func (m *Monitor) complete(r *web.Relay, now time.Time, misnamed bool) {
 	r.Last = m.last(r.PeerID)
 	r.Announced = m.announced(r.PeerID)
 	list, _ := m.updates.Newest()
 	r.Release = released(list, r.Agent, now)
-	r.Warnings = m.goOn(r, m.warnings(r, now), m.unsure(r, now))
+	r.Warnings = m.goOn(r, m.warnings(r, now), m.unsure(r, now), misnamed)
 	r.Needs = m.needs(r, now)
 }
 
@@ -312,7 +314,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		return web.Month{}, err
 	}
 	if i := slices.IndexFunc(list, func(r web.Relay) bool { return r.PeerID == id }); i >= 0 {
-		m.complete(&list[i], now)
+		m.complete(&list[i], now, m.misnamedNow(now))
 		out.Last, out.Release, out.Warnings = list[i].Last, list[i].Release, list[i].Warnings
 	}
 	return out, nil

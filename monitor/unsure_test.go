@@ -140,12 +140,8 @@ func TestUnknownEndsNoAlertOfARelay(t *testing.T) {
 			if after := m.alerts.Holding(); !slices.EqualFunc(before, after, same) {
 				t.Errorf("got %v, want the same as before: %v", after, before)
 			}
-			onPage := len(ofFacts)
-			if before[0].Count > 0 { // which relays they were is not known
-				onPage = 0
-			}
-			if o, err := m.overview(now); err != nil || len(o.Relays[0].Warnings) != onPage {
-				t.Errorf("the page says %v, %v, want %d warnings", o.Relays[0].Warnings, err, onPage)
+			if o, err := m.overview(now); err != nil || len(o.Relays[0].Warnings) != len(ofFacts) {
+				t.Errorf("the page says %v, %v, want what held", o.Relays[0].Warnings, err)
 			}
 			site := releasetest.New(t, "relaymon")
 			site.Publish("v1.0.0", now)
@@ -155,17 +151,35 @@ func TestUnknownEndsNoAlertOfARelay(t *testing.T) {
 			m.browsing = browsingBy(nil)
 			h := evidence.HourOf(now)
 			must(t, m.store.Begin(h, now, "relaymon/1"))
-			for _, id := range ids {
-				a := attempt(now, evidence.OK)
-				a.PeerID, a.Rungs = id, []evidence.Rung{{Name: bounty.BrowserRung, Outcome: evidence.OK}}
-				a.TCP4Addr, a.WSSAddr = m.basis().roster.Relay(id).Multiaddrs(id)
-				leaf := []byte("a leaf")
-				a.Facts.Certificate = &evidence.Certificate{SHA256: evidence.SHA256Hex(leaf), DNSNames: []string{}, NotBefore: evidence.TimeOf(now), NotAfter: evidence.TimeOf(now.AddDate(0, 0, 90))}
-				a.Facts.ResolvedIPv4, a.Facts.AgentVersion = []string{"127.0.0.2"}, "relayd/1.0.0"
-				must(t, m.store.Append(h, a, leaf))
-				m.remember(a)
-				m.browsing.note(m.basis(), h, &a)
+			well := func(ids []string) {
+				for _, id := range ids {
+					a := attempt(now, evidence.OK)
+					a.PeerID, a.Rungs = id, []evidence.Rung{{Name: bounty.BrowserRung, Outcome: evidence.OK}}
+					a.TCP4Addr, a.WSSAddr = m.basis().roster.Relay(id).Multiaddrs(id)
+					leaf := []byte("a leaf")
+					a.Facts.Certificate = &evidence.Certificate{SHA256: evidence.SHA256Hex(leaf), DNSNames: []string{}, NotBefore: evidence.TimeOf(now), NotAfter: evidence.TimeOf(now.AddDate(0, 0, 90))}
+					a.Facts.ResolvedIPv4, a.Facts.AgentVersion = []string{"127.0.0.2"}, "relayd/1.0.0"
+					must(t, m.store.Append(h, a, leaf))
+					m.remember(a)
+					m.browsing.note(m.basis(), h, &a)
+				}
 			}
+			// Of some it is known: the others are what the alerts are about, all of them in one form.
+			well(ids[n/2:])
+			m.raised(t, now)
+			for _, name := range ofFacts {
+				about, since := 0, before[0].Since
+				for _, a := range m.alerts.Holding() {
+					if a.Name == name {
+						about += max(a.Count, 1)
+						since = a.Since
+					}
+				}
+				if about != n/2 || !since.Equal(before[0].Since) {
+					t.Errorf("%s: got alerts about %d relays since %s, want %d since %s", name, about, since, n/2, before[0].Since)
+				}
+			}
+			well(ids[:n/2])
 			if got := m.raised(t, now); len(got) != 0 {
 				t.Errorf("when all is known: got %v, want none", got)
 			}
@@ -188,6 +202,21 @@ func TestNoAlertEndsByAWrongClock(t *testing.T) {
 	m.fault = nil
 	if got := m.raised(t, time.Now()); len(got) != 0 {
 		t.Errorf("by the right clock: got %v, want none", got)
+	}
+}
+
+// What a wrong clock says of a warning is not remembered.
+func TestWarningsOutliveAWrongClock(t *testing.T) {
+	r, due := &web.Relay{PeerID: "x"}, []string{alert.UpdateDue}
+	m := &Monitor{warned: map[string][]web.Warning{"x": {{Name: alert.UpdateDue}}}}
+	for _, look := range []struct {
+		unsure   []string
+		misnamed bool
+		want     int
+	}{{nil, true, 1}, {due, false, 1}, {nil, false, 0}, {due, false, 0}} {
+		if got := m.goOn(r, nil, look.unsure, look.misnamed); len(got) != look.want {
+			t.Errorf("%+v: got %v", look, got)
+		}
 	}
 }
 

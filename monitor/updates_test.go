@@ -34,7 +34,7 @@ func TestReleasesAreFollowed(t *testing.T) {
 	show := func(agent string) (web.Overview, *web.Relay) {
 		o := web.Overview{Relays: []web.Relay{{PeerID: "x", Operator: "alice", Agent: agent}}}
 		m.addReleases(&o, now)
-		m.complete(&o.Relays[0], now)
+		m.complete(&o.Relays[0], now, false)
 		return o, &o.Relays[0]
 	}
 	if o, r := show("relayd/1.0.0"); o.Updates != "" || r.Release != nil {

@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/durable"
+	"github.com/psf-relay/relay-appliance/internal/publicip"
 )
 
 // Alert is something that somebody should know of.
@@ -54,6 +55,8 @@ type Alert struct {
 	Many string            `json:"-"`
 	// Count is how many alerts it stands for; 0: it stands for itself.
 	Count int `json:"count,omitempty"`
+	// Parts are whom those are about, each as in Of: the first maxAlerts.
+	Parts []map[string]string `json:"parts,omitempty"`
 	// Since is set by the keeper.
 	Since time.Time `json:"since"`
 	// Ended is when it was over; zero: it goes on.
@@ -313,10 +316,10 @@ func (k *Keeper) set(now time.Time, holding []Alert, all bool) {
 			changed = true
 			k.log.Warn("alert", "name", a.Name, "summary", a.Summary)
 		case !known.Ended.IsZero(): // again, before its end was told to everybody
-			known.Ended, known.Summary, known.Count = time.Time{}, a.Summary, a.Count
+			known.Ended, known.Summary, known.Count, known.Parts = time.Time{}, a.Summary, a.Count, a.Parts
 			changed = true
-		case known.Summary != a.Summary && a.Count > 0:
-			known.Summary, known.Count = a.Summary, a.Count
+		case a.Count > 0 && (known.Summary != a.Summary || !slices.EqualFunc(known.Parts, a.Parts, maps.Equal)):
+			known.Summary, known.Count, known.Parts = a.Summary, a.Count, a.Parts
 			changed = true
 		}
 	}
@@ -547,7 +550,8 @@ const manyFailures = 3
 // read the pages on which such errors stand; the log has them whole.
 var ownNetwork = regexp.MustCompile(`\b(?:dial|read|write) (?:tcp|udp)[46]? \S+: |(\blookup \S+) on [^ ]+\b`)
 
-// Failing says in a sentence each which receivers take no messages. No secret is in it.
+// Failing says in a sentence each which receivers take no messages. Everybody may read it: no
+// secret is in it, and no host of this machine or of a private network.
 func (k *Keeper) Failing() (list []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -555,11 +559,14 @@ func (k *Keeper) Failing() (list []string) {
 		if c.failures < manyFailures {
 			continue
 		}
-		name := c.name
+		name, why := c.name, cut(ownNetwork.ReplaceAllString(c.why, "$1"), maxCause)
+		if kind, host, _ := strings.Cut(c.Name(), " "); host != "" && publicip.Where(host) != "" {
+			name, why = kind+" "+publicip.Where(host), "the log says why"
+		}
 		if place := placeOf(c.Receiver); place != "" {
 			name += " (" + place + ")"
 		}
-		list = append(list, fmt.Sprintf("alerts do not reach %s: %d failures in a row, since %s: %s", name, c.failures, c.failing.UTC().Format("2006-01-02 15:04 MST"), cut(ownNetwork.ReplaceAllString(c.why, "$1"), maxCause)))
+		list = append(list, fmt.Sprintf("alerts do not reach %s: %d failures in a row, since %s: %s", name, c.failures, c.failing.UTC().Format("2006-01-02 15:04 MST"), why))
 	}
 	return list
 }

@@ -173,3 +173,24 @@ func TestFailuresInWords(t *testing.T) {
 		t.Errorf("got %q, want for how long it has not answered", got)
 	}
 }
+
+// Everybody reads on the pages which receivers do not answer: where one in a private network
+// is stands there no more than what its certificate says.
+func TestFailingNamesNoPrivateHost(t *testing.T) {
+	to := []Receiver{Webhook("https://192.168.1.5:9093/path", "relayd"), Alertmanager("http://localhost:9093", "relayd"), Webhook("https://hooks.example.org/path", "relayd")}
+	k, err := New(filepath.Join(t.TempDir(), "alerts.json"), slog.New(slog.DiscardHandler), to...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range k.to {
+		for range manyFailures {
+			k.failed(c, errors.New("x509: certificate is valid for nas.lan"))
+		}
+	}
+	for i, want := range []string{"webhook in a private network: ", "alertmanager on this machine: ", "webhook hooks.example.org: "} {
+		got := k.Failing()[i]
+		if shown := strings.Contains(got, "nas.lan"); !strings.HasPrefix(got, "alerts do not reach "+want) || shown != (i == 2) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}

@@ -10,11 +10,10 @@ import (
 
 const (
 	// mostSingle is how many alerts of one kind are told one by one. Beyond it they are
-	// one alert, until no more than [LeftSingle] are left: the two differ, so that a
+	// one alert, until no more than leftSingle are left: the two differ, so that a
 	// number that moves about does not change the form each minute.
 	mostSingle = 10
-	// LeftSingle is the number of alerts of one kind that are told one by one again.
-	LeftSingle = 5
+	leftSingle = 5
 	// mostListed is how many the summary of many names, maxListed how long each may be.
 	mostListed = 20
 	maxListed  = 200
@@ -40,12 +39,14 @@ func (k *Keeper) group(holding []Alert) (told []Alert, grouped map[string]bool) 
 		one := list[0]
 		most := mostSingle
 		if known := k.alerts[kind]; known != nil && known.Ended.IsZero() {
-			most = LeftSingle
+			most = leftSingle
 		}
+		of := map[string]map[string]string{} // by id
 		for i, a := range list {
 			labels := maps.Clone(a.Labels)
 			maps.Copy(labels, a.Of)
 			list[i].Labels, list[i].Of = labels, nil
+			of[list[i].id()] = a.Of
 		}
 		if len(list) <= most {
 			told = append(told, list...)
@@ -53,10 +54,13 @@ func (k *Keeper) group(holding []Alert) (told []Alert, grouped map[string]bool) 
 		}
 		slices.SortFunc(list, func(a, b Alert) int { return cmp.Compare(a.id(), b.id()) })
 		one.Of, one.Count, one.Summary = nil, len(list), summary(list)
-		told = append(told, one)
 		for _, a := range list {
 			grouped[a.id()] = true
+			if len(one.Parts) < maxAlerts {
+				one.Parts = append(one.Parts, of[a.id()])
+			}
 		}
+		told = append(told, one)
 	}
 	return told, grouped
 }

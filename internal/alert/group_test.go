@@ -229,8 +229,8 @@ func TestManyBecomeOne(t *testing.T) {
 				if got := k.Holding()[0].Since; !got.Equal(since) {
 					t.Errorf("it holds since %v, want %v", got, since)
 				}
-				took("few again", LeftSingle, map[string]int{"RelayDown firing": LeftSingle, "RelayDown resolved": 1})
-				took("over", 0, map[string]int{"RelayDown resolved": LeftSingle})
+				took("few again", leftSingle, map[string]int{"RelayDown firing": leftSingle, "RelayDown resolved": 1})
+				took("over", 0, map[string]int{"RelayDown resolved": leftSingle})
 				if k.Waiting() != 0 || len(k.alerts) != 0 {
 					t.Errorf("%d to be told, %d known, want none", k.Waiting(), len(k.alerts))
 				}

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -114,7 +115,7 @@ func (s *Server) start(o Options) error {
 	environment.Lock()
 	for k, v := range map[string]string{
 		"PEBBLE_VA_NOSLEEP":      "1",
-		"PEBBLE_AUTHZREUSE":      "0", // none, but see once
+		"PEBBLE_AUTHZREUSE":      "0", // percent; see once
 		"PEBBLE_WFE_NONCEREJECT": strconv.Itoa(o.BadNonces),
 	} {
 		os.Setenv(k, v)
@@ -204,43 +205,44 @@ func (s *Server) count(path string) (refuse int) {
 	return s.refuse
 }
 
-// once has each order validated, as after the days that pass between real ones. Pebble
-// reuses an authorization for one order in a hundred where it is told to reuse none
-// (v2.10.1), so those of orders that have their certificate end before the next order.
+// once lets an authorization serve one order only, so that the CA checks for each order, as
+// it does when days lie between two. Told to reuse none, Pebble v2.10.1 still reuses one for
+// one order in a hundred, at random. So an authorization ends here, before the next order,
+// once the certificate of its own order was fetched. Pebble calls an order invalid whose
+// authorization has ended, and its client must not see that.
 func once(store *db.MemoryStore, next http.Handler) http.Handler {
 	var mu sync.Mutex
-	seen := map[string]bool{} // the authorizations that clients looked at, and still hold
+	seen, fetched := map[string]bool{}, map[string]bool{} // authorizations and certificates that clients asked for
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
 		if id, ok := strings.CutPrefix(r.URL.Path, "/authZ/"); ok {
 			seen[id] = true
-		}
-		if r.URL.Path == newOrder {
-			for id := range seen {
-				if end(store.GetAuthorizationByID(id)) {
-					delete(seen, id)
-				}
-			}
+		} else if id, ok := strings.CutPrefix(r.URL.Path, "/certZ/"); ok {
+			fetched[id] = true
+		} else if r.URL.Path == newOrder {
+			maps.DeleteFunc(seen, func(id string, _ bool) bool {
+				a := store.GetAuthorizationByID(id)
+				return a == nil || end(a, fetched)
+			})
 		}
 		mu.Unlock()
 		next.ServeHTTP(w, r)
 	})
 }
 
-// end lets an authorization expire, unless its order still needs it.
-func end(a *core.Authorization) bool {
-	if a == nil {
-		return true
-	}
+// end lets an authorization expire if the certificate of its order was fetched, and says
+// whether it did.
+func end(a *core.Authorization, fetched map[string]bool) bool {
 	a.Order.RLock()
-	done := a.Order.CertificateObject != nil
+	c := a.Order.CertificateObject
 	a.Order.RUnlock()
-	if done {
-		a.Lock()
-		a.ExpiresDate = time.Time{}
-		a.Unlock()
+	if c == nil || !fetched[c.ID] {
+		return false
 	}
-	return done
+	a.Lock()
+	defer a.Unlock()
+	a.ExpiresDate = time.Time{}
+	return true
 }
 
 // serveDNS answers A records over TCP, which is how Pebble asks. It must answer

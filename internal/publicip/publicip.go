@@ -1,7 +1,12 @@
 // Package publicip says which addresses the internet leads to.
 package publicip
 
-import "net/netip"
+import (
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+)
 
 // special are the IPv4 blocks of the IANA special-purpose registry (RFC 6890 and
 // later) that are not for servers on the internet, and multicast.
@@ -28,4 +33,24 @@ func Is4(ip netip.Addr) bool {
 		}
 	}
 	return true
+}
+
+// privateNames are the ends of names that lead nowhere outside: RFC 6762, RFC 8375, what ICANN
+// reserved for private use, and what routers give.
+var privateNames = []string{".local", ".home.arpa", ".internal", ".lan", ".localdomain"}
+
+// Where says where a host is that the internet does not lead to, such as "on this machine";
+// empty: elsewhere. A port may follow the host. Of a name its form tells: nobody is asked.
+func Where(host string) string {
+	host = strings.ToLower(strings.TrimSuffix((&url.URL{Host: host}).Hostname(), "."))
+	ip, err := netip.ParseAddr(host)
+	switch ip = ip.Unmap().WithZone(""); {
+	case err == nil && (ip.IsLoopback() || ip.IsUnspecified()), host == "localhost", strings.HasSuffix(host, ".localhost"):
+		return "on this machine"
+	case ip.Is4() && !Is4(ip), ip.IsPrivate(), ip.IsLinkLocalUnicast():
+		return "in a private network"
+	case err != nil && (!strings.Contains(host, ".") || slices.ContainsFunc(privateNames, func(end string) bool { return strings.HasSuffix(host, end) })):
+		return "in a private network"
+	}
+	return ""
 }

@@ -95,7 +95,7 @@ var mayImport = map[string][]string{
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
-	"internal/alert":               {"internal/buildinfo", "internal/config", "internal/download", "internal/durable"},
+	"internal/alert":               {"internal/buildinfo", "internal/config", "internal/download", "internal/durable", "internal/publicip"},
 	"internal/alert/alertcmd":      {"internal/alert", "internal/cli"},
 	"internal/agefile":             {"internal/cli", "internal/durable"},
 	"internal/bls":                 {},

@@ -2,9 +2,7 @@ package status
 
 import (
 	"fmt"
-	"net/netip"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -14,9 +12,9 @@ import (
 // Monitor is what the status page of one monitor says of this relay. A monitor is a
 // stranger to the relay: what it says is its claim, shown and passed on as such.
 type Monitor struct {
-	URL      string    `json:"url,omitempty"`     // its status page, as the operator configured it; empty: not for others to see
-	Place    string    `json:"place,omitempty"`   // where it is then
-	Page     string    `json:"page,omitempty"`    // what it shows of this relay; empty: not for others to see
+	URL      string    `json:"url,omitempty"`     // its status page, as the operator configured it; hidden from others if it is private
+	Place    string    `json:"place,omitempty"`   // in place of a hidden URL: on this machine, or in a private network
+	Page     string    `json:"page,omitempty"`    // what it shows of this relay; hidden with the URL, and if it is not https
 	Asked    time.Time `json:"asked,omitzero"`    // last; zero: not yet
 	Answered time.Time `json:"answered,omitzero"` // last, also if it does not know the relay
 	Error    string    `json:"error,omitempty"`   // why nothing is known from it; empty: all is well
@@ -63,29 +61,14 @@ type MonitorWarning struct {
 	Words    string `json:"words"`
 }
 
-// privateHost says where the host of an address is that the internet does not lead to; empty:
-// elsewhere.
-func privateHost(address string) string {
-	u, err := url.Parse(address)
+// where says where a monitor is that the internet does not lead to; empty: elsewhere.
+func (m Monitor) where() string {
+	u, err := url.Parse(m.URL)
 	if err != nil {
 		return ""
 	}
-	host := strings.ToLower(strings.TrimSuffix(u.Hostname(), "."))
-	ip, err := netip.ParseAddr(host)
-	switch ip = ip.Unmap().WithZone(""); {
-	case err == nil && ip.IsLoopback(), host == "localhost", strings.HasSuffix(host, ".localhost"):
-		return "on this machine"
-	case ip.Is4() && !publicip.Is4(ip), ip.IsPrivate(), ip.IsLinkLocalUnicast():
-		return "in a private network"
-	case err != nil && (!strings.Contains(host, ".") || slices.ContainsFunc(privateNames, func(end string) bool { return strings.HasSuffix(host, end) })):
-		return "in a private network"
-	}
-	return ""
+	return publicip.Where(u.Host)
 }
-
-// privateNames are the ends of names that lead nowhere outside: RFC 6762, RFC 8375, what ICANN
-// reserved for private use, and what routers give.
-var privateNames = []string{".local", ".home.arpa", ".internal", ".lan"}
 
 // Host is where the monitor's page is, for people.
 func (m Monitor) Host() string {

@@ -45,13 +45,20 @@ type Status struct {
 	Monitors []Monitor `json:"monitors,omitempty"`
 }
 
-// Public is what everybody may see: the monitors of this machine and of its private network
-// have no address in it, since only their operator is to know what there is.
+// Public is what everybody may see. Only the operator is to know which hosts his network has:
+// a monitor on this machine or in a private network has no address in it, nor an error in
+// which the address may stand.
 func (s Status) Public() Status {
 	s.Monitors = slices.Clone(s.Monitors)
 	for i := range s.Monitors {
-		if m := &s.Monitors[i]; privateHost(m.URL) != "" {
-			m.Place, m.URL, m.Page = privateHost(m.URL), "", ""
+		m := &s.Monitors[i]
+		where := m.where()
+		if where == "" {
+			continue
+		}
+		m.Place, m.URL, m.Page = where, "", ""
+		if m.Error != "" && !m.NotEnrolled {
+			m.Error = "nothing new is known from it (the log says more)"
 		}
 	}
 	return s
