@@ -111,7 +111,7 @@ func (m *Monitor) recallWarned() {
 			note(id, strings.TrimPrefix(h.Summary, fmt.Sprintf(aboutRelay, id, h.Labels["operator"])))
 		}
 		for _, of := range h.Parts {
-			note(of["relay"], "is one of those of which it was told, before this monitor started again, that "+many[h.Name])
+			note(of["relay"], "was one of several before this monitor started again: "+many[h.Name])
 		}
 	}
 }

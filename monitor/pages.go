@@ -95,14 +95,13 @@ func (m *Monitor) self(now time.Time) web.Overview {
 // overview is all relays at a glance. If the log cannot be read it tells of the
 // monitor only.
 func (m *Monitor) overview(now time.Time) (web.Overview, error) {
-	o := m.self(now)
+	o, misnamed := m.self(now), m.misnamedNow(now)
 	relays, err := m.rows.list(m, evidence.HourOf(now))
 	if err != nil {
 		return o, err
 	}
 	o.Relays = relays
 	m.addReleases(&o, now)
-	misnamed := m.misnamedNow(now)
 	for i := range o.Relays {
 		m.complete(&o.Relays[i], now, misnamed)
 	}
@@ -270,7 +269,7 @@ func causeOf(month evidence.Month, known *history.Relay) func(evidence.Hour) str
 
 // month is one relay's month for people and machines to look at.
 func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Month, error) {
-	b := m.basis()
+	b, misnamed := m.basis(), m.misnamedNow(now)
 	relay := b.roster.Relay(id)
 	first, this := max(m.store.First(), relayFrom(relay)).Month(), evidence.MonthOf(now)
 	if relay == nil || month < first || month > this {
@@ -314,7 +313,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		return web.Month{}, err
 	}
 	if i := slices.IndexFunc(list, func(r web.Relay) bool { return r.PeerID == id }); i >= 0 {
-		m.complete(&list[i], now, m.misnamedNow(now))
+		m.complete(&list[i], now, misnamed)
 		out.Last, out.Release, out.Warnings = list[i].Last, list[i].Release, list[i].Warnings
 	}
 	return out, nil

@@ -560,8 +560,13 @@ func (k *Keeper) Failing() (list []string) {
 			continue
 		}
 		name, why := c.name, cut(ownNetwork.ReplaceAllString(c.why, "$1"), maxCause)
-		if kind, host, _ := strings.Cut(c.Name(), " "); host != "" && publicip.Where(host) != "" {
-			name, why = kind+" "+publicip.Where(host), "the log says why"
+		kind, host, _ := strings.Cut(c.Name(), " ")
+		where := publicip.Where(host)
+		if where != "" {
+			name = kind + " " + where
+		}
+		if where != "" || host == "" && services[kind].host { // or nobody knows where
+			why = "the log says why"
 		}
 		if place := placeOf(c.Receiver); place != "" {
 			name += " (" + place + ")"

@@ -177,7 +177,8 @@ func TestFailuresInWords(t *testing.T) {
 // Everybody reads on the pages which receivers do not answer: where one in a private network
 // is stands there no more than what its certificate says.
 func TestFailingNamesNoPrivateHost(t *testing.T) {
-	to := []Receiver{Webhook("https://192.168.1.5:9093/path", "relayd"), Alertmanager("http://localhost:9093", "relayd"), Webhook("https://hooks.example.org/path", "relayd")}
+	person := Config{Receivers: []URL{"gotify://nas/Asesame1sesame2"}}.receivers("relayd", time.UTC)[0]
+	to := []Receiver{person, Webhook("https://192.168.1.5:9093/path", "relayd"), Alertmanager("http://localhost:9093", "relayd"), Webhook("https://hooks.example.org/path", "relayd")}
 	k, err := New(filepath.Join(t.TempDir(), "alerts.json"), slog.New(slog.DiscardHandler), to...)
 	if err != nil {
 		t.Fatal(err)
@@ -187,9 +188,9 @@ func TestFailingNamesNoPrivateHost(t *testing.T) {
 			k.failed(c, errors.New("x509: certificate is valid for nas.lan"))
 		}
 	}
-	for i, want := range []string{"webhook in a private network: ", "alertmanager on this machine: ", "webhook hooks.example.org: "} {
+	for i, want := range []string{"gotify (alerts.receivers[0]): ", "webhook in a private network: ", "alertmanager on this machine: ", "webhook hooks.example.org: "} {
 		got := k.Failing()[i]
-		if shown := strings.Contains(got, "nas.lan"); !strings.HasPrefix(got, "alerts do not reach "+want) || shown != (i == 2) {
+		if shown := strings.Contains(got, "nas.lan"); !strings.HasPrefix(got, "alerts do not reach "+want) || shown != (i == 3) {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}

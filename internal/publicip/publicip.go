@@ -37,7 +37,7 @@ func Is4(ip netip.Addr) bool {
 
 // privateNames are the ends of names that lead nowhere outside: RFC 6762, RFC 8375, what ICANN
 // reserved for private use, and what routers give.
-var privateNames = []string{".local", ".home.arpa", ".internal", ".lan", ".localdomain"}
+var privateNames = []string{".local", ".home.arpa", ".internal", ".lan", ".localdomain", ".home", ".fritz.box"}
 
 // Where says where a host is that the internet does not lead to, such as "on this machine";
 // empty: elsewhere. A port may follow the host. Of a name its form tells: nobody is asked.
@@ -47,6 +47,8 @@ func Where(host string) string {
 	switch ip = ip.Unmap().WithZone(""); {
 	case err == nil && (ip.IsLoopback() || ip.IsUnspecified()), host == "localhost", strings.HasSuffix(host, ".localhost"):
 		return "on this machine"
+	case host == "":
+		return ""
 	case ip.Is4() && !Is4(ip), ip.IsPrivate(), ip.IsLinkLocalUnicast():
 		return "in a private network"
 	case err != nil && (!strings.Contains(host, ".") || slices.ContainsFunc(privateNames, func(end string) bool { return strings.HasSuffix(host, end) })):

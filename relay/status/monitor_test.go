@@ -24,6 +24,7 @@ func TestPublic(t *testing.T) {
 		"https://m.home.arpa/":                 "in a private network",
 		"https://m.internal:8443/monitor/":     "in a private network",
 		"https://m.localdomain/":               "in a private network",
+		"https://nas.fritz.box/":               "in a private network",
 		"https://relay2.example.org/monitor/":  "",
 		"https://1.1.1.1/monitor/":             "",
 		"https://[2606:4700::1111]/":           "",
@@ -43,6 +44,9 @@ func TestPublic(t *testing.T) {
 		host, _, _ = strings.Cut(host, "/")
 		if b, err := json.Marshal(s.Public()); err != nil || want != "" && (strings.Contains(string(b), "//"+host) || strings.Contains(string(b), "nas.lan")) {
 			t.Errorf("%s: got %s, %v, want no host in it", url, b, err)
+		}
+		if again := s.Public().Public().Monitors[0]; again != got {
+			t.Errorf("%s: made public twice: got %+v, want %+v", url, again, got)
 		}
 		if s.Monitors[0].URL != url || s.Monitors[0].Error != fault {
 			t.Errorf("%s: the status itself was changed", url)
