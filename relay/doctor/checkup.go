@@ -169,10 +169,14 @@ func (c *Checkup) found(note func(*findings)) {
 }
 
 // tryReserve reserves on trial while nobody holds a reservation: those who do are proof
-// enough, and none of them shall have to give way.
+// enough, and none of them shall have to give way. The proof is noted: they may leave
+// long before the next look.
 func (c *Checkup) tryReserve(ctx context.Context) {
 	s := c.of.Status()
 	if s.Reservations.Members+s.Reservations.Guests > 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.trial = trial{at: time.Now(), held: true}
 		return
 	}
 	done := make(chan trial, 1)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,5 +63,22 @@ func TestRecordsComeRight(t *testing.T) {
 		if relay.tried != c.tried {
 			t.Errorf("%s: tried %d times, want %d; %+v", c.name, relay.tried, c.tried, relay.Status().Requirement("records"))
 		}
+	}
+}
+
+// A visitor who holds a reservation at the moment of the trial, and leaves after it, has
+// shown that one can be had: the next trial is ten minutes away.
+func TestHeldAtTheTrial(t *testing.T) {
+	relay := &relayOf{cfg: config.DefaultConfig()}
+	relay.status.Healthy = true
+	relay.status.Reservations = status.Reservations{Max: 10, Guests: 1, GuestMax: 10}
+	checkup := NewCheckup(relay, nil, slog.New(slog.DiscardHandler))
+	checkup.findings.at, checkup.findings.looked = time.Now(), time.Now()
+	relay.examined = func(s *status.Status) { checkup.AddTo(s, relay.cfg, time.Now()) }
+	checkup.tryReserve(t.Context())
+	relay.status.Reservations.Guests = 0
+	got := relay.Status().Requirement("service")
+	if got.Outcome != status.Met || !strings.Contains(got.Found, "0 of 10 reservations taken; one was held ") {
+		t.Errorf("after the visitor has left: %+v, want met", got)
 	}
 }
