@@ -39,21 +39,27 @@ func client(t *testing.T, s *Server) *acme.Client {
 	}
 }
 
-// The CA issues to who answers under the name, for as long as it was told.
-func TestIssues(t *testing.T) {
+// start makes a CA that looks for name at the listener.
+func start(t *testing.T, o Options) (*Server, net.Listener) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.3:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	s, err := Start(t.Context(), Options{
-		TLSPort: l.Addr().(*net.TCPAddr).Port, ValidFor: time.Hour,
-		Names: map[string]netip.Addr{name: netip.MustParseAddr("127.0.0.3")},
-	})
+	t.Cleanup(func() { l.Close() })
+	o.TLSPort = l.Addr().(*net.TCPAddr).Port
+	o.Names = map[string]netip.Addr{name: netip.MustParseAddr("127.0.0.3")}
+	s, err := Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close()
+	t.Cleanup(func() { s.Close() })
+	return s, l
+}
+
+// The CA issues to who answers under the name, for as long as it was told.
+func TestIssues(t *testing.T) {
+	s, l := start(t, Options{ValidFor: time.Hour})
 	m := &autocert.Manager{Prompt: autocert.AcceptTOS, HostPolicy: autocert.HostWhitelist(name), Client: client(t, s)}
 	go (&http.Server{}).Serve(tls.NewListener(l, m.TLSConfig()))
 
@@ -94,19 +100,7 @@ func (b before) RoundTrip(r *http.Request) (*http.Response, error) {
 
 // The CA checks for each order, also if it checked the client before.
 func TestValidatesEachOrder(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.3:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	s, err := Start(t.Context(), Options{
-		TLSPort: l.Addr().(*net.TCPAddr).Port,
-		Names:   map[string]netip.Addr{name: netip.MustParseAddr("127.0.0.3")},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
+	s, l := start(t, Options{})
 	c, other := client(t, s), client(t, s)
 	if _, err := other.Register(t.Context(), &acme.Account{}, acme.AcceptTOS); err != nil {
 		t.Fatal(err)

@@ -169,8 +169,8 @@ func (c *Checkup) found(note func(*findings)) {
 }
 
 // tryReserve reserves on trial while nobody holds a reservation: those who do are proof
-// enough, and none of them shall have to give way. The proof is noted: they may leave
-// long before the next look.
+// enough, and none of them shall have to give way. The proof is noted: these
+// peers may leave long before the next look.
 func (c *Checkup) tryReserve(ctx context.Context) {
 	s := c.of.Status()
 	if s.Reservations.Members+s.Reservations.Guests > 0 {
