@@ -52,7 +52,8 @@ type Checkup struct {
 const (
 	lookFirst = 20 * time.Second // the certificate should be there, some peers connected
 	lookAgain = 10 * time.Minute
-	lookLate  = 3 * lookAgain // then something hangs, and what was found says nothing about now
+	tryAgain  = 30 * time.Second // a reservation on trial, while it is not known that one can be had
+	lookLate  = 3 * lookAgain    // then something hangs, and what was found says nothing about now
 	countTime = 15 * time.Second
 	dnsTime   = 30 * time.Second // while the certificate waits for the domain's records
 )
@@ -113,10 +114,13 @@ func (c *Checkup) examine(ctx context.Context, h host.Host, reach *reach) {
 		return
 	case <-time.After(c.pause(lookFirst)):
 	}
-	every(ctx, c.pause(lookAgain), func() {
-		c.tryReserve(ctx)
-		c.lookAround(ctx)
+	wg.Go(func() {
+		c.tryReserve(ctx, func() trial {
+			s := c.of.Status()
+			return reserveOnTrial(ctx, c.of.ID(), localAddrs(c.of.Config(), &s))
+		})
 	})
+	every(ctx, c.pause(lookAgain), func() { c.lookAround(ctx) })
 }
 
 // pause is d, but in tests.
@@ -168,26 +172,34 @@ func (c *Checkup) found(note func(*findings)) {
 	}
 }
 
-// tryReserve reserves on trial while nobody holds a reservation: those who do are proof
-// enough, and none of them shall have to give way. The proof is noted: these
-// peers may leave long before the next look.
-func (c *Checkup) tryReserve(ctx context.Context) {
-	s := c.of.Status()
-	if s.Reservations.Members+s.Reservations.Guests > 0 {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.trial = trial{at: time.Now(), held: true}
-		return
+// tryReserve reserves on trial, time and again until ctx ends. A trial that failed is
+// repeated soon: on a machine that has just started it may have been too slow.
+func (c *Checkup) tryReserve(ctx context.Context, try func() trial) {
+	every(ctx, c.pause(tryAgain), func() {
+		if !c.trialDue() {
+			return
+		}
+		done := make(chan trial, 1)
+		go func() { done <- try() }()
+		select {
+		case t := <-done:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.trial = t
+		case <-ctx.Done(): // a stop does not wait until the visitor has closed
+		}
+	})
+}
+
+// trialDue says whether a trial would tell something new. While somebody holds a
+// reservation it would not: that is proof enough, and nobody shall have to give way.
+func (c *Checkup) trialDue() bool {
+	if r := c.of.Status().Reservations; r.Members+r.Guests > 0 {
+		return false
 	}
-	done := make(chan trial, 1)
-	go func() { done <- reserveOnTrial(ctx, c.of.ID(), localAddrs(c.of.Config(), &s)) }()
-	select {
-	case t := <-done:
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.trial = t
-	case <-ctx.Done(): // a stop does not wait until the visitor has closed
-	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.trial.at.IsZero() || c.trial.err != nil || time.Since(c.trial.at) >= c.pause(lookAgain)
 }
 
 func (c *Checkup) countFiles() {

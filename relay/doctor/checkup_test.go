@@ -2,10 +2,12 @@ package doctor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
-	"strings"
+	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/psf-relay/relay-appliance/relay/config"
@@ -66,19 +68,31 @@ func TestRecordsComeRight(t *testing.T) {
 	}
 }
 
-// A visitor who holds a reservation at the moment of the trial, and leaves after it, has
-// shown that one can be had: the next trial is ten minutes away.
-func TestHeldAtTheTrial(t *testing.T) {
-	relay := &relayOf{cfg: config.DefaultConfig()}
-	relay.status.Healthy = true
-	relay.status.Reservations = status.Reservations{Max: 10, Guests: 1, GuestMax: 10}
-	checkup := NewCheckup(relay, nil, slog.New(slog.DiscardHandler))
-	checkup.findings.at, checkup.findings.looked = time.Now(), time.Now()
-	relay.examined = func(s *status.Status) { checkup.AddTo(s, relay.cfg, time.Now()) }
-	checkup.tryReserve(t.Context())
-	relay.status.Reservations.Guests = 0
-	got := relay.Status().Requirement("service")
-	if got.Outcome != status.Met || !strings.Contains(got.Found, "0 of 10 reservations taken; one was held ") {
-		t.Errorf("after the visitor has left: %+v, want met", got)
-	}
+// The relay tries to reserve soon after nobody holds a reservation any more, and soon after
+// a failure. After a success the next trial comes ten minutes later.
+func TestTrialIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		relay := &relayOf{cfg: config.DefaultConfig()}
+		relay.examined = func(s *status.Status) {
+			if time.Since(began) < 45*time.Second {
+				s.Reservations.Guests = 1
+			}
+		}
+		checkup := NewCheckup(relay, nil, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
+		defer cancel()
+		var got []time.Duration
+		checkup.tryReserve(ctx, func() trial {
+			got = append(got, time.Since(began))
+			if len(got) == 1 {
+				return trial{time.Now(), errors.New("too slow")}
+			}
+			return trial{at: time.Now()}
+		})
+		want := []time.Duration{60 * time.Second, 90 * time.Second, 690 * time.Second} // held, failed, good
+		if !slices.Equal(got, want) {
+			t.Errorf("tried after %v, want %v", got, want)
+		}
+	})
 }

@@ -86,7 +86,7 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 	}
 	tried := func(age time.Duration, err error) change {
 		return func(_ *config.Config, s *status.Status, f *findings) {
-			s.Traffic.Bytes, f.trial = 0, trial{at: f.at.Add(-age), err: err}
+			s.Traffic.Bytes, f.trial = 0, trial{f.at.Add(-age), err}
 		}
 	}
 	announced := func(ago, measured time.Duration) change {
@@ -114,15 +114,9 @@ func TestEvidenceIsOfTheVeryThing(t *testing.T) {
 		"service": {map[string]change{
 			"held":     func(_ *config.Config, s *status.Status, _ *findings) { s.Traffic.Bytes, s.Reservations.Guests = 0, 1 },
 			"on trial": tried(minute, nil),
-			"held just now": func(_ *config.Config, s *status.Status, f *findings) {
-				s.Traffic.Bytes, f.trial = 0, trial{at: f.at.Add(-minute), held: true}
-			},
 		}, map[string]change{
-			"offered only":   func(_ *config.Config, s *status.Status, _ *findings) { s.Traffic.Bytes = 0 },
-			"tried long ago": tried(time.Hour, nil),
-			"held long ago": func(_ *config.Config, s *status.Status, f *findings) {
-				s.Traffic.Bytes, f.trial = 0, trial{at: f.at.Add(-time.Hour), held: true}
-			},
+			"offered only":     func(_ *config.Config, s *status.Status, _ *findings) { s.Traffic.Bytes = 0 },
+			"tried long ago":   tried(time.Hour, nil),
 			"tried in vain":    both(func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Guests = 1 }, tried(minute, errors.New("refused"))),
 			"transfer is gone": func(_ *config.Config, s *status.Status, _ *findings) { s.Reservations.Members = 1 },
 			"members only": func(_ *config.Config, s *status.Status, _ *findings) {

@@ -381,9 +381,8 @@ func openFiles() int {
 // trial is what came of an attempt to reserve. That the relay offers reservations is
 // no sign that one can be had.
 type trial struct {
-	at   time.Time // zero: not tried
-	held bool      // by a peer at that moment, so that no attempt was needed
-	err  error
+	at  time.Time // zero: not tried
+	err error
 }
 
 // reserveOnTrial reserves as a stranger would, from this machine, and gives
@@ -403,7 +402,7 @@ func reserveOnTrial(ctx context.Context, id peer.ID, relayAt []ma.Multiaddr) tri
 	if err = h.Connect(ctx, to); err == nil {
 		_, err = client.Reserve(ctx, h, to)
 	}
-	return trial{at: time.Now(), err: err}
+	return trial{time.Now(), err}
 }
 
 // tryPorts says why a relay that does not run could not listen.

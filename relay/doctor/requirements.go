@@ -131,8 +131,6 @@ func (j judge) service() status.Requirement {
 		return notMet("Raise limits.guest_reservations if the machine has memory left: a monitor is a guest, and reads the relay as busy unless one of them gives way (limits.guest_reservation_time).", "%s (%d)", refusal.NoGuestPlace.Text, r.GuestMax)
 	case j.lately(j.f.trial.at, lookLate) && j.f.trial.err != nil:
 		return notMet("Look into the log (journalctl -u relayd) and start it again.", "a reservation on trial failed: %s", oneLine(j.f.trial.err))
-	case j.lately(j.f.trial.at, lookLate) && j.f.trial.held:
-		return met("%s; one was held %s ago", taken, Ago(j.f.at, j.f.trial.at))
 	case j.lately(j.f.trial.at, lookLate):
 		return met("%s; one more was reserved on trial %s ago", taken, Ago(j.f.at, j.f.trial.at))
 	case held > 0: // each was asked for within the last hour

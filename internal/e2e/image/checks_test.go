@@ -374,7 +374,8 @@ func (a *appliance) checkStatus(ctx context.Context, t *testing.T, wants ...stri
 	// What looks for the console is a unit in a sandbox, and must not take that for a fault.
 	if slices.Contains(wants, a.peerID) {
 		if err := a.WaitConsole(ctx, 0, "met      Room on the disk"); err != nil {
-			t.Errorf("on the console: %v", err)
+			page, _ := a.Run(ctx, "cat /run/relay-appliance/issue; journalctl --no-pager --quiet --unit=relay-appliance-status")
+			t.Errorf("on the console: %v\n%s", err, page)
 		}
 	}
 }
