@@ -571,6 +571,16 @@ func TestRules(t *testing.T) {
 			t.Errorf("without %s: got %v", key, err)
 		}
 	}
+	// Rules that were made before R21 do not name it: it is off, whatever the program's are.
+	before := strings.NewReplacer("\nmonitors_due: 7", "", "\ndue_from: 15", "").Replace(string(DefaultRules))
+	if r, err := ParseRules("mine", []byte(before)); err != nil || r.MonitorsDue != 0 || r.DueFrom != 0 {
+		t.Errorf("rules without R21: got %+v, %v, want both 0", r, err)
+	}
+	for change, want := range map[string]string{"monitors_due: 1\n": "monitors_due: want at least as many as assured_operators, 2", "due_from: 7\n": "due_from: want more than monitors_due, 7", "monitors_due: 0\n": "missing: monitors_due"} {
+		if _, err := ParseRules("lab", []byte("network: lab\n"+change)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v, want %q in it", change, err, want)
+		}
+	}
 	octal := strings.Replace(string(DefaultRules), "hours_required: 600", "hours_required: 0600", 1)
 	if _, err := ParseRules("mine", []byte(octal)); err == nil || !strings.Contains(err.Error(), "without leading zeros: 600") {
 		t.Errorf("hours_required: 0600: got %v", err)

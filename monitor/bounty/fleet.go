@@ -3,10 +3,12 @@ package bounty
 // Tally counts the votes of an hour. Those who are on the bench and in none of
 // the three counts did not know.
 type Tally struct {
-	Bench int `json:"bench"` // n of rule R7: monitors in force, answering or not
-	Up    int `json:"up"`
-	Down  int `json:"down"`
-	Busy  int `json:"busy"`
+	Bench int `json:"bench"` // n of rule R7: monitors that were due, answering or not
+	// Of is how many they were chosen from (rule R21); absent: all were due.
+	Of   int `json:"of,omitempty"`
+	Up   int `json:"up"`
+	Down int `json:"down"`
+	Busy int `json:"busy"`
 }
 
 // Add counts a vote of a monitor that is on the bench.

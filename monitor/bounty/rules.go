@@ -56,6 +56,9 @@ type Rules struct {
 	FinalAfter        time.Duration    `yaml:"final_after"`
 	AssuredOperators  int              `yaml:"assured_operators"`
 	CommitteeDissent  int              `yaml:"committee_dissent"`
+	// MonitorsDue is 0 where rule R21 is off, as in rules that were made before it.
+	MonitorsDue int `yaml:"monitors_due,omitempty"`
+	DueFrom     int `yaml:"due_from,omitempty"`
 
 	// SHA256 is the hash of the file that was read.
 	SHA256 string `yaml:"-"`
@@ -160,7 +163,9 @@ func parseRules(name string, file, text []byte, whole, grown bool) (*Rules, erro
 	var missing error
 	if whole || r.Network != evidence.Lab {
 		o.Whole = true
-		missing = config.DecodeWith(name, text, &Rules{}, o)
+		var own Rules
+		missing = config.DecodeWith(name, text, &own, o)
+		r.MonitorsDue, r.DueFrom = own.MonitorsDue, own.DueFrom
 	}
 	wrong := r.Validate()
 	if wrong != nil {
@@ -229,6 +234,18 @@ func (r *Rules) Validate() error {
 	span("final_after", r.FinalAfter, 0, 31*24*time.Hour)
 	number("assured_operators", r.AssuredOperators, 1, 100)
 	number("committee_dissent", r.CommitteeDissent, 0, 744)
+	number("monitors_due", r.MonitorsDue, 0, 100)
+	number("due_from", r.DueFrom, 0, maxTerms)
+	switch {
+	case r.MonitorsDue == 0 && r.DueFrom == 0:
+	case r.MonitorsDue == 0:
+		want(false, "missing: monitors_due: it and due_from stand together, or neither does (R21)")
+	case r.DueFrom == 0:
+		want(false, "missing: due_from: it and monitors_due stand together, or neither does (R21)")
+	default:
+		want(r.MonitorsDue >= r.AssuredOperators, "monitors_due: want at least as many as assured_operators, %d, not %d: else no hour is ever assured (R19)", r.AssuredOperators, r.MonitorsDue)
+		want(r.DueFrom > r.MonitorsDue, "due_from: want more than monitors_due, %d, not %d", r.MonitorsDue, r.DueFrom)
+	}
 	return errors.Join(f...)
 }
 

@@ -44,7 +44,8 @@ type survey struct {
 // seen is what one monitor saw in one hour, judged.
 type seen struct {
 	ballot    Ballot
-	vote      Vote // the ballot's, unless it was sealed too late
+	vote      Vote  // the ballot's, unless it was sealed too late
+	said      Value // the ballot's
 	witnesses []string
 	signed    bool // some attempt holds the relay's signature for this hour, made in it
 	agent     string
@@ -104,16 +105,8 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 		if us := s.monitors[i].PingUS; us > 0 && m.Place != nil {
 			s.disks = append(s.disks, c.Rules.disk(m, us))
 		}
-		for h, x := range s.logs[m.Name] {
-			if !m.Holds(h) || h.End().After(s.asOf) {
-				continue
-			}
-			s.monitors[i].Votes[x.vote.Value]++
-			if x.signed {
-				s.monitors[i].Vouchers++
-			}
-		}
 	}
+	s.tally(c, relay)
 	slices.SortFunc(s.certificates, func(a, b CertificateSeen) int {
 		if a.First != b.First {
 			return int(a.First - b.First)
@@ -122,6 +115,37 @@ func surveyOf(c *Case, relay *Relay) (*survey, error) {
 	})
 	slices.SortStableFunc(s.browser, func(a, b browserCheck) int { return a.at.Compare(b.at.Time) })
 	return s, nil
+}
+
+// tally counts what each monitor said. It comes when all logs are read: any of them may
+// hold the beacon by which others were due.
+func (s *survey) tally(c *Case, relay *Relay) {
+	for h := c.Month.First(); h < c.Month.End(); h++ {
+		due := c.Rules.Due(c.Roster, relay, h, s.votes.beacons[h])
+		for i, m := range s.members {
+			x, report := s.logs[m.Name][h], &s.monitors[i]
+			if x == nil || !m.Holds(h) {
+				continue
+			}
+			over := !h.End().After(s.asOf)
+			if over && x.signed {
+				report.Vouchers++
+			}
+			switch {
+			case !report.Recused && !slices.Contains(due, m):
+				x.vote = Vote{Why: NotDue}
+				if over {
+					report.NotDue++
+				}
+				continue
+			case over:
+				report.Votes[x.vote.Value]++
+			}
+			if x.said != Unknown && x.vote.Value == Unknown && report.Void == "" {
+				report.void(x.vote.Why, x.said)
+			}
+		}
+	}
 }
 
 func checkLog(c *Case, m *evidence.VerifiedMonth) error {
@@ -146,6 +170,9 @@ func (s *survey) read(c *Case, relay *Relay, m *Monitor, log *Log, report *Monit
 	reach := c.reachOf(m)
 	month, err := log.Read(func(vh evidence.VerifiedHour) error {
 		reach.add(vh.Cosigned, vh.Header.Hour+1)
+		if vh.Round != nil {
+			s.votes.Choose(vh.Header.Hour, vh.Round)
+		}
 		s.hour(c, relay, m, &vh, report, &plan)
 		return nil
 	})
@@ -198,9 +225,7 @@ func (s *survey) hour(c *Case, relay *Relay, m *Monitor, vh *evidence.VerifiedHo
 	default:
 		x.vote = seal.Of(c.Rules, Ballot{Vote: x.vote, Causes: x.ballot.Causes})
 	}
-	if said != Unknown && x.vote.Value == Unknown && report.Void == "" {
-		report.void(x.vote.Why, said)
-	}
+	x.said = said
 	s.logs[m.Name][h] = x
 	s.votes.Set(m.Name, h, x.vote)
 }
@@ -286,7 +311,7 @@ func (s *survey) count(c *Case, relay *Relay, up *Uptime) {
 		for _, log := range s.logs { // also of those who may not vote
 			signed = signed || log[hc.Hour] != nil && log[hc.Hour].signed
 		}
-		for _, m := range c.Roster.Bench(relay, hc.Hour) {
+		for _, m := range c.Rules.Due(c.Roster, relay, hc.Hour, s.votes.beacons[hc.Hour]) {
 			x := s.logs[m.Name][hc.Hour]
 			if x == nil {
 				out.Votes[m.Name] = "unknown: " + Missing.String()

@@ -23,13 +23,14 @@ const (
 // Sheet holds the votes on one relay in one month: a row for each name of a
 // monitor, a column for each hour. What nobody set is unknown (missing).
 type Sheet struct {
-	Month evidence.Month
-	rows  map[string][]Vote
+	Month   evidence.Month
+	rows    map[string][]Vote
+	beacons map[evidence.Hour][]byte
 }
 
 // NewSheet is a sheet without votes.
 func NewSheet(m evidence.Month) *Sheet {
-	return &Sheet{Month: m, rows: map[string][]Vote{}}
+	return &Sheet{Month: m, rows: map[string][]Vote{}, beacons: map[evidence.Hour][]byte{}}
 }
 
 // Set notes the monitor's vote for an hour of the month.
@@ -52,6 +53,9 @@ func (s *Sheet) Vote(monitor string, h evidence.Hour) Vote {
 	}
 	return Vote{Why: Missing}
 }
+
+// Choose notes the beacon of an hour, which was verified: it says who was due (rule R21).
+func (s *Sheet) Choose(h evidence.Hour, beacon []byte) { s.beacons[h] = beacon }
 
 // State is what an hour counts as in the month (rule R10).
 type State uint8
@@ -128,7 +132,7 @@ func CountUptime(rules *Rules, roster *Roster, relay *Relay, votes *Sheet, now t
 			c.State = Remaining
 			u.Hours.Remaining++
 		default:
-			c.Tally = tallyOf(roster, relay, votes, h)
+			c.Tally = tallyOf(rules, roster, relay, votes, h)
 			u.count(rules, &c)
 		}
 		u.Counts = append(u.Counts, c)
@@ -147,13 +151,16 @@ func CountUptime(rules *Rules, roster *Roster, relay *Relay, votes *Sheet, now t
 	return u
 }
 
-func tallyOf(roster *Roster, relay *Relay, votes *Sheet, h evidence.Hour) Tally {
-	var t Tally
-	for i := range roster.Monitors {
-		if m := &roster.Monitors[i]; m.Holds(h) && !m.Recused(relay) {
-			t.Bench++
-			t.Add(votes.Vote(m.Name, h).Value)
+func tallyOf(rules *Rules, roster *Roster, relay *Relay, votes *Sheet, h evidence.Hour) Tally {
+	due := rules.Due(roster, relay, h, votes.beacons[h])
+	t := Tally{Bench: len(due)}
+	if rules.MonitorsDue > 0 {
+		if bench := len(roster.Bench(relay, h)); bench > t.Bench {
+			t.Of = bench
 		}
+	}
+	for _, m := range due {
+		t.Add(votes.Vote(m.Name, h).Value)
 	}
 	return t
 }
@@ -226,6 +233,13 @@ func (u *Uptime) reasons(rules *Rules) []string {
 	alone := u.Spans(func(c HourCount) bool { return c.State == StateUnknown && c.Tally.Bench == 0 })
 	if len(alone) > 0 {
 		say("no monitor in force that may judge this relay (R7): %s", words(alone, 6))
+	}
+	if chosen := u.Spans(func(c HourCount) bool { return c.Tally.Of > 0 }); len(chosen) > 0 {
+		say("in %d h %d monitors were due of those that may judge this relay, chosen by the hour's drand round (R21)", count(chosen), rules.MonitorsDue)
+	}
+	everybody := u.Spans(func(c HourCount) bool { return c.Tally.Of == 0 && rules.chooses(c.Tally.Bench) })
+	if len(everybody) > 0 {
+		say("in %d h all were due, since no log holds the hour's drand round (R21): %s", count(everybody), words(everybody, 6))
 	}
 	if cov := h.Coverage(); cov < rules.CoverageFlag {
 		say("coverage %d %%, below %d %%: much of the time nobody can tell (R10)", cov, rules.CoverageFlag)

@@ -120,6 +120,8 @@ type MonitorReport struct {
 	Root      string        `json:"root,omitempty"`
 	Digest    string        `json:"digest,omitempty"`
 	Votes     map[Value]int `json:"votes"`
+	// NotDue are hours for which others were chosen (rule R21); they are not in Votes.
+	NotDue int `json:"not_due,omitempty"`
 	// Voided are hours by why what it said in them counts nowhere, and by what that was. A
 	// monitor that regrets what it wrote can come late with it, or set its clock.
 	Voided   map[Why]map[Value]int `json:"voided,omitempty"`

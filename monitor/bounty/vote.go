@@ -81,9 +81,10 @@ const (
 	Presigned      // what it signed is valid for so long that it may be from before
 	NotFresh       // what it signed holds nothing that nobody could know before
 	Unplanned      // nothing proves when the first attempt was due (rule R2)
+	NotDue         // others were chosen for the hour (rule R21)
 )
 
-var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded", "unsigned", "presigned", "not fresh", "unplanned"}
+var whyWords = [...]string{"", "missing", "missed", "blind", "no controls", "one failure", "not asked", "other address", "bad voucher", "late", "clock", "early", "void", "overloaded", "unsigned", "presigned", "not fresh", "unplanned", "not due"}
 
 func (w Why) String() string { return whyWords[w] }
 
@@ -105,6 +106,7 @@ var whyMeanings = [...]string{
 	Presigned:  "what the relay signed is valid for so long that it may have been signed beforehand",
 	NotFresh:   "the relay signed nothing that was new in this hour, and so could have done it beforehand: the monitor had neither the hour's drand round nor a cosignature by a witness of another operator",
 	Unplanned:  "the record does not prove by the monitor's plan key when the first attempt was due, so that the monitor may have chosen the moment (R2)",
+	NotDue:     "the hour's drand round chose other monitors for this relay (R21)",
 }
 
 // Meaning says it in a sentence, for somebody who has not read the rules.

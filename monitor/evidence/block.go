@@ -39,8 +39,10 @@ type Header struct {
 	// place for them.
 	Missed  int64 `json:"missed,omitempty"`
 	Records int64 `json:"records"`
-	Root    Hash  `json:"root"`    // of the prefix tree over the records
-	Version int   `json:"version"` // [FormatVersion]
+	Root    Hash  `json:"root"` // of the prefix tree over the records
+	// Round is the hour's beacon, if the monitor had it and it says who was due (rule R21).
+	Round   []byte `json:"round,omitempty"`
+	Version int    `json:"version"` // [FormatVersion]
 }
 
 // Held says that the monitor held a cosignature.

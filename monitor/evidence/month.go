@@ -86,6 +86,8 @@ type VerifiedHour struct {
 	Record *Record // nil: the monitor holds nothing of the relay in this hour
 	// Cosigned tells when each witness first cosigned a checkpoint over this hour, in the order of names.
 	Cosigned []Cosigned
+	// Round is the beacon of the header, if it is the hour's; else nil.
+	Round []byte
 	// ClockFault says why the monitor's clock is not to be trusted in this hour (rule R9); empty: it is.
 	ClockFault string
 	// Due is when the first attempt was due by the record's plan; zero without a good one.

@@ -269,7 +269,7 @@ func DecodeHeader(b []byte) (Header, error) {
 	if (h.Records == 0) != (h.Root == emptyRoot) {
 		return Header{}, fmt.Errorf("block %s: %d records, and the root is %s: that of no records is %s", h.Hour, h.Records, h.Root, emptyRoot)
 	}
-	if err := errors.Join(checkMissed(h.Missed), CheckText("software", h.Software, MaxTextBytes)); err != nil {
+	if err := errors.Join(checkMissed(h.Missed), checkCount("round: bytes", len(h.Round), maxBeacon), CheckText("software", h.Software, MaxTextBytes)); err != nil {
 		return Header{}, fmt.Errorf("block %s: %w", h.Hour, err)
 	}
 	if err := checkHeld(h.Cosigned); err != nil {

@@ -402,6 +402,7 @@ func (v *monthVerifier) records() error {
 		}); err != nil {
 			return err
 		}
+		v.rounds(hours)
 		v.plans(hours)
 		for i, h := range hours {
 			if h.Record != nil {
@@ -421,6 +422,20 @@ func (v *monthVerifier) records() error {
 		return fmt.Errorf("%d proofs and %d records are of no block that has records", len(proofs), len(records))
 	}
 	return nil
+}
+
+// rounds takes over those beacons that are their hours'. Another one is nothing: a
+// monitor that writes it gains nothing by it.
+func (v *monthVerifier) rounds(hours []VerifiedHour) {
+	if v.keys.Beacon == nil {
+		return
+	}
+	_ = parallel(len(hours), func(i int) error {
+		if h := hours[i].Header; len(h.Round) > 0 && v.keys.Beacon.VerifyBeacon(h.Round, h.Hour.Start()) == nil {
+			hours[i].Round = h.Round
+		}
+		return nil
+	})
 }
 
 // recordJob is what there is of a block's records.

@@ -48,6 +48,10 @@ type Log struct {
 	refused bool // the disk did not take the last write, see [Log.Room]
 
 	lately sealedCertificates // with a lock of its own
+
+	// Round is the beacon that the header of an hour is to hold; nil, or none: no header
+	// holds one. It is set before the first [Log.Seal].
+	Round func(evidence.Hour) []byte
 }
 
 // openWAL is an hour's write-ahead log with the file it goes to.

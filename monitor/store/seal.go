@@ -176,6 +176,9 @@ func (l *Log) writeRecords(h evidence.Hour, now time.Time) (evidence.Header, err
 		return evidence.Header{}, err
 	}
 	head := w.header(h, now)
+	if l.Round != nil {
+		head.Round = l.Round(h)
+	}
 	head.Records, head.Root = int64(len(lines)), root
 	return head, nil
 }
