@@ -26,7 +26,7 @@ func (m *Monitor) identify(roster *bounty.Roster, relay *bounty.Relay, h evidenc
 // seat is this monitor's, in hour h. The caller holds the lock.
 func (m *Monitor) seat(roster *bounty.Roster, relay *bounty.Relay, h evidence.Hour) schedule.Seat {
 	own := func(other *bounty.Monitor) bool { return other.Name == m.cfg.Name }
-	s := schedule.Seat{Bench: roster.Bench(relay, h), All: 1, Frugal: schedule.Frugal(m.seen[relay.PeerID])}
+	s := schedule.Seat{Bench: m.basis().rulesOf(h.Month()).Due(roster, relay, h, m.round(h)), All: 1, Frugal: schedule.Frugal(m.seen[relay.PeerID])}
 	s.I = slices.IndexFunc(s.Bench, own)
 	for i := range roster.Monitors {
 		if other := &roster.Monitors[i]; other.Holds(h) && !own(other) {

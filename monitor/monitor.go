@@ -57,6 +57,7 @@ type Monitor struct {
 	identities *schedule.Identities
 	overloaded bool                         // it was said that the monitor does not keep up
 	seen       map[string]*evidence.Attempt // by peer ID: the last attempt that got a reservation
+	choices    map[evidence.Hour]*choice    // which relays are left to others
 	latest     map[string]*evidence.Attempt // by peer ID: the last attempt
 	begun      time.Time                    // when the current hour was begun; the zero time: it was not
 	lastly     time.Time                    // the last tick
@@ -188,7 +189,9 @@ func (m *Monitor) prepare() (err error) {
 
 // newPlanner is one that has begun nothing.
 func (m *Monitor) newPlanner() *schedule.Planner {
-	return schedule.NewPlanner(func(j schedule.Job) time.Duration { return m.store.Offset(j.Relay, j.Hour) }, m.cfg.Concurrency)
+	p := schedule.NewPlanner(func(j schedule.Job) time.Duration { return m.store.Offset(j.Relay, j.Hour) }, m.cfg.Concurrency)
+	p.Spared, m.choices = m.spared, map[evidence.Hour]*choice{}
+	return p
 }
 
 // Close ends the listener and lets go of the log.

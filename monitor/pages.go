@@ -158,6 +158,12 @@ func (r *rows) list(m *Monitor, this evidence.Hour) ([]web.Relay, error) {
 			return nil, err
 		}
 	}
+	round := func(h evidence.Hour) []byte {
+		if this.Month().Contains(h) {
+			return now.Round(h)
+		}
+		return before.Round(h)
+	}
 	rules, roster := b.rules, b.roster
 	known, list := map[string]row{}, []web.Relay{}
 	for i := range roster.Relays {
@@ -169,7 +175,7 @@ func (r *rows) list(m *Monitor, this evidence.Hour) ([]web.Relay, error) {
 		if kept, ok := r.known[relay.PeerID]; ok && kept.still(&made) {
 			made = kept
 		} else {
-			made.fill(m, b, relay)
+			made.fill(m, b, relay, round)
 		}
 		known[relay.PeerID] = made
 		list = append(list, made.relay)
@@ -187,12 +193,12 @@ func (r *row) at(h evidence.Hour) history.Hour {
 }
 
 // fill says what the hours come to.
-func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay) {
+func (r *row) fill(m *Monitor, b *basis, relay *bounty.Relay, round func(evidence.Hour) []byte) {
 	tcp4, wss := relay.At(r.hour).Multiaddrs(relay.PeerID)
 	r.relay = web.Relay{PeerID: relay.PeerID, Operator: relay.Operator, Enrolled: relay.Enrolled, TCP4: tcp4, WSS: wss}
 	r.relay.DownSince, r.relay.DownUnknown = r.downSince(m.store.First())
 	for h := r.hour - shownHours + 1; h <= r.hour; h++ {
-		r.relay.Hours = append(r.relay.Hours, hourShown(h, r.at(h)))
+		r.relay.Hours = append(r.relay.Hours, m.hourShown(b, relay, h, r.at(h), round(h)))
 	}
 	month := r.hour.Month()
 	up, rules := countAlone(m.cfg.Name, b, relay, month, r.now, r.hour.Start()), b.rulesOf(month)
@@ -234,9 +240,12 @@ func (m *Monitor) last(id string) *evidence.Attempt {
 	return m.latest[id]
 }
 
-func hourShown(h evidence.Hour, known history.Hour) web.Hour {
+// hourShown is an hour of a relay; with a round, that of its header.
+func (m *Monitor) hourShown(b *basis, relay *bounty.Relay, h evidence.Hour, known history.Hour, round []byte) web.Hour {
 	out := web.Hour{Hour: h, Vote: known.Vote, Open: known.Kind == history.Open, Attempts: int(known.Attempts)}
 	switch {
+	case known.Why == bounty.Missed && b.rulesOf(h.Month()).Spared(b.roster, relay, h, round, m.cfg.Name):
+		out.Why = bounty.NotDue.String()
 	case known.Kind == history.Absent:
 		out.Why = "nothing recorded"
 	case known.Kind == history.Gap:
@@ -293,7 +302,7 @@ func (m *Monitor) month(id string, month evidence.Month, now time.Time) (web.Mon
 		out.Recused = entry.Recused(relay)
 	}
 	for i, c := range up.Counts {
-		h := web.MonthHour{Hour: hourShown(c.Hour, known.Hours[i]), State: c.State, Busy: c.Busy}
+		h := web.MonthHour{Hour: m.hourShown(b, relay, c.Hour, known.Hours[i], relays.Round(c.Hour)), State: c.State, Busy: c.Busy}
 		if c.State == bounty.NotEnrolled || c.State == bounty.Remaining && h.Attempts == 0 {
 			h.Why = ""
 		}
@@ -398,7 +407,7 @@ func (m *Monitor) story(id string, hour evidence.Hour, now time.Time) (history.S
 	header, err := m.store.Header(hour)
 	switch {
 	case err == nil:
-		f.Verified = &evidence.VerifiedHour{Header: header}
+		f.Verified = &evidence.VerifiedHour{Header: header, Round: header.Round}
 	case !errors.Is(err, fs.ErrNotExist):
 		return history.Story{}, err
 	default:

@@ -415,6 +415,7 @@ func (m *Monitor) meet() error {
 	m.witnessing = newWitnessing(m, client)
 	if servers := m.cfg.DrandServers(); len(servers) > 0 {
 		m.beacons = schedule.NewBeacons(beacon.Quicknet(), servers, client, m.log)
+		m.store.Round = m.round
 	}
 	return nil
 }

@@ -75,7 +75,8 @@ func ticket(domain string, beacon []byte, relay, name string) [sha256.Size]byte 
 	return sha256.Sum256(b)
 }
 
-// IsDue says whether the monitor of that name is due.
-func (r *Rules) IsDue(roster *Roster, relay *Relay, h evidence.Hour, beacon []byte, monitor string) bool {
-	return slices.ContainsFunc(r.Due(roster, relay, h, beacon), func(m *Monitor) bool { return m.Name == monitor })
+// Spared says whether monitors were chosen, and the one of that name was not.
+func (r *Rules) Spared(roster *Roster, relay *Relay, h evidence.Hour, beacon []byte, monitor string) bool {
+	due := r.Due(roster, relay, h, beacon)
+	return len(due) < len(roster.Bench(relay, h)) && !slices.ContainsFunc(due, func(m *Monitor) bool { return m.Name == monitor })
 }

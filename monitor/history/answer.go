@@ -152,6 +152,8 @@ func (s *Story) unknown(f Facts) {
 	case bounty.Unsigned, bounty.BadVoucher, bounty.Presigned:
 		say(&s.Answer, "The relay was there, but it did not prove it by its signature.")
 		say(&s.Answer, "What to do: %s.", voucherAdvice[s.Why])
+	case bounty.NotDue:
+		say(&s.Answer, "Nothing is wrong. Where there are many monitors, only some are due at a relay in an hour.")
 	case bounty.NotFresh:
 		say(&s.Answer, "The reason lies with the monitor, so the relay is not blamed.")
 		say(&s.Answer, "What to do: %s.", voucherAdvice[s.Why])
@@ -169,13 +171,16 @@ func (s *Story) unknown(f Facts) {
 // cost says what the hour costs the relay.
 func (s *Story) cost(f Facts) {
 	month := f.Hour.Month().First().Start().Format("January")
-	bench := len(f.Roster.Bench(f.Relay, f.Hour))
+	bench := len(f.due())
 	switch {
 	case !s.Enrolled:
 		say(&s.Cost, "It costs nothing: the relay was not enrolled in this hour (R10).")
 		return
 	case f.recused():
 		say(&s.Cost, "It costs nothing: this monitor's votes on this relay count nowhere (R7).")
+		return
+	case f.spared():
+		say(&s.Cost, "By itself it costs nothing: the votes of other monitors make this hour (R21).")
 		return
 	case s.Vote == bounty.Up:
 		say(&s.Cost, "It costs nothing.")
@@ -208,7 +213,7 @@ func (s *Story) cost(f Facts) {
 // doubts say where to go with the hour if it seems wrong.
 func (s *Story) doubts(f Facts) {
 	var others []string
-	for _, m := range f.Roster.Bench(f.Relay, f.Hour) {
+	for _, m := range f.due() {
 		if m.Name != f.Monitor {
 			others = append(others, m.Name)
 		}

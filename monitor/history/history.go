@@ -109,9 +109,14 @@ func (s Seen) clone() Seen {
 
 // Relays are the months of all relays.
 type Relays struct {
-	known map[string]*Relay
-	other *Relay
+	known  map[string]*Relay
+	other  *Relay
+	rounds map[evidence.Hour][]byte
 }
+
+// Round is the beacon in the header of a sealed hour, which says who was due (rule R21);
+// nil: it holds none.
+func (r Relays) Round(h evidence.Hour) []byte { return r.rounds[h] }
 
 // Of is the month of one relay.
 func (r Relays) Of(relay string) *Relay {
@@ -161,6 +166,7 @@ type month struct {
 	sync.Mutex
 	vouchers *evidence.Vouchers
 	kinds    []Kind          // of the month's hours that were read and will not change
+	rounds   map[evidence.Hour][]byte
 	sealed   map[string]Seen // what each relay showed in them
 	open     []*openHour     // the others that hold something, in order
 	relays   map[string]*Relay
@@ -238,7 +244,7 @@ func (h *History) month(ctx context.Context, m evidence.Month) (Relays, error) {
 		known.put(id)
 	}
 	h.account(known, m)
-	return Relays{maps.Clone(known.relays), known.other}, err
+	return Relays{maps.Clone(known.relays), known.other, maps.Clone(known.rounds)}, err
 }
 
 // Vouchers judges the vouchers of a month, as whoever verifies it does.
@@ -252,7 +258,7 @@ func (h *History) use(m evidence.Month) *month {
 	defer h.mu.Unlock()
 	known := h.months[m]
 	if known == nil {
-		known = &month{sealed: map[string]Seen{}, relays: map[string]*Relay{}, other: &Relay{Hours: make([]Hour, m.Hours())}}
+		known = &month{sealed: map[string]Seen{}, rounds: map[evidence.Hour][]byte{}, relays: map[string]*Relay{}, other: &Relay{Hours: make([]Hour, m.Hours())}}
 		h.months[m] = known
 	}
 	h.clock++
@@ -334,6 +340,9 @@ func (h *History) readSealed(ctx context.Context, known *month, m evidence.Month
 			seen := known.sealed[r.PeerID]
 			seen.add(made, head.Hour)
 			known.sealed[r.PeerID] = seen
+		}
+		if head.Round != nil {
+			known.rounds[head.Hour] = head.Round
 		}
 		other[i] = blank
 		known.kinds = append(known.kinds, blank.Kind)
@@ -440,6 +449,9 @@ func (h *History) judge(vouchers *evidence.Vouchers, relay *bounty.Relay, rec *e
 	ballot := bounty.VoteOf(rules, h.roster, h.roster.Monitor(h.name, rec.Hour), relay, rec, Judged(vouchers, rec))
 	ballot.Vote = ballot.Vote.Overload(rules, head, len(rec.Attempts))
 	vote := rules.ByClock(head.Clock, ballot)
+	if rules.Spared(h.roster, relay, rec.Hour, head.Round, h.name) {
+		vote = bounty.Vote{Why: bounty.NotDue}
+	}
 	out := &recorded{Hour: Hour{Kind: kind, Vote: vote.Value, Why: vote.Why, Attempts: uint8(len(rec.Attempts))}}
 	if len(ballot.Causes) > 0 && (vote.Value == bounty.Down || vote.Value == bounty.Busy) {
 		out.cause(ballot.Causes[0])

@@ -127,6 +127,9 @@ func Tell(f Facts) Story {
 		if f.Verified != nil {
 			s.Why = bounty.Unrecorded(f.Verified.Header)
 		}
+		if f.spared() {
+			s.Why = bounty.NotDue
+		}
 	} else {
 		s.Attempts = f.Record.Attempts
 		for i := range f.Record.Attempts {
@@ -153,6 +156,9 @@ func Tell(f Facts) Story {
 		say(&s.Steps, "The hour was sealed at %s. A vote counts only if enough witnesses cosigned it in time: relaymon explain tells who did (R9).", f.clock(s.SealedAt.Time))
 		s.becomes(f.Rules.ByClock(f.Verified.Header.Clock, s.ballot()))
 	}
+	if f.spared() && s.Why != bounty.NotDue {
+		s.becomes(bounty.Vote{Why: bounty.NotDue})
+	}
 	s.fleet(f)
 	s.intro(f)
 	s.answer(f, up)
@@ -172,6 +178,20 @@ func (f Facts) monitor() *bounty.Monitor { return f.Roster.Monitor(f.Monitor, f.
 func (f Facts) recused() bool {
 	m := f.monitor()
 	return m != nil && m.Recused(f.Relay)
+}
+
+// due are those whose votes make the hour. Before it is sealed, all are (rule R21).
+func (f Facts) due() []*bounty.Monitor {
+	var round []byte
+	if f.Verified != nil {
+		round = f.Verified.Round
+	}
+	return f.Rules.Due(f.Roster, f.Relay, f.Hour, round)
+}
+
+// spared says whether others were chosen, and the monitor may judge the relay.
+func (f Facts) spared() bool {
+	return !f.recused() && f.monitor() != nil && f.Verified != nil && f.Rules.Spared(f.Roster, f.Relay, f.Hour, f.Verified.Round, f.Monitor)
 }
 
 // closes is when the hour's last retry has ended.
@@ -310,7 +330,7 @@ func (s *Story) becomes(v bounty.Vote) {
 		s.was = s.Vote
 		s.Vote, s.Why = v.Value, v.Why
 		rule := " (R9)"
-		if s.Why == bounty.Early || s.Why == bounty.Unplanned {
+		if s.Why == bounty.Early || s.Why == bounty.Unplanned || s.Why == bounty.NotDue {
 			rule = "" // the words have it
 		}
 		say(&s.Steps, "So the vote does not count, and is unknown (%s): %s%s.", s.Why, s.Why.Meaning(), rule)
@@ -319,12 +339,17 @@ func (s *Story) becomes(v bounty.Vote) {
 
 // fleet says how the monitors' votes make the hour.
 func (s *Story) fleet(f Facts) {
-	bench := len(f.Roster.Bench(f.Relay, f.Hour))
+	due, bench := len(f.due()), len(f.Roster.Bench(f.Relay, f.Hour))
 	switch {
 	case !s.Enrolled:
 		say(&s.Steps, "The relay was not enrolled in this hour: the hour counts for nothing, whatever was seen (R10).")
 	case f.recused():
 		say(&s.Steps, "One operator runs the relay and this monitor: its votes on this relay count nowhere (R7).")
+	case due < bench:
+		say(&s.Steps, "The month counts what most of those say who were due: the hour's drand round chose %d of the %d monitors that judge this relay, and %d of them must agree (R7, R21).", due, bench, bounty.Tally{Bench: due}.Quorum())
+		if f.spared() {
+			say(&s.Steps, "This monitor was not due.")
+		}
 	case bench == 1:
 		say(&s.Steps, "No other monitor judges this relay, so this vote alone decides (R7).")
 	default:

@@ -51,6 +51,10 @@ type Job struct {
 // that steps, in either direction, only changes when a first attempt is due, never
 // what was done, nor how long ago. It is not safe for concurrent use.
 type Planner struct {
+	// Spared says which jobs are left to other monitors (rule R21): no attempt of theirs is
+	// due. Nil: none is. It may change its mind while an hour runs.
+	Spared func(Job) bool
+
 	offset func(Job) time.Duration
 	hours  map[Job]*progress
 	busy   map[string]bool // relays with an attempt under way
@@ -145,6 +149,19 @@ func Complete(a evidence.Attempt) bool {
 	return true
 }
 
+// next says when the next attempt of a job is due, and when it is too late for it; none is
+// if ok is false.
+func (p *Planner) next(j Job, now Moment) (due, late time.Time, ok bool) {
+	if p.Spared != nil && p.Spared(j) {
+		return due, late, false
+	}
+	var s progress
+	if known := p.hours[j]; known != nil {
+		s = *known
+	}
+	return s.next(now, j.Hour, max(p.at(j), p.Held(j)))
+}
+
 // Due lists the attempts to start now, as far as there are places, at most one for
 // each relay, and marks their relays busy until [Planner.End].
 func (p *Planner) Due(now Moment, relays []string) []Job {
@@ -153,17 +170,13 @@ func (p *Planner) Due(now Moment, relays []string) []Job {
 	for _, relay := range relays {
 		for _, h := range []evidence.Hour{this - 1, this} {
 			j := Job{relay, h}
-			var s progress
-			if known := p.hours[j]; known != nil {
-				s = *known
-			}
-			due, late, ok := s.next(now, h, max(p.at(j), p.Held(j)))
+			due, late, ok := p.next(j, now)
 			switch {
 			case !ok || now.Wall.Before(due):
 			case !now.Wall.Before(late):
 				p.places.expire(j, now)
 			default:
-				list = append(list, candidate{j, due, s.attempts > 0})
+				list = append(list, candidate{j, due, p.hours[j] != nil && p.hours[j].attempts > 0})
 			}
 		}
 	}
@@ -189,12 +202,7 @@ func (p *Planner) Soonest(now Moment, relays []string) (soonest time.Time) {
 	this := evidence.HourOf(now.Wall)
 	for _, relay := range relays {
 		for _, h := range []evidence.Hour{this - 1, this} {
-			j := Job{relay, h}
-			var s progress
-			if known := p.hours[j]; known != nil {
-				s = *known
-			}
-			if due, late, ok := s.next(now, h, max(p.at(j), p.Held(j))); ok && due.Before(late) {
+			if due, late, ok := p.next(Job{relay, h}, now); ok && due.Before(late) {
 				soonest = Sooner(now.Wall, soonest, due)
 			}
 		}

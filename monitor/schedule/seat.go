@@ -28,7 +28,7 @@ const (
 
 // Seat is a monitor's place among those that may reserve at a relay.
 type Seat struct {
-	Bench  []*bounty.Monitor // that judge the relay
+	Bench  []*bounty.Monitor // that are due at the relay
 	I      int               // its number among them, or -1
 	All    int               // how many monitors there are with it, on the bench or not
 	Frugal bool              // what kind of relay it is: see [Frugal]

@@ -68,10 +68,14 @@ func Total(relays []Relay) Totals {
 	return t
 }
 
-// Standing is the vote of the current hour or, while there is none, of the hour before.
+// Standing is the vote of the current hour or, while there is none, of the last before for
+// which this monitor was due (rule R21).
 func (r *Relay) Standing() bounty.Value {
 	n := len(r.Hours)
 	if n > 1 && r.Hours[n-1].Vote == bounty.Unknown {
+		n--
+	}
+	for n > 1 && r.Hours[n-1].Why == bounty.NotDue.String() {
 		n--
 	}
 	if n == 0 {
