@@ -26,6 +26,12 @@ export class Beacons {
     return name;
   }
 
+  /** Takes a round that a header holds; null: it is none of an hour that starts at ms. */
+  offer(bytes, ms) {
+    if (bytes.length !== 8 + 48 || bytes.readBigUInt64BE(0) !== BigInt(firstRound(ms))) return null;
+    return this.collect(bytes, ms);
+  }
+
   /** Says whether a round that was collected is the chain's. */
   isGood(name) {
     if (this.#rounds.get(name).good === null) this.#settle();

@@ -1,6 +1,7 @@
 // The judging half of the second verifier: what was proven of a relay's month becomes a verdict, by the rules
-// R1 to R20 of BOUNTY.md. Pure: what comes in is in facts.md, what goes out are the members of report.json.
+// R1 to R21 of BOUNTY.md. Pure: what comes in is in facts.md, what goes out are the members of report.json.
 
+import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { inBlock, ipNumber, kilometres, openGeo } from "./geo.mjs";
@@ -137,7 +138,10 @@ const RULES = {
   release_grace: ["span", 0, 744 * HOUR, "72h"], countries: ["list", 0, 0, []], cable_km_per_ms: ["number", 1e-300, 1000, 100],
   vacuum_km_per_ms: ["number", 1e-300, 1000, 150], browser_repeat: ["span", 60_000, 744 * HOUR, "24h"],
   final_after: ["span", 0, 744 * HOUR, "72h"], assured_operators: ["int", 1, 100, 2], committee_dissent: ["int", 0, 744, 24],
+  monitors_due: ["int", 0, 100, 7], due_from: ["int", 0, 500, 15],
 };
+/** Rules that are older than R21 do not name it: it is off. */
+const SINCE_R21 = ["monitors_due", "due_from"];
 const DEFAULT_COUNTRIES =
   "BN ID KH LA MM MY PH SG TH TL VN JP AU AR BO BR CL CO EC FK GF GY PE PY SR UY VE CN AO BF BI BJ BW CD CF CG CI CM CV DJ DZ EG EH ER ET GA GH GM " +
   "GN GQ GW KE KM LR LS LY MA MG ML MR MU MW MZ NA NE NG RE RW SC SD SL SN SO SS ST SZ TD TG TN TZ UG YT ZA ZM ZW";
@@ -154,6 +158,7 @@ export function readRules(file, signed = true) {
   for (const [name, [kind, least, most, standard]] of Object.entries(RULES)) {
     fields[name] = (v) => {
       if (v === undefined) {
+        if (whole && SINCE_R21.includes(name)) return 0;
         want(!whole, `rules: ${name} is missing`);
         v = name === "countries" ? DEFAULT_COUNTRIES.split(" ") : standard;
       }
@@ -168,6 +173,8 @@ export function readRules(file, signed = true) {
   checkLink(r, signed, "rules");
   want(r.network === "psf" || r.network === "lab", `rules: network ${r.network}: want psf or lab`);
   want(r.vacuum_km_per_ms >= r.cable_km_per_ms, "rules: vacuum_km_per_ms is below cable_km_per_ms");
+  want((r.monitors_due === 0) === (r.due_from === 0), "rules: monitors_due and due_from stand together, or neither does");
+  want(r.monitors_due === 0 || (r.monitors_due >= r.assured_operators && r.due_from > r.monitors_due), "rules: want assured_operators <= monitors_due < due_from");
   want(r.countries.length > 0 && r.countries.every((/** @type {any} */ c) => /^[A-Z]{2}$/.test(String(c))), "rules: countries: want ISO 3166-1 codes");
   want(new Set(r.countries).size === r.countries.length, "rules: a country stands twice");
   return r;
@@ -374,6 +381,10 @@ class Court {
     this.witnessCache = new Map();
     /** @type {Map<number, Json[]>} */
     this.benchCache = new Map();
+    /** @type {Map<number, string>} the beacon of an hour in hex */
+    this.rounds = new Map();
+    /** @type {Map<number, Json[]>} */
+    this.dueCache = new Map();
   }
   first = 0;
   end = 0;
@@ -383,6 +394,40 @@ class Court {
     let out = this.benchCache.get(h);
     if (!out) this.benchCache.set(h, (out = this.roster.monitors.filter((/** @type {Json} */ m) => holds(m, h) && !recused(m, this.relay))));
     return /** @type {Json[]} */ (out);
+  }
+
+  /** R21: those of the bench whose votes make hour h. Asked when all logs are read. @param {number} h @returns {Json[]} */
+  due(h) {
+    const bench = this.bench(h), { monitors_due: most, due_from: least } = this.rules, round = this.rounds.get(h);
+    if (most === 0 || bench.length < least || !round) return bench;
+    const cached = this.dueCache.get(h);
+    if (cached) return cached;
+    const fields = (/** @type {string} */ domain, /** @type {string} */ name) => [Buffer.from(domain), Buffer.from(round, "hex"), Buffer.from(this.relay.peer_id), Buffer.from(name)];
+    const ticket = (/** @type {string} */ domain, /** @type {string} */ name) => {
+      const sum = createHash("sha256");
+      for (const f of fields(domain, name)) {
+        const length = Buffer.alloc(4);
+        length.writeUInt32BE(f.length);
+        sum.update(length).update(f);
+      }
+      return sum.digest("hex");
+    };
+    /** @type {Map<string, {place: string, own: {ticket: string, m: Json}[]}>} */
+    const operators = new Map();
+    for (const m of bench) {
+      const name = operatorOf(m);
+      const o = operators.get(name) ?? { place: ticket("relaymon/due-operator/v1", name), own: [] };
+      o.own.push({ ticket: ticket("relaymon/due-monitor/v1", m.name), m });
+      operators.set(name, o);
+    }
+    const order = [...operators.values()].sort((a, b) => (a.place < b.place ? -1 : 1));
+    for (const o of order) o.own.sort((a, b) => (a.ticket < b.ticket ? -1 : 1));
+    const first = order.find((o) => o.own.some((x) => x.m.committee));
+    const chosen = new Set(first ? [/** @type {Json} */ (first.own.find((x) => x.m.committee)).m] : []);
+    for (const o of order) if (o !== first && chosen.size < most) chosen.add(o.own[0].m);
+    const out = bench.filter((m) => chosen.has(m));
+    this.dueCache.set(h, out);
+    return out;
   }
 
   /** All who cosign in hour h. @param {number} h @returns {{name: string, key: string, operator: string}[]} */
@@ -719,6 +764,7 @@ class Testimony {
     for (const hour of log.hours) {
       const h = hourAt(hour.header.hour);
       far.add(hour.cosigned, h + 1);
+      if (hour.round) court.rounds.set(h, hour.round);
       if (holds(who.entry, h) && court.first <= h && h < court.end && enrolled(court.relay, h)) this.hour(who, hour, h);
     }
     far.add(log.tip.cosigned, hourAt(log.tip.end));
@@ -756,11 +802,26 @@ class Testimony {
     if (who.log.void) x.vote = { value: "unknown", why: "void" };
     else if (known && (plan === "early" || plan === "unplanned")) x.vote = { value: "unknown", why: plan };
     else x.vote = known && seal.fault ? { value: "unknown", why: seal.fault } : byClock(court, header, x.vote, x.causes);
-    if (known && x.vote.value === "unknown" && !who.log.void) {
-      const by = (who.voided[x.vote.why] ??= {});
-      by[said] = (by[said] ?? 0) + 1;
-    }
+    x.said = said;
     /** @type {Map<number, Json>} */ (this.said.get(m.name)).set(h, x);
+  }
+
+  /** R21: the votes of those who were not due count nowhere. Comes when all logs are read. */
+  settle() {
+    const { court } = this;
+    for (const who of this.monitors) {
+      const m = who.entry;
+      for (const [h, x] of this.said.get(m.name) ?? []) {
+        if (!holds(m, h)) continue;
+        if (!who.recused && !court.due(h).includes(m)) {
+          x.vote = { value: "unknown", why: "not due" };
+          x.notDue = true;
+        } else if (x.said !== "unknown" && x.vote.value === "unknown" && !who.log?.void) {
+          const by = (who.voided[x.vote.why] ??= {});
+          by[x.said] = (by[x.said] ?? 0) + 1;
+        }
+      }
+    }
   }
 
   /** What an attempt saw besides the vote. @param {Json} who @param {Json} x @param {Json} a @param {number} h @param {boolean} isUp */
@@ -816,7 +877,7 @@ function countHours(all) {
   const sums = { total: court.end - court.first, up: 0, down: 0, busy: 0, unknown: 0, not_enrolled: 0, remaining: 0 };
   const hours = [];
   for (let h = court.first; h < court.end; h++) {
-    const out = { h, state: "unknown", busy: false, tally: { bench: 0, up: 0, down: 0, busy: 0 } };
+    const out = { h, state: "unknown", busy: false, tally: /** @type {Json} */ ({ bench: 0, up: 0, down: 0, busy: 0 }) };
     hours.push(out);
     if (!enrolled(court.relay, h)) {
       out.state = "not enrolled";
@@ -828,7 +889,9 @@ function countHours(all) {
       sums.remaining++;
       continue;
     }
-    for (const m of court.bench(h)) {
+    const due = court.due(h), bench = court.bench(h).length;
+    if (court.rules.monitors_due > 0 && bench > due.length) out.tally.of = bench;
+    for (const m of due) {
       out.tally.bench++;
       const value = all.of(m.name, h)?.vote.value;
       if (value && value !== "unknown") out.tally[/** @type {"up"} */ (value)]++;
@@ -856,7 +919,7 @@ function review(all, month) {
   for (const hour of month.hours) {
     const { h, state } = hour;
     if (state === "not enrolled" || state === "remaining") continue;
-    const bench = court.bench(h).map((m) => ({ m, x: all.of(m.name, h) }));
+    const bench = court.due(h).map((m) => ({ m, x: all.of(m.name, h) }));
     const spoke = bench.filter((b) => b.x);
     const voted = (/** @type {string} */ v) => spoke.filter((b) => b.x.vote.value === v);
     const signed = [...all.said.values()].some((log) => log.get(h)?.signed); // whoever shows it
@@ -1015,6 +1078,10 @@ function uptime(all, month, seen) {
   if (open.length) f.say("", `${open.length} h of these unknown, since most monitors were not refused: ${hoursText(open)}`);
   const nobody = hoursOf((c) => c.state === "unknown" && c.tally.bench === 0);
   if (nobody.length) f.say("", `no monitor in force that may judge this relay (R7): ${hoursText(nobody)}`);
+  const chosen = hoursOf((c) => c.tally.of > 0);
+  if (chosen.length) f.say("", `in ${chosen.length} h ${rules.monitors_due} monitors were due of those that may judge this relay, chosen by the hour's drand round (R21)`);
+  const everybody = hoursOf((c) => !c.tally.of && rules.monitors_due > 0 && c.tally.bench >= rules.due_from);
+  if (everybody.length) f.say("", `in ${everybody.length} h all were due, since no log holds the hour's drand round (R21): ${hoursText(everybody)}`);
   if (coverage(s) < rules.coverage_flag) f.say("", `coverage ${coverage(s)} %, below ${rules.coverage_flag} %: much of the time nobody can tell (R10)`);
   if (seen.tight.length) {
     f.say("", `in ${seen.tight.length} h down the relay granted a reservation and connected a circuit (level 2), but limits each circuit to ${seen.tightBytes} bytes, fewer than the handshake of two peers needs: raise its data limit (helia-coord 2.0.2 has 256 by default)`);
@@ -1330,6 +1397,7 @@ export function judge(facts, options = {}) {
   const court = new Court(rules, roster, relay, facts.month);
   const all = new Testimony(court);
   for (const log of facts.logs) all.hear(log);
+  all.settle();
   all.looks.sort((a, b) => a.at - b.at);
   const geo = options.geo === undefined ? (world ??= openGeo()) : options.geo;
 
@@ -1371,16 +1439,18 @@ function monitorReport(all, who) {
   const m = who.entry, log = who.log;
   /** @type {Json} */
   const votes = {};
-  let vouchers = 0;
+  let vouchers = 0, notDue = 0;
   for (const [h, x] of all.said.get(m.name) ?? []) {
     if (!holds(m, h) || (h + 1) * HOUR > all.asOf) continue;
-    votes[x.vote.value] = (votes[x.vote.value] ?? 0) + 1;
     if (x.signed) vouchers++;
+    if (x.notDue) notDue++;
+    else votes[x.vote.value] = (votes[x.vote.value] ?? 0) + 1;
   }
   /** @type {Json} */
   const out = { name: m.name, operator: m.operator, committee: m.committee, recused: who.recused, log: !!log, votes, attempts: who.attempts, vouchers };
   if (m.place) out.place = m.place;
   if (who.ping) out.ping_us = who.ping;
+  if (notDue) out.not_due = notDue;
   if (Object.keys(who.voided).length) out.voided = who.voided;
   if (who.plan.checked || who.plan.unplanned) out.schedule = who.plan;
   if (log) for (const k of ["void", "origin", "size", "root", "digest"]) if (log[k]) out[k] = log[k];

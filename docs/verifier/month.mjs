@@ -156,7 +156,7 @@ class MonthReader {
       previous = { hour: h.hour, leaf: leafHash(line) };
       this.tree.add(previous.leaf);
       if (h.signed) this.roots.set(this.tree.size, this.tree.root());
-      hours.push({ h, line, record: null, cosigned: [], clockFault: types.clockFault(h.clock), due: null, planFault: '', vouchers: null });
+      hours.push({ h, line, record: null, cosigned: [], clockFault: types.clockFault(h.clock), due: null, planFault: '', vouchers: null, round: this.vouchers.beacons.offer(readBase64(h.round), startOf(h.hour)) });
     }
     this.last = this.hours.at(-1)?.h ?? null;
     want(!this.last || this.last.signed, 'the last block is under no checkpoint');
@@ -313,6 +313,7 @@ class MonthReader {
   settle() {
     for (const hour of this.hours) {
       for (const v of hour.vouchers ?? []) this.vouchers.settle(v);
+      if (hour.round !== null && !this.vouchers.beacons.isGood(hour.round)) hour.round = null;
       delete hour.h; // it takes more room than its line
     }
     this.files = new Map();
@@ -320,8 +321,8 @@ class MonthReader {
 
   /** What the judge is given of the hours: their lines are read once more, one at a time. */
   *shown() {
-    for (const { line, record, cosigned, clockFault, due, planFault, vouchers } of this.hours) {
-      yield { header: JSON.parse(line.toString()), record: record && JSON.parse(record.toString()), cosigned, clockFault, due, planFault, vouchers };
+    for (const { line, record, cosigned, clockFault, due, planFault, vouchers, round } of this.hours) {
+      yield { header: JSON.parse(line.toString()), record: record && JSON.parse(record.toString()), cosigned, clockFault, due, planFault, vouchers, round };
     }
   }
 }

@@ -190,6 +190,7 @@ export const header = object(
       missed: optional(int(0, 3_200_000)),
       records: int(0, 100_000),
       root: hash,
+      round: optional(binary(256)),
       cosigned: optional(list(cosignature, 128)),
       version,
     },

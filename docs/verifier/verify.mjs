@@ -72,6 +72,7 @@ function factsOf(log) {
     clock_fault: h.clockFault,
     due: h.due,
     plan_fault: h.planFault !== '',
+    round: h.round ?? '',
     vouchers: h.vouchers?.map(({ state, expires, beacon, witness }) => ({ state, expires, beacon, witness })) ?? [],
   }));
   const { key, origin, name, network, month, relay, asOf, size, root, digest, tip, void: why } = log;

@@ -5,7 +5,7 @@
 // and the same input gives the same verdict on every machine. That is
 // what lets a stranger recompute a decision about money.
 //
-// The rules have numbers, R1 to R20, and BOUNTY.md says them in plain words.
+// The rules have numbers, R1 to R21, and BOUNTY.md says them in plain words.
 // Their figures are the fields of [Rules]; rules.yaml is the one place where
 // each is described. Who measures and who is measured stands in the [Roster].
 //

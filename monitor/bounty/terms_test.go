@@ -51,6 +51,8 @@ func TestBountyMD(t *testing.T) {
 		fmt.Sprintf("An hour is *assured* if monitors of at least %d operators voted up in it, the committee's among them", r.AssuredOperators),
 		fmt.Sprintf("%d hours must be assured", r.HoursRequired),
 		fmt.Sprintf("More than %d such hours", r.CommitteeDissent),
+		fmt.Sprintf("Where at least %d monitors may judge a relay in an hour, %d of them are due", r.DueFrom, r.MonitorsDue),
+		fmt.Sprintf("is that of the %d.", r.MonitorsDue),
 		fmt.Sprintf("valid for longer than %d hours", hours(r.VoucherValid)),
 		fmt.Sprintf("Keep %d hours: %d hours of a month of 30 days may be lost, %d of one of 31, %d of a February of 28",
 			r.HoursRequired, november.Hours()-r.HoursRequired, december.Hours()-r.HoursRequired, february.Hours()-r.HoursRequired),
@@ -64,7 +66,7 @@ func TestBountyMD(t *testing.T) {
 	if want := fmt.Sprintf("in a month of 30 days a relay that enrols on the %dth cannot pass any more", late); !strings.Contains(text, want) {
 		t.Errorf("BOUNTY.md does not say %q", want)
 	}
-	for i := 1; i <= 20; i++ {
+	for i := 1; i <= 21; i++ {
 		if !regexp.MustCompile(fmt.Sprintf(`\bR%d\b`, i)).MatchString(text) {
 			t.Errorf("BOUNTY.md does not name rule R%d", i)
 		}

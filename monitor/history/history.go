@@ -165,7 +165,7 @@ type History struct {
 type month struct {
 	sync.Mutex
 	vouchers *evidence.Vouchers
-	kinds    []Kind          // of the month's hours that were read and will not change
+	kinds    []Kind // of the month's hours that were read and will not change
 	rounds   map[evidence.Hour][]byte
 	sealed   map[string]Seen // what each relay showed in them
 	open     []*openHour     // the others that hold something, in order

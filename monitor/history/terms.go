@@ -108,5 +108,6 @@ func allTerms(f Facts) []Term {
 		{"R9", fmt.Sprintf("When it was written. A vote counts only if enough witnesses cosigned the hour within %.0f minutes after its end, and the monitor's clock was right. Where the clock was set by %.0f seconds or more, only up counts, by an attempt during which it was not set.", r.SealWithin.Minutes(), r.ClockDrift.Seconds())},
 		{"R10", fmt.Sprintf("The month. %d hours must be up. Nothing is estimated. Hours before the enrolment count for nothing.", r.HoursRequired)},
 		{"R16", fmt.Sprintf("The verdict. It is provisional until %.0f hours after the month's end, for late evidence. Where a rule says REVIEW, the committee decides.", r.FinalAfter.Hours())},
+		{"R21", fmt.Sprintf("Who is due? Where at least %d monitors may judge a relay, the hour's drand round chooses %d of distinct operators, one of them the committee's. The majority of these decides.", r.DueFrom, r.MonitorsDue)},
 	}
 }

@@ -2,6 +2,7 @@ package secondverifier
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"flag"
 	"io"
@@ -38,6 +39,7 @@ type (
 		Attempts   int            `json:"attempts"`
 		Cosigned   []cosigned     `json:"cosigned"`
 		ClockFault string         `json:"clock_fault"`
+		Round      string         `json:"round"`
 		Due        *int64         `json:"due"`
 		PlanFault  bool           `json:"plan_fault"`
 		Vouchers   []shownVoucher `json:"vouchers"`
@@ -54,7 +56,7 @@ func shown(m evidence.VerifiedMonth, key, void string, hours []evidence.Verified
 	out := shownLog{key, m.Origin, m.Name, string(m.Network), m.Month.String(), m.Relay, m.AsOf.UnixMilli(), m.Size, m.Root.String(), m.Digest,
 		tipFacts{int64(m.Tip.End), cosignedOf(m.Tip.Cosigned)}, void, []shownHour{}}
 	for _, h := range hours {
-		s := shownHour{Hour: h.Header.Hour, Record: h.Record != nil, Cosigned: cosignedOf(h.Cosigned), ClockFault: h.ClockFault, PlanFault: h.PlanFault != "", Vouchers: []shownVoucher{}}
+		s := shownHour{Hour: h.Header.Hour, Record: h.Record != nil, Cosigned: cosignedOf(h.Cosigned), ClockFault: h.ClockFault, PlanFault: h.PlanFault != "", Round: hex.EncodeToString(h.Round), Vouchers: []shownVoucher{}}
 		if h.Record != nil {
 			s.Attempts = len(h.Record.Attempts)
 		}

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -122,6 +123,7 @@ type (
 		Header    evidence.Header  `json:"header"`
 		Record    *evidence.Record `json:"record"`
 		Cosigned  []cosigned       `json:"cosigned"`
+		Round     string           `json:"round"`
 		Due       *int64           `json:"due"`
 		PlanFault string           `json:"planFault"`
 		Vouchers  []voucher        `json:"vouchers"`
@@ -176,7 +178,7 @@ func factsOf(t testing.TB, c bounty.Case, rules, roster, releases []byte) facts 
 }
 
 func hourOf(h evidence.VerifiedHour) hourFacts {
-	out := hourFacts{Header: h.Header, Record: h.Record, Cosigned: cosignedOf(h.Cosigned), PlanFault: h.PlanFault}
+	out := hourFacts{Header: h.Header, Record: h.Record, Cosigned: cosignedOf(h.Cosigned), PlanFault: h.PlanFault, Round: hex.EncodeToString(h.Round)}
 	if !h.Due.IsZero() {
 		due := h.Due.UnixMilli()
 		out.Due = &due

@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/binary"
 	"encoding/hex"
 	"flag"
 	"fmt"
@@ -127,6 +128,9 @@ func (d *dice) rules() string {
 	add("final_after", "0", "24h", "1h")
 	add("assured_operators", "1", "3")
 	add("committee_dissent", "0", "1")
+	if d.one(2) { // no fewer than assured_operators at most
+		over += pick(d, "monitors_due: 3\ndue_from: 4\n", "monitors_due: 4\ndue_from: 5\n")
+	}
 	return scene.RulesOver(d.t, over)
 }
 
@@ -406,6 +410,9 @@ func (d *dice) voucher(h evidence.Hour, end time.Time) evidence.VoucherCheck {
 func (d *dice) hour(h evidence.Hour, down bool) evidence.VerifiedHour {
 	sealed := h.End().Add(17 * time.Minute)
 	vh := evidence.VerifiedHour{Header: evidence.Header{Hour: h, State: evidence.StateOK, SealedAt: evidence.TimeOf(sealed), Signed: true, Clock: evidence.Clock{Samples: 60, Synchronised: true}}}
+	if !d.one(3) { // all monitors see the same round
+		vh.Round = binary.BigEndian.AppendUint64(make([]byte, 48), uint64(h))
+	}
 	if d.odd() {
 		vh.Header.State = evidence.StateGap
 	}
@@ -603,6 +610,9 @@ func TestRandomFacts(t *testing.T) {
 			for _, vote := range h.Votes {
 				tally["vote "+vote]++
 			}
+			if h.Tally.Of > 0 {
+				tally["hour chosen"]++
+			}
 		}
 		if t.Failed() {
 			t.Fatalf("run it again with -seed %d -cases 1", seed)
@@ -614,7 +624,7 @@ func TestRandomFacts(t *testing.T) {
 	}
 	for _, kind := range []string{
 		"ELIGIBLE", "ELIGIBLE, PROVISIONAL", "NOT_ELIGIBLE", "REVIEW", "REVIEW, PROVISIONAL", "LAB", "R10 INCONCLUSIVE", "R11 FAIL", "R11 WARN", "R12 WARN", "R12 REVIEW",
-		"R13 FAIL", "R13 WARN", "R14 PASS", "R14 FAIL", "R14 REVIEW", "R15 REVIEW", "R19 PASS", "R20 WARN", "R20 REVIEW",
+		"R13 FAIL", "R13 WARN", "R14 PASS", "R14 FAIL", "R14 REVIEW", "R15 REVIEW", "R19 PASS", "R20 WARN", "R20 REVIEW", "hour chosen",
 		"vote up", "vote down", "vote busy", "vote unknown: missing", "vote unknown: missed", "vote unknown: blind", "vote unknown: no controls", "vote unknown: one failure",
 		"vote unknown: other address", "vote unknown: not asked", "vote unknown: bad voucher", "vote unknown: late", "vote unknown: clock", "vote unknown: early", "vote unknown: void",
 		"vote unknown: overloaded", "vote unknown: unsigned", "vote unknown: presigned", "vote unknown: not fresh", "vote unknown: unplanned",

@@ -112,6 +112,9 @@ func explain(res bundle.Result, hour evidence.Hour) (explanation, error) {
 		}
 		t.Monitor, t.Operator = m.Name, m.Operator
 		t.Vote = e.Hour.Votes[m.Name]
+		if e.Hour.Tally.Of > 0 && t.Vote == "" {
+			t.Vote = bounty.NotDue.String() + ": " + bounty.NotDue.Meaning()
+		}
 		if m.Recused(relay) {
 			t.Vote = "recused: run by the relay's operator (R7)"
 		}
@@ -178,6 +181,10 @@ func witnessName(roster *bounty.Roster, key string) string {
 // whyOf says by which rule the hour counts as it does.
 func whyOf(h bounty.HourReport) string {
 	t := h.Tally
+	if t.Of > 0 {
+		h.Tally.Of = 0
+		return fmt.Sprintf("the hour's drand round chose %d of %d monitors (R21): %s", t.Bench, t.Of, whyOf(h))
+	}
 	switch {
 	case h.State == bounty.NotEnrolled:
 		return "the relay was not enrolled in this hour (R10)"

@@ -54,7 +54,7 @@ func teach(b *strings.Builder, a evidence.Attempt) {
 			fmt.Fprintf(b, "  to do: %s\n", r.Class.Advice())
 		}
 	}
-	b.WriteString("\nWhat the outcomes mean (BOUNTY.md has the terms and the rules, R1 to R20):\n")
+	b.WriteString("\nWhat the outcomes mean (BOUNTY.md has the terms and the rules, R1 to R21):\n")
 	for _, o := range outcomes {
 		name := string(o.outcome)
 		if o.outcome == evidence.Fail {
