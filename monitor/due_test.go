@@ -1,11 +1,16 @@
 package monitor
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/monitor/beacon/beacontest"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
@@ -55,4 +60,69 @@ func TestHourNotDue(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", x.Name, got, want)
 		}
 	}
+}
+
+// TestRunDue runs one of twenty monitors by cron's own ticks. It asks the relays for which
+// the hour's round chose it and no others, its headers hold the rounds, and a verifier finds
+// them good. When no server gives a round, it asks all relays.
+func TestRunDue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const hours, silent = 6, 4 // from hour 4 on there is no round
+		d := beacontest.New(t, time.Now().Add(-90*24*time.Hour))
+		f := &fakeNet{took: time.Second, outcome: func(string, time.Time) evidence.Outcome { return evidence.OK }}
+		m, ids := newTestMonitor(t, f, 30, 8)
+		first := evidence.HourOf(time.Now())
+		roster := m.basis().roster
+		for i := range 20 {
+			roster.Monitors = append(roster.Monitors, bounty.Monitor{Name: fmt.Sprintf("m%d", i), Operator: fmt.Sprintf("o%d", i), Committee: i == 0, Term: bounty.Term{From: 1}})
+		}
+		client := &http.Client{Transport: inBubble{"drand": func() http.Handler {
+			if evidence.HourOf(time.Now()) >= first+silent {
+				return http.NotFoundHandler()
+			}
+			return d
+		}}}
+		m.beacons = schedule.NewBeacons(d.Chain, []string{"http://drand/api/"}, client, m.log)
+		m.store.Round = m.round
+		ctx, cancel := context.WithTimeout(t.Context(), hours*time.Hour+evidence.CloseAfter+5*time.Minute)
+		defer cancel()
+		must(t, m.Run(ctx))
+		export, err := m.store.Month(first.Month(), ids[0], time.Now())
+		must(t, err)
+		good, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Beacon: d})
+		must(t, err)
+		forger := beacontest.New(t, time.Now().Add(-120*24*time.Hour))
+		bad, err := evidence.VerifyMonth(export, evidence.Keys{Log: m.store.Key(), Beacon: forger})
+		must(t, err)
+		if len(good.Hours) != hours {
+			t.Fatalf("got %d hours, want %d", len(good.Hours), hours)
+		}
+		spared := 0
+		for i, vh := range good.Hours {
+			h := vh.Header.Hour
+			if has := vh.Round != nil; has != (i < silent) || !bytes.Equal(vh.Round, vh.Header.Round) {
+				t.Errorf("hour %d: got a round of %d bytes, the header's has %d, want one up to hour %d", i, len(vh.Round), len(vh.Header.Round), silent-1)
+			}
+			if bad.Hours[i].Round != nil {
+				t.Errorf("hour %d: got a round by another chain, want none", i)
+			}
+			records, err := m.store.Records(h)
+			must(t, err)
+			for j := range roster.Relays {
+				relay := &roster.Relays[j]
+				k := slices.IndexFunc(records, func(r evidence.Record) bool { return r.PeerID == relay.PeerID })
+				switch left := m.basis().rules.Spared(roster, relay, h, vh.Round, "m1"); {
+				case !left && k < 0:
+					t.Errorf("hour %d: relay %d: got no attempt, want one: the monitor was due", i, j)
+				case left && k >= 0 && records[k].Attempts[0].Started.Sub(h.Start()) > 10*time.Second:
+					t.Errorf("hour %d: relay %d: got an attempt at %s, want none: others were chosen", i, j, records[k].Attempts[0].Started)
+				case left:
+					spared++
+				}
+			}
+		}
+		if spared < 30 {
+			t.Errorf("got %d relays' hours left to others in %d hours, want about two thirds of %d", spared, silent, silent*30)
+		}
+	})
 }
