@@ -386,8 +386,15 @@ func TestMadeUpPeers(t *testing.T) {
 		eventually(t, "the flood is over", func() bool { _, ok := relay.SubscribedSince(h.ID()); return ok })
 	}
 	eventually(t, "it has an effect", func() bool { return len(relay.peersKnown()) > effect })
-	alice.announce()
-	eventually(t, "alice is heard through it", func() bool { _, ok := relay.Announced(alice.ID()); return ok })
+	var last time.Time
+	eventually(t, "alice is heard through it", func() bool {
+		if time.Since(last) >= time.Second { // as a node does that was not heard: gossipsub may drop one
+			alice.announce()
+			last = time.Now()
+		}
+		_, ok := relay.Announced(alice.ID())
+		return ok
+	})
 	eventually(t, "alice's topic is relayed", func() bool { return slices.Contains(relayedBy(alice), relay.host.ID()) })
 
 	if n := len(relay.peersKnown()); n > maxDistant+liars+1 {
