@@ -72,7 +72,8 @@ func EntriesOf(index int64, width int) string {
 	return Name{Kind: Entries, Index: index, Width: width}.String()
 }
 
-func (n Name) tile() tlog.Tile {
+// Tile is what the library tlog calls the tile of such a name, or the bundle of entries.
+func (n Name) Tile() tlog.Tile {
 	if n.Kind == Entries {
 		return tlog.Tile{H: height, L: -1, N: n.Index, W: n.Width}
 	}
@@ -85,9 +86,9 @@ func (n Name) String() string {
 	case LastCheckpoint:
 		return nameLast
 	case Tile:
-		return folderTiles + strings.TrimPrefix(n.tile().Path(), libraryTiles)
+		return folderTiles + strings.TrimPrefix(n.Tile().Path(), libraryTiles)
 	case Entries:
-		return folderEntries + strings.TrimPrefix(n.tile().Path(), libraryEntries)
+		return folderEntries + strings.TrimPrefix(n.Tile().Path(), libraryEntries)
 	case Records:
 		return fmt.Sprintf("%s%08d%s", folderRecords, n.Index, suffixRecords)
 	case Checkpoint:
