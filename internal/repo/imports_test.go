@@ -186,7 +186,8 @@ var testMayImport = map[string][]string{
 
 	// What is bundled and judged is written by a real log.
 	"monitor/bundle":         {"monitor/store", "monitor/evidence/evidencetest"},
-	"monitor/cmd/relayaudit": {"monitor/store"},
+	"monitor/cmd/relayaudit": {"monitor/store", "monitor/evidence/evidencetest", "internal/statement"},
+	"monitor/decision":       {"monitor/evidence/evidencetest"},
 }
 
 func TestImports(t *testing.T) {

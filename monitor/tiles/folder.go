@@ -264,7 +264,7 @@ func (f *Folder) grow(s Step) (full []string, err error) {
 	if first := s.Old / Width * Width; s.Size <= s.Old || int64(len(s.Headers)) != s.Size-first {
 		return nil, fmt.Errorf("publish blocks %d to %d: %d headers, want %d", s.Old, s.Size, len(s.Headers), s.Size-first)
 	}
-	for _, t := range tlog.NewTiles(height, s.Old, s.Size) {
+	for _, t := range tlog.NewTiles(Height, s.Old, s.Size) {
 		data, err := tlog.ReadTileData(t, s.Hashes)
 		if err != nil {
 			return nil, err
