@@ -14,31 +14,31 @@ import (
 
 // Decided is a decision in the log.
 type Decided struct {
-	Index int64  // its place in the log
-	Hash  string // of its leaf, see [Hash]
-	At    evidence.Time
+	Index int64         `json:"index"` // its place in the log
+	Hash  string        `json:"hash"`  // of its leaf, see [Hash]
+	At    evidence.Time `json:"at"`
 	Decision
 	// ReplacedBy is the hash of the one that took its place; empty: it stands.
-	ReplacedBy string
+	ReplacedBy string `json:"replaced_by,omitempty"`
 }
 
 // Appealed is an appeal in the log.
 type Appealed struct {
-	Index  int64
-	Hash   string // of its leaf
-	SHA256 string // how decisions name it
-	At     evidence.Time
-	Says   statement.Statement
+	Index  int64               `json:"index"`
+	Hash   string              `json:"hash"`   // of its leaf
+	SHA256 string              `json:"sha256"` // how decisions name it
+	At     evidence.Time       `json:"at"`
+	Says   statement.Statement `json:"says"`
 	// AnsweredBy is the hash of the decision that answered it; empty: it stands open.
-	AnsweredBy string
+	AnsweredBy string `json:"answered_by,omitempty"`
 }
 
 // Month is all that the log says of one relay's month.
 type Month struct {
-	Relay     string
-	Month     evidence.Month
-	Decisions []*Decided  // in order: the last one stands
-	Appeals   []*Appealed // in order
+	Relay     string         `json:"relay"`
+	Month     evidence.Month `json:"month"`
+	Decisions []*Decided     `json:"decisions"` // in order: the last one stands
+	Appeals   []*Appealed    `json:"appeals"`   // in order
 }
 
 // Standing is the decision that stands; nil: there is none.
@@ -87,7 +87,7 @@ func (b *book) find(p place) *Month {
 	if m := b.months[p]; m != nil {
 		return m
 	}
-	return &Month{Relay: p.relay, Month: p.month}
+	return &Month{Relay: p.relay, Month: p.month, Decisions: []*Decided{}, Appeals: []*Appealed{}}
 }
 
 // list are the months in order.
@@ -158,12 +158,12 @@ func (m *Month) checkDecision(d *Decision, f *faults) {
 	}
 }
 
-// Words say what was decided, in a few words.
+// Words say what was decided, on one line.
 func (d *Decision) Words() string {
 	if d.Pay != nil {
 		return fmt.Sprintf("paid to %s by transaction %s", d.Pay.Payout, d.Pay.TxID)
 	}
-	return "refused: " + d.Refuse
+	return "refused: " + strings.Join(strings.Fields(d.Refuse), " ")
 }
 
 // enter puts an entry that was checked into the book.

@@ -88,6 +88,12 @@ type Appeal struct {
 	Statement []byte `json:"statement"` // the envelope
 }
 
+// ParseAppeal reads the line that "relayd appeal" printed. [Appeal.Open] verifies it.
+func ParseAppeal(line string) (Appeal, error) {
+	envelope, err := statement.FromText(line)
+	return Appeal{envelope}, err
+}
+
 // SHA256 is how an appeal is called: the hash of its envelope, in hex.
 func (a Appeal) SHA256() string {
 	sum := sha256.Sum256(a.Statement)

@@ -26,6 +26,15 @@ type Where struct {
 	First bool
 }
 
+// PlaceError says that the log is not where the caller says that it is, or is not to be
+// there: his slip, and no fault of the log's.
+type PlaceError struct{ err error }
+
+func (e *PlaceError) Error() string { return e.err.Error() }
+
+// Unwrap is the error without this word on it.
+func (e *PlaceError) Unwrap() error { return e.err }
+
 // Writer writes a log.
 type Writer struct {
 	*Log
@@ -50,7 +59,7 @@ func Open(w Where) (*Writer, error) {
 		return fail(err)
 	}
 	if err := checkPlace(w); err != nil {
-		return fail(err)
+		return fail(&PlaceError{err})
 	}
 	folder, err := tiles.OpenFolder(w.Dir)
 	if err != nil {
@@ -111,7 +120,7 @@ func (w *Writer) load() error {
 		}
 	}
 	if w.Network != w.where.Network {
-		return fmt.Errorf("it is of network %s, and this entry is of network %s: each has a log of its own", w.Network, w.where.Network)
+		return &PlaceError{fmt.Errorf("it is of network %s, and this entry is of network %s: each has a log of its own", w.Network, w.where.Network)}
 	}
 	if err := w.remember(); err != nil {
 		return err
