@@ -127,7 +127,7 @@ type decideCmd struct {
 func (decideCmd) Help() string {
 	return `Checks the bundle as "relayaudit verify" does, by the committee's rules and roster, and enters in the committee's public log what was decided: the month was paid, or it was not, and why. The log is signed with the committee's key. A month is decided once; --replace changes a decision and leaves the old one to be seen.
 
-Nothing is entered if the evidence is bad. Nothing is paid on a verdict that is NOT_ELIGIBLE or PROVISIONAL. What is paid all the same on a REVIEW, without a missing log, or to an address that the relay's key did not sign, says --why. Bundles of a lab are decided in a lab's log.
+Nothing is entered if the evidence is bad. Nothing is paid on a verdict that is NOT_ELIGIBLE or PROVISIONAL. What is paid all the same on a REVIEW, although a log is missing, or to an address that the relay's key did not sign, says --why. Bundles of a lab are decided in a lab's log.
 
 The same command again, after a crash or by mistake, enters nothing twice. Publish the folder of the log, as it is, on any web server; keep the key, and the file beside it, elsewhere.
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
@@ -12,7 +13,7 @@ import (
 )
 
 type decisionsCmd struct {
-	Folder    string   `arg:"" type:"existingdir" help:"The log, or a copy of it."`
+	Folder    string   `arg:"" type:"path" help:"The log, or a copy of it."`
 	Committee string   `required:"" placeholder:"VKEY" help:"The committee's verifier key."`
 	Witness   []string `sep:"none" placeholder:"VKEY" help:"The verifier key of a witness that you trust: say when it cosigned the log. Repeatable."`
 	Month     *string  `placeholder:"YYYY-MM" help:"Print this month only."`
@@ -55,6 +56,9 @@ type monthReport struct {
 
 func (c *decisionsCmd) Run(out *cli.IO) error {
 	if err := evidence.CheckKeys(c.Committee, c.Witness...); err != nil {
+		return cli.BadInput(err)
+	}
+	if _, err := os.Stat(c.Folder); err != nil {
 		return cli.BadInput(err)
 	}
 	var month evidence.Month
