@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/libp2p/go-libp2p/core/peer"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/psf-relay/relay-appliance/internal/statement"
@@ -189,7 +190,8 @@ func isTime(t evidence.Time) bool {
 }
 
 func (d *Decision) validate(f *faults, e Entry) {
-	f.want(d.Relay != "" && len(d.Relay) <= maxPeer && !strings.ContainsFunc(d.Relay, func(r rune) bool { return r <= ' ' || r > '~' }), "relay: want a peer ID, not %.200q", d.Relay)
+	id, err := peer.Decode(d.Relay)
+	f.want(err == nil && id.String() == d.Relay && len(d.Relay) <= maxPeer, "relay: want a peer ID, not %.200q", d.Relay)
 	f.want(d.Month >= 1970*12 && d.Month <= evidence.MonthOf(e.At.Time), "month: %s has not begun at %s: is this machine's clock right?", d.Month, e.At)
 	f.want(isTime(d.AsOf) && !d.AsOf.After(e.At.Time), "as_of: the logs reach to %s, and this was entered at %s: is this machine's clock right?", d.AsOf, e.At)
 	hash := func(name, hash string) {
