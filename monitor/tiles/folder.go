@@ -3,6 +3,7 @@ package tiles
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -229,12 +230,15 @@ type Step struct {
 	Old, Size  int64           // blocks that it shows, and that it is to show
 	Hashes     tlog.HashReader // of the log's tree
 	Headers    [][]byte        // of the blocks from the begin of the bundle of block Old on, to Size-1
-	Checkpoint []byte          // of Size
+	Checkpoint []byte          // of Size; nil: a newer one is there
 }
 
 // Publish writes the tiles and entries of a step, and then its checkpoint. Records,
 // certificates and the other checkpoints must be there before.
-func (f *Folder) Publish(s Step) error {
+func (f *Folder) Publish(s Step) error { return publish(context.Background(), folderTarget{f}, s) }
+
+// publish is [Folder.Publish] to any target.
+func publish(ctx context.Context, to Target, s Step) error {
 	if first := s.Old / Width * Width; s.Size <= s.Old || int64(len(s.Headers)) != s.Size-first {
 		return fmt.Errorf("publish blocks %d to %d: %d headers, want %d", s.Old, s.Size, len(s.Headers), s.Size-first)
 	}
@@ -244,7 +248,7 @@ func (f *Folder) Publish(s Step) error {
 		if err != nil {
 			return err
 		}
-		if err := f.Create(TileOf(t), data); err != nil {
+		if err := create(ctx, to, TileOf(t), data); err != nil {
 			return err
 		}
 		if t.W == Width {
@@ -258,23 +262,49 @@ func (f *Folder) Publish(s Step) error {
 			return err
 		}
 		name := EntriesOf((s.Old+int64(i))/Width, len(lines))
-		if err := f.Create(name, data); err != nil {
+		if err := create(ctx, to, name, data); err != nil {
 			return err
 		}
 		if len(lines) == Width {
 			full = append(full, name)
 		}
 	}
-	if _, err := f.Replace(nameLast, s.Checkpoint); err != nil {
-		return err
+	if s.Checkpoint != nil {
+		if _, err := to.Replace(ctx, nameLast, s.Checkpoint); err != nil {
+			return err
+		}
 	}
 	for _, name := range full { // whoever follows a checkpoint of before finds the full one instead
-		if err := f.removePartial(name); err != nil {
+		if err := to.Tidy(name); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// folderTarget is a folder to which a log is exported.
+type folderTarget struct{ f *Folder }
+
+func (t folderTarget) Read(_ context.Context, name string) ([]byte, error) { return t.f.Read(name) }
+
+func (t folderTarget) Has(_ context.Context, name string) (bool, error) { return t.f.Has(name), nil }
+
+func (t folderTarget) Create(_ context.Context, name string, open func() (io.ReadCloser, error)) error {
+	if t.f.Has(name) {
+		return nil
+	}
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.f.CreateFrom(name, r), r.Close())
+}
+
+func (t folderTarget) Replace(_ context.Context, name string, data []byte) (bool, error) {
+	return t.f.Replace(name, data)
+}
+
+func (t folderTarget) Tidy(full string) error { return t.f.removePartial(full) }
 
 // mkdir makes a folder, and those above it, so that they outlast a power cut.
 func mkdir(dir string) error {

@@ -28,6 +28,7 @@ const (
 	forEver = "public, max-age=31536000, immutable"
 	aWhile  = "public, max-age=3600" // a partial tile never changes, but is soon of no use
 	aMoment = "public, max-age=10"
+	noCache = "no-cache" // to be asked for each time
 	// settled is how long after a block's hour its checkpoint still gets cosignatures; the
 	// last one may later, too: from a monitor that was away.
 	settled = 48 * time.Hour
@@ -152,43 +153,38 @@ func (h *handler) content(name Name) (content, error) {
 	switch name.Kind {
 	case LastCheckpoint:
 		b, err := h.src.CheckpointOf(size)
-		return content{typ: text, cache: aMoment, body: b, tag: tagOf(b)}, err
+		return content{typ: name.MediaType(), cache: aMoment, body: b, tag: tagOf(b)}, err
 	case Checkpoint:
-		return h.checkpoint(name.Index)
+		return h.checkpoint(name)
 	case Tile:
 		b, err := tlog.ReadTileData(name.tile(), h.src)
-		return content{typ: octets, cache: keepTile(name), body: b, tag: tagOf(b)}, err
+		return content{typ: name.MediaType(), cache: name.CacheControl(), body: b, tag: tagOf(b)}, err
 	case Entries:
 		lines, err := h.headers(name.Index*Width, name.Index*Width+int64(name.Width))
 		if err != nil {
 			return content{}, err
 		}
 		b, err := JoinEntries(lines)
-		return content{typ: octets, cache: keepTile(name), body: b, tag: tagOf(b)}, err
+		return content{typ: name.MediaType(), cache: name.CacheControl(), body: b, tag: tagOf(b)}, err
 	case Records:
-		return h.records(name.Index)
+		return h.records(name)
 	default:
-		return h.certificate(name.SHA256)
+		return h.certificate(name)
 	}
 }
 
-func keepTile(n Name) string {
-	if n.Width == Width {
-		return forEver
-	}
-	return aWhile
-}
-
-func (h *handler) checkpoint(size int64) (content, error) {
+func (h *handler) checkpoint(name Name) (content, error) {
+	size := name.Index
 	b, err := h.src.CheckpointOf(size)
-	c := content{typ: text, cache: aMoment, body: b, tag: tagOf(b)}
+	c := content{typ: name.MediaType(), cache: aMoment, body: b, tag: tagOf(b)}
 	if hour := h.src.First() + evidence.Hour(size-1); size < h.src.Size() && h.now().Sub(hour.End()) > settled {
 		c.cache = forEver
 	}
 	return c, err
 }
 
-func (h *handler) records(block int64) (content, error) {
+func (h *handler) records(name Name) (content, error) {
+	block := name.Index
 	lines, err := h.headers(block, block+1)
 	if err != nil {
 		return content{}, err
@@ -201,7 +197,7 @@ func (h *handler) records(block int64) (content, error) {
 		return content{}, fs.ErrNotExist
 	}
 	// The header's root is of these records and no others.
-	c := content{typ: jsonLines, cache: forEver, tag: hex.EncodeToString(head.Root[:])}
+	c := content{typ: name.MediaType(), cache: name.CacheControl(), tag: hex.EncodeToString(head.Root[:])}
 	if files, ok := h.src.(recordFiles); ok {
 		c.file, err = files.OpenRecords(block)
 		return c, err
@@ -212,7 +208,8 @@ func (h *handler) records(block int64) (content, error) {
 	return c, err
 }
 
-func (h *handler) certificate(sha string) (content, error) {
+func (h *handler) certificate(name Name) (content, error) {
+	sha := name.SHA256
 	if s, ok := h.src.(sealedCertificates); ok {
 		sealed, err := s.CertificateSealed(sha)
 		if err != nil {
@@ -223,7 +220,7 @@ func (h *handler) certificate(sha string) (content, error) {
 		}
 	}
 	der, err := h.src.CertificateOf(sha)
-	return content{typ: derType, cache: forEver, body: der, tag: sha}, err
+	return content{typ: name.MediaType(), cache: name.CacheControl(), body: der, tag: sha}, err
 }
 
 // headers are those of blocks of one bundle.

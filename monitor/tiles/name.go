@@ -172,6 +172,34 @@ func (n Name) Limit() int64 {
 	return evidence.MaxCheckpointBytes
 }
 
+// MediaType is what the file is to a browser.
+func (n Name) MediaType() string {
+	switch n.Kind {
+	case Tile, Entries:
+		return octets
+	case Records:
+		return jsonLines
+	case Certificate:
+		return derType
+	}
+	return text
+}
+
+// CacheControl is how long others may keep the file, where it is kept as it is written. Of
+// a checkpoint whoever serves it himself can say more.
+func (n Name) CacheControl() string {
+	switch n.Kind {
+	case Tile, Entries:
+		if n.Width < Width {
+			return aWhile
+		}
+		return forEver
+	case Records, Certificate:
+		return forEver
+	}
+	return noCache
+}
+
 // MaxBlockBytes is how many bytes the records of one block have at most, for whoever
 // follows a log: those of ten thousand relays have about a tenth.
 const MaxBlockBytes = 1 << 30
