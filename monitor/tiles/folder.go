@@ -69,8 +69,9 @@ func (f *Folder) Close() error { return f.lock.Close() }
 // ErrTaken is wrapped when a folder holds something else than a log's public form.
 var ErrTaken = errors.New("what is written here needs a folder of its own: name a new or an empty one")
 
-// folders are what a folder of a log holds beside its checkpoint; a mirror keeps forks.
-var folders = []string{"tile", "records", "checkpoints", "certificates", "forks"}
+// folders are what a folder of a log holds beside its checkpoint; a mirror keeps forks, a
+// monitor that publishes keeps bundles.
+var folders = []string{"tile", "records", "checkpoints", "certificates", "forks", "bundles"}
 
 // free says whether a folder is empty, or holds a log already, or the beginning of one.
 func free(dir string) error {
@@ -215,6 +216,14 @@ func (f *Folder) Replace(name string, data []byte) (bool, error) {
 		return false, err
 	}
 	return true, durable.Replace(path, data, 0o644)
+}
+
+// Keep writes a file that is beside the log, such as a bundle, or replaces it.
+func (f *Folder) Keep(path string, data []byte) error {
+	if err := mkdir(filepath.Dir(f.Path(path))); err != nil {
+		return err
+	}
+	return durable.Replace(f.Path(path), data, 0o644)
 }
 
 // Remove removes a file that turned out to be bad.
