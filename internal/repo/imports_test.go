@@ -81,7 +81,7 @@ var mayImport = map[string][]string{
 	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/bounded", "internal/durable"},
 	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
 	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
-	"monitor/mirror":                {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/download", "internal/durable"},
+	"monitor/mirror":                {"monitor/bucket", "monitor/tiles", "monitor/evidence", "internal/bounded", "internal/download", "internal/durable"},
 	"monitor/beacon":                {"monitor/evidence", "internal/bls"},
 	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
 	"monitor/schedule":              {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},

@@ -83,7 +83,8 @@ func parse(s string) (address, error) {
 		}
 	}
 	want(u.User == nil, "it holds credentials: take them out of the URL; the environment holds them (docs/monitor.md)")
-	want(u.Fragment == "" && u.Opaque == "", "want nothing like #... in it, and // after the scheme")
+	want(strings.HasPrefix(s, u.Scheme+"://"), "want it to begin with %s://", u.Scheme)
+	want(u.Fragment == "", "want nothing like #... in it")
 	if u.Scheme == "file" {
 		want(u.Host == "" && path.IsAbs(u.Path) && path.Clean(u.Path) != "/", "want a folder by its whole path, with three slashes: file:///srv/www/log")
 		want(u.RawQuery == "", "want no parameters behind a folder")
@@ -92,7 +93,10 @@ func parse(s string) (address, error) {
 	want(namePattern.MatchString(u.Host), "want the bucket's name after %s://: lower-case letters, digits, dots and dashes", u.Scheme)
 	want(u.Path == "" || u.Path == "/", "a folder of the bucket is written as ?prefix=FOLDER/")
 	q, err := url.ParseQuery(u.RawQuery)
-	want(err == nil, "want parameters such as ?region=REGION&prefix=FOLDER/")
+	if err != nil {
+		want(false, "want parameters such as ?region=REGION&prefix=FOLDER/")
+		return address{}, errors.Join(faults...)
+	}
 	for _, key := range slices.Sorted(maps.Keys(q)) {
 		switch {
 		case !slices.Contains(allowed, key):
