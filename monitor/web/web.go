@@ -61,11 +61,11 @@ type Overview struct {
 
 // Bucket is how far the log is in an object store.
 type Bucket struct {
-	Address string        `json:"address"` // without secrets
-	Known   bool          `json:"known"`   // it was asked since the monitor began
-	Size    int64         `json:"size"`    // hours that it shows
-	Behind  int64         `json:"behind"`  // sealed hours that it lacks
-	At      evidence.Time `json:"at"`      // when it had the whole log
+	Address string        `json:"address"`     // without secrets
+	Known   bool          `json:"known"`       // it was asked since the monitor began
+	Size    int64         `json:"size"`        // hours that it shows
+	Behind  int64         `json:"behind"`      // sealed hours that it lacks
+	At      evidence.Time `json:"at,omitzero"` // when it had the whole log; absent if the last push failed
 	Error   string        `json:"error,omitempty"`
 }
 
