@@ -18,9 +18,11 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/need"
 	"github.com/psf-relay/relay-appliance/internal/s3test"
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bucket"
@@ -586,6 +588,62 @@ func TestHostileBucket(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// A reader whose disk is full stops before it takes room that others need, keeps what it has,
+// and goes on when there is room. The disk is a real one.
+func TestFullDisk(t *testing.T) {
+	if dir := os.Getenv("FULL_FILE_SYSTEM"); dir != "" {
+		readOnAFullDisk(t, dir)
+		return
+	}
+	need.Root(t)
+	host, _ := s3test.Start(t, "127.83.4.7", tools)
+	keys(t)
+	_, m := watched(t)
+	push(t, open(t, addressOf(host, "m1")), m.Log, false)
+	child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestFullDisk$", "-test.v")
+	child.Env = append(os.Environ(), "FULL_FILE_SYSTEM="+t.TempDir(), "FULL_ADDRESS="+addressOf(host, "m1"), "FULL_KEY="+m.Log.Key())
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
+	if out, err := child.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+}
+
+func readOnAFullDisk(t *testing.T, dir string) {
+	address, key := os.Getenv("FULL_ADDRESS"), os.Getenv("FULL_KEY")
+	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1m"))
+	copied, read := filepath.Join(dir, "copy"), filepath.Join(dir, "read")
+	remote := func() error {
+		r, err := mirror.OpenRemote(t.Context(), mirror.Options{From: address, Dir: read, PerSecond: 1e6})
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		s, err := r.Open(key)
+		if err != nil {
+			return err
+		}
+		lines, err := s.RecordLines(0)
+		if err == nil && len(lines) != 1 {
+			err = fmt.Errorf("%d records", len(lines))
+		}
+		return err
+	}
+	const full = "MB are free"
+	if r, err := mirrored(t, key, address, copied); err == nil || !strings.Contains(err.Error(), full) || r.Size != 0 {
+		t.Errorf("a mirror: %+v, %v", r, err)
+	}
+	if err := remote(); err == nil || !strings.Contains(err.Error(), full) {
+		t.Errorf("a reader: %v", err)
+	}
+	must(t, syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=400m"))
+	if r, err := mirrored(t, key, address, copied); err != nil || r.Size != 304 {
+		t.Errorf("a mirror, with room: %+v, %v", r, err)
+	}
+	if err := remote(); err != nil {
+		t.Errorf("a reader, with room: %v", err)
+	}
 }
 
 // Wrong keys and buckets that are not there are told in words, at once, without a secret.
