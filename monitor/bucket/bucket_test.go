@@ -530,13 +530,13 @@ func TestHostileBucket(t *testing.T) {
 	push(t, b, m.Log, false)
 	push(t, open(t, addressOf(host, "m2")), w.Monitors[1].Log, false)
 	there := filepath.Join(dir, "m1")
-	good, others := files(t, there), files(t, filepath.Join(dir, "m2"))
+	others := files(t, filepath.Join(dir, "m2"))
 	held := filepath.Join(t.TempDir(), "held")
 	_, err := mirrored(t, m.Log.Key(), addressOf(host, "m1"), held)
 	must(t, err)
 	more(w, m)
 	push(t, b, m.Log, false)
-	good = files(t, there)
+	good := files(t, there)
 	for name, tc := range map[string]struct {
 		put  map[string]string
 		want string
