@@ -1,6 +1,7 @@
 package bucket
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -72,6 +73,14 @@ func TestCheck(t *testing.T) {
 	}
 	if dir, ok := Folder("file:///srv/www/log/"); !ok || dir != "/srv/www/log" {
 		t.Errorf("the folder is %q, %v", dir, ok)
+	}
+}
+
+// What stands behind a URL in a library's error may be a secret; and an error is of one line.
+func TestErrorsHoldNoSecrets(t *testing.T) {
+	err := clean("tile/0/000", errors.New("Put \"https://a.example.net/logs/tile/0/000?sv=1&sig=sesame%3D\":\n dial tcp "+strings.Repeat("x", 2*maxFault)))
+	if got := err.Error(); strings.Contains(got, "sesame") || strings.Contains(got, "\n") || len(got) > maxFault+100 || !strings.HasPrefix(got, `tile/0/000: Put "https://a.example.net/logs/tile/0/000?...": dial tcp x`) {
+		t.Errorf("got %s", got)
 	}
 }
 
