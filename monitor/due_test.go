@@ -32,6 +32,13 @@ func TestPlannerSpares(t *testing.T) {
 	if got := p.Soonest(schedule.Moment{Wall: h.Start(), Steady: time.Hour}, []string{"a"}); !got.IsZero() {
 		t.Errorf("of a relay that is left to others: got an attempt at %s, want none", got)
 	}
+	spared[schedule.Job{Relay: "a", Hour: h + 1}] = true
+	if !p.Idle(schedule.Job{Relay: "a", Hour: h}, now) {
+		t.Error("a relay that is left to others is not idle: a visitor could not have it probed")
+	}
+	if p.Idle(schedule.Job{Relay: "c", Hour: h}, now) {
+		t.Error("a relay whose first attempt is to come is idle")
+	}
 	delete(spared, schedule.Job{Relay: "a", Hour: h})
 	if got, want := p.Due(now, []string{"a"}), []schedule.Job{{Relay: "a", Hour: h}}; !slices.Equal(got, want) {
 		t.Errorf("when the round is not known: got %v, want %v", got, want)

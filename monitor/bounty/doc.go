@@ -34,6 +34,7 @@
 //   - A first attempt is early if it started clock_drift or more before it was due, and late,
 //     which is only told, if it started more than attempt_close after that (R2). A lab
 //     and an hour in which the clock was set are not asked.
+//   - Who is due where monitors are chosen, [Rules.Due] says (R21).
 //   - Two addresses are one if their multiaddrs are, where /tls/ws/ and /wss/ are the same and
 //     /ipfs/ is an old name of /p2p/.
 //   - A voucher is presigned if it expires more than voucher_valid after the end of the

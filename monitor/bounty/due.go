@@ -10,16 +10,19 @@ import (
 )
 
 // Due lists the monitors whose votes make hour h (rule R21), in the roster's order. A
-// small bench is due as a whole. Of a large one the hour's beacon chooses, so that nobody
-// knows before the hour who will be due, and everybody can tell afterwards:
+// small bench is due as a whole. Of a large one the hour's beacon chooses: nobody knows
+// before the hour who will be due, and everybody can tell afterwards.
 //
-// Operators are put in the order of SHA-256 over a domain, the beacon, the relay and the
-// operator's name, each behind its length in 4 bytes, big-endian. Of each operator the
-// monitor is taken that is first in the same order of names, with another domain. The
-// first place is the first operator's with a monitor of the committee's; only those count
-// for him. The other places go to the first of the other operators.
+// Each operator and each monitor of the bench has a ticket: SHA-256 over a domain, the
+// beacon, the relay's peer ID and the name, each behind its length in 4 bytes, big-endian.
+// An operator without a name has the name "monitor " and that of its monitor. The lower
+// ticket comes first.
 //
-// Without a beacon the whole bench is due: who does not know it, probes.
+//  1. The first operator that has monitors of the committee's sends the first of those.
+//  2. The first of the other operators send their first monitor each, until the places
+//     are taken.
+//
+// Without a beacon the whole bench is due, since a monitor that does not know it probes.
 func (r *Rules) Due(roster *Roster, relay *Relay, h evidence.Hour, beacon []byte) []*Monitor {
 	bench := roster.Bench(relay, h)
 	if !r.chooses(len(bench)) || len(beacon) == 0 {
@@ -65,7 +68,7 @@ func (r *Rules) Chooses(roster *Roster, h evidence.Hour) bool {
 	return r.chooses(n)
 }
 
-// ticket decides the order of names in an hour.
+// ticket is what a name has drawn in an hour.
 func ticket(domain string, beacon []byte, relay, name string) [sha256.Size]byte {
 	var b []byte
 	for _, field := range [][]byte{[]byte(domain), beacon, []byte(relay), []byte(name)} {

@@ -149,10 +149,12 @@ func Complete(a evidence.Attempt) bool {
 	return true
 }
 
+func (p *Planner) spared(j Job) bool { return p.Spared != nil && p.Spared(j) }
+
 // next says when the next attempt of a job is due, and when it is too late for it; none is
 // if ok is false.
 func (p *Planner) next(j Job, now Moment) (due, late time.Time, ok bool) {
-	if p.Spared != nil && p.Spared(j) {
+	if p.spared(j) {
 		return due, late, false
 	}
 	var s progress
@@ -229,18 +231,14 @@ func (p *Planner) Reopen(which func(Job) bool) {
 	}
 }
 
-// Idle says whether the hour's first attempt was made and no planned one might
-// begin before one begun now has ended.
+// Idle says whether the hour's first attempt was made, or is left to others, and no
+// planned one might begin before one begun now has ended.
 func (p *Planner) Idle(j Job, now Moment) bool {
-	if p.busy[j.Relay] || p.hours[j] == nil {
+	if p.busy[j.Relay] || p.hours[j] == nil && !p.spared(j) {
 		return false
 	}
 	for h := j.Hour - 1; h <= j.Hour+1; h++ {
-		var s progress
-		if known := p.hours[Job{j.Relay, h}]; known != nil {
-			s = *known
-		}
-		due, late, ok := s.next(now, h, p.at(Job{j.Relay, h}))
+		due, late, ok := p.next(Job{j.Relay, h}, now)
 		if ok && now.Wall.Before(late) && due.Before(now.Wall.Add(AttemptTimeout+10*time.Second)) {
 			return false
 		}
