@@ -176,6 +176,7 @@ func startProgram(ctx context.Context, t *testing.T, name string, args ...string
 	p := &process{cmd: exec.CommandContext(ctx, name, args...), ended: make(chan error, 1)}
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(os.Interrupt) }
 	p.cmd.WaitDelay = 20 * time.Second
+	p.cmd.Stderr = t.Output()
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
