@@ -12,7 +12,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/certs"
 	"github.com/psf-relay/relay-appliance/internal/listen"
-	"github.com/psf-relay/relay-appliance/monitor/tiles"
+	"github.com/psf-relay/relay-appliance/monitor/tiles/tileserver"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -35,7 +35,7 @@ func (m *Monitor) public() http.Handler {
 	mux.Handle("/monitor/", http.StripPrefix("/monitor", pages))
 	mux.Handle("/", pages)
 	// The log, for others to follow.
-	log := tiles.Handler(m.store, m.log)
+	log := tileserver.Handler(m.store, m.log)
 	mux.Handle("/log/", http.StripPrefix("/log", log))
 	mux.Handle("/monitor/log/", http.StripPrefix("/monitor/log", log))
 	mux.HandleFunc("GET /robots.txt", robots)

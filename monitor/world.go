@@ -12,7 +12,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/probe"
 	"github.com/psf-relay/relay-appliance/monitor/schedule"
-	"github.com/psf-relay/relay-appliance/monitor/tiles"
+	"github.com/psf-relay/relay-appliance/monitor/tiles/tileserver"
 	"github.com/psf-relay/relay-appliance/monitor/witness"
 )
 
@@ -109,7 +109,7 @@ func (m *Monitor) Next() time.Time {
 func (m *Monitor) Pages() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", m.pages())
-	mux.Handle("/log/", http.StripPrefix("/log", tiles.Handler(m.store, m.log)))
+	mux.Handle("/log/", http.StripPrefix("/log", tileserver.Handler(m.store, m.log)))
 	return mux
 }
 

@@ -54,6 +54,40 @@ func Move(cfg config.Config, c Claim, now time.Time) (Signed, error) {
 	return sign(cfg, statement.Move, c, now)
 }
 
+// Appeal signs the operator's objection to how a month, such as 2026-11, was counted or
+// decided. An empty operator is the relay's name.
+func Appeal(c config.Config, operator, month, text string, now time.Time) (Signed, error) {
+	fail := func(err error) (Signed, error) { return Signed{}, fmt.Errorf("%s: %w", statement.Appeal, err) }
+	key, err := LoadIdentity(c.DataDir)
+	if err != nil {
+		return fail(err)
+	}
+	id, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		return fail(err)
+	}
+	s := statement.Statement{
+		Kind: statement.Appeal, Network: networkOf(c), PeerID: id.String(), Operator: operator,
+		Month: month, Text: text, Made: now.UTC().Truncate(time.Second),
+	}
+	if s.Operator == "" {
+		s.Operator = c.DisplayName(id)
+	}
+	envelope, err := statement.Sign(s, key)
+	if err != nil {
+		return fail(err)
+	}
+	return Signed{statement.Text(envelope), s}, nil
+}
+
+// networkOf is the one for which a relay of this configuration signs.
+func networkOf(c config.Config) string {
+	if c.Network.AllowPrivate {
+		return "lab"
+	}
+	return "psf"
+}
+
 func sign(c config.Config, kind statement.Kind, claim Claim, now time.Time) (Signed, error) {
 	fail := func(format string, args ...any) (Signed, error) {
 		return Signed{}, fmt.Errorf("%s: %w", kind, fmt.Errorf(format, args...))
@@ -70,13 +104,10 @@ func sign(c config.Config, kind statement.Kind, claim Claim, now time.Time) (Sig
 		return fail("%w", err)
 	}
 	s := statement.Statement{
-		Kind: kind, Network: "psf", PeerID: id.String(), Operator: claim.Operator,
+		Kind: kind, Network: networkOf(c), PeerID: id.String(), Operator: claim.Operator,
 		TCPPort: claim.TCPPort, Domain: c.Domain, WSSPort: claim.WSSPort,
 		Region: claim.Region, Payout: claim.Payout,
 		From: claim.From.UTC(), Made: now.UTC().Truncate(time.Second),
-	}
-	if c.Network.AllowPrivate {
-		s.Network = "lab"
 	}
 	if s.Operator == "" {
 		s.Operator = c.DisplayName(id)

@@ -83,6 +83,46 @@ func TestEnrolAndMove(t *testing.T) {
 	}
 }
 
+func TestAppeal(t *testing.T) {
+	cfg := config.DefaultConfig() // without a domain: a relay that is gone may object, too
+	dir, id := relayState(t)
+	cfg.DataDir, cfg.Name = dir, "alice"
+	now := time.Date(2026, 11, 23, 1, 59, 30, 5e8, time.UTC)
+	s, err := Appeal(cfg, "", "2026-11", "It was up.", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := statement.Statement{Kind: statement.Appeal, Network: "psf", PeerID: id, Operator: "alice", Month: "2026-11", Text: "It was up.", Made: now.Truncate(time.Second)}
+	envelope, err := statement.FromText(s.Text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := statement.Open(envelope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, got); diff != "" || s.Says != want {
+		t.Error(diff)
+	}
+	cfg.Network.AllowPrivate = true
+	if s, err := Appeal(cfg, "Alice & Co.", "2026-10", "It was up.", now); err != nil || s.Says.Network != "lab" || s.Says.Operator != "Alice & Co." {
+		t.Errorf("lab: %v: %+v", err, s.Says)
+	}
+	for want, tc := range map[string]struct{ month, text string }{
+		"month: 2026-12 has not begun": {"2026-12", "It was up."},
+		"month: want YYYY-MM":          {"November", "It was up."},
+		"text: it is empty":            {"2026-11", ""},
+	} {
+		if _, err := Appeal(cfg, "", tc.month, tc.text, now); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+	}
+	cfg.DataDir = t.TempDir()
+	if _, err := Appeal(cfg, "", "2026-11", "It was up.", now); err == nil || !strings.Contains(err.Error(), "relayd init") {
+		t.Errorf("without an identity: got %v", err)
+	}
+}
+
 func TestStatementsRefused(t *testing.T) {
 	dir, _ := relayState(t)
 	now := time.Date(2026, 11, 23, 1, 59, 30, 0, time.UTC)

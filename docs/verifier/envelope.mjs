@@ -1,9 +1,10 @@
-// libp2p's signed envelopes, and the reservation voucher in one.
+// libp2p's signed envelopes: the reservation voucher in one, and a relay's statement.
 import { createPublicKey, verify } from 'node:crypto';
 import { secp256k1 } from '@noble/curves/secp256k1.js';
 import { want } from './refused.mjs';
 import { ed25519Key, ed25519Verify } from './notes.mjs';
-import { isMultihash, peerOfKey, writeKey } from './peer.mjs';
+import { isMultihash, peerOfKey, writeBase58, writeKey } from './peer.mjs';
+import { readUTF8 } from './words.mjs';
 
 const MAX_VOUCHER = 16 << 10;
 const MAX_DEPTH = 100; // of groups, which nobody uses
@@ -153,4 +154,22 @@ export function openVoucher(raw, relay) {
   want(isMultihash(v[1] ?? empty) && isMultihash(v[2] ?? empty), 'the voucher names no peers');
   want(v[1].equals(relay), 'the voucher is of another relay');
   return { peer: v[2], expires: BigInt.asIntN(64, v[3] ?? 0n) };
+}
+
+const STATEMENT = Buffer.of(0x90, 0x8a, 0xc0, 0x01);
+
+/**
+ * Opens a statement of a relay's in its one spelling: its payload as text, and the peer ID of
+ * the key that signed it.
+ */
+export function openStatement(raw) {
+  const e = message(raw, { 1: 2, 2: 2, 3: 2, 5: 2 }, [1]);
+  want(e[1] && e[2] && e[3] && e[5] && e.unknown.length === 0, 'the statement is no envelope');
+  const again = Buffer.concat([[0x0a, e[1]], [0x12, e[2]], [0x1a, e[3]], [0x2a, e[5]]].flatMap(([tag, v]) => [Buffer.of(tag), sized(v)]));
+  want(again.equals(raw), 'the envelope is not in its one spelling');
+  want(e[2].equals(STATEMENT), `the statement has payload type ${e[2].toString('hex')}`);
+  const key = readKey(e[1]);
+  const signed = Buffer.concat([Buffer.from('psf-relay-statement'), e[2], e[3]].map(sized));
+  want(key.verify(signed, e[5]), 'the signature of the statement is not good');
+  return { payload: readUTF8(e[3], 'the statement'), peer: writeBase58(key.peer) };
 }

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Beacons } from './beacon.mjs';
 import { readPublicKey, readSignature, verifyBatch } from './bls.mjs';
+import { readEntries } from './decisions.mjs';
 import { canonical, readLine } from './json.mjs';
 import { dueSecond, planText, verifyMonth } from './month.mjs';
 import { openCheckpoint, openFork, readLogKey, readWitnesses } from './notes.mjs';
@@ -38,6 +39,7 @@ const KINDS = {
     vouchers.settle(voucher);
     return { voucher: voucher.state };
   },
+  decisions: (c) => readEntries(c.lines, c.network),
   months(c) {
     const files = new Map(Object.keys(c.files).sort().map((name) => [name, Buffer.from(c.files[name])]));
     const log = verifyMonth(files, { log: c.log, witnesses: c.witnesses ?? [], plan: c.plan_key ?? '' }, new Beacons());

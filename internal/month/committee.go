@@ -22,7 +22,7 @@ var controls = []string{"c1", "c2", "c3"}
 // papers are what a committee publishes.
 type papers struct {
 	rules, roster, releases []byte
-	key                     string // the verifier key for the first two
+	key, secret             string // the verifier key for the first two, and the signer's
 }
 
 func newPapers(p plot) (*papers, error) {
@@ -31,7 +31,7 @@ func newPapers(p plot) (*papers, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &papers{key: key, releases: p.releaseList()}
+	out := &papers{key: key, secret: secret, releases: p.releaseList()}
 	rules, err := p.rules()
 	if err != nil {
 		return nil, err

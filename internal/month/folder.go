@@ -19,10 +19,11 @@ const (
 	rosterFile    = "roster.yaml"
 	releasesFile  = "releases.yaml"
 	committeeFile = "committee.txt"
+	keyFile       = "lab.key" // the committee's secret key, which everybody knows
 )
 
 // made are all of them: nothing else is ever removed.
-var made = []string{monitorsDir, bundlesDir, reportsDir, rulesFile, rosterFile, releasesFile, committeeFile}
+var made = []string{monitorsDir, bundlesDir, reportsDir, rulesFile, rosterFile, releasesFile, committeeFile, keyFile}
 
 const mark = `LAB: what "make month" made: a simulated month, signed by keys that everybody knows.
 It is evidence of nothing. While this file is here, the next run begins anew in this

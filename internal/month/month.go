@@ -104,7 +104,7 @@ func (l *lab) found(context.Context) error {
 		return err
 	}
 	for name, data := range map[string][]byte{
-		rulesFile: l.papers.rules, rosterFile: l.papers.roster, releasesFile: l.papers.releases, committeeFile: []byte(l.papers.key + "\n"),
+		rulesFile: l.papers.rules, rosterFile: l.papers.roster, releasesFile: l.papers.releases, committeeFile: []byte(l.papers.key + "\n"), keyFile: []byte(l.papers.secret + "\n"),
 	} {
 		if err := os.WriteFile(l.path(name), data, 0o644); err != nil {
 			return err

@@ -71,16 +71,18 @@ var mayImport = map[string][]string{
 	"relay/status":    {"internal/maintenance", "internal/publicip"}, // data only: programs link it that know nothing of libp2p
 	"relay/relaytest": {"relay/config", "internal/need"},
 	// It writes user-data for an appliance, checked as that will check it.
-	"relay/cmd/relayd": {"internal/alert", "internal/alert/alertcmd", "relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/cli", "internal/buildinfo", "internal/appliance"},
+	"relay/cmd/relayd": {"internal/alert", "internal/alert/alertcmd", "relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
+	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
 	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/bounded", "internal/durable"},
 	"monitor/witness":               {"monitor/evidence", "internal/buildinfo", "internal/durable", "internal/listen"},
-	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable", "internal/listen"},
+	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable"}, // relayaudit links it, which works offline
+	"monitor/tiles/tileserver":      {"monitor/tiles", "monitor/evidence", "internal/listen"},
+	"monitor/decision":              {"monitor/evidence", "monitor/tiles", "internal/bounded", "internal/durable", "internal/statement"},
 	"monitor/mirror":                {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/download", "internal/durable"},
 	"monitor/beacon":                {"monitor/evidence", "internal/bls"},
 	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
@@ -92,7 +94,7 @@ var mayImport = map[string][]string{
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
 	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
-	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
+	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/decision", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
 	"internal/alert":               {"internal/buildinfo", "internal/config", "internal/download", "internal/durable", "internal/publicip"},
@@ -169,7 +171,7 @@ var testsMayImport = []string{"internal/need", "internal/pebble", "internal/stat
 var testMayImport = map[string][]string{
 	"internal/qemu":        {"internal/arch"}, // it boots what the table names
 	"monitor/tiles":        {"monitor/store"},
-	"monitor/mirror":       {"monitor/store"},
+	"monitor/mirror":       {"monitor/store", "monitor/tiles/tileserver"},
 	"monitor/cmd/relaymon": {"monitor/store"},
 	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
 	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup
@@ -184,7 +186,8 @@ var testMayImport = map[string][]string{
 
 	// What is bundled and judged is written by a real log.
 	"monitor/bundle":         {"monitor/store", "monitor/evidence/evidencetest"},
-	"monitor/cmd/relayaudit": {"monitor/store"},
+	"monitor/cmd/relayaudit": {"monitor/store", "monitor/evidence/evidencetest", "internal/statement"},
+	"monitor/decision":       {"monitor/evidence/evidencetest"},
 }
 
 func TestImports(t *testing.T) {

@@ -1,12 +1,15 @@
 // Package statement holds what the operator of a relay tells the bounty's
 // committee, signed by the relay's own host key: that the relay enrols, that it
-// moves to another address, where a payment shall go.
+// moves to another address, where a payment shall go, or that he objects to how a month
+// was counted or decided.
 //
 // A statement is a libp2p signed envelope (the form in which libp2p signs peer
 // records and vouchers), so that every relay that has an identity can make one.
 // Its domain is [Domain], its payload type [Codec], its payload the JSON of
 // [Statement] in the order of the struct's fields without white space, times in
-// UTC at full seconds. [Open] accepts exactly what [Sign] writes.
+// UTC at full seconds. In an appeal, which is a text, the characters <, > and & are
+// written as they are, elsewhere as \u003c, \u003e and \u0026. [Open] accepts exactly what
+// [Sign] writes.
 //
 // A program prints it in base64 on one line; there it is read by people, sent by
 // mail and copied into the roster.
@@ -33,8 +36,15 @@ const Domain = "psf-relay-statement"
 // Codec is the payload type: a code of multicodec's private range (0x300510) as a varint.
 var Codec = []byte{0x90, 0x8a, 0xc0, 0x01}
 
-// maxBytes bounds an envelope; an RSA-4096 key and signature fit well.
-const maxBytes = 4096
+// maxBytes bounds the envelope of an enrolment or a move; an RSA-4096 key and signature
+// fit well. That of an appeal may have as many bytes more as a text can take.
+const (
+	maxBytes  = 4096
+	maxAppeal = maxBytes + 2*MaxText
+)
+
+// MaxText is how many bytes an appeal's text may have.
+const MaxText = 4096
 
 // Kind is what a statement is for.
 type Kind string
@@ -43,6 +53,9 @@ type Kind string
 const (
 	Enrol Kind = "enrol" // the relay enters the bounty at From
 	Move  Kind = "move"  // its address changes at From
+	// Appeal is the operator's objection to how Month was counted or decided, in his own
+	// words. It has no address, region, payout and From.
+	Appeal Kind = "appeal"
 )
 
 // Statement is what is signed.
@@ -52,17 +65,20 @@ type Statement struct {
 	PeerID  string `json:"peer_id"`
 	// Operator is the name under which the roster lists him.
 	Operator string `json:"operator"`
-	IPv4     string `json:"ipv4"`
-	TCPPort  int    `json:"tcp_port"`
-	Domain   string `json:"domain"`
-	WSSPort  int    `json:"wss_port"`
+	IPv4     string `json:"ipv4,omitempty"`
+	TCPPort  int    `json:"tcp_port,omitempty"`
+	Domain   string `json:"domain,omitempty"`
+	WSSPort  int    `json:"wss_port,omitempty"`
 	// Region is the country in which the operator says the relay stands, as an
 	// ISO 3166-1 code; empty: he says nothing of it.
 	Region string `json:"region"`
 	// Payout is where a payment goes; empty: nowhere.
 	Payout string `json:"payout"`
 	// From is the hour at which it takes effect.
-	From time.Time `json:"from"`
+	From time.Time `json:"from,omitzero"`
+	// Month is that of an appeal, as 2026-11, and Text what it says.
+	Month string `json:"month,omitempty"`
+	Text  string `json:"text,omitempty"`
 	// Made is the operator's clock when it was signed.
 	Made time.Time `json:"made"`
 }
@@ -88,8 +104,8 @@ func Sign(s Statement, key crypto.PrivKey) ([]byte, error) {
 
 // Open reads an envelope and checks that the relay it speaks of has signed it.
 func Open(envelope []byte) (Statement, error) {
-	if len(envelope) > maxBytes {
-		return Statement{}, fmt.Errorf("read the relay's statement: %d bytes, at most %d are read", len(envelope), maxBytes)
+	if len(envelope) > maxAppeal {
+		return Statement{}, fmt.Errorf("read the relay's statement: %d bytes, at most %d are read", len(envelope), maxAppeal)
 	}
 	var p payload
 	e, err := record.ConsumeTypedEnvelope(envelope, &p)
@@ -103,6 +119,9 @@ func Open(envelope []byte) (Statement, error) {
 	}
 	if !bytes.Equal(e.PayloadType, Codec) {
 		return Statement{}, fmt.Errorf("read the relay's statement: payload type %x, want %x", e.PayloadType, Codec)
+	}
+	if p.Kind != Appeal && len(envelope) > maxBytes {
+		return Statement{}, fmt.Errorf("read the relay's statement: %d bytes, at most %d are read of one of kind %s", len(envelope), maxBytes, p.Kind)
 	}
 	id, err := peer.IDFromPublicKey(e.PublicKey)
 	if err != nil {
@@ -123,7 +142,7 @@ func FromText(s string) ([]byte, error) {
 	if s == "" {
 		return nil, errors.New("read the relay's statement: nothing is there, want the line that relayd printed")
 	}
-	if most := base64.StdEncoding.EncodedLen(maxBytes); len(s) > most {
+	if most := base64.StdEncoding.EncodedLen(maxAppeal); len(s) > most {
 		return nil, fmt.Errorf("read the relay's statement: %d bytes of base64, at most %d are read", len(s), most)
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
@@ -140,11 +159,16 @@ func (s Statement) validate() error {
 			faults = append(faults, fmt.Errorf(format, args...))
 		}
 	}
-	want(s.Kind == Enrol || s.Kind == Move, "kind: want enrol or move, not %q", s.Kind)
+	want(s.Kind == Enrol || s.Kind == Move || s.Kind == Appeal, "kind: want enrol, move or appeal, not %q", s.Kind)
 	want(s.Network == "psf" || s.Network == "lab", "network: want psf or lab, not %q", s.Network)
 	id, err := peer.Decode(s.PeerID)
 	want(err == nil && id.String() == s.PeerID, "peer_id: want a peer ID such as 12D3KooW... or Qm..., not %q", s.PeerID)
 	want(s.Operator != "" && len(s.Operator) <= 100, "operator: want 1 to 100 bytes")
+	want(s.Made.Location() == time.UTC && s.Made.Equal(s.Made.Truncate(time.Second)) && s.Made.Unix() > 0, "made: want a UTC time at a full second")
+	if s.Kind == Appeal {
+		s.validateAppeal(want)
+		return errors.Join(faults...)
+	}
 	ip, err := netip.ParseAddr(s.IPv4)
 	want(err == nil && ip.Is4(), "ipv4: want an IPv4 address, not %q", s.IPv4)
 	want(s.TCPPort > 0 && s.TCPPort < 1<<16, "tcp_port: want 1 to 65535, not %d", s.TCPPort)
@@ -153,9 +177,24 @@ func (s Statement) validate() error {
 	want(s.Region == "" || isCountry(s.Region), "region: want two capital letters such as SG (ISO 3166-1), not %q", s.Region)
 	want(len(s.Payout) <= 200, "payout: longer than 200 bytes")
 	want(s.From.Location() == time.UTC && s.From.Equal(s.From.Truncate(time.Hour)) && s.From.Unix() > 0, "from: want a full UTC hour")
-	want(s.Made.Location() == time.UTC && s.Made.Equal(s.Made.Truncate(time.Second)) && s.Made.Unix() > 0, "made: want a UTC time at a full second")
+	want(s.Month == "" && s.Text == "", "month, text: a statement of kind %s has none", s.Kind)
 	return errors.Join(faults...)
 }
+
+// validateAppeal looks at what an appeal alone has, and at what it has not.
+func (s Statement) validateAppeal(want func(ok bool, format string, args ...any)) {
+	month, err := time.Parse(monthLayout, s.Month)
+	if want(err == nil && month.Year() >= 1970 && month.Format(monthLayout) == s.Month, "month: want YYYY-MM such as 2026-11, not %q", s.Month); err == nil {
+		want(!month.After(s.Made), "month: %s has not begun at %s, when this was made", s.Month, s.Made.Format(time.RFC3339))
+	}
+	err = CheckText(s.Text, MaxText)
+	want(err == nil, "text: %w", err)
+	rest := s
+	rest.Kind, rest.Network, rest.PeerID, rest.Operator, rest.Made, rest.Month, rest.Text = "", "", "", "", time.Time{}, "", ""
+	want(rest == Statement{}, "an appeal has no address, region, payout and from")
+}
+
+const monthLayout = "2006-01"
 
 func isCountry(s string) bool {
 	return len(s) == 2 && s[0] >= 'A' && s[0] <= 'Z' && s[1] >= 'A' && s[1] <= 'Z'
@@ -170,7 +209,16 @@ func (*payload) Domain() string { return Domain }
 
 func (*payload) Codec() []byte { return Codec }
 
-func (p *payload) MarshalRecord() ([]byte, error) { return json.Marshal(p.Statement) }
+func (p *payload) MarshalRecord() ([]byte, error) {
+	if p.Kind != Appeal {
+		return json.Marshal(p.Statement)
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(p.Statement)
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
+}
 
 func (p *payload) UnmarshalRecord(b []byte) error {
 	dec := json.NewDecoder(bytes.NewReader(b))
@@ -181,7 +229,7 @@ func (p *payload) UnmarshalRecord(b []byte) error {
 	if err := p.validate(); err != nil {
 		return err
 	}
-	again, err := json.Marshal(p.Statement)
+	again, err := p.MarshalRecord()
 	if err != nil || !bytes.Equal(again, b) {
 		return errors.New("not in its canonical form")
 	}

@@ -132,6 +132,27 @@ func ParseSigningKey(s string) (SigningKey, error) {
 	return k, nil
 }
 
+// Named is the same key under another name, with which it signs another log.
+func (k SigningKey) Named(name string) (SigningKey, error) {
+	if !validKeyName(name) {
+		return SigningKey{}, fmt.Errorf("%q is no name of a key", name)
+	}
+	return SigningKey{name, k.alg, k.key}, nil
+}
+
+// NameKey is the verifier key of what [SigningKey.Named] gives.
+func NameKey(vkey, name string) (string, error) {
+	k, err := parsePublicKey(vkey)
+	if err == nil && !validKeyName(name) {
+		err = fmt.Errorf("%q is no name of a key", name)
+	}
+	if err != nil {
+		return "", err
+	}
+	k.name = name
+	return k.String(), nil
+}
+
 // noteSigner signs the text of a note.
 type noteSigner struct{ SigningKey }
 

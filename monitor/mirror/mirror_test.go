@@ -21,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
+	"github.com/psf-relay/relay-appliance/monitor/tiles/tileserver"
 )
 
 // watched is a real log of 304 hours: six of them watched, then the monitor was off, and
@@ -86,7 +87,7 @@ func serve(t *testing.T, h http.Handler) *server {
 }
 
 func handler(src tiles.Source) http.Handler {
-	return tiles.Handler(src, slog.New(slog.DiscardHandler))
+	return tileserver.Handler(src, slog.New(slog.DiscardHandler))
 }
 
 func must(t testing.TB, err error) {

@@ -1,5 +1,5 @@
 // Package tiles is the public form of a log: what anybody may read of it, over HTTP
-// ([Handler]) or as plain files ([Export]), under the same names.
+// (package tileserver) or as plain files ([Export]), under the same names.
 //
 // It is C2SP tlog-tiles (https://c2sp.org/tlog-tiles), so that clients which others wrote
 // can follow a log, with three folders of our own beside it:

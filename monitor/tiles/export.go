@@ -239,7 +239,7 @@ func (e *exporter) records(block int64, h evidence.Hour) error {
 }
 
 func (e *exporter) open(block int64) (io.ReadCloser, error) {
-	if files, ok := e.src.(recordFiles); ok {
+	if files, ok := e.src.(RecordFiles); ok {
 		return files.OpenRecords(block)
 	}
 	lines, err := e.src.RecordLines(block)

@@ -174,9 +174,10 @@ func (f *Folder) Has(name string) bool {
 }
 
 // Read reads a small file of the log.
-func (f *Folder) Read(name string) ([]byte, error) { return readSmall(f.dir, name) }
+func (f *Folder) Read(name string) ([]byte, error) { return Read(f.dir, name) }
 
-func readSmall(dir, name string) ([]byte, error) {
+// Read reads a small file of a log from a folder that somebody else may write to.
+func Read(dir, name string) ([]byte, error) {
 	n, ok := ParseName(name)
 	if !ok {
 		return nil, fmt.Errorf("%q is no file of a log", name)
@@ -235,35 +236,9 @@ type Step struct {
 // Publish writes the tiles and entries of a step, and then its checkpoint. Records,
 // certificates and the other checkpoints must be there before.
 func (f *Folder) Publish(s Step) error {
-	if first := s.Old / Width * Width; s.Size <= s.Old || int64(len(s.Headers)) != s.Size-first {
-		return fmt.Errorf("publish blocks %d to %d: %d headers, want %d", s.Old, s.Size, len(s.Headers), s.Size-first)
-	}
-	full := []string{}
-	for _, t := range tlog.NewTiles(height, s.Old, s.Size) {
-		data, err := tlog.ReadTileData(t, s.Hashes)
-		if err != nil {
-			return err
-		}
-		if err := f.Create(TileOf(t), data); err != nil {
-			return err
-		}
-		if t.W == Width {
-			full = append(full, TileOf(t))
-		}
-	}
-	for i := 0; i < len(s.Headers); i += Width {
-		lines := s.Headers[i:min(i+Width, len(s.Headers))]
-		data, err := JoinEntries(lines)
-		if err != nil {
-			return err
-		}
-		name := EntriesOf((s.Old+int64(i))/Width, len(lines))
-		if err := f.Create(name, data); err != nil {
-			return err
-		}
-		if len(lines) == Width {
-			full = append(full, name)
-		}
+	full, err := f.grow(s)
+	if err != nil {
+		return err
 	}
 	if _, err := f.Replace(nameLast, s.Checkpoint); err != nil {
 		return err
@@ -274,6 +249,66 @@ func (f *Folder) Publish(s Step) error {
 		}
 	}
 	return nil
+}
+
+// Prepare writes the tiles and entries of a step, which nothing shows before its checkpoint
+// is there: for a log that signs only what is on disk. What was prepared and is not to be
+// shown is removed by [Folder.Cut].
+func (f *Folder) Prepare(s Step) error {
+	_, err := f.grow(s)
+	return err
+}
+
+// grow writes tiles and entries, and returns those that are full.
+func (f *Folder) grow(s Step) (full []string, err error) {
+	if first := s.Old / Width * Width; s.Size <= s.Old || int64(len(s.Headers)) != s.Size-first {
+		return nil, fmt.Errorf("publish blocks %d to %d: %d headers, want %d", s.Old, s.Size, len(s.Headers), s.Size-first)
+	}
+	for _, t := range tlog.NewTiles(Height, s.Old, s.Size) {
+		data, err := tlog.ReadTileData(t, s.Hashes)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Create(TileOf(t), data); err != nil {
+			return nil, err
+		}
+		if t.W == Width {
+			full = append(full, TileOf(t))
+		}
+	}
+	for i := 0; i < len(s.Headers); i += Width {
+		lines := s.Headers[i:min(i+Width, len(s.Headers))]
+		data, err := JoinEntries(lines)
+		if err != nil {
+			return nil, err
+		}
+		name := EntriesOf((s.Old+int64(i))/Width, len(lines))
+		if err := f.Create(name, data); err != nil {
+			return nil, err
+		}
+		if len(lines) == Width {
+			full = append(full, name)
+		}
+	}
+	return full, nil
+}
+
+// Cut removes the tiles, entries and checkpoints that are not under a tree of so many leaves.
+func (f *Folder) Cut(size int64) error {
+	return fs.WalkDir(os.DirFS(f.dir), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && path != "." && !strings.Contains(path, "/") && !slices.Contains(folders, path):
+			return fs.SkipDir
+		}
+		switch n, ok := ParseName(path); {
+		case !ok || !d.Type().IsRegular() || n.Under(size):
+		case n.Kind == Tile, n.Kind == Entries, n.Kind == Checkpoint:
+			return f.Remove(path)
+		}
+		return nil
+	})
 }
 
 // mkdir makes a folder, and those above it, so that they outlast a power cut.

@@ -1,6 +1,10 @@
 package tiles
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -31,4 +35,23 @@ func more(t *testing.T, w *scene.Scene, m *scene.Watcher) {
 	h := m.Log.First() + evidence.Hour(m.Log.Size())
 	w.Observe(m, h, []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)})
 	w.Seal(m, h.End().Add(17*time.Minute))
+}
+
+// exported are the files of a folder, without the lock.
+func exported(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Name() == lockFile {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		name, rel := filepath.Rel(dir, path)
+		out[filepath.ToSlash(name)] = string(b)
+		return errors.Join(err, rel)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }

@@ -11,9 +11,10 @@ import (
 )
 
 const (
-	height = 8 // of a tile
+	// Height is that of a tile: how many levels of the tree it has.
+	Height = 8
 	// Width is how many hashes a full tile has, and how many entries a full bundle.
-	Width = 1 << height
+	Width = 1 << Height
 )
 
 // Kind is a kind of files.
@@ -72,11 +73,12 @@ func EntriesOf(index int64, width int) string {
 	return Name{Kind: Entries, Index: index, Width: width}.String()
 }
 
-func (n Name) tile() tlog.Tile {
+// Tile is what the library tlog calls the tile of such a name, or the bundle of entries.
+func (n Name) Tile() tlog.Tile {
 	if n.Kind == Entries {
-		return tlog.Tile{H: height, L: -1, N: n.Index, W: n.Width}
+		return tlog.Tile{H: Height, L: -1, N: n.Index, W: n.Width}
 	}
-	return tlog.Tile{H: height, L: n.Level, N: n.Index, W: n.Width}
+	return tlog.Tile{H: Height, L: n.Level, N: n.Index, W: n.Width}
 }
 
 // String is the path.
@@ -85,9 +87,9 @@ func (n Name) String() string {
 	case LastCheckpoint:
 		return nameLast
 	case Tile:
-		return folderTiles + strings.TrimPrefix(n.tile().Path(), libraryTiles)
+		return folderTiles + strings.TrimPrefix(n.Tile().Path(), libraryTiles)
 	case Entries:
-		return folderEntries + strings.TrimPrefix(n.tile().Path(), libraryEntries)
+		return folderEntries + strings.TrimPrefix(n.Tile().Path(), libraryEntries)
 	case Records:
 		return fmt.Sprintf("%s%08d%s", folderRecords, n.Index, suffixRecords)
 	case Checkpoint:
@@ -146,7 +148,7 @@ func (n Name) Under(size int64) bool {
 	case Tile, Entries:
 		filled := size // places of the level
 		for range n.Level {
-			filled >>= height
+			filled >>= Height
 		}
 		return n.Index <= filled/Width && n.Index*Width+int64(n.Width) <= filled
 	case Records:

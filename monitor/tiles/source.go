@@ -9,12 +9,7 @@ import (
 // Source is a log that is shown: a monitor's own, or a mirror of one.
 type Source = evidence.Source
 
-// recordFiles is a source that has records as files, which need not be in memory as a whole.
-type recordFiles interface {
+// RecordFiles is a source that has records as files, which need not be in memory as a whole.
+type RecordFiles interface {
 	OpenRecords(block int64) (*os.File, error)
-}
-
-// sealedCertificates is a source that holds certificates of hours that are not sealed, too.
-type sealedCertificates interface {
-	CertificateSealed(sha256 string) (bool, error)
 }

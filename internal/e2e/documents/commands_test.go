@@ -265,6 +265,7 @@ type fill struct{ before, script string }
 var values = []string{
 	"example.org", "of-mine.test", "NEW-IPV4", "198.41.0.9", "--payout ADDRESS", "--payout " + payout, "--region CC", "--region ZA",
 	"--from HOUR", "--from 2099-01-15T12", "--hour HOUR", `--hour "$HOUR"`,
+	"--pay TXID", "--pay " + strings.Repeat("7", 64), "--replace HASH", `--replace "$HASH"`, "--month MONTH", "--month 2026-01",
 }
 
 // session is how the commands of one document are run.
@@ -277,15 +278,19 @@ type session struct {
 
 var sessions = []session{
 	{"README.md", ".", (*desk).month, nil, []string{"verdict: LAB", "verdict: LAB", "exit code 3"}},
-	{"docs/operator.md", ".", (*desk).relay, nil, []string{"role: \"\"", "no fault found"}},
+	{"docs/operator.md", ".", (*desk).relay, []fill{
+		{"relayd appeal", "echo 'Hour 14 was up.' > appeal.txt\n"},
+	}, []string{"role: \"\"", "no fault found"}},
 	{"docs/monitor.md", ".", func(d *desk) { d.committee(); d.write("roster.yaml", d.begin) }, []fill{
 		{"relaymon config relaymon.yaml", "printf 'name: m2\\ndata_dir: m2\\nroster: roster.yaml\\n' > relaymon.yaml\n"},
 	}, []string{"no fault found", "m2/relaymon/psf"}},
 	{page, ".", func(*desk) {}, nil, nil},
 	{"docs/committee.md", ".month", func(d *desk) { d.month(); d.committee() }, []fill{
 		{"relayaudit explain", "HOUR=$(relayaudit verify $bundle $trust | sed -n 's/.*dissent.*//;s/.*voted up in [0-9]* hours that count down: \\([0-9-]*T[0-9:]*\\)Z.*/\\1:00Z/p')\n"},
+		{"relayaudit appeal", "echo 'Hour 14 was up.' > text.txt; sed 's/^domain:/network: {allow_private: true}\\n&/' /etc/relayd/relayd.yaml > lab.yaml; relayd appeal --config lab.yaml --month 2026-10 --text text.txt > appeal.txt\n"},
+		{"--replace HASH", "HASH=$(relayaudit decisions decisions --committee \"$(cat committee.txt)\" --json | sed -n 's/.*\"standing\": \"\\(.*\\)\".*/\\1/p')\n"},
 		{"relaymon roster add", "cp ../begin.yaml roster.yaml; cp ../enrolment.txt ../move.txt .\n"},
-	}, []string{"5 relays", "verdict: LAB", "exit code 3", "down", "busy_cap"}},
+	}, []string{"5 relays", "verdict: LAB", "exit code 3", "down", "busy_cap", "paid to", "verified: 1 entries", "appeal of", "refused: Paid in error."}},
 }
 
 // script is all commands of a document, with what a reader does in between.

@@ -1,5 +1,6 @@
-// Command relayaudit checks evidence bundles and applies the bounty's rules. It
-// needs no network and no clock: the same files give the same answer everywhere.
+// Command relayaudit checks evidence bundles and applies the bounty's rules, and keeps the
+// committee's log of decisions. It needs no network, and no clock but to date what it enters
+// in that log: the same files give the same answer everywhere.
 package main
 
 import (
@@ -16,9 +17,14 @@ Exit codes: 0 verified (or done); 1 the evidence is bad; 2 usage, or your own fi
 type grammar struct {
 	Verify  verifyCmd  `cmd:"" help:"Check a bundle and print the verdict."`
 	Explain explainCmd `cmd:"" help:"Check a bundle and say who saw what in one hour."`
-	Judge   judgeCmd   `cmd:"" help:"Apply the rules to bare votes, to try rules out."`
-	Diff    diffCmd    `cmd:"" help:"Say in what two rules files differ, and which difference would change a verdict."`
-	Rules   rulesCmd   `cmd:"" help:"Print the default rules, with what each means."`
+
+	Decide    decideCmd    `cmd:"" help:"Check a bundle and enter in the committee's log what was decided about it."`
+	Appeal    appealCmd    `cmd:"" help:"Enter an operator's appeal in the committee's log."`
+	Decisions decisionsCmd `cmd:"" help:"Check a committee's log and print its decisions and open appeals."`
+
+	Judge judgeCmd `cmd:"" help:"Apply the rules to bare votes, to try rules out."`
+	Diff  diffCmd  `cmd:"" help:"Say in what two rules files differ, and which difference would change a verdict."`
+	Rules rulesCmd `cmd:"" help:"Print the default rules, with what each means."`
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }

@@ -15,10 +15,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
+	"github.com/psf-relay/relay-appliance/internal/statement"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 )
 
@@ -34,6 +37,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exit": exit, "votes": votes, "flip": flip, "readvar": readvar, "rules": rules, "follow": follow,
+			"committee": committee, "appealed": appealed, "older": older, "readhash": readhash,
 		},
 	})
 }
@@ -114,8 +118,8 @@ func follow(ts *testscript.TestScript, neg bool, args []string) {
 
 // nextCommittee is the committee's next key.
 var nextCommittee = func() (c struct {
-	signer note.Signer
-	key    string
+	signer      note.Signer
+	secret, key string
 }) {
 	secret, key, err := note.GenerateKey(rand.Reader, "next.example.org")
 	if err == nil {
@@ -124,7 +128,7 @@ var nextCommittee = func() (c struct {
 	if err != nil {
 		panic(err)
 	}
-	c.key = key
+	c.secret, c.key = secret, key
 	return c
 }()
 
@@ -241,4 +245,54 @@ func TestPlain(t *testing.T) {
 	if got := plain("refused \x1b[31m\n\u202eünïcode"); got != "refused ?[31m??ünïcode" {
 		t.Errorf("got %q", got)
 	}
+}
+
+// committee writes the secret key by which follow signs: committee KEYFILE.
+func committee(ts *testscript.TestScript, neg bool, args []string) {
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(nextCommittee.secret+"\n"), 0o600))
+}
+
+// appellant is a relay that objects.
+var appellant = func() crypto.PrivKey {
+	key, _, err := crypto.GenerateEd25519Key(bytes.NewReader(bytes.Repeat([]byte{7}, 64)))
+	if err != nil {
+		panic(err)
+	}
+	return key
+}()
+
+// appealed writes what "relayd appeal" prints: appealed FILE NETWORK MONTH TEXT. The relay's
+// peer ID is in the variable RELAY then.
+func appealed(ts *testscript.TestScript, neg bool, args []string) {
+	line, id := appealLine(appellant, args[1], args[2], args[3])
+	ts.Setenv("RELAY", id)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(line+"\n"), 0o644))
+}
+
+func appealLine(key crypto.PrivKey, network, month, text string) (line, id string) {
+	relay, err := peer.IDFromPrivateKey(key)
+	if err != nil {
+		panic(err)
+	}
+	envelope, err := statement.Sign(statement.Statement{
+		Kind: statement.Appeal, Network: network, PeerID: relay.String(), Operator: "alice", Month: month, Text: text,
+		Made: time.Date(2026, 11, 10, 12, 0, 0, 0, time.UTC),
+	}, key)
+	if err != nil {
+		panic(err)
+	}
+	return statement.Text(envelope), relay.String()
+}
+
+// older puts the checkpoint of so many entries in place of the last one: older FOLDER SIZE.
+func older(ts *testscript.TestScript, neg bool, args []string) {
+	raw := ts.ReadFile(filepath.Join(args[0], "checkpoints", args[1]))
+	ts.Check(os.WriteFile(filepath.Join(ts.MkAbs(args[0]), "checkpoint"), []byte(raw), 0o644))
+}
+
+// readhash puts the hash that the last command printed as JSON into a variable.
+func readhash(ts *testscript.TestScript, neg bool, args []string) {
+	var printed struct{ Hash string }
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &printed))
+	ts.Setenv(args[0], printed.Hash)
 }

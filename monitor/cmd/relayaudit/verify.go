@@ -38,6 +38,7 @@ type trust struct {
 	Geo       string   `type:"existingdir" placeholder:"FOLDER" help:"Data sets of the committee's for the region: any of countries.json (TopoJSON), a.mmdb and b.mmdb; without it the built-in ones."`
 
 	sums map[string]string // of rules and rosters: whence, by SHA-256
+	file *io.SectionReader // the bundle that was opened
 }
 
 func (t *trust) options() (bundle.Options, error) {
@@ -177,6 +178,7 @@ func (t *trust) open(name string) (res bundle.Result, done func(), err error) {
 	if err != nil {
 		return res, nil, cli.BadInput(fmt.Errorf("open the bundle: %w", err))
 	}
+	t.file = io.NewSectionReader(f, 0, info.Size())
 	res, err = bundle.Verify(f, info.Size(), o)
 	var input *bundle.InputError
 	switch {
@@ -204,10 +206,15 @@ func oneLine(err error) string { return plain(strings.ReplaceAll(err.Error(), "\
 type verifyCmd struct {
 	Bundle  string `arg:"" type:"existingfile" help:"The bundle, relay-ID-YYYY-MM.zip."`
 	trust   `embed:""`
-	Require *string  `placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
+	Require *string `placeholder:"eligible" help:"With \"eligible\": exit code 3 unless the verdict is ELIGIBLE and final, and no monitor's log is missing or ends early."`
+	waiver  `embed:""`
+	HTML    string `type:"path" placeholder:"FILE" help:"Draw the verdict into this file, which must not be there yet: a page of your own in place of the bundle's report.html."`
+	JSON    bool   `help:"Print JSON."`
+}
+
+// waiver are the logs that the caller does without.
+type waiver struct {
 	Without []string `sep:"none" placeholder:"NAME" help:"Do without the log of this monitor, which is missing or ends early. May be given several times."`
-	HTML    string   `type:"path" placeholder:"FILE" help:"Draw the verdict into this file, which must not be there yet: a page of your own in place of the bundle's report.html."`
-	JSON    bool     `help:"Print JSON."`
 }
 
 // verifyReport is what --json prints.
@@ -226,8 +233,6 @@ func (c *verifyCmd) Run(out *cli.IO) error {
 	if c.Require != nil && *c.Require != "eligible" {
 		return cli.BadInput(fmt.Errorf("--require: want eligible, not %q", *c.Require))
 	}
-	slices.Sort(c.Without)
-	c.Without = slices.Compact(c.Without)
 	res, done, err := c.open(c.Bundle)
 	if err != nil {
 		if c.JSON {
@@ -285,7 +290,9 @@ func (c *verifyCmd) draw(res bundle.Result) error {
 
 // missing says of each log that is missing or ends early, and was not waived, what is
 // the matter. To waive anything else is an error.
-func (c *verifyCmd) missing(res bundle.Result) ([]string, error) {
+func (c *waiver) missing(res bundle.Result) ([]string, error) {
+	slices.Sort(c.Without)
+	c.Without = slices.Compact(c.Without)
 	var out, absent []string
 	for _, a := range res.Counts().Absent {
 		absent = append(absent, a.Monitor)

@@ -30,7 +30,7 @@ func TestWithout(t *testing.T) {
 		{[]string{"m2", "m3"}, nil, nil},
 		{[]string{"m1", "m2", "m4"}, []string{"the log of m3 ends at 2026-11-03T14:00:00Z"}, []string{"--without \"m1\": its log is there and whole", "--without \"m4\": no monitor"}},
 	} {
-		c := verifyCmd{Without: tc.without}
+		c := verifyCmd{waiver: waiver{Without: tc.without}}
 		got, err := c.missing(res)
 		if !slices.Equal(got, tc.want) || (err != nil) != (tc.faults != nil) {
 			t.Errorf("without %q: %q, %v", tc.without, got, err)
@@ -42,7 +42,7 @@ func TestWithout(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	c := verifyCmd{Without: []string{"m2"}}
+	c := verifyCmd{waiver: waiver{Without: []string{"m2"}}}
 	if err := c.print(&b, res); err != nil || !strings.Contains(b.String(), "The verdict is without m2, by your word.\n") {
 		t.Errorf("%v\n%s", err, b.String())
 	}

@@ -33,6 +33,7 @@ type grammar struct {
 
 	Enrol   enrolCmd   `cmd:"" help:"Sign that the relay enters the bounty, for the committee."`
 	Move    moveCmd    `cmd:"" help:"Sign that the relay's address changes, for the committee."`
+	Appeal  appealCmd  `cmd:"" help:"Sign an objection to how a month was counted or decided, for the committee."`
 	Backup  backupCmd  `cmd:"" help:"Write the relay's identity and state into a file."`
 	Restore restoreCmd `cmd:"" help:"Put a backup into an empty data folder."`
 }

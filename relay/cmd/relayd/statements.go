@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
+	"github.com/psf-relay/relay-appliance/internal/bounded"
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/relay"
 )
@@ -119,6 +121,51 @@ func (c *moveCmd) Run(out *cli.IO) error {
 	}
 	s, err := relay.Move(cfg, claim, time.Now())
 	return c.print(out, s, err)
+}
+
+type appealCmd struct {
+	configFlag
+	Month    string `required:"" placeholder:"YYYY-MM" help:"The month (UTC); it must have begun."`
+	Text     string `required:"" type:"existingfile" placeholder:"FILE" help:"What you object to and why, in your own words: a text file (UTF-8) of at most 4 KiB. It is published with the committee's decisions."`
+	Operator string `placeholder:"NAME" help:"The name under which the committee lists you; default: the relay's name, else its domain."`
+	JSON     bool   `name:"json" help:"Print JSON: the signed line, and what it says."`
+}
+
+// Help is what --help says besides.
+func (appealCmd) Help() string {
+	return `Prints one line, signed by the relay's key, by which its operator objects to how a month was counted or decided. What it says stands on stderr. Send the line to the committee, which enters it in its public log of decisions. There the appeal stands open, for everybody to see, until a decision answers it.
+
+Name the hours, and what is wrong with them: "relayaudit explain" shows who saw what in an hour. There is room for eight appeals of a relay and month.
+
+Example:
+
+  relayd appeal --config relayd.yaml --month 2026-11 --text appeal.txt`
+}
+
+func (c *appealCmd) Run(out *cli.IO) error {
+	cfg, err := c.read()
+	if err != nil {
+		return err
+	}
+	text, err := bounded.ReadFile(c.Text, 64<<10)
+	if err != nil {
+		return cli.BadInput(fmt.Errorf("--text: %w", err))
+	}
+	s, err := relay.Appeal(cfg, c.Operator, c.Month, strings.TrimSpace(string(text)), time.Now())
+	if err != nil {
+		return cli.BadInput(err)
+	}
+	if c.JSON {
+		return out.JSON(s)
+	}
+	says := s.Says
+	fmt.Fprintf(out.Stderr, "%s: %s (network %s)\n  operator %s\n  month %s\n", says.Kind, says.PeerID, says.Network, says.Operator, says.Month)
+	for line := range strings.Lines(says.Text) {
+		fmt.Fprintf(out.Stderr, "  | %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	fmt.Fprintln(out.Stderr, "  send the line to the committee; everybody can read what it says")
+	_, err = fmt.Fprintln(out.Stdout, s.Text)
+	return err
 }
 
 func ipFlag(name, v string) (netip.Addr, error) {

@@ -1,4 +1,6 @@
-package tiles
+// Package tileserver serves a log over HTTP, in its public form. It is apart from package
+// tiles, which works offline.
+package tileserver
 
 import (
 	"bytes"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
 // rates are how many files a second are served. A mirror asks for a few a second.
@@ -33,19 +36,19 @@ const (
 	settled = 48 * time.Hour
 )
 
-// Handler serves a log under names of this package, after a slash or not. It serves
+// Handler serves a log under names of package tiles, after a slash or not. It serves
 // nothing that is not under the log's last checkpoint, and reads no more than it needs for
 // an answer.
-func Handler(src Source, log *slog.Logger) http.Handler {
+func Handler(src tiles.Source, log *slog.Logger) http.Handler {
 	return listen.Paced(rates, newHandler(src, log, time.Now))
 }
 
-func newHandler(src Source, log *slog.Logger, now func() time.Time) http.Handler {
+func newHandler(src tiles.Source, log *slog.Logger, now func() time.Time) http.Handler {
 	return &handler{src: src, log: log, now: now}
 }
 
 type handler struct {
-	src   Source
+	src   tiles.Source
 	log   *slog.Logger
 	now   func() time.Time
 	cache headerCache
@@ -81,7 +84,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.index(w, r)
 		return
 	}
-	name, ok := ParseName(path)
+	name, ok := tiles.ParseName(path)
 	if !ok {
 		notFound(w)
 		return
@@ -144,36 +147,36 @@ func tagOf(b []byte) string {
 }
 
 // content finds what a name is of; fs.ErrNotExist: nothing that may be shown.
-func (h *handler) content(name Name) (content, error) {
+func (h *handler) content(name tiles.Name) (content, error) {
 	size := h.src.Size()
 	if !name.Under(size) {
 		return content{}, fs.ErrNotExist
 	}
 	switch name.Kind {
-	case LastCheckpoint:
+	case tiles.LastCheckpoint:
 		b, err := h.src.CheckpointOf(size)
 		return content{typ: text, cache: aMoment, body: b, tag: tagOf(b)}, err
-	case Checkpoint:
+	case tiles.Checkpoint:
 		return h.checkpoint(name.Index)
-	case Tile:
-		b, err := tlog.ReadTileData(name.tile(), h.src)
+	case tiles.Tile:
+		b, err := tlog.ReadTileData(name.Tile(), h.src)
 		return content{typ: octets, cache: keepTile(name), body: b, tag: tagOf(b)}, err
-	case Entries:
-		lines, err := h.headers(name.Index*Width, name.Index*Width+int64(name.Width))
+	case tiles.Entries:
+		lines, err := h.headers(name.Index*tiles.Width, name.Index*tiles.Width+int64(name.Width))
 		if err != nil {
 			return content{}, err
 		}
-		b, err := JoinEntries(lines)
+		b, err := tiles.JoinEntries(lines)
 		return content{typ: octets, cache: keepTile(name), body: b, tag: tagOf(b)}, err
-	case Records:
+	case tiles.Records:
 		return h.records(name.Index)
 	default:
 		return h.certificate(name.SHA256)
 	}
 }
 
-func keepTile(n Name) string {
-	if n.Width == Width {
+func keepTile(n tiles.Name) string {
+	if n.Width == tiles.Width {
 		return forEver
 	}
 	return aWhile
@@ -202,7 +205,7 @@ func (h *handler) records(block int64) (content, error) {
 	}
 	// The header's root is of these records and no others.
 	c := content{typ: jsonLines, cache: forEver, tag: hex.EncodeToString(head.Root[:])}
-	if files, ok := h.src.(recordFiles); ok {
+	if files, ok := h.src.(tiles.RecordFiles); ok {
 		c.file, err = files.OpenRecords(block)
 		return c, err
 	}
@@ -228,10 +231,10 @@ func (h *handler) certificate(sha string) (content, error) {
 
 // headers are those of blocks of one bundle.
 func (h *handler) headers(from, to int64) ([][]byte, error) {
-	index := from / Width
-	base := index * Width
+	index := from / tiles.Width
+	base := index * tiles.Width
 	lines, err := h.cache.get(index, int(to-base), func() ([][]byte, error) {
-		return h.src.HeaderLines(base, min(base+Width, h.src.Size()))
+		return h.src.HeaderLines(base, min(base+tiles.Width, h.src.Size()))
 	})
 	if err != nil {
 		return nil, err
@@ -281,4 +284,9 @@ func (c *headerCache) get(index int64, atLeast int, read func() ([][]byte, error
 	}
 	c.last = append(c.last, cachedHeaders{index, lines})
 	return lines, nil
+}
+
+// sealedCertificates is a source that holds certificates of hours that are not sealed, too.
+type sealedCertificates interface {
+	CertificateSealed(sha256 string) (bool, error)
 }

@@ -1,4 +1,4 @@
-package tiles
+package tileserver
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
 // serve serves on an address of this machine.
@@ -171,7 +172,7 @@ func TestHandlerShowsCertificateOfOpenHour(t *testing.T) {
 	w, m := watched(t)
 	h := m.Log.First() + evidence.Hour(m.Log.Size())
 	w.Observe(m, h, []evidence.Attempt{w.Attempt(m, h, time.Minute)})
-	c, err := (&handler{src: m.Log, log: quiet(), now: time.Now}).content(Name{Kind: Certificate, SHA256: w.Cert.SHA256})
+	c, err := (&handler{src: m.Log, log: quiet(), now: time.Now}).content(tiles.Name{Kind: tiles.Certificate, SHA256: w.Cert.SHA256})
 	if err != nil || !bytes.Equal(c.body, w.DER) {
 		t.Errorf("%d bytes, %v; want the certificate", len(c.body), err)
 	}
@@ -247,7 +248,7 @@ func TestHandlerIsPaced(t *testing.T) {
 
 // countingSource counts how often headers are read from the log.
 type countingSource struct {
-	Source
+	tiles.Source
 	reads int
 }
 
@@ -260,8 +261,8 @@ func TestHandlerReadsAMonthOnce(t *testing.T) {
 	_, m := watched(t)
 	src := &countingSource{Source: m.Log}
 	h := &handler{src: src, log: quiet(), now: time.Now}
-	for width := 1; width <= Width; width++ {
-		if _, err := h.content(Name{Kind: Entries, Width: width}); err != nil {
+	for width := 1; width <= tiles.Width; width++ {
+		if _, err := h.content(tiles.Name{Kind: tiles.Entries, Width: width}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -281,7 +282,7 @@ func TestHandlerReadsAMonthOnce(t *testing.T) {
 func TestExportIsWhatIsServed(t *testing.T) {
 	_, m := watched(t)
 	dir := t.TempDir()
-	if _, err := Export(t.Context(), m.Log, dir, nil); err != nil {
+	if _, err := tiles.Export(t.Context(), m.Log, dir, nil); err != nil {
 		t.Fatal(err)
 	}
 	url := serve(t, newHandler(m.Log, quiet(), time.Now))
@@ -310,7 +311,7 @@ func exported(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	out := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == lockFile {
+		if err != nil || d.IsDir() || d.Name() == ".lock" {
 			return err
 		}
 		b, err := os.ReadFile(path)
@@ -322,4 +323,29 @@ func exported(t *testing.T, dir string) map[string]string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+// watched is a real log of 304 hours: six of them watched, then the monitor was off, and
+// then it watched three more. It is cosigned.
+func watched(t *testing.T) (*scene.Scene, *scene.Watcher) {
+	t.Helper()
+	w := scene.New(t, evidence.Lab, 2)
+	w.Watch(nil)
+	m := w.Monitors[0]
+	w.Seal(m, w.First.End().Add(300*time.Hour+17*time.Minute))
+	for range 3 {
+		more(t, w, m)
+	}
+	if got := m.Log.Size(); got != 304 {
+		t.Fatalf("the log has %d blocks, want 304", got)
+	}
+	return w, m
+}
+
+// more is an hour more.
+func more(t *testing.T, w *scene.Scene, m *scene.Watcher) {
+	t.Helper()
+	h := m.Log.First() + evidence.Hour(m.Log.Size())
+	w.Observe(m, h, []evidence.Attempt{w.Attempt(m, h, 10*time.Minute)})
+	w.Seal(m, h.End().Add(17*time.Minute))
 }
