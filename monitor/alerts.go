@@ -175,6 +175,11 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 	} else if n := m.cosignedBy(o, due); n < m.required(due) {
 		list = append(list, m.newAlert("HourUnsealed", "critical", "%d of the %d required witnesses have cosigned monitor %s's hour %s: its votes will not count (R9)", n, m.required(due), m.cfg.Name, due))
 	}
+	if refused, words := m.bucketProblem(now); refused {
+		list = append(list, m.newAlert("BucketNotThisLog", "critical", "monitor %s: %s", m.cfg.Name, words))
+	} else if words != "" {
+		list = append(list, m.newAlert("BucketBehind", "warning", "monitor %s: %s", m.cfg.Name, words))
+	}
 	if releases, _ := m.updates.Newest(); releases != nil {
 		if ends := releases.Ends(now); ends != "" {
 			list = append(list, m.newAlert("UpdatesNearExpiry", "warning", "%s", ends))
@@ -188,6 +193,7 @@ func (m *Monitor) monitorAlerts(o *web.Overview, now time.Time) []alert.Alert {
 func (m *Monitor) unsureOfItself(o *web.Overview, now time.Time) map[string]bool {
 	_, _, tried := m.blind(o)
 	releases, _ := m.updates.Newest()
+	refused, behind := m.bucketUnsure()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return map[string]bool{
@@ -196,6 +202,8 @@ func (m *Monitor) unsureOfItself(o *web.Overview, now time.Time) map[string]bool
 		"MonitorOverloaded":     now.Sub(m.started) < schedule.BehindFor,
 		"MonitorBlind":          tried == 0 && len(o.Relays) > 0,
 		"SecondResolversSilent": !m.heard && m.ladder != nil && len(m.ladder.opts.Second) > 0,
+		"BucketNotThisLog":      refused,
+		"BucketBehind":          behind,
 		"UpdatesNearExpiry":     releases == nil,
 		"RestartsOften":         m.starts == 0 && now.Sub(m.started) < time.Hour,
 	}

@@ -3,6 +3,8 @@ package monitor
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +21,7 @@ import (
 	"github.com/psf-relay/relay-appliance/internal/durable"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
+	"github.com/psf-relay/relay-appliance/monitor/bucket"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/mirror"
@@ -31,8 +34,12 @@ type BundleRequest struct {
 	Month evidence.Month
 	AsOf  time.Time
 	// From are sources of other monitors' logs: the folder of a log, of a monitor's data,
-	// or of a mirror; a bundle of the same month; or the URL of one.
+	// or of a mirror; a bundle of the same month, or the URL of one; or the URL of a bucket
+	// that a log is in.
 	From []string
+	// Fetched is a folder for what is read of logs in buckets, to be read once for several
+	// bundles; empty: a temporary one.
+	Fetched string
 	// Tell is called with a sentence for each copy of a log that is left aside, and for each
 	// log that ends early; nil: nobody is told.
 	Tell func(string)
@@ -129,7 +136,12 @@ func export(l evidence.Source, roster *bounty.Roster, q BundleRequest) (evidence
 // otherLogs reads what a source holds of the month, and what convicts monitors. Its own
 // report, if it has one, is nothing to us: evidence is taken over, verdicts are recomputed.
 func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, source string) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
-	if strings.HasPrefix(source, "https://") || strings.HasPrefix(source, "http://") {
+	if dir, ok := bucket.Folder(source); ok {
+		source = dir
+	} else if bucket.Is(source) {
+		return logInBucket(ctx, roster, q, source)
+	}
+	if isWeb(source) {
 		ctx, cancel := context.WithTimeout(ctx, downloadTimeout)
 		defer cancel()
 		b, err := download.Get(ctx, http.DefaultClient, source, buildinfo.Agent("relaymon"), maxDownload)
@@ -140,7 +152,7 @@ func otherLogs(ctx context.Context, roster *bounty.Roster, q BundleRequest, sour
 	}
 	info, err := os.Stat(source)
 	if errors.Is(err, fs.ErrNotExist) {
-		err = &bundle.InputError{Err: errors.New("there is no such file or folder: want a monitor's data folder, a mirror, a bundle of the same month, or a URL that begins with http:// or https://")}
+		err = &bundle.InputError{Err: errors.New("there is no such file or folder: want a monitor's data folder, a mirror, a bundle of the same month, its URL (https://), or that of a bucket (s3://, gs://, azblob://)")}
 	}
 	if err != nil {
 		return nil, nil, err
@@ -181,12 +193,44 @@ func mirroredLog(roster *bounty.Roster, q BundleRequest, dir string) (logs []evi
 	if err != nil {
 		return nil, nil, err
 	}
-	fault := fmt.Errorf("it is a mirror of %q, whose key the roster does not have for %s", origin, q.Month)
+	return foreignLog(roster, q, origin, func(key string) (*mirror.Source, error) { return mirror.Open(dir, key) })
+}
+
+// logInBucket reads of a log in a bucket what the bundle needs.
+func logInBucket(ctx context.Context, roster *bounty.Roster, q BundleRequest, source string) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
+	if err := bucket.Check(source); err != nil {
+		return nil, nil, &bundle.InputError{Err: err}
+	}
+	dir := q.Fetched
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "relaymon-"); err != nil {
+			return nil, nil, err
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	sum := sha256.Sum256([]byte(source))
+	r, err := mirror.OpenRemote(ctx, mirror.Options{From: source, Dir: filepath.Join(dir, hex.EncodeToString(sum[:8])), Agent: buildinfo.Agent("relaymon")})
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	origin, err := r.Origin()
+	if err != nil {
+		return nil, nil, err
+	}
+	return foreignLog(roster, q, origin, r.Open)
+}
+
+// foreignLog reads the month of the log with that origin, whose key the roster has.
+func foreignLog(roster *bounty.Roster, q BundleRequest, origin string, open func(key string) (*mirror.Source, error)) (logs []evidence.MonitorMonth, forks [][]byte, err error) {
+	fault := fmt.Errorf("it is the log of %q, whose key the roster does not have for %s", origin, q.Month)
 	for _, m := range roster.Monitors { // a monitor may have had several keys
 		if name, _, _ := strings.Cut(m.LogKey, "+"); name != origin || roster.LogMonitor(m.LogKey, q.Month) == nil {
 			continue
 		}
-		l, err := mirror.Open(dir, m.LogKey)
+		l, err := open(m.LogKey)
 		if err != nil {
 			fault = err
 			continue
@@ -210,4 +254,6 @@ func isDir(path string) bool {
 const (
 	maxDownload     = 64 << 20
 	downloadTimeout = 2 * time.Minute
+	// readTimeout bounds what is read of a log in a bucket for one bundle.
+	readTimeout = time.Hour
 )

@@ -179,6 +179,7 @@ func (c *Config) Validate() error {
 	for i, u := range c.DrandServers() {
 		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
 	}
+	faults = append(faults, config.Each(c.Publish.check())...)
 	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")
 	if err := c.Alerts.Validate(); err != nil {
 		faults = append(faults, err)

@@ -90,30 +90,33 @@ func truth(b bool) float64 {
 }
 
 var (
-	relayLabels    = []string{"relay", "operator"}
-	relayDescs     = newAttemptDescs(relayLabels...)
-	probeDescs     = newAttemptDescs()
-	descBuild      = prometheus.NewDesc("relaymon_build_info", "The version, as a label.", []string{"version"}, nil)
-	descJudging    = prometheus.NewDesc("relaymon_judging", "Whether relays are judged: 0 while the evidence log cannot be written or is in doubt, or the clock is.", nil, nil)
-	descSigning    = prometheus.NewDesc("relaymon_signing", "Whether the log is signed: 0 while it waits for its witnesses.", nil, nil)
-	descFresh      = prometheus.NewDesc("relaymon_fresh", "Whether something new is at hand that relays can sign in this hour: 0 while neither the hour's drand round is nor a cosignature by another operator, so that no relay counts up.", nil, nil)
-	descSealed     = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
-	descBehind     = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
-	descRefused    = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
-	descExpiry     = prometheus.NewDesc("relaymon_certificate_not_after_seconds", "When the certificate of the monitor's own name expires, as Unix time; 0: there is none.", nil, nil)
-	descOverloaded = prometheus.NewDesc("relaymon_overloaded", "Whether the monitor could not keep up with its roster in the last hour: attempts are made late, or not at all.", nil, nil)
-	descPlaces     = prometheus.NewDesc("relaymon_places", "How many attempts may be under way at the same time.", nil, nil)
-	descPlacesUsed = prometheus.NewDesc("relaymon_places_used", "Attempts under way.", nil, nil)
-	descQueue      = prometheus.NewDesc("relaymon_attempts_waiting", "Attempts that are due and wait for a place.", nil, nil)
-	descLate       = prometheus.NewDesc("relaymon_attempts_late_total", "First attempts that began more than 5 minutes after they were due.", nil, nil)
-	descMissed     = prometheus.NewDesc("relaymon_attempts_missed_total", "Attempts that were not made for want of a place.", nil, nil)
-	descVote       = prometheus.NewDesc("relaymon_vote", "This monitor's vote of the last hour in which it has one: 1 up, 0.5 busy, 0 down; absent if the last day holds none.", relayLabels, nil)
-	descMonthHours = prometheus.NewDesc("relaymon_month_hours", "Hours of the running month, as this monitor alone counts them.", append(slices.Clone(relayLabels), "state"), nil)
-	descNeeded     = prometheus.NewDesc("relaymon_month_needed_hours", "Hours that must still be up in the running month.", relayLabels, nil)
-	descSlack      = prometheus.NewDesc("relaymon_month_slack_hours", "Hours of the running month that may be lost in all, lost ones included.", relayLabels, nil)
-	descRunsOut    = prometheus.NewDesc("relaymon_month_runs_out_timestamp_seconds", "When the running month is lost at the pace of the last days, as Unix time; absent if it is not.", relayLabels, nil)
-	descWarning    = prometheus.NewDesc("relaymon_warning", "Warnings of a relay that hold, by the name of the alert.", append(slices.Clone(relayLabels), "name", "severity"), nil)
-	descSpare      = prometheus.NewDesc("relaymon_month_spare_hours", "Hours that may still be lost in the running month; below 0 it can no longer be won.", relayLabels, nil)
+	relayLabels      = []string{"relay", "operator"}
+	relayDescs       = newAttemptDescs(relayLabels...)
+	probeDescs       = newAttemptDescs()
+	descBuild        = prometheus.NewDesc("relaymon_build_info", "The version, as a label.", []string{"version"}, nil)
+	descJudging      = prometheus.NewDesc("relaymon_judging", "Whether relays are judged: 0 while the evidence log cannot be written or is in doubt, or the clock is.", nil, nil)
+	descSigning      = prometheus.NewDesc("relaymon_signing", "Whether the log is signed: 0 while it waits for its witnesses.", nil, nil)
+	descFresh        = prometheus.NewDesc("relaymon_fresh", "Whether something new is at hand that relays can sign in this hour: 0 while neither the hour's drand round is nor a cosignature by another operator, so that no relay counts up.", nil, nil)
+	descSealed       = prometheus.NewDesc("relaymon_sealed_hours", "Sealed hours under the log's last checkpoint.", nil, nil)
+	descBehind       = prometheus.NewDesc("relaymon_witness_behind_hours", "Sealed hours that a witness has not cosigned.", []string{"witness"}, nil)
+	descBucketBehind = prometheus.NewDesc("relaymon_bucket_behind_hours", "Sealed hours that the bucket does not show; absent until it was asked.", nil, nil)
+	descBucketWhole  = prometheus.NewDesc("relaymon_bucket_whole_timestamp_seconds", "When the bucket last had the whole log, as Unix time; absent if it had not since the start, or the last push failed.", nil, nil)
+	descBucketFailed = prometheus.NewDesc("relaymon_bucket_failed", "Whether the last push to the bucket failed.", nil, nil)
+	descRefused      = prometheus.NewDesc("relaymon_connections_refused_total", "Connections refused, or closed to make room for others, by listener (pages, https, http) and reason (address, full, files).", []string{"listener", "reason"}, nil)
+	descExpiry       = prometheus.NewDesc("relaymon_certificate_not_after_seconds", "When the certificate of the monitor's own name expires, as Unix time; 0: there is none.", nil, nil)
+	descOverloaded   = prometheus.NewDesc("relaymon_overloaded", "Whether the monitor could not keep up with its roster in the last hour: attempts are made late, or not at all.", nil, nil)
+	descPlaces       = prometheus.NewDesc("relaymon_places", "How many attempts may be under way at the same time.", nil, nil)
+	descPlacesUsed   = prometheus.NewDesc("relaymon_places_used", "Attempts under way.", nil, nil)
+	descQueue        = prometheus.NewDesc("relaymon_attempts_waiting", "Attempts that are due and wait for a place.", nil, nil)
+	descLate         = prometheus.NewDesc("relaymon_attempts_late_total", "First attempts that began more than 5 minutes after they were due.", nil, nil)
+	descMissed       = prometheus.NewDesc("relaymon_attempts_missed_total", "Attempts that were not made for want of a place.", nil, nil)
+	descVote         = prometheus.NewDesc("relaymon_vote", "This monitor's vote of the last hour in which it has one: 1 up, 0.5 busy, 0 down; absent if the last day holds none.", relayLabels, nil)
+	descMonthHours   = prometheus.NewDesc("relaymon_month_hours", "Hours of the running month, as this monitor alone counts them.", append(slices.Clone(relayLabels), "state"), nil)
+	descNeeded       = prometheus.NewDesc("relaymon_month_needed_hours", "Hours that must still be up in the running month.", relayLabels, nil)
+	descSlack        = prometheus.NewDesc("relaymon_month_slack_hours", "Hours of the running month that may be lost in all, lost ones included.", relayLabels, nil)
+	descRunsOut      = prometheus.NewDesc("relaymon_month_runs_out_timestamp_seconds", "When the running month is lost at the pace of the last days, as Unix time; absent if it is not.", relayLabels, nil)
+	descWarning      = prometheus.NewDesc("relaymon_warning", "Warnings of a relay that hold, by the name of the alert.", append(slices.Clone(relayLabels), "name", "severity"), nil)
+	descSpare        = prometheus.NewDesc("relaymon_month_spare_hours", "Hours that may still be lost in the running month; below 0 it can no longer be won.", relayLabels, nil)
 )
 
 // numbers is what /metrics shows of a monitor.
@@ -121,7 +124,7 @@ type numbers struct{ m *Monitor }
 
 // Describe implements prometheus.Collector.
 func (numbers) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descRefused, descExpiry, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare, descSlack, descRunsOut, descWarning) {
+	for _, d := range append(relayDescs.all(), descBuild, descJudging, descSigning, descFresh, descSealed, descBehind, descBucketBehind, descBucketWhole, descBucketFailed, descRefused, descExpiry, descOverloaded, descPlaces, descPlacesUsed, descQueue, descLate, descMissed, descVote, descMonthHours, descNeeded, descSpare, descSlack, descRunsOut, descWarning) {
 		out <- d
 	}
 }
@@ -145,6 +148,15 @@ func (n numbers) Collect(out chan<- prometheus.Metric) {
 	gauge(descSealed, float64(o.Sealed))
 	for _, w := range o.Witnesses {
 		gauge(descBehind, float64(w.Behind), w.Name)
+	}
+	if b := o.Bucket; b != nil {
+		if b.Known {
+			gauge(descBucketBehind, float64(b.Behind))
+		}
+		if !b.At.IsZero() {
+			gauge(descBucketWhole, float64(b.At.Unix()))
+		}
+		gauge(descBucketFailed, truth(b.Error != ""))
 	}
 	gauge(descOverloaded, truth(o.Overload != ""))
 	n.m.mu.Lock()

@@ -47,6 +47,8 @@ type Monitor struct {
 
 	cosignature atomic.Pointer[cosignature] // the last that was found
 
+	pushing pushing // the log, to a bucket
+
 	witness    *witness.Witness  // cosigns others' checkpoints
 	witnessing *witnessing       // has others cosign this log's
 	beacons    *schedule.Beacons // nil: no source of randomness is configured
@@ -113,6 +115,7 @@ func Open(cfg Config, log *slog.Logger) (*Monitor, error) {
 		latest:  map[string]*evidence.Attempt{},
 		machine: schedule.ThisMachine(),
 		clock:   wallclock.New(),
+		pushing: pushing{size: -1, whole: time.Now()},
 	}
 	return m.open()
 }
@@ -200,6 +203,9 @@ func (m *Monitor) Close() error {
 	if m.ladder != nil {
 		err = m.ladder.close()
 	}
+	if m.pushing.store != nil {
+		err = errors.Join(err, m.pushing.store.Close())
+	}
 	return errors.Join(err, m.store.Close())
 }
 
@@ -223,6 +229,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 		"*/5 * * * * *":   func() { m.freshen(ctx) },
 		"50 * * * * *":    func() { m.raise(ctx, time.Now()) },
 		"0 40 * * * *":    func() { m.publish(ctx, time.Now()) },
+		"45 */10 * * * *": func() { m.push(ctx, time.Now()) },
 		"30 17 * * * *":   func() { m.fetchReleases(ctx) },
 		"10 5 * * * *":    func() { m.hearSecond(ctx) },
 		"5/30 * * * * *":  func() { m.reread(ctx, time.Now()) },

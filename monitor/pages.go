@@ -89,6 +89,7 @@ func (m *Monitor) self(now time.Time) web.Overview {
 		o.NotReached = m.alerts.Failing()
 	}
 	m.addWitnesses(&o)
+	m.addBucket(&o)
 	return o
 }
 

@@ -158,7 +158,7 @@ func TestPublishIsBounded(t *testing.T) {
 	var child []byte
 	// On a busy machine the command has not come to its end within half a second.
 	for publishTimeout = 500 * time.Millisecond; len(child) == 0 && publishTimeout < time.Minute; publishTimeout *= 4 {
-		_, err = m.publishOne(context.Background(), q, bundle.Name(q.Relay, month))
+		_, err = m.publishOne(context.Background(), q, bundle.Name(q.Relay, month), &publication{})
 		child, _ = os.ReadFile(filepath.Join(out, "child"))
 	}
 	if err == nil || !strings.Contains(err.Error(), "it was given") || len(err.Error()) > maxOutput+1000 {

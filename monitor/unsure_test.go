@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,6 +93,17 @@ func TestUnknownEndsNoAlert(t *testing.T) {
 		"MonitorOverloaded": { // it runs too short a time
 			func(m *Monitor) { m.started, m.starts = started, 1 },
 			func(m *Monitor) { m.started = started.Add(-time.Hour) },
+		},
+		"BucketBehind": { // no push has come to its end
+			func(m *Monitor) { m.cfg.Publish.Bucket, m.pushing.whole = "gs://logs", started },
+			func(m *Monitor) { m.pushing.tried = true },
+		},
+		"BucketNotThisLog": { // it cannot be asked
+			func(m *Monitor) {
+				m.cfg.Publish.Bucket, m.pushing.whole = "gs://logs", started
+				m.pushing.tried, m.pushing.err = true, errors.New("no answer")
+			},
+			func(m *Monitor) { m.pushing.err = nil },
 		},
 		"RestartsOften": { // the file of the starts could not be read
 			func(m *Monitor) { m.started = started },

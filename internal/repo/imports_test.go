@@ -74,7 +74,7 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"internal/alert", "internal/alert/alertcmd", "relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
+	"monitor":                       {"monitor/bucket", "monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
@@ -83,7 +83,8 @@ var mayImport = map[string][]string{
 	"monitor/tiles":                 {"monitor/evidence", "internal/bounded", "internal/durable"}, // relayaudit links it, which works offline
 	"monitor/tiles/tileserver":      {"monitor/tiles", "monitor/evidence", "internal/listen"},
 	"monitor/decision":              {"monitor/evidence", "monitor/tiles", "internal/bounded", "internal/durable", "internal/statement"},
-	"monitor/mirror":                {"monitor/tiles", "monitor/evidence", "internal/bounded", "internal/download", "internal/durable"},
+	"monitor/bucket":                {"monitor/tiles"},
+	"monitor/mirror":                {"monitor/bucket", "monitor/tiles", "monitor/evidence", "internal/bounded", "internal/download", "internal/durable"},
 	"monitor/beacon":                {"monitor/evidence", "internal/bls"},
 	"monitor/beacon/beacontest":     {"monitor/beacon", "internal/bls"},
 	"monitor/schedule":              {"monitor/evidence", "monitor/beacon", "monitor/bounty", "monitor/probe", "internal/buildinfo", "internal/download", "internal/wallclock"},
@@ -93,7 +94,7 @@ var mayImport = map[string][]string{
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/decision", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
@@ -118,6 +119,7 @@ var mayImport = map[string][]string{
 	"internal/need":                {"internal/npm"},
 	"internal/listen":              {},
 	"internal/listen/listentest":   {},
+	"internal/s3test":              {"internal/need"},
 	"internal/npm":                 {},
 	"internal/sbom":                {"internal/deb822"},
 	"internal/scene":               {"monitor/bounty", "monitor/evidence", "monitor/store", "internal/statement"},
@@ -162,16 +164,17 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest", "relay/relaytest"}
+var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest", "relay/relaytest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls", "relay/relaytest"}
+var testsMayImport = []string{"internal/need", "internal/s3test", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls", "relay/relaytest"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
 	"internal/qemu":        {"internal/arch"}, // it boots what the table names
 	"monitor/tiles":        {"monitor/store"},
 	"monitor/mirror":       {"monitor/store", "monitor/tiles/tileserver"},
+	"monitor/bucket":       {"internal/config", "monitor/store", "monitor/evidence", "monitor/mirror"}, // what is written is read
 	"monitor/cmd/relaymon": {"monitor/store"},
 	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
 	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup
@@ -292,9 +295,11 @@ var reserved = []struct {
 	{"github.com/letsencrypt/pebble/...", []string{"internal/pebble"}, "a certificate authority for tests and make run"},
 	{"filippo.io/age/...", []string{"internal/agefile"}, "files are encrypted in one way"},
 	{"github.com/minio/minio-go/v7/...", []string{"internal/appliance/bucket"}, "relayd, which knows the appliance's settings, is not to link it"},
+	{"gocloud.dev/...", []string{"monitor/bucket"}, "one place knows which URLs are taken, and keeps secrets out of errors"},
+	{"github.com/Azure/...", []string{"monitor/bucket"}, "as above"},
 	{"github.com/nicholas-fedor/shoutrrr/...", []string{"internal/alert"}, "its errors and logs hold secrets, and one place keeps them in"},
 	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
-	{"testing", []string{"internal/need", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {
@@ -325,6 +330,7 @@ func TestAuditorIsOffline(t *testing.T) {
 		"github.com/libp2p/go-libp2p/p2p/transport",
 		"github.com/libp2p/go-libp2p-pubsub",
 		"github.com/robfig/cron/v3",
+		"gocloud.dev",
 	}
 	ours := []string{"net/http", "net/rpc", "net/smtp"} // in no package of this module that it links
 	all := packages(t)

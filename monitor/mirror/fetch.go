@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/psf-relay/relay-appliance/internal/download"
+	"github.com/psf-relay/relay-appliance/monitor/bucket"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
@@ -29,10 +30,16 @@ type place interface {
 var errSame = errors.New("nothing is new")
 
 // ErrFrom is wrapped when an address can be of no log.
-var ErrFrom = errors.New("want the http or https URL under which the log's \"checkpoint\" is, or a folder that was exported or mirrored")
+var ErrFrom = errors.New("want the http or https URL under which the log's \"checkpoint\" is, the URL of a bucket, or a folder that was exported or mirrored")
 
-// placeOf is the place that an address means: an http or https URL, or a folder.
+// placeOf is the place that an address means: an http or https URL, a bucket's, or a folder.
 func placeOf(from string, o Options) (place, error) {
+	if dir, ok := bucket.Folder(from); ok {
+		from = dir
+	}
+	if bucket.Is(from) {
+		return inBucket(from, o)
+	}
 	if !strings.HasPrefix(from, "https://") && !strings.HasPrefix(from, "http://") {
 		root, err := os.OpenRoot(from) // what it links to elsewhere is not followed
 		if err != nil {
@@ -214,6 +221,8 @@ func (b *bounded) Close() error {
 
 // folder is a log on this machine, as an export or a mirror has it.
 type folder struct{ root *os.Root }
+
+func (f folder) Close() error { return f.root.Close() }
 
 func (f folder) open(_ context.Context, name, _ string, limit int64) (io.ReadCloser, string, error) {
 	file, err := f.root.Open(name)

@@ -20,7 +20,7 @@ import (
 
 // Options are what a mirror is told, and never takes from the log.
 type Options struct {
-	From      string   // an http or https URL, or a folder
+	From      string   // an http or https URL, that of a bucket, or a folder
 	Dir       string   // where the copy is
 	Key       string   // verifier key of the log
 	Witnesses []string // verifier keys of the witnesses; cosignatures by others are kept, unverified
@@ -105,7 +105,7 @@ func New(o Options) (*Mirror, error) {
 }
 
 // Close lets go of the copy.
-func (m *Mirror) Close() error { return m.folder.Close() }
+func (m *Mirror) Close() error { return errors.Join(m.folder.Close(), closePlace(m.from)) }
 
 // ErrShrunk is wrapped when a log shows less than is held of it: it was put back to an
 // older state, or something on the way shows an old copy. Nothing is given up.

@@ -25,6 +25,7 @@ type Source struct {
 	dir, key, origin string
 	tree             *tree
 	first            evidence.Hour
+	remote           *Remote // nil: the folder has all that there is
 }
 
 var _ evidence.Source = (*Source)(nil)
@@ -39,12 +40,15 @@ func Open(dir, key string) (*Source, error) {
 }
 
 func open(dir, key string) (*Source, error) {
-	s := &Source{dir: dir, key: key, origin: originOf(key)}
+	return (&Source{dir: dir, key: key, origin: originOf(key)}).begin()
+}
+
+func (s *Source) begin() (*Source, error) {
 	raw, err := s.read(tiles.Name{Kind: tiles.LastCheckpoint}.String())
 	if err != nil {
 		return nil, err
 	}
-	t, _, err := evidence.ReadCheckpoint(raw, key)
+	t, _, err := evidence.ReadCheckpoint(raw, s.key)
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +92,15 @@ func readFile(dir, name string) ([]byte, error) {
 	return bounds.ReadFile(filepath.Join(dir, filepath.FromSlash(name)), limitOf(name))
 }
 
-func (s *Source) read(name string) ([]byte, error) { return readFile(s.dir, name) }
+func (s *Source) read(name string) ([]byte, error) {
+	b, err := readFile(s.dir, name)
+	if errors.Is(err, fs.ErrNotExist) && s.remote != nil {
+		if err = s.lacks(name); err == nil {
+			b, err = readFile(s.dir, name)
+		}
+	}
+	return b, err
+}
 
 func (s *Source) tile(t tlog.Tile) ([]byte, error) {
 	return s.readWide(tiles.TileOf(t), tiles.TileOf(tlog.Tile{H: t.H, L: t.L, N: t.N, W: tiles.Width}), func(b []byte) ([]byte, error) {
@@ -205,6 +217,9 @@ func (s *Source) hasNone(block int64) error {
 		return err
 	}
 	h, err := evidence.DecodeHeader(line[0])
+	if err == nil && h.Records > 0 && s.remote != nil {
+		return fmt.Errorf("the log at %s is damaged: %s is missing", s.remote.o.From, tiles.RecordsOf(block))
+	}
 	if err == nil && h.Records > 0 {
 		err = fmt.Errorf("the mirror in %s is damaged: %s is missing: mirror the log anew, into another folder", s.dir, tiles.RecordsOf(block))
 	}
@@ -216,7 +231,14 @@ func (s *Source) OpenRecords(block int64) (*os.File, error) {
 	if block < 0 || block >= s.tree.N {
 		return nil, fmt.Errorf("block %d: %w: the mirror has %d", block, fs.ErrNotExist, s.tree.N)
 	}
-	return os.Open(filepath.Join(s.dir, filepath.FromSlash(tiles.RecordsOf(block))))
+	path := filepath.Join(s.dir, filepath.FromSlash(tiles.RecordsOf(block)))
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && s.remote != nil {
+		if err = s.lacks(tiles.RecordsOf(block)); err == nil {
+			f, err = os.Open(path)
+		}
+	}
+	return f, err
 }
 
 // CheckpointOf is the checkpoint of a size, with all cosignatures that the mirror holds.

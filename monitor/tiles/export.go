@@ -38,38 +38,78 @@ func Export(ctx context.Context, src Source, dir string, progress func(done, siz
 		return out, fmt.Errorf("export: %w", err)
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	e := &exporter{src: src, f: f, out: Exported{Origin: src.Origin()}}
-	if e.out.Size, err = e.shown(); err != nil {
-		return e.out, fmt.Errorf("export to %s: %w", dir, err)
+	if out, err = ExportTo(ctx, src, folderTarget{f}, false, progress); err != nil {
+		return out, fmt.Errorf("export to %s: %w", dir, err)
 	}
-	size, begin := src.Size(), e.out.Size
-	if err = e.late(max(0, begin-lateBlocks), begin); err != nil {
-		return e.out, fmt.Errorf("export to %s: %w", dir, err)
+	return out, nil
+}
+
+// Target is where an export writes to: a folder, or what others keep. One process at a
+// time may write there. What it takes is there to stay when its method returns.
+type Target interface {
+	// Read reads a small file; fs.ErrNotExist if it is not there.
+	Read(ctx context.Context, name string) ([]byte, error)
+	// Has says whether a file that never changes is there.
+	Has(ctx context.Context, name string) (bool, error)
+	// Create writes a file that never changes; open may be called more than once. If it
+	// fails there is no such file, or the one that was there before.
+	Create(ctx context.Context, name string, open func() (io.ReadCloser, error)) error
+	// Replace writes a file that may change, and says whether it did.
+	Replace(ctx context.Context, name string, data []byte) (bool, error)
+	// Tidy is told that a full tile is there and shown, whose partial ones are of no use.
+	Tidy(full string) error
+}
+
+// ErrNotThisLog is wrapped when a target shows what the log does not have: another log, a
+// newer copy of it or another history. Nothing is written over it.
+var ErrNotThisLog = errors.New("nothing is written over it")
+
+// ExportTo is [Export] to any target. If all is set, it goes through what the target should
+// have, from the first block on, and not only through what is beyond its checkpoint.
+func ExportTo(ctx context.Context, src Source, to Target, all bool, progress func(done, size int64)) (Exported, error) {
+	e := &exporter{ctx: ctx, src: src, to: to, all: all, out: Exported{Origin: src.Origin()}}
+	shown, err := e.shown()
+	if err != nil {
+		return e.out, err
 	}
-	for e.out.Size < size {
-		if err = context.Cause(ctx); err == nil {
-			err = e.step(size)
+	e.begin, e.out.Size = shown, shown
+	if progress != nil && shown > 0 {
+		progress(shown, src.Size())
+	}
+	from := shown
+	if all {
+		from = 0
+	} else if err := e.late(max(0, shown-lateBlocks), shown); err != nil {
+		return e.out, err
+	}
+	for size := src.Size(); from < size; {
+		if err := context.Cause(ctx); err != nil {
+			return e.out, err
 		}
-		if err != nil {
-			return e.out, fmt.Errorf("export to %s: %w", dir, err)
+		if from, err = e.step(from, size); err != nil {
+			return e.out, err
 		}
-		e.out.Blocks = e.out.Size - begin
+		e.out.Size = max(from, shown)
+		e.out.Blocks = e.out.Size - shown
 		if progress != nil {
-			progress(e.out.Size, size)
+			progress(from, size)
 		}
 	}
 	return e.out, nil
 }
 
 type exporter struct {
-	src Source
-	f   *Folder
-	out Exported
+	ctx   context.Context // of this export
+	src   Source
+	to    Target
+	all   bool
+	begin int64 // blocks that the target showed at the start
+	out   Exported
 }
 
-// shown is how many blocks the folder shows; it must be of the same log.
+// shown is how many blocks the target shows; it must be of the same log.
 func (e *exporter) shown() (int64, error) {
-	raw, err := e.f.Read(nameLast)
+	raw, err := e.to.Read(e.ctx, nameLast)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
@@ -78,14 +118,14 @@ func (e *exporter) shown() (int64, error) {
 	}
 	tree, _, err := evidence.ReadCheckpoint(raw, e.src.Key())
 	if err != nil {
-		return 0, fmt.Errorf("the folder is of another log: %w", err)
+		return 0, fmt.Errorf("its checkpoint is of another log, or none, and %w: %w", ErrNotThisLog, err)
 	}
-	if tree.N > e.src.Size() {
-		return 0, fmt.Errorf("the folder shows %d blocks, the log has %d: is it an older copy of the log?", tree.N, e.src.Size())
+	if size := e.src.Size(); tree.N > size {
+		return 0, fmt.Errorf("it shows %d blocks, the log has %d, and %w: is this an older copy of the log?", tree.N, size, ErrNotThisLog)
 	}
 	root, err := tlog.TreeHash(tree.N, e.src)
 	if err == nil && root != tree.Hash {
-		err = fmt.Errorf("the folder shows another history: its root of %d blocks is %s, the log's %s", tree.N, tree.Hash, root)
+		err = fmt.Errorf("it shows another history, and %w: its root of %d blocks is %s, the log's %s", ErrNotThisLog, tree.N, tree.Hash, root)
 	}
 	return tree.N, err
 }
@@ -120,40 +160,43 @@ func (e *exporter) late(from, to int64) error {
 	if to == 0 {
 		return nil
 	}
-	last, err := e.f.Read(CheckpointOf(to))
+	last, err := e.to.Read(e.ctx, CheckpointOf(to))
 	if err == nil {
-		_, err = e.f.Replace(nameLast, last)
+		_, err = e.to.Replace(e.ctx, nameLast, last)
 	}
 	return err
 }
 
-// checkpoint writes a checkpoint with the cosignatures that the log and the folder hold.
+// checkpoint writes a checkpoint with the cosignatures that the log and the target hold.
 func (e *exporter) checkpoint(size int64) error {
 	raw, err := e.src.CheckpointOf(size)
 	if err != nil {
 		return err
 	}
 	name := CheckpointOf(size)
-	old, err := e.f.Read(name)
+	old, err := e.to.Read(e.ctx, name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if old != nil {
-		if raw, err = evidence.JoinCheckpoints(raw, old, e.src.Key()); err != nil {
+		joined, err := evidence.JoinCheckpoints(raw, old, e.src.Key())
+		switch {
+		case err == nil:
+			raw = joined
+		case !e.all: // else what is there is of no use, and the log's own is put in its place
 			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
-	written, err := e.f.Replace(name, raw)
+	written, err := e.to.Replace(e.ctx, name, raw)
 	if written {
 		e.out.Checkpoints++
 	}
 	return err
 }
 
-// step shows the blocks of one bundle more, or of as many as it takes to come to a
-// signed one.
-func (e *exporter) step(size int64) error {
-	old := e.out.Size
+// step shows the blocks of one bundle more after the old ones, or of as many as it takes to
+// come to a signed one, and returns how many are shown then.
+func (e *exporter) step(old, size int64) (int64, error) {
 	base := old / Width * Width
 	var lines [][]byte
 	var list []evidence.Header
@@ -161,15 +204,15 @@ func (e *exporter) step(size int64) error {
 	for signed == 0 {
 		end := base + int64(len(lines))
 		if end == size {
-			return fmt.Errorf("no checkpoint was signed after %d blocks", old)
+			return 0, fmt.Errorf("no checkpoint was signed after %d blocks", old)
 		}
 		more, err := e.src.HeaderLines(end, min(end+Width, size))
 		if err != nil {
-			return err
+			return 0, err
 		}
 		headers, err := readHeaders(more)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		lines, list = append(lines, more...), append(list, headers...)
 		if i := lastSigned(list); base+int64(i)+1 > old {
@@ -178,18 +221,17 @@ func (e *exporter) step(size int64) error {
 	}
 	for block := old; block < signed; block++ {
 		if err := e.block(block, list[block-base]); err != nil {
-			return fmt.Errorf("block %d: %w", block, err)
+			return 0, fmt.Errorf("block %d: %w", block, err)
 		}
 	}
-	last, err := e.f.Read(CheckpointOf(signed))
-	if err != nil {
-		return err
+	s := Step{Old: old, Size: signed, Hashes: e.src, Headers: lines[:signed-base]}
+	if signed >= e.begin { // else a newer one is there
+		var err error
+		if s.Checkpoint, err = e.to.Read(e.ctx, CheckpointOf(signed)); err != nil {
+			return 0, err
+		}
 	}
-	if err := e.f.Publish(Step{old, signed, e.src, lines[:signed-base], last}); err != nil {
-		return err
-	}
-	e.out.Size = signed
-	return nil
+	return signed, publish(e.ctx, e.to, s)
 }
 
 // lastSigned is the place of the last signed header; -1: there is none.
@@ -220,22 +262,32 @@ func (e *exporter) records(block int64, h evidence.Hour) error {
 	if err != nil {
 		return err
 	}
-	err = EachCertificate(r, h, func(sha string) bool { return e.f.Has(CertificateOf(sha)) }, func(c evidence.Certificate) error {
+	var unasked error
+	has := func(sha string) bool {
+		there, err := e.to.Has(e.ctx, CertificateOf(sha))
+		if unasked == nil {
+			unasked = err
+		}
+		return there || err != nil
+	}
+	err = EachCertificate(r, h, has, func(c evidence.Certificate) error {
 		der, err := e.src.CertificateOf(c.SHA256)
 		if err != nil {
 			return err
 		}
 		e.out.Certificates++
-		return e.f.Create(CertificateOf(c.SHA256), der)
+		return create(e.ctx, e.to, CertificateOf(c.SHA256), der)
 	})
-	if err = errors.Join(err, r.Close()); err != nil {
-		return err
-	}
-	if r, err = e.open(block); err != nil {
+	if err = errors.Join(err, unasked, r.Close()); err != nil {
 		return err
 	}
 	e.out.Records++
-	return errors.Join(e.f.CreateFrom(RecordsOf(block), r), r.Close())
+	return e.to.Create(e.ctx, RecordsOf(block), func() (io.ReadCloser, error) { return e.open(block) })
+}
+
+// create is Create of what is in memory.
+func create(ctx context.Context, to Target, name string, data []byte) error {
+	return to.Create(ctx, name, func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil })
 }
 
 func (e *exporter) open(block int64) (io.ReadCloser, error) {

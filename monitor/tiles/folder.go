@@ -3,6 +3,7 @@ package tiles
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -68,8 +69,9 @@ func (f *Folder) Close() error { return f.lock.Close() }
 // ErrTaken is wrapped when a folder holds something else than a log's public form.
 var ErrTaken = errors.New("what is written here needs a folder of its own: name a new or an empty one")
 
-// folders are what a folder of a log holds beside its checkpoint; a mirror keeps forks.
-var folders = []string{"tile", "records", "checkpoints", "certificates", "forks"}
+// folders are what a folder of a log holds beside its checkpoint; a mirror keeps forks, a
+// monitor that publishes keeps bundles.
+var folders = []string{"tile", "records", "checkpoints", "certificates", "forks", "bundles"}
 
 // free says whether a folder is empty, or holds a log already, or the beginning of one.
 func free(dir string) error {
@@ -217,6 +219,14 @@ func (f *Folder) Replace(name string, data []byte) (bool, error) {
 	return true, durable.Replace(path, data, 0o644)
 }
 
+// Keep writes a file that is beside the log, such as a bundle, or replaces it.
+func (f *Folder) Keep(path string, data []byte) error {
+	if err := mkdir(filepath.Dir(f.Path(path))); err != nil {
+		return err
+	}
+	return durable.Replace(f.Path(path), data, 0o644)
+}
+
 // Remove removes a file that turned out to be bad.
 func (f *Folder) Remove(name string) error {
 	if err := os.Remove(f.Path(name)); err != nil {
@@ -230,21 +240,26 @@ type Step struct {
 	Old, Size  int64           // blocks that it shows, and that it is to show
 	Hashes     tlog.HashReader // of the log's tree
 	Headers    [][]byte        // of the blocks from the begin of the bundle of block Old on, to Size-1
-	Checkpoint []byte          // of Size
+	Checkpoint []byte          // of Size; nil: a newer one is there
 }
 
 // Publish writes the tiles and entries of a step, and then its checkpoint. Records,
 // certificates and the other checkpoints must be there before.
-func (f *Folder) Publish(s Step) error {
-	full, err := f.grow(s)
+func (f *Folder) Publish(s Step) error { return publish(context.Background(), folderTarget{f}, s) }
+
+// publish is [Folder.Publish] to any target.
+func publish(ctx context.Context, to Target, s Step) error {
+	full, err := grow(ctx, to, s)
 	if err != nil {
 		return err
 	}
-	if _, err := f.Replace(nameLast, s.Checkpoint); err != nil {
-		return err
+	if s.Checkpoint != nil {
+		if _, err := to.Replace(ctx, nameLast, s.Checkpoint); err != nil {
+			return err
+		}
 	}
 	for _, name := range full { // whoever follows a checkpoint of before finds the full one instead
-		if err := f.removePartial(name); err != nil {
+		if err := to.Tidy(name); err != nil {
 			return err
 		}
 	}
@@ -255,12 +270,12 @@ func (f *Folder) Publish(s Step) error {
 // is there: for a log that signs only what is on disk. What was prepared and is not to be
 // shown is removed by [Folder.Cut].
 func (f *Folder) Prepare(s Step) error {
-	_, err := f.grow(s)
+	_, err := grow(context.Background(), folderTarget{f}, s)
 	return err
 }
 
 // grow writes tiles and entries, and returns those that are full.
-func (f *Folder) grow(s Step) (full []string, err error) {
+func grow(ctx context.Context, to Target, s Step) (full []string, err error) {
 	if first := s.Old / Width * Width; s.Size <= s.Old || int64(len(s.Headers)) != s.Size-first {
 		return nil, fmt.Errorf("publish blocks %d to %d: %d headers, want %d", s.Old, s.Size, len(s.Headers), s.Size-first)
 	}
@@ -269,7 +284,7 @@ func (f *Folder) grow(s Step) (full []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := f.Create(TileOf(t), data); err != nil {
+		if err := create(ctx, to, TileOf(t), data); err != nil {
 			return nil, err
 		}
 		if t.W == Width {
@@ -283,7 +298,7 @@ func (f *Folder) grow(s Step) (full []string, err error) {
 			return nil, err
 		}
 		name := EntriesOf((s.Old+int64(i))/Width, len(lines))
-		if err := f.Create(name, data); err != nil {
+		if err := create(ctx, to, name, data); err != nil {
 			return nil, err
 		}
 		if len(lines) == Width {
@@ -310,6 +325,30 @@ func (f *Folder) Cut(size int64) error {
 		return nil
 	})
 }
+
+// folderTarget is a folder to which a log is exported.
+type folderTarget struct{ f *Folder }
+
+func (t folderTarget) Read(_ context.Context, name string) ([]byte, error) { return t.f.Read(name) }
+
+func (t folderTarget) Has(_ context.Context, name string) (bool, error) { return t.f.Has(name), nil }
+
+func (t folderTarget) Create(_ context.Context, name string, open func() (io.ReadCloser, error)) error {
+	if t.f.Has(name) {
+		return nil
+	}
+	r, err := open()
+	if err != nil {
+		return err
+	}
+	return errors.Join(t.f.CreateFrom(name, r), r.Close())
+}
+
+func (t folderTarget) Replace(_ context.Context, name string, data []byte) (bool, error) {
+	return t.f.Replace(name, data)
+}
+
+func (t folderTarget) Tidy(full string) error { return t.f.removePartial(full) }
 
 // mkdir makes a folder, and those above it, so that they outlast a power cut.
 func mkdir(dir string) error {

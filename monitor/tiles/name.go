@@ -174,6 +174,49 @@ func (n Name) Limit() int64 {
 	return evidence.MaxCheckpointBytes
 }
 
+// What a file is to a browser.
+const (
+	Text      = "text/plain; charset=utf-8"
+	octets    = "application/octet-stream"
+	jsonLines = "application/x-ndjson"
+	derType   = "application/pkix-cert"
+)
+
+// How long others may keep a file.
+const (
+	ForEver = "public, max-age=31536000, immutable"
+	aWhile  = "public, max-age=3600" // a partial tile never changes, but is soon of no use
+	noCache = "no-cache"             // to be asked for each time
+)
+
+// MediaType is what the file is to a browser.
+func (n Name) MediaType() string {
+	switch n.Kind {
+	case Tile, Entries:
+		return octets
+	case Records:
+		return jsonLines
+	case Certificate:
+		return derType
+	}
+	return Text
+}
+
+// CacheControl is how long others may keep the file, where it is kept as it is written. Of
+// a checkpoint whoever serves it himself can say more.
+func (n Name) CacheControl() string {
+	switch n.Kind {
+	case Tile, Entries:
+		if n.Width < Width {
+			return aWhile
+		}
+		return ForEver
+	case Records, Certificate:
+		return ForEver
+	}
+	return noCache
+}
+
 // MaxBlockBytes is how many bytes the records of one block have at most, for whoever
 // follows a log: those of ten thousand relays have about a tenth.
 const MaxBlockBytes = 1 << 30

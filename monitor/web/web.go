@@ -53,8 +53,20 @@ type Overview struct {
 	// Release is what the list tells of this monitor's own program; nil: nothing.
 	Release   *Release  `json:"release,omitempty"`
 	Witnesses []Witness `json:"witnesses"`
-	Totals    Totals    `json:"totals"`
-	Relays    []Relay   `json:"relays"`
+	// Bucket is where the log is pushed to; nil: nowhere.
+	Bucket *Bucket `json:"bucket,omitempty"`
+	Totals Totals  `json:"totals"`
+	Relays []Relay `json:"relays"`
+}
+
+// Bucket is how far the log is in an object store.
+type Bucket struct {
+	Address string        `json:"address"`     // without secrets
+	Known   bool          `json:"known"`       // it was asked since the monitor began
+	Size    int64         `json:"size"`        // hours that it shows
+	Behind  int64         `json:"behind"`      // sealed hours that it lacks
+	At      evidence.Time `json:"at,omitzero"` // when it had the whole log; absent if the last push failed
+	Error   string        `json:"error,omitempty"`
 }
 
 // Relay is one relay under judgement.

@@ -5,13 +5,11 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,63 +18,15 @@ import (
 	"time"
 
 	"github.com/psf-relay/relay-appliance/internal/appliance"
-	"github.com/psf-relay/relay-appliance/internal/need"
+	"github.com/psf-relay/relay-appliance/internal/s3test"
 )
 
-const (
-	access = "backup"
-	secret = "a-secret-key-of-the-bucket"
-)
-
-// store is a real S3-compatible server on this machine, and the folder where it keeps
-// its buckets.
-func store(t *testing.T) (host, dir string) {
-	t.Helper()
-	program := filepath.Join(need.Programs(t, "../../tools/s3", "."), "s3")
-	// The store takes no listener; nobody else listens on this test's own address.
-	l, err := net.Listen("tcp", "127.83.3.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, host = t.TempDir(), l.Addr().String()
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "bucket"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	var said bytes.Buffer
-	cmd := exec.Command(program, host, dir, access, secret)
-	cmd.Stdout, cmd.Stderr = &said, &said
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		<-ended
-	})
-	for {
-		if c, err := net.Dial("tcp", host); err == nil {
-			c.Close()
-			return host, dir
-		}
-		select {
-		case err := <-ended:
-			ended <- nil
-			t.Fatalf("the store has ended: %v\n%s", err, said.String())
-		case <-time.After(20 * time.Millisecond):
-		case <-t.Context().Done():
-			t.Fatal("the store does not come up")
-		}
-	}
-}
+const secret = s3test.Secret
 
 func keyFile(t *testing.T, secret string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "credentials")
-	text := "[default]\naws_access_key_id = " + access + "\naws_secret_access_key = " + secret + "\n"
+	text := "[default]\naws_access_key_id = " + s3test.Access + "\naws_secret_access_key = " + secret + "\n"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +59,7 @@ func file(t *testing.T, content []byte) *os.File {
 }
 
 func TestBucket(t *testing.T) {
-	host, dir := store(t)
+	host, dir := s3test.Start(t, "127.83.3.1", "../../tools")
 	small := bytes.Repeat([]byte("0123456789"), 1000)
 	large := bytes.Repeat([]byte("abcdefghij"), 2<<20) // is sent in two parts
 	keeps := func(t *testing.T, p appliance.Place) {
@@ -117,11 +67,11 @@ func TestBucket(t *testing.T) {
 			if err := p.Put(t.Context(), name, file(t, content), int64(len(content))); err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			if got, err := os.ReadFile(filepath.Join(dir, "bucket/a/b", name)); err != nil || !bytes.Equal(got, content) {
+			if got, err := os.ReadFile(filepath.Join(dir, "a/b", name)); err != nil || !bytes.Equal(got, content) {
 				t.Errorf("%s: there are %d bytes, %v", name, len(got), err)
 			}
 		}
-		if err := os.WriteFile(filepath.Join(dir, "bucket/a/one_0"), nil, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, "a/one_0"), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
 		names, err := p.List(t.Context(), "one_")

@@ -36,6 +36,6 @@ func serve(ctx context.Context, listen, dir, access, secret string) error {
 	}
 	return embedgw.RunVersityGW(ctx, files, &embedgw.Config{
 		RootUserAccess: access, RootUserSecret: secret, Ports: []string{listen}, Region: "us-east-1",
-		MaxConnections: 100, MaxRequests: 100, MultipartMaxParts: 1000, Quiet: true, KeepAlive: true, IAMCacheDisable: true,
+		MaxConnections: 1000, MaxRequests: 1000, MultipartMaxParts: 1000, Quiet: true, KeepAlive: true, IAMCacheDisable: true,
 	})
 }

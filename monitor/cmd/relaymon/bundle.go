@@ -19,7 +19,7 @@ type bundleCmd struct {
 	configFlag
 	Month string   `placeholder:"YYYY-MM" help:"The month; without it the running one, as far as it has come."`
 	Relay string   `required:"" placeholder:"ID" help:"The relay's peer ID."`
-	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a mirror, a bundle of the same month, or the URL of one. Repeatable; of two copies of one log that which reaches further is taken."`
+	From  []string `placeholder:"DIR_OR_URL" sep:"none" help:"Another monitor's log, to be merged: its data folder, a mirror, a bundle of the same month or its URL, or the URL of a bucket that the log is in. Repeatable; of two copies of one log that which reaches further is taken."`
 	Out   string   `type:"path" placeholder:"FILE" help:"Where to write; without it relay-ID-YYYY-MM.zip in this folder. Of files that are there already, only a bundle of the same relay and month is replaced."`
 }
 

@@ -7,12 +7,14 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor"
+	"github.com/psf-relay/relay-appliance/monitor/bucket"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
 
 type logCmd struct {
 	Check   logCheckCmd   `cmd:"" help:"Verify the whole evidence log, without changing it."`
 	Export  logExportCmd  `cmd:"" help:"Write the log as anybody may read it, as plain files for any web server."`
+	Push    logPushCmd    `cmd:"" help:"Bring a bucket to where the log is."`
 	Adopt   logAdoptCmd   `cmd:"" help:"Bring in what a newer copy of the log has beyond this one."`
 	Release logReleaseCmd `cmd:"" help:"Say that this is the newest copy of a log that came out of a backup; only for one without witnesses to ask."`
 }
@@ -77,6 +79,48 @@ func (c *logExportCmd) Run(ctx context.Context, out *cli.IO) error {
 	}
 	fmt.Fprintf(out.Stdout, "%s: %d hours in %s, %d of them new; %d new files of records, %d certificates, %d checkpoints written\n",
 		r.Origin, r.Size, c.Dir, r.Blocks, r.Records, r.Certificates, r.Checkpoints)
+	return nil
+}
+
+type logPushCmd struct {
+	configFlag
+	Bucket string `arg:"" optional:"" placeholder:"URL" help:"Where to, such as s3://NAME?region=REGION; without it publish.bucket of the configuration."`
+	All    bool   `help:"Compare all that the log has with what is there, and write anew what is missing or differs."`
+	JSON   bool   `help:"Print JSON."`
+}
+
+// Help is what --help says besides.
+func (logPushCmd) Help() string {
+	return `Writes the files of "relaymon log export" into an object store: S3 and what is compatible with it, Google Cloud Storage, Azure. A monitor with publish.bucket does it by itself. It may be killed at any moment; the next time it goes on. Files come before the checkpoint that they are under, and the checkpoint never goes backwards: a bucket that shows more than this log, or another one, stays as it is.
+
+Credentials come from the environment, as the providers' own programs take them.`
+}
+
+func (c *logPushCmd) Run(ctx context.Context, out *cli.IO) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	if c.Bucket == "" {
+		c.Bucket = cfg.Publish.Bucket
+	}
+	if c.Bucket == "" {
+		return cli.BadInput(errors.New("name a bucket, or set publish.bucket in the configuration"))
+	}
+	if err := bucket.CheckTarget(c.Bucket); err != nil {
+		return cli.BadInput(err)
+	}
+	r, err := monitor.PushLog(ctx, cfg, c.Bucket, c.All, progress(out.Stderr))
+	if errors.Is(err, tiles.ErrTaken) || errors.Is(err, bucket.ErrAll) {
+		return cli.BadInput(err)
+	}
+	if err != nil {
+		return err
+	}
+	if c.JSON {
+		return out.JSON(r)
+	}
+	fmt.Fprintf(out.Stdout, "%s: %d hours in %s, %d of them new; %d objects written\n", r.Origin, r.Size, c.Bucket, r.Blocks, r.Written)
 	return nil
 }
 

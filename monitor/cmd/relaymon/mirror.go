@@ -20,7 +20,7 @@ import (
 const exitFork = 3
 
 type mirrorCmd struct {
-	From      string        `arg:"" placeholder:"URL" help:"Where the log's checkpoint is, such as https://example.org/monitor/log/, or a folder that was exported or mirrored."`
+	From      string        `arg:"" placeholder:"URL" help:"Where the log's checkpoint is, such as https://example.org/monitor/log/, the URL of a bucket, such as s3://NAME?region=REGION, or a folder that was exported or mirrored."`
 	Dir       string        `arg:"" type:"path" help:"The copy: a folder of its own; it is made if it is not there."`
 	Key       string        `placeholder:"VKEY" help:"The log's verifier key. Take it from the committee, not from the log." xor:"keys" required:""`
 	Roster    string        `type:"existingfile" placeholder:"FILE" help:"The committee's roster, instead of keys." xor:"keys" required:""`

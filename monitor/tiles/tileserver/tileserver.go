@@ -26,10 +26,8 @@ import (
 // rates are how many files a second are served. A mirror asks for a few a second.
 var rates = listen.Rates{PerClient: 20, Burst: 200, All: 100, AllBurst: 400}
 
-// How long others may keep what they got.
 const (
-	forEver = "public, max-age=31536000, immutable"
-	aWhile  = "public, max-age=3600" // a partial tile never changes, but is soon of no use
+	// aMoment is how long others may keep what grows.
 	aMoment = "public, max-age=10"
 	// settled is how long after a block's hour its checkpoint still gets cosignatures; the
 	// last one may later, too: from a monitor that was away.
@@ -60,13 +58,6 @@ type content struct {
 	body            []byte
 	file            io.ReadSeekCloser
 }
-
-const (
-	text      = "text/plain; charset=utf-8"
-	octets    = "application/octet-stream"
-	jsonLines = "application/x-ndjson"
-	derType   = "application/pkix-cert"
-)
 
 // ServeHTTP implements [http.Handler].
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -118,7 +109,7 @@ A copy that checks everything and goes on from there:
 The verifier key comes from the committee's roster, not from here. With --roster FILE in its
 place the copy also keeps and checks what witnesses signed.
 `, h.src.Origin(), h.src.Size(), h.src.First())
-	h.send(w, r, content{typ: text, cache: aMoment, body: b, tag: tagOf(b)})
+	h.send(w, r, content{typ: tiles.Text, cache: aMoment, body: b, tag: tagOf(b)})
 }
 
 func (h *handler) send(w http.ResponseWriter, r *http.Request, c content) {
@@ -155,43 +146,38 @@ func (h *handler) content(name tiles.Name) (content, error) {
 	switch name.Kind {
 	case tiles.LastCheckpoint:
 		b, err := h.src.CheckpointOf(size)
-		return content{typ: text, cache: aMoment, body: b, tag: tagOf(b)}, err
+		return content{typ: name.MediaType(), cache: aMoment, body: b, tag: tagOf(b)}, err
 	case tiles.Checkpoint:
-		return h.checkpoint(name.Index)
+		return h.checkpoint(name)
 	case tiles.Tile:
 		b, err := tlog.ReadTileData(name.Tile(), h.src)
-		return content{typ: octets, cache: keepTile(name), body: b, tag: tagOf(b)}, err
+		return content{typ: name.MediaType(), cache: name.CacheControl(), body: b, tag: tagOf(b)}, err
 	case tiles.Entries:
 		lines, err := h.headers(name.Index*tiles.Width, name.Index*tiles.Width+int64(name.Width))
 		if err != nil {
 			return content{}, err
 		}
 		b, err := tiles.JoinEntries(lines)
-		return content{typ: octets, cache: keepTile(name), body: b, tag: tagOf(b)}, err
+		return content{typ: name.MediaType(), cache: name.CacheControl(), body: b, tag: tagOf(b)}, err
 	case tiles.Records:
-		return h.records(name.Index)
+		return h.records(name)
 	default:
-		return h.certificate(name.SHA256)
+		return h.certificate(name)
 	}
 }
 
-func keepTile(n tiles.Name) string {
-	if n.Width == tiles.Width {
-		return forEver
-	}
-	return aWhile
-}
-
-func (h *handler) checkpoint(size int64) (content, error) {
+func (h *handler) checkpoint(name tiles.Name) (content, error) {
+	size := name.Index
 	b, err := h.src.CheckpointOf(size)
-	c := content{typ: text, cache: aMoment, body: b, tag: tagOf(b)}
+	c := content{typ: name.MediaType(), cache: aMoment, body: b, tag: tagOf(b)}
 	if hour := h.src.First() + evidence.Hour(size-1); size < h.src.Size() && h.now().Sub(hour.End()) > settled {
-		c.cache = forEver
+		c.cache = tiles.ForEver
 	}
 	return c, err
 }
 
-func (h *handler) records(block int64) (content, error) {
+func (h *handler) records(name tiles.Name) (content, error) {
+	block := name.Index
 	lines, err := h.headers(block, block+1)
 	if err != nil {
 		return content{}, err
@@ -204,7 +190,7 @@ func (h *handler) records(block int64) (content, error) {
 		return content{}, fs.ErrNotExist
 	}
 	// The header's root is of these records and no others.
-	c := content{typ: jsonLines, cache: forEver, tag: hex.EncodeToString(head.Root[:])}
+	c := content{typ: name.MediaType(), cache: name.CacheControl(), tag: hex.EncodeToString(head.Root[:])}
 	if files, ok := h.src.(tiles.RecordFiles); ok {
 		c.file, err = files.OpenRecords(block)
 		return c, err
@@ -215,7 +201,8 @@ func (h *handler) records(block int64) (content, error) {
 	return c, err
 }
 
-func (h *handler) certificate(sha string) (content, error) {
+func (h *handler) certificate(name tiles.Name) (content, error) {
+	sha := name.SHA256
 	if s, ok := h.src.(sealedCertificates); ok {
 		sealed, err := s.CertificateSealed(sha)
 		if err != nil {
@@ -226,7 +213,7 @@ func (h *handler) certificate(sha string) (content, error) {
 		}
 	}
 	der, err := h.src.CertificateOf(sha)
-	return content{typ: derType, cache: forEver, body: der, tag: sha}, err
+	return content{typ: name.MediaType(), cache: name.CacheControl(), body: der, tag: sha}, err
 }
 
 // headers are those of blocks of one bundle.

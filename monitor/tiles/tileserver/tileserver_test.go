@@ -183,7 +183,7 @@ func TestHandlerShowsCertificateOfOpenHour(t *testing.T) {
 func TestHandlerLastCheckpointIsNeverSettled(t *testing.T) {
 	_, m := watched(t)
 	url := serve(t, newHandler(m.Log, quiet(), func() time.Time { return m.Log.First().Start().Add(500 * time.Hour) }))
-	for path, want := range map[string]string{"checkpoints/00000304": aMoment, "checkpoints/00000303": forEver} {
+	for path, want := range map[string]string{"checkpoints/00000304": aMoment, "checkpoints/00000303": tiles.ForEver} {
 		if res, _ := ask(t, "GET", url+path); res.Header.Get("Cache-Control") != want {
 			t.Errorf("%s: %q, want %q", path, res.Header.Get("Cache-Control"), want)
 		}
@@ -195,16 +195,16 @@ func TestHandlerHeaders(t *testing.T) {
 	now := m.Log.First().Start().Add(305 * time.Hour)
 	url := serve(t, newHandler(m.Log, quiet(), func() time.Time { return now }))
 	for path, want := range map[string][2]string{
-		"":                                       {text, aMoment},
-		"checkpoint":                             {text, aMoment},
-		"checkpoints/00000304":                   {text, aMoment},
-		"checkpoints/00000001":                   {text, forEver},
-		"tile/0/000":                             {octets, forEver},
-		"tile/0/001.p/48":                        {octets, aWhile},
-		"tile/entries/000":                       {octets, forEver},
-		"tile/entries/001.p/48":                  {octets, aWhile},
-		"records/00000303.jsonl":                 {jsonLines, forEver},
-		"certificates/" + w.Cert.SHA256 + ".der": {derType, forEver},
+		"":                                       {tiles.Text, aMoment},
+		"checkpoint":                             {tiles.Text, aMoment},
+		"checkpoints/00000304":                   {tiles.Text, aMoment},
+		"checkpoints/00000001":                   {tiles.Text, tiles.ForEver},
+		"tile/0/000":                             {"application/octet-stream", tiles.ForEver},
+		"tile/0/001.p/48":                        {"application/octet-stream", "public, max-age=3600"},
+		"tile/entries/000":                       {"application/octet-stream", tiles.ForEver},
+		"tile/entries/001.p/48":                  {"application/octet-stream", "public, max-age=3600"},
+		"records/00000303.jsonl":                 {"application/x-ndjson", tiles.ForEver},
+		"certificates/" + w.Cert.SHA256 + ".der": {"application/pkix-cert", tiles.ForEver},
 	} {
 		res, body := ask(t, "GET", url+path)
 		head := res.Header
