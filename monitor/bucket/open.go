@@ -2,6 +2,7 @@ package bucket
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -13,6 +14,8 @@ import (
 	"gocloud.dev/blob/gcsblob"
 	"gocloud.dev/blob/s3blob"
 	"gocloud.dev/gcp"
+	"golang.org/x/oauth2"
+	"google.golang.org/api/option"
 )
 
 // connect prepares the use of a store; nobody is asked for an object yet.
@@ -56,17 +59,32 @@ func connectS3(ctx context.Context, a address) (*blob.Bucket, error) {
 
 func connectGCS(ctx context.Context, a address) (*blob.Bucket, error) {
 	client := gcp.NewAnonymousHTTPClient(gcp.DefaultTransport())
+	var tokens gcp.TokenSource = nobody{}
 	// The library's own opener writes to the standard output.
 	if !a.query.Has("anonymous") && os.Getenv("STORAGE_EMULATOR_HOST") == "" {
 		keys, err := gcp.DefaultCredentials(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("no credentials for Google Cloud: set GOOGLE_APPLICATION_CREDENTIALS to the file of a service account's key: %w", err)
 		}
-		if client, err = gcp.NewHTTPClient(gcp.DefaultTransport(), gcp.CredentialsTokenSource(keys)); err != nil {
+		tokens = gcp.CredentialsTokenSource(keys)
+		if client, err = gcp.NewHTTPClient(gcp.DefaultTransport(), tokens); err != nil {
 			return nil, err
 		}
 	}
-	return gcsblob.OpenBucket(ctx, client, a.name, nil)
+	o := &gcsblob.Options{}
+	if os.Getenv("STORAGE_EMULATOR_HOST") == "" {
+		// Or the library looks for credentials of its own, and takes http.DefaultTransport for
+		// the standard library's on the way: that can panic.
+		o.ClientOptions = []option.ClientOption{option.WithTokenSource(tokens)}
+	}
+	return gcsblob.OpenBucket(ctx, client, a.name, o)
+}
+
+// nobody has no token.
+type nobody struct{}
+
+func (nobody) Token() (*oauth2.Token, error) {
+	return nil, errors.New("nobody has no token")
 }
 
 func connectAzure(ctx context.Context, a address) (*blob.Bucket, error) {
