@@ -358,6 +358,37 @@ export function logMonitor(roster, key, month) {
 
 /** One who names no operator stands for itself. @param {Json} m */
 const operatorOf = (m) => m.operator || `monitor ${m.name}`;
+
+/**
+ * R21: those of a bench who are due, by the hour's round in hex. Without one all are.
+ * @param {Json[]} bench @param {Json} rules @param {string} relay @param {string | undefined} round @returns {Json[]}
+ */
+export function dueOf(bench, { monitors_due: most, due_from: least }, relay, round) {
+  if (most === 0 || bench.length < least || !round) return bench;
+  const ticket = (/** @type {string} */ domain, /** @type {string} */ name) => {
+    const sum = createHash("sha256");
+    for (const f of [Buffer.from(domain), Buffer.from(round, "hex"), Buffer.from(relay), Buffer.from(name)]) {
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(f.length);
+      sum.update(length).update(f);
+    }
+    return sum.digest("hex");
+  };
+  /** @type {Map<string, {place: string, own: {ticket: string, m: Json}[]}>} */
+  const operators = new Map();
+  for (const m of bench) {
+    const name = operatorOf(m);
+    const o = operators.get(name) ?? { place: ticket("relaymon/due-operator/v1", name), own: [] };
+    o.own.push({ ticket: ticket("relaymon/due-monitor/v1", m.name), m });
+    operators.set(name, o);
+  }
+  const order = [...operators.values()].sort((a, b) => (a.place < b.place ? -1 : 1));
+  for (const o of order) o.own.sort((a, b) => (a.ticket < b.ticket ? -1 : 1));
+  const first = order.find((o) => o.own.some((x) => x.m.committee));
+  const chosen = new Set(first ? [/** @type {Json} */ (first.own.find((x) => x.m.committee)).m] : []);
+  for (const o of order) if (o !== first && chosen.size < most) chosen.add(o.own[0].m);
+  return bench.filter((m) => chosen.has(m));
+}
 /** R7: nobody judges his own operator's relay. @param {Json} m @param {Json} relay */
 const recused = (m, relay) => m.operator !== "" && m.operator === relay.operator;
 /** @param {Json} relay @param {number} h */
@@ -398,35 +429,9 @@ class Court {
 
   /** R21: those of the bench whose votes make hour h. Asked when all logs are read. @param {number} h @returns {Json[]} */
   due(h) {
-    const bench = this.bench(h), { monitors_due: most, due_from: least } = this.rules, round = this.rounds.get(h);
-    if (most === 0 || bench.length < least || !round) return bench;
-    const cached = this.dueCache.get(h);
-    if (cached) return cached;
-    const fields = (/** @type {string} */ domain, /** @type {string} */ name) => [Buffer.from(domain), Buffer.from(round, "hex"), Buffer.from(this.relay.peer_id), Buffer.from(name)];
-    const ticket = (/** @type {string} */ domain, /** @type {string} */ name) => {
-      const sum = createHash("sha256");
-      for (const f of fields(domain, name)) {
-        const length = Buffer.alloc(4);
-        length.writeUInt32BE(f.length);
-        sum.update(length).update(f);
-      }
-      return sum.digest("hex");
-    };
-    /** @type {Map<string, {place: string, own: {ticket: string, m: Json}[]}>} */
-    const operators = new Map();
-    for (const m of bench) {
-      const name = operatorOf(m);
-      const o = operators.get(name) ?? { place: ticket("relaymon/due-operator/v1", name), own: [] };
-      o.own.push({ ticket: ticket("relaymon/due-monitor/v1", m.name), m });
-      operators.set(name, o);
-    }
-    const order = [...operators.values()].sort((a, b) => (a.place < b.place ? -1 : 1));
-    for (const o of order) o.own.sort((a, b) => (a.ticket < b.ticket ? -1 : 1));
-    const first = order.find((o) => o.own.some((x) => x.m.committee));
-    const chosen = new Set(first ? [/** @type {Json} */ (first.own.find((x) => x.m.committee)).m] : []);
-    for (const o of order) if (o !== first && chosen.size < most) chosen.add(o.own[0].m);
-    const out = bench.filter((m) => chosen.has(m));
-    this.dueCache.set(h, out);
+    const round = this.rounds.get(h);
+    let out = round ? this.dueCache.get(h) : this.bench(h);
+    if (!out) this.dueCache.set(h, (out = dueOf(this.bench(h), this.rules, this.relay.peer_id, round)));
     return out;
   }
 

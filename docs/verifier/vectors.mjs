@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Beacons } from './beacon.mjs';
 import { readPublicKey, readSignature, verifyBatch } from './bls.mjs';
 import { readEntries } from './decisions.mjs';
+import { dueOf } from './judge.mjs';
 import { canonical, readLine } from './json.mjs';
 import { dueSecond, planText, verifyMonth } from './month.mjs';
 import { openCheckpoint, openFork, readLogKey, readWitnesses } from './notes.mjs';
@@ -38,6 +39,10 @@ const KINDS = {
     const voucher = vouchers.check(attempt, readHour(c.hour));
     vouchers.settle(voucher);
     return { voucher: voucher.state };
+  },
+  due(c) {
+    const due = dueOf(c.monitors, c.rules, c.relay, readBase64(c.round).toString('hex'));
+    return { due: due.map((m) => m.name) };
   },
   decisions: (c) => readEntries(c.lines, c.network),
   months(c) {

@@ -145,7 +145,11 @@ func monitorNote(m bounty.MonitorReport) string {
 	case !m.Log:
 		return "its log is not part of the evidence"
 	}
-	return scheduleWords(m.Schedule)
+	words := scheduleWords(m.Schedule)
+	if m.NotDue > 0 {
+		words = strings.TrimPrefix(fmt.Sprintf("%s; %d hours were others' to probe (R21)", words, m.NotDue), "; ")
+	}
+	return words
 }
 
 // scheduleWords say how a monitor kept to its plan (rule R2).

@@ -89,3 +89,20 @@ func TestVotesPictureOfMany(t *testing.T) {
 		t.Errorf("got a report of %d bytes, want at most 2 MiB that says what is folded and left out", len(html))
 	}
 }
+
+// Hours for which the round chose others are no gap in a monitor's log, and the reports say
+// why it has no vote in them.
+func TestNotDueIsTold(t *testing.T) {
+	v := &bounty.Verdict{Month: evidence.MonthOf(time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)), Monitors: []bounty.MonitorReport{
+		{Name: "m1.example.org", Log: true, Votes: map[bounty.Value]int{}, NotDue: 619},
+	}}
+	html, err := HTML(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, report := range map[string]string{"report.html": string(html), "report.md": string(Markdown(v))} {
+		if want := "619 hours were others' to probe (R21)"; !strings.Contains(report, want) {
+			t.Errorf("%s does not say %q", what, want)
+		}
+	}
+}
