@@ -75,7 +75,10 @@ var mayImport = map[string][]string{
 
 	// The monitor, from the outside in.
 	"monitor":                       {"monitor/bucket", "monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
-	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
+	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "monitor/page", "internal/buildinfo"},
+	"monitor/site":                  {"monitor/committee", "monitor/decision", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/chart", "monitor/page", "internal/durable", "internal/listen"},
+	"monitor/committee":             {"monitor/bounty", "monitor/evidence"},
+	"monitor/page":                  {},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
 	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/bounded", "internal/durable"},

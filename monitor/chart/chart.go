@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// HTML defines the templates "heatmap", "latency", "bars", "outlook" and "map"; each takes
+// HTML defines the templates "heatmap", "latency", "bars", "outlook", "map" and, without its list, "world"; each takes
 // the type of its name, and "votes" several of its type. The pages bring the style for their classes.
 //
 //go:embed chart.html
