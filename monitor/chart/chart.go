@@ -11,7 +11,7 @@ import (
 )
 
 // HTML defines the templates "heatmap", "latency", "bars", "outlook", "map" and, without its list, "world"; each takes
-// the type of its name, and "votes" several of its type. The pages bring the style for their classes.
+// the type of its name, and "votes" several of its type; "votekey" explains these. The pages bring the style for their classes.
 //
 //go:embed chart.html
 var HTML string
