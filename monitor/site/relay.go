@@ -51,6 +51,7 @@ type said struct {
 	Vote  string
 	Names []string
 	More  int // who else did
+	All   int // so many, and nobody said anything else
 }
 
 // mostNames are named for one vote.
@@ -110,9 +111,12 @@ func saidOf(votes map[string]string) (list []said) {
 		return slices.Index([]string{bounty.Up.String(), bounty.Down.String(), bounty.Busy.String(), bounty.Unknown.String()}, value)
 	}
 	for vote, names := range by {
+		if len(by) == 1 && len(names) > 1 {
+			return []said{{Vote: vote, All: len(names)}}
+		}
 		slices.Sort(names)
 		more := max(0, len(names)-mostNames)
-		list = append(list, said{vote, names[:len(names)-more], more})
+		list = append(list, said{Vote: vote, Names: names[:len(names)-more], More: more})
 	}
 	slices.SortFunc(list, func(a, b said) int {
 		return cmp.Or(cmp.Compare(rank(a.Vote), rank(b.Vote)), strings.Compare(a.Vote, b.Vote))
