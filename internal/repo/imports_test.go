@@ -75,7 +75,11 @@ var mayImport = map[string][]string{
 
 	// The monitor, from the outside in.
 	"monitor":                       {"monitor/bucket", "monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
-	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "internal/buildinfo"},
+	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "monitor/page", "internal/buildinfo"},
+	"monitor/site":                  {"monitor/committee", "monitor/decision", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/chart", "monitor/page", "internal/durable", "internal/listen"},
+	"monitor/site/sitetest":         {"monitor/bounty", "monitor/committee", "monitor/decision", "monitor/evidence", "internal/statement"},
+	"monitor/committee":             {"monitor/bounty", "monitor/evidence"},
+	"monitor/page":                  {},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
 	"monitor/store":                 {"monitor/evidence", "internal/bls", "internal/bounded", "internal/durable"},
@@ -164,10 +168,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "internal/durable/durabletest", "relay/relaytest"}
+var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "internal/durable/durabletest", "relay/relaytest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/s3test", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "internal/bls", "relay/relaytest"}
+var testsMayImport = []string{"internal/need", "internal/s3test", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/site/sitetest", "internal/bls", "relay/relaytest"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
@@ -299,7 +303,7 @@ var reserved = []struct {
 	{"github.com/Azure/...", []string{"monitor/bucket"}, "as above"},
 	{"github.com/nicholas-fedor/shoutrrr/...", []string{"internal/alert"}, "its errors and logs hold secrets, and one place keeps them in"},
 	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
-	{"testing", []string{"internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

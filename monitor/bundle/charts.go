@@ -7,13 +7,19 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/chart"
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-func heatmapOf(v *bounty.Verdict) chart.Heatmap {
+// Heatmap draws the hours of a month. lead says where those lead that were judged; nil: nowhere.
+func Heatmap(v *bounty.Verdict, lead func(evidence.Hour) string) chart.Heatmap {
 	var cells, words []chart.Cell
 	for _, h := range v.EveryHour() {
 		l := letter(h)
-		cells = append(cells, chart.Cell{Letter: l, Class: letterClass[l], Title: hourTitle(h)})
+		c := chart.Cell{Letter: l, Class: letterClass[l], Title: hourTitle(h)}
+		if c.Title != "" && lead != nil {
+			c.Href = lead(h.Hour)
+		}
+		cells = append(cells, c)
 	}
 	for _, part := range strings.Split(legend, "   ") {
 		l, meaning, _ := strings.Cut(part, " ")

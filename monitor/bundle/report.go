@@ -26,7 +26,7 @@ var htmlReport = template.Must(template.New("report.html").Funcs(template.FuncMa
 	"ms":      func(us int64) string { return fmt.Sprintf("%.1f ms", float64(us)/1000) },
 	"utc":     func(t evidence.Time) string { return t.Format("2006-01-02 15:04:05 UTC") },
 	"span":    func(s bounty.Span) string { return s.String() },
-	"outcome": outcomeMark,
+	"outcome": Mark,
 	"short":   short,
 	"plan":    scheduleWords,
 	"unknown": func() string { return bounty.Unknown.Meaning(nil) },
@@ -42,7 +42,7 @@ type page struct {
 	Heat    chart.Heatmap
 	Latency chart.Latency
 	Certs   chart.Bars
-	Votes   votesChart
+	Votes   Votes
 	Map     chart.Map
 	OffMap  []string
 	// Unknown and Busy say that there are such hours or votes: the page explains them.
@@ -53,7 +53,7 @@ type page struct {
 func HTML(v *bounty.Verdict) ([]byte, error) {
 	var b bytes.Buffer
 	answers := Summary(v)
-	p := page{Verdict: v, Answers: answers, Caution: Caution(answers), Box: boxOf(v, answers), Heat: heatmapOf(v), Latency: latencyChartOf(v), Certs: certChartOf(v), Votes: votesChartOf(v), Map: mapOf(v), OffMap: offMap(v)}
+	p := page{Verdict: v, Answers: answers, Caution: Caution(answers), Box: boxOf(v, answers), Heat: Heatmap(v, nil), Latency: latencyChartOf(v), Certs: certChartOf(v), Votes: VotesOf(v), Map: mapOf(v), OffMap: offMap(v)}
 	p.Unknown, p.Busy = v.Hours.Unknown > 0, v.Hours.Busy > 0
 	for _, m := range v.Monitors {
 		p.Unknown, p.Busy = p.Unknown || m.Votes[bounty.Unknown] > 0, p.Busy || m.Votes[bounty.Busy] > 0
@@ -76,8 +76,8 @@ func boxOf(v *bounty.Verdict, answers []Answer) string {
 	return ""
 }
 
-// outcomeMark tells outcomes apart without colour.
-func outcomeMark(o bounty.Outcome) string {
+// Mark tells outcomes apart without colour.
+func Mark(o bounty.Outcome) string {
 	switch o {
 	case bounty.Pass:
 		return "✓"
@@ -130,13 +130,14 @@ func Markdown(v *bounty.Verdict) []byte {
 	say("\n| monitor | operator | committee | up | down | busy | unknown | vouchers | note |\n|---|---|---|---|---|---|---|---|---|")
 	for _, m := range v.Monitors {
 		say("| %s | %s | %s | %d | %d | %d | %d | %d | %s |", m.Name, md(m.Operator), yes(m.Committee),
-			m.Votes[bounty.Up], m.Votes[bounty.Down], m.Votes[bounty.Busy], m.Votes[bounty.Unknown], m.Vouchers, md(monitorNote(m)))
+			m.Votes[bounty.Up], m.Votes[bounty.Down], m.Votes[bounty.Busy], m.Votes[bounty.Unknown], m.Vouchers, md(MonitorNote(m)))
 	}
 	say("\n```\n%s```", heatText(v))
 	return []byte(b.String())
 }
 
-func monitorNote(m bounty.MonitorReport) string {
+// MonitorNote says why a monitor's word does not count, or how it kept to its plan.
+func MonitorNote(m bounty.MonitorReport) string {
 	switch {
 	case m.Recused:
 		return "recused: it is run by the relay's operator"

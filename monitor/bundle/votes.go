@@ -10,9 +10,9 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/chart"
 )
 
-// votesChart is the picture beneath the verdict: the month as it counts, and under it what
+// Votes is the picture beneath the verdict: the month as it counts, and under it what
 // each monitor said of it.
-type votesChart struct {
+type Votes struct {
 	Days   int
 	Month  []chart.Votes // one
 	First  []chart.Votes // of the monitors, those that somebody should look at first
@@ -26,9 +26,10 @@ const (
 	mostVoters  = 50
 )
 
-func votesChartOf(v *bounty.Verdict) votesChart {
+// VotesOf draws it.
+func VotesOf(v *bounty.Verdict) Votes {
 	hours := v.EveryHour()
-	out := votesChart{Days: len(hours) / 24, Month: []chart.Votes{monthVotes(hours)}}
+	out := Votes{Days: len(hours) / 24, Month: []chart.Votes{monthVotes(hours)}}
 	monitors := slices.Clone(v.Monitors)
 	rank := func(m bounty.MonitorReport) int {
 		switch {

@@ -25,7 +25,7 @@ func TestVotesPicture(t *testing.T) {
 	in := inputOf(w)
 	in.Logs = in.Logs[:3]
 	v := judged(t, w, in)
-	p := votesChartOf(v)
+	p := VotesOf(v)
 	if len(p.Month) != 1 || len(p.First) != 4 || len(p.Others) != 0 || p.More != 0 {
 		t.Fatalf("got %d, %d, %d and %d bars, want the month and 4 monitors", len(p.Month), len(p.First), len(p.Others), p.More)
 	}
@@ -77,7 +77,7 @@ func TestVotesPictureOfMany(t *testing.T) {
 		}
 		v.Hourly = append(v.Hourly, r)
 	}
-	p := votesChartOf(v)
+	p := VotesOf(v)
 	if len(p.First) != firstVoters || len(p.Others) != mostVoters-firstVoters || p.More != 10 || p.First[0].Name != "m58" || p.First[1].Name != "m59" {
 		t.Errorf("got %d bars first, %d folded, %d left out; first %s, then %s", len(p.First), len(p.Others), p.More, p.First[0].Name, p.First[1].Name)
 	}

@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// HTML defines the templates "heatmap", "latency", "bars", "outlook" and "map"; each takes
-// the type of its name, and "votes" several of its type. The pages bring the style for their classes.
+// HTML defines the templates "heatmap", "latency", "bars", "outlook", "map" and, without its list, "world"; each takes
+// the type of its name, and "votes" several of its type; "votekey" explains these. The pages bring the style for their classes.
 //
 //go:embed chart.html
 var HTML string

@@ -22,6 +22,7 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/chart"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/history"
+	"github.com/psf-relay/relay-appliance/monitor/page"
 )
 
 // Overview is all relays at a glance.
@@ -155,7 +156,7 @@ type Source interface {
 	Hour(relay string, hour evidence.Hour) (history.Story, error)
 }
 
-//go:embed *.html style.css icon.svg
+//go:embed *.html
 var files embed.FS
 
 var pages = template.Must(template.Must(template.New("").Funcs(template.FuncMap{
@@ -265,8 +266,8 @@ func Handler(source Source, log *slog.Logger) http.Handler {
 	mux.HandleFunc("GET /api/relays/{relay}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))
 	mux.HandleFunc("GET /api/relays/{relay}/{month}", h.month("", func(w http.ResponseWriter, m Month) { h.json(w, m) }))
 	mux.HandleFunc("GET /api/relays/{relay}/hour/{hour}", h.hour(func(w http.ResponseWriter, s history.Story) { h.json(w, s) }))
-	mux.Handle("GET /style.css", http.FileServerFS(files))
-	mux.Handle("GET /icon.svg", http.FileServerFS(files))
+	mux.Handle("GET /style.css", http.FileServerFS(page.Files))
+	mux.Handle("GET /icon.svg", http.FileServerFS(page.Files))
 	return secure(mux)
 }
 

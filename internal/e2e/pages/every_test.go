@@ -120,8 +120,8 @@ type visit struct {
 }
 
 // faults are those of a page on every screen.
-func (x *tab) faults(axe string, v visit) (list []string) {
-	for _, s := range screens {
+func (x *tab) faults(axe string, v visit, more ...screen) (list []string) {
+	for _, s := range append(more, screens...) {
 		x.on(s)
 		x.scripts(v.scripts)
 		x.complaints()
