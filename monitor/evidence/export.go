@@ -49,7 +49,7 @@ func newExporter(src Source, m Month, relay string, asOf time.Time) exporter {
 type exporter struct {
 	src       Source
 	first     Hour
-	size      int64 // of the last checkpoint when the export began
+	size      int64  // of the last checkpoint when the export began
 	relay     string // empty: of none
 	log       note.Verifier
 	witnesses []note.Verifier
