@@ -2,19 +2,24 @@ package committee
 
 import (
 	"bytes"
-	"context"
+	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/peer"
+
 	"github.com/psf-relay/relay-appliance/internal/pgtest"
 	"github.com/psf-relay/relay-appliance/internal/release"
+	"github.com/psf-relay/relay-appliance/internal/scene"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
-	"github.com/psf-relay/relay-appliance/monitor/mirror"
 )
 
 func must(t testing.TB, err error) {
@@ -107,12 +112,6 @@ func same(t testing.TB, got, want *bounty.Verdict) {
 	}
 }
 
-// exported is an export of one relay as a log: what a test has of a bundle.
-type exported struct {
-	evidence.MonitorMonth
-	dir string
-}
-
 // takeExport takes in what a bundle has of a log, as a log would be.
 func takeExport(t testing.TB, d *DB, m evidence.MonitorMonth, b *Basis) {
 	t.Helper()
@@ -182,5 +181,108 @@ func judge(t testing.TB, d *DB, b *Basis) int64 {
 	return r.Relays
 }
 
-var _ = context.Background
-var _ = mirror.Open
+// world is a scene with several relays, of which all monitors' whole logs are there.
+type world struct {
+	*scene.Scene
+	keys    []crypto.PrivKey // of the relays
+	relays  []string
+	entries string // of the roster, besides the first
+}
+
+func newWorld(t testing.TB, monitors, relays, hours int) *world {
+	t.Helper()
+	w := &world{Scene: scene.New(t, evidence.PSF, monitors)}
+	w.Hours = hours
+	w.keys, w.relays = append(w.keys, w.Relay), append(w.relays, w.RelayID)
+	for i := 1; i < relays; i++ {
+		key, _, err := crypto.GenerateEd25519Key(rand.Reader)
+		must(t, err)
+		id, err := peer.IDFromPrivateKey(key)
+		must(t, err)
+		w.keys, w.relays = append(w.keys, key), append(w.relays, id.String())
+		w.enrol(i, w.First)
+	}
+	return w
+}
+
+// enrol enters a relay in the roster.
+func (w *world) enrol(i int, from evidence.Hour) {
+	w.entries += fmt.Sprintf("- {peer_id: %s, operator: operator-of-%d, ipv4: %s, tcp_port: %d, domain: relay%d.example.org, region: SG, enrolled: %s}\n",
+		w.relays[i], i, addressOf(i), 4001, i, from)
+}
+
+func addressOf(i int) string { return fmt.Sprintf("165.21.83.%d", 88+i) }
+
+// as makes a relay the one that is seen and exported.
+func (w *world) as(i int) { w.Relay, w.RelayID, w.IP = w.keys[i], w.relays[i], addressOf(i) }
+
+// roster is the file, with all relays.
+func (w *world) roster() []byte {
+	w.as(0)
+	return w.Signed(strings.Replace(w.RosterYAML(), "controls:\n", w.entries+"controls:\n", 1))
+}
+
+// watch lets hours pass. Each relay has bad ones of its own.
+func (w *world) watch(from, until evidence.Hour) {
+	for h := from; h < until; h++ {
+		for _, m := range w.Monitors {
+			for i := range w.relays {
+				w.as(i)
+				up := w.Attempt(m, h, 10*time.Minute)
+				switch (int(h-w.First) + i) % 5 {
+				case 3:
+					w.Observe(m, h, []evidence.Attempt{w.Down(m, h, 10*time.Minute), w.Down(m, h, 16*time.Minute)})
+				case 4: // not seen
+				default:
+					w.Observe(m, h, []evidence.Attempt{up})
+				}
+			}
+		}
+		for _, m := range w.Monitors {
+			w.Seal(m, h.End().Add(17*time.Minute))
+		}
+	}
+}
+
+// bases are those of the months of the scene.
+func (w *world) bases(t testing.TB, roster []byte) []*Basis {
+	t.Helper()
+	m := w.First.Month()
+	return []*Basis{basisOf(t, m, w.RulesFile(), roster, nil), basisOf(t, m+1, w.RulesFile(), roster, nil)}
+}
+
+func (w *world) logs() (out []Log) {
+	for _, m := range w.Monitors {
+		out = append(out, m.Log)
+	}
+	return out
+}
+
+func settle(t testing.TB, d *DB, bases []*Basis) {
+	t.Helper()
+	for _, b := range bases {
+		must(t, d.Settle(t.Context(), b))
+	}
+}
+
+// asAudited says whether the verdicts of all relays and months are those of relayaudit.
+func (w *world) asAudited(t testing.TB, d *DB, bases []*Basis, roster []byte, forks ...[]byte) {
+	t.Helper()
+	rules := w.RulesFile()
+	for _, b := range bases {
+		judge(t, d, b)
+		for i, relay := range w.relays {
+			if _, ok := b.relays()[relay]; !ok {
+				continue
+			}
+			w.as(i)
+			var zip bytes.Buffer
+			want, err := bundle.Write(&zip, bundle.Input{Rules: rules, Roster: roster, Relay: relay, Month: b.Month, Logs: w.LogsOf(b.Month), Forks: forks,
+				Sign: w.Monitors[0].Log.SignStatement})
+			must(t, err)
+			got, err := d.Verdict(t.Context(), b.Month, relay)
+			must(t, err)
+			same(t, got, want)
+		}
+	}
+}

@@ -62,6 +62,9 @@ type Progress struct {
 func (d *DB) Take(ctx context.Context, l Log, now time.Time, bases []*Basis, said func(Progress)) (Taken, error) {
 	t := &taker{d: d, log: l, now: now, said: said, out: Taken{Log: l.Key()}, holder: fmt.Sprintf("%s-%d", d.name, d.turns.Add(1)), certs: map[string]bool{}}
 	err := t.take(ctx, bases)
+	if errors.Is(err, errLost) {
+		t.out.Busy, err = true, nil
+	}
 	if err != nil {
 		err = fmt.Errorf("log %s: %w", l.Origin(), err)
 	}
