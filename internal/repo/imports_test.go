@@ -96,6 +96,7 @@ var mayImport = map[string][]string{
 	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo", "internal/download", "internal/publicip"},
 	"monitor/bundle":                {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
+	"monitor/committee":             {"monitor/bounty", "monitor/bundle", "monitor/evidence", "internal/bounded", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
 	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
@@ -125,6 +126,7 @@ var mayImport = map[string][]string{
 	"internal/listen/listentest":   {},
 	"internal/s3test":              {"internal/need"},
 	"internal/npm":                 {},
+	"internal/pgtest":              {"internal/need"},
 	"internal/sbom":                {"internal/deb822"},
 	"internal/scene":               {"monitor/bounty", "monitor/evidence", "monitor/store", "internal/statement"},
 	"internal/release":             {"internal/config"},
@@ -168,10 +170,10 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "internal/durable/durabletest", "relay/relaytest"}
+var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/s3test", "internal/pgtest", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "internal/durable/durabletest", "relay/relaytest"}
 
 // tests may import, besides what the package itself may.
-var testsMayImport = []string{"internal/need", "internal/s3test", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/site/sitetest", "internal/bls", "relay/relaytest"}
+var testsMayImport = []string{"internal/need", "internal/s3test", "internal/pgtest", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/site/sitetest", "internal/bls", "relay/relaytest"}
 
 // testMayImport is what the tests of one package may import, too.
 var testMayImport = map[string][]string{
@@ -179,7 +181,8 @@ var testMayImport = map[string][]string{
 	"monitor/tiles":        {"monitor/store"},
 	"monitor/mirror":       {"monitor/store", "monitor/tiles/tileserver"},
 	"monitor/bucket":       {"internal/config", "monitor/store", "monitor/evidence", "monitor/mirror"}, // what is written is read
-	"monitor/cmd/relaymon": {"monitor/store"},
+	"monitor/committee":    {"monitor/mirror", "monitor/store", "internal/release"}, // logs as they are read
+	"monitor/cmd/relaymon": {"monitor/store", "monitor/committee", "internal/month", "internal/pgtest"},
 	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
 	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup
 
@@ -303,7 +306,7 @@ var reserved = []struct {
 	{"github.com/Azure/...", []string{"monitor/bucket"}, "as above"},
 	{"github.com/nicholas-fedor/shoutrrr/...", []string{"internal/alert"}, "its errors and logs hold secrets, and one place keeps them in"},
 	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
-	{"testing", []string{"internal/need", "internal/s3test", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/s3test", "internal/pgtest", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

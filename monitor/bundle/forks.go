@@ -132,3 +132,17 @@ func (r *Result) byForks(roster *bounty.Roster, forks []GivenFork) error {
 	}
 	return nil
 }
+
+// Voids says of each of these logs that one of the forks convicts why nothing in it counts,
+// by its key, in the words of a bundle that has all of them.
+func Voids(forks [][]byte, keys []string) (map[string]string, error) {
+	var logs []evidence.MonitorMonth
+	for _, key := range keys {
+		logs = append(logs, evidence.MonitorMonth{Key: key})
+	}
+	files := map[string][]byte{}
+	for i, f := range slices.SortedFunc(slices.Values(Convicting(forks, logs)), bytes.Compare) {
+		files[forkFile(i)] = f
+	}
+	return voids(folderOf(files), keys)
+}

@@ -34,19 +34,23 @@ type Source interface {
 // cosigned later is left out. Of the cosignatures it holds those by the given witnesses
 // (verifier keys). Equal logs and arguments make equal exports, whoever holds the log.
 func Export(src Source, m Month, relay string, asOf time.Time, witnesses ...string) (MonitorMonth, error) {
-	e := exporter{src: src, first: src.First(), size: src.Size(), relay: relay, certs: make(map[string][]byte),
-		out: MonitorMonth{Origin: src.Origin(), Key: src.Key(), Month: m, Relay: relay, AsOf: TimeOf(asOf)}}
+	e := newExporter(src, m, relay, asOf)
 	if err := e.export(witnesses); err != nil {
 		return MonitorMonth{}, fmt.Errorf("export %s of %s: %w", m, relay, err)
 	}
 	return e.out, nil
 }
 
+func newExporter(src Source, m Month, relay string, asOf time.Time) exporter {
+	return exporter{src: src, first: src.First(), size: src.Size(), relay: relay, certs: make(map[string][]byte),
+		out: MonitorMonth{Origin: src.Origin(), Key: src.Key(), Month: m, Relay: relay, AsOf: TimeOf(asOf)}}
+}
+
 type exporter struct {
 	src       Source
 	first     Hour
-	size      int64 // of the last checkpoint when the export began
-	relay     string
+	size      int64  // of the last checkpoint when the export began
+	relay     string // empty: of none
 	log       note.Verifier
 	witnesses []note.Verifier
 	certs     map[string][]byte
@@ -58,6 +62,23 @@ func (e *exporter) export(witnesses []string) (err error) {
 	if err := checkPeer(e.relay); err != nil {
 		return err
 	}
+	if err := e.spine(witnesses); err != nil {
+		return err
+	}
+	slices.Sort(e.leaves)
+	for _, sha := range e.leaves {
+		e.out.Certificates = append(e.out.Certificates, e.certs[sha])
+	}
+	// What no verifier takes is better not handed out.
+	files, err := e.out.Files()
+	if err != nil {
+		return err
+	}
+	return checkFiles(files)
+}
+
+// spine takes in the month's blocks, and with them what they hold of the relay.
+func (e *exporter) spine(witnesses []string) (err error) {
 	if e.log, err = LogVerifier(e.out.Key); err != nil {
 		return err
 	}
@@ -72,20 +93,9 @@ func (e *exporter) export(witnesses []string) (err error) {
 		return err
 	}
 	if n := len(headers); n > 0 && headers[n-1].Hour == e.out.Month.End()-1 {
-		if err := e.tip(e.out.StartSize + int64(n)); err != nil {
-			return err
-		}
+		return e.tip(e.out.StartSize + int64(n))
 	}
-	slices.Sort(e.leaves)
-	for _, sha := range e.leaves {
-		e.out.Certificates = append(e.out.Certificates, e.certs[sha])
-	}
-	// What no verifier takes is better not handed out.
-	files, err := e.out.Files()
-	if err != nil {
-		return err
-	}
-	return checkFiles(files)
+	return nil
 }
 
 // blocks takes in what is known of the tree before the month, and the month's headers and
@@ -175,7 +185,7 @@ func (e *exporter) contents(headers []Header) ([]Header, error) {
 	var fit, now struct{ blocks, checkpoints, proofs, records, leaves int }
 	size := 0
 	for i, h := range headers {
-		if h.Records > 0 {
+		if h.Records > 0 && e.relay != "" {
 			if err := e.records(e.out.StartSize+int64(i), h); err != nil {
 				return nil, err
 			}

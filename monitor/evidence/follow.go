@@ -191,6 +191,9 @@ func fitting(text string, author note.Signature, list []note.Signature) ([]byte,
 // BlockCheck takes the canonical records of a block, one after the other, and says in the
 // end whether they are those of its header. So a block need not be in memory as a whole.
 type BlockCheck struct {
+	// Each is handed the records, with their lines, which may not be kept; nil: nobody asks.
+	// They are those of the header only if [BlockCheck.End] says so.
+	Each   func(r Record, line []byte) error
 	header Header
 	places prefixTree
 	last   string
@@ -238,7 +241,10 @@ func (c *BlockCheck) add(line []byte) error {
 	}
 	c.last = r.PeerID
 	c.places = append(c.places, placeOf(r.PeerID, line))
-	return nil
+	if c.Each == nil {
+		return nil
+	}
+	return c.Each(r, line)
 }
 
 // End says whether the records that were taken are those of the header.

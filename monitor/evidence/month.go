@@ -99,6 +99,12 @@ type VerifiedHour struct {
 	Vouchers []VoucherCheck
 }
 
+// With is the hour with a record of it and what that shows.
+func (h VerifiedHour) With(r *Record, e Examined) VerifiedHour {
+	h.Record, h.Due, h.PlanFault, h.Vouchers = r, e.Due, e.PlanFault, e.Vouchers
+	return h
+}
+
 // Cosigned is one witness's word: it had seen the hour's block at that time.
 type Cosigned struct {
 	Witness string // verifier key, as given in Keys

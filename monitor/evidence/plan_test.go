@@ -94,16 +94,17 @@ func TestForeignPlans(t *testing.T) {
 		"the other point": {negated, ForeignPlan},
 		"zeros":           {make([]byte, PlanSize), ForeignPlan},
 	} {
-		v := monthVerifier{keys: Keys{Plan: k.Public().String()}, m: MonitorMonth{Origin: planOrigin, Relay: planRelay}}
-		if err := v.planKey(); err != nil {
+		examiner, err := NewExaminer(Keys{Log: planOrigin + "+x", Plan: k.Public().String()})
+		if err != nil {
 			t.Fatal(err)
 		}
+		v := monthVerifier{examiner: examiner}
 		record := func(h Hour, plan []byte) VerifiedHour {
 			return VerifiedHour{Header: Header{Hour: h}, Record: &Record{Hour: h, PeerID: planRelay, Plan: plan}}
 		}
 		// Among good ones, and an hour without a record.
 		hours := []VerifiedHour{record(h-2, k.Sign(PlanText(planOrigin, h-2, planRelay))), {Header: Header{Hour: h - 1}}, record(h, c.plan)}
-		v.plans(hours)
+		v.examine(hours)
 		if got := hours[2]; got.PlanFault != c.want || got.Due.IsZero() != (c.want != "") {
 			t.Errorf("%s: fault %q and due %s, want fault %q", name, got.PlanFault, got.Due, c.want)
 		}
@@ -114,8 +115,8 @@ func TestForeignPlans(t *testing.T) {
 			t.Errorf("%s: it changes what is said of other hours: %+v", name, hours[:2])
 		}
 		// Without a key nothing is found out.
-		v.plan, hours[2].PlanFault, hours[2].Due = nil, "", time.Time{}
-		v.plans(hours[2:])
+		examiner.plan, hours[2].PlanFault, hours[2].Due = nil, "", time.Time{}
+		v.examine(hours[2:])
 		if hours[2].PlanFault != "" || !hours[2].Due.IsZero() {
 			t.Errorf("%s: without a key: %+v", name, hours[2])
 		}
@@ -126,8 +127,7 @@ func TestForeignPlans(t *testing.T) {
 			t.Errorf("a plan of %d bytes: %v", size, err)
 		}
 	}
-	v := monthVerifier{keys: Keys{Plan: "x"}}
-	if err := v.planKey(); err == nil {
+	if _, err := NewExaminer(Keys{Log: planOrigin + "+x", Plan: "x"}); err == nil {
 		t.Error("x is a plan key")
 	}
 }

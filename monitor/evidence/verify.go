@@ -12,8 +12,6 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
-
-	"github.com/psf-relay/relay-appliance/internal/bls"
 )
 
 // maxWitnessLag is how far behind the sealing a witness's clock may be (rule R9).
@@ -38,7 +36,7 @@ func VerifyMonth(m MonitorMonth, k Keys) (VerifiedMonth, error) {
 // in the end, also one of visit, nothing counts that was handed over.
 func VerifyHours(m MonitorMonth, k Keys, visit func(VerifiedHour) error) (VerifiedMonth, error) {
 	v := monthVerifier{m: m, keys: k, visit: visit}
-	if err := v.verify(); err != nil {
+	if err := v.verify(v.identity, v.relay, v.start, v.blocks, v.checkpoints, v.tip, v.certificates, v.records, v.allUsed); err != nil {
 		return VerifiedMonth{}, fmt.Errorf("verify %s of %s by %s: %w", m.Month, m.Relay, m.Origin, err)
 	}
 	return v.out, nil
@@ -52,8 +50,7 @@ type monthVerifier struct {
 	witnesses []note.Verifier
 	before    Checkpoint        // over the blocks before the month
 	names     map[string]string // witness's key name and hash to its key as given
-	vouchers  *Vouchers
-	plan      *bls.PublicKey // nil: the verifier knows none
+	examiner  *Examiner
 	tree      *Tree
 	hours     []VerifiedHour  // of the month's blocks; their records come last
 	used      map[string]bool // certificates that were referred to
@@ -61,10 +58,8 @@ type monthVerifier struct {
 	out       VerifiedMonth
 }
 
-func (v *monthVerifier) verify() error {
-	for _, step := range []func() error{
-		v.identity, v.planKey, v.start, v.blocks, v.checkpoints, v.tip, v.certificates, v.records, v.allUsed,
-	} {
+func (v *monthVerifier) verify(steps ...func() error) error {
+	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
 		}
@@ -72,7 +67,7 @@ func (v *monthVerifier) verify() error {
 	return nil
 }
 
-// identity checks whose export it is, and that nothing of it was changed since.
+// identity checks whose export it is.
 func (v *monthVerifier) identity() (err error) {
 	if v.m.Key != v.keys.Log {
 		return fmt.Errorf("it is of the log with the key %s, want %s", v.m.Key, v.keys.Log)
@@ -87,20 +82,22 @@ func (v *monthVerifier) identity() (err error) {
 	if err != nil {
 		return err
 	}
+	if v.examiner, err = NewExaminer(v.keys); err != nil {
+		return err
+	}
+	v.witnesses, v.names = v.examiner.vouchers.witnesses, v.examiner.vouchers.names
+	v.out = VerifiedMonth{Origin: v.m.Origin, Name: name, Network: network, Month: v.m.Month, AsOf: v.m.AsOf}
+	return nil
+}
+
+// relay checks of whom the export is.
+func (v *monthVerifier) relay() (err error) {
 	if err := checkPeer(v.m.Relay); err != nil {
 		return err
 	}
-	if v.vouchers, err = NewVouchers(v.keys); err != nil {
-		return err
-	}
-	v.witnesses, v.names = v.vouchers.witnesses, v.vouchers.names
-	digest, err := v.m.digest()
-	if err != nil {
-		return err
-	}
-	v.out = VerifiedMonth{Origin: v.m.Origin, Name: name, Network: network, Month: v.m.Month, Relay: v.m.Relay,
-		AsOf: v.m.AsOf, Digest: digest, Certificates: make(map[string][]byte)}
-	return nil
+	v.out.Relay, v.out.Certificates = v.m.Relay, make(map[string][]byte)
+	v.out.Digest, err = v.m.digest()
+	return err
 }
 
 func signerID(name string, hash uint32) string { return fmt.Sprintf("%s+%08x", name, hash) }
@@ -403,7 +400,7 @@ func (v *monthVerifier) records() error {
 			return err
 		}
 		v.rounds(hours)
-		v.plans(hours)
+		v.examine(hours)
 		for i, h := range hours {
 			if h.Record != nil {
 				for _, a := range h.Record.Attempts {
@@ -457,10 +454,23 @@ func (v *monthVerifier) record(j recordJob) error {
 		return fmt.Errorf("the record is of relay %s", r.PeerID)
 	}
 	j.hour.Record = &r
-	for _, a := range r.Attempts {
-		j.hour.Vouchers = append(j.hour.Vouchers, v.vouchers.Verify(a, r.Hour))
-	}
 	return nil
+}
+
+// examine finds out what the records of some hours show.
+func (v *monthVerifier) examine(hours []VerifiedHour) {
+	var records []*Record
+	for i := range hours {
+		if r := hours[i].Record; r != nil {
+			records = append(records, r)
+		}
+	}
+	examined := v.examiner.Examine(records)
+	for i := range hours {
+		if hours[i].Record != nil {
+			hours[i], examined = hours[i].With(hours[i].Record, examined[0]), examined[1:]
+		}
+	}
 }
 
 // attempt checks that the certificate an attempt names is there. What the record says of

@@ -1,0 +1,184 @@
+package committee
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/store"
+)
+
+// Logs grow, and are looked at again and again: only what is new is read, and the verdicts
+// are always those of relayaudit.
+func TestGrowingLogs(t *testing.T) {
+	w := newWorld(t, 3, 3, 12)
+	roster := w.roster()
+	bases := w.bases(t, roster)
+	dbs := map[string]*DB{"sqlite": open(t, filepath.Join(t.TempDir(), "c.db")), "postgres": open(t, server(t).Database(t))}
+	closing := func(h evidence.Hour) time.Time { return h.Start().Add(30 * time.Minute) }
+	for i, step := range []struct {
+		until  evidence.Hour
+		grow   func()
+		blocks int64 // that are new; a block is of one month
+	}{
+		{w.First + 4, func() { w.watch(w.First, w.First+4) }, 3 * 4},
+		{w.First + 12, func() { w.watch(w.First+4, w.First+12) }, 3 * 8},
+		{w.First + 14*24, w.Settle, 3 * (14*24 - 1 - 12)}, // the scene leaves the last hour open
+	} {
+		w.AsOf = closing(step.until)
+		step.grow()
+		for name, d := range dbs {
+			settle(t, d, bases)
+			blocks, records := take(t, d, w.AsOf, bases, w.logs()...)
+			if blocks != step.blocks || (records == 0) != (i == 2) {
+				t.Errorf("%s: %d blocks were read, want %d; %d records were new", name, blocks, step.blocks, records)
+			}
+			w.asAudited(t, d, bases, roster)
+			if blocks, records := take(t, d, w.AsOf, bases, w.logs()...); blocks != 0 || records != 0 {
+				t.Errorf("%s: nothing is new, and %d blocks with %d records were read", name, blocks, records)
+			}
+			for _, b := range bases {
+				if n := judge(t, d, b); n != 0 {
+					t.Errorf("%s: nothing is new in %s, and %d relays were judged", name, b.Month, n)
+				}
+			}
+		}
+	}
+	for name, d := range dbs {
+		months := func() []evidence.Month {
+			list, err := d.Months(t.Context())
+			must(t, err)
+			return list
+		}
+		if list := months(); len(list) != 2 || list[0] != w.First.Month()+1 {
+			t.Errorf("%s: months %v", name, list)
+		}
+		must(t, d.Forget(t.Context(), w.First.Month()+1))
+		if list := months(); len(list) != 1 || list[0] != w.First.Month()+1 {
+			t.Errorf("%s: the first month was dropped, and there are %v", name, list)
+		}
+		if _, err := d.Verdict(t.Context(), w.First.Month(), w.relays[0]); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: a verdict of it is there: %v", name, err)
+		}
+		w.asAudited(t, d, bases[1:], roster)
+		// It can be taken in anew.
+		settle(t, d, bases)
+		if blocks, _ := take(t, d, w.AsOf, bases, w.logs()...); blocks != 3*6 {
+			t.Errorf("%s: %d blocks were read anew", name, blocks)
+		}
+		w.asAudited(t, d, bases, roster)
+	}
+}
+
+// A log of which two copies are given, one older; one that was put back; one with two
+// histories. Others are not held up.
+func TestTwoHistories(t *testing.T) {
+	w := newWorld(t, 3, 2, 0)
+	w.watch(w.First, w.First+3)
+	victim := w.Monitors[2]
+	copied := filepath.Join(t.TempDir(), "copy")
+	must(t, os.CopyFS(copied, os.DirFS(victim.Dir)))
+	roster := w.roster()
+	w.watch(w.First+3, w.First+5)
+	w.AsOf = (w.First + 5).Start().Add(30 * time.Minute)
+	twin, err := store.Open(copied)
+	must(t, err)
+	t.Cleanup(func() { twin.Close() })
+	older, err := store.OpenRead(victim.Dir)
+	must(t, err)
+	t.Cleanup(func() { older.Close() })
+	var asWas, other Log = twin, nil // first the log of three hours, later another history
+	bases := w.bases(t, roster)
+	engines(t, func(t *testing.T, address string) {
+		d := open(t, address)
+		settle(t, d, bases)
+		take(t, d, w.AsOf, bases, w.logs()...)
+		if other == nil {
+			_, err := d.Take(t.Context(), asWas, w.AsOf, bases, nil)
+			if !errors.Is(err, ErrBehind) || !strings.Contains(fmt.Sprint(err), victim.Name) {
+				t.Errorf("an older copy: %v", err)
+			}
+		}
+		w.asAudited(t, d, bases, roster)
+		if other == nil {
+			for h := w.First + 3; h < w.First+6; h++ {
+				w.as(0)
+				must(t, twin.Append(h, w.Attempt(victim, h, 33*time.Minute), w.DER))
+				_, err := twin.Seal(h.End().Add(17 * time.Minute))
+				must(t, err)
+			}
+			other = twin
+		}
+		_, err := d.Take(t.Context(), other, w.AsOf.Add(2*time.Hour), bases, nil)
+		if !errors.Is(err, ErrForked) || !strings.Contains(fmt.Sprint(err), "convict") {
+			t.Fatalf("another history: %v", err)
+		}
+		must(t, d.Trouble(t.Context(), victim.Log.Key(), err.Error()))
+		// The proof is what relayaudit would be given, and what was taken in stays.
+		var fork []byte
+		must(t, d.read.QueryRow("SELECT data FROM forks").Scan(&fork))
+		w.asAudited(t, d, bases, roster, fork)
+		vantages, err := d.Vantages(t.Context(), w.First.Month())
+		must(t, err)
+		if v := vantages[2]; v.Void == "" || !strings.Contains(v.Trouble, "TWO HISTORIES") || v.Reaches == nil || *v.Reaches != w.First+5 || v.Key != victim.Log.Key() {
+			t.Errorf("the monitor with two histories: %+v", v)
+		}
+		if v := vantages[0]; v.Void != "" || v.Trouble != "" || v.Reaches == nil || *v.Reaches != w.First+5 || !v.Committee {
+			t.Errorf("another monitor: %+v", v)
+		}
+		blocks, _ := take(t, d, w.AsOf, bases, w.logs()[0])
+		if blocks != 0 {
+			t.Errorf("%d blocks of another monitor were read again", blocks)
+		}
+	})
+}
+
+// A newer roster has another relay from an hour past on, and later another plan key: what
+// was taken in by the older one is taken in anew, as far as it must be.
+func TestNewerRoster(t *testing.T) {
+	w := newWorld(t, 3, 2, 0)
+	w.entries = ""
+	w.watch(w.First, w.First+5)
+	w.AsOf = (w.First + 5).Start().Add(30 * time.Minute)
+	first := w.roster()
+	w.enrol(1, w.First+2)
+	second := w.roster()
+	key := w.Monitors[1].PlanKey
+	w.Monitors[1].PlanKey = newWorld(t, 1, 1, 0).Monitors[0].Log.PlanKey()
+	third := w.roster()
+	w.Monitors[1].PlanKey = key
+	engines(t, func(t *testing.T, address string) {
+		d := open(t, address)
+		for i, roster := range [][]byte{first, second, third} {
+			bases := w.bases(t, roster)
+			settle(t, d, bases)
+			blocks, _ := take(t, d, w.AsOf, bases, w.logs()...)
+			// All; from the enrolment on; all of one monitor.
+			if want := []int64{15, 9, 5}[i]; blocks != want {
+				t.Errorf("roster %d: %d blocks were read, want %d", i, blocks, want)
+			}
+			w.asAudited(t, d, bases, roster)
+		}
+	})
+}
+
+// A database that was judged by a newer roster is not judged by an older one.
+func TestOlderRoster(t *testing.T) {
+	w := newWorld(t, 1, 1, 0)
+	old := w.roster()
+	newer := w.Signed(strings.Replace(w.RosterYAML(), "serial: 1\n", "serial: 2\nprevious: "+evidence.SHA256Hex(old)+"\n", 1))
+	engines(t, func(t *testing.T, address string) {
+		d := open(t, address)
+		settle(t, d, w.bases(t, newer))
+		if err := d.Settle(t.Context(), w.bases(t, old)[0]); !errors.Is(err, ErrOlder) {
+			t.Errorf("an older roster: %v", err)
+		}
+		settle(t, d, w.bases(t, newer))
+	})
+}
