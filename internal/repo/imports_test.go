@@ -78,7 +78,6 @@ var mayImport = map[string][]string{
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "monitor/page", "internal/buildinfo"},
 	"monitor/site":                  {"monitor/committee", "monitor/decision", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/chart", "monitor/page", "internal/durable", "internal/listen"},
 	"monitor/site/sitetest":         {"monitor/bounty", "monitor/committee", "monitor/decision", "monitor/evidence", "internal/statement"},
-	"monitor/committee":             {"monitor/bounty", "monitor/evidence"},
 	"monitor/page":                  {},
 	"monitor/chart":                 {},
 	"monitor/history":               {"monitor/evidence", "monitor/store", "monitor/bounty"},
