@@ -7,17 +7,17 @@ import (
 
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/chart"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
-// Heatmap draws the hours of a month. lead says where those lead that were judged; nil: nowhere.
-func Heatmap(v *bounty.Verdict, lead func(evidence.Hour) string) chart.Heatmap {
+// Heatmap draws the hours of a month. lead says where those lead that were judged, and in
+// which words; nil: nowhere.
+func Heatmap(v *bounty.Verdict, lead func(bounty.HourReport) (href, words string)) chart.Heatmap {
 	var cells, words []chart.Cell
 	for _, h := range v.EveryHour() {
 		l := letter(h)
 		c := chart.Cell{Letter: l, Class: letterClass[l], Title: hourTitle(h)}
 		if c.Title != "" && lead != nil {
-			c.Href = lead(h.Hour)
+			c.Href, c.Title = lead(h)
 		}
 		cells = append(cells, c)
 	}
@@ -35,8 +35,13 @@ func hourTitle(h bounty.HourReport) string {
 	if h.State == bounty.NotEnrolled || h.State == bounty.Remaining {
 		return ""
 	}
+	return h.Hour.String() + " " + HourWords(h)
+}
+
+// HourWords say what a judged hour counts as, and why.
+func HourWords(h bounty.HourReport) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s", h.Hour, h.State)
+	b.WriteString(h.State.String())
 	if h.Busy {
 		b.WriteString(" (busy)")
 	}

@@ -20,7 +20,7 @@ var HTML string
 type Cell struct {
 	Letter string // tells it apart without colour
 	Class  string // of style: "up", "down"
-	Title  string // what a pointer over it shows; hours without one are drawn in runs
+	Title  string // what a pointer over it shows; hours with the same look, words and link are drawn in runs
 	Href   string // where it leads; empty: nowhere
 }
 
@@ -77,7 +77,7 @@ func NewHeatmap(first time.Time, cells, legend []Cell) Heatmap {
 		d.Letters += c.Letter
 		m.Linked = m.Linked || c.Href != ""
 		r := run{X: gridX + i%24*cellW, W: cellW, Cell: c}
-		if n := len(d.Runs); n > 0 && c.Title == "" && c.Href == "" && d.Runs[n-1].Class == c.Class {
+		if n := len(d.Runs); n > 0 && d.Runs[n-1].Class == c.Class && d.Runs[n-1].Title == c.Title && d.Runs[n-1].Href == c.Href {
 			d.Runs[n-1].W += cellW
 			continue
 		}

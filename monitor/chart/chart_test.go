@@ -48,8 +48,16 @@ func TestHeatmap(t *testing.T) {
 			t.Errorf("no %q in %s", want, svg)
 		}
 	}
+	// Hours that say the same and lead to one place are one, but for the night between two days.
+	for i := 20; i < 30; i++ {
+		cells[i] = Cell{Letter: "U", Class: "up", Title: "20:00 to 06:00", Href: "#h20"}
+	}
+	if svg := draw(t, "heatmap", NewHeatmap(first, cells, nil)); strings.Count(svg, `href="#h20"`) != 2 || strings.Count(svg, `class="cell up"`) != 2 {
+		t.Error(svg)
+	}
 	// Without links it is one picture, and a script in an address is none.
-	cells[1].Href = ""
+	cells = cells[:24]
+	cells[1].Href, cells[20].Href, cells[21].Href, cells[22].Href, cells[23].Href = "", "", "", "", ""
 	if svg := draw(t, "heatmap", NewHeatmap(first, cells, nil)); strings.Contains(svg, "<a ") || !strings.Contains(svg, `role="img"`) {
 		t.Error(svg)
 	}

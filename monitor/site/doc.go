@@ -52,6 +52,8 @@
 //
 // # table.csv
 //
-// The first row names the columns; new ones come last. A text that a spreadsheet would take
-// for a formula has an apostrophe before it. Times are UTC.
+// The first row names the columns, which are members of table.json in one row; new ones come
+// last. decision is paid, refused or open; without a log of decisions it is empty, and so is
+// open_appeals. A text that a spreadsheet would take for a formula has an apostrophe before
+// it. Times are UTC.
 package site

@@ -81,10 +81,14 @@ func (s *site) feed(ctx context.Context) ([]byte, error) {
 				if made.Pay != nil {
 					what = "paid"
 				}
+				why := ""
+				if made.Why != "" {
+					why = ". Why: " + made.Why
+				}
 				told = append(told, entryXML{
 					Title: fmt.Sprintf("%s, relay %s: %s", d.Month, short(d.Relay), what), ID: s.tag(d.Month, "decision", made.Hash),
 					Updated: stamp(made.At), Link: s.link(recent[d.Month], d.Month, d.Relay),
-					Summary: plain(fmt.Sprintf("Entry %d of the committee's log: %s. %s", made.Index, made.Words(), made.Why), 2*mostText),
+					Summary: plain(fmt.Sprintf("Entry %d of the committee's log: %s%s", made.Index, strings.TrimSuffix(made.Words(), "."), why), 2*mostText),
 				})
 			}
 		}

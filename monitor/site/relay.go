@@ -100,6 +100,20 @@ func runsOf(v *bounty.Verdict) (runs []run) {
 	return runs
 }
 
+// lead takes each hour to its run: a month without trouble has few links to get past.
+func (p *relayPage) lead() func(bounty.HourReport) (href, words string) {
+	of := map[evidence.Hour]run{}
+	for _, r := range p.Runs {
+		for _, h := range r.Hours {
+			of[h] = r
+		}
+	}
+	return func(h bounty.HourReport) (href, words string) {
+		r := of[h.Hour]
+		return "#" + anchor(r.Hours[0]), r.Span().String() + ": " + bundle.HourWords(h)
+	}
+}
+
 // saidOf puts the monitors together that said the same.
 func saidOf(votes map[string]string) (list []said) {
 	by := map[string][]string{}
@@ -151,7 +165,7 @@ func (s *site) relay(ctx context.Context, t *month, name string) (file, error) {
 	v = cleaned(v)
 	p := relayPage{Verdict: v, Row: row, Answers: bundle.Summary(v), Votes: bundle.VotesOf(v), Runs: runsOf(v), BundleName: bundle.Name(id, t.Month)}
 	p.Caution = bundle.Caution(p.Answers)
-	p.Heat = bundle.Heatmap(v, func(h evidence.Hour) string { return "#" + anchor(h) })
+	p.Heat = bundle.Heatmap(v, p.lead())
 	p.Look = standing(v.Result).Look()
 	if row != nil {
 		p.Look = row.Standing.Look()

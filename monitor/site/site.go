@@ -175,17 +175,18 @@ func (s *site) begin(ctx context.Context) (end func(), err error) {
 		return end, fmt.Errorf("the months: %w", err)
 	}
 	months = slices.Clone(months)
+	var log *decision.Log
 	if s.Decisions != nil {
-		if s.log, err = s.Decisions(); err != nil {
+		if log, err = s.Decisions(); err != nil {
 			return end, fmt.Errorf("the log of decisions: %w", err)
 		}
-		for _, d := range s.log.Months() {
+		for _, d := range log.Months() {
 			months = append(months, d.Month)
 		}
 	}
 	slices.Sort(months)
 	slices.Reverse(months)
-	s.months, s.tables, s.sums, s.read = slices.Compact(months), nil, map[evidence.Month]*month{}, time.Now()
+	s.months, s.log, s.tables, s.sums, s.read = slices.Compact(months), log, nil, map[evidence.Month]*month{}, time.Now()
 	return end, nil
 }
 
@@ -423,11 +424,14 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if path == "" || strings.HasSuffix(path, "/") {
 		path += "index.html"
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	// What is read is kept for others: it is not in vain if this visitor goes away.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), patience)
 	defer cancel()
 	select {
 	case h.drawing <- struct{}{}:
 		defer func() { <-h.drawing }()
+	case <-r.Context().Done():
+		return // nobody waits
 	case <-ctx.Done():
 		unavailable(w)
 		return
@@ -437,9 +441,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case errors.Is(err, fs.ErrNotExist):
 		http.Error(w, "this site has no such page; its front page names all months", http.StatusNotFound)
 	case err != nil:
-		if r.Context().Err() == nil { // else the visitor has gone
-			h.Log.Error("a page of the committee's site cannot be made", "path", path, "err", err)
-		}
+		h.Log.Error("a page of the committee's site cannot be made", "path", path, "err", err)
 		unavailable(w)
 	default:
 		send(w, r, f)

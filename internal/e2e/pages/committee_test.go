@@ -86,7 +86,7 @@ func TestCommitteeWalk(t *testing.T) {
 	x.link(`a[href="2026-11/index.html"]`)
 	x.holds("This copy has no search")
 	x.link(`a[href="relays/` + sitetest.ID(t, sitetest.Flaky) + `.html"]`)
-	x.do(chromedp.Click(`a[href="#h2026-11-03T02"]`))
+	x.do(chromedp.Click(`a[href="#h2026-11-03T00"]`))
 	row, err := chromedp.Run(x.ctx, chromedp.Text(`tr:has(:target)`))
 	must(t, err)
 	if !strings.Contains(row, "2026-11-03T00:00Z to 2026-11-03T06:00Z (6 h)") || !strings.Contains(row, "down: all 4") || !strings.Contains(row, "cert-expired") {
