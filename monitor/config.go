@@ -43,6 +43,7 @@ type Config struct {
 	Alerts      alert.Config     `yaml:"alerts"`
 	Maintenance string           `yaml:"maintenance"`
 	Publish     PublishConfig    `yaml:"publish"`
+	Verdicts    VerdictsConfig   `yaml:"verdicts"`
 	Concurrency int              `yaml:"concurrency"`
 	Second      []string         `yaml:"second_resolvers"`
 	Browser     string           `yaml:"browser"`
@@ -92,10 +93,15 @@ func LoadConfig(path string) (Config, error) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
 	}
-	for i, from := range c.Publish.From {
-		if !strings.Contains(from, "://") && !filepath.IsAbs(from) {
-			c.Publish.From[i] = filepath.Join(filepath.Dir(path), from)
+	for _, list := range [][]string{c.Publish.From, c.Verdicts.Logs} {
+		for i, from := range list {
+			if !strings.Contains(from, "://") && !filepath.IsAbs(from) {
+				list[i] = filepath.Join(filepath.Dir(path), from)
+			}
 		}
+	}
+	if db := c.Verdicts.Database; db != "" && !strings.Contains(db, "://") && !filepath.IsAbs(db) {
+		c.Verdicts.Database = filepath.Join(filepath.Dir(path), db)
 	}
 	return c, nil
 }
@@ -180,6 +186,7 @@ func (c *Config) Validate() error {
 		want(isWebURL(u), "drand[%d]: want a URL such as https://api.drand.sh, not %q", i, u)
 	}
 	faults = append(faults, config.Each(c.Publish.check())...)
+	faults = append(faults, config.Each(c.Verdicts.check())...)
 	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")
 	if err := c.Alerts.Validate(); err != nil {
 		faults = append(faults, err)

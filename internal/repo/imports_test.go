@@ -74,7 +74,7 @@ var mayImport = map[string][]string{
 	"relay/cmd/relayd": {"internal/alert", "internal/alert/alertcmd", "relay", "relay/circuit", "relay/config", "relay/doctor", "relay/status", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/buildinfo", "internal/appliance"},
 
 	// The monitor, from the outside in.
-	"monitor":                       {"monitor/bucket", "monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
+	"monitor":                       {"monitor/bucket", "monitor/probe", "monitor/browser", "monitor/evidence", "monitor/store", "monitor/witness", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/committee", "monitor/site", "monitor/decision", "monitor/web", "monitor/history", "monitor/tiles", "monitor/tiles/tileserver", "monitor/mirror", "internal/alert", "internal/bounded", "internal/certs", "internal/checkpage", "internal/config", "internal/download", "internal/durable", "internal/buildinfo", "internal/coord", "internal/listen", "internal/systemd", "internal/release", "internal/release/feed", "internal/maintenance", "internal/stateformat", "internal/wallclock", "monitor/schedule"},
 	"monitor/web":                   {"monitor/evidence", "monitor/bounty", "monitor/chart", "monitor/history", "monitor/page", "internal/buildinfo"},
 	"monitor/site":                  {"monitor/committee", "monitor/decision", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/chart", "monitor/page", "internal/durable", "internal/listen"},
 	"monitor/site/sitetest":         {"monitor/bounty", "monitor/committee", "monitor/decision", "monitor/evidence", "internal/statement"},
@@ -98,7 +98,7 @@ var mayImport = map[string][]string{
 	"monitor/committee":             {"monitor/bounty", "monitor/bundle", "monitor/evidence", "internal/bounded", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/committee", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/decision", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.
@@ -180,7 +180,7 @@ var testMayImport = map[string][]string{
 	"monitor/tiles":        {"monitor/store"},
 	"monitor/mirror":       {"monitor/store", "monitor/tiles/tileserver"},
 	"monitor/bucket":       {"internal/config", "monitor/store", "monitor/evidence", "monitor/mirror"}, // what is written is read
-	"monitor/committee":    {"monitor/mirror", "monitor/store", "internal/release"}, // logs as they are read
+	"monitor/committee":    {"monitor/mirror", "monitor/store", "internal/release"},                    // logs as they are read
 	"monitor/cmd/relaymon": {"monitor/store", "monitor/committee", "internal/month", "internal/pgtest"},
 	"monitor/probe":        {"monitor/bounty"},                   // what an attempt comes to as a vote
 	"monitor":              {"internal/bls", "internal/agefile"}, // whose plan it is; who writes a backup

@@ -120,9 +120,6 @@ func (d *DB) settle(ctx context.Context, b *Basis) error {
 		err := tx.QueryRowContext(ctx, d.sql("SELECT basis, rules_serial, roster_serial FROM months WHERE month = $1{locked}"), b.Month).Scan(&was, &rules, &roster)
 		switch {
 		case errors.Is(err, sql.ErrNoRows):
-			if err := d.room(ctx, tx, b.Month); err != nil {
-				return err
-			}
 		case err != nil:
 			return err
 		case was == print:

@@ -412,6 +412,9 @@ func (t *taker) begin(ctx context.Context, m evidence.Month, spine evidence.Veri
 		return err
 	}
 	return t.d.change(ctx, func(tx *sql.Tx) error {
+		if err := t.d.room(ctx, tx, m); err != nil {
+			return err
+		}
 		if err := t.reach(ctx, tx, spine); err != nil {
 			return err
 		}

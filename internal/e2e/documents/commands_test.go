@@ -37,6 +37,7 @@ var notHere = map[string]string{
 	"relaymon run":               "serves until it is ended: the demo does",
 	"relaymon probe":             "needs a relay: the demo does",
 	"relaymon discover":          "needs the PSF network: internal/e2e does",
+	"relaymon committee":         "needs monitors' logs: monitor/cmd/relaymon makes some",
 	"relaymon mirror":            "needs another monitor: monitor/cmd/relaymon does",
 	"relaymon bundle":            "needs a log with a month in it: internal/month makes some",
 	"relaymon report":            "the same",

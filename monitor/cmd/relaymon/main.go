@@ -27,6 +27,7 @@ type grammar struct {
 	Explain      explainCmd      `cmd:"" help:"Tell the story of one relay's hour: what was seen, and how it counts."`
 	Log          logCmd          `cmd:"" help:"Look into the evidence log."`
 	Mirror       mirrorCmd       `cmd:"" help:"Follow another monitor's log: copy it, and check every part of it."`
+	Committee    committeeCmd    `cmd:"" help:"Judge all relays by many monitors' logs."`
 	Backup       backupCmd       `cmd:"" help:"Write the evidence log and its keys into a file, also while the monitor runs."`
 	Restore      restoreCmd      `cmd:"" help:"Make the evidence log of a backup."`
 	Alert        alertCmd        `cmd:"" help:"Look whether alerts arrive."`
