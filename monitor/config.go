@@ -100,8 +100,10 @@ func LoadConfig(path string) (Config, error) {
 			}
 		}
 	}
-	if db := c.Verdicts.Database; db != "" && !strings.Contains(db, "://") && !filepath.IsAbs(db) {
-		c.Verdicts.Database = filepath.Join(filepath.Dir(path), db)
+	for _, p := range []*string{&c.Verdicts.Database, &c.Verdicts.Site.Decisions} {
+		if *p != "" && !strings.Contains(*p, "://") && !filepath.IsAbs(*p) {
+			*p = filepath.Join(filepath.Dir(path), *p)
+		}
 	}
 	return c, nil
 }
@@ -187,6 +189,7 @@ func (c *Config) Validate() error {
 	}
 	faults = append(faults, config.Each(c.Publish.check())...)
 	faults = append(faults, config.Each(c.Verdicts.check())...)
+	want(c.Verdicts.Site.Decisions == "" || c.Committee != "", "verdicts.site.decisions: its log is signed with the committee's key: set committee, too")
 	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")
 	if err := c.Alerts.Validate(); err != nil {
 		faults = append(faults, err)

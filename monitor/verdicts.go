@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,8 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -21,14 +24,17 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/config"
+	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bucket"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/committee"
+	"github.com/psf-relay/relay-appliance/monitor/decision"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/mirror"
+	"github.com/psf-relay/relay-appliance/monitor/site"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 	"github.com/psf-relay/relay-appliance/monitor/tiles"
 )
@@ -39,6 +45,15 @@ type VerdictsConfig struct {
 	Logs     []string      `yaml:"logs"`
 	Every    time.Duration `yaml:"every"`
 	Months   int           `yaml:"months"`
+	Site     SiteConfig    `yaml:"site"`
+}
+
+// SiteConfig is the committee's site, and what it shows besides the verdicts.
+type SiteConfig struct {
+	Listen    string `yaml:"listen"`
+	URL       string `yaml:"url"`
+	Bundles   string `yaml:"bundles"`
+	Decisions string `yaml:"decisions"`
 }
 
 // Bounds of what may be configured.
@@ -68,6 +83,11 @@ func (c *VerdictsConfig) check() error {
 	}
 	if c.Months < 1 || c.Months > mostMonths {
 		faults = append(faults, fmt.Errorf("verdicts.months: want 1 to %d, not %d", mostMonths, c.Months))
+	}
+	if l := c.Site.Listen; l != "" {
+		if _, err := netip.ParseAddrPort(l); err != nil {
+			faults = append(faults, fmt.Errorf("verdicts.site.listen: want an address and port such as 127.0.0.1:8430, not %.100q", l))
+		}
 	}
 	return errors.Join(faults...)
 }
@@ -107,6 +127,42 @@ func (c *Committee) Close() error { return c.db.Close() }
 
 // Reader is what is known, for those who show it.
 func (c *Committee) Reader() committee.Reader { return c.db }
+
+// Site is what the committee's site shows besides the verdicts.
+func (c *Committee) Site() site.Options {
+	of := c.cfg.Verdicts.Site
+	name, _, _ := strings.Cut(cmp.Or(c.cfg.Committee, string(c.cfg.Network)), "+")
+	o := site.Options{Name: name, URL: of.URL, Bundles: of.Bundles, Log: c.log}
+	if of.Decisions != "" {
+		o.Decisions = func() (*decision.Log, error) { return decision.Read(of.Decisions, c.cfg.Committee) }
+	}
+	return o
+}
+
+// Serve serves the site, if it has an address, until stop.
+func (c *Committee) Serve() (stop func(), err error) {
+	addr := c.cfg.Verdicts.Site.Listen
+	if addr == "" {
+		return func() {}, nil
+	}
+	h, err := site.New(c.db, c.Site())
+	if err != nil {
+		return nil, fmt.Errorf("verdicts.site: %w", err)
+	}
+	l, err := listen.TCP("site", addr, conns, c.log)
+	if err != nil {
+		return nil, fmt.Errorf("serve the site: %w: free the address, or set another as verdicts.site.listen", err)
+	}
+	c.log.Info("serving", "what", "site", "addr", l.Addr().String())
+	srv := listen.Server(h, c.log)
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			c.log.Error("serving ended", "what", "site", "err", err)
+		}
+	})
+	return func() { _ = srv.Close(); running.Wait() }, nil
+}
 
 // LookReport says what a look at all logs came to.
 type LookReport struct {

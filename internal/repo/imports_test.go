@@ -98,7 +98,7 @@ var mayImport = map[string][]string{
 	"monitor/committee":             {"monitor/bounty", "monitor/bundle", "monitor/evidence", "internal/bounded", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
-	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/committee", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
+	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/site", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},
 	"monitor/cmd/relayaudit":        {"monitor/bundle", "monitor/bounty", "monitor/decision", "monitor/evidence", "monitor/beacon", "internal/bounded", "internal/cli", "internal/buildinfo"},
 
 	// Small parts that stand on their own.

@@ -42,6 +42,16 @@ func Export(ctx context.Context, r committee.Reader, o Options, dir string) erro
 	return nil
 }
 
+// File is one of the files of an export; an error that wraps fs.ErrNotExist: there is none.
+func File(ctx context.Context, r committee.Reader, o Options, path string) ([]byte, error) {
+	s, err := newSite(r, o, false)
+	if err != nil {
+		return nil, err
+	}
+	f, err := s.file(ctx, path, "")
+	return f.body, err
+}
+
 // each visits the paths of all files.
 func (s *site) each(ctx context.Context, visit func(path string) error) error {
 	end, err := s.begin(ctx)

@@ -2,22 +2,21 @@ package main
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
+	"io/fs"
 	"text/tabwriter"
 
 	"github.com/psf-relay/relay-appliance/internal/cli"
 	"github.com/psf-relay/relay-appliance/monitor"
-	"github.com/psf-relay/relay-appliance/monitor/committee"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
+	"github.com/psf-relay/relay-appliance/monitor/site"
 )
 
 type committeeCmd struct {
 	Run     committeeRunCmd     `cmd:"" help:"Take in the logs and judge all relays, again and again."`
 	Table   committeeTableCmd   `cmd:"" help:"Print a month's table: each relay and how it stands."`
+	Site    committeeSiteCmd    `cmd:"" help:"Write the committee's site as files, for any web server or bucket."`
 	Rebuild committeeRebuildCmd `cmd:"" help:"Empty the database and take all in anew."`
 }
 
@@ -48,7 +47,11 @@ func (c *committeeRunCmd) run(ctx context.Context, cfg monitor.Config, out *cli.
 	defer func() { err = errors.Join(err, k.Close()) }()
 	tell := func(s string) { fmt.Fprintln(out.Stderr, s) }
 	if !c.Once {
-		// The site is served from here: k.Reader() is all it needs.
+		stop, err := k.Serve()
+		if err != nil {
+			return err
+		}
+		defer stop()
 		k.Run(ctx, func(r monitor.LookReport, err error) {
 			if err := errors.Join(err, c.tell(out, r)); err != nil {
 				fmt.Fprintf(out.Stderr, "relaymon: %v\n", err)
@@ -97,6 +100,24 @@ func (c *committeeRunCmd) tell(out *cli.IO, r monitor.LookReport) error {
 	return nil
 }
 
+type committeeSiteCmd struct {
+	configFlag
+	Dir string `arg:"" name:"folder" help:"Where the files are written. What is there and is not of the site stays."`
+}
+
+func (c *committeeSiteCmd) Run(ctx context.Context, out *cli.IO) (err error) {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	k, err := monitor.OpenCommittee(ctx, cfg, logger(cfg, out.Stderr))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, k.Close()) }()
+	return site.Export(ctx, k.Reader(), k.Site(), c.Dir)
+}
+
 type committeeRebuildCmd struct {
 	configFlag
 }
@@ -142,18 +163,23 @@ func (c *committeeTableCmd) Run(ctx context.Context, out *cli.IO) (err error) {
 			return cli.BadInput(fmt.Errorf("--month: %w", err))
 		}
 	}
+	for suffix, wanted := range map[string]bool{".json": c.JSON, ".csv": c.CSV} {
+		if !wanted {
+			continue
+		}
+		b, err := site.File(ctx, k.Reader(), k.Site(), month.String()+"/table"+suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("nothing is known of %s: verdicts.months says how many months are kept", month)
+		}
+		if err != nil {
+			return err
+		}
+		_, err = out.Stdout.Write(b)
+		return err
+	}
 	table, err := k.Reader().Table(ctx, month)
 	if err != nil {
 		return err
-	}
-	switch {
-	case c.JSON:
-		if table == nil {
-			table = []committee.Row{}
-		}
-		return out.JSON(table)
-	case c.CSV:
-		return c.csv(out, table)
 	}
 	w := tabwriter.NewWriter(out.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "relay\toperator\tverdict\tup\tdown\tunknown\tassured\tleft\tas of\n")
@@ -161,40 +187,4 @@ func (c *committeeTableCmd) Run(ctx context.Context, out *cli.IO) (err error) {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Relay, r.Operator, r.Headline, r.Hours.Up, r.Hours.Down, r.Hours.Unknown, r.Assured, r.Left, r.AsOf)
 	}
 	return w.Flush()
-}
-
-func (c *committeeTableCmd) csv(out *cli.IO, table []committee.Row) error {
-	w := csv.NewWriter(out.Stdout)
-	head := []string{"relay", "operator", "region", "domain", "as_of", "result", "final", "up", "down", "unknown", "coverage_percent", "signed_hours", "assured_hours", "hours_required", "hours_left", "payout", "not_passed"}
-	if err := w.Write(head); err != nil {
-		return err
-	}
-	for _, r := range table {
-		var bad []string
-		for _, rule := range r.Rules {
-			if rule.Outcome != "PASS" {
-				bad = append(bad, rule.Rule)
-			}
-		}
-		line := []string{r.Relay, r.Operator, r.Region, r.Domain, r.AsOf.String(), string(r.Result), strconv.FormatBool(r.Final)}
-		for _, n := range []int{r.Hours.Up, r.Hours.Down, r.Hours.Unknown, r.Coverage, r.Signed, r.Assured, r.Required, r.Left} {
-			line = append(line, strconv.Itoa(n))
-		}
-		line = append(line, r.Payout, strings.Join(bad, " "))
-		for i, field := range line { // a spreadsheet takes these for formulas
-			if field != "" && strings.ContainsRune("=+-@\t\r", rune(field[0])) && !isNumber(field) {
-				line[i] = "'" + field
-			}
-		}
-		if err := w.Write(line); err != nil {
-			return err
-		}
-	}
-	w.Flush()
-	return w.Error()
-}
-
-func isNumber(s string) bool {
-	_, err := strconv.Atoi(s)
-	return err == nil
 }

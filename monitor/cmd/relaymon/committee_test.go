@@ -18,7 +18,6 @@ import (
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
 	"github.com/psf-relay/relay-appliance/monitor/bundle"
 	"github.com/psf-relay/relay-appliance/monitor/committee"
-	"github.com/psf-relay/relay-appliance/monitor/evidence"
 )
 
 // A simulated month with whole logs: what the committee's database says of all relays is what
@@ -94,8 +93,9 @@ func TestCommittee(t *testing.T) {
 				bundles, err := filepath.Glob(filepath.Join(dir, "bundles", "*.zip"))
 				must(err)
 				_, judged, _ := strings.Cut(strings.TrimSuffix(filepath.Base(bundles[0]), ".zip")[len("relay-"):], "-")
-				var table []committee.Row
-				must(json.Unmarshal([]byte(call(0, "committee", "table", "--json", "--month", judged, "--config", cfg)), &table))
+				var month struct{ Relays []committee.Row }
+				must(json.Unmarshal([]byte(call(0, "committee", "table", "--json", "--month", judged, "--config", cfg)), &month))
+				table := month.Relays
 				if len(bundles) != 5 || len(table) != 5 {
 					t.Fatalf("%d bundles, %d relays", len(bundles), len(table))
 				}
@@ -134,10 +134,15 @@ func TestCommittee(t *testing.T) {
 			if len(lines) != 6 || len(lines[0]) != len(lines[1]) {
 				t.Errorf("CSV: %q", lines)
 			}
-			var m evidence.Month
-			must(m.UnmarshalText([]byte("2001-01")))
-			if out := call(0, "committee", "table", "--json", "--month", m.String(), "--config", cfg); strings.TrimSpace(out) != "[]" {
-				t.Errorf("a month of which nothing is known: %s", out)
+			for _, form := range []string{"--json", "--csv"} { // nothing is known of it
+				call(1, "committee", "table", form, "--month", "2001-01", "--config", cfg)
+			}
+			public := filepath.Join(t.TempDir(), "public")
+			call(0, "committee", "site", "--config", cfg, public)
+			pages, err := filepath.Glob(filepath.Join(public, "*", "relays", "*.html"))
+			must(err)
+			if front, err := os.ReadFile(filepath.Join(public, "index.html")); err != nil || len(pages) < 5 || !strings.Contains(string(front), "href=\""+filepath.Base(filepath.Dir(filepath.Dir(pages[0])))) {
+				t.Errorf("the site has %d pages of relays; its front page: %v %.500s", len(pages), err, front)
 			}
 		})
 	}
