@@ -411,6 +411,14 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%s:\ngot  %s\nwant %s", c.month, s, c.want)
 		}
 	}
+	if m := newMonth(sitetest.Past, nil, log); len(m.Strays) != 4 || m.Paid != 3 || m.Refused != 1 || m.Open != 1 {
+		t.Errorf("without a table: %d strays, %d paid, %d refused, %d open appeals", len(m.Strays), m.Paid, m.Refused, m.Open)
+	}
+	rows, err := r.Table(t.Context(), sitetest.Past)
+	must(t, err)
+	if m := newMonth(sitetest.Past, rows, log); len(m.Strays) != 1 || m.Strays[0].Relay != sitetest.ID(t, sitetest.Stray) || m.Paid != 3 {
+		t.Errorf("%d strays, %d paid", len(m.Strays), m.Paid)
+	}
 	row := func(result bounty.Result, final bool, left int) standing {
 		return standingOf(&committee.Row{Result: result, Final: final, Left: left})
 	}
@@ -752,6 +760,14 @@ func (s slow) Months(ctx context.Context) ([]evidence.Month, error) {
 	return nil, ctx.Err()
 }
 
+// stuck is a reader that does not hear that nobody waits any more.
+type stuck struct{ *sitetest.Reader }
+
+func (s stuck) Months(context.Context) ([]evidence.Month, error) {
+	time.Sleep(time.Hour)
+	return nil, errors.New("an hour has passed")
+}
+
 // A crowd costs as much as one visitor, and nobody waits forever.
 func TestCrowd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -784,6 +800,14 @@ func TestCrowd(t *testing.T) {
 		if waited := time.Since(start); waited != patience {
 			t.Errorf("they waited %s", waited)
 		}
+		h = serve(t, stuck{r}, Options{})
+		go get(h, "/") // who is the first waits as long as the reader
+		synctest.Wait()
+		start = time.Now()
+		if w := get(h, "/"); w.Code != http.StatusServiceUnavailable || time.Since(start) != patience {
+			t.Errorf("status %d after %s", w.Code, time.Since(start))
+		}
+		time.Sleep(time.Hour)
 	})
 }
 
