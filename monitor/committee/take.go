@@ -644,9 +644,13 @@ func sizeIn(note []byte) int64 {
 	return c.Size
 }
 
+// mostTrouble is how much is said of it.
+const mostTrouble = 1000
+
 // Trouble says why nothing more of a log is taken in, or, with an empty text, that there is
 // no trouble.
 func (d *DB) Trouble(ctx context.Context, log, text string) error {
+	text = evidence.Clean(text, mostTrouble)
 	return d.change(ctx, func(tx *sql.Tx) error {
 		return d.exec(ctx, tx, `INSERT INTO logs (log_key, trouble) VALUES ($1, $2) ON CONFLICT (log_key) DO UPDATE SET trouble = excluded.trouble`, log, text)
 	})
