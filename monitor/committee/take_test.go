@@ -2,12 +2,15 @@ package committee
 
 import (
 	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -346,4 +349,37 @@ func TestShared(t *testing.T) {
 		}
 		w.asAudited(t, dbs[0], bases, roster)
 	})
+}
+
+// Two transactions that wait for each other: the database ends one, and that is done again.
+func TestDeadlock(t *testing.T) {
+	d := open(t, server(t).Database(t))
+	for _, key := range []string{"a", "b"} {
+		must(t, d.Trouble(t.Context(), key, "0"))
+	}
+	var g errgroup.Group
+	var both sync.WaitGroup
+	both.Add(2)
+	var tries atomic.Int64
+	for _, keys := range [][]string{{"a", "b"}, {"b", "a"}} {
+		g.Go(func() error {
+			first := sync.OnceFunc(func() { both.Done(); both.Wait() }) // both hold their first row
+			return d.change(t.Context(), func(tx *sql.Tx) error {
+				tries.Add(1)
+				for _, key := range keys {
+					if err := d.exec(t.Context(), tx, "UPDATE logs SET size = size + 1 WHERE log_key = $1", key); err != nil {
+						return err
+					}
+					first()
+				}
+				return nil
+			})
+		})
+	}
+	must(t, g.Wait())
+	var sum int64
+	must(t, d.read.QueryRow("SELECT sum(size)::bigint FROM logs").Scan(&sum))
+	if sum != 4 || tries.Load() < 3 {
+		t.Errorf("the sum is %d, want 4; %d tries", sum, tries.Load())
+	}
 }
