@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite" // the database for which nothing is set up
 
@@ -177,8 +178,29 @@ func (d *DB) sql(s string) string {
 		"{partitioned}", " WITHOUT ROWID", "{now}", "unixepoch()", "{locked}", "", "{unlocked}", "").Replace(s)
 }
 
-// change does something in one transaction: all of it, or nothing.
-func (d *DB) change(ctx context.Context, do func(*sql.Tx) error) error {
+// mostTries is how often a transaction is tried that stood in another's way.
+const mostTries = 5
+
+// change does something in one transaction: all of it, or nothing. Of two that stand in each
+// other's way the database ends one, which is done again.
+func (d *DB) change(ctx context.Context, do func(*sql.Tx) error) (err error) {
+	for range mostTries {
+		err = d.changeOnce(ctx, do)
+		var fault *pgconn.PgError
+		if !errors.As(err, &fault) || fault.Code != codeDeadlock && fault.Code != codeSerialization {
+			break
+		}
+	}
+	return err
+}
+
+// Codes of PostgreSQL's errors.
+const (
+	codeDeadlock      = "40P01"
+	codeSerialization = "40001"
+)
+
+func (d *DB) changeOnce(ctx context.Context, do func(*sql.Tx) error) error {
 	tx, err := d.write.BeginTx(ctx, nil)
 	if err != nil {
 		return err

@@ -126,7 +126,7 @@ func takeExport(t testing.TB, d *DB, m evidence.MonitorMonth, b *Basis) {
 	must(t, err)
 	examiner, err := evidence.NewExaminer(keys)
 	must(t, err)
-	x := &taker{d: d, log: onlyKey{key: m.Key, certs: whole.Certificates}, holder: "test", certs: map[string]bool{}}
+	x := &taker{d: d, log: onlyKey{key: m.Key, certs: whole.Certificates}, holder: "test", certs: map[string]bool{}, fresh: map[string]bool{}}
 	free, err := x.claim(t.Context())
 	must(t, err)
 	if !free {

@@ -78,8 +78,11 @@ type taker struct {
 	said   func(Progress)
 	id     int64
 	holder string
-	certs  map[string]bool // those that are in the database, as far as was asked
+	certs  map[string]bool // certificates that are in the database, as far as was asked
 	out    Taken
+	// of the block that is being taken in
+	fresh       map[string]bool // certificates
+	rowsOfBlock int64
 }
 
 func (t *taker) take(ctx context.Context, bases []*Basis) (err error) {
@@ -370,7 +373,6 @@ func (t *taker) month(ctx context.Context, b *Basis) error {
 		if err := t.block(ctx, b, block, hour.Header, relays, examiner); err != nil {
 			return err
 		}
-		t.out.Blocks++
 		if t.said != nil {
 			t.said(Progress{t.log.Key(), b.Month, int64(i) + 1, int64(len(spine.Hours))})
 		}
@@ -476,21 +478,31 @@ func (t *taker) block(ctx context.Context, b *Basis, block int64, h evidence.Hea
 		}
 		defer f.Close()
 	}
-	tx, err := t.d.write.BeginTx(ctx, nil)
+	err := t.d.change(ctx, func(tx *sql.Tx) error {
+		t.fresh, t.rowsOfBlock = map[string]bool{}, 0
+		if err := t.mine(ctx, tx); err != nil {
+			return err
+		}
+		if f != nil {
+			if _, err := f.Seek(0, io.SeekStart); err != nil {
+				return err
+			}
+			if err := t.records(ctx, tx, b, f, h, relays, examiner); err != nil {
+				return err
+			}
+		}
+		return t.d.exec(ctx, tx, "UPDATE taken SET upto = $1 WHERE log = $2 AND month = $3", block+1, t.id, b.Month)
+	})
 	if err != nil {
 		return err
 	}
-	err = t.mine(ctx, tx)
-	if err == nil && f != nil {
-		err = t.records(ctx, tx, b, f, h, relays, examiner)
+	t.out.Blocks++
+	t.out.Records += t.rowsOfBlock
+	if len(t.certs) >= mostKnown {
+		clear(t.certs)
 	}
-	if err == nil {
-		err = t.d.exec(ctx, tx, "UPDATE taken SET upto = $1 WHERE log = $2 AND month = $3", block+1, t.id, b.Month)
-	}
-	if err != nil {
-		return errors.Join(err, tx.Rollback())
-	}
-	return tx.Commit()
+	maps.Copy(t.certs, t.fresh)
+	return nil
 }
 
 func (t *taker) records(ctx context.Context, tx *sql.Tx, b *Basis, f io.Reader, h evidence.Header, relays map[string]term, examiner *evidence.Examiner) error {
@@ -541,7 +553,7 @@ func (t *taker) rows(ctx context.Context, tx *sql.Tx, m evidence.Month, h eviden
 		relays[i] = records[i].PeerID
 	}
 	n, err := t.insert(ctx, tx, m, h, relays, data)
-	t.out.Records += n
+	t.rowsOfBlock += n
 	return err
 }
 
@@ -579,7 +591,7 @@ const mostKnown = 1 << 16
 // certificate checks that the leaf that a record names is there, as whoever makes a bundle
 // will need it.
 func (t *taker) certificate(ctx context.Context, tx *sql.Tx, c *evidence.Certificate) error {
-	if c == nil || t.certs[c.SHA256] {
+	if c == nil || t.certs[c.SHA256] || t.fresh[c.SHA256] {
 		return nil
 	}
 	var has bool
@@ -597,12 +609,8 @@ func (t *taker) certificate(ctx context.Context, tx *sql.Tx, c *evidence.Certifi
 		if err := t.d.exec(ctx, tx, "INSERT INTO certificates (sha256) VALUES ($1) ON CONFLICT DO NOTHING", c.SHA256); err != nil {
 			return err
 		}
-		return nil // known only when this transaction has ended well
 	}
-	if len(t.certs) >= mostKnown {
-		clear(t.certs)
-	}
-	t.certs[c.SHA256] = true
+	t.fresh[c.SHA256] = true
 	return nil
 }
 
@@ -644,9 +652,13 @@ func sizeIn(note []byte) int64 {
 	return c.Size
 }
 
+// mostTrouble is how much is said of it.
+const mostTrouble = 1000
+
 // Trouble says why nothing more of a log is taken in, or, with an empty text, that there is
 // no trouble.
 func (d *DB) Trouble(ctx context.Context, log, text string) error {
+	text = evidence.Clean(text, mostTrouble)
 	return d.change(ctx, func(tx *sql.Tx) error {
 		return d.exec(ctx, tx, `INSERT INTO logs (log_key, trouble) VALUES ($1, $2) ON CONFLICT (log_key) DO UPDATE SET trouble = excluded.trouble`, log, text)
 	})

@@ -1,14 +1,20 @@
 package committee
 
 import (
+	"bytes"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/store"
@@ -48,6 +54,17 @@ func TestGrowingLogs(t *testing.T) {
 					t.Errorf("%s: nothing is new in %s, and %d relays were judged", name, b.Month, n)
 				}
 			}
+		}
+	}
+	// A month is settled when a log has gone on for days after it: nobody judges it for ever.
+	w.AsOf = closing(w.First + 16*24)
+	w.Settle()
+	for name, d := range dbs {
+		if blocks, _ := take(t, d, w.AsOf, bases, w.logs()...); blocks != 3*2*24 {
+			t.Errorf("%s: %d blocks were read of two days", name, blocks)
+		}
+		if old, now := judge(t, d, bases[0]), judge(t, d, bases[1]); old != 0 || now != 3 {
+			t.Errorf("%s: %d relays were judged of the month before, and %d of this", name, old, now)
 		}
 	}
 	for name, d := range dbs {
@@ -181,4 +198,188 @@ func TestOlderRoster(t *testing.T) {
 		}
 		settle(t, d, w.bases(t, newer))
 	})
+}
+
+// spoilt is a log of which some file is not what was sealed.
+type spoilt struct {
+	*store.Log
+	records func(block int64) (*os.File, error)
+	leaf    func(sha string) ([]byte, error)
+	lines   func(from, to int64) ([][]byte, error)
+}
+
+func (s *spoilt) OpenRecords(block int64) (*os.File, error) {
+	if s.records != nil {
+		return s.records(block)
+	}
+	return s.Log.OpenRecords(block)
+}
+
+func (s *spoilt) CertificateOf(sha string) ([]byte, error) {
+	if s.leaf != nil {
+		return s.leaf(sha)
+	}
+	return s.Log.CertificateOf(sha)
+}
+
+func (s *spoilt) HeaderLines(from, to int64) ([][]byte, error) {
+	if s.lines != nil {
+		return s.lines(from, to)
+	}
+	return s.Log.HeaderLines(from, to)
+}
+
+// Nothing is taken in of a block that is not what was sealed. The blocks before it stay, but
+// nobody judges by them; other logs are not held up, and with the right file all goes on.
+func TestSpoiltLogs(t *testing.T) {
+	w := newWorld(t, 2, 2, 0)
+	w.watch(w.First, w.First+4)
+	w.AsOf = (w.First + 4).Start().Add(30 * time.Minute)
+	roster := w.roster()
+	bases := w.bases(t, roster)
+	log := w.Monitors[1].Log
+	file := func(t *testing.T, change func([]byte) []byte) func(int64) (*os.File, error) {
+		return func(block int64) (*os.File, error) {
+			f, err := log.OpenRecords(block)
+			if err != nil || block < 2 {
+				return f, err
+			}
+			defer f.Close()
+			b, err := os.ReadFile(f.Name())
+			must(t, err)
+			path := filepath.Join(t.TempDir(), "records")
+			must(t, os.WriteFile(path, change(b), 0o644))
+			return os.Open(path)
+		}
+	}
+	line := func(b []byte) []byte { return b[:bytes.IndexByte(b, '\n')+1] }
+	engines(t, func(t *testing.T, address string) {
+		for name, bad := range map[string]struct {
+			l    *spoilt
+			want string
+			rows bool // some blocks were good
+		}{
+			"a record was changed":     {&spoilt{Log: log, records: file(t, func(b []byte) []byte { return bytes.Replace(b, []byte(`"level":4`), []byte(`"level":3`), 1) })}, "not those that were sealed", true},
+			"a record is missing":      {&spoilt{Log: log, records: file(t, func(b []byte) []byte { return b[len(line(b)):] })}, "there are", true},
+			"a record is there twice":  {&spoilt{Log: log, records: file(t, func(b []byte) []byte { return append(line(b), b...) })}, "not in order", true},
+			"a line is not ended":      {&spoilt{Log: log, records: file(t, func(b []byte) []byte { return b[:len(b)-1] })}, "not ended", true},
+			"a line has no end":        {&spoilt{Log: log, records: file(t, func([]byte) []byte { return bytes.Repeat([]byte("a"), 4*evidence.MaxRecordBytes) })}, "longer than", true},
+			"the file is missing":      {&spoilt{Log: log, records: func(int64) (*os.File, error) { return nil, fs.ErrNotExist }}, "mirror the log anew", false},
+			"a certificate is another": {&spoilt{Log: log, leaf: func(string) ([]byte, error) { return []byte("x"), nil }}, "certificate", false},
+			"a header was changed": {&spoilt{Log: log, lines: func(from, to int64) ([][]byte, error) {
+				lines, err := log.HeaderLines(from, to)
+				for i := range lines {
+					lines[i] = bytes.Replace(bytes.Clone(lines[i]), []byte(`"samples":`), []byte(`"samples":1`), 1)
+				}
+				return lines, err
+			}}, "block", false},
+		} {
+			t.Run(name, func(t *testing.T) {
+				must(t, Drop(t.Context(), address))
+				d := open(t, address)
+				settle(t, d, bases)
+				_, err := d.Take(t.Context(), bad.l, w.AsOf, bases, nil)
+				if err == nil || !strings.Contains(err.Error(), bad.want) || !strings.Contains(err.Error(), log.Origin()) {
+					t.Fatalf("got %v, want %q", err, bad.want)
+				}
+				var late, rows int
+				must(t, d.read.QueryRow(fmt.Sprintf("SELECT count(*), count(CASE WHEN hour >= %d THEN 1 END) FROM records", w.First+2)).Scan(&rows, &late))
+				if late != 0 || (rows > 0) != bad.rows {
+					t.Errorf("%d records are there, %d of them of bad blocks", rows, late)
+				}
+				take(t, d, w.AsOf, bases, w.logs()[0])
+				judge(t, d, bases[0])
+				v, err := d.Verdict(t.Context(), bases[0].Month, w.relays[0])
+				must(t, err)
+				if !v.Monitors[0].Log || v.Monitors[1].Log {
+					t.Errorf("judged by the logs of %+v", v.Monitors)
+				}
+				take(t, d, w.AsOf, bases, log)
+				w.asAudited(t, d, bases, roster)
+			})
+		}
+	})
+}
+
+// Several processes share the relays of a month: each is judged once.
+func TestShared(t *testing.T) {
+	w := newWorld(t, 2, 12, 0)
+	w.watch(w.First, w.First+2)
+	w.AsOf = (w.First + 2).Start().Add(30 * time.Minute)
+	roster := w.roster()
+	bases := w.bases(t, roster)
+	engines(t, func(t *testing.T, address string) {
+		var dbs [3]*DB
+		for i := range dbs {
+			dbs[i] = open(t, address)
+			dbs[i].lease = time.Hour // none of them is killed
+		}
+		settle(t, dbs[0], bases)
+		var g errgroup.Group
+		var busy, blocks, relays [3]int64
+		for i, d := range dbs {
+			g.Go(func() error {
+				for _, l := range w.logs() {
+					r, err := d.Take(t.Context(), l, w.AsOf, bases, nil)
+					if err != nil {
+						return err
+					}
+					if r.Busy {
+						busy[i]++
+					}
+					blocks[i] += r.Blocks
+				}
+				return nil
+			})
+		}
+		must(t, g.Wait())
+		if n := blocks[0] + blocks[1] + blocks[2]; n != 2*2 {
+			t.Errorf("%d blocks were read, want 4: %v, %v were busy", n, blocks, busy)
+		}
+		for i, d := range dbs {
+			g.Go(func() error {
+				r, err := d.Judge(t.Context(), bases[0], 2, nil)
+				relays[i] = r.Relays
+				return err
+			})
+		}
+		must(t, g.Wait())
+		if n := relays[0] + relays[1] + relays[2]; n != 12 {
+			t.Errorf("%v relays were judged, want 12 together", relays)
+		}
+		w.asAudited(t, dbs[0], bases, roster)
+	})
+}
+
+// Two transactions that wait for each other: the database ends one, and that is done again.
+func TestDeadlock(t *testing.T) {
+	d := open(t, server(t).Database(t))
+	for _, key := range []string{"a", "b"} {
+		must(t, d.Trouble(t.Context(), key, "0"))
+	}
+	var g errgroup.Group
+	var both sync.WaitGroup
+	both.Add(2)
+	var tries atomic.Int64
+	for _, keys := range [][]string{{"a", "b"}, {"b", "a"}} {
+		g.Go(func() error {
+			first := sync.OnceFunc(func() { both.Done(); both.Wait() }) // both hold their first row
+			return d.change(t.Context(), func(tx *sql.Tx) error {
+				tries.Add(1)
+				for _, key := range keys {
+					if err := d.exec(t.Context(), tx, "UPDATE logs SET size = size + 1 WHERE log_key = $1", key); err != nil {
+						return err
+					}
+					first()
+				}
+				return nil
+			})
+		})
+	}
+	must(t, g.Wait())
+	var sum int64
+	must(t, d.read.QueryRow("SELECT sum(size)::bigint FROM logs").Scan(&sum))
+	if sum != 4 || tries.Load() < 3 {
+		t.Errorf("the sum is %d, want 4; %d tries", sum, tries.Load())
+	}
 }
