@@ -47,6 +47,7 @@ var steps = []struct {
 	do   func(*Fleet, context.Context) (map[string]float64, error)
 }{
 	{"size", (*Fleet).size},
+	{"roster", (*Fleet).readRoster},
 	{"export", (*Fleet).export},
 	{"publish", (*Fleet).publishLog},
 	{"mirror", (*Fleet).mirror},
@@ -140,6 +141,19 @@ func (f *Fleet) size(context.Context) (map[string]float64, error) {
 		}
 	}
 	return v, nil
+}
+
+// readRoster reads the roster once, as every program does that needs it.
+func (f *Fleet) readRoster(context.Context) (map[string]float64, error) {
+	file, err := os.ReadFile(f.path(rosterFile))
+	if err != nil {
+		return nil, err
+	}
+	roster, _, err := bounty.OpenRoster(rosterFile, file, "")
+	if err != nil {
+		return nil, err
+	}
+	return map[string]float64{"relays": float64(len(roster.Relays)), "bytes": float64(len(file))}, nil
 }
 
 // Relay is the one whose month is measured: it is down for some hours, if there are enough.

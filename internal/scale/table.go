@@ -84,7 +84,11 @@ func times(of func(*Result) (float64, bool), by func(*Result) float64) func(*Res
 // month is how much longer a month is than what was run.
 func month(r *Result) float64 { return float64(Month.Hours()) / float64(r.Hours) }
 
-const measured = "measured"
+// How a line came about.
+const (
+	measured = "measured"
+	inMonth  = "computed where fewer than 720 h were run"
+)
 
 // lines are the table. What does not depend on the number of relays is a column's own;
 // what is said of each record or each relay is the same in all columns, if it is linear.
@@ -94,8 +98,8 @@ var lines = []line{
 	{"bytes of a header", measured, per("size", of(ofHeaders), blocks), bytesOf},
 	{"bytes of a checkpoint with its cosignatures", measured, per("size", of(ofCheckpoints), blocks), bytesOf},
 	{"records, all logs: a relay's hour", measured, per("size", of(ofRecords), relayHours), bytesOf},
-	{"records, all logs: a relay's month", "computed: × 720 h", times(per("size", of(ofRecords), relayHours), func(*Result) float64 { return float64(Month.Hours()) }), bytesOf},
-	{"headers and checkpoints, all logs: a month", "computed: × 720 h", times(per("size", of(ofHeaders, ofCheckpoints), hours), func(*Result) float64 { return float64(Month.Hours()) }), bytesOf},
+	{"records, all logs: a relay's month", inMonth, times(per("size", of(ofRecords), relayHours), func(*Result) float64 { return float64(Month.Hours()) }), bytesOf},
+	{"headers and checkpoints, all logs: a month", inMonth, times(per("size", of(ofHeaders, ofCheckpoints), hours), func(*Result) float64 { return float64(Month.Hours()) }), bytesOf},
 	{"make the logs: CPU of a record", measured, func(r *Result) (float64, bool) { return r.Made.CPU / records(r), true }, seconds},
 	{"export a relay's month from one log: CPU of an hour", measured, per("export", cpuOf, hours), seconds},
 	{"... time, all hours that were run", measured, per("export", timeOf, one), seconds},
@@ -106,11 +110,11 @@ var lines = []line{
 	{"... records a second", measured, invert(each("mirror", timeOf, "records")), count},
 	{"... memory", measured, per("mirror", peakOf, one), bytesOf},
 	{"make a relay's bundle from all logs: CPU of an hour", measured, per("bundle", cpuOf, hours), seconds},
-	{"... CPU, a month", "computed: × 720 h", times(per("bundle", cpuOf, hours), func(*Result) float64 { return float64(Month.Hours()) }), seconds},
+	{"... CPU, a month", inMonth, times(per("bundle", cpuOf, hours), func(*Result) float64 { return float64(Month.Hours()) }), seconds},
 	{"... time, all hours that were run", measured, per("bundle", timeOf, one), seconds},
 	{"... memory", measured, per("bundle", peakOf, one), bytesOf},
 	{"... size", measured, per("bundle", of("bytes"), one), bytesOf},
-	{"... size without the roster, a month", "computed: × 720 h", times(per("bundle", of(ofHeaders, ofCheckpoints, ofProofs, ofRecords, ofCertificates, ofReport), one), month), bytesOf},
+	{"... size without the roster, a month", inMonth, times(per("bundle", of(ofHeaders, ofCheckpoints, ofProofs, ofRecords, ofCertificates, ofReport), one), month), bytesOf},
 	{"... share of headers and checkpoints", measured, each("bundle", of(ofHeaders, ofCheckpoints), "bytes"), share},
 	{"... share of proofs", measured, each("bundle", of(ofProofs), "bytes"), share},
 	{"... share of the roster", measured, each("bundle", of(ofRoster), "bytes"), share},
@@ -124,7 +128,10 @@ var lines = []line{
 	{"... records a second", measured, invert(each("ingest", of("ingest seconds"), "records")), count},
 	{"... memory", measured, per("ingest", peakOf, one), bytesOf},
 	{"the month's table from the database", measured, per("ingest", of("table seconds"), one), seconds},
-	{"relays that the roster's file has room for", measured, func(r *Result) (float64, bool) { return float64(r.Made.Listed), r.Made.Listed < r.Relays }, count},
+	{"the roster: bytes of a relay", measured, each("roster", of("bytes"), "relays"), bytesOf},
+	{"... read it once: CPU of a relay", measured, each("roster", cpuOf, "relays"), seconds},
+	{"... memory", measured, per("roster", peakOf, one), bytesOf},
+	{"... relays that its file has room for", measured, func(r *Result) (float64, bool) { return float64(r.Made.Listed), r.Made.Listed < r.Relays }, count},
 }
 
 // notDue is the share of a bundle that tells of hours in which a monitor was not due.
