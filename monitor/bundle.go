@@ -40,6 +40,8 @@ type BundleRequest struct {
 	// Fetched is a folder for what is read of logs in buckets, to be read once for several
 	// bundles; empty: a temporary one.
 	Fetched string
+	// Beacon checks the rounds; nil: drand's quicknet.
+	Beacon evidence.BeaconVerifier
 	// Tell is called with a sentence for each copy of a log that is left aside, and for each
 	// log that ends early; nil: nobody is told.
 	Tell func(string)
@@ -110,6 +112,9 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 	if err != nil {
 		return nil, err
 	}
+	if q.Beacon == nil {
+		q.Beacon = beacon.Quicknet()
+	}
 	var b bytes.Buffer
 	v, err = bundle.Write(&b, bundle.Input{
 		Rules:    by.files.rules,
@@ -119,7 +124,7 @@ func WriteBundle(ctx context.Context, cfg Config, q BundleRequest, file string) 
 		Month:    q.Month,
 		Logs:     logs,
 		Forks:    bundle.Convicting(forks, logs),
-		Beacon:   beacon.Quicknet(),
+		Beacon:   q.Beacon,
 		Geo:      geo,
 		Sign:     l.SignStatement,
 	})

@@ -157,6 +157,9 @@ var mayImport = map[string][]string{
 	// It simulates the network alone; the rest is the monitors' own.
 	"internal/month":           {"internal/bls", "monitor", "monitor/probe", "monitor/evidence", "monitor/bounty", "monitor/bundle", "monitor/store", "internal/listen", "internal/statement"},
 	"internal/month/cmd/month": {"internal/month", "internal/cli"},
+	// It makes up the network and drand, and measures the rest.
+	"internal/scale":           {"monitor", "monitor/beacon", "monitor/bounty", "monitor/bundle", "monitor/committee", "monitor/evidence", "monitor/evidence/evidencetest", "monitor/mirror", "monitor/store", "monitor/tiles", "internal/bls", "internal/statement"},
+	"internal/scale/cmd/scale": {"internal/scale", "internal/cli"},
 
 	// The benchmark sees the relay as a process, as everybody else does.
 	"internal/bench":           {"internal/bench/lab", "internal/bench/load", "internal/bench/subject"},
@@ -169,7 +172,7 @@ var mayImport = map[string][]string{
 }
 
 // testOnly are packages that no program may link.
-var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/repo", "internal/need", "internal/s3test", "internal/pgtest", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "internal/durable/durabletest", "relay/relaytest"}
+var testOnly = []string{"relay/relaytest", "internal/e2e", "internal/scale", "internal/scale/cmd/scale", "internal/repo", "internal/need", "internal/s3test", "internal/pgtest", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "internal/durable/durabletest", "relay/relaytest"}
 
 // tests may import, besides what the package itself may.
 var testsMayImport = []string{"internal/need", "internal/s3test", "internal/pgtest", "internal/pebble", "internal/statement", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/site/sitetest", "internal/bls", "relay/relaytest"}
@@ -305,7 +308,7 @@ var reserved = []struct {
 	{"github.com/Azure/...", []string{"monitor/bucket"}, "as above"},
 	{"github.com/nicholas-fedor/shoutrrr/...", []string{"internal/alert"}, "its errors and logs hold secrets, and one place keeps them in"},
 	{"golang.org/x/crypto/acme/...", []string{"internal/certs"}, "certificates are obtained, served and stored in one way"},
-	{"testing", []string{"internal/need", "internal/s3test", "internal/pgtest", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
+	{"testing", []string{"internal/need", "internal/s3test", "internal/pgtest", "internal/release/releasetest", "internal/listen/listentest", "internal/scene", "internal/scale", "monitor/beacon/beacontest", "monitor/evidence/evidencetest", "monitor/site/sitetest", "relay/relaytest", "internal/e2e", "internal/repo"}, "no testing code in a program"},
 }
 
 func TestReservedLibraries(t *testing.T) {

@@ -15,7 +15,7 @@ import (
 )
 
 // documents are those for people, in which each command is held to the programs.
-var documents = []string{"README.md", "docs/operator.md", "docs/monitor.md", "docs/committee.md", page}
+var documents = []string{"README.md", "docs/operator.md", "docs/monitor.md", "docs/committee.md", "docs/fleet.md", page}
 
 // programs are built once, with what makes a month to judge.
 var programs = map[string]string{
@@ -285,6 +285,11 @@ var sessions = []session{
 	{"docs/monitor.md", ".", func(d *desk) { d.committee(); d.write("roster.yaml", d.begin) }, []fill{
 		{"relaymon config relaymon.yaml", "printf 'name: m2\\ndata_dir: m2\\nroster: roster.yaml\\n' > relaymon.yaml\n"},
 	}, []string{"no fault found", "m2/relaymon/psf"}},
+	{"docs/fleet.md", ".", func(d *desk) {
+		d.committee()
+		d.write("roster.yaml", d.begin)
+		d.write("relaymon.yaml", "name: m1\ndata_dir: m1\nroster: roster.yaml\n")
+	}, nil, nil},
 	{page, ".", func(*desk) {}, nil, nil},
 	{"docs/committee.md", ".month", func(d *desk) { d.month(); d.committee() }, []fill{
 		{"relayaudit explain", "HOUR=$(relayaudit verify $bundle $trust | sed -n 's/.*dissent.*//;s/.*voted up in [0-9]* hours that count down: \\([0-9-]*T[0-9:]*\\)Z.*/\\1:00Z/p')\n"},
