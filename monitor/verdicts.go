@@ -358,26 +358,33 @@ func (c *Committee) take(ctx context.Context, from string, bases []*committee.Ba
 	return out
 }
 
-// troubles says of each log why nothing more of it is taken in: since none of its sources
-// has it, or one of them shows another history.
+// troubles says of each log why nothing more of it is taken in: since one of its sources shows
+// another history, or none of them has it.
 func (c *Committee) troubles(ctx context.Context, looked []LookedAt) error {
-	trouble := map[string]string{}
+	said := map[string]bool{}
 	for _, l := range looked {
-		if l.Log != "" && l.Fault != "" && (trouble[l.Log] == "" || l.forks) {
-			trouble[l.Log] = l.Fault
-		}
-	}
-	for i, l := range looked {
-		switch {
-		case l.Log == "" || l.Busy:
-			continue
-		case l.Fault == "" && !slices.ContainsFunc(looked, func(o LookedAt) bool { return o.Log == l.Log && o.forks }):
-			trouble[l.Log] = "" // another source has it
-		case l.Fault == "":
-		case slices.ContainsFunc(looked[:i], func(o LookedAt) bool { return o.Log == l.Log && o.Fault == "" }) && !l.forks:
+		if l.Log == "" || said[l.Log] {
 			continue
 		}
-		if err := c.db.Trouble(ctx, l.Log, trouble[l.Log]); err != nil {
+		said[l.Log] = true
+		var good, forks bool
+		fault := ""
+		for _, o := range looked {
+			if o.Log != l.Log {
+				continue
+			}
+			good = good || o.Fault == "" && !o.Busy
+			if o.forks && !forks || fault == "" {
+				fault = o.Fault
+			}
+			forks = forks || o.forks
+		}
+		if good && !forks {
+			fault = ""
+		} else if fault == "" {
+			continue // another process goes on with it
+		}
+		if err := c.db.Trouble(ctx, l.Log, fault); err != nil {
 			return err
 		}
 	}

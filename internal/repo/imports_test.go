@@ -95,7 +95,7 @@ var mayImport = map[string][]string{
 	"monitor/probe":                 {"monitor/evidence", "internal/coord", "internal/buildinfo", "internal/download", "internal/publicip"},
 	"monitor/bundle":                {"monitor/bounty", "monitor/chart", "monitor/evidence", "internal/buildinfo", "internal/release"},
 	"monitor/bounty":                {"monitor/evidence", "internal/bls", "internal/config", "internal/statement", "internal/release"},
-	"monitor/committee":             {"monitor/bounty", "monitor/bundle", "monitor/evidence", "internal/bounded", "internal/release"},
+	"monitor/committee":             {"monitor/bounty", "monitor/bundle", "monitor/evidence", "internal/release"},
 	"monitor/evidence":              {"internal/bls"}, // see TestEvidenceIsPure
 	"monitor/evidence/evidencetest": {"monitor/evidence"},
 	"monitor/cmd/relaymon":          {"monitor", "monitor/bucket", "monitor/site", "monitor/mirror", "monitor/tiles", "monitor/browser", "monitor/probe", "monitor/evidence", "monitor/store", "monitor/bounty", "monitor/bundle", "internal/agefile", "internal/alert/alertcmd", "internal/bounded", "internal/cli", "internal/coord", "internal/buildinfo", "internal/durable", "internal/publicip"},

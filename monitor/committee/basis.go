@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -28,23 +29,18 @@ type Basis struct {
 // ErrOlder is wrapped where the database was judged by newer files of the committee.
 var ErrOlder = errors.New("the database was judged by newer files of the committee")
 
-// print is that of all that a verdict depends on besides the logs.
+// print is that of all that a verdict depends on besides the logs: what there must be, and
+// the release list, if it is at hand.
 func (b *Basis) print() (string, error) {
-	of := struct {
-		Version         int
-		Rules, Roster   string
-		Releases        string
-		Geo             []bounty.Source
-		Beacon          bool
-		Signed, Signed2 []string
-	}{Version: bounty.ReportVersion, Rules: b.Rules.SHA256, Roster: b.Roster.SHA256, Beacon: b.Beacon != nil, Signed: b.RulesSignedBy, Signed2: b.RosterSignedBy}
-	if b.Releases != nil {
-		of.Releases = b.Releases.SHA256
-	}
+	var geo []bounty.Source
 	if b.Geo != nil {
-		of.Geo = b.Geo.Sources()
+		geo = b.Geo.Sources()
 	}
-	return printOf(of)
+	print, err := printOf([]any{bounty.ReportVersion, b.Rules.SHA256, b.RulesSignedBy, b.Roster.SHA256, b.RosterSignedBy, geo, b.Beacon != nil})
+	if b.Releases != nil {
+		print += " " + b.Releases.SHA256
+	}
+	return print, err
 }
 
 func printOf(v any) (string, error) {
@@ -126,6 +122,8 @@ func (d *DB) settle(ctx context.Context, b *Basis) error {
 			return nil
 		case rules > b.Rules.Serial || roster > b.Roster.Serial:
 			return fmt.Errorf("%w, rules serial %d and roster serial %d; here are %d and %d: bring the newer ones", ErrOlder, rules, roster, b.Rules.Serial, b.Roster.Serial)
+		case b.Releases == nil && strings.HasPrefix(was, print+" "): // or two processes would undo each other's work
+			return fmt.Errorf("%w: it was with the release list that the roster names, and that is not here: bring it", ErrOlder)
 		}
 		if err := d.exec(ctx, tx, `INSERT INTO months (month, basis, rules_serial, roster_serial, vantages) VALUES ($1, $2, $3, $4, $5)
 			ON CONFLICT (month) DO UPDATE SET basis = excluded.basis, rules_serial = excluded.rules_serial, roster_serial = excluded.roster_serial,

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	kills    = flag.Int("kills", 40, "how often TestKilled kills the process that takes in and judges")
+	kills    = flag.Int("kills", 20, "how often TestKilled kills the process that takes in and judges")
 	killSeed = flag.Uint64("killseed", 1, "for the moments at which TestKilled kills")
 )
 

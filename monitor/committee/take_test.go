@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/evidence"
 	"github.com/psf-relay/relay-appliance/monitor/store"
 )
@@ -197,6 +198,13 @@ func TestOlderRoster(t *testing.T) {
 			t.Errorf("an older roster: %v", err)
 		}
 		settle(t, d, w.bases(t, newer))
+		// Nor one that was judged with the release list without it.
+		with := w.bases(t, newer)[0]
+		with.Releases = &release.List{SHA256: "x"}
+		must(t, d.Settle(t.Context(), with))
+		if err := d.Settle(t.Context(), w.bases(t, newer)[0]); !errors.Is(err, ErrOlder) {
+			t.Errorf("without the release list: %v", err)
+		}
 	})
 }
 

@@ -74,7 +74,11 @@ func TestCommittee(t *testing.T) {
 
 	logs := fmt.Sprintf("[%q, %q, %q]", web.URL+"/", mirrored, "file://"+published)
 	missing := fmt.Sprintf("[%q, %q, %q, %q]", filepath.Join(dir, "nowhere"), web.URL+"/", mirrored, "file://"+published)
-	for name, database := range map[string]string{"sqlite": "", "postgres": pgtest.Start(t).Database(t)} {
+	databases := map[string]string{"sqlite": "", "postgres": pgtest.Start(t).Database(t)}
+	if testing.Short() { // SQLite is slow with the race detector
+		delete(databases, "sqlite")
+	}
+	for name, database := range databases {
 		t.Run(name, func(t *testing.T) {
 			settings := func(logs string) string {
 				return config(filepath.Base(data[0]), data[0], fmt.Sprintf("verdicts: {database: %q, logs: %s, months: 120}\n", database, logs))
