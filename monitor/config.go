@@ -189,6 +189,11 @@ func (c *Config) Validate() error {
 	}
 	faults = append(faults, config.Each(c.Publish.check())...)
 	faults = append(faults, config.Each(c.Verdicts.check())...)
+	if c.Verdicts.Site != (SiteConfig{}) {
+		for _, fault := range config.Each(c.site().Check()) {
+			faults = append(faults, fmt.Errorf("verdicts.site.%w", fault))
+		}
+	}
 	want(c.Verdicts.Site.Decisions == "" || c.Committee != "", "verdicts.site.decisions: its log is signed with the committee's key: set committee, too")
 	want(len(c.Publish.Command) == 0 || c.Publish.Command[0] != "", "publish.command: want a program and its arguments, such as [/usr/local/bin/upload, --quiet]")
 	if err := c.Alerts.Validate(); err != nil {

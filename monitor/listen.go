@@ -78,29 +78,17 @@ func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 		}
 		running.Wait()
 	}
-	// open listens at once, so that what cannot be had is said at the start.
 	open := func(what, addr string, h http.Handler, conf *tls.Config) error {
 		bounds := conns
 		bounds.LoopbackCounts = m.cfg.loopbackCounts
-		tcp, err := listen.TCP(what, addr, bounds, m.log)
+		srv, tcp, err := serveAt(what, addr, bounds, h, conf, m.log, &running)
 		if err != nil {
-			return fmt.Errorf("serve %s: %w: free the address, or configure another", what, err)
+			return err
 		}
-		m.log.Info("serving", "what", what, "addr", tcp.Addr().String())
 		m.mu.Lock()
 		m.refusals = append(m.refusals, tcp.Refusals)
 		m.mu.Unlock()
-		var l net.Listener = tcp
-		if conf != nil {
-			l = tls.NewListener(tcp, conf)
-		}
-		srv := listen.Server(h, m.log)
 		servers = append(servers, srv)
-		running.Go(func() {
-			if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				m.log.Error("serving ended", "what", what, "err", err)
-			}
-		})
 		return nil
 	}
 
@@ -132,6 +120,27 @@ func (m *Monitor) serve(ctx context.Context) (stop func(), err error) {
 		running.Go(func() { keeper.Keep(ctx) })
 	}
 	return stop, nil
+}
+
+// serveAt listens at once, so that what cannot be had is said at the start, and serves until
+// the server is closed.
+func serveAt(what, addr string, bounds listen.Bounds, h http.Handler, conf *tls.Config, log *slog.Logger, running *sync.WaitGroup) (*http.Server, *listen.Listener, error) {
+	tcp, err := listen.TCP(what, addr, bounds, log)
+	if err != nil {
+		return nil, nil, fmt.Errorf("serve %s: %w: free the address, or configure another", what, err)
+	}
+	log.Info("serving", "what", what, "addr", tcp.Addr().String())
+	var l net.Listener = tcp
+	if conf != nil {
+		l = tls.NewListener(tcp, conf)
+	}
+	srv := listen.Server(h, log)
+	running.Go(func() {
+		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("serving ended", "what", what, "err", err)
+		}
+	})
+	return srv, tcp, nil
 }
 
 // newCerts is who serves the certificate of the monitor's own name.

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -24,7 +23,6 @@ import (
 
 	"github.com/psf-relay/relay-appliance/internal/buildinfo"
 	"github.com/psf-relay/relay-appliance/internal/config"
-	"github.com/psf-relay/relay-appliance/internal/listen"
 	"github.com/psf-relay/relay-appliance/internal/release"
 	"github.com/psf-relay/relay-appliance/monitor/beacon"
 	"github.com/psf-relay/relay-appliance/monitor/bounty"
@@ -51,6 +49,7 @@ type VerdictsConfig struct {
 // SiteConfig is the committee's site, and what it shows besides the verdicts.
 type SiteConfig struct {
 	Listen    string `yaml:"listen"`
+	Name      string `yaml:"name"`
 	URL       string `yaml:"url"`
 	Bundles   string `yaml:"bundles"`
 	Decisions string `yaml:"decisions"`
@@ -130,13 +129,19 @@ func (c *Committee) Reader() committee.Reader { return c.db }
 
 // Site is what the committee's site shows besides the verdicts.
 func (c *Committee) Site() site.Options {
-	of := c.cfg.Verdicts.Site
-	name, _, _ := strings.Cut(cmp.Or(c.cfg.Committee, string(c.cfg.Network)), "+")
-	o := site.Options{Name: name, URL: of.URL, Bundles: of.Bundles, Log: c.log}
-	if of.Decisions != "" {
-		o.Decisions = func() (*decision.Log, error) { return decision.Read(of.Decisions, c.cfg.Committee) }
+	o := c.cfg.site()
+	o.Log = c.log
+	if dir := c.cfg.Verdicts.Site.Decisions; dir != "" {
+		o.Decisions = func() (*decision.Log, error) { return decision.Read(dir, c.cfg.Committee) }
 	}
 	return o
+}
+
+// site are the options that are configured.
+func (c *Config) site() site.Options {
+	of := c.Verdicts.Site
+	name, _, _ := strings.Cut(cmp.Or(of.Name, c.Committee, string(c.Network)), "+")
+	return site.Options{Name: name, URL: of.URL, Bundles: of.Bundles}
 }
 
 // Serve serves the site, if it has an address, until stop.
@@ -147,20 +152,13 @@ func (c *Committee) Serve() (stop func(), err error) {
 	}
 	h, err := site.New(c.db, c.Site())
 	if err != nil {
-		return nil, fmt.Errorf("verdicts.site: %w", err)
+		return nil, err
 	}
-	l, err := listen.TCP("site", addr, conns, c.log)
-	if err != nil {
-		return nil, fmt.Errorf("serve the site: %w: free the address, or set another as verdicts.site.listen", err)
-	}
-	c.log.Info("serving", "what", "site", "addr", l.Addr().String())
-	srv := listen.Server(h, c.log)
 	var running sync.WaitGroup
-	running.Go(func() {
-		if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			c.log.Error("serving ended", "what", "site", "err", err)
-		}
-	})
+	srv, _, err := serveAt("site", addr, conns, h, nil, c.log, &running)
+	if err != nil {
+		return nil, err
+	}
 	return func() { _ = srv.Close(); running.Wait() }, nil
 }
 

@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"log/slog"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -69,5 +70,29 @@ func TestVerdictsConfig(t *testing.T) {
 	}
 	if _, err := ParseConfig("x.yaml", []byte("name: m1\nnetwork: lab\ndata_dir: d\nroster: r\nverdicts: {database: \"postgres://h/n\", logs: [\"https://x.example.org/log/\", data], every: 1m}\n")); err != nil {
 		t.Error(err)
+	}
+}
+
+// All that is wrong with the site's settings is said when the configuration is read, by name.
+// Who has no site may have a key of any name.
+func TestSiteSettings(t *testing.T) {
+	load := func(site string) error {
+		path := filepath.Join(t.TempDir(), "relaymon.yaml")
+		if err := os.WriteFile(path, []byte("name: m1\nnetwork: lab\ndata_dir: data\nroster: roster.yaml\ncommittee: PSF+3d2bb2a8+AZzYbkdd8tXfGkq5NmvkXEsAfcKGoHUCyEyrlxqqMnK9\nverdicts: {site: "+site+"}\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := LoadConfig(path)
+		return err
+	}
+	for _, good := range []string{"{}", "{name: committee.example.org, listen: 127.0.0.1:8430, url: https://relays.example.org/, bundles: bundles}"} {
+		if err := load(good); err != nil && strings.Contains(err.Error(), "verdicts") {
+			t.Errorf("%s: %v", good, err)
+		}
+	}
+	err := load("{listen: here, url: relays.example.org, bundles: \"ftp://a/b\"}")
+	for _, want := range []string{"verdicts.site.listen: want", "verdicts.site.name: want", "verdicts.site.url: want", "verdicts.site.bundles: want"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
 	}
 }

@@ -70,28 +70,25 @@ type Options struct {
 
 var domain = regexp.MustCompile(`^[a-z0-9]([a-z0-9.-]{0,98}[a-z0-9])?$`)
 
-// check makes sure of the options.
-func (o *Options) check() error {
+// Check says all that is wrong with the options, each by its name in a configuration.
+func (o Options) Check() error {
+	var faults []error
 	if !domain.MatchString(o.Name) {
-		return fmt.Errorf("the committee's name: want a domain in lower case, such as committee.example.org, not %.200q", o.Name)
+		faults = append(faults, fmt.Errorf("name: want a domain of the committee's in lower case, such as committee.example.org, not %.200q; where none is set it is the name in the committee's key", o.Name))
 	}
 	if o.URL != "" {
 		u, err := url.Parse(o.URL)
 		if err != nil || !onWeb(u) || !strings.HasSuffix(u.Path, "/") || u.RawQuery != "" {
-			return fmt.Errorf("the site's address: want one with http or https and a slash at the end, not %.200q", o.URL)
+			faults = append(faults, fmt.Errorf("url: want the site's address, with http or https and a slash at the end, not %.200q", o.URL))
 		}
 	}
 	if o.Bundles != "" {
 		u, err := url.Parse(o.Bundles)
 		if err != nil || !onWeb(u) && (u.Scheme != "" || u.Host != "") || u.RawQuery != "" || u.Fragment != "" {
-			return fmt.Errorf("where the bundles are: want an address with http or https, or a path, not %.200q", o.Bundles)
+			faults = append(faults, fmt.Errorf("bundles: want an address with http or https, or a path, not %.200q", o.Bundles))
 		}
-		o.Bundles = strings.TrimSuffix(o.Bundles, "/") + "/"
 	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
-	}
-	return nil
+	return errors.Join(faults...)
 }
 
 func onWeb(u *url.URL) bool {
@@ -151,8 +148,14 @@ type site struct {
 }
 
 func newSite(r committee.Reader, o Options, live bool) (*site, error) {
-	if err := o.check(); err != nil {
-		return nil, err
+	if err := o.Check(); err != nil {
+		return nil, fmt.Errorf("the committee's site: %w", err)
+	}
+	if o.Bundles != "" {
+		o.Bundles = strings.TrimSuffix(o.Bundles, "/") + "/"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return &site{Options: o, reader: r, live: live, turn: make(chan struct{}, 1)}, nil
 }

@@ -100,17 +100,22 @@ func (c *committeeRunCmd) tell(out *cli.IO, r monitor.LookReport) error {
 	return nil
 }
 
+// committee opens the database of the configuration.
+func (f configFlag) committee(ctx context.Context, out *cli.IO) (*monitor.Committee, error) {
+	cfg, err := f.load()
+	if err != nil {
+		return nil, err
+	}
+	return monitor.OpenCommittee(ctx, cfg, logger(cfg, out.Stderr))
+}
+
 type committeeSiteCmd struct {
 	configFlag
 	Dir string `arg:"" name:"folder" help:"Where the files are written. What is there and is not of the site stays."`
 }
 
 func (c *committeeSiteCmd) Run(ctx context.Context, out *cli.IO) (err error) {
-	cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	k, err := monitor.OpenCommittee(ctx, cfg, logger(cfg, out.Stderr))
+	k, err := c.committee(ctx, out)
 	if err != nil {
 		return err
 	}
@@ -141,11 +146,7 @@ type committeeTableCmd struct {
 }
 
 func (c *committeeTableCmd) Run(ctx context.Context, out *cli.IO) (err error) {
-	cfg, err := c.load()
-	if err != nil {
-		return err
-	}
-	k, err := monitor.OpenCommittee(ctx, cfg, logger(cfg, out.Stderr))
+	k, err := c.committee(ctx, out)
 	if err != nil {
 		return err
 	}
